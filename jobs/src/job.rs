@@ -1,0 +1,80 @@
+//! What can be asked for: the typed payload of one run, as it is stored.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::resource::ResourceId;
+
+/// One job. Stored as a JSON object whose `kind` names the variant; the names are permanent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Job {
+    /// Make a restore point of the resource.
+    Backup {},
+    /// Bring the resource back from a restore point.
+    Restore(Restore),
+    /// Drop a database that a restore replaced and kept.
+    DropReplaced(DropReplaced),
+}
+
+/// A restore as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The restore point: the id of the run that made it.
+    pub point: Uuid,
+    /// Where its data goes.
+    pub target: RestoreTarget,
+    /// Leave owners out and let everything belong to the connecting role.
+    ///
+    /// A role that is not a superuser restores so in any case: it could not give ownership away.
+    #[serde(default)]
+    pub no_owner: bool,
+    /// Leave grants out.
+    #[serde(default)]
+    pub no_acl: bool,
+}
+
+/// Where a restore writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RestoreTarget {
+    /// A fresh database that then swaps names with the resource's own, which is kept aside.
+    Swap {},
+    /// An empty database that exists already, on the resource's server, by name.
+    Database {
+        /// Its name.
+        name: String,
+    },
+    /// An empty database that exists already, anywhere, behind a secret reference
+    /// (`env:NAME` or `file:/path`) that the worker resolves.
+    Reference {
+        /// The reference; never a URL.
+        reference: String,
+    },
+    /// The resource's own database, in one transaction, over what is there.
+    InPlace {
+        /// Repeats the resource's id: a word that cannot be typed by accident.
+        overwrite: ResourceId,
+    },
+}
+
+/// Which kept database to drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropReplaced {
+    /// Its whole name, `…__before_restore_…`.
+    pub database: String,
+}
+
+/// One execution of a run: the identity that every artefact of it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The run; also the id of the restore point that it makes.
+    pub run_id: Uuid,
+    /// The fencing token: rises with every claim of the run.
+    pub epoch: i64,
+    /// When the run was enqueued: part of the storage key, the same for each attempt.
+    pub created_at: DateTime<Utc>,
+}

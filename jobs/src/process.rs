@@ -1,0 +1,1 @@
+//! One child process: its secrets, its stderr, its exit.

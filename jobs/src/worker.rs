@@ -1,0 +1,62 @@
+//! What a job is given by the worker that runs it.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::future::BoxFuture;
+
+use crate::{engine::Toolbox, storage::Storage};
+
+/// Everything a job may touch besides its resource.
+#[derive(Clone)]
+pub struct Worker {
+    /// Where archives live.
+    pub storage: Storage,
+    /// The client tools that were found.
+    pub tools: Arc<Toolbox>,
+    /// A private directory of this process for password files; removed with it.
+    pub work_dir: PathBuf,
+    /// Tells whether this attempt still owns its run; asked right before anything that cannot be taken back.
+    pub lease: Arc<dyn Lease>,
+    /// Counts bytes for whoever waits.
+    pub progress: Arc<Progress>,
+}
+
+/// Proof that an attempt still owns its run.
+pub trait Lease: Send + Sync {
+    /// Returns whether the lease is alive now; asks whoever grants it, and answers `false` when in doubt.
+    fn is_alive(&self) -> BoxFuture<'_, bool>;
+}
+
+/// How far a job is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    dump_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Adds bytes of the dump, before compression (or after decompression, in a restore).
+    pub fn add_dump(&self, bytes: u64) {
+        self.dump_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of the archive, as stored.
+    pub fn add_stored(&self, bytes: u64) {
+        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns (dump bytes, stored bytes) so far.
+    #[must_use]
+    pub fn so_far(&self) -> (u64, u64) {
+        (
+            self.dump_bytes.load(Ordering::Relaxed),
+            self.stored_bytes.load(Ordering::Relaxed),
+        )
+    }
+}
