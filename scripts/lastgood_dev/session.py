@@ -4,7 +4,8 @@ The script runs in a child of a small guardian. Whatever the script started is t
 - The script ends, fails or is signalled: it stops what it started, last first.
 - The script is killed with SIGKILL: the guardian ends every descendant and removes the run directory.
 - The guardian is killed with SIGKILL: the kernel sends the script SIGTERM, and it cleans up as usual.
-- Both are killed at once: the kernel signals each server (see `child`); only the run directory stays.
+- Both are killed at once: the kernel ends the script's own children (see `child`), so no server stays. The run
+  directory does, and so may what those children had started.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int
         raise SystemExit(128 + signum)
 
     session = Session(run_dir)
+    adopt_orphans()
     try:
         for signum in ENDING_SIGNALS:
             signal.signal(signum, interrupt)
@@ -101,6 +103,7 @@ def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int
     finally:
         _ignore_ending_signals()
         session.close()
+        _end_descendants()
         shutil.rmtree(run_dir, ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
