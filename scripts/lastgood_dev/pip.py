@@ -79,6 +79,8 @@ def _unzip(archive: Path, into: Path) -> None:
             mode = (member.external_attr >> 16) & 0o777
             if mode and path.is_file():
                 path.chmod(mode | 0o644)
+    for folder in (into, *(path for path in into.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)  # whatever the umask: a server may run as another user
 
 
 def _rename_unless_there(unpacked: Path, home: Path) -> None:

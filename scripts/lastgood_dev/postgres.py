@@ -103,7 +103,8 @@ def start_postgres(
 ) -> Postgres:
     """Returns a server that accepts connections on 127.0.0.1 until the session closes."""
     home = session.run_dir / name
-    home.mkdir(mode=0o711)
+    home.mkdir()
+    home.chmod(0o711)  # whatever the umask
     user = _unprivileged_user()
     program = _usable_by(user, major.install(), session.run_dir / major.label)
     password = secrets.token_urlsafe(24)
@@ -132,18 +133,19 @@ def _unprivileged_user() -> User | None:
 
 def _usable_by(user: User | None, program: Path, copy: Path) -> Path:
     """Returns `program`, or a copy of it where `user` cannot reach it, as below a home directory that is closed to others."""
-    if user is None:
+    if user is None or _can_run(user, program):
         return program
-    if copy.exists():
-        return copy
-    try:
-        if run([program / "bin" / "postgres", "--version"], user=user, cwd=Path("/")).returncode == 0:
-            return program
-    except PermissionError:
-        pass
     wheel_root = program.parents[1]
-    shutil.copytree(wheel_root, copy, copy_function=_link_or_copy, symlinks=True)
+    if not copy.exists():
+        shutil.copytree(wheel_root, copy, copy_function=_link_or_copy, symlinks=True)
     return copy / program.relative_to(wheel_root)
+
+
+def _can_run(user: User, program: Path) -> bool:
+    try:
+        return run([program / "bin" / "postgres", "--version"], user=user, cwd=Path("/")).returncode == 0
+    except PermissionError:
+        return False
 
 
 def _link_or_copy(source: str, target: str) -> None:
