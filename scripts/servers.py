@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 
 from lastgood_dev.child import run
 from lastgood_dev.repo import say
@@ -31,8 +30,7 @@ def main(session: Session) -> int:
     for name, value in variables.items():
         say(f"export {name}={shlex.quote(value)}")
     say("# the servers run until Ctrl-C")
-    while True:
-        signal.pause()
+    session.wait_for_interrupt()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 from .child import Child, User, run, wait_until
 from .pip import Wheel, installed
+from .ports import free_port
 from .repo import Failure
 from .session import Session
 
@@ -110,7 +110,7 @@ def start_postgres(
     password = secrets.token_urlsafe(24)
     _initdb(program, home, user, password)
     for _ in range(TRIES):
-        port = _free_port()
+        port = free_port()
         child = _start(session, name, program, home, user, port, (*durability.value, *settings))
         if _ready(child, home / "data"):
             return Postgres(major, program / "bin", port, password, child)
@@ -187,13 +187,6 @@ def _start(
 def _server_env() -> dict[str, str]:
     """GMT is the one time zone that needs no time zone data on the machine."""
     return {**without_libpq(os.environ), "TZ": "GMT", "LC_ALL": "C"}
-
-
-def _free_port() -> int:
-    """Returns a port that was free a moment ago; another process may still take it first."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _ready(child: Child, data: Path) -> bool:

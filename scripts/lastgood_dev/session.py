@@ -34,6 +34,7 @@ class Session:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self._stack = ExitStack()
+        self._interrupt_is_success = False
         self._children: list[Child] = []
 
     def start(self, child: Child) -> Child:
@@ -41,6 +42,15 @@ class Session:
         self._children.append(child)
         self._stack.callback(child.stop)
         return child
+
+    def wait_for_interrupt(self) -> NoReturn:
+        """Keeps everything running until Ctrl-C, which then is the way to end well."""
+        self._interrupt_is_success = True
+        while True:
+            signal.pause()
+
+    def exit_code_after(self, signum: int) -> int:
+        return 0 if self._interrupt_is_success else 128 + signum
 
     def log_tails(self) -> str:
         """Returns the end of every child's log, for the report of a failure."""
@@ -80,7 +90,7 @@ def _private_directory() -> Path:
 def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int, pending: Sequence[int]) -> int:
     def interrupt(signum: int, _frame: object = None) -> NoReturn:
         _ignore_ending_signals()
-        raise SystemExit(128 + signum)
+        raise SystemExit(session.exit_code_after(signum))
 
     session = Session(run_dir)
     adopt_orphans()
