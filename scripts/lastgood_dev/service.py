@@ -90,7 +90,7 @@ class Lastgood:
 
     def __init__(self, session: Session, binary: Path, settings: dict[str, str]) -> None:
         self._session = session
-        self._binary = binary
+        self.binary = binary
         self.settings = settings
         self._env = {
             **{name: value for name, value in without_libpq(os.environ).items() if not name.startswith("LASTGOOD_")},
@@ -129,7 +129,7 @@ class Lastgood:
         port = free_port()
         self._echo((*args, "--listen", f"127.0.0.1:{port}"), " &")
         child = self._session.start(Child(
-            name, [self._binary, *args, "--listen", f"127.0.0.1:{port}"],
+            name, [self.binary, *args, "--listen", f"127.0.0.1:{port}"],
             log=self._session.run_dir / f"{name}.log", env=self._env, cwd=self._session.run_dir,
         ))
         wait_until(lambda: child.exit_code() is not None or _is_ready(port), 30, f"{name} to be ready")
@@ -144,7 +144,7 @@ class Lastgood:
         return json.loads(done.stdout)
 
     def _run(self, args: tuple[str, ...], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return run([self._binary, *args], env=self._env, cwd=self._session.run_dir, input=stdin)
+        return run([self.binary, *args], env=self._env, cwd=self._session.run_dir, input=stdin)
 
     @staticmethod
     def _echo(args: tuple[str, ...], after: str = "") -> None:
