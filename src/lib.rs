@@ -1,1 +1,16 @@
+//! lastgood keeps a promise that platforms sell and seldom measure: you lose at most N minutes of data.
+//!
+//! This crate knows *when*: plans become due backups, a queue in Postgres carries them to consumers, a catalog records what
+//! can be restored. How a restore point is made and read is `lastgood-jobs`'s business. ARCHITECTURE.md is the map.
 
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod consumer;
+pub mod http;
+pub mod metrics;
+pub mod plan;
+pub mod producer;
+pub mod queue;
+pub mod schedule;
+pub mod secret;

@@ -10,6 +10,12 @@ use crate::{error::JobError, manifest::Manifest};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageUrl {}
 
+impl std::fmt::Display for StorageUrl {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        todo!()
+    }
+}
+
 /// Why a text is no store's address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

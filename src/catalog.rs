@@ -1,0 +1,185 @@
+//! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
+
+mod consumers;
+mod exposure;
+mod points;
+mod resources;
+mod runs;
+
+use std::{borrow::Cow, time::Duration};
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use consumers::{ConsumerRow, Registration};
+pub use exposure::{QueueDepth, ResourceExposure, StuckRun, TierExposure, UnknownTier};
+pub use points::PointRow;
+pub use resources::{NewResource, ResourceRow, ResourceStatus, StoredConnection};
+pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
+
+/// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
+const OLDEST_SERVER: i32 = 140_000;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Why the catalog could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The URL does not parse. It is not shown: it holds a password.
+    #[error("the catalog's URL is not a PostgreSQL URL: set DATABASE_URL to postgresql://user:password@host:5432/database")]
+    BadUrl,
+    /// Nobody answers.
+    #[error("cannot reach the catalog: check DATABASE_URL and that the server is up")]
+    Unreachable(#[source] sqlx::Error),
+    /// The schema is missing or older than this build.
+    #[error("the catalog's schema is not the one this build needs ({0}): run `lastgood migrate`")]
+    NotMigrated(String),
+    /// A migration failed.
+    #[error("cannot migrate the catalog")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The server is too old.
+    #[error("the catalog's server is PostgreSQL {0}: 14 or later is needed")]
+    TooOld(i32),
+    /// There is no such thing.
+    #[error("there is no {what} {id:?}: see `lastgood {list}`")]
+    NotFound {
+        /// What was looked for.
+        what: &'static str,
+        /// Under which id.
+        id: String,
+        /// The command that lists them.
+        list: &'static str,
+    },
+    /// It is there already.
+    #[error("resource {0:?} exists already: ids are never used twice, for its restore points carry them")]
+    Exists(String),
+    /// A restore of this resource is queued or running.
+    #[error("a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`")]
+    RestoreUnderWay(String),
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request on this resource: use a new one")]
+    KeyReused,
+    /// A row that this build does not understand.
+    #[error("the catalog holds {what} that this build does not understand: {why}")]
+    BadRow {
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A statement failed.
+    #[error("the catalog refused a statement")]
+    Statement(#[from] sqlx::Error),
+}
+
+/// The catalog, open.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pool: PgPool,
+}
+
+impl Catalog {
+    /// Connects, without looking at the schema: for `migrate` and `doctor`.
+    pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        let options: PgConnectOptions =
+            url.expose_secret().parse().map_err(|_| CatalogError::BadUrl)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
+            // start-up, for a pooler would refuse it there.
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::query("set idle_in_transaction_session_timeout = '60s'")
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
+            })
+            .connect_with(options.application_name("lastgood"))
+            .await
+            .map_err(CatalogError::Unreachable)?;
+        Ok(Self { pool })
+    }
+
+    /// Connects and makes sure that the schema is the one this build needs.
+    pub async fn open(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        let catalog = Self::connect(url, connections).await?;
+        catalog.check_schema().await?;
+        Ok(catalog)
+    }
+
+    /// Applies the migrations that are missing. Safe to run at any time, by several at once.
+    pub async fn migrate(&self) -> Result<(), CatalogError> {
+        let version = self.server_version_num().await?;
+        if version < OLDEST_SERVER {
+            return Err(CatalogError::TooOld(version / 10_000));
+        }
+        migrations().run(&self.pool).await.map_err(CatalogError::Migrate)
+    }
+
+    /// Refuses a schema that lacks a migration of this build. A newer schema is welcome: migrations only add.
+    pub async fn check_schema(&self) -> Result<(), CatalogError> {
+        let exists = sqlx::query_scalar!(
+            r#"select to_regclass('lastgood.migrations') is not null as "exists!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if !exists {
+            return Err(CatalogError::NotMigrated("it is empty".to_owned()));
+        }
+        let applied: Vec<i64> =
+            sqlx::query_scalar("select version from lastgood.migrations where success")
+                .fetch_all(&self.pool)
+                .await?;
+        let missing = MIGRATIONS
+            .iter()
+            .find(|migration| !applied.contains(&migration.version));
+        match missing {
+            Some(migration) => Err(CatalogError::NotMigrated(format!(
+                "migration {} is missing",
+                migration.version
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the catalog's own time: the one clock that slots and leases go by.
+    pub async fn now(&self) -> Result<DateTime<Utc>, CatalogError> {
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(now)
+    }
+
+    /// Returns the server's `server_version_num`.
+    pub async fn server_version_num(&self) -> Result<i32, CatalogError> {
+        let number = sqlx::query_scalar!(
+            r#"select current_setting('server_version_num')::integer as "number!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(number)
+    }
+
+    /// Returns the pool, for the queue, the producer and tests.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// Our own schema and table: the database may be shared with services that have migrations of their own.
+fn migrations() -> Migrator {
+    Migrator {
+        migrations: Cow::Borrowed(&MIGRATIONS.migrations),
+        table_name: Cow::Borrowed("lastgood.migrations"),
+        create_schemas: Cow::Owned(vec![Cow::Borrowed("lastgood")]),
+        ..Migrator::DEFAULT
+    }
+}

@@ -1,0 +1,166 @@
+//! What a failure right now would lose, per resource and per tier, and what is not as it should be.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError};
+
+/// One active resource of a tier that is backed up.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResourceExposure {
+    /// Its id.
+    pub id: String,
+    /// Its owner.
+    pub team: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its engine.
+    pub engine: String,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// The newest restorable instant.
+    pub newest_consistent_at: Option<DateTime<Utc>>,
+    /// Scheduled backups failed in a row.
+    pub failures_in_a_row: i32,
+    /// When it is due next.
+    pub next_due_at: Option<DateTime<Utc>>,
+}
+
+/// A tier's exposure in figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct TierExposure {
+    /// The tier.
+    pub tier: String,
+    /// Its active resources.
+    pub resources: i64,
+    /// Those with no restore point at all.
+    pub never_backed_up: i64,
+    /// Those whose exposure has passed the RPO and the tolerance.
+    pub broken: i64,
+    /// The longest exposure, in seconds.
+    pub worst_seconds: i64,
+    /// Exposure in seconds at the quantiles 0.5, 0.9, 0.99 and 1; what was never backed up counts from registration.
+    pub quantiles: Vec<f64>,
+}
+
+/// A tier that resources are on and `plans.yaml` does not know.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnknownTier {
+    /// Its name.
+    pub tier: String,
+    /// How many active resources are on it, unprotected.
+    pub resources: i64,
+}
+
+/// How much waits and runs in one queue.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueDepth {
+    /// The queue: the engine.
+    pub engine: String,
+    /// `queued` or `running`.
+    pub state: String,
+    /// How many.
+    pub runs: i64,
+    /// How long the oldest has been runnable, in seconds; 0 for running ones.
+    pub oldest_seconds: f64,
+}
+
+/// A run that should have moved by now.
+#[derive(Debug, Clone, Serialize)]
+pub struct StuckRun {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource_id: String,
+    /// Its engine.
+    pub engine: String,
+    /// Its kind.
+    pub kind: String,
+    /// `queued`: runnable and not claimed. `running`: its lease has run out and nobody took it back.
+    pub state: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl Catalog {
+    /// Returns the active resources on `tiers`, first those that have used up most of what their tier allows.
+    pub async fn exposures(
+        &self,
+        tiers: &[String],
+        allowed_seconds: &[f64],
+        limit: i64,
+    ) -> Result<Vec<ResourceExposure>, CatalogError> {
+        let rows = sqlx::query_as!(
+            ResourceExposure,
+            "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at
+             from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
+             where status = 'active' and coalesce(retention_days, 1) > 0
+             order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id
+             limit $3",
+            tiers,
+            allowed_seconds,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns each tier's exposure; `allowed_seconds` is the RPO and the tolerance together, tier by tier.
+    pub async fn tier_exposures(
+        &self,
+        tiers: &[String],
+        allowed_seconds: &[f64],
+    ) -> Result<Vec<TierExposure>, CatalogError> {
+        let rows = sqlx::query_file_as!(
+            TierExposure,
+            "src/catalog/tier_exposures.sql",
+            tiers,
+            allowed_seconds
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns the tiers of active resources that are not among `known`. Steps from tier to tier in the index, however
+    /// many resources there are.
+    pub async fn unknown_tiers(&self, known: &[String]) -> Result<Vec<UnknownTier>, CatalogError> {
+        let rows = sqlx::query_file_as!(UnknownTier, "src/catalog/unknown_tiers.sql", known)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Returns the depth of each queue that is not empty.
+    pub async fn queue_depths(&self) -> Result<Vec<QueueDepth>, CatalogError> {
+        let rows = sqlx::query_as!(
+            QueueDepth,
+            r#"select queue as engine, state, count(*) as "runs!",
+                 coalesce(extract(epoch from now() - min(run_at) filter (where run_at <= now() and state = 'queued')), 0)::float8
+                     as "oldest_seconds!"
+               from lastgood.runs where state in ('queued', 'running') group by queue, state"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns runs that have been runnable for `patience` and not claimed, or whose lease ran out as long ago.
+    pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
+        let rows = sqlx::query_as!(
+            StuckRun,
+            r#"select id, resource_id, queue as engine, kind, state,
+                 case when state = 'queued' then run_at else lease_until end as "since!"
+               from lastgood.runs
+               where (state = 'queued' and run_at < now() - make_interval(secs => $1))
+                  or (state = 'running' and lease_until < now() - make_interval(secs => $1))
+               order by 6 limit 100"#,
+            patience_seconds
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,216 @@
+//! Resources: what is protected, and how it is reached.
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::resource::{ResourceId, TeamId, Tier};
+use serde::Serialize;
+
+use super::{Catalog, CatalogError};
+
+/// A connection as the catalog stores it: where the secret is, or the secret sealed. Never a URL in clear.
+#[derive(Clone)]
+pub enum StoredConnection {
+    /// `env:NAME` or `file:/path`.
+    Reference(String),
+    /// Sealed under the master key.
+    Sealed(Vec<u8>),
+}
+
+/// A resource to be registered.
+pub struct NewResource {
+    /// Its id.
+    pub id: ResourceId,
+    /// Its owner.
+    pub team: TeamId,
+    /// Its tier.
+    pub tier: Tier,
+    /// Its engine's stored name.
+    pub engine: String,
+    /// Overrides the tier's retention.
+    pub retention_days: Option<i32>,
+    /// How it is reached.
+    pub connection: StoredConnection,
+}
+
+/// Whether a resource is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceStatus {
+    /// As its tier says.
+    Active,
+    /// Not for now: its promise is suspended.
+    Paused,
+    /// Never again; its restore points stay until they expire.
+    Removed,
+}
+
+impl ResourceStatus {
+    /// Returns the stored name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A resource as stored, without its secret.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResourceRow {
+    /// Its id.
+    pub id: String,
+    /// Its owner.
+    pub team: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its engine.
+    pub engine: String,
+    /// `active`, `paused` or `removed`.
+    pub status: String,
+    /// Overrides the tier's retention.
+    pub retention_days: Option<i32>,
+    /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog.
+    pub connection_ref: Option<String>,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// The cadence the producer last applied; `None`: not backed up.
+    pub cadence_minutes: Option<i32>,
+    /// When the producer looks at it again.
+    pub next_due_at: Option<DateTime<Utc>>,
+    /// The newest restorable instant.
+    pub newest_consistent_at: Option<DateTime<Utc>>,
+    /// How many scheduled backups in a row have failed since the last success.
+    pub failures_in_a_row: i32,
+}
+
+impl Catalog {
+    /// Registers a resource. It is due at the producer's next tick if its tier is backed up.
+    pub async fn add_resource(&self, new: &NewResource) -> Result<(), CatalogError> {
+        let (reference, sealed) = match &new.connection {
+            StoredConnection::Reference(reference) => (Some(reference.as_str()), None),
+            StoredConnection::Sealed(sealed) => (None, Some(sealed.as_slice())),
+        };
+        let added = sqlx::query!(
+            "insert into lastgood.resources (id, team, tier, engine, retention_days, connection_ref, connection_sealed)
+             values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do nothing",
+            new.id.as_str(),
+            new.team.as_str(),
+            new.tier.as_str(),
+            new.engine,
+            new.retention_days,
+            reference,
+            sealed,
+        )
+        .execute(self.pool())
+        .await?;
+        match added.rows_affected() {
+            0 => Err(CatalogError::Exists(new.id.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns one resource.
+    pub async fn resource(&self, id: &str) -> Result<ResourceRow, CatalogError> {
+        sqlx::query_as!(
+            ResourceRow,
+            "select id, team, tier, engine, status, retention_days, connection_ref, created_at, cadence_minutes,
+                 next_due_at, newest_consistent_at, failures_in_a_row
+             from lastgood.resources where id = $1",
+            id
+        )
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or_else(|| resource_not_found(id))
+    }
+
+    /// Returns resources by id, removed ones only if asked for.
+    pub async fn resources(
+        &self,
+        team: Option<&str>,
+        with_removed: bool,
+        limit: i64,
+    ) -> Result<Vec<ResourceRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            ResourceRow,
+            "select id, team, tier, engine, status, retention_days, connection_ref, created_at, cadence_minutes,
+                 next_due_at, newest_consistent_at, failures_in_a_row
+             from lastgood.resources
+             where ($1::text is null or team = $1) and ($2 or status <> 'removed')
+             order by id limit $3",
+            team,
+            with_removed,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns how a resource is reached.
+    pub async fn connection(&self, id: &str) -> Result<StoredConnection, CatalogError> {
+        let row = sqlx::query!(
+            "select connection_ref, connection_sealed from lastgood.resources where id = $1",
+            id
+        )
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or_else(|| resource_not_found(id))?;
+        match (row.connection_ref, row.connection_sealed) {
+            (Some(reference), None) => Ok(StoredConnection::Reference(reference)),
+            (None, Some(sealed)) => Ok(StoredConnection::Sealed(sealed)),
+            (Some(_), Some(_)) | (None, None) => Err(CatalogError::BadRow {
+                what: format!("a connection of resource {id:?}"),
+                why: "it is neither a reference nor sealed".to_owned(),
+            }),
+        }
+    }
+
+    /// Returns any one sealed connection, for `doctor` to try the key on.
+    pub async fn any_sealed(&self) -> Result<Option<(String, Vec<u8>)>, CatalogError> {
+        let row = sqlx::query!(
+            r#"select id, connection_sealed as "sealed!" from lastgood.resources
+               where connection_sealed is not null and status <> 'removed' limit 1"#
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| (row.id, row.sealed)))
+    }
+
+    /// Changes a resource's status. One that is not active any more loses the scheduled backups that still wait.
+    pub async fn set_resource_status(
+        &self,
+        id: &str,
+        status: ResourceStatus,
+    ) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let changed = sqlx::query!(
+            "update lastgood.resources set status = $2 where id = $1 and (status <> 'removed' or $2 = 'removed')",
+            id,
+            status.as_str()
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Err(resource_not_found(id));
+        }
+        if status != ResourceStatus::Active {
+            sqlx::query!(
+                "update lastgood.runs set state = 'cancelled', finished_at = now()
+                 where resource_id = $1 and kind = 'backup' and trigger = 'scheduled' and state = 'queued'",
+                id
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+fn resource_not_found(id: &str) -> CatalogError {
+    CatalogError::NotFound {
+        what: "resource",
+        id: id.to_owned(),
+        list: "resource list",
+    }
+}

@@ -1,0 +1,186 @@
+//! Runs as callers see them: enqueued, looked up, listed. Claiming and finishing is the queue's business.
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::job::Job;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError};
+
+/// A run that somebody asks for.
+pub struct NewRun<'a> {
+    /// The resource.
+    pub resource_id: &'a str,
+    /// The resource's engine: the queue.
+    pub queue: &'a str,
+    /// What to do.
+    pub job: &'a Job,
+    /// Makes a repeated request the same request.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// A new run.
+    New(Uuid),
+    /// The run that the first request with this key made.
+    Duplicate(Uuid),
+}
+
+impl Enqueued {
+    /// Returns the run's id.
+    #[must_use]
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::New(id) | Self::Duplicate(id) => id,
+        }
+    }
+}
+
+/// A run as stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource_id: String,
+    /// Its queue: the engine.
+    pub engine: String,
+    /// `backup`, `restore`, `drop_replaced`.
+    pub kind: String,
+    /// `scheduled` or `adhoc`.
+    pub trigger: String,
+    /// The cadence window it covers.
+    pub slot: Option<DateTime<Utc>>,
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled`.
+    pub state: String,
+    /// Attempts begun.
+    pub attempt: i32,
+    /// Attempts allowed.
+    pub max_attempts: i32,
+    /// When it may be claimed.
+    pub run_at: DateTime<Utc>,
+    /// Who executes it.
+    pub lease_by: Option<String>,
+    /// Until when, without renewal.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// The family of the last error.
+    pub error_kind: Option<String>,
+    /// The last error; kept when a later attempt is under way.
+    pub error: Option<String>,
+    /// What a restore reported.
+    pub result: Option<serde_json::Value>,
+    /// Bytes of the dump so far.
+    pub dump_bytes: i64,
+    /// Bytes of the archive so far.
+    pub stored_bytes: i64,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When its last attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl RunRow {
+    /// Returns whether the run will change no more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.finished_at.is_some()
+    }
+}
+
+/// Which runs to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Of one resource.
+    pub resource_id: Option<String>,
+    /// In one state.
+    pub state: Option<String>,
+    /// Of one kind.
+    pub kind: Option<String>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl Catalog {
+    /// Enqueues a job that somebody asked for. The same idempotency key returns the first run; with another job, an error.
+    pub async fn enqueue(&self, new: &NewRun<'_>) -> Result<Enqueued, CatalogError> {
+        let (kind, priority) = match new.job {
+            Job::Restore(_) => ("restore", 100_i16),
+            Job::Backup {} => ("backup", 50),
+            Job::DropReplaced(_) => ("drop_replaced", 50),
+        };
+        let args = serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let inserted = sqlx::query_scalar!(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
+             values ($1, $2, 'adhoc', $3, $4, $5, $6)
+             on conflict do nothing returning id",
+            new.queue,
+            kind,
+            new.resource_id,
+            priority,
+            args,
+            new.idempotency_key,
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        if let Some(id) = inserted {
+            return Ok(Enqueued::New(id));
+        }
+        let Some(key) = new.idempotency_key else {
+            return Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned()));
+        };
+        let first = sqlx::query!(
+            "select id, args from lastgood.runs where resource_id = $1 and idempotency_key = $2",
+            new.resource_id,
+            key
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        match first {
+            Some(first) if first.args == args => Ok(Enqueued::Duplicate(first.id)),
+            Some(_) => Err(CatalogError::KeyReused),
+            None => Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned())),
+        }
+    }
+
+    /// Returns one run.
+    pub async fn run(&self, id: Uuid) -> Result<RunRow, CatalogError> {
+        sqlx::query_as!(
+            RunRow,
+            "select id, resource_id, queue as engine, kind, trigger, slot, state, attempt, max_attempts, run_at, lease_by,
+                 lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
+             from lastgood.runs where id = $1",
+            id
+        )
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or_else(|| CatalogError::NotFound {
+            what: "run",
+            id: id.to_string(),
+            list: "run list",
+        })
+    }
+
+    /// Returns runs, newest first.
+    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            RunRow,
+            "select id, resource_id, queue as engine, kind, trigger, slot, state, attempt, max_attempts, run_at, lease_by,
+                 lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
+             from lastgood.runs
+             where ($1::text is null or resource_id = $1) and ($2::text is null or state = $2)
+                 and ($3::text is null or kind = $3)
+             order by created_at desc limit $4",
+            filter.resource_id,
+            filter.state,
+            filter.kind,
+            filter.limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+}

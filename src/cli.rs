@@ -1,0 +1,151 @@
+//! The command line: nouns, then verbs; what every command shares.
+
+mod backup;
+mod consumer;
+mod doctor;
+mod output;
+mod plans;
+mod producer;
+mod resource;
+mod restore;
+mod run;
+mod status;
+mod wait;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::{catalog::Catalog, config};
+use output::Output;
+
+/// Keeps the promise that you lose at most N minutes of data, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "lastgood", version, arg_required_else_help = true, max_term_width = 120)]
+pub struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create or update the catalog's schema
+    Migrate,
+    /// Turn plans into due backups, take back what lost workers held, measure exposure
+    Producer(producer::Args),
+    /// Claim runs and execute them
+    Consumer(consumer::Args),
+    /// Register, show, pause, resume and remove what is protected
+    #[command(subcommand)]
+    Resource(resource::Command),
+    /// Make a backup now; list and show restore points
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Bring a resource back from a restore point
+    Restore(restore::Args),
+    /// List and show runs: the queue and its history
+    #[command(subcommand)]
+    Run(run::Command),
+    /// Show exposure against the promise, worst first, and what is not as it should be
+    Status(status::Args),
+    /// Check a plans file, or show the plans
+    #[command(subcommand)]
+    Plans(plans::Command),
+    /// Check the database, the store, the client tools, the clock and the keys
+    Doctor(doctor::Args),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs one command to its end. Exit codes: 0 done, 1 failed, 2 usage.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    start_log();
+    let output = Output::new(cli.json);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(cli.command, &output));
+            // A blocking thread that still hashes must not hold up the end.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            outcome
+        });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Migrate => {
+            let catalog = Catalog::connect(&config::database_url()?, 1).await?;
+            catalog.migrate().await?;
+            output.done("migrated", "the catalog's schema is up to date")?;
+        }
+        Command::Producer(args) => producer::run(args).await?,
+        Command::Consumer(args) => consumer::run(args).await?,
+        Command::Resource(command) => resource::run(command, output).await?,
+        Command::Backup(command) => return backup::run(command, output).await,
+        Command::Restore(args) => return restore::run(args, output).await,
+        Command::Run(command) => run::run(command, output).await?,
+        Command::Status(args) => status::run(&args, output).await?,
+        Command::Plans(command) => return plans::run(command, output),
+        Command::Doctor(args) => return doctor::run(&args, output).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lastgood", &mut script);
+            std::io::stdout().write_all(&script)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the catalog for a command that asks it a few things.
+async fn catalog() -> anyhow::Result<Catalog> {
+    Ok(Catalog::open(&config::database_url()?, 2).await?)
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("LASTGOOD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,apalis=warn,apalis_core=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr.make_writer()));
+    if std::env::var("LASTGOOD_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
+
+/// Returns a token that SIGTERM or SIGINT cancels.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
+}

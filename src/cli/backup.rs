@@ -1,0 +1,90 @@
+//! `lastgood backup now|list|show`.
+
+use std::process::ExitCode;
+
+use lastgood_jobs::{job::Job, resource::ResourceId};
+use uuid::Uuid;
+
+use super::{
+    output::{Output, bytes, instant, table},
+    wait::wait,
+};
+use crate::catalog::{Enqueued, NewRun, PointRow};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a restore point now, outside the schedule
+    Now {
+        /// The resource
+        resource: ResourceId,
+        /// Wait for its end; exit code 1 if it fails
+        #[arg(long)]
+        wait: bool,
+        /// A repeated request with the same key is the same request
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// List restore points, newest first
+    List {
+        /// Only this resource's
+        resource: Option<ResourceId>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: i64,
+    },
+    /// Show a restore point's manifest
+    Show {
+        /// Its id
+        id: Uuid,
+    },
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    let catalog = super::catalog().await?;
+    match command {
+        Command::Now { resource, wait: waits, idempotency_key } => {
+            let row = catalog.resource(resource.as_str()).await?;
+            anyhow::ensure!(row.status != "removed", "{resource} was removed: it cannot be backed up");
+            let new = NewRun {
+                resource_id: resource.as_str(),
+                queue: &row.engine,
+                job: &Job::Backup {},
+                idempotency_key: idempotency_key.as_deref(),
+            };
+            let enqueued = catalog.enqueue(&new).await?;
+            let run = enqueued.id();
+            if waits {
+                return wait(&catalog, run, output).await;
+            }
+            let duplicate = matches!(enqueued, Enqueued::Duplicate(_));
+            output.show(&serde_json::json!({ "run": run, "duplicate": duplicate }), |_| {
+                let what = if duplicate { "was enqueued by an earlier request with this key" } else { "enqueued" };
+                format!("run {run} {what}: see `lastgood run show {run}`")
+            })?;
+        }
+        Command::List { resource, limit } => {
+            let points = catalog.points(resource.as_ref().map(ResourceId::as_str), limit).await?;
+            output.show(&points, |points| list(points))?;
+        }
+        Command::Show { id } => {
+            let point = catalog.point(id).await?;
+            output.show(&point, |point| serde_json::to_string_pretty(&point.manifest).unwrap_or_default())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(points: &[PointRow]) -> String {
+    table(
+        ["id", "resource", "consistent at", "dump", "stored"],
+        points.iter().map(|point| {
+            [
+                point.id.to_string(),
+                point.resource_id.clone(),
+                instant(point.consistent_at),
+                bytes(point.dump_bytes),
+                bytes(point.stored_bytes),
+            ]
+        }),
+    )
+}

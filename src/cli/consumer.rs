@@ -1,0 +1,79 @@
+//! `lastgood consumer`.
+
+use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
+
+use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
+
+use crate::{
+    catalog::Catalog,
+    config::{self, StorageArgs, ToolsArgs},
+    consumer::{Settings, Shared, consume},
+    metrics,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The engines to serve
+    #[arg(long, env = "LASTGOOD_ENGINES", value_delimiter = ',', default_value = "postgres,vector")]
+    engines: Vec<Engine>,
+    /// How many runs of each engine to execute at once
+    #[arg(long, env = "LASTGOOD_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: u32,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    tools: ToolsArgs,
+    /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
+    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = humantime::parse_duration)]
+    lease: Duration,
+    /// How often to look for runs when nothing wakes this consumer
+    #[arg(long, env = "LASTGOOD_POLL", default_value = "2s", value_parser = humantime::parse_duration)]
+    poll: Duration,
+    /// The longest an attempt may take
+    #[arg(long, env = "LASTGOOD_JOB_TIMEOUT", default_value = "12h", value_parser = humantime::parse_duration)]
+    job_timeout: Duration,
+    /// How long a drain lets runs finish before it gives their leases back
+    #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    drain_timeout: Duration,
+    /// Where to serve /metrics, /healthz and /readyz
+    #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9751")]
+    listen: SocketAddr,
+    /// Where private files (password files, for the length of a job) are kept
+    #[arg(long, env = "LASTGOOD_WORK_DIR")]
+    work_dir: Option<PathBuf>,
+}
+
+pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
+    anyhow::ensure!(args.lease >= Duration::from_secs(3), "a lease under 3 s cannot be renewed in time: use --lease 30s");
+    args.engines.sort();
+    args.engines.dedup();
+    let recorder = metrics::install()?;
+    let stop = super::stop_on_signal()?;
+    // A claim, a renewal and a finish for each slot must not wait for one another for long.
+    let slots = u32::try_from(args.engines.len())?.saturating_mul(args.slots);
+    let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
+    let shared = Shared {
+        catalog,
+        storage: Storage::open(&args.storage.storage).await?,
+        tools: Arc::new(Toolbox::discover(&args.tools.pg_client_dirs).await),
+        master_key: config::master_key()?,
+        work_dir: PathBuf::new(),
+    };
+    let settings = Settings {
+        engines: args.engines,
+        slots: args.slots,
+        lease: args.lease,
+        poll: args.poll.max(Duration::from_millis(100)),
+        job_timeout: args.job_timeout,
+        drain_timeout: args.drain_timeout,
+        listen: args.listen,
+        work_dir: args.work_dir.unwrap_or_else(default_work_dir),
+    };
+    consume(shared, &settings, recorder, stop).await
+}
+
+/// One for each user, so that nobody trips over another's.
+fn default_work_dir() -> PathBuf {
+    let user = std::fs::metadata("/proc/self").map_or(0, |of_this_process| of_this_process.uid());
+    std::env::temp_dir().join(format!("lastgood-{user}"))
+}

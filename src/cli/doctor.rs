@@ -1,0 +1,125 @@
+//! `lastgood doctor`: the database, the store, the client tools, the clock and the keys, each tried for real.
+
+use std::process::ExitCode;
+
+use chrono::Utc;
+use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
+use serde::Serialize;
+
+use super::output::Output;
+use crate::{
+    catalog::Catalog,
+    config::{self, PlansArgs, StorageArgs, ToolsArgs},
+    plan,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    tools: ToolsArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
+}
+
+/// What was looked at, and what was found.
+#[derive(Serialize)]
+struct Check {
+    check: &'static str,
+    good: bool,
+    found: String,
+}
+
+impl Check {
+    fn of(check: &'static str, found: anyhow::Result<String>) -> Self {
+        match found {
+            Ok(found) => Self { check, good: true, found },
+            Err(error) => Self { check, good: false, found: format!("{error:#}") },
+        }
+    }
+}
+
+pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
+    let catalog = connect().await;
+    let mut checks = vec![Check::of("plans", plans(args))];
+    match &catalog {
+        Ok(catalog) => {
+            checks.push(Check::of("catalog", schema(catalog).await));
+            checks.push(Check::of("clock", clock(catalog).await));
+            checks.push(Check::of("keys", keys(catalog).await));
+            checks.push(Check::of("consumers", consumers(catalog).await));
+        }
+        Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
+    }
+    checks.push(Check::of("store", store(args).await));
+    let tools = Toolbox::discover(&args.tools.pg_client_dirs).await;
+    checks.extend(Engine::ALL.map(|engine| Check::of("client tools", client_tools(&tools, engine))));
+
+    output.show(&checks, |checks| {
+        let line = |check: &Check| {
+            format!("{} {:<13} {}\n", if check.good { "ok  " } else { "FAIL" }, check.check, check.found)
+        };
+        checks.iter().map(line).collect()
+    })?;
+    let all_good = checks.iter().all(|check| check.good);
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn connect() -> anyhow::Result<Catalog> {
+    Ok(Catalog::connect(&config::database_url()?, 1).await?)
+}
+
+fn plans(args: &Args) -> anyhow::Result<String> {
+    let problems = plan::check(&args.plans.plans);
+    anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
+    Ok(format!("{} is good", args.plans.plans.display()))
+}
+
+async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
+    catalog.check_schema().await?;
+    let version = catalog.server_version_num().await?;
+    Ok(format!("PostgreSQL {}, schema up to date", version / 10_000))
+}
+
+async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
+    let before = Utc::now();
+    let theirs = catalog.now().await?;
+    let ours = before + (Utc::now() - before) / 2;
+    let skew = (ours - theirs).as_seconds_f64();
+    anyhow::ensure!(skew.abs() < 5.0, "this machine's clock is {skew:.1} s ahead of the catalog's: fix NTP, or exposure will be wrong by as much");
+    Ok(format!("{skew:+.3} s against the catalog"))
+}
+
+async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
+    let key = config::master_key()?;
+    match (catalog.any_sealed().await?, key) {
+        (None, None) => Ok("no master key, and nothing is sealed".to_owned()),
+        (None, Some(_)) => Ok("master key present, nothing is sealed".to_owned()),
+        (Some((id, _)), None) => anyhow::bail!("the URL of {id} is sealed, but LASTGOOD_MASTER_KEY is not set here"),
+        (Some((id, sealed)), Some(key)) => {
+            key.open(&id, &sealed)?;
+            Ok(format!("the master key opens the sealed URL of {id}"))
+        }
+    }
+}
+
+async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
+    let alive = catalog.live_consumers().await?;
+    anyhow::ensure!(!alive.is_empty(), "no live consumer: nothing is executed; start `lastgood consumer`");
+    Ok(format!("{} alive", alive.len()))
+}
+
+async fn store(args: &Args) -> anyhow::Result<String> {
+    let storage = Storage::open(&args.storage.storage).await?;
+    storage.check().await?;
+    Ok(format!("{}: written, read back and removed a probe", args.storage.storage))
+}
+
+fn client_tools(tools: &Toolbox, engine: Engine) -> anyhow::Result<String> {
+    let capability = tools.capabilities().into_iter().find(|capability| capability.engine == engine);
+    match capability {
+        Some(capability) if !capability.tools.is_empty() => Ok(format!("{engine}: {}", capability.tools.join(", "))),
+        _ => anyhow::bail!("{engine}: none found: install the client package of your servers' major versions, or name its directory with --pg-client-dir"),
+    }
+}

@@ -1,0 +1,112 @@
+//! How a command speaks: JSON or text on standard output, errors and hints on standard error.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use comfy_table::{Table, TableStyle};
+use serde::Serialize;
+
+/// Where a command's words go.
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints `value` as JSON, or `text` of it.
+    pub(super) fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+        if self.json {
+            line(&serde_json::to_string_pretty(value)?)
+        } else {
+            line(text(value).trim_end())
+        }
+    }
+
+    /// Prints that something is done.
+    pub(super) fn done(&self, what: &str, text: &str) -> Result<()> {
+        self.show(&serde_json::json!({ "done": what }), |_| text.to_owned())
+    }
+
+    /// Prints an error: its causes on one line, as JSON where that was asked for.
+    pub(super) fn error(&self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        let written = if self.json {
+            writeln!(io::stderr(), "{}", serde_json::json!({ "error": text }))
+        } else {
+            writeln!(io::stderr(), "error: {text}")
+        };
+        // Nobody is left to tell.
+        drop(written);
+    }
+
+    /// Prints a remark that is not the answer.
+    pub(super) fn note(&self, text: &str) {
+        if !self.json {
+            drop(writeln!(io::stderr(), "{text}"));
+        }
+    }
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn line(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Returns a plain table.
+pub(super) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header(headings.map(str::to_uppercase));
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
+    table
+        .to_string()
+        .lines()
+        .map(|line| line.trim().to_owned() + "\n")
+        .collect()
+}
+
+/// What comes from outside must not steer the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Returns an instant to the second, in UTC.
+pub(super) fn instant(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Returns an instant, or a dash.
+pub(super) fn instant_or_dash(at: Option<DateTime<Utc>>) -> String {
+    at.map_or_else(|| "-".to_owned(), instant)
+}
+
+/// Returns a span in its two largest units: `1h 04m`.
+pub(super) fn span(delta: TimeDelta) -> String {
+    let seconds = delta.num_seconds().max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes:02}m"),
+        _ => format!("{days}d {hours:02}h"),
+    }
+}
+
+/// Returns bytes as people read them.
+pub(super) fn bytes(count: i64) -> String {
+    indicatif::BinaryBytes(count.unsigned_abs()).to_string()
+}

@@ -1,0 +1,45 @@
+//! `lastgood plans check|show`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use super::output::{Output, table};
+use crate::{
+    config::PlansArgs,
+    plan::{HEADINGS, PlansFile, check, rows},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Check a plans file strictly: any doubt is exit code 1
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Show the plans, with the cadence that each RPO leads to
+    Show(PlansArgs),
+}
+
+pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check { file } => {
+            let problems = check(&file);
+            output.show(&serde_json::json!({ "good": problems.is_empty(), "problems": problems }), |_| {
+                if problems.is_empty() {
+                    format!("{}: good", file.display())
+                } else {
+                    problems.join("\n")
+                }
+            })?;
+            Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Show(args) => {
+            let plans = PlansFile::load(args.plans);
+            if let Some(fault) = plans.fault() {
+                output.note(&format!("{fault}\nthese are the built-in plans:"));
+            }
+            let rows = rows(plans.plans());
+            output.show(&rows, |rows| table(HEADINGS, rows.iter().map(crate::plan::Row::cells)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

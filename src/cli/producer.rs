@@ -1,0 +1,51 @@
+//! `lastgood producer`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    catalog::Catalog,
+    config::{self, PlansArgs},
+    metrics,
+    plan::PlansFile,
+    producer::{Settings, produce},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    plans: PlansArgs,
+    /// How often to look for what is due
+    #[arg(long, env = "LASTGOOD_TICK", default_value = "60s", value_parser = humantime::parse_duration)]
+    tick: Duration,
+    /// How often to look for leases of lost workers
+    #[arg(long, env = "LASTGOOD_REAP", default_value = "5s", value_parser = humantime::parse_duration)]
+    reap: Duration,
+    /// The lease that consumers use: how long to wait after an outage before leases are taken back
+    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = humantime::parse_duration)]
+    lease: Duration,
+    /// How often to measure exposure and the queue for the metrics
+    #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
+    observe: Duration,
+    /// Where to serve /metrics, /healthz and /readyz
+    #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
+    listen: SocketAddr,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let recorder = metrics::install()?;
+    let stop = super::stop_on_signal()?;
+    let catalog = Catalog::open(&config::database_url()?, 4).await?;
+    let settings = Settings {
+        tick: at_least(args.tick, 1),
+        reap: at_least(args.reap, 1),
+        lease: args.lease,
+        observe: at_least(args.observe, 1),
+        listen: args.listen,
+    };
+    produce(catalog, PlansFile::load(args.plans.plans), &settings, recorder, stop).await
+}
+
+/// An interval of zero would spin.
+fn at_least(interval: Duration, seconds: u64) -> Duration {
+    interval.max(Duration::from_secs(seconds))
+}

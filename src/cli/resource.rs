@@ -1,0 +1,208 @@
+//! `lastgood resource add|list|show|pause|resume|remove|drop-replaced`.
+
+use std::{io::Read as _, path::PathBuf};
+
+use lastgood_jobs::{
+    job::{DropReplaced, Job},
+    resource::{Engine, ResourceId, TeamId, Tier},
+};
+use secrecy::SecretString;
+
+use super::output::{Output, instant_or_dash, table};
+use crate::{
+    catalog::{NewResource, NewRun, ResourceRow, ResourceStatus, StoredConnection},
+    config::{self, PlansArgs},
+    plan::PlansFile,
+    secret::{self, Reference, SecretError},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Register a database to be protected
+    Add(AddArgs),
+    /// List resources
+    List {
+        /// Only this team's
+        #[arg(long)]
+        team: Option<String>,
+        /// Removed ones too
+        #[arg(long)]
+        removed: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
+    },
+    /// Show one resource
+    Show {
+        /// Its id
+        id: ResourceId,
+    },
+    /// Suspend a resource's backups; what waits is cancelled
+    Pause {
+        /// Its id
+        id: ResourceId,
+    },
+    /// Back it up again
+    Resume {
+        /// Its id
+        id: ResourceId,
+    },
+    /// Stop protecting a resource for good; its restore points stay
+    Remove {
+        /// Its id
+        id: ResourceId,
+    },
+    /// Drop a database that a restore replaced and kept (`…__before_restore_…`)
+    DropReplaced {
+        /// The resource's id
+        id: ResourceId,
+        /// The kept database's whole name
+        database: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    /// Its id, unique for all time
+    id: ResourceId,
+    /// The team that owns it
+    #[arg(long)]
+    team: TeamId,
+    /// Its tier in plans.yaml
+    #[arg(long)]
+    tier: Tier,
+    /// Its engine
+    #[arg(long)]
+    engine: Engine,
+    /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
+    #[arg(long)]
+    retention_days: Option<i32>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    plans: PlansArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct ConnectionArgs {
+    /// Where consumers find the URL: env:NAME or file:/path
+    #[arg(long, value_name = "REFERENCE")]
+    connection: Option<String>,
+    /// Read the URL from standard input and keep it sealed
+    #[arg(long)]
+    url_stdin: bool,
+    /// Read the URL from a file and keep it sealed
+    #[arg(long, value_name = "PATH")]
+    url_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Add(args) => add(args, output).await,
+        Command::List { team, removed, limit } => {
+            let rows = super::catalog().await?.resources(team.as_deref(), removed, limit).await?;
+            output.show(&rows, |rows| list(rows))
+        }
+        Command::Show { id } => {
+            let row = super::catalog().await?.resource(id.as_str()).await?;
+            output.show(&row, details)
+        }
+        Command::Pause { id } => set(&id, ResourceStatus::Paused, "paused: it is not backed up until `lastgood resource resume`", output).await,
+        Command::Resume { id } => set(&id, ResourceStatus::Active, "active: it is looked at in the next tick", output).await,
+        Command::Remove { id } => set(&id, ResourceStatus::Removed, "removed: its restore points stay", output).await,
+        Command::DropReplaced { id, database } => {
+            let catalog = super::catalog().await?;
+            let row = catalog.resource(id.as_str()).await?;
+            let job = Job::DropReplaced(DropReplaced { database });
+            let new = NewRun { resource_id: id.as_str(), queue: &row.engine, job: &job, idempotency_key: None };
+            let run = catalog.enqueue(&new).await?.id();
+            output.show(&serde_json::json!({ "run": run }), |_| format!("run {run} enqueued: see `lastgood run show {run}`"))
+        }
+    }
+}
+
+async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
+    let connection = connection(&args)?;
+    let plans = PlansFile::load(args.plans.plans);
+    let new = NewResource {
+        id: args.id,
+        team: args.team,
+        tier: args.tier,
+        engine: args.engine.to_string(),
+        retention_days: args.retention_days,
+        connection,
+    };
+    super::catalog().await?.add_resource(&new).await?;
+    let promise = match plans.plans().get(&new.tier).map(|plan| plan.protection.cadence()) {
+        None => format!("tier {} is not in the plans: it is NOT backed up until it is", new.tier),
+        Some(None) => format!("tier {} is never backed up", new.tier),
+        Some(Some(_)) if new.retention_days.is_some_and(|days| days <= 0) => "retention 0: it is never backed up".to_owned(),
+        Some(Some(cadence)) => format!("backed up {cadence}"),
+    };
+    let answer = serde_json::json!({ "added": new.id, "promise": promise });
+    output.show(&answer, |_| format!("added {}: {promise}", new.id))
+}
+
+/// The URL goes from its source to the seal; it is in no argument, no log and no error.
+fn connection(args: &AddArgs) -> anyhow::Result<StoredConnection> {
+    if let Some(reference) = &args.connection.connection {
+        return Ok(StoredConnection::Reference(reference.parse::<Reference>()?.to_string()));
+    }
+    let url = match &args.connection.url_file {
+        Some(path) => secret::read_secret_file(&path.to_string_lossy())?,
+        None => read_stdin()?,
+    };
+    lastgood_jobs::engine::check_url(args.engine, &url)?;
+    let key = config::master_key()?.ok_or(SecretError::NoMasterKey)?;
+    Ok(StoredConnection::Sealed(key.seal(args.id.as_str(), &url)?))
+}
+
+fn read_stdin() -> anyhow::Result<SecretString> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(64 * 1024 + 1).read_to_end(&mut bytes)?;
+    Ok(secret::secret(bytes, "standard input")?)
+}
+
+async fn set(id: &ResourceId, status: ResourceStatus, text: &str, output: &Output) -> anyhow::Result<()> {
+    super::catalog().await?.set_resource_status(id.as_str(), status).await?;
+    output.show(&serde_json::json!({ "id": id, "status": status.as_str() }), |_| format!("{id} is {text}"))
+}
+
+fn list(rows: &[ResourceRow]) -> String {
+    table(
+        ["id", "team", "tier", "engine", "status", "newest restore point", "next due"],
+        rows.iter().map(|row| {
+            [
+                row.id.clone(),
+                row.team.clone(),
+                row.tier.clone(),
+                row.engine.clone(),
+                row.status.clone(),
+                instant_or_dash(row.newest_consistent_at),
+                instant_or_dash(row.next_due_at),
+            ]
+        }),
+    )
+}
+
+fn details(row: &ResourceRow) -> String {
+    let connection = row.connection_ref.as_deref().unwrap_or("sealed in the catalog");
+    let cadence = row.cadence_minutes.map_or_else(
+        || "not backed up, or not looked at yet".to_owned(),
+        |minutes| format!("every {minutes} minutes"),
+    );
+    format!(
+        "{id}\n  team        {team}\n  tier        {tier}\n  engine      {engine}\n  status      {status}\n  connection  {connection}\n  \
+         cadence     {cadence}\n  newest      {newest}\n  next due    {next}\n  failures    {failures} in a row\n  registered  {created}",
+        id = row.id,
+        team = row.team,
+        tier = row.tier,
+        engine = row.engine,
+        status = row.status,
+        newest = instant_or_dash(row.newest_consistent_at),
+        next = instant_or_dash(row.next_due_at),
+        failures = row.failures_in_a_row,
+        created = instant_or_dash(Some(row.created_at)),
+    )
+}

@@ -1,0 +1,112 @@
+//! `lastgood restore RESOURCE`.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::{
+    job::{Job, Restore, RestoreTarget},
+    resource::ResourceId,
+};
+use uuid::Uuid;
+
+use super::{
+    output::{Output, instant},
+    wait::wait,
+};
+use crate::{
+    catalog::{Catalog, NewRun, PointRow},
+    secret::{Reference, SecretError},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The resource
+    resource: ResourceId,
+    /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "point")]
+    at: Option<DateTime<Utc>>,
+    /// Restore this point; default: the newest
+    #[arg(long, value_name = "ID")]
+    point: Option<Uuid>,
+    /// Restore into an empty database: its name on the resource's server, or env:NAME or file:/path of its URL. Default: a
+    /// fresh database that swaps names with the resource's own, which is kept
+    #[arg(long, value_name = "DATABASE")]
+    into: Option<String>,
+    /// Restore into the resource's own database, over what is there, in one transaction; needs --overwrite
+    #[arg(long, conflicts_with = "into", requires = "overwrite")]
+    in_place: bool,
+    /// Repeat the resource's id, to allow --in-place
+    #[arg(long, value_name = "RESOURCE_ID")]
+    overwrite: Option<ResourceId>,
+    /// Leave owners out: everything belongs to the connecting role
+    #[arg(long)]
+    no_owner: bool,
+    /// Leave grants out
+    #[arg(long)]
+    no_acl: bool,
+    /// A repeated request with the same key is the same request
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Wait for its end; exit code 1 if it fails
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
+    let target = target(&args)?;
+    let catalog = super::catalog().await?;
+    let row = catalog.resource(args.resource.as_str()).await?;
+    let point = point(&catalog, &args).await?;
+    let job = Job::Restore(Restore { point: point.id, target, no_owner: args.no_owner, no_acl: args.no_acl });
+    let new = NewRun {
+        resource_id: &row.id,
+        queue: &row.engine,
+        job: &job,
+        idempotency_key: args.idempotency_key.as_deref(),
+    };
+    let run = catalog.enqueue(&new).await?.id();
+    output.note(&format!("restoring {} to {} (restore point {})", row.id, instant(point.consistent_at), point.id));
+    if args.wait {
+        return wait(&catalog, run, output).await;
+    }
+    output.show(
+        &serde_json::json!({ "run": run, "point": point.id, "consistent_at": point.consistent_at }),
+        |_| format!("run {run} enqueued: see `lastgood run show {run}`"),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn target(args: &Args) -> anyhow::Result<RestoreTarget> {
+    if args.in_place {
+        let overwrite = args.overwrite.clone().filter(|id| *id == args.resource).ok_or_else(|| {
+            anyhow::anyhow!("--in-place replaces what is in the database: repeat the id with --overwrite {}", args.resource)
+        })?;
+        return Ok(RestoreTarget::InPlace { overwrite });
+    }
+    let Some(into) = &args.into else {
+        return Ok(RestoreTarget::Swap {});
+    };
+    match into.parse::<Reference>() {
+        Ok(reference) => Ok(RestoreTarget::Reference { reference: reference.to_string() }),
+        Err(SecretError::UrlInArgv) => Err(SecretError::UrlInArgv.into()),
+        Err(_) if into.starts_with("env:") || into.starts_with("file:") => Err(SecretError::NotAReference.into()),
+        Err(_) => Ok(RestoreTarget::Database { name: into.clone() }),
+    }
+}
+
+async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {
+    if let Some(id) = args.point {
+        let point = catalog.point(id).await?;
+        anyhow::ensure!(
+            point.resource_id == args.resource.as_str(),
+            "restore point {id} is of {}, not of {}: see `lastgood backup list {}`",
+            point.resource_id, args.resource, args.resource
+        );
+        return Ok(point);
+    }
+    let found = catalog.newest_point(args.resource.as_str(), args.at).await?;
+    found.ok_or_else(|| match args.at {
+        Some(at) => anyhow::anyhow!("{} has no restore point at or before {}: see `lastgood backup list {}`", args.resource, instant(at), args.resource),
+        None => anyhow::anyhow!("{} has no restore point: it was never backed up", args.resource),
+    })
+}

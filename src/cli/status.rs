@@ -1,0 +1,210 @@
+//! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::output::{Output, instant_or_dash, span, table};
+use crate::{
+    catalog::{Catalog, ConsumerRow, QueueDepth, ResourceExposure, StuckRun, UnknownTier},
+    config::PlansArgs,
+    plan::{Plan, PlansFile, Source},
+    schedule::{Exposure, Verdict, exposure, verdict},
+};
+
+/// A run that waits or stays unrenewed for longer is called stuck.
+const PATIENCE_SECONDS: f64 = 300.0;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    plans: PlansArgs,
+    /// Show at most so many resources
+    #[arg(long, default_value_t = 50)]
+    limit: i64,
+}
+
+#[derive(Serialize)]
+struct Status {
+    at: DateTime<Utc>,
+    plans: &'static str,
+    tiers: Vec<TierStatus>,
+    resources: Vec<ResourceStatus>,
+    unknown_tiers: Vec<UnknownTier>,
+    queue: Vec<QueueDepth>,
+    stuck: Vec<StuckRun>,
+    consumers: Vec<ConsumerRow>,
+}
+
+#[derive(Serialize)]
+struct TierStatus {
+    tier: String,
+    rpo_minutes: i32,
+    resources: i64,
+    never_backed_up: i64,
+    broken: i64,
+    worst_exposure_seconds: i64,
+}
+
+#[derive(Serialize)]
+struct ResourceStatus {
+    id: String,
+    team: String,
+    tier: String,
+    engine: String,
+    promise: &'static str,
+    exposure_seconds: i64,
+    never_backed_up: bool,
+    newest_consistent_at: Option<DateTime<Utc>>,
+    next_due_at: Option<DateTime<Utc>>,
+    failures_in_a_row: i32,
+    #[serde(skip)]
+    exposed: Exposure,
+}
+
+pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
+    let file = PlansFile::load(&args.plans.plans);
+    if let Some(fault) = file.fault() {
+        output.note(&format!("{fault}\nthe built-in plans are shown instead"));
+    }
+    let status = collect(&super::catalog().await?, &file, args.limit).await?;
+    output.show(&status, text)
+}
+
+async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Result<Status> {
+    let at = catalog.now().await?;
+    let plans = file.plans();
+    let paid: Vec<_> = plans.paid().map(|(plan, _)| plan.tier.to_string()).collect();
+    let allowed: Vec<_> =
+        plans.paid().map(|(plan, _)| (plan.rpo.as_delta() + plan.tolerance).as_seconds_f64()).collect();
+    let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
+    let mut tiers: Vec<_> = catalog
+        .tier_exposures(&paid, &allowed)
+        .await?
+        .into_iter()
+        .map(|found| TierStatus {
+            rpo_minutes: plan_of(file, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
+            worst_exposure_seconds: found.worst_seconds,
+            tier: found.tier,
+            resources: found.resources,
+            never_backed_up: found.never_backed_up,
+            broken: found.broken,
+        })
+        .collect();
+    tiers.sort_by_key(|tier| std::cmp::Reverse(tier.over()));
+    let resources = catalog
+        .exposures(&paid, &allowed, limit)
+        .await?
+        .into_iter()
+        .filter_map(|row| resource(row, file, at))
+        .collect();
+    Ok(Status {
+        at,
+        plans: match file.source() {
+            Source::File => "file",
+            Source::BuiltIn => "built-in",
+        },
+        tiers,
+        resources,
+        unknown_tiers: catalog.unknown_tiers(&known).await?,
+        queue: catalog.queue_depths().await?,
+        stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
+        consumers: catalog.live_consumers().await?,
+    })
+}
+
+impl TierStatus {
+    /// How far the worst exposure is from the RPO: what the tiers are sorted by.
+    fn over(&self) -> i64 {
+        self.worst_exposure_seconds - i64::from(self.rpo_minutes) * 60
+    }
+}
+
+fn plan_of<'a>(file: &'a PlansFile, tier: &str) -> Option<&'a Plan> {
+    file.plans().iter().find(|plan| plan.tier.as_str() == tier)
+}
+
+fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Option<ResourceStatus> {
+    let plan = plan_of(file, &row.tier)?;
+    let exposed = exposure(at, row.newest_consistent_at, row.created_at);
+    let promise = match verdict(plan, exposed)? {
+        Verdict::Kept => "kept",
+        Verdict::Late => "late",
+        Verdict::Broken => "BROKEN",
+    };
+    Some(ResourceStatus {
+        promise,
+        exposure_seconds: exposed.age().num_seconds(),
+        never_backed_up: row.newest_consistent_at.is_none(),
+        exposed,
+        id: row.id,
+        team: row.team,
+        tier: row.tier,
+        engine: row.engine,
+        newest_consistent_at: row.newest_consistent_at,
+        next_due_at: row.next_due_at,
+        failures_in_a_row: row.failures_in_a_row,
+    })
+}
+
+fn text(status: &Status) -> String {
+    let mut parts = vec![tiers(status), resources(status)];
+    parts.extend(status.unknown_tiers.iter().map(|tier| {
+        format!("UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans", tier.tier, tier.resources)
+    }));
+    if status.consumers.is_empty() {
+        parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
+    } else {
+        parts.push(format!("{} live consumers", status.consumers.len()));
+    }
+    parts.extend(status.queue.iter().map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)));
+    parts.extend(status.stuck.iter().map(|run| {
+        format!("STUCK: {} {} of {}, {} since {}", run.kind, run.id, run.resource_id, run.state, instant_or_dash(Some(run.since)))
+    }));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn tiers(status: &Status) -> String {
+    if status.tiers.is_empty() {
+        return "no resource is on a tier that is backed up".to_owned();
+    }
+    table(
+        ["tier", "rpo", "resources", "worst exposure", "never backed up", "broken"],
+        status.tiers.iter().map(|tier| {
+            [
+                tier.tier.clone(),
+                span(chrono::TimeDelta::minutes(tier.rpo_minutes.into())),
+                tier.resources.to_string(),
+                span(chrono::TimeDelta::seconds(tier.worst_exposure_seconds)),
+                tier.never_backed_up.to_string(),
+                tier.broken.to_string(),
+            ]
+        }),
+    )
+}
+
+fn resources(status: &Status) -> String {
+    if status.resources.is_empty() {
+        return String::new();
+    }
+    table(
+        ["resource", "team", "tier", "engine", "exposure", "promise", "newest restore point", "next due", "failures"],
+        status.resources.iter().map(|row| {
+            let exposed = span(chrono::TimeDelta::seconds(row.exposure_seconds));
+            [
+                row.id.clone(),
+                row.team.clone(),
+                row.tier.clone(),
+                row.engine.clone(),
+                match row.exposed {
+                    Exposure::Never(_) => format!("everything ({exposed})"),
+                    Exposure::Age(_) => exposed,
+                },
+                row.promise.to_owned(),
+                instant_or_dash(row.newest_consistent_at),
+                instant_or_dash(row.next_due_at),
+                row.failures_in_a_row.to_string(),
+            ]
+        }),
+    )
+}

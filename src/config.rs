@@ -1,0 +1,98 @@
+//! What the environment and the flags configure, in one place. A flag beats the environment; secrets have no flag.
+
+use std::{env, path::PathBuf};
+
+use clap::Args;
+use lastgood_jobs::storage::StorageUrl;
+use secrecy::SecretString;
+
+use crate::secret::{MasterKey, SecretError, read_secret_file};
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No catalog is named.
+    #[error("set DATABASE_URL (or DATABASE_URL_FILE) to the catalog: postgresql://user:password@host:5432/database")]
+    NoCatalog,
+    /// A value in the environment is not UTF-8.
+    #[error("{0} is not UTF-8")]
+    NotUtf8(&'static str),
+    /// A secret's file cannot be read.
+    #[error("{variable} cannot be used")]
+    Secret {
+        /// The variable that names the file.
+        variable: &'static str,
+        /// Why not.
+        #[source]
+        source: SecretError,
+    },
+}
+
+/// Returns the catalog's URL: `LASTGOOD_DATABASE_URL[_FILE]`, else `DATABASE_URL[_FILE]`. It has no flag: argv is public.
+pub fn database_url() -> Result<SecretString, ConfigError> {
+    for (variable, file) in [
+        ("LASTGOOD_DATABASE_URL", "LASTGOOD_DATABASE_URL_FILE"),
+        ("DATABASE_URL", "DATABASE_URL_FILE"),
+    ] {
+        if let Some(url) = secret_variable(variable, file)? {
+            return Ok(url);
+        }
+    }
+    Err(ConfigError::NoCatalog)
+}
+
+/// Returns the master key of `LASTGOOD_MASTER_KEY[_FILE]`, if one is set.
+pub fn master_key() -> Result<Option<MasterKey>, ConfigError> {
+    let variable = "LASTGOOD_MASTER_KEY";
+    secret_variable(variable, "LASTGOOD_MASTER_KEY_FILE")?
+        .map(|text| MasterKey::parse(&text))
+        .transpose()
+        .map_err(|source| ConfigError::Secret { variable, source })
+}
+
+fn secret_variable(
+    variable: &'static str,
+    file: &'static str,
+) -> Result<Option<SecretString>, ConfigError> {
+    if let Some(value) = non_empty(variable)? {
+        return Ok(Some(SecretString::from(value)));
+    }
+    let Some(path) = non_empty(file)? else {
+        return Ok(None);
+    };
+    read_secret_file(&path)
+        .map(Some)
+        .map_err(|source| ConfigError::Secret { variable: file, source })
+}
+
+fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
+    match env::var(variable) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(ConfigError::NotUtf8(variable)),
+    }
+}
+
+/// The store.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Where archives live: a directory, or file:///path
+    #[arg(long, env = "LASTGOOD_STORAGE", default_value = "lastgood-store", value_name = "URL")]
+    pub storage: StorageUrl,
+}
+
+/// The plans.
+#[derive(Debug, Clone, Args)]
+pub struct PlansArgs {
+    /// The plans file
+    #[arg(long, env = "LASTGOOD_PLANS", default_value = "plans.yaml", value_name = "FILE")]
+    pub plans: PathBuf,
+}
+
+/// The client tools.
+#[derive(Debug, Clone, Args)]
+pub struct ToolsArgs {
+    /// A directory that holds `pg_dump` and `pg_restore`, looked at before the usual places; repeat it for each major version
+    #[arg(long = "pg-client-dir", env = "LASTGOOD_PG_CLIENT_DIRS", value_delimiter = ':', value_name = "DIR")]
+    pub pg_client_dirs: Vec<PathBuf>,
+}

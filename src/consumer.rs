@@ -1,0 +1,263 @@
+//! The consumer: claims runs of its engines, executes them, and says while it lives what it can truly do.
+
+mod handle;
+mod work_dir;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use apalis::prelude::{Monitor, WorkerBuilder};
+use chrono::Utc;
+use lastgood_jobs::{
+    engine::{Capability, Toolbox},
+    job::Job,
+    resource::Engine,
+    storage::{JANITOR_AGE, Storage},
+};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    catalog::{Catalog, Registration},
+    http, metrics,
+    producer::report,
+    queue::{Queue, Runs, Store, listen},
+    secret::MasterKey,
+};
+
+pub use handle::handle;
+
+/// How a consumer is to run.
+pub struct Settings {
+    /// The engines it serves.
+    pub engines: Vec<Engine>,
+    /// How many runs of each engine it executes at once.
+    pub slots: u32,
+    /// How long a claim lasts without renewal.
+    pub lease: Duration,
+    /// How often it looks for runs when nothing wakes it.
+    pub poll: Duration,
+    /// The longest an attempt may take.
+    pub job_timeout: Duration,
+    /// How long a drain waits before leases are given back.
+    pub drain_timeout: Duration,
+    /// Where it serves metrics.
+    pub listen: SocketAddr,
+    /// Where its private files live.
+    pub work_dir: PathBuf,
+}
+
+/// What every handler of this process shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The store.
+    pub storage: Storage,
+    /// The client tools.
+    pub tools: Arc<Toolbox>,
+    /// The key that sealed connections open with, if there is one.
+    pub master_key: Option<MasterKey>,
+    /// This process's private directory.
+    pub work_dir: PathBuf,
+}
+
+/// Runs until `stop`, then drains: running jobs finish, or give their lease back at the deadline.
+pub async fn consume(
+    mut shared: Shared,
+    settings: &Settings,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    metrics::prime_consumer(&settings.engines);
+    let private = work_dir::WorkDir::create(&settings.work_dir)?;
+    shared.work_dir = private.path().to_owned();
+
+    let registration = registration(settings, shared.tools.capabilities())?;
+    let id = registration.id.clone();
+    shared.catalog.register_consumer(&registration).await?;
+
+    let (ready, is_ready) = watch::channel(true);
+    let ended = CancellationToken::new();
+    let (address, server) =
+        http::serve(settings.listen, recorder, is_ready, ended.clone().cancelled_owned()).await?;
+    tracing::info!(consumer.id = id, http.address = %address, "consumer started, metrics at http://{address}/metrics");
+
+    let give_back = CancellationToken::new();
+    let queues = queues(&shared, settings, &id, &give_back);
+    let wakers = Arc::new(
+        queues
+            .iter()
+            .map(|queue| (Arc::clone(&queue.name), Arc::clone(&queue.wake)))
+            .collect::<HashMap<_, _>>(),
+    );
+    let tasks = TaskTracker::new();
+    tasks.spawn(server);
+    let side = [
+        tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
+        tokio::spawn(sweep_for_ever(shared.storage.clone())),
+    ];
+    tasks.spawn(beat_until(shared.catalog.clone(), id.clone(), stop.clone(), ended.clone()));
+    tasks.close();
+
+    let drain_timeout = settings.drain_timeout;
+    let drained = run_workers(queues, &shared, stop, give_back, drain_timeout, ready, &id).await;
+
+    ended.cancel();
+    side.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.wait().await;
+    shared.catalog.beat(&id, "stopped").await?;
+    tracing::info!(consumer.id = id, "consumer stopped");
+    drained
+}
+
+/// One apalis worker for each queue, under one monitor.
+async fn run_workers(
+    queues: Vec<Queue>,
+    shared: &Shared,
+    stop: CancellationToken,
+    give_back: CancellationToken,
+    drain_timeout: Duration,
+    ready: watch::Sender<bool>,
+    id: &str,
+) -> anyhow::Result<()> {
+    let slots: Vec<_> = queues
+        .iter()
+        .map(|queue| (Arc::clone(&queue.slots), queue.slots.available_permits()))
+        .collect();
+    let mut monitor = Monitor::new().should_restart(|_, _| true);
+    for queue in queues {
+        let shared = shared.clone();
+        let name = format!("{id}-{}", queue.name);
+        monitor = monitor.register(move |restart| {
+            WorkerBuilder::new(format!("{name}-{restart}"))
+                .backend(Runs::<Job>::new(queue.clone()))
+                .data(shared.clone())
+                .build(handle)
+        });
+    }
+    let signal = async move {
+        stop.cancelled().await;
+        ready.send_replace(false);
+        tracing::info!(drain.seconds = drain_timeout.as_secs(), "draining: nothing new is claimed, what runs may finish");
+        tokio::spawn(async move {
+            tokio::time::sleep(drain_timeout).await;
+            give_back.cancel();
+        });
+        Ok(())
+    };
+    monitor.run_with_signal(signal).await?;
+    // A slot is free only after its fenced finish: with every permit back, nothing is left in flight.
+    for (slots, all) in slots {
+        let _all = slots.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await?;
+    }
+    Ok(())
+}
+
+fn queues(
+    shared: &Shared,
+    settings: &Settings,
+    id: &str,
+    give_back: &CancellationToken,
+) -> Vec<Queue> {
+    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease);
+    // Slots of its own for each engine: one engine's long jobs must not take every slot.
+    settings
+        .engines
+        .iter()
+        .map(|engine| Queue {
+            store: store.clone(),
+            name: engine.as_str().into(),
+            slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            wake: Arc::new(Notify::new()),
+            poll: settings.poll,
+            timeout: settings.job_timeout,
+            give_back: give_back.clone(),
+        })
+        .collect()
+}
+
+fn registration(
+    settings: &Settings,
+    capabilities: Vec<Capability>,
+) -> anyhow::Result<Registration> {
+    let mine: Vec<_> = capabilities
+        .into_iter()
+        .filter(|capability| settings.engines.contains(&capability.engine))
+        .collect();
+    for engine in &settings.engines {
+        if !mine.iter().any(|capability| capability.engine == *engine) {
+            tracing::error!(engine = %engine, "no client tools were found for this engine: its runs will fail; see `lastgood doctor`");
+        }
+    }
+    let host = hostname();
+    Ok(Registration {
+        id: format!("{host}-{}-{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]),
+        host,
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        queues: settings.engines.iter().map(ToString::to_string).collect(),
+        slots: i32::try_from(settings.slots)?,
+        capabilities: serde_json::to_value(mine)?,
+    })
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown-host".to_owned())
+}
+
+/// Keeps this consumer's row fresh, and its clock compared with the catalog's.
+async fn beat_until(
+    catalog: Catalog,
+    id: String,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) {
+    let mut timer = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        let state = if draining.is_cancelled() { "draining" } else { "running" };
+        match catalog.beat(&id, state).await {
+            Ok(now) => compare_clock(now),
+            Err(error) => tracing::warn!(error = report(&error), "cannot renew this consumer's registration"),
+        }
+    }
+}
+
+/// `consistent_at` comes from this machine's clock, exposure is told by the catalog's: they must agree.
+fn compare_clock(catalog_now: chrono::DateTime<Utc>) {
+    let skew = (Utc::now() - catalog_now).as_seconds_f64();
+    metrics::clock_skew(skew);
+    if skew.abs() > 5.0 {
+        tracing::error!(clock.skew_seconds = skew, "this machine's clock disagrees with the catalog's: exposure will be wrong by as much; fix NTP");
+    }
+}
+
+/// The janitor: removes what a SIGKILL left in the store, once an hour and at start.
+async fn sweep_for_ever(storage: Storage) {
+    let mut timer = tokio::time::interval(Duration::from_secs(60 * 60));
+    loop {
+        timer.tick().await;
+        match storage.sweep(Utc::now() - JANITOR_AGE).await {
+            Ok(swept) => {
+                metrics::swept(swept.partial, swept.orphans);
+                if swept.partial + swept.orphans > 0 {
+                    tracing::info!(swept.partial = swept.partial, swept.orphans = swept.orphans, "the janitor removed what dead attempts left");
+                }
+            }
+            Err(error) => tracing::warn!(error = error.report(), "the janitor could not sweep the store"),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The handler of one run: from the catalog's row to a job, and from its result to an outcome.
+
+use std::sync::Arc;
+
+use apalis::prelude::Data;
+use lastgood_jobs::{
+    backup::backup,
+    error::ErrorKind,
+    job::{DropReplaced, Job, Restore, RestoreTarget},
+    resource::Resource,
+    restore::{drop_replaced, restore},
+    worker::Worker,
+};
+use secrecy::SecretString;
+
+use super::Shared;
+use crate::{
+    catalog::{CatalogError, ResourceRow, StoredConnection},
+    producer::report,
+    queue::{Failure, Outcome, Run},
+    secret::{Reference, SecretError},
+};
+
+/// Executes one run.
+pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Failure> {
+    let row = shared.catalog.resource(&run.resource_id).await?;
+    let resource = resource(&row, &shared).await?;
+    let worker = Worker {
+        storage: shared.storage.clone(),
+        tools: Arc::clone(&shared.tools),
+        work_dir: shared.work_dir.clone(),
+        lease: Arc::new(run.lease.clone()),
+        progress: Arc::clone(&run.progress),
+    };
+    match &run.args {
+        Job::Backup {} => make_backup(&run, &row, &resource, &shared, &worker).await,
+        Job::Restore(job) => make_restore(&run, job, &resource, &shared, &worker).await,
+        Job::DropReplaced(job) => drop_database(job, &resource).await,
+    }
+}
+
+async fn make_backup(
+    run: &Run<Job>,
+    row: &ResourceRow,
+    resource: &Resource,
+    shared: &Shared,
+    worker: &Worker,
+) -> Result<Outcome, Failure> {
+    if row.status == "removed" {
+        let message = format!("resource {:?} was removed: nothing is backed up any more", row.id);
+        return Err(Failure::permanent(ErrorKind::Config, message));
+    }
+    let last = shared.catalog.newest_point(&row.id, None).await?;
+    let last_bytes = last.and_then(|point| u64::try_from(point.dump_bytes).ok());
+    let point = backup(run.attempt_id(), resource, last_bytes, worker).await?;
+    for warning in &point.manifest.warnings {
+        tracing::warn!(warning, "the backup is odd");
+    }
+    Ok(Outcome::RestorePoint(Box::new(point)))
+}
+
+async fn make_restore(
+    run: &Run<Job>,
+    job: &Restore,
+    resource: &Resource,
+    shared: &Shared,
+    worker: &Worker,
+) -> Result<Outcome, Failure> {
+    let point = shared.catalog.point(job.point).await?;
+    if point.resource_id != resource.id.as_str() {
+        let message = format!("restore point {} is of resource {:?}, not of {:?}", job.point, point.resource_id, resource.id.as_str());
+        return Err(Failure::permanent(ErrorKind::Config, message));
+    }
+    let target_url = match &job.target {
+        RestoreTarget::Reference { reference } => {
+            Some(reference.parse::<Reference>().and_then(|reference| reference.resolve())?)
+        }
+        RestoreTarget::Swap {} | RestoreTarget::Database { .. } | RestoreTarget::InPlace { .. } => None,
+    };
+    let restored =
+        restore(run.attempt_id(), resource, job, &point.manifest_key, target_url, worker).await?;
+    reported(&restored)
+}
+
+async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {
+    drop_replaced(resource, job).await?;
+    reported(&serde_json::json!({ "dropped": job.database }))
+}
+
+fn reported(report: &impl serde::Serialize) -> Result<Outcome, Failure> {
+    serde_json::to_value(report)
+        .map(Outcome::Report)
+        .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))
+}
+
+/// Parses the catalog's row, once, and resolves its secret.
+async fn resource(row: &ResourceRow, shared: &Shared) -> Result<Resource, Failure> {
+    let config = |error: String| Failure::permanent(ErrorKind::Config, format!("resource {:?}: {error}", row.id));
+    Ok(Resource {
+        id: row.id.parse().map_err(|error| config(format!("{error}")))?,
+        team: row.team.parse().map_err(|error| config(format!("{error}")))?,
+        tier: row.tier.parse().map_err(|error| config(format!("{error}")))?,
+        engine: row.engine.parse().map_err(|error| config(format!("{error}")))?,
+        url: url(row, shared).await?,
+    })
+}
+
+async fn url(row: &ResourceRow, shared: &Shared) -> Result<SecretString, Failure> {
+    let url = match shared.catalog.connection(&row.id).await? {
+        StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve()?,
+        StoredConnection::Sealed(sealed) => {
+            let key = shared.master_key.as_ref().ok_or(SecretError::NoMasterKey)?;
+            key.open(&row.id, &sealed)?
+        }
+    };
+    Ok(url)
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        // Another consumer, or this one after a restart, may well have it: retryable, so that a half-done roll-out of a
+        // secret does not fail runs for good.
+        Self::retryable(ErrorKind::Config, report(&error))
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::NotFound { .. } | CatalogError::BadRow { .. } => {
+                Self::permanent(ErrorKind::Config, report(&error))
+            }
+            CatalogError::BadUrl
+            | CatalogError::Unreachable(_)
+            | CatalogError::NotMigrated(_)
+            | CatalogError::Migrate(_)
+            | CatalogError::TooOld(_)
+            | CatalogError::Exists(_)
+            | CatalogError::RestoreUnderWay(_)
+            | CatalogError::KeyReused
+            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, report(&error)),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A private directory of this process for password files, and the end of those that killed processes left.
+
+use std::{
+    fs::{self, DirBuilder, File, Metadata},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+/// The directory; removed with this value. Its lock file tells others that its owner lives.
+pub(super) struct WorkDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl WorkDir {
+    /// Makes a directory below `parent` that only this user can read, and removes those whose owners are dead.
+    pub(super) fn create(parent: &Path) -> anyhow::Result<Self> {
+        let mine = || format!("cannot make a private directory in {}: choose another --work-dir", parent.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(mine)?;
+        remove_dead(parent).with_context(mine)?;
+        let path = parent.join(format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
+        DirBuilder::new().mode(0o700).create(&path).with_context(mine)?;
+        let lock = File::create(path.join("lock")).with_context(mine)?;
+        lock.try_lock().map_err(io::Error::from).with_context(mine)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove this process's private directory");
+        }
+    }
+}
+
+fn remove_dead(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        // One that is only being made has no lock yet.
+        let is_settled = |found: &Metadata| {
+            found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(60)))
+        };
+        let is_ours = fs::symlink_metadata(&path)
+            .is_ok_and(|found| found.is_dir() && found.mode() & 0o077 == 0 && is_settled(&found));
+        let Ok(lock) = File::open(path.join("lock")) else {
+            continue;
+        };
+        if is_ours && lock.try_lock().is_ok() {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}

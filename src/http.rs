@@ -1,0 +1,62 @@
+//! The services' small HTTP face: metrics, liveness, readiness.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, sync::watch};
+
+/// Why the listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: choose another --listen")]
+pub struct ListenError {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+struct Face {
+    metrics: PrometheusHandle,
+    ready: watch::Receiver<bool>,
+}
+
+/// Opens the listener and returns its address (useful with port 0) and the server, which ends with `until`.
+pub async fn serve(
+    address: SocketAddr,
+    metrics: PrometheusHandle,
+    ready: watch::Receiver<bool>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> Result<(SocketAddr, impl Future<Output = ()>), ListenError> {
+    let unusable = |source| ListenError { address, source };
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readiness))
+        .with_state(Arc::new(Face { metrics, ready }));
+    let server = async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+            tracing::error!(%error, "the metrics listener ended");
+        }
+    };
+    Ok((bound, server))
+}
+
+async fn render(State(face): State<Arc<Face>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], face.metrics.render())
+}
+
+async fn readiness(State(face): State<Arc<Face>>) -> impl IntoResponse {
+    if *face.ready.borrow() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the catalog does not answer, or this process is draining\n")
+    }
+}

@@ -1,0 +1,250 @@
+//! Every metric there is: its name, its help and its labels, primed at zero so that "never" is visible.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::{manifest::Manifest, resource::Engine};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::catalog::{QueueDepth, TierExposure, UnknownTier};
+
+const RUNS: &str = "lastgood_runs_total";
+const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
+const DUMP_BYTES: &str = "lastgood_dump_bytes_total";
+const STORED_BYTES: &str = "lastgood_stored_bytes_total";
+const QUEUE_RUNS: &str = "lastgood_queue_runs";
+const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
+const EXPOSURE: &str = "lastgood_exposure_seconds";
+const PROTECTED: &str = "lastgood_protected_resources";
+const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
+const BROKEN: &str = "lastgood_broken_promise_resources";
+const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
+const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
+const TICKS: &str = "lastgood_ticks_total";
+const TICK_SECONDS: &str = "lastgood_tick_duration_seconds";
+const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
+const ENQUEUED: &str = "lastgood_tick_enqueued_total";
+const COALESCED: &str = "lastgood_tick_coalesced_total";
+const REAPED: &str = "lastgood_reaped_leases_total";
+const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
+const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
+const SWEPT: &str = "lastgood_janitor_removed_total";
+const BUILD: &str = "lastgood_build_info";
+
+const KINDS: [&str; 3] = ["backup", "restore", "drop_replaced"];
+const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
+
+/// How an attempt ended, as the label `result` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunResult {
+    /// Its effects are recorded.
+    Succeeded,
+    /// For good.
+    Failed,
+    /// Back in the queue after a back-off.
+    Retried,
+    /// Another worker owns the run.
+    LeaseLost,
+    /// A drain ran out of time.
+    GivenBack,
+}
+
+impl RunResult {
+    const ALL: [Self; 5] =
+        [Self::Succeeded, Self::Failed, Self::Retried, Self::LeaseLost, Self::GivenBack];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Retried => "retried",
+            Self::LeaseLost => "lease_lost",
+            Self::GivenBack => "given_back",
+        }
+    }
+}
+
+/// Installs the recorder for this process and returns what renders it.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(
+            Matcher::Full(RUN_SECONDS.to_owned()),
+            &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0],
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full(TICK_SECONDS.to_owned()),
+            &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0],
+        )?
+        .install_recorder()?;
+    describe();
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(RUNS, "Attempts that ended, by engine, kind and result.");
+    describe_histogram!(RUN_SECONDS, Unit::Seconds, "How long attempts took, by engine, kind and result.");
+    describe_counter!(DUMP_BYTES, Unit::Bytes, "Bytes of dumps in recorded restore points, before compression.");
+    describe_counter!(STORED_BYTES, Unit::Bytes, "Bytes of archives in recorded restore points.");
+    describe_gauge!(QUEUE_RUNS, "Runs in the queue now, by engine and state.");
+    describe_gauge!(OLDEST_RUNNABLE, Unit::Seconds, "How long the oldest runnable run has waited, by engine.");
+    describe_gauge!(EXPOSURE, Unit::Seconds, "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration.");
+    describe_gauge!(PROTECTED, "Active resources that the plans say are backed up, by tier.");
+    describe_gauge!(NEVER_BACKED_UP, "Of these, how many have no restore point.");
+    describe_gauge!(BROKEN, "Of these, how many have an exposure above the RPO and its tolerance.");
+    describe_gauge!(UNKNOWN_TIER, "Active resources on tiers that plans.yaml does not know: they are not backed up.");
+    describe_gauge!(PLANS_FALLBACK, "1 while the built-in plans are in force because plans.yaml is missing or broken.");
+    describe_counter!(TICKS, "Producer ticks, by result.");
+    describe_histogram!(TICK_SECONDS, Unit::Seconds, "How long a tick's statement took.");
+    describe_gauge!(LAST_TICK, Unit::Seconds, "When the last tick succeeded, as Unix time; 0 is never.");
+    describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
+    describe_counter!(COALESCED, "Waiting backups that ticks moved to a newer slot.");
+    describe_counter!(REAPED, "Leases taken back from lost workers, by engine and the state the run got.");
+    describe_gauge!(LIVE_CONSUMERS, "Consumers seen in the last minute, by engine.");
+    describe_gauge!(CLOCK_SKEW, Unit::Seconds, "This process's clock minus the catalog's.");
+    describe_counter!(SWEPT, "Objects of dead attempts that the janitor removed, by what they were.");
+    describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// Shows the consumer's series at zero.
+pub fn prime_consumer(engines: &[Engine]) {
+    for engine in engines {
+        for kind in KINDS {
+            for result in RunResult::ALL {
+                counter!(RUNS, "engine" => engine.as_str(), "kind" => kind, "result" => result.as_str()).absolute(0);
+            }
+        }
+        counter!(DUMP_BYTES, "engine" => engine.as_str()).absolute(0);
+        counter!(STORED_BYTES, "engine" => engine.as_str()).absolute(0);
+    }
+    for what in ["partial", "orphan"] {
+        counter!(SWEPT, "what" => what).absolute(0);
+    }
+    gauge!(CLOCK_SKEW).set(0.0);
+}
+
+/// Shows the producer's series at zero.
+pub fn prime_producer() {
+    for result in ["succeeded", "failed"] {
+        counter!(TICKS, "result" => result).absolute(0);
+    }
+    counter!(ENQUEUED).absolute(0);
+    counter!(COALESCED).absolute(0);
+    gauge!(LAST_TICK).set(0.0);
+    gauge!(PLANS_FALLBACK).set(0.0);
+    gauge!(UNKNOWN_TIER).set(0.0);
+    for engine in Engine::ALL {
+        for state in ["queued", "failed"] {
+            counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
+        }
+    }
+    queue_depths(&[]);
+    live_consumers(&[]);
+}
+
+/// Counts an attempt that ended.
+pub fn run_ended(engine: &str, kind: &str, result: RunResult, took: Duration) {
+    let labels = [
+        ("engine", engine.to_owned()),
+        ("kind", kind.to_owned()),
+        ("result", result.as_str().to_owned()),
+    ];
+    counter!(RUNS, &labels).increment(1);
+    histogram!(RUN_SECONDS, &labels).record(took);
+}
+
+/// Counts a recorded restore point's bytes.
+pub fn restore_point_made(engine: &str, manifest: &Manifest) {
+    counter!(DUMP_BYTES, "engine" => engine.to_owned()).increment(manifest.dump.size_bytes);
+    counter!(STORED_BYTES, "engine" => engine.to_owned()).increment(manifest.archive.size_bytes);
+}
+
+/// Counts a tick that succeeded.
+pub fn ticked(took: Duration, enqueued: u64, coalesced: u64, at: DateTime<Utc>) {
+    counter!(TICKS, "result" => "succeeded").increment(1);
+    histogram!(TICK_SECONDS).record(took);
+    counter!(ENQUEUED).increment(enqueued);
+    counter!(COALESCED).increment(coalesced);
+    gauge!(LAST_TICK).set(float(at.timestamp()));
+}
+
+/// Counts a tick that failed.
+pub fn tick_failed() {
+    counter!(TICKS, "result" => "failed").increment(1);
+}
+
+/// Counts a lease taken back.
+pub fn reaped(engine: &str, state: &str) {
+    counter!(REAPED, "engine" => engine.to_owned(), "state" => state.to_owned()).increment(1);
+}
+
+/// Shows whether the built-in plans are in force.
+pub fn plans_fallback(in_force: bool) {
+    gauge!(PLANS_FALLBACK).set(if in_force { 1.0 } else { 0.0 });
+}
+
+/// Shows how many resources no plan covers.
+pub fn unknown_tiers(tiers: &[UnknownTier]) {
+    gauge!(UNKNOWN_TIER).set(float(tiers.iter().map(|tier| tier.resources).sum()));
+}
+
+/// Shows each queue's depth; an empty one is shown at zero.
+pub fn queue_depths(depths: &[QueueDepth]) {
+    for engine in Engine::ALL {
+        for state in ["queued", "running"] {
+            let depth = depths
+                .iter()
+                .find(|depth| depth.engine == engine.as_str() && depth.state == state);
+            gauge!(QUEUE_RUNS, "engine" => engine.as_str(), "state" => state)
+                .set(depth.map_or(0.0, |depth| float(depth.runs)));
+            if state == "queued" {
+                gauge!(OLDEST_RUNNABLE, "engine" => engine.as_str())
+                    .set(depth.map_or(0.0, |depth| depth.oldest_seconds));
+            }
+        }
+    }
+}
+
+/// Shows exposure for each paid tier; one without resources is shown at zero.
+pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
+    for tier in paid {
+        let found = exposures.iter().find(|exposure| exposure.tier == *tier);
+        for (index, quantile) in QUANTILES.into_iter().enumerate() {
+            let seconds = found.and_then(|exposure| exposure.quantiles.get(index).copied());
+            gauge!(EXPOSURE, "tier" => tier.clone(), "quantile" => quantile).set(seconds.unwrap_or(0.0));
+        }
+        let count = |of: fn(&TierExposure) -> i64| found.map_or(0.0, |exposure| float(of(exposure)));
+        gauge!(PROTECTED, "tier" => tier.clone()).set(count(|exposure| exposure.resources));
+        gauge!(NEVER_BACKED_UP, "tier" => tier.clone()).set(count(|exposure| exposure.never_backed_up));
+        gauge!(BROKEN, "tier" => tier.clone()).set(count(|exposure| exposure.broken));
+    }
+}
+
+/// Shows how many consumers are alive for each engine.
+pub fn live_consumers(queues_of_each: &[Vec<String>]) {
+    for engine in Engine::ALL {
+        let alive = queues_of_each
+            .iter()
+            .filter(|queues| queues.iter().any(|queue| queue == engine.as_str()))
+            .count();
+        gauge!(LIVE_CONSUMERS, "engine" => engine.as_str())
+            .set(float(i64::try_from(alive).unwrap_or(i64::MAX)));
+    }
+}
+
+/// Shows how far this process's clock is ahead of the catalog's.
+pub fn clock_skew(seconds: f64) {
+    gauge!(CLOCK_SKEW).set(seconds);
+}
+
+/// Counts what the janitor removed.
+pub fn swept(partial: u64, orphans: u64) {
+    counter!(SWEPT, "what" => "partial").increment(partial);
+    counter!(SWEPT, "what" => "orphan").increment(orphans);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^52")]
+fn float(count: i64) -> f64 {
+    count as f64
+}

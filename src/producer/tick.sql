@@ -1,0 +1,51 @@
+-- One tick: every resource that is due gets a run, once. $1: now. $2, $3: the paid tiers and their cadences.
+-- Resources that are looked at are those whose `next_due_at` has come, found by index; each leaves with a new one.
+with plan as (
+    select tier, cadence_minutes from unnest($2::text[], $3::integer[]) as paid (tier, cadence_minutes)
+),
+looked_at as materialized (
+    select
+        r.id, r.engine, r.spread, r.team_spread, r.newest_consistent_at, plan.cadence_minutes,
+        lastgood.slot_start(plan.cadence_minutes, $1) as slot,
+        plan.cadence_minutes is not null and (
+            r.newest_consistent_at is null
+            or $1 - r.newest_consistent_at >= make_interval(mins => plan.cadence_minutes)
+            or $1 >= lastgood.slot_start(plan.cadence_minutes, $1)
+                + lastgood.slot_offset(plan.cadence_minutes, r.spread, r.team_spread)
+        ) as is_due
+    from lastgood.resources as r
+    -- A row's own retention of zero or less is a veto, whatever its tier.
+    left join plan on plan.tier = r.tier and coalesce(r.retention_days, 1) > 0
+    where r.status = 'active' and r.next_due_at <= $1
+    for update of r skip locked
+),
+-- Missed windows coalesce: a run that still waits moves to the current slot.
+coalesced as (
+    update lastgood.runs as waiting set slot = looked_at.slot
+    from looked_at
+    where looked_at.is_due
+        and waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
+        and waiting.state = 'queued' and waiting.slot < looked_at.slot
+    returning waiting.resource_id
+),
+enqueued as (
+    insert into lastgood.runs (queue, kind, trigger, resource_id, slot, args)
+    select looked_at.engine, 'backup', 'scheduled', looked_at.id, looked_at.slot, '{"kind": "backup"}'
+    from looked_at
+    where looked_at.is_due and looked_at.id not in (select resource_id from coalesced)
+    on conflict do nothing
+    returning resource_id
+),
+noted as (
+    update lastgood.resources as r
+    set cadence_minutes = looked_at.cadence_minutes,
+        next_due_at = case when looked_at.cadence_minutes is not null then lastgood.next_due(
+            looked_at.cadence_minutes, r.spread, r.team_spread, r.newest_consistent_at, $1, looked_at.is_due
+        ) end
+    from looked_at
+    where r.id = looked_at.id
+)
+select
+    (select count(*) from looked_at) as "looked_at!",
+    (select count(*) from enqueued) as "enqueued!",
+    (select count(*) from coalesced) as "coalesced!"

@@ -1,0 +1,138 @@
+//! The queue's protocol: how a run is claimed, kept, finished and taken back, so that its effects happen once.
+//!
+//! `runs` is both the queue and the history. A *claim* takes runnable rows, raises their `attempt` and `epoch` and sets a
+//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the epoch still
+//! matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
+//! nobody renews. Delivery is at least once; effects are exactly once, because publishing is fenced.
+//!
+//! apalis is the worker runtime; [`Runs`] is its backend over our table, [`Supervise`] the backend's own layer.
+
+mod backend;
+mod claim_loop;
+mod listen;
+mod store;
+mod supervise;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::{
+    backup::RestorePoint,
+    error::{ErrorKind, JobError},
+    job::Attempt,
+    worker::Progress,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use backend::Runs;
+pub use listen::{Wakers, listen};
+pub use store::{LeaseHandle, Reaped, Store};
+pub use supervise::Supervise;
+
+/// One queue as one consumer process works on it.
+#[derive(Clone)]
+pub struct Queue {
+    /// The statements, and who this worker is.
+    pub store: Store,
+    /// The queue's stored name.
+    pub name: Arc<str>,
+    /// Free slots: a permit is taken before the claim and held to the fenced finish.
+    pub slots: Arc<Semaphore>,
+    /// Wakes the claim loop; a hint only.
+    pub wake: Arc<Notify>,
+    /// How often to look when nothing wakes us: the guarantee behind the hint.
+    pub poll: Duration,
+    /// The longest an attempt may take.
+    pub timeout: Duration,
+    /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
+    pub give_back: CancellationToken,
+}
+
+/// A claimed run: what a handler receives.
+pub struct Run<A> {
+    /// Its id.
+    pub id: Uuid,
+    /// The resource it is about.
+    pub resource_id: String,
+    /// Its stored kind, a metric label.
+    pub kind: String,
+    /// The cadence window it covers, if it was scheduled.
+    pub slot: Option<DateTime<Utc>>,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// The fencing token of this attempt.
+    pub epoch: i64,
+    /// When it was enqueued.
+    pub created_at: DateTime<Utc>,
+    /// The decoded payload.
+    pub args: A,
+    /// Counted by the handler, stored with each renewal.
+    pub progress: Arc<Progress>,
+    /// Proof of ownership.
+    pub lease: LeaseHandle,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<A> Run<A> {
+    /// Returns the identity that every artefact of this attempt carries.
+    pub fn attempt_id(&self) -> Attempt {
+        Attempt {
+            run_id: self.id,
+            epoch: self.epoch,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// What a run that succeeded leaves behind.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A restore point, recorded in the fenced finish.
+    RestorePoint(Box<RestorePoint>),
+    /// A report for the run's history.
+    Report(serde_json::Value),
+}
+
+/// Why an attempt failed, as it is stored.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The family: a metric label.
+    pub kind: &'static str,
+    /// The whole story on one line, without secrets.
+    pub message: String,
+    /// Whether another attempt is pointless.
+    pub permanent: bool,
+}
+
+impl Failure {
+    /// Returns a failure that another attempt cannot mend.
+    pub fn permanent(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.as_str(),
+            message: message.into(),
+            permanent: true,
+        }
+    }
+
+    /// Returns a failure that may pass.
+    pub fn retryable(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.as_str(),
+            message: message.into(),
+            permanent: false,
+        }
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        Self {
+            kind: error.kind().as_str(),
+            message: error.report(),
+            permanent: error.is_permanent(),
+        }
+    }
+}

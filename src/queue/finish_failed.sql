@@ -1,0 +1,21 @@
+-- The fenced end of an attempt that failed: back to the queue after a stored back-off, or failed for good. $3, $4: the
+-- error. $5: permanent. A scheduled backup that failed for good makes its resource due again after a back-off of its own.
+with ended as (
+    update lastgood.runs
+    set state = case when $5 or attempt >= max_attempts then 'failed' else 'queued' end,
+        run_at = case when $5 or attempt >= max_attempts then run_at
+            else now() + least(interval '10 minutes', make_interval(secs => 5 * 2 ^ least(attempt - 1, 10))) * (0.75 + random() / 2) end,
+        finished_at = case when $5 or attempt >= max_attempts then clock_timestamp() end,
+        lease_by = null, lease_until = null, error_kind = $3, error = $4
+    where id = $1 and epoch = $2 and state = 'running'
+    returning id, resource_id, kind, trigger, state
+),
+resource as (
+    update lastgood.resources as r
+    set failures_in_a_row = r.failures_in_a_row + 1,
+        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
+            then now() + lastgood.retry_delay(r.failures_in_a_row + 1, r.cadence_minutes) else r.next_due_at end
+    from ended
+    where r.id = ended.resource_id and ended.state = 'failed' and ended.kind = 'backup' and ended.trigger = 'scheduled'
+)
+select state as "state!" from ended

@@ -1,0 +1,34 @@
+-- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
+-- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none.
+with done as (
+    update lastgood.runs
+    set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null,
+        finished_at = clock_timestamp(), result = $3, dump_bytes = coalesce($7, dump_bytes), stored_bytes = coalesce($8, stored_bytes)
+    where id = $1 and epoch = $2 and state = 'running'
+    returning id, resource_id, slot
+),
+point as (
+    insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+    select done.id, done.resource_id, $4::timestamptz, $5::text, $6::jsonb, $7::bigint, $8::bigint
+    from done where $4::timestamptz is not null
+    on conflict (id) do nothing
+),
+resource as (
+    update lastgood.resources as r
+    set newest_consistent_at = greatest(r.newest_consistent_at, $4),
+        failures_in_a_row = 0,
+        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
+            r.cadence_minutes, r.spread, r.team_spread, greatest(r.newest_consistent_at, $4), now(),
+            coalesce(done.slot, '-infinity') >= lastgood.slot_start(r.cadence_minutes, now())
+                or exists (
+                    select from lastgood.runs as other
+                    where other.resource_id = r.id and other.id <> done.id
+                        and other.kind = 'backup' and other.trigger = 'scheduled'
+                        and other.state in ('queued', 'running', 'succeeded')
+                        and other.slot = lastgood.slot_start(r.cadence_minutes, now())
+                )
+        ) else r.next_due_at end
+    from done
+    where r.id = done.resource_id and $4::timestamptz is not null
+)
+select count(*) as "finished!" from done

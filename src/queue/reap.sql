@@ -1,0 +1,30 @@
+-- Takes back runs whose worker let the lease expire: to the queue, or failed once their attempts are spent. Not within
+-- one lease ($1) of the catalog's own start: no worker could renew while it was down.
+with expired as materialized (
+    select id from lastgood.runs
+    where state = 'running' and lease_until < now() and pg_postmaster_start_time() < now() - $1::interval
+    limit 1000
+    for update skip locked
+),
+taken as (
+    update lastgood.runs as run
+    set epoch = run.epoch + 1, lease_by = null, lease_until = null,
+        state = case when run.attempt >= run.max_attempts then 'failed' else 'queued' end,
+        finished_at = case when run.attempt >= run.max_attempts then clock_timestamp() end,
+        error_kind = 'worker_lost',
+        error = format('worker %s stopped renewing its lease in attempt %s of %s', run.lease_by, run.attempt, run.max_attempts)
+    from expired
+    where run.id = expired.id
+    returning run.id, run.queue, run.resource_id, run.kind, run.trigger, run.state
+),
+resource as (
+    update lastgood.resources as r
+    set failures_in_a_row = r.failures_in_a_row + 1,
+        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
+            then now() + lastgood.retry_delay(r.failures_in_a_row + 1, r.cadence_minutes) else r.next_due_at end
+    from taken
+    where r.id = taken.resource_id and taken.state = 'failed' and taken.kind = 'backup' and taken.trigger = 'scheduled'
+),
+told as (select pg_notify('lastgood_runs', queue) from (select distinct queue from taken where state = 'queued') as queues)
+select taken.id as "id!", taken.queue as "queue!", taken.kind as "kind!", taken.state as "state!"
+from taken left join told on true

@@ -1,0 +1,272 @@
+//! The statements of the protocol, each fenced by the epoch.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::{FutureExt, future::BoxFuture};
+use lastgood_jobs::worker::Lease;
+use sqlx::{PgPool, postgres::types::PgInterval};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Failure, Outcome};
+
+/// A database that does not answer in this time is treated as down; the statement is tried again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The queue's table, as one worker process sees it.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    worker: Arc<str>,
+    lease: Duration,
+}
+
+/// A row that was claimed, its payload still undecoded.
+pub(super) struct Claimed {
+    pub(super) id: Uuid,
+    pub(super) resource_id: String,
+    pub(super) kind: String,
+    pub(super) slot: Option<DateTime<Utc>>,
+    pub(super) attempt: i32,
+    pub(super) epoch: i64,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) args: serde_json::Value,
+}
+
+/// A run that the reaper took from a lost worker.
+#[derive(Debug)]
+pub struct Reaped {
+    /// Its id.
+    pub id: Uuid,
+    /// Its queue.
+    pub queue: String,
+    /// Its kind.
+    pub kind: String,
+    /// `queued`, or `failed` where its attempts are spent.
+    pub state: String,
+}
+
+/// How a renewal went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    Extended,
+    /// The row's epoch moved on: this attempt is over.
+    Lost,
+}
+
+impl Store {
+    /// Returns the store for `worker`, a name unique per process start; its claims hold leases of `lease`.
+    pub fn new(pool: PgPool, worker: impl Into<Arc<str>>, lease: Duration) -> Self {
+        Self {
+            pool,
+            worker: worker.into(),
+            lease,
+        }
+    }
+
+    /// Returns how long a lease lasts without renewal.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Returns the worker's name.
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    pub(super) async fn claim(&self, queue: &str, slots: usize) -> sqlx::Result<Vec<Claimed>> {
+        let limit = i64::try_from(slots).unwrap_or(i64::MAX);
+        let claim = sqlx::query_file_as!(
+            Claimed,
+            "src/queue/claim.sql",
+            queue,
+            limit,
+            &*self.worker,
+            interval(self.lease),
+        )
+        .fetch_all(&self.pool);
+        answered(claim).await
+    }
+
+    pub(super) async fn renew(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        (dump_bytes, stored_bytes): (u64, u64),
+    ) -> sqlx::Result<Renewal> {
+        let renewal = sqlx::query!(
+            "update lastgood.runs set lease_until = now() + $3, dump_bytes = $4, stored_bytes = $5
+             where id = $1 and epoch = $2 and state = 'running'",
+            id,
+            epoch,
+            interval(self.lease),
+            bigint(dump_bytes),
+            bigint(stored_bytes),
+        )
+        .execute(&self.pool);
+        Ok(match answered(renewal).await?.rows_affected() {
+            0 => Renewal::Lost,
+            _ => Renewal::Extended,
+        })
+    }
+
+    /// Writes the outcome where the epoch still matches and returns the state the run is in now.
+    ///
+    /// Tries until the database answers (harmless, because of the epoch) or `stop` is cancelled. `None`: the run is no
+    /// longer ours, or nobody answered; then the reaper decides.
+    pub(super) async fn finish(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        outcome: &Result<Outcome, Failure>,
+        stop: &CancellationToken,
+    ) -> Option<String> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let tried = match outcome {
+                Ok(outcome) => self.finish_succeeded(id, epoch, outcome).await,
+                Err(failure) => self.finish_failed(id, epoch, failure).await,
+            };
+            match tried {
+                Ok(state) => return state,
+                Err(error) => {
+                    tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot record the outcome of a run, trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn finish_succeeded(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        outcome: &Outcome,
+    ) -> sqlx::Result<Option<String>> {
+        let (point, report) = match outcome {
+            Outcome::RestorePoint(point) => (Some(point), None),
+            Outcome::Report(report) => (None, Some(report)),
+        };
+        let manifest = point
+            .map(|point| serde_json::to_value(&point.manifest))
+            .transpose()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let finish = sqlx::query_file_scalar!(
+            "src/queue/finish_succeeded.sql",
+            id,
+            epoch,
+            report,
+            point.map(|point| point.manifest.consistent_at),
+            point.map(|point| point.manifest_key.as_str()),
+            manifest,
+            point.map(|point| bigint(point.manifest.dump.size_bytes)),
+            point.map(|point| bigint(point.manifest.archive.size_bytes)),
+        )
+        .fetch_one(&self.pool);
+        let finished = answered(finish).await?;
+        Ok((finished == 1).then(|| "succeeded".to_owned()))
+    }
+
+    async fn finish_failed(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        failure: &Failure,
+    ) -> sqlx::Result<Option<String>> {
+        let finish = sqlx::query_file_scalar!(
+            "src/queue/finish_failed.sql",
+            id,
+            epoch,
+            failure.kind,
+            // PostgreSQL's text cannot hold a NUL; a tool's stderr can.
+            failure.message.replace('\0', "\u{fffd}"),
+            failure.permanent,
+        )
+        .fetch_optional(&self.pool);
+        answered(finish).await
+    }
+
+    /// Gives a run back unharmed: the attempt is not spent.
+    pub(super) async fn release(&self, id: Uuid, epoch: i64) {
+        let release = sqlx::query!(
+            "with released as (
+                 update lastgood.runs
+                 set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null
+                 where id = $1 and epoch = $2 and state = 'running'
+                 returning queue
+             )
+             select pg_notify('lastgood_runs', queue) from released",
+            id,
+            epoch,
+        )
+        .fetch_optional(&self.pool);
+        if let Err(error) = answered(release).await {
+            tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot give a run back, the reaper will take it");
+        }
+    }
+
+    /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.
+    pub async fn reap(&self) -> sqlx::Result<Vec<Reaped>> {
+        let reap = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", interval(self.lease))
+            .fetch_all(&self.pool);
+        answered(reap).await
+    }
+
+    async fn is_alive(&self, id: Uuid, epoch: i64) -> sqlx::Result<bool> {
+        let alive = sqlx::query_scalar!(
+            r#"select exists (
+                 select from lastgood.runs
+                 where id = $1 and epoch = $2 and state = 'running' and lease_until > now()
+               ) as "alive!""#,
+            id,
+            epoch,
+        )
+        .fetch_one(&self.pool);
+        answered(alive).await
+    }
+}
+
+/// One attempt's claim on its run.
+#[derive(Clone)]
+pub struct LeaseHandle {
+    pub(super) store: Store,
+    pub(super) id: Uuid,
+    pub(super) epoch: i64,
+}
+
+impl Lease for LeaseHandle {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        async {
+            match self.store.is_alive(self.id, self.epoch).await {
+                Ok(alive) => alive,
+                Err(error) => {
+                    tracing::warn!(run.id = %self.id, run.epoch = self.epoch, %error, "cannot prove the lease, so it counts as lost");
+                    false
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(ANSWER_WITHIN, statement)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+fn bigint(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,230 @@
+//! What happens around a handler: a task of its own, renewals, a time limit, and the fenced end.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use apalis::prelude::{AbortError, BoxDynError, Task};
+use futures::future::{BoxFuture, FutureExt};
+use lastgood_jobs::{error::ErrorKind, worker::Progress};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tower::{Layer, Service};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{Failure, Outcome, Queue, Run, store::Renewal};
+use crate::metrics::{self, RunResult};
+
+/// The backend's own layer, outermost, so that no other layer can hide an outcome from the queue.
+#[derive(Clone)]
+pub struct Supervise {
+    queue: Queue,
+}
+
+impl Supervise {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+}
+
+impl<S> Layer<S> for Supervise {
+    type Service = Supervised<S>;
+
+    fn layer(&self, inner: S) -> Supervised<S> {
+        Supervised {
+            queue: self.queue.clone(),
+            inner,
+        }
+    }
+}
+
+/// A handler under supervision.
+pub struct Supervised<S> {
+    queue: Queue,
+    inner: S,
+}
+
+impl<S, A> Service<Task<Run<A>>> for Supervised<S>
+where
+    S: Service<Task<Run<A>>, Response = Outcome>,
+    S::Error: Into<BoxDynError> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = ();
+    type Error = BoxDynError;
+    type Future = BoxFuture<'static, Result<(), BoxDynError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxDynError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut task: Task<Run<A>>) -> Self::Future {
+        let run = &mut task.args;
+        let permit = run.permit.take();
+        let attempt = Supervision {
+            queue: self.queue.clone(),
+            id: run.id,
+            epoch: run.epoch,
+            kind: run.kind.clone(),
+            progress: Arc::clone(&run.progress),
+        };
+        let span = tracing::info_span!(
+            "run", run.id = %run.id, run.kind = %run.kind, run.attempt = run.attempt, run.epoch = run.epoch,
+            resource.id = %run.resource_id, queue.name = %self.queue.name,
+        );
+        let work = self.inner.call(task).instrument(span.clone());
+        // A task of its own: all workers of a monitor share one, and a restarted worker drops its futures.
+        let supervised = tokio::spawn(
+            async move {
+                attempt.supervise(work.map(|done| done.map_err(Into::into))).await;
+                drop(permit);
+            }
+            .instrument(span),
+        );
+        async move { supervised.await.map_err(Into::into) }.boxed()
+    }
+}
+
+/// One attempt while it runs.
+struct Supervision {
+    queue: Queue,
+    id: Uuid,
+    epoch: i64,
+    kind: String,
+    progress: Arc<Progress>,
+}
+
+/// How an attempt ended, before it is recorded.
+enum Ending {
+    Done(Result<Outcome, Failure>),
+    LeaseLost,
+    GivenBack,
+}
+
+impl Supervision {
+    async fn supervise(
+        &self,
+        work: impl Future<Output = Result<Outcome, BoxDynError>> + Send + 'static,
+    ) {
+        let began = Instant::now();
+        // Yet another task: a handler that keeps its thread busy cannot starve its own renewals.
+        let mut handler = JoinSet::new();
+        handler.spawn(work);
+        let ending = tokio::select! {
+            joined = handler.join_next() => Ending::Done(outcome(joined)),
+            () = sleep(self.queue.timeout) => Ending::Done(Err(self.timed_out())),
+            () = self.keep_lease() => Ending::LeaseLost,
+            () = self.queue.give_back.cancelled() => Ending::GivenBack,
+        };
+        // The slot is free only when the handler is really gone.
+        handler.shutdown().await;
+        self.record(ending, began.elapsed()).await;
+    }
+
+    async fn record(&self, ending: Ending, took: Duration) {
+        let (queue, kind) = (&*self.queue.name, self.kind.as_str());
+        match ending {
+            Ending::LeaseLost => {
+                tracing::error!("lease lost: the attempt was stopped, another worker owns the run");
+                metrics::run_ended(queue, kind, RunResult::LeaseLost, took);
+            }
+            Ending::GivenBack => {
+                self.queue.store.release(self.id, self.epoch).await;
+                tracing::info!("run given back: the drain ran out of time");
+                metrics::run_ended(queue, kind, RunResult::GivenBack, took);
+            }
+            Ending::Done(done) => {
+                let state = self
+                    .queue
+                    .store
+                    .finish(self.id, self.epoch, &done, &self.queue.give_back)
+                    .await;
+                let result = result(&done, state.as_deref());
+                log_end(&done, result, took);
+                metrics::run_ended(queue, kind, result, took);
+                if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, &done) {
+                    metrics::restore_point_made(queue, &point.manifest);
+                }
+            }
+        }
+    }
+
+    /// Resolves only when the run is surely no longer ours: an error of the database is no proof.
+    async fn keep_lease(&self) {
+        let third = self.queue.store.lease() / 3;
+        loop {
+            sleep(third).await;
+            let renewal = self.queue.store.renew(self.id, self.epoch, self.progress.so_far());
+            match timeout(third, renewal).await {
+                Ok(Ok(Renewal::Extended)) => {}
+                Ok(Ok(Renewal::Lost)) => return,
+                Ok(Err(error)) => tracing::warn!(%error, "cannot renew a lease, trying again"),
+                Err(_) => tracing::warn!("cannot renew a lease in time, trying again"),
+            }
+        }
+    }
+
+    fn timed_out(&self) -> Failure {
+        let limit = self.queue.timeout.as_secs();
+        Failure::retryable(
+            ErrorKind::Internal,
+            format!("stopped after {limit} s, the longest an attempt may take (--job-timeout)"),
+        )
+    }
+}
+
+fn outcome(
+    joined: Option<Result<Result<Outcome, BoxDynError>, JoinError>>,
+) -> Result<Outcome, Failure> {
+    match joined {
+        Some(Ok(Ok(outcome))) => Ok(outcome),
+        Some(Ok(Err(error))) => Err(failure(error)),
+        // The panic's text stays out of the catalog: it may quote what the handler held.
+        Some(Err(_)) | None => Err(Failure::retryable(
+            ErrorKind::Internal,
+            "the handler panicked: see the worker's log",
+        )),
+    }
+}
+
+fn failure(error: BoxDynError) -> Failure {
+    match error.downcast::<Failure>() {
+        Ok(failure) => *failure,
+        Err(error) => Failure {
+            kind: ErrorKind::Internal.as_str(),
+            permanent: error.is::<AbortError>(),
+            message: error.to_string(),
+        },
+    }
+}
+
+fn result(done: &Result<Outcome, Failure>, state: Option<&str>) -> RunResult {
+    match (done, state) {
+        (_, None) => RunResult::LeaseLost,
+        (Ok(_), Some(_)) => RunResult::Succeeded,
+        (Err(_), Some("failed")) => RunResult::Failed,
+        (Err(_), Some(_)) => RunResult::Retried,
+    }
+}
+
+fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
+    let seconds = took.as_secs_f64();
+    match (result, done) {
+        (RunResult::Succeeded, _) => tracing::info!(run.seconds = seconds, "run succeeded"),
+        (RunResult::LeaseLost | RunResult::GivenBack, _) => {
+            tracing::error!(run.seconds = seconds, "outcome refused: the run is no longer ours");
+        }
+        (RunResult::Failed, Err(failure)) => {
+            tracing::error!(run.seconds = seconds, error.kind = failure.kind, error = %failure, "run failed");
+        }
+        (RunResult::Retried | RunResult::Failed, _) => {
+            let error = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(run.seconds = seconds, error, "attempt failed, the run will be tried again");
+        }
+    }
+}
