@@ -20,11 +20,11 @@ from lastgood_dev.customers import (
     someone_waits_for,
 )
 from lastgood_dev.postgres import Postgres, start_postgres
-from lastgood_dev.repo import Failure, say
+from lastgood_dev.repo import ROOT, Failure, say
 from lastgood_dev.service import Lastgood, Replica, Run, build, new_master_key
 from lastgood_dev.session import Session, guarded
 
-LEASE_SECONDS = 10
+LEASE = "10s"
 SECONDS_FOR_A_BACKUP = 60
 
 
@@ -44,9 +44,9 @@ def main(session: Session) -> int:
 
     heading(2, "One producer and two consumers start; the hourly backups are scheduled at once")
     with locked_table(session, shop, "pgbench_accounts"):
-        producer = lastgood.start("producer", "producer", "--tick", "1s")
+        producer = lastgood.start("producer", "producer", "--tick", "1s", "--reap", "1s", "--lease", LEASE)
         consumers = {
-            name: lastgood.start(name, "consumer", "--engines", "postgres,vector", "--slots", "2", "--lease", f"{LEASE_SECONDS}s")
+            name: lastgood.start(name, "consumer", "--engines", "postgres,vector", "--slots", "2", "--lease", LEASE)
             for name in ("consumer-a", "consumer-b")
         }
         wait_for_restore_point(lastgood, "embeddings")
@@ -58,7 +58,7 @@ def main(session: Session) -> int:
         victim = executing(interrupted, consumers)
         killed_at = kill(victim, consumers[victim])
 
-    heading(4, f"The other consumer takes over when the {LEASE_SECONDS} s lease runs out, and finishes the same hour's backup, once")
+    heading(4, f"The other consumer takes over when the lease of {LEASE} runs out, and finishes the same hour's backup, once")
     wait_for_restore_point(lastgood, "shop")
     check_taken_over(lastgood, interrupted, time.monotonic() - killed_at)
     lastgood.show("backup", "list")
@@ -67,10 +67,11 @@ def main(session: Session) -> int:
     destroy(shop, embeddings)
 
     heading(6, "Restore")
+    say("  The shop comes back as a fresh database that swaps names with the ruined one, which is kept:\n")
     lastgood.show("restore", "shop", "--wait")
-    say("\n  Some documents are still there, so lastgood refuses to overwrite them unless told to by name:\n")
-    lastgood.show_refusal("restore", "embeddings", "--wait")
-    lastgood.show("restore", "embeddings", "--overwrite", "embeddings", "--wait")
+    say("\n  The documents are to come back in place, over what is left. That has to be said in so many words:\n")
+    lastgood.show_refusal("restore", "embeddings", "--in-place", "--wait")
+    lastgood.show("restore", "embeddings", "--in-place", "--overwrite", "embeddings", "--wait")
 
     heading(7, "Is it the same? Every table by row count and checksum, every index, and a search by meaning")
     after = {customer.database: fingerprint(customer) for customer in (shop, embeddings)}
@@ -103,6 +104,8 @@ def settings(session: Session, catalog: Postgres, shop: Customer, embeddings: Cu
         "DATABASE_URL": catalog.url("lastgood"),
         "LASTGOOD_STORAGE": str(storage),
         "LASTGOOD_MASTER_KEY": new_master_key(),
+        "LASTGOOD_PLANS": str(ROOT / "plans.yaml"),
+        "LASTGOOD_WORK_DIR": str(session.run_dir / "work"),
         "LASTGOOD_PG_CLIENT_DIRS": str(shop.server.bin),
         "EMBEDDINGS_URL": embeddings.url,
     }
@@ -146,9 +149,9 @@ def hourly_backup(lastgood: Lastgood, resource: str) -> Run:
 
 
 def executing(run: Run, consumers: Mapping[str, Replica]) -> str:
-    """Returns the name of the consumer that holds a run's lease; a worker's name ends in its process id."""
+    """Returns the name of the consumer that holds a run's lease: `HOST-PROCESS-RANDOM`."""
     for name, consumer in consumers.items():
-        if run.worker and str(consumer.child.pid) in run.worker:
+        if run.worker and f"-{consumer.child.pid}-" in run.worker:
             return name
     raise Failure(f"run {run.id} is {run.state}, and held by {run.worker}, which is none of our consumers")
 

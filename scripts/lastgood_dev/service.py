@@ -48,13 +48,13 @@ class RestorePoint:
     id: str
     resource: str
     consistent_at: str
-    size_bytes: int
+    stored_bytes: int
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> RestorePoint:
         return cls(
             id=fields["id"], resource=fields["resource_id"], consistent_at=fields["consistent_at"],
-            size_bytes=fields["size_bytes"],
+            stored_bytes=fields["stored_bytes"],
         )
 
 
