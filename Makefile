@@ -13,7 +13,7 @@ build: ## build the service (target/release/lastgood)
 	SQLX_OFFLINE=true cargo build --release --locked
 
 demo: ## break a customer's database and bring it back, in two minutes (KEEP=1: leave it all running to look around)
-	@$(PYTHON) scripts/demo.py
+	@KEEP=$(KEEP) PROFILE=$(PROFILE) $(PYTHON) scripts/demo.py
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)

@@ -132,6 +132,7 @@ class Lastgood:
             name, [self.binary, *args, "--listen", f"127.0.0.1:{port}"],
             log=self._session.run_dir / f"{name}.log", env=self._env, cwd=self._session.run_dir,
         ))
+        self._session.tell_on_failure(child)
         wait_until(lambda: child.exit_code() is not None or _is_ready(port), 30, f"{name} to be ready")
         if child.exit_code() is not None:
             raise Failure(f"{name} ended at once, with exit code {child.exit_code()}")

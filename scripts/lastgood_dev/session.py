@@ -35,11 +35,10 @@ class Session:
         self.run_dir = run_dir
         self._stack = ExitStack()
         self._interrupt_is_success = False
-        self._children: list[Child] = []
+        self._tellers: list[Child] = []
 
     def start(self, child: Child) -> Child:
         """Takes charge of a child: it is stopped with the session, before all that were started earlier."""
-        self._children.append(child)
         self._stack.callback(child.stop)
         return child
 
@@ -52,9 +51,12 @@ class Session:
     def exit_code_after(self, signum: int) -> int:
         return 0 if self._interrupt_is_success else 128 + signum
 
-    def log_tails(self) -> str:
-        """Returns the end of every child's log, for the report of a failure."""
-        return "\n".join(f"--- {child.name} ({child.log.name})\n{child.log_tail()}" for child in self._children)
+    def tell_on_failure(self, child: Child) -> None:
+        """Has the report of a failure end with this child's last words."""
+        self._tellers.append(child)
+
+    def last_words(self) -> str:
+        return "".join(f"--- {child.name}\n{child.log_tail()}\n" for child in self._tellers)
 
     def close(self) -> None:
         self._stack.close()
@@ -104,10 +106,10 @@ def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except Failure as failure:
-        print(f"{session.log_tails()}\nerror: {failure}", file=sys.stderr)
+        print(f"{session.last_words()}error: {failure}", file=sys.stderr)
         return 1
     except BaseException:
-        print(session.log_tails(), file=sys.stderr)
+        print(session.last_words(), end="", file=sys.stderr)
         traceback.print_exc()
         return 1
     finally:
