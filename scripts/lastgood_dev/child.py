@@ -137,12 +137,15 @@ def run(
     stdin: dict[str, object] = {} if interactive else {"stdin": subprocess.DEVNULL}
     if input is not None:
         stdin = {"input": input}
-    return subprocess.run(
-        [str(part) for part in argv],
-        stdout=captured, stderr=captured, text=True, **stdin,
-        env=None if env is None else dict(env), cwd=cwd,
-        preexec_fn=_before_exec(user, signal.SIGTERM, own_group=False),
-    )
+    try:
+        return subprocess.run(
+            [str(part) for part in argv],
+            stdout=captured, stderr=captured, text=True, **stdin,
+            env=None if env is None else dict(env), cwd=cwd,
+            preexec_fn=_before_exec(user, signal.SIGTERM, own_group=False),
+        )
+    except FileNotFoundError as missing:
+        raise Failure(f"{missing.filename} is needed and was not found") from missing
 
 
 def wait_until(done: Callable[[], bool], seconds: float, what: str, pause: float = 0.02) -> None:

@@ -102,7 +102,8 @@ def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int
         die_with_parent(signal.SIGTERM, guardian_pid)
         if pending:
             interrupt(pending[0])
-        return main(session)
+        exit_code = main(session)
+        return exit_code if exit_code >= 0 else 128 - exit_code  # subprocess says -N after signal N
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except Failure as failure:
