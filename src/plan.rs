@@ -1,0 +1,169 @@
+//! Which tiers there are and what each is promised: `plans.yaml`, read once and checked whole.
+
+use std::fmt::Write as _;
+
+use chrono::TimeDelta;
+use lastgood_jobs::resource::Tier;
+use serde::Serialize;
+
+mod alias;
+mod cadence;
+mod document;
+mod doubt;
+mod fields;
+mod file;
+mod problem;
+mod read;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use cadence::{Cadence, CadenceError, Rpo, RpoError};
+pub use doubt::doubts;
+pub use file::{PlansFile, PlansFileError, Reload, Source, check};
+pub use problem::{PlanProblem, PlanProblems};
+pub use show::{HEADINGS, Row, rows};
+
+/// What one tier is promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The tier's name.
+    pub tier: Tier,
+    /// The most data that may be lost.
+    pub rpo: Rpo,
+    /// How many days restore points are kept, 0 or more.
+    pub retention_days: i32,
+    /// How often it is backed up, or why never.
+    pub protection: Protection,
+    /// How far exposure may pass the RPO before the promise counts as broken.
+    pub tolerance: TimeDelta,
+    /// The tier that it is an alias of, as written; the other fields are already that tier's.
+    pub same_as: Option<Tier>,
+}
+
+/// How often a tier is backed up, or why never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Once in every slot of the cadence.
+    Every(Cadence),
+    /// Never.
+    Never(Why),
+}
+
+impl Protection {
+    /// Returns the cadence, or `None` for never.
+    #[must_use]
+    pub fn cadence(self) -> Option<Cadence> {
+        match self {
+            Self::Every(cadence) => Some(cadence),
+            Self::Never(_) => None,
+        }
+    }
+}
+
+/// Why a tier is never backed up. Serialized names are permanent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Its `rpo_minutes` is 0.
+    ZeroRpo,
+    /// Its `backup_retention_days` is 0, whatever its RPO says.
+    ZeroRetention,
+}
+
+impl Why {
+    /// Returns the reason as an operator reads it, in the file's own words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ZeroRpo => "rpo_minutes is 0",
+            Self::ZeroRetention => "backup_retention_days is 0",
+        }
+    }
+}
+
+/// The plans of one file, in its order; equal where they promise the same tiers the same things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plans(Vec<Plan>);
+
+impl Plans {
+    /// The largest plans file that is read, in bytes.
+    pub const LIMIT_BYTES: usize = 1024 * 1024;
+
+    /// Returns the plans that a YAML text states, or everything that is wrong with it.
+    ///
+    /// A byte-order mark and Windows line ends are fine.
+    pub fn parse(text: &str) -> Result<Self, PlanProblems> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        read::plans(text).map(Self).map_err(PlanProblems::new)
+    }
+
+    /// Returns the plans that a file's bytes state; too many bytes, or bytes that are not UTF-8, are a problem too.
+    pub fn parse_bytes(bytes: &[u8]) -> Result<Self, PlanProblems> {
+        if bytes.len() > Self::LIMIT_BYTES {
+            let what = format!(
+                "larger than {} bytes: is this the right file?",
+                Self::LIMIT_BYTES
+            );
+            return Err(PlanProblems::at_line(1, what));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|why| {
+            let good = bytes.iter().take(why.valid_up_to());
+            let line = good.filter(|byte| **byte == b'\n').count() + 1;
+            PlanProblems::at_line(line, "not UTF-8: save the file as UTF-8 text")
+        })?;
+        Self::parse(text)
+    }
+
+    /// Returns the plans that are compiled in: the repository's own `plans.yaml`.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "the text is a constant, and a test proves that it parses"
+    )]
+    pub fn built_in() -> Self {
+        Self::parse(include_str!("../plans.yaml")).expect("a test proves that plans.yaml parses")
+    }
+
+    /// Returns what a tier is promised, or `None` for a tier that the file does not name.
+    #[must_use]
+    pub fn get(&self, tier: &Tier) -> Option<&Plan> {
+        self.iter().find(|plan| plan.tier == *tier)
+    }
+
+    /// Returns every plan, aliases too, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Plan> {
+        self.0.iter()
+    }
+
+    /// Returns the plans that are backed up, with their cadences.
+    pub fn paid(&self) -> impl Iterator<Item = (&Plan, Cadence)> {
+        self.iter()
+            .filter_map(|plan| Some((plan, plan.protection.cadence()?)))
+    }
+
+    /// Returns a text that is the same for the same promises, whatever their order and spelling in the file.
+    ///
+    /// It records which plans a catalog was reconciled with. It is for comparing only: nothing reads it back.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut plans: Vec<&Plan> = self.iter().collect();
+        plans.sort_by(|a, b| a.tier.cmp(&b.tier));
+        let mut text = "v1".to_owned();
+        for plan in plans {
+            let cadence = plan.protection.cadence().map_or(0, Cadence::minutes);
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                ";{}:rpo={},every={},keep={},tolerance={}",
+                plan.tier,
+                plan.rpo.minutes(),
+                cadence,
+                plan.retention_days,
+                plan.tolerance.num_minutes(),
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,65 @@
+//! What a valid plans file says that its author may not have meant.
+
+use std::collections::HashMap;
+
+use super::{Plan, Plans, Protection, Why};
+
+/// Returns what is valid but doubtful, a sentence each; the strict check refuses a file that has any.
+#[must_use]
+pub fn doubts(plans: &Plans) -> Vec<String> {
+    let mut doubts: Vec<String> = plans
+        .iter()
+        // An alias repeats what its base says: one doubt is enough.
+        .filter(|plan| plan.same_as.is_none())
+        .flat_map(of_plan)
+        .collect();
+    doubts.extend(of_names(plans));
+    if plans.paid().next().is_none() {
+        doubts.push("no tier is ever backed up: is this the right file?".to_owned());
+    }
+    doubts
+}
+
+fn of_plan(plan: &Plan) -> Vec<String> {
+    let tier = plan.tier.as_str();
+    let rpo = plan.rpo.minutes();
+    let days = plan.retention_days;
+    let mut doubts = Vec::new();
+    match plan.protection {
+        Protection::Never(Why::ZeroRetention) => doubts.push(format!(
+            "tier {tier:?}: promises an RPO of {rpo} minutes and keeps nothing, so it is never backed up: \
+             set backup_retention_days, or rpo_minutes to 0"
+        )),
+        Protection::Never(Why::ZeroRpo) if days > 0 => doubts.push(format!(
+            "tier {tier:?}: keeps backups for {days} days and never makes any: \
+             set rpo_minutes, or backup_retention_days to 0"
+        )),
+        Protection::Never(Why::ZeroRpo) => {}
+        Protection::Every(_) if i64::from(days) * 1440 < rpo.into() => doubts.push(format!(
+            "tier {tier:?}: keeps backups for {days} days, which is shorter than its RPO of {rpo} minutes: \
+             keep them longer"
+        )),
+        Protection::Every(_) => {}
+    }
+    if plan.rpo.minutes() > 0 && plan.tolerance > plan.rpo.as_delta() {
+        doubts.push(format!(
+            "tier {tier:?}: tolerance_minutes is {}, longer than the RPO of {rpo}: no one would hear of a lost window",
+            plan.tolerance.num_minutes()
+        ));
+    }
+    doubts
+}
+
+fn of_names(plans: &Plans) -> Vec<String> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    let mut doubts = Vec::new();
+    for plan in plans.iter() {
+        let tier = plan.tier.as_str();
+        if let Some(other) = seen.insert(tier.to_lowercase(), tier) {
+            doubts.push(format!(
+                "tiers {other:?} and {tier:?} differ in case only: which is meant?"
+            ));
+        }
+    }
+    doubts
+}

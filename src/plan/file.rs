@@ -1,0 +1,218 @@
+//! The plans file of a running service: the last good plans stay in force whatever becomes of the file.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use super::{PlanProblems, Plans, doubts};
+
+/// The plans in force, and the file that they are read from.
+///
+/// Reads the file's bytes each time: a time stamp can lie, and an editor may replace a file instead of writing to it.
+/// Every method that reads blocks on the file system.
+#[derive(Debug)]
+pub struct PlansFile {
+    path: PathBuf,
+    plans: Plans,
+    source: Source,
+    /// What the file held when it was read last; `None` where it could not be read.
+    seen: Option<Vec<u8>>,
+    fault: Option<PlansFileError>,
+}
+
+/// Where the plans in force come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The file, as it is or as it last was when it was good.
+    File,
+    /// The plans that are compiled in, because the file has not been good since the start.
+    BuiltIn,
+}
+
+/// What became of the plans in force when the file was read again.
+#[derive(Debug)]
+pub enum Reload<'a> {
+    /// Nothing is new. A fault that was reported before may still stand.
+    Unchanged,
+    /// Other plans are in force, or the built-in plans gave way to the file's.
+    Changed,
+    /// The file is good again after a fault, and says what was in force all along.
+    Mended,
+    /// The file has a new fault; the plans in force stay. The same fault is reported once.
+    Kept(&'a PlansFileError),
+}
+
+/// What is wrong with a plans file.
+#[derive(Debug, thiserror::Error)]
+pub enum PlansFileError {
+    /// It could not be read.
+    #[error("cannot read the plans file {}: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// Its content is not plans.
+    #[error(transparent)]
+    Problems(PlanProblems),
+    /// Its last line has no end.
+    #[error("{}: the last line has no end, so the file may be half-written: end it with a newline", path.display())]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl PlansFile {
+    /// Returns the plans of a file, or the built-in plans where it is missing or broken; [`Self::fault`] says why.
+    #[must_use]
+    pub fn load(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let mut file = Self {
+            path,
+            plans: Plans::built_in(),
+            source: Source::BuiltIn,
+            seen: None,
+            fault: None,
+        };
+        match content(&file.path) {
+            Err(fault) => file.fault = Some(fault),
+            Ok(bytes) => {
+                match parsed(&file.path, &bytes) {
+                    Err(fault) => file.fault = Some(fault),
+                    Ok(plans) => (file.plans, file.source) = (plans, Source::File),
+                }
+                file.seen = Some(bytes);
+            }
+        }
+        file
+    }
+
+    /// Reads the file again and puts its plans in force if they are good. Cheap where the file has not changed.
+    ///
+    /// Content without a final newline is never put in force here: a number cut short by a half-done write, `3` of a
+    /// retention of `30`, would be a valid plan that deletes restore points.
+    pub fn reload(&mut self) -> Reload<'_> {
+        let bytes = match content(&self.path) {
+            Ok(bytes) => bytes,
+            Err(fault) => return self.keep(None, fault),
+        };
+        if self.seen.as_ref() == Some(&bytes) {
+            return Reload::Unchanged;
+        }
+        match finished(&self.path, &bytes).and_then(|()| parsed(&self.path, &bytes)) {
+            Ok(plans) => self.adopt(bytes, plans),
+            Err(fault) => self.keep(Some(bytes), fault),
+        }
+    }
+
+    /// Returns the plans in force.
+    #[must_use]
+    pub fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// Returns where the plans in force come from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Returns what was wrong with the file when it was read last, or `None` while it is good.
+    #[must_use]
+    pub fn fault(&self) -> Option<&PlansFileError> {
+        self.fault.as_ref()
+    }
+
+    fn adopt(&mut self, bytes: Vec<u8>, plans: Plans) -> Reload<'_> {
+        let changed = self.source == Source::BuiltIn || self.plans != plans;
+        let mended = self.fault.is_some();
+        *self = Self {
+            path: std::mem::take(&mut self.path),
+            plans,
+            source: Source::File,
+            seen: Some(bytes),
+            fault: None,
+        };
+        match (changed, mended) {
+            (true, _) => Reload::Changed,
+            (false, true) => Reload::Mended,
+            (false, false) => Reload::Unchanged,
+        }
+    }
+
+    fn keep(&mut self, seen: Option<Vec<u8>>, fault: PlansFileError) -> Reload<'_> {
+        let known = self.fault.as_ref().is_some_and(|old| old.is_like(&fault));
+        self.seen = seen;
+        let fault = self.fault.insert(fault);
+        if known {
+            Reload::Unchanged
+        } else {
+            Reload::Kept(fault)
+        }
+    }
+}
+
+impl PlansFileError {
+    fn is_like(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+/// Returns everything about a plans file that is wrong or doubtful, a sentence each; none is the only good answer.
+#[must_use]
+pub fn check(path: &Path) -> Vec<String> {
+    let read = || {
+        let bytes = content(path)?;
+        let plans = parsed(path, &bytes)?;
+        Ok((plans, finished(path, &bytes).err()))
+    };
+    match read() {
+        Err(PlansFileError::Problems(problems)) => {
+            problems.to_string().lines().map(str::to_owned).collect()
+        }
+        Err(fault) => vec![fault.to_string()],
+        Ok((plans, unfinished)) => {
+            let unfinished = unfinished.map(|fault| fault.to_string());
+            doubts(&plans).into_iter().chain(unfinished).collect()
+        }
+    }
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, PlansFileError> {
+    let read = || {
+        // Asked first: to open a pipe would wait for a writer.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let mut bytes = Vec::new();
+        // One byte more than is allowed, so that too much can be told from just enough.
+        let limit = u64::try_from(Plans::LIMIT_BYTES)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|why| PlansFileError::Unreadable {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<Plans, PlansFileError> {
+    Plans::parse_bytes(bytes)
+        .map_err(|problems| PlansFileError::Problems(problems.in_file(path.display().to_string())))
+}
+
+fn finished(path: &Path, bytes: &[u8]) -> Result<(), PlansFileError> {
+    if bytes.ends_with(b"\n") {
+        Ok(())
+    } else {
+        Err(PlansFileError::Unfinished {
+            path: path.to_owned(),
+        })
+    }
+}
