@@ -68,7 +68,7 @@ fn follow(start: &Alias<'_>, by_name: &ByName<'_>, problems: &mut Problems) -> O
                 target = next.target;
             }
             None if chain.len() == 1 => {
-                problems.add(at, unknown(target, by_name));
+                problems.add(at, unknown(start, by_name));
                 return None;
             }
             None => return None,
@@ -99,12 +99,13 @@ fn report_loop(at: At<'_>, back: usize, chain: &[&Alias<'_>], problems: &mut Pro
     }
 }
 
-fn unknown(target: &str, by_name: &ByName<'_>) -> String {
-    let shown = shortened(target);
-    // Sorted: the map's own order differs from run to run.
-    let mut names: Vec<&str> = by_name.keys().copied().collect();
+fn unknown(alias: &Alias<'_>, by_name: &ByName<'_>) -> String {
+    let shown = shortened(alias.target);
+    let others = by_name.keys().copied();
+    let mut names: Vec<&str> = others.filter(|name| *name != alias.tier.as_str()).collect();
+    // The map's own order differs from run to run.
     names.sort_unstable();
-    match nearest(target, names.into_iter()) {
+    match nearest(alias.target, names.into_iter()) {
         Some(near) => format!("{shown:?} is not a tier of this file: did you mean {near:?}?"),
         None => format!("{shown:?} is not a tier of this file: name one that is"),
     }

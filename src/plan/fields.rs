@@ -140,7 +140,8 @@ fn likeness(name: &str, candidate: &str) -> f64 {
 /// Returns a value as a whole number, or what is wrong with it.
 pub(super) fn whole(value: &Value) -> Result<i64, String> {
     match value {
-        Value::Whole(whole, _) => Ok(*whole),
+        Value::Whole(whole) => Ok(*whole),
+        Value::Huge(_) => Err(format!("{} is too large", described(value))),
         Value::Fraction(_) => Err(format!(
             "{} is not a whole number: round it",
             described(value)
@@ -166,7 +167,8 @@ pub(super) fn described(value: &Value) -> String {
     match value {
         Value::Null => "an empty value".to_owned(),
         Value::Bool(truth) => truth.to_string(),
-        Value::Whole(_, shown) => shortened(shown),
+        Value::Whole(whole) => whole.to_string(),
+        Value::Huge(shown) => shortened(shown),
         Value::Fraction(fraction) => shortened(&format!("{fraction:?}")),
         Value::Text(text) => format!("{:?}", shortened(text)),
         Value::List(_) => "a list".to_owned(),

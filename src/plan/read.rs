@@ -44,10 +44,13 @@ pub(super) fn plans(text: &str) -> Result<Vec<Plan>, Vec<PlanProblem>> {
 fn file<'a>(root: &'a Node, problems: &mut Problems) -> Vec<Draft<'a>> {
     let at = At::line(root.line);
     let Value::Mapping(entries) = &root.value else {
-        let what = format!(
-            "the file is {}: it needs version and tiers",
-            fields::described(&root.value)
-        );
+        let what = match &root.value {
+            Value::Null => "the file is empty: it needs version and tiers".to_owned(),
+            other => format!(
+                "the file is {}: it needs version and tiers",
+                fields::described(other)
+            ),
+        };
         problems.add(at, what);
         return Vec::new();
     };
@@ -89,7 +92,8 @@ fn tiers<'a>(at: At<'_>, field: Option<&Field<'a>>, problems: &mut Problems) -> 
             Vec::new()
         }
         other @ (Value::Bool(_)
-        | Value::Whole(..)
+        | Value::Whole(_)
+        | Value::Huge(_)
         | Value::Fraction(_)
         | Value::Text(_)
         | Value::List(_)
@@ -158,7 +162,8 @@ fn aliased<'a>(
         }),
         other @ (Value::Null
         | Value::Bool(_)
-        | Value::Whole(..)
+        | Value::Whole(_)
+        | Value::Huge(_)
         | Value::Fraction(_)
         | Value::List(_)
         | Value::Mapping(_)
