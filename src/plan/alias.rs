@@ -38,10 +38,10 @@ impl Draft<'_> {
 type ByName<'a> = HashMap<&'a str, &'a Draft<'a>>;
 
 /// Returns the plans in the order of the drafts; an alias that leads nowhere becomes a problem instead.
-pub(super) fn resolve(drafts: Vec<Draft<'_>>, problems: &mut Problems) -> Vec<Plan> {
+pub(super) fn resolve(drafts: &[Draft<'_>], problems: &mut Problems) -> Vec<Plan> {
     let by_name: ByName<'_> = drafts.iter().map(|draft| (draft.name(), draft)).collect();
     let mut resolved = Vec::with_capacity(drafts.len());
-    for draft in &drafts {
+    for draft in drafts {
         match draft {
             Draft::Own(plan) => resolved.push(plan.clone()),
             Draft::Alias(alias) => resolved.extend(follow(alias, &by_name, problems)),
@@ -58,7 +58,6 @@ fn follow(start: &Alias<'_>, by_name: &ByName<'_>, problems: &mut Problems) -> O
     loop {
         match by_name.get(target) {
             Some(Draft::Own(plan)) => return Some(promised_alike(start, plan)),
-            Some(Draft::Broken(_)) => return None,
             Some(Draft::Alias(next)) => {
                 if let Some(back) = chain.iter().position(|seen| seen.tier == next.tier) {
                     report_loop(at, back, &chain, problems);
@@ -71,7 +70,7 @@ fn follow(start: &Alias<'_>, by_name: &ByName<'_>, problems: &mut Problems) -> O
                 problems.add(at, unknown(start, by_name));
                 return None;
             }
-            None => return None,
+            Some(Draft::Broken(_)) | None => return None,
         }
     }
 }

@@ -95,18 +95,16 @@ pub(super) fn name<'a>(at: At<'_>, key: &'a Node, problems: &mut Problems) -> Op
         line: key.line,
         ..at
     };
-    match &key.value {
-        Value::Text(name) if name == "<<" => {
-            problems.add(at, "a merge key (<<): remove it, and use same_as");
-            None
-        }
-        Value::Text(name) => Some(name),
-        other => {
-            let what = format!("{} as a name: write a text, in quotes", described(other));
-            problems.add(at, what);
-            None
-        }
+    let Value::Text(name) = &key.value else {
+        let shown = described(&key.value);
+        problems.add(at, format!("{shown} as a name: write a text, in quotes"));
+        return None;
+    };
+    if name == "<<" {
+        problems.add(at, "a merge key (<<): remove it, and use same_as");
+        return None;
     }
+    Some(name)
 }
 
 fn unknown_field(name: &str, known: &[&str]) -> String {

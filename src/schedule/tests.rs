@@ -181,7 +181,6 @@ fn offsets_spread_evenly() {
             let part = offset.num_seconds() * parts / cadence.as_delta().num_seconds();
             counts[usize::try_from(part).unwrap()] += 1;
         }
-        // Longer slots have whole hours to choose from: two hours fill the twelve parts by the second alone.
         let fair = resources / 12;
         assert!(
             counts.iter().all(|count| count.abs_diff(fair) < fair / 5),
