@@ -90,7 +90,6 @@ create table lastgood.resources (
 
 create index resources_due on lastgood.resources (next_due_at) where status = 'active' and next_due_at is not null;
 create index resources_by_tier on lastgood.resources (tier) where status = 'active';
-create index resources_by_team on lastgood.resources (team);
 
 -- A row that is new, or whose promise changed, is looked at in the next tick, whoever wrote it.
 create function lastgood.resources_touch() returns trigger language plpgsql as $$

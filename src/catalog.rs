@@ -31,7 +31,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The URL does not parse. It is not shown: it holds a password.
-    #[error("the catalog's URL is not a PostgreSQL URL: set DATABASE_URL to postgresql://user:password@host:5432/database")]
+    #[error(
+        "the catalog's URL is not a PostgreSQL URL: set DATABASE_URL to postgresql://user:password@host:5432/database"
+    )]
     BadUrl,
     /// Nobody answers.
     #[error("cannot reach the catalog: check DATABASE_URL and that the server is up")]
@@ -56,10 +58,14 @@ pub enum CatalogError {
         list: &'static str,
     },
     /// It is there already.
-    #[error("resource {0:?} exists already: ids are never used twice, for its restore points carry them")]
+    #[error(
+        "resource {0:?} exists already: ids are never used twice, for its restore points carry them"
+    )]
     Exists(String),
     /// A restore of this resource is queued or running.
-    #[error("a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`")]
+    #[error(
+        "a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`"
+    )]
     RestoreUnderWay(String),
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
@@ -86,8 +92,10 @@ pub struct Catalog {
 impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        let options: PgConnectOptions =
-            url.expose_secret().parse().map_err(|_| CatalogError::BadUrl)?;
+        let options: PgConnectOptions = url
+            .expose_secret()
+            .parse()
+            .map_err(|_| CatalogError::BadUrl)?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
@@ -95,10 +103,14 @@ impl Catalog {
             // start-up, for a pooler would refuse it there.
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    sqlx::query("set idle_in_transaction_session_timeout = '60s'")
-                        .execute(connection)
-                        .await
-                        .map(drop)
+                    // Compiling a large tick takes longer than running it.
+                    for setting in [
+                        "set idle_in_transaction_session_timeout = '60s'",
+                        "set jit = off",
+                    ] {
+                        sqlx::query(setting).execute(&mut *connection).await?;
+                    }
+                    Ok(())
                 })
             })
             .connect_with(options.application_name("lastgood"))
@@ -120,7 +132,10 @@ impl Catalog {
         if version < OLDEST_SERVER {
             return Err(CatalogError::TooOld(version / 10_000));
         }
-        migrations().run(&self.pool).await.map_err(CatalogError::Migrate)
+        migrations()
+            .run(&self.pool)
+            .await
+            .map_err(CatalogError::Migrate)
     }
 
     /// Refuses a schema that lacks a migration of this build. A newer schema is welcome: migrations only add.

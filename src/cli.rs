@@ -23,7 +23,12 @@ use output::Output;
 
 /// Keeps the promise that you lose at most N minutes of data, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "lastgood", version, arg_required_else_help = true, max_term_width = 120)]
+#[command(
+    name = "lastgood",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 120
+)]
 pub struct Cli {
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -125,7 +130,9 @@ fn start_log() {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr.make_writer()));
+        .with_ansi(std::io::IsTerminal::is_terminal(
+            &std::io::stderr.make_writer(),
+        ));
     if std::env::var("LASTGOOD_LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().init();
     } else {

@@ -12,7 +12,9 @@ use crate::secret::{MasterKey, SecretError, read_secret_file};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// No catalog is named.
-    #[error("set DATABASE_URL (or DATABASE_URL_FILE) to the catalog: postgresql://user:password@host:5432/database")]
+    #[error(
+        "set DATABASE_URL (or DATABASE_URL_FILE) to the catalog: postgresql://user:password@host:5432/database"
+    )]
     NoCatalog,
     /// A value in the environment is not UTF-8.
     #[error("{0} is not UTF-8")]
@@ -62,7 +64,10 @@ fn secret_variable(
     };
     read_secret_file(&path)
         .map(Some)
-        .map_err(|source| ConfigError::Secret { variable: file, source })
+        .map_err(|source| ConfigError::Secret {
+            variable: file,
+            source,
+        })
 }
 
 fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
@@ -76,8 +81,13 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
 /// The store.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
-    /// Where archives live: a directory, or file:///path
-    #[arg(long, env = "LASTGOOD_STORAGE", default_value = "lastgood-store", value_name = "URL")]
+    /// Where archives live: a directory, or `file:///path`
+    #[arg(
+        long,
+        env = "LASTGOOD_STORAGE",
+        default_value = "lastgood-store",
+        value_name = "URL"
+    )]
     pub storage: StorageUrl,
 }
 
@@ -85,7 +95,12 @@ pub struct StorageArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PlansArgs {
     /// The plans file
-    #[arg(long, env = "LASTGOOD_PLANS", default_value = "plans.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "LASTGOOD_PLANS",
+        default_value = "plans.yaml",
+        value_name = "FILE"
+    )]
     pub plans: PathBuf,
 }
 
@@ -93,6 +108,11 @@ pub struct PlansArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ToolsArgs {
     /// A directory that holds `pg_dump` and `pg_restore`, looked at before the usual places; repeat it for each major version
-    #[arg(long = "pg-client-dir", env = "LASTGOOD_PG_CLIENT_DIRS", value_delimiter = ':', value_name = "DIR")]
+    #[arg(
+        long = "pg-client-dir",
+        env = "LASTGOOD_PG_CLIENT_DIRS",
+        value_delimiter = ':',
+        value_name = "DIR"
+    )]
     pub pg_client_dirs: Vec<PathBuf>,
 }

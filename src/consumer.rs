@@ -3,13 +3,7 @@
 mod handle;
 mod work_dir;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::Utc;
@@ -84,8 +78,13 @@ pub async fn consume(
 
     let (ready, is_ready) = watch::channel(true);
     let ended = CancellationToken::new();
-    let (address, server) =
-        http::serve(settings.listen, recorder, is_ready, ended.clone().cancelled_owned()).await?;
+    let (address, server) = http::serve(
+        settings.listen,
+        recorder,
+        is_ready,
+        ended.clone().cancelled_owned(),
+    )
+    .await?;
     tracing::info!(consumer.id = id, http.address = %address, "consumer started, metrics at http://{address}/metrics");
 
     let give_back = CancellationToken::new();
@@ -102,7 +101,12 @@ pub async fn consume(
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
         tokio::spawn(sweep_for_ever(shared.storage.clone())),
     ];
-    tasks.spawn(beat_until(shared.catalog.clone(), id.clone(), stop.clone(), ended.clone()));
+    tasks.spawn(beat_until(
+        shared.catalog.clone(),
+        id.clone(),
+        stop.clone(),
+        ended.clone(),
+    ));
     tasks.close();
 
     let drain_timeout = settings.drain_timeout;
@@ -144,7 +148,10 @@ async fn run_workers(
     let signal = async move {
         stop.cancelled().await;
         ready.send_replace(false);
-        tracing::info!(drain.seconds = drain_timeout.as_secs(), "draining: nothing new is claimed, what runs may finish");
+        tracing::info!(
+            drain.seconds = drain_timeout.as_secs(),
+            "draining: nothing new is claimed, what runs may finish"
+        );
         tokio::spawn(async move {
             tokio::time::sleep(drain_timeout).await;
             give_back.cancel();
@@ -154,7 +161,9 @@ async fn run_workers(
     monitor.run_with_signal(signal).await?;
     // A slot is free only after its fenced finish: with every permit back, nothing is left in flight.
     for (slots, all) in slots {
-        let _all = slots.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await?;
+        let _all = slots
+            .acquire_many(u32::try_from(all).unwrap_or(u32::MAX))
+            .await?;
     }
     Ok(())
 }
@@ -197,7 +206,11 @@ fn registration(
     }
     let host = hostname();
     Ok(Registration {
-        id: format!("{host}-{}-{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]),
+        id: format!(
+            "{host}-{}-{}",
+            std::process::id(),
+            &uuid::Uuid::new_v4().simple().to_string()[..8]
+        ),
         host,
         pid: i32::try_from(std::process::id()).unwrap_or(0),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -228,10 +241,17 @@ async fn beat_until(
             () = ended.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let state = if draining.is_cancelled() { "draining" } else { "running" };
+        let state = if draining.is_cancelled() {
+            "draining"
+        } else {
+            "running"
+        };
         match catalog.beat(&id, state).await {
             Ok(now) => compare_clock(now),
-            Err(error) => tracing::warn!(error = report(&error), "cannot renew this consumer's registration"),
+            Err(error) => tracing::warn!(
+                error = report(&error),
+                "cannot renew this consumer's registration"
+            ),
         }
     }
 }
@@ -241,23 +261,33 @@ fn compare_clock(catalog_now: chrono::DateTime<Utc>) {
     let skew = (Utc::now() - catalog_now).as_seconds_f64();
     metrics::clock_skew(skew);
     if skew.abs() > 5.0 {
-        tracing::error!(clock.skew_seconds = skew, "this machine's clock disagrees with the catalog's: exposure will be wrong by as much; fix NTP");
+        tracing::error!(
+            clock.skew_seconds = skew,
+            "this machine's clock disagrees with the catalog's: exposure will be wrong by as much; fix NTP"
+        );
     }
 }
 
 /// The janitor: removes what a SIGKILL left in the store, once an hour and at start.
 async fn sweep_for_ever(storage: Storage) {
-    let mut timer = tokio::time::interval(Duration::from_secs(60 * 60));
+    let mut timer = tokio::time::interval(Duration::from_hours(1));
     loop {
         timer.tick().await;
         match storage.sweep(Utc::now() - JANITOR_AGE).await {
             Ok(swept) => {
                 metrics::swept(swept.partial, swept.orphans);
                 if swept.partial + swept.orphans > 0 {
-                    tracing::info!(swept.partial = swept.partial, swept.orphans = swept.orphans, "the janitor removed what dead attempts left");
+                    tracing::info!(
+                        swept.partial = swept.partial,
+                        swept.orphans = swept.orphans,
+                        "the janitor removed what dead attempts left"
+                    );
                 }
             }
-            Err(error) => tracing::warn!(error = error.report(), "the janitor could not sweep the store"),
+            Err(error) => tracing::warn!(
+                error = error.report(),
+                "the janitor could not sweep the store"
+            ),
         }
     }
 }

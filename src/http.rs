@@ -42,7 +42,10 @@ pub async fn serve(
         .route("/readyz", get(readiness))
         .with_state(Arc::new(Face { metrics, ready }));
     let server = async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(until)
+            .await
+        {
             tracing::error!(%error, "the metrics listener ended");
         }
     };
@@ -50,13 +53,19 @@ pub async fn serve(
 }
 
 async fn render(State(face): State<Arc<Face>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], face.metrics.render())
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        face.metrics.render(),
+    )
 }
 
 async fn readiness(State(face): State<Arc<Face>>) -> impl IntoResponse {
     if *face.ready.borrow() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the catalog does not answer, or this process is draining\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the catalog does not answer, or this process is draining\n",
+        )
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{manifest::Manifest, resource::Engine};
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, Unit};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::catalog::{QueueDepth, TierExposure, UnknownTier};
@@ -51,8 +53,13 @@ pub enum RunResult {
 }
 
 impl RunResult {
-    const ALL: [Self; 5] =
-        [Self::Succeeded, Self::Failed, Self::Retried, Self::LeaseLost, Self::GivenBack];
+    const ALL: [Self; 5] = [
+        Self::Succeeded,
+        Self::Failed,
+        Self::Retried,
+        Self::LeaseLost,
+        Self::GivenBack,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +77,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(
             Matcher::Full(RUN_SECONDS.to_owned()),
-            &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0],
+            &[
+                0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0,
+            ],
         )?
         .set_buckets_for_metric(
             Matcher::Full(TICK_SECONDS.to_owned()),
@@ -84,26 +93,82 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     describe_counter!(RUNS, "Attempts that ended, by engine, kind and result.");
-    describe_histogram!(RUN_SECONDS, Unit::Seconds, "How long attempts took, by engine, kind and result.");
-    describe_counter!(DUMP_BYTES, Unit::Bytes, "Bytes of dumps in recorded restore points, before compression.");
-    describe_counter!(STORED_BYTES, Unit::Bytes, "Bytes of archives in recorded restore points.");
+    describe_histogram!(
+        RUN_SECONDS,
+        Unit::Seconds,
+        "How long attempts took, by engine, kind and result."
+    );
+    describe_counter!(
+        DUMP_BYTES,
+        Unit::Bytes,
+        "Bytes of dumps in recorded restore points, before compression."
+    );
+    describe_counter!(
+        STORED_BYTES,
+        Unit::Bytes,
+        "Bytes of archives in recorded restore points."
+    );
     describe_gauge!(QUEUE_RUNS, "Runs in the queue now, by engine and state.");
-    describe_gauge!(OLDEST_RUNNABLE, Unit::Seconds, "How long the oldest runnable run has waited, by engine.");
-    describe_gauge!(EXPOSURE, Unit::Seconds, "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration.");
-    describe_gauge!(PROTECTED, "Active resources that the plans say are backed up, by tier.");
+    describe_gauge!(
+        OLDEST_RUNNABLE,
+        Unit::Seconds,
+        "How long the oldest runnable run has waited, by engine."
+    );
+    describe_gauge!(
+        EXPOSURE,
+        Unit::Seconds,
+        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration."
+    );
+    describe_gauge!(
+        PROTECTED,
+        "Active resources that the plans say are backed up, by tier."
+    );
     describe_gauge!(NEVER_BACKED_UP, "Of these, how many have no restore point.");
-    describe_gauge!(BROKEN, "Of these, how many have an exposure above the RPO and its tolerance.");
-    describe_gauge!(UNKNOWN_TIER, "Active resources on tiers that plans.yaml does not know: they are not backed up.");
-    describe_gauge!(PLANS_FALLBACK, "1 while the built-in plans are in force because plans.yaml is missing or broken.");
+    describe_gauge!(
+        BROKEN,
+        "Of these, how many have an exposure above the RPO and its tolerance."
+    );
+    describe_gauge!(
+        UNKNOWN_TIER,
+        "Active resources on tiers that plans.yaml does not know: they are not backed up."
+    );
+    describe_gauge!(
+        PLANS_FALLBACK,
+        "1 while the built-in plans are in force because plans.yaml is missing or broken."
+    );
     describe_counter!(TICKS, "Producer ticks, by result.");
-    describe_histogram!(TICK_SECONDS, Unit::Seconds, "How long a tick's statement took.");
-    describe_gauge!(LAST_TICK, Unit::Seconds, "When the last tick succeeded, as Unix time; 0 is never.");
+    describe_histogram!(
+        TICK_SECONDS,
+        Unit::Seconds,
+        "How long a tick's statement took."
+    );
+    describe_gauge!(
+        LAST_TICK,
+        Unit::Seconds,
+        "When the last tick succeeded, as Unix time; 0 is never."
+    );
     describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
-    describe_counter!(COALESCED, "Waiting backups that ticks moved to a newer slot.");
-    describe_counter!(REAPED, "Leases taken back from lost workers, by engine and the state the run got.");
-    describe_gauge!(LIVE_CONSUMERS, "Consumers seen in the last minute, by engine.");
-    describe_gauge!(CLOCK_SKEW, Unit::Seconds, "This process's clock minus the catalog's.");
-    describe_counter!(SWEPT, "Objects of dead attempts that the janitor removed, by what they were.");
+    describe_counter!(
+        COALESCED,
+        "Waiting backups that ticks moved to a newer slot."
+    );
+    describe_counter!(
+        REAPED,
+        "Leases taken back from lost workers, by engine and the state the run got."
+    );
+    describe_gauge!(
+        LIVE_CONSUMERS,
+        "Consumers seen in the last minute, by engine."
+    );
+    describe_gauge!(
+        CLOCK_SKEW,
+        Unit::Seconds,
+        "This process's clock minus the catalog's."
+    );
+    describe_counter!(
+        SWEPT,
+        "Objects of dead attempts that the janitor removed, by what they were."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -212,11 +277,14 @@ pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
         let found = exposures.iter().find(|exposure| exposure.tier == *tier);
         for (index, quantile) in QUANTILES.into_iter().enumerate() {
             let seconds = found.and_then(|exposure| exposure.quantiles.get(index).copied());
-            gauge!(EXPOSURE, "tier" => tier.clone(), "quantile" => quantile).set(seconds.unwrap_or(0.0));
+            gauge!(EXPOSURE, "tier" => tier.clone(), "quantile" => quantile)
+                .set(seconds.unwrap_or(0.0));
         }
-        let count = |of: fn(&TierExposure) -> i64| found.map_or(0.0, |exposure| float(of(exposure)));
+        let count =
+            |of: fn(&TierExposure) -> i64| found.map_or(0.0, |exposure| float(of(exposure)));
         gauge!(PROTECTED, "tier" => tier.clone()).set(count(|exposure| exposure.resources));
-        gauge!(NEVER_BACKED_UP, "tier" => tier.clone()).set(count(|exposure| exposure.never_backed_up));
+        gauge!(NEVER_BACKED_UP, "tier" => tier.clone())
+            .set(count(|exposure| exposure.never_backed_up));
         gauge!(BROKEN, "tier" => tier.clone()).set(count(|exposure| exposure.broken));
     }
 }
@@ -244,7 +312,10 @@ pub fn swept(partial: u64, orphans: u64) {
     counter!(SWEPT, "what" => "orphan").increment(orphans);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; counts stay far below 2^52"
+)]
 fn float(count: i64) -> f64 {
     count as f64
 }

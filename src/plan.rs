@@ -95,6 +95,10 @@ impl Plans {
     /// A byte-order mark and Windows line ends are fine.
     pub fn parse(text: &str) -> Result<Self, PlanProblems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Some(line) = too_deep(text) {
+            let what = "brackets nest too deep: is this the right file?";
+            return Err(PlanProblems::at_line(line, what));
+        }
         read::plans(text).map(Self).map_err(PlanProblems::new)
     }
 
@@ -166,4 +170,25 @@ impl Plans {
         }
         text
     }
+}
+
+/// Returns the line on which more brackets are open than plans have any use for.
+///
+/// The parser's time grows with the square of that depth, and a running producer waits for it. Brackets in comments count
+/// too, which is why so many are allowed.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (index, line) in text.lines().enumerate() {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        if depth > 1000 {
+            return Some(index + 1);
+        }
+    }
+    None
 }

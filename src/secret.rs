@@ -19,13 +19,17 @@ const LONGEST_SECRET: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// A URL stands where everybody can read it.
-    #[error("a URL on the command line can be read by every user of this machine: give env:NAME, file:/path, --url-stdin or --url-file PATH")]
+    #[error(
+        "a URL on the command line can be read by every user of this machine: give env:NAME, file:/path, --url-stdin or --url-file PATH"
+    )]
     UrlInArgv,
     /// Neither `env:` nor `file:`.
     #[error("a connection is env:NAME or file:/absolute/path")]
     NotAReference,
     /// The environment lacks it.
-    #[error("environment variable {0} is not set in this process (env:{0}): set it where consumers run")]
+    #[error(
+        "environment variable {0} is not set in this process (env:{0}): set it where consumers run"
+    )]
     NoSuchVariable(String),
     /// The file cannot be read.
     #[error("cannot read {path} (file:{path}) here, where consumers run")]
@@ -40,13 +44,17 @@ pub enum SecretError {
     #[error("{0} holds no URL: it is empty, not UTF-8, or larger than 64 KiB")]
     Empty(String),
     /// No key to seal or open with.
-    #[error("LASTGOOD_MASTER_KEY or LASTGOOD_MASTER_KEY_FILE is needed to seal or open a URL: make one with `openssl rand -base64 32`")]
+    #[error(
+        "LASTGOOD_MASTER_KEY or LASTGOOD_MASTER_KEY_FILE is needed to seal or open a URL: make one with `openssl rand -base64 32`"
+    )]
     NoMasterKey,
     /// The key is no key.
     #[error("the master key is not 32 bytes in base64: make one with `openssl rand -base64 32`")]
     BadMasterKey,
     /// It does not open.
-    #[error("the sealed URL does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource, or was altered")]
+    #[error(
+        "the sealed URL does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource, or was altered"
+    )]
     DoesNotOpen,
 }
 
@@ -65,17 +73,26 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, SecretError> {
         if let Some(name) = text.strip_prefix("env:") {
             let mut letters = name.bytes();
-            let begins = letters.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+            let begins = letters
+                .next()
+                .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
             if begins && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 return Ok(Self::Env(name.to_owned()));
             }
         }
-        if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
+        if let Some(path) = text
+            .strip_prefix("file:")
+            .filter(|path| !path.starts_with("//"))
+        {
             if path.len() > 1 && path.starts_with('/') {
                 return Ok(Self::File(path.to_owned()));
             }
         }
-        Err(if text.contains("://") { SecretError::UrlInArgv } else { SecretError::NotAReference })
+        Err(if text.contains("://") {
+            SecretError::UrlInArgv
+        } else {
+            SecretError::NotAReference
+        })
     }
 }
 
@@ -105,10 +122,15 @@ impl Reference {
 /// Returns the secret in a file, without white space around it.
 pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
     use std::io::Read as _;
-    let unreadable = |source| SecretError::NoSuchFile { path: path.to_owned(), source };
+    let unreadable = |source| SecretError::NoSuchFile {
+        path: path.to_owned(),
+        source,
+    };
     let file = fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(LONGEST_SECRET + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(LONGEST_SECRET + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     secret(bytes, path)
 }
 
@@ -135,30 +157,46 @@ impl MasterKey {
             .decode(text.expose_secret().trim())
             .map(Zeroizing::new)
             .map_err(|_| SecretError::BadMasterKey)?;
-        let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SecretError::BadMasterKey)?;
+        let key: [u8; 32] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| SecretError::BadMasterKey)?;
         Ok(Self(std::sync::Arc::new(SecretBox::new(Box::new(key)))))
     }
 
     /// Returns `url` sealed for the resource `id`: it opens for no other.
     pub fn seal(&self, id: &str, url: &SecretString) -> Result<Vec<u8>, SecretError> {
         let nonce = XNonce::generate();
-        let payload = Payload { msg: url.expose_secret().as_bytes(), aad: id.as_bytes() };
-        let sealed = self.cipher().encrypt(&nonce, payload).map_err(|_| SecretError::DoesNotOpen)?;
+        let payload = Payload {
+            msg: url.expose_secret().as_bytes(),
+            aad: id.as_bytes(),
+        };
+        let sealed = self
+            .cipher()
+            .encrypt(&nonce, payload)
+            .map_err(|_| SecretError::DoesNotOpen)?;
         Ok([&[XCHACHA20_POLY1305][..], &nonce, &sealed].concat())
     }
 
     /// Returns the URL that was sealed for the resource `id`.
     pub fn open(&self, id: &str, sealed: &[u8]) -> Result<SecretString, SecretError> {
         let (&way, rest) = sealed.split_first().ok_or(SecretError::DoesNotOpen)?;
-        let (nonce, message) =
-            rest.split_at_checked(NONCE_BYTES).ok_or(SecretError::DoesNotOpen)?;
+        let (nonce, message) = rest
+            .split_at_checked(NONCE_BYTES)
+            .ok_or(SecretError::DoesNotOpen)?;
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| SecretError::DoesNotOpen)?;
         if way != XCHACHA20_POLY1305 {
             return Err(SecretError::DoesNotOpen);
         }
         let url = self
             .cipher()
-            .decrypt(&XNonce::from(nonce), Payload { msg: message, aad: id.as_bytes() })
+            .decrypt(
+                &XNonce::from(nonce),
+                Payload {
+                    msg: message,
+                    aad: id.as_bytes(),
+                },
+            )
             .map_err(|_| SecretError::DoesNotOpen)?;
         secret(url, "the sealed URL")
     }
@@ -181,14 +219,19 @@ mod tests {
         let url = SecretString::from("postgresql://u:marker@h/db");
         let sealed = key(1).seal("shop", &url).unwrap();
         assert!(!sealed.windows(6).any(|bytes| bytes == b"marker"));
-        assert_eq!(key(1).open("shop", &sealed).unwrap().expose_secret(), url.expose_secret());
+        assert_eq!(
+            key(1).open("shop", &sealed).unwrap().expose_secret(),
+            url.expose_secret()
+        );
         assert!(key(1).open("other", &sealed).is_err());
         assert!(key(2).open("shop", &sealed).is_err());
     }
 
     #[test]
     fn what_is_altered_or_cut_does_not_open() {
-        let sealed = key(1).seal("shop", &SecretString::from("postgresql://h/db")).unwrap();
+        let sealed = key(1)
+            .seal("shop", &SecretString::from("postgresql://h/db"))
+            .unwrap();
         for at in 0..sealed.len() {
             let mut altered = sealed.clone();
             altered[at] ^= 1;
@@ -199,16 +242,26 @@ mod tests {
 
     #[test]
     fn a_url_in_argv_is_refused_without_repeating_it() {
-        let error = "postgresql://u:marker@h/db".parse::<Reference>().unwrap_err();
+        let error = "postgresql://u:marker@h/db"
+            .parse::<Reference>()
+            .unwrap_err();
         assert!(matches!(error, SecretError::UrlInArgv));
         assert!(!format!("{error} {error:?}").contains("marker"));
     }
 
     #[test]
     fn references_are_exact() {
-        assert_eq!("env:A_1".parse::<Reference>().unwrap(), Reference::Env("A_1".into()));
-        assert_eq!("file:/a/b".parse::<Reference>().unwrap(), Reference::File("/a/b".into()));
-        for text in ["", "env:", "env:1A", "env:A B", "file:", "file:/", "file:a", "vault:x"] {
+        assert_eq!(
+            "env:A_1".parse::<Reference>().unwrap(),
+            Reference::Env("A_1".into())
+        );
+        assert_eq!(
+            "file:/a/b".parse::<Reference>().unwrap(),
+            Reference::File("/a/b".into())
+        );
+        for text in [
+            "", "env:", "env:1A", "env:A B", "file:", "file:/", "file:a", "vault:x",
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
     }

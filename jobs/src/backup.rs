@@ -1,6 +1,8 @@
 //! One backup, end to end: dump, compress, hash, store, check, and last of all the manifest.
 
-use crate::{error::JobError, job::Attempt, manifest::Manifest, resource::Resource, worker::Worker};
+use crate::{
+    error::JobError, job::Attempt, manifest::Manifest, resource::Resource, worker::Worker,
+};
 
 /// A finished backup.
 #[derive(Debug, Clone, PartialEq, Eq)]

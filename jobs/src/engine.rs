@@ -33,6 +33,9 @@ impl Toolbox {
 }
 
 /// Checks that `url` is one that the engine can be reached by, without reaching it; the error never repeats it.
-pub fn check_url(_engine: Engine, _url: &secrecy::SecretString) -> Result<(), crate::error::JobError> {
+pub fn check_url(
+    _engine: Engine,
+    _url: &secrecy::SecretString,
+) -> Result<(), crate::error::JobError> {
     todo!()
 }

@@ -1,5 +1,10 @@
 //! What a failure right now would lose, per resource and per tier, and what is not as it should be.
 
+#![expect(
+    clippy::allow_attributes_without_reason,
+    reason = "sqlx's macros expand to such attributes"
+)]
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;

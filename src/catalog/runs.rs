@@ -112,7 +112,8 @@ impl Catalog {
             Job::Backup {} => ("backup", 50),
             Job::DropReplaced(_) => ("drop_replaced", 50),
         };
-        let args = serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let args =
+            serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
         let inserted = sqlx::query_scalar!(
             "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
              values ($1, $2, 'adhoc', $3, $4, $5, $6)

@@ -42,9 +42,16 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
     match command {
-        Command::Now { resource, wait: waits, idempotency_key } => {
+        Command::Now {
+            resource,
+            wait: waits,
+            idempotency_key,
+        } => {
             let row = catalog.resource(resource.as_str()).await?;
-            anyhow::ensure!(row.status != "removed", "{resource} was removed: it cannot be backed up");
+            anyhow::ensure!(
+                row.status != "removed",
+                "{resource} was removed: it cannot be backed up"
+            );
             let new = NewRun {
                 resource_id: resource.as_str(),
                 queue: &row.engine,
@@ -57,18 +64,29 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 return wait(&catalog, run, output).await;
             }
             let duplicate = matches!(enqueued, Enqueued::Duplicate(_));
-            output.show(&serde_json::json!({ "run": run, "duplicate": duplicate }), |_| {
-                let what = if duplicate { "was enqueued by an earlier request with this key" } else { "enqueued" };
-                format!("run {run} {what}: see `lastgood run show {run}`")
-            })?;
+            output.show(
+                &serde_json::json!({ "run": run, "duplicate": duplicate }),
+                |_| {
+                    let what = if duplicate {
+                        "was enqueued by an earlier request with this key"
+                    } else {
+                        "enqueued"
+                    };
+                    format!("run {run} {what}: see `lastgood run show {run}`")
+                },
+            )?;
         }
         Command::List { resource, limit } => {
-            let points = catalog.points(resource.as_ref().map(ResourceId::as_str), limit).await?;
+            let points = catalog
+                .points(resource.as_ref().map(ResourceId::as_str), limit)
+                .await?;
             output.show(&points, |points| list(points))?;
         }
         Command::Show { id } => {
             let point = catalog.point(id).await?;
-            output.show(&point, |point| serde_json::to_string_pretty(&point.manifest).unwrap_or_default())?;
+            output.show(&point, |point| {
+                serde_json::to_string_pretty(&point.manifest).unwrap_or_default()
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,8 @@
 //! `lastgood consumer`.
 
-use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
 
@@ -14,7 +16,12 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The engines to serve
-    #[arg(long, env = "LASTGOOD_ENGINES", value_delimiter = ',', default_value = "postgres,vector")]
+    #[arg(
+        long,
+        env = "LASTGOOD_ENGINES",
+        value_delimiter = ',',
+        default_value = "postgres,vector"
+    )]
     engines: Vec<Engine>,
     /// How many runs of each engine to execute at once
     #[arg(long, env = "LASTGOOD_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -44,7 +51,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
-    anyhow::ensure!(args.lease >= Duration::from_secs(3), "a lease under 3 s cannot be renewed in time: use --lease 30s");
+    anyhow::ensure!(
+        args.lease >= Duration::from_secs(3),
+        "a lease under 3 s cannot be renewed in time: use --lease 30s"
+    );
     args.engines.sort();
     args.engines.dedup();
     let recorder = metrics::install()?;

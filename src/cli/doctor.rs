@@ -26,7 +26,7 @@ pub(super) struct Args {
 /// What was looked at, and what was found.
 #[derive(Serialize)]
 struct Check {
-    check: &'static str,
+    name: &'static str,
     good: bool,
     found: String,
 }
@@ -34,8 +34,16 @@ struct Check {
 impl Check {
     fn of(check: &'static str, found: anyhow::Result<String>) -> Self {
         match found {
-            Ok(found) => Self { check, good: true, found },
-            Err(error) => Self { check, good: false, found: format!("{error:#}") },
+            Ok(found) => Self {
+                name: check,
+                good: true,
+                found,
+            },
+            Err(error) => Self {
+                name: check,
+                good: false,
+                found: format!("{error:#}"),
+            },
         }
     }
 }
@@ -54,16 +62,26 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     }
     checks.push(Check::of("store", store(args).await));
     let tools = Toolbox::discover(&args.tools.pg_client_dirs).await;
-    checks.extend(Engine::ALL.map(|engine| Check::of("client tools", client_tools(&tools, engine))));
+    checks
+        .extend(Engine::ALL.map(|engine| Check::of("client tools", client_tools(&tools, engine))));
 
     output.show(&checks, |checks| {
         let line = |check: &Check| {
-            format!("{} {:<13} {}\n", if check.good { "ok  " } else { "FAIL" }, check.check, check.found)
+            format!(
+                "{} {:<13} {}\n",
+                if check.good { "ok  " } else { "FAIL" },
+                check.name,
+                check.found
+            )
         };
         checks.iter().map(line).collect()
     })?;
     let all_good = checks.iter().all(|check| check.good);
-    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn connect() -> anyhow::Result<Catalog> {
@@ -79,7 +97,10 @@ fn plans(args: &Args) -> anyhow::Result<String> {
 async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
     catalog.check_schema().await?;
     let version = catalog.server_version_num().await?;
-    Ok(format!("PostgreSQL {}, schema up to date", version / 10_000))
+    Ok(format!(
+        "PostgreSQL {}, schema up to date",
+        version / 10_000
+    ))
 }
 
 async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
@@ -87,7 +108,10 @@ async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
     let theirs = catalog.now().await?;
     let ours = before + (Utc::now() - before) / 2;
     let skew = (ours - theirs).as_seconds_f64();
-    anyhow::ensure!(skew.abs() < 5.0, "this machine's clock is {skew:.1} s ahead of the catalog's: fix NTP, or exposure will be wrong by as much");
+    anyhow::ensure!(
+        skew.abs() < 5.0,
+        "this machine's clock is {skew:.1} s ahead of the catalog's: fix NTP, or exposure will be wrong by as much"
+    );
     Ok(format!("{skew:+.3} s against the catalog"))
 }
 
@@ -96,7 +120,9 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     match (catalog.any_sealed().await?, key) {
         (None, None) => Ok("no master key, and nothing is sealed".to_owned()),
         (None, Some(_)) => Ok("master key present, nothing is sealed".to_owned()),
-        (Some((id, _)), None) => anyhow::bail!("the URL of {id} is sealed, but LASTGOOD_MASTER_KEY is not set here"),
+        (Some((id, _)), None) => {
+            anyhow::bail!("the URL of {id} is sealed, but LASTGOOD_MASTER_KEY is not set here")
+        }
         (Some((id, sealed)), Some(key)) => {
             key.open(&id, &sealed)?;
             Ok(format!("the master key opens the sealed URL of {id}"))
@@ -106,20 +132,33 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
 
 async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
     let alive = catalog.live_consumers().await?;
-    anyhow::ensure!(!alive.is_empty(), "no live consumer: nothing is executed; start `lastgood consumer`");
+    anyhow::ensure!(
+        !alive.is_empty(),
+        "no live consumer: nothing is executed; start `lastgood consumer`"
+    );
     Ok(format!("{} alive", alive.len()))
 }
 
 async fn store(args: &Args) -> anyhow::Result<String> {
     let storage = Storage::open(&args.storage.storage).await?;
     storage.check().await?;
-    Ok(format!("{}: written, read back and removed a probe", args.storage.storage))
+    Ok(format!(
+        "{}: written, read back and removed a probe",
+        args.storage.storage
+    ))
 }
 
 fn client_tools(tools: &Toolbox, engine: Engine) -> anyhow::Result<String> {
-    let capability = tools.capabilities().into_iter().find(|capability| capability.engine == engine);
+    let capability = tools
+        .capabilities()
+        .into_iter()
+        .find(|capability| capability.engine == engine);
     match capability {
-        Some(capability) if !capability.tools.is_empty() => Ok(format!("{engine}: {}", capability.tools.join(", "))),
-        _ => anyhow::bail!("{engine}: none found: install the client package of your servers' major versions, or name its directory with --pg-client-dir"),
+        Some(capability) if !capability.tools.is_empty() => {
+            Ok(format!("{engine}: {}", capability.tools.join(", ")))
+        }
+        _ => anyhow::bail!(
+            "{engine}: none found: install the client package of your servers' major versions, or name its directory with --pg-client-dir"
+        ),
     }
 }

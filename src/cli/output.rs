@@ -22,7 +22,11 @@ impl Output {
     }
 
     /// Prints `value` as JSON, or `text` of it.
-    pub(super) fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    pub(super) fn show<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<()> {
         if self.json {
             line(&serde_json::to_string_pretty(value)?)
         } else {
@@ -81,7 +85,9 @@ pub(super) fn table<const N: usize>(
 
 /// What comes from outside must not steer the terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Returns an instant to the second, in UTC.

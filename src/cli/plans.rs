@@ -23,14 +23,21 @@ pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode>
     match command {
         Command::Check { file } => {
             let problems = check(&file);
-            output.show(&serde_json::json!({ "good": problems.is_empty(), "problems": problems }), |_| {
-                if problems.is_empty() {
-                    format!("{}: good", file.display())
-                } else {
-                    problems.join("\n")
-                }
-            })?;
-            Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            output.show(
+                &serde_json::json!({ "good": problems.is_empty(), "problems": problems }),
+                |_| {
+                    if problems.is_empty() {
+                        format!("{}: good", file.display())
+                    } else {
+                        problems.join("\n")
+                    }
+                },
+            )?;
+            Ok(if problems.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Show(args) => {
             let plans = PlansFile::load(args.plans);
@@ -38,7 +45,9 @@ pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode>
                 output.note(&format!("{fault}\nthese are the built-in plans:"));
             }
             let rows = rows(plans.plans());
-            output.show(&rows, |rows| table(HEADINGS, rows.iter().map(crate::plan::Row::cells)))?;
+            output.show(&rows, |rows| {
+                table(HEADINGS, rows.iter().map(crate::plan::Row::cells))
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }

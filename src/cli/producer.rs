@@ -42,7 +42,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         observe: at_least(args.observe, 1),
         listen: args.listen,
     };
-    produce(catalog, PlansFile::load(args.plans.plans), &settings, recorder, stop).await
+    produce(
+        catalog,
+        PlansFile::load(args.plans.plans),
+        &settings,
+        recorder,
+        stop,
+    )
+    .await
 }
 
 /// An interval of zero would spin.

@@ -86,7 +86,7 @@ pub(super) struct AddArgs {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct ConnectionArgs {
-    /// Where consumers find the URL: env:NAME or file:/path
+    /// Where consumers find the URL: `env:NAME` or `file:/path`
     #[arg(long, value_name = "REFERENCE")]
     connection: Option<String>,
     /// Read the URL from standard input and keep it sealed
@@ -100,24 +100,62 @@ struct ConnectionArgs {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Add(args) => add(args, output).await,
-        Command::List { team, removed, limit } => {
-            let rows = super::catalog().await?.resources(team.as_deref(), removed, limit).await?;
+        Command::List {
+            team,
+            removed,
+            limit,
+        } => {
+            let rows = super::catalog()
+                .await?
+                .resources(team.as_deref(), removed, limit)
+                .await?;
             output.show(&rows, |rows| list(rows))
         }
         Command::Show { id } => {
             let row = super::catalog().await?.resource(id.as_str()).await?;
             output.show(&row, details)
         }
-        Command::Pause { id } => set(&id, ResourceStatus::Paused, "paused: it is not backed up until `lastgood resource resume`", output).await,
-        Command::Resume { id } => set(&id, ResourceStatus::Active, "active: it is looked at in the next tick", output).await,
-        Command::Remove { id } => set(&id, ResourceStatus::Removed, "removed: its restore points stay", output).await,
+        Command::Pause { id } => {
+            set(
+                &id,
+                ResourceStatus::Paused,
+                "paused: it is not backed up until `lastgood resource resume`",
+                output,
+            )
+            .await
+        }
+        Command::Resume { id } => {
+            set(
+                &id,
+                ResourceStatus::Active,
+                "active: it is looked at in the next tick",
+                output,
+            )
+            .await
+        }
+        Command::Remove { id } => {
+            set(
+                &id,
+                ResourceStatus::Removed,
+                "removed: its restore points stay",
+                output,
+            )
+            .await
+        }
         Command::DropReplaced { id, database } => {
             let catalog = super::catalog().await?;
             let row = catalog.resource(id.as_str()).await?;
             let job = Job::DropReplaced(DropReplaced { database });
-            let new = NewRun { resource_id: id.as_str(), queue: &row.engine, job: &job, idempotency_key: None };
+            let new = NewRun {
+                resource_id: id.as_str(),
+                queue: &row.engine,
+                job: &job,
+                idempotency_key: None,
+            };
             let run = catalog.enqueue(&new).await?.id();
-            output.show(&serde_json::json!({ "run": run }), |_| format!("run {run} enqueued: see `lastgood run show {run}`"))
+            output.show(&serde_json::json!({ "run": run }), |_| {
+                format!("run {run} enqueued: see `lastgood run show {run}`")
+            })
         }
     }
 }
@@ -134,10 +172,19 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
         connection,
     };
     super::catalog().await?.add_resource(&new).await?;
-    let promise = match plans.plans().get(&new.tier).map(|plan| plan.protection.cadence()) {
-        None => format!("tier {} is not in the plans: it is NOT backed up until it is", new.tier),
+    let promise = match plans
+        .plans()
+        .get(&new.tier)
+        .map(|plan| plan.protection.cadence())
+    {
+        None => format!(
+            "tier {} is not in the plans: it is NOT backed up until it is",
+            new.tier
+        ),
         Some(None) => format!("tier {} is never backed up", new.tier),
-        Some(Some(_)) if new.retention_days.is_some_and(|days| days <= 0) => "retention 0: it is never backed up".to_owned(),
+        Some(Some(_)) if new.retention_days.is_some_and(|days| days <= 0) => {
+            "retention 0: it is never backed up".to_owned()
+        }
         Some(Some(cadence)) => format!("backed up {cadence}"),
     };
     let answer = serde_json::json!({ "added": new.id, "promise": promise });
@@ -147,7 +194,9 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
 /// The URL goes from its source to the seal; it is in no argument, no log and no error.
 fn connection(args: &AddArgs) -> anyhow::Result<StoredConnection> {
     if let Some(reference) = &args.connection.connection {
-        return Ok(StoredConnection::Reference(reference.parse::<Reference>()?.to_string()));
+        return Ok(StoredConnection::Reference(
+            reference.parse::<Reference>()?.to_string(),
+        ));
     }
     let url = match &args.connection.url_file {
         Some(path) => secret::read_secret_file(&path.to_string_lossy())?,
@@ -160,18 +209,39 @@ fn connection(args: &AddArgs) -> anyhow::Result<StoredConnection> {
 
 fn read_stdin() -> anyhow::Result<SecretString> {
     let mut bytes = Vec::new();
-    std::io::stdin().take(64 * 1024 + 1).read_to_end(&mut bytes)?;
+    std::io::stdin()
+        .take(64 * 1024 + 1)
+        .read_to_end(&mut bytes)?;
     Ok(secret::secret(bytes, "standard input")?)
 }
 
-async fn set(id: &ResourceId, status: ResourceStatus, text: &str, output: &Output) -> anyhow::Result<()> {
-    super::catalog().await?.set_resource_status(id.as_str(), status).await?;
-    output.show(&serde_json::json!({ "id": id, "status": status.as_str() }), |_| format!("{id} is {text}"))
+async fn set(
+    id: &ResourceId,
+    status: ResourceStatus,
+    text: &str,
+    output: &Output,
+) -> anyhow::Result<()> {
+    super::catalog()
+        .await?
+        .set_resource_status(id.as_str(), status)
+        .await?;
+    output.show(
+        &serde_json::json!({ "id": id, "status": status.as_str() }),
+        |_| format!("{id} is {text}"),
+    )
 }
 
 fn list(rows: &[ResourceRow]) -> String {
     table(
-        ["id", "team", "tier", "engine", "status", "newest restore point", "next due"],
+        [
+            "id",
+            "team",
+            "tier",
+            "engine",
+            "status",
+            "newest restore point",
+            "next due",
+        ],
         rows.iter().map(|row| {
             [
                 row.id.clone(),
@@ -187,7 +257,10 @@ fn list(rows: &[ResourceRow]) -> String {
 }
 
 fn details(row: &ResourceRow) -> String {
-    let connection = row.connection_ref.as_deref().unwrap_or("sealed in the catalog");
+    let connection = row
+        .connection_ref
+        .as_deref()
+        .unwrap_or("sealed in the catalog");
     let cadence = row.cadence_minutes.map_or_else(
         || "not backed up, or not looked at yet".to_owned(),
         |minutes| format!("every {minutes} minutes"),

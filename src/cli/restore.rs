@@ -19,6 +19,10 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct Args {
     /// The resource
     resource: ResourceId,
@@ -28,7 +32,7 @@ pub(super) struct Args {
     /// Restore this point; default: the newest
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
-    /// Restore into an empty database: its name on the resource's server, or env:NAME or file:/path of its URL. Default: a
+    /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL. Default: a
     /// fresh database that swaps names with the resource's own, which is kept
     #[arg(long, value_name = "DATABASE")]
     into: Option<String>,
@@ -57,7 +61,12 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let catalog = super::catalog().await?;
     let row = catalog.resource(args.resource.as_str()).await?;
     let point = point(&catalog, &args).await?;
-    let job = Job::Restore(Restore { point: point.id, target, no_owner: args.no_owner, no_acl: args.no_acl });
+    let job = Job::Restore(Restore {
+        point: point.id,
+        target,
+        no_owner: args.no_owner,
+        no_acl: args.no_acl,
+    });
     let new = NewRun {
         resource_id: &row.id,
         queue: &row.engine,
@@ -65,7 +74,12 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         idempotency_key: args.idempotency_key.as_deref(),
     };
     let run = catalog.enqueue(&new).await?.id();
-    output.note(&format!("restoring {} to {} (restore point {})", row.id, instant(point.consistent_at), point.id));
+    output.note(&format!(
+        "restoring {} to {} (restore point {})",
+        row.id,
+        instant(point.consistent_at),
+        point.id
+    ));
     if args.wait {
         return wait(&catalog, run, output).await;
     }
@@ -87,9 +101,13 @@ fn target(args: &Args) -> anyhow::Result<RestoreTarget> {
         return Ok(RestoreTarget::Swap {});
     };
     match into.parse::<Reference>() {
-        Ok(reference) => Ok(RestoreTarget::Reference { reference: reference.to_string() }),
+        Ok(reference) => Ok(RestoreTarget::Reference {
+            reference: reference.to_string(),
+        }),
         Err(SecretError::UrlInArgv) => Err(SecretError::UrlInArgv.into()),
-        Err(_) if into.starts_with("env:") || into.starts_with("file:") => Err(SecretError::NotAReference.into()),
+        Err(_) if into.starts_with("env:") || into.starts_with("file:") => {
+            Err(SecretError::NotAReference.into())
+        }
         Err(_) => Ok(RestoreTarget::Database { name: into.clone() }),
     }
 }
@@ -100,13 +118,25 @@ async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {
         anyhow::ensure!(
             point.resource_id == args.resource.as_str(),
             "restore point {id} is of {}, not of {}: see `lastgood backup list {}`",
-            point.resource_id, args.resource, args.resource
+            point.resource_id,
+            args.resource,
+            args.resource
         );
         return Ok(point);
     }
-    let found = catalog.newest_point(args.resource.as_str(), args.at).await?;
+    let found = catalog
+        .newest_point(args.resource.as_str(), args.at)
+        .await?;
     found.ok_or_else(|| match args.at {
-        Some(at) => anyhow::anyhow!("{} has no restore point at or before {}: see `lastgood backup list {}`", args.resource, instant(at), args.resource),
-        None => anyhow::anyhow!("{} has no restore point: it was never backed up", args.resource),
+        Some(at) => anyhow::anyhow!(
+            "{} has no restore point at or before {}: see `lastgood backup list {}`",
+            args.resource,
+            instant(at),
+            args.resource
+        ),
+        None => anyhow::anyhow!(
+            "{} has no restore point: it was never backed up",
+            args.resource
+        ),
     })
 }

@@ -33,8 +33,18 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     let catalog = super::catalog().await?;
     match command {
-        Command::List { resource, state, kind, limit } => {
-            let filter = RunFilter { resource_id: resource.map(|id| id.to_string()), state, kind, limit };
+        Command::List {
+            resource,
+            state,
+            kind,
+            limit,
+        } => {
+            let filter = RunFilter {
+                resource_id: resource.map(|id| id.to_string()),
+                state,
+                kind,
+                limit,
+            };
             let runs = catalog.runs(&filter).await?;
             output.show(&runs, |runs| list(runs))
         }
@@ -44,7 +54,9 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 
 fn list(runs: &[RunRow]) -> String {
     table(
-        ["id", "resource", "kind", "trigger", "state", "attempt", "created", "error"],
+        [
+            "id", "resource", "kind", "trigger", "state", "attempt", "created", "error",
+        ],
         runs.iter().map(|run| {
             [
                 run.id.to_string(),
@@ -80,16 +92,27 @@ pub(super) fn details(run: &RunRow) -> String {
         dump = bytes(run.dump_bytes),
         stored = bytes(run.stored_bytes),
     );
-    if let (Some(worker), Some(until)) = (&run.lease_by, run.lease_until) {
-        text += &format!("\n  lease     {worker} until {}", instant(until));
-    } else if run.state == "queued" {
-        text += &format!("\n  runnable  {}", instant(run.run_at));
-    }
-    if let (Some(kind), Some(error)) = (&run.error_kind, &run.error) {
-        text += &format!("\n  error     {kind}: {}", error.lines().map(printable).collect::<Vec<_>>().join("\n            "));
-    }
-    if let Some(result) = &run.result {
-        text += &format!("\n  result    {result}");
-    }
+    text.push_str(&last_words(run));
     text
+}
+
+/// Who has it or when it may be had, why it failed, what it brought.
+fn last_words(run: &RunRow) -> String {
+    let lease = match (&run.lease_by, run.lease_until) {
+        (Some(worker), Some(until)) => format!("\n  lease     {worker} until {}", instant(until)),
+        _ if run.state == "queued" => format!("\n  runnable  {}", instant(run.run_at)),
+        _ => String::new(),
+    };
+    let error = match (&run.error_kind, &run.error) {
+        (Some(kind), Some(error)) => {
+            let lines: Vec<_> = error.lines().map(printable).collect();
+            format!("\n  error     {kind}: {}", lines.join("\n            "))
+        }
+        _ => String::new(),
+    };
+    let result = run
+        .result
+        .as_ref()
+        .map_or_else(String::new, |result| format!("\n  result    {result}"));
+    lease + &error + &result
 }

@@ -73,9 +73,14 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
 async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Result<Status> {
     let at = catalog.now().await?;
     let plans = file.plans();
-    let paid: Vec<_> = plans.paid().map(|(plan, _)| plan.tier.to_string()).collect();
-    let allowed: Vec<_> =
-        plans.paid().map(|(plan, _)| (plan.rpo.as_delta() + plan.tolerance).as_seconds_f64()).collect();
+    let paid: Vec<_> = plans
+        .paid()
+        .map(|(plan, _)| plan.tier.to_string())
+        .collect();
+    let allowed: Vec<_> = plans
+        .paid()
+        .map(|(plan, _)| (plan.rpo.as_delta() + plan.tolerance).as_seconds_f64())
+        .collect();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let mut tiers: Vec<_> = catalog
         .tier_exposures(&paid, &allowed)
@@ -149,16 +154,31 @@ fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Optio
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.unknown_tiers.iter().map(|tier| {
-        format!("UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans", tier.tier, tier.resources)
+        format!(
+            "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",
+            tier.tier, tier.resources
+        )
     }));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {
         parts.push(format!("{} live consumers", status.consumers.len()));
     }
-    parts.extend(status.queue.iter().map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)));
+    parts.extend(
+        status
+            .queue
+            .iter()
+            .map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)),
+    );
     parts.extend(status.stuck.iter().map(|run| {
-        format!("STUCK: {} {} of {}, {} since {}", run.kind, run.id, run.resource_id, run.state, instant_or_dash(Some(run.since)))
+        format!(
+            "STUCK: {} {} of {}, {} since {}",
+            run.kind,
+            run.id,
+            run.resource_id,
+            run.state,
+            instant_or_dash(Some(run.since))
+        )
     }));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -169,7 +189,14 @@ fn tiers(status: &Status) -> String {
         return "no resource is on a tier that is backed up".to_owned();
     }
     table(
-        ["tier", "rpo", "resources", "worst exposure", "never backed up", "broken"],
+        [
+            "tier",
+            "rpo",
+            "resources",
+            "worst exposure",
+            "never backed up",
+            "broken",
+        ],
         status.tiers.iter().map(|tier| {
             [
                 tier.tier.clone(),
@@ -188,7 +215,17 @@ fn resources(status: &Status) -> String {
         return String::new();
     }
     table(
-        ["resource", "team", "tier", "engine", "exposure", "promise", "newest restore point", "next due", "failures"],
+        [
+            "resource",
+            "team",
+            "tier",
+            "engine",
+            "exposure",
+            "promise",
+            "newest restore point",
+            "next due",
+            "failures",
+        ],
         status.resources.iter().map(|row| {
             let exposed = span(chrono::TimeDelta::seconds(row.exposure_seconds));
             [

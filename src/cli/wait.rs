@@ -9,7 +9,11 @@ use super::{output::Output, run::details};
 use crate::catalog::{Catalog, RunRow};
 
 /// Follows a run and returns success only if it succeeded.
-pub(super) async fn wait(catalog: &Catalog, run: Uuid, output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn wait(
+    catalog: &Catalog,
+    run: Uuid,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     let bar = bar(output);
     let ended = loop {
         let row = catalog.run(run).await?;
@@ -21,7 +25,11 @@ pub(super) async fn wait(catalog: &Catalog, run: Uuid, output: &Output) -> anyho
     };
     bar.finish_and_clear();
     output.show(&ended, details)?;
-    Ok(if ended.state == "succeeded" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ended.state == "succeeded" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// indicatif draws on a terminal only, and on standard error.
@@ -41,9 +49,15 @@ fn bar(output: &Output) -> ProgressBar {
 fn show(bar: &ProgressBar, row: &RunRow) {
     bar.set_message(match (row.state.as_str(), row.attempt) {
         ("queued", 0) => format!("{} waits for a consumer", row.kind),
-        ("queued", attempt) => format!("{} waits after attempt {attempt} of {}", row.kind, row.max_attempts),
+        ("queued", attempt) => format!(
+            "{} waits after attempt {attempt} of {}",
+            row.kind, row.max_attempts
+        ),
         (_, 1) => format!("{} runs", row.kind),
-        (_, attempt) => format!("{} runs, attempt {attempt} of {}", row.kind, row.max_attempts),
+        (_, attempt) => format!(
+            "{} runs, attempt {attempt} of {}",
+            row.kind, row.max_attempts
+        ),
     });
     bar.set_position(row.dump_bytes.unsigned_abs());
 }

@@ -47,7 +47,10 @@ async fn make_backup(
     worker: &Worker,
 ) -> Result<Outcome, Failure> {
     if row.status == "removed" {
-        let message = format!("resource {:?} was removed: nothing is backed up any more", row.id);
+        let message = format!(
+            "resource {:?} was removed: nothing is backed up any more",
+            row.id
+        );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
     let last = shared.catalog.newest_point(&row.id, None).await?;
@@ -68,17 +71,33 @@ async fn make_restore(
 ) -> Result<Outcome, Failure> {
     let point = shared.catalog.point(job.point).await?;
     if point.resource_id != resource.id.as_str() {
-        let message = format!("restore point {} is of resource {:?}, not of {:?}", job.point, point.resource_id, resource.id.as_str());
+        let message = format!(
+            "restore point {} is of resource {:?}, not of {:?}",
+            job.point,
+            point.resource_id,
+            resource.id.as_str()
+        );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
     let target_url = match &job.target {
-        RestoreTarget::Reference { reference } => {
-            Some(reference.parse::<Reference>().and_then(|reference| reference.resolve())?)
+        RestoreTarget::Reference { reference } => Some(
+            reference
+                .parse::<Reference>()
+                .and_then(|reference| reference.resolve())?,
+        ),
+        RestoreTarget::Swap {} | RestoreTarget::Database { .. } | RestoreTarget::InPlace { .. } => {
+            None
         }
-        RestoreTarget::Swap {} | RestoreTarget::Database { .. } | RestoreTarget::InPlace { .. } => None,
     };
-    let restored =
-        restore(run.attempt_id(), resource, job, &point.manifest_key, target_url, worker).await?;
+    let restored = restore(
+        run.attempt_id(),
+        resource,
+        job,
+        &point.manifest_key,
+        target_url,
+        worker,
+    )
+    .await?;
     reported(&restored)
 }
 
@@ -95,12 +114,23 @@ fn reported(report: &impl serde::Serialize) -> Result<Outcome, Failure> {
 
 /// Parses the catalog's row, once, and resolves its secret.
 async fn resource(row: &ResourceRow, shared: &Shared) -> Result<Resource, Failure> {
-    let config = |error: String| Failure::permanent(ErrorKind::Config, format!("resource {:?}: {error}", row.id));
+    let config = |error: String| {
+        Failure::permanent(ErrorKind::Config, format!("resource {:?}: {error}", row.id))
+    };
     Ok(Resource {
         id: row.id.parse().map_err(|error| config(format!("{error}")))?,
-        team: row.team.parse().map_err(|error| config(format!("{error}")))?,
-        tier: row.tier.parse().map_err(|error| config(format!("{error}")))?,
-        engine: row.engine.parse().map_err(|error| config(format!("{error}")))?,
+        team: row
+            .team
+            .parse()
+            .map_err(|error| config(format!("{error}")))?,
+        tier: row
+            .tier
+            .parse()
+            .map_err(|error| config(format!("{error}")))?,
+        engine: row
+            .engine
+            .parse()
+            .map_err(|error| config(format!("{error}")))?,
         url: url(row, shared).await?,
     })
 }

@@ -19,13 +19,31 @@ pub(super) struct WorkDir {
 impl WorkDir {
     /// Makes a directory below `parent` that only this user can read, and removes those whose owners are dead.
     pub(super) fn create(parent: &Path) -> anyhow::Result<Self> {
-        let mine = || format!("cannot make a private directory in {}: choose another --work-dir", parent.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(mine)?;
+        let mine = || {
+            format!(
+                "cannot make a private directory in {}: choose another --work-dir",
+                parent.display()
+            )
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .with_context(mine)?;
         remove_dead(parent).with_context(mine)?;
-        let path = parent.join(format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
-        DirBuilder::new().mode(0o700).create(&path).with_context(mine)?;
+        let path = parent.join(format!(
+            "{}-{}",
+            std::process::id(),
+            uuid::Uuid::new_v4().simple()
+        ));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(mine)?;
         let lock = File::create(path.join("lock")).with_context(mine)?;
-        lock.try_lock().map_err(io::Error::from).with_context(mine)?;
+        lock.try_lock()
+            .map_err(io::Error::from)
+            .with_context(mine)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -47,7 +65,9 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
         let path = entry?.path();
         // One that is only being made has no lock yet.
         let is_settled = |found: &Metadata| {
-            found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(60)))
+            found
+                .modified()
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_mins(1)))
         };
         let is_ours = fs::symlink_metadata(&path)
             .is_ok_and(|found| found.is_dir() && found.mode() & 0o077 == 0 && is_settled(&found));

@@ -38,10 +38,10 @@ impl Draft<'_> {
 type ByName<'a> = HashMap<&'a str, &'a Draft<'a>>;
 
 /// Returns the plans in the order of the drafts; an alias that leads nowhere becomes a problem instead.
-pub(super) fn resolve(drafts: Vec<Draft<'_>>, problems: &mut Problems) -> Vec<Plan> {
+pub(super) fn resolve(drafts: &[Draft<'_>], problems: &mut Problems) -> Vec<Plan> {
     let by_name: ByName<'_> = drafts.iter().map(|draft| (draft.name(), draft)).collect();
     let mut resolved = Vec::with_capacity(drafts.len());
-    for draft in &drafts {
+    for draft in drafts {
         match draft {
             Draft::Own(plan) => resolved.push(plan.clone()),
             Draft::Alias(alias) => resolved.extend(follow(alias, &by_name, problems)),
@@ -58,7 +58,6 @@ fn follow(start: &Alias<'_>, by_name: &ByName<'_>, problems: &mut Problems) -> O
     loop {
         match by_name.get(target) {
             Some(Draft::Own(plan)) => return Some(promised_alike(start, plan)),
-            Some(Draft::Broken(_)) => return None,
             Some(Draft::Alias(next)) => {
                 if let Some(back) = chain.iter().position(|seen| seen.tier == next.tier) {
                     report_loop(at, back, &chain, problems);
@@ -68,10 +67,10 @@ fn follow(start: &Alias<'_>, by_name: &ByName<'_>, problems: &mut Problems) -> O
                 target = next.target;
             }
             None if chain.len() == 1 => {
-                problems.add(at, unknown(target, by_name));
+                problems.add(at, unknown(start, by_name));
                 return None;
             }
-            None => return None,
+            Some(Draft::Broken(_)) | None => return None,
         }
     }
 }
@@ -99,12 +98,13 @@ fn report_loop(at: At<'_>, back: usize, chain: &[&Alias<'_>], problems: &mut Pro
     }
 }
 
-fn unknown(target: &str, by_name: &ByName<'_>) -> String {
-    let shown = shortened(target);
-    // Sorted: the map's own order differs from run to run.
-    let mut names: Vec<&str> = by_name.keys().copied().collect();
+fn unknown(alias: &Alias<'_>, by_name: &ByName<'_>) -> String {
+    let shown = shortened(alias.target);
+    let others = by_name.keys().copied();
+    let mut names: Vec<&str> = others.filter(|name| *name != alias.tier.as_str()).collect();
+    // The map's own order differs from run to run.
     names.sort_unstable();
-    match nearest(target, names.into_iter()) {
+    match nearest(alias.target, names.into_iter()) {
         Some(near) => format!("{shown:?} is not a tier of this file: did you mean {near:?}?"),
         None => format!("{shown:?} is not a tier of this file: name one that is"),
     }

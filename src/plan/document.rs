@@ -22,8 +22,9 @@ pub(super) struct Node {
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// Saturated to 64 bits, with the number as it was read.
-    Whole(i64, String),
+    Whole(i64),
+    /// A whole number of more than 64 bits, as it was read.
+    Huge(String),
     Fraction(f64),
     Text(String),
     List(Vec<Node>),
@@ -111,7 +112,8 @@ impl<'a> Lines<'a> {
             }
             Value::Null
             | Value::Bool(_)
-            | Value::Whole(..)
+            | Value::Whole(_)
+            | Value::Huge(_)
             | Value::Fraction(_)
             | Value::Text(_)
             | Value::List(_)
@@ -201,7 +203,8 @@ impl Node {
             }
             Value::Null
             | Value::Bool(_)
-            | Value::Whole(..)
+            | Value::Whole(_)
+            | Value::Huge(_)
             | Value::Fraction(_)
             | Value::Text(_)
             | Value::Tagged => {}
@@ -237,24 +240,24 @@ impl<'de> Visitor<'de> for Anything {
         Ok(Value::Bool(value))
     }
 
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Whole(value, value.to_string()))
+        Ok(Value::Whole(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        let whole = i64::try_from(value).unwrap_or(i64::MAX);
-        Ok(Value::Whole(whole, value.to_string()))
+        Ok(i64::try_from(value).map_or_else(|_| Value::Huge(value.to_string()), Value::Whole))
     }
 
     fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
-        let limit = if value < 0 { i64::MIN } else { i64::MAX };
-        let whole = i64::try_from(value).unwrap_or(limit);
-        Ok(Value::Whole(whole, value.to_string()))
+        Ok(Value::Huge(value.to_string()))
     }
 
     fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
-        let whole = i64::try_from(value).unwrap_or(i64::MAX);
-        Ok(Value::Whole(whole, value.to_string()))
+        Ok(Value::Huge(value.to_string()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {

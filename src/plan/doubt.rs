@@ -34,12 +34,11 @@ fn of_plan(plan: &Plan) -> Vec<String> {
             "tier {tier:?}: keeps backups for {days} days and never makes any: \
              set rpo_minutes, or backup_retention_days to 0"
         )),
-        Protection::Never(Why::ZeroRpo) => {}
         Protection::Every(_) if i64::from(days) * 1440 < rpo.into() => doubts.push(format!(
             "tier {tier:?}: keeps backups for {days} days, which is shorter than its RPO of {rpo} minutes: \
              keep them longer"
         )),
-        Protection::Every(_) => {}
+        Protection::Never(Why::ZeroRpo) | Protection::Every(_) => {}
     }
     if plan.rpo.minutes() > 0 && plan.tolerance > plan.rpo.as_delta() {
         doubts.push(format!(

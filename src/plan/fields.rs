@@ -95,18 +95,16 @@ pub(super) fn name<'a>(at: At<'_>, key: &'a Node, problems: &mut Problems) -> Op
         line: key.line,
         ..at
     };
-    match &key.value {
-        Value::Text(name) if name == "<<" => {
-            problems.add(at, "a merge key (<<): remove it, and use same_as");
-            None
-        }
-        Value::Text(name) => Some(name),
-        other => {
-            let what = format!("{} as a name: write a text, in quotes", described(other));
-            problems.add(at, what);
-            None
-        }
+    let Value::Text(name) = &key.value else {
+        let shown = described(&key.value);
+        problems.add(at, format!("{shown} as a name: write a text, in quotes"));
+        return None;
+    };
+    if name == "<<" {
+        problems.add(at, "a merge key (<<): remove it, and use same_as");
+        return None;
     }
+    Some(name)
 }
 
 fn unknown_field(name: &str, known: &[&str]) -> String {
@@ -140,7 +138,8 @@ fn likeness(name: &str, candidate: &str) -> f64 {
 /// Returns a value as a whole number, or what is wrong with it.
 pub(super) fn whole(value: &Value) -> Result<i64, String> {
     match value {
-        Value::Whole(whole, _) => Ok(*whole),
+        Value::Whole(whole) => Ok(*whole),
+        Value::Huge(_) => Err(format!("{} is too large", described(value))),
         Value::Fraction(_) => Err(format!(
             "{} is not a whole number: round it",
             described(value)
@@ -166,7 +165,8 @@ pub(super) fn described(value: &Value) -> String {
     match value {
         Value::Null => "an empty value".to_owned(),
         Value::Bool(truth) => truth.to_string(),
-        Value::Whole(_, shown) => shortened(shown),
+        Value::Whole(whole) => whole.to_string(),
+        Value::Huge(shown) => shortened(shown),
         Value::Fraction(fraction) => shortened(&format!("{fraction:?}")),
         Value::Text(text) => format!("{:?}", shortened(text)),
         Value::List(_) => "a list".to_owned(),

@@ -216,3 +216,194 @@ fn finished(path: &Path, bytes: &[u8]) -> Result<(), PlansFileError> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30}\n";
+    const OTHER: &str = "version: 1\ntiers:\n  a: {rpo_minutes: 30, backup_retention_days: 30}\n";
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl Fixture {
+        fn with(content: Option<&str>) -> anyhow::Result<Self> {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("plans.yaml");
+            if let Some(content) = content {
+                fs::write(&path, content)?;
+            }
+            Ok(Self { _dir: dir, path })
+        }
+
+        fn write(&self, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+            Ok(fs::write(&self.path, content)?)
+        }
+    }
+
+    #[test]
+    fn a_good_file_is_in_force_from_the_start() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        assert_eq!(file.source(), Source::File);
+        assert_eq!(*file.plans(), Plans::parse(GOOD)?);
+        assert!(file.fault().is_none());
+        assert!(matches!(file.reload(), Reload::Unchanged));
+        Ok(())
+    }
+
+    #[test]
+    fn a_missing_file_falls_back_to_the_built_in_plans_until_it_is_there() -> anyhow::Result<()> {
+        let fixture = Fixture::with(None)?;
+        let mut file = PlansFile::load(&fixture.path);
+        assert_eq!(file.source(), Source::BuiltIn);
+        assert_eq!(*file.plans(), Plans::built_in());
+        assert!(matches!(
+            file.fault(),
+            Some(PlansFileError::Unreadable { .. })
+        ));
+        assert!(
+            matches!(file.reload(), Reload::Unchanged),
+            "reported already"
+        );
+        fixture.write(GOOD)?;
+        assert!(matches!(file.reload(), Reload::Changed));
+        assert_eq!(file.source(), Source::File);
+        assert!(file.fault().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_broken_file_falls_back_to_the_built_in_plans_and_says_where() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some("version: 1\ntiers:\n  a: {rpo_minutes: 3}\n"))?;
+        let file = PlansFile::load(&fixture.path);
+        assert_eq!(*file.plans(), Plans::built_in());
+        let fault = file.fault().map(ToString::to_string).unwrap_or_default();
+        let place = format!("{}:3: tier \"a\": rpo_minutes: 3", fixture.path.display());
+        assert!(fault.contains(&place), "{fault}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_built_in_plans_give_way_even_to_an_equal_file() -> anyhow::Result<()> {
+        let fixture = Fixture::with(None)?;
+        let mut file = PlansFile::load(&fixture.path);
+        fixture.write(include_str!("../../plans.yaml"))?;
+        assert!(matches!(file.reload(), Reload::Changed));
+        assert_eq!(file.source(), Source::File);
+        Ok(())
+    }
+
+    #[test]
+    fn other_content_is_a_change_and_other_words_are_not() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        fixture.write(format!("# a comment\n{GOOD}"))?;
+        assert!(matches!(file.reload(), Reload::Unchanged));
+        fixture.write(OTHER)?;
+        assert!(matches!(file.reload(), Reload::Changed));
+        assert_eq!(*file.plans(), Plans::parse(OTHER)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_under_its_old_time_stamp_is_read() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        let stamp = fs::metadata(&fixture.path)?.modified()?;
+        let replacement = fixture.path.with_extension("new");
+        fs::write(&replacement, OTHER)?;
+        File::options()
+            .append(true)
+            .open(&replacement)?
+            .set_modified(stamp)?;
+        fs::rename(&replacement, &fixture.path)?;
+        assert!(matches!(file.reload(), Reload::Changed));
+        Ok(())
+    }
+
+    #[test]
+    fn a_fault_keeps_the_last_good_plans_and_is_reported_once() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        fixture.write("version: 1\n")?;
+        assert!(matches!(
+            file.reload(),
+            Reload::Kept(PlansFileError::Problems(_))
+        ));
+        assert!(matches!(file.reload(), Reload::Unchanged));
+        fs::remove_file(&fixture.path)?;
+        assert!(matches!(
+            file.reload(),
+            Reload::Kept(PlansFileError::Unreadable { .. })
+        ));
+        assert!(matches!(file.reload(), Reload::Unchanged));
+        assert_eq!(*file.plans(), Plans::parse(GOOD)?);
+        assert_eq!(file.source(), Source::File);
+        assert!(file.fault().is_some());
+        fixture.write(GOOD)?;
+        assert!(matches!(file.reload(), Reload::Mended));
+        assert!(file.fault().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_half_written_file_is_never_in_force() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        let block =
+            "version: 1\ntiers:\n  a:\n    rpo_minutes: 1440\n    backup_retention_days: 30\n";
+        for end in 0..block.len() {
+            fixture.write(block.get(..end).unwrap_or_default())?;
+            assert!(!matches!(file.reload(), Reload::Changed), "{end}");
+        }
+        assert_eq!(*file.plans(), Plans::parse(GOOD)?);
+        fixture.write(block)?;
+        assert!(matches!(file.reload(), Reload::Changed));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_text_file_of_a_sane_size_is_a_fault() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        let mut file = PlansFile::load(&fixture.path);
+        let full = format!(
+            "{GOOD}#{}\n",
+            "x".repeat(Plans::LIMIT_BYTES - GOOD.len() - 2)
+        );
+        fixture.write(&full)?;
+        assert!(
+            matches!(file.reload(), Reload::Unchanged),
+            "just small enough"
+        );
+        fixture.write(format!("{full}\n"))?;
+        assert!(matches!(file.reload(), Reload::Kept(_)), "too large");
+        fixture.write(b"\xff\xfe\n")?;
+        assert!(matches!(file.reload(), Reload::Kept(_)), "not UTF-8");
+        fs::remove_file(&fixture.path)?;
+        fs::create_dir(&fixture.path)?;
+        assert!(matches!(file.reload(), Reload::Kept(_)), "a directory");
+        Ok(())
+    }
+
+    #[test]
+    fn the_strict_check_passes_a_file_without_doubt_only() -> anyhow::Result<()> {
+        let fixture = Fixture::with(Some(GOOD))?;
+        assert!(check(&fixture.path).is_empty());
+        for doubtful in [
+            GOOD.trim_end().to_owned(),
+            GOOD.replace("days: 30", "days: 0"),
+            GOOD.replace("60", "3"),
+            String::new(),
+        ] {
+            fixture.write(&doubtful)?;
+            assert!(!check(&fixture.path).is_empty(), "{doubtful}");
+        }
+        fs::remove_file(&fixture.path)?;
+        assert!(!check(&fixture.path).is_empty(), "missing");
+        Ok(())
+    }
+}

@@ -41,7 +41,7 @@ impl PlanProblems {
     const SHOWN: usize = 50;
 
     pub(super) fn new(mut problems: Vec<PlanProblem>) -> Self {
-        problems.sort_by_key(|problem| problem.line);
+        problems.sort_by(|a, b| (a.line, &a.tier, &a.field).cmp(&(b.line, &b.tier, &b.field)));
         Self {
             file: "plans.yaml".to_owned(),
             problems,

@@ -14,7 +14,7 @@ use super::{
 };
 
 const VERSION: i64 = 1;
-const LONGEST_RETENTION_DAYS: i64 = 36_500;
+const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_TOLERANCE_MINUTES: i64 = Rpo::LONGEST_MINUTES;
 
 const TOP: [&str; 2] = ["version", "tiers"];
@@ -33,7 +33,7 @@ pub(super) fn plans(text: &str) -> Result<Vec<Plan>, Vec<PlanProblem>> {
     let (root, refused) = document::read(text).map_err(|problem| vec![problem])?;
     let mut problems = Problems(refused);
     let drafts = file(&root, &mut problems);
-    let plans = alias::resolve(drafts, &mut problems);
+    let plans = alias::resolve(&drafts, &mut problems);
     if problems.0.is_empty() {
         Ok(plans)
     } else {
@@ -44,10 +44,12 @@ pub(super) fn plans(text: &str) -> Result<Vec<Plan>, Vec<PlanProblem>> {
 fn file<'a>(root: &'a Node, problems: &mut Problems) -> Vec<Draft<'a>> {
     let at = At::line(root.line);
     let Value::Mapping(entries) = &root.value else {
-        let what = format!(
-            "the file is {}: it needs version and tiers",
+        let shown = if matches!(root.value, Value::Null) {
+            "empty".to_owned()
+        } else {
             fields::described(&root.value)
-        );
+        };
+        let what = format!("the file is {shown}: it needs version and tiers");
         problems.add(at, what);
         return Vec::new();
     };
@@ -78,28 +80,21 @@ fn tiers<'a>(at: At<'_>, field: Option<&Field<'a>>, problems: &mut Problems) -> 
         return Vec::new();
     };
     let at = at.field(field.line, "tiers");
-    match field.value {
-        Value::Mapping(entries) if !entries.is_empty() => {
-            let mut seen = HashMap::new();
-            let mut read = |(key, value)| tier(key, value, &mut seen, problems);
-            entries.iter().filter_map(|(k, v)| read((k, v))).collect()
-        }
-        Value::Mapping(_) | Value::Null => {
-            problems.add(at, "there is no tier: list at least one");
-            Vec::new()
-        }
-        other @ (Value::Bool(_)
-        | Value::Whole(..)
-        | Value::Fraction(_)
-        | Value::Text(_)
-        | Value::List(_)
-        | Value::Tagged) => {
-            let shown = fields::described(other);
-            let what = format!("{shown}: write one `name:` a tier, with its fields below");
-            problems.add(at, what);
-            Vec::new()
-        }
+    if let Value::Mapping(entries) = field.value
+        && !entries.is_empty()
+    {
+        let mut seen = HashMap::new();
+        let mut read = |(key, value)| tier(key, value, &mut seen, problems);
+        return entries.iter().filter_map(|(k, v)| read((k, v))).collect();
     }
+    if matches!(field.value, Value::Mapping(_) | Value::Null) {
+        problems.add(at, "there is no tier: list at least one");
+    } else {
+        let shown = fields::described(field.value);
+        let what = format!("{shown}: write one `name:` a tier, with its fields below");
+        problems.add(at, what);
+    }
+    Vec::new()
 }
 
 /// Returns a tier as the file has it; `None` where even its name is in doubt.
@@ -150,67 +145,42 @@ fn aliased<'a>(
             problems.add(at.field(field.line, name), what);
         }
     }
-    match target.value {
-        Value::Text(name) => Draft::Alias(Alias {
-            tier,
-            line: target.line,
-            target: name,
-        }),
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Whole(..)
-        | Value::Fraction(_)
-        | Value::List(_)
-        | Value::Mapping(_)
-        | Value::Tagged) => {
-            let shown = fields::described(other);
-            let what = format!("{shown} is not the name of a tier: write one of the others");
-            problems.add(at.field(target.line, "same_as"), what);
-            Draft::Broken(tier)
-        }
-    }
+    let Value::Text(name) = target.value else {
+        let shown = fields::described(target.value);
+        let what = format!("{shown} is not the name of a tier: write one of the others");
+        problems.add(at.field(target.line, "same_as"), what);
+        return Draft::Broken(tier);
+    };
+    Draft::Alias(Alias {
+        tier,
+        line: target.line,
+        target: name,
+    })
 }
 
 fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) -> Option<Plan> {
-    let mut number = |name: &'static str, check: fn(i64) -> Result<i64, String>| {
-        number(at, name, fields.get(name)?, check, problems)
-    };
-    let rpo = number("rpo_minutes", |minutes| match Rpo::from_minutes(minutes) {
-        Ok(_) => Ok(minutes),
-        Err(why) => Err(why.to_string()),
-    });
-    let retention = number("backup_retention_days", retention);
-    let cadence = number("cadence_minutes", Ok);
-    let tolerance = number("tolerance_minutes", tolerance);
-    for (name, hint) in [
-        ("rpo_minutes", "the most minutes that may be lost"),
-        ("backup_retention_days", "how many days to keep backups"),
-    ] {
-        if !fields.contains_key(name) {
-            let what = format!("missing: write {hint}, or 0 for never");
-            problems.add(at.field(at.line, name), what);
+    missing(at, fields, problems);
+    let rpo = number(at, "rpo_minutes", fields, problems, rpo);
+    let retention_days = number(at, "backup_retention_days", fields, problems, retention);
+    let tolerance = number(at, "tolerance_minutes", fields, problems, tolerance);
+    let cadence = match rpo {
+        None => {
+            // What it may be depends on the RPO, but that it is a number does not.
+            number(at, "cadence_minutes", fields, problems, |_| Ok(()));
+            None
         }
-    }
-    let rpo = Rpo::from_minutes(rpo?).ok()?;
-    for name in ["cadence_minutes", "tolerance_minutes"] {
-        if let (Some(field), 0) = (fields.get(name), rpo.minutes()) {
-            let what = "has no meaning where rpo_minutes is 0: remove it, or set an RPO";
-            problems.add(at.field(field.line, name), what);
+        Some(rpo) => {
+            meaningless(at, rpo, fields, problems);
+            let derived = Cadence::for_rpo(rpo);
+            let own = number(at, "cadence_minutes", fields, problems, |minutes| {
+                derived
+                    .map(|derived| own_cadence(derived, minutes))
+                    .transpose()
+            });
+            own.unwrap_or(derived)
         }
-    }
-    let cadence = match (Cadence::for_rpo(rpo), cadence) {
-        (Some(derived), Some(minutes)) => match own_cadence(derived, minutes) {
-            Ok(cadence) => Some(cadence),
-            Err(what) => {
-                let line = fields.get("cadence_minutes").map_or(at.line, |at| at.line);
-                problems.add(at.field(line, "cadence_minutes"), what);
-                return None;
-            }
-        },
-        (derived, _) => derived,
     };
-    let retention_days = i32::try_from(retention?).ok()?;
-    let tolerance = tolerance.map_or_else(|| default_tolerance(rpo), TimeDelta::minutes);
+    let (rpo, retention_days) = (rpo?, retention_days?);
     Some(Plan {
         tier: tier.clone(),
         rpo,
@@ -220,36 +190,63 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
             Some(_) if retention_days == 0 => Protection::Never(Why::ZeroRetention),
             Some(cadence) => Protection::Every(cadence),
         },
-        tolerance,
+        tolerance: tolerance.unwrap_or_else(|| default_tolerance(rpo)),
         same_as: None,
     })
 }
 
-fn number(
-    at: At<'_>,
-    name: &str,
-    field: &Field<'_>,
-    check: fn(i64) -> Result<i64, String>,
-    problems: &mut Problems,
-) -> Option<i64> {
-    fields::whole(field.value)
-        .and_then(check)
-        .inspect_err(|what| problems.add(at.field(field.line, name), what.clone()))
-        .ok()
-}
-
-fn retention(days: i64) -> Result<i64, String> {
-    match days {
-        ..0 => Err(format!("{days} is negative: use 0 for never, or days")),
-        0..=LONGEST_RETENTION_DAYS => Ok(days),
-        _ => Err(format!("{days} is too long: use 36500 (a century) at most")),
+fn missing(at: At<'_>, fields: &Fields<'_>, problems: &mut Problems) {
+    for (name, hint) in [
+        ("rpo_minutes", "the most minutes that may be lost"),
+        ("backup_retention_days", "how many days to keep backups"),
+    ] {
+        if !fields.contains_key(name) {
+            let what = format!("missing: write {hint}, or 0 for never");
+            problems.add(at.field(at.line, name), what);
+        }
     }
 }
 
-fn tolerance(minutes: i64) -> Result<i64, String> {
+fn meaningless(at: At<'_>, rpo: Rpo, fields: &Fields<'_>, problems: &mut Problems) {
+    for name in ["cadence_minutes", "tolerance_minutes"] {
+        if let (Some(field), 0) = (fields.get(name), rpo.minutes()) {
+            let what = "has no meaning where rpo_minutes is 0: remove it, or set an RPO";
+            problems.add(at.field(field.line, name), what);
+        }
+    }
+}
+
+/// Returns a field as what its number means; `None` where it is not given, or wrong, which becomes a problem.
+fn number<T>(
+    at: At<'_>,
+    name: &str,
+    fields: &Fields<'_>,
+    problems: &mut Problems,
+    meaning: impl Fn(i64) -> Result<T, String>,
+) -> Option<T> {
+    let field = fields.get(name)?;
+    fields::whole(field.value)
+        .and_then(meaning)
+        .map_err(|what| problems.add(at.field(field.line, name), what))
+        .ok()
+}
+
+fn rpo(minutes: i64) -> Result<Rpo, String> {
+    Rpo::from_minutes(minutes).map_err(|why| why.to_string())
+}
+
+fn retention(days: i64) -> Result<i32, String> {
+    match i32::try_from(days) {
+        Ok(days @ 0..=LONGEST_RETENTION_DAYS) => Ok(days),
+        Ok(_) | Err(_) if days < 0 => Err(format!("{days} is negative: use 0 for never, or days")),
+        Ok(_) | Err(_) => Err(format!("{days} is too long: use 36500 (a century) at most")),
+    }
+}
+
+fn tolerance(minutes: i64) -> Result<TimeDelta, String> {
     match minutes {
         ..0 => Err(format!("{minutes} is negative: use 0 or more")),
-        0..=LONGEST_TOLERANCE_MINUTES => Ok(minutes),
+        0..=LONGEST_TOLERANCE_MINUTES => Ok(TimeDelta::minutes(minutes)),
         _ => Err(format!(
             "{minutes} is too long: use 525600 (a year) at most"
         )),

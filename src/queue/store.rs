@@ -66,11 +66,13 @@ impl Store {
     }
 
     /// Returns how long a lease lasts without renewal.
+    #[must_use]
     pub fn lease(&self) -> Duration {
         self.lease
     }
 
     /// Returns the worker's name.
+    #[must_use]
     pub fn worker(&self) -> &str {
         &self.worker
     }

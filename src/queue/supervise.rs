@@ -81,7 +81,9 @@ where
         // A task of its own: all workers of a monitor share one, and a restarted worker drops its futures.
         let supervised = tokio::spawn(
             async move {
-                attempt.supervise(work.map(|done| done.map_err(Into::into))).await;
+                attempt
+                    .supervise(work.map(|done| done.map_err(Into::into)))
+                    .await;
                 drop(permit);
             }
             .instrument(span),
@@ -159,7 +161,10 @@ impl Supervision {
         let third = self.queue.store.lease() / 3;
         loop {
             sleep(third).await;
-            let renewal = self.queue.store.renew(self.id, self.epoch, self.progress.so_far());
+            let renewal = self
+                .queue
+                .store
+                .renew(self.id, self.epoch, self.progress.so_far());
             match timeout(third, renewal).await {
                 Ok(Ok(Renewal::Extended)) => {}
                 Ok(Ok(Renewal::Lost)) => return,
@@ -217,14 +222,25 @@ fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
     match (result, done) {
         (RunResult::Succeeded, _) => tracing::info!(run.seconds = seconds, "run succeeded"),
         (RunResult::LeaseLost | RunResult::GivenBack, _) => {
-            tracing::error!(run.seconds = seconds, "outcome refused: the run is no longer ours");
+            tracing::error!(
+                run.seconds = seconds,
+                "outcome refused: the run is no longer ours"
+            );
         }
         (RunResult::Failed, Err(failure)) => {
             tracing::error!(run.seconds = seconds, error.kind = failure.kind, error = %failure, "run failed");
         }
         (RunResult::Retried | RunResult::Failed, _) => {
-            let error = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(run.seconds = seconds, error, "attempt failed, the run will be tried again");
+            let error = done
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::warn!(
+                run.seconds = seconds,
+                error,
+                "attempt failed, the run will be tried again"
+            );
         }
     }
 }
