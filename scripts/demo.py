@@ -32,7 +32,7 @@ def main(session: Session) -> int:
     binary = build(os.environ.get("PROFILE") or "release")
     began = time.monotonic()
 
-    heading(1, "Two customers on tier `pro`, which promises: you lose at most an hour of data")
+    heading(1, "Team acme has two databases on tier `pro`, which promises: you lose at most an hour of data")
     catalog = start_postgres(session, "catalog")
     server = start_postgres(session, "customers")
     shop, embeddings = fill_customers(server)
@@ -157,7 +157,7 @@ def executing(run: Run, consumers: Mapping[str, Replica]) -> str:
 
 
 def kill(name: str, consumer: Replica) -> float:
-    say(f"\n  $ kill -9 {consumer.child.pid}   # {name}")
+    say(f"  $ kill -9 {consumer.child.pid}   # {name}")
     consumer.child.kill()
     return time.monotonic()
 

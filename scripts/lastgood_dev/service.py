@@ -94,6 +94,7 @@ class Lastgood:
         self.settings = settings
         self._env = {
             **{name: value for name, value in without_libpq(os.environ).items() if not name.startswith("LASTGOOD_")},
+            "RUST_BACKTRACE": "0",  # the last words of a log are then words
             **settings,
         }
 
@@ -101,7 +102,7 @@ class Lastgood:
         """Runs a command as a person would, on the screen; a failure ends the script."""
         self._echo(args, " < (a URL, kept off the command line)" if stdin else "")
         done = self._run(args, stdin)
-        for line in (done.stdout + done.stderr).splitlines():
+        for line in (done.stderr + done.stdout).splitlines():
             say(f"    {line}")
         if done.returncode != 0:
             raise Failure(f"`lastgood {shlex.join(args)}` exited with code {done.returncode}")
