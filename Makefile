@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+export KEEP PROFILE
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test servers fmt lint sqlx clean-dev
@@ -13,7 +14,7 @@ build: ## build the service (target/release/lastgood)
 	SQLX_OFFLINE=true cargo build --release --locked
 
 demo: ## break a customer's database and bring it back, in two minutes (KEEP=1: leave it all running to look around)
-	@KEEP=$(KEEP) PROFILE=$(PROFILE) $(PYTHON) scripts/demo.py
+	@$(PYTHON) scripts/demo.py
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
