@@ -165,6 +165,7 @@ proptest! {
             }).unwrap();
             it.read().await.1
         });
-        prop_assert!(matches!(result, Err(JobError::Damaged { .. })));
+        let is_refused = matches!(result, Err(JobError::Damaged { .. }));
+        prop_assert!(is_refused);
     }
 }
