@@ -53,7 +53,11 @@ async fn main() -> Result<()> {
 async fn work(url: &str, slots: usize) -> Result<()> {
     let catalog = Catalog::open(&SecretString::from(url.to_owned()), 16).await?;
     let queue = Queue {
-        store: Store::new(catalog.pool().clone(), format!("bench-{}", std::process::id()), Duration::from_secs(30)),
+        store: Store::new(
+            catalog.pool().clone(),
+            format!("bench-{}", std::process::id()),
+            Duration::from_secs(30),
+        ),
         name: "bench".into(),
         slots: Arc::new(Semaphore::new(slots)),
         wake: Arc::new(Notify::new()),
@@ -61,7 +65,10 @@ async fn work(url: &str, slots: usize) -> Result<()> {
         timeout: Duration::from_mins(1),
         give_back: CancellationToken::new(),
     };
-    let wakers = Arc::new(HashMap::from([(Arc::clone(&queue.name), Arc::clone(&queue.wake))]));
+    let wakers = Arc::new(HashMap::from([(
+        Arc::clone(&queue.name),
+        Arc::clone(&queue.wake),
+    )]));
     tokio::spawn(listen(catalog.pool().clone(), wakers));
     let worker = move |restart: usize| {
         WorkerBuilder::new(format!("bench-{restart}"))
@@ -80,7 +87,9 @@ fn start_workers(url: &str, processes: usize, slots: usize) -> Result<Vec<Child>
     (0..processes)
         .map(|_| {
             let mut command = Command::new(env::current_exe()?);
-            command.args(["work", &slots.to_string()]).env("LASTGOOD_BENCH_CATALOG_URL", url);
+            command
+                .args(["work", &slots.to_string()])
+                .env("LASTGOOD_BENCH_CATALOG_URL", url);
             Ok(command.spawn()?)
         })
         .collect()
@@ -106,7 +115,9 @@ async fn throughput(pool: &PgPool, url: &str, processes: usize, slots: usize) ->
     .bind(runs)
     .execute(pool)
     .await?;
-    sqlx::query("vacuum analyze lastgood.runs").execute(pool).await?;
+    sqlx::query("vacuum analyze lastgood.runs")
+        .execute(pool)
+        .await?;
     let workers = start_workers(url, processes, slots)?;
     until_done(pool, runs).await?;
     let seconds: f64 = sqlx::query_scalar(
@@ -126,13 +137,18 @@ async fn throughput(pool: &PgPool, url: &str, processes: usize, slots: usize) ->
 async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_mins(5);
     loop {
-        let left: i64 = sqlx::query_scalar("select count(*) from lastgood.runs where state in ('queued', 'running')")
-            .fetch_one(pool)
-            .await?;
+        let left: i64 = sqlx::query_scalar(
+            "select count(*) from lastgood.runs where state in ('queued', 'running')",
+        )
+        .fetch_one(pool)
+        .await?;
         if left == 0 {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "{left} of {runs} runs are left after 5 minutes");
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{left} of {runs} runs are left after 5 minutes"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -182,7 +198,9 @@ async fn ticks(catalog: &Catalog) -> Result<()> {
     )
     .execute(pool)
     .await?;
-    sqlx::query("vacuum analyze lastgood.resources").execute(pool).await?;
+    sqlx::query("vacuum analyze lastgood.resources")
+        .execute(pool)
+        .await?;
     sqlx::query("checkpoint").execute(pool).await?;
     let plans = Plans::built_in();
     let now = catalog.now().await?;
@@ -197,7 +215,11 @@ async fn ticks(catalog: &Catalog) -> Result<()> {
     for _ in 0..10 {
         let began = Instant::now();
         let ticked = producer::tick(catalog, &plans, now).await?;
-        anyhow::ensure!(ticked.looked_at == 0, "an idle tick looked at {} resources", ticked.looked_at);
+        anyhow::ensure!(
+            ticked.looked_at == 0,
+            "an idle tick looked at {} resources",
+            ticked.looked_at
+        );
         idle.push(began.elapsed().as_secs_f64());
     }
     println!(
@@ -209,7 +231,9 @@ async fn ticks(catalog: &Catalog) -> Result<()> {
 }
 
 async fn empty(pool: &PgPool) -> Result<()> {
-    sqlx::query("truncate lastgood.runs, lastgood.resources cascade").execute(pool).await?;
+    sqlx::query("truncate lastgood.runs, lastgood.resources cascade")
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
