@@ -15,24 +15,58 @@ use crate::lab::{Lab, Server, attempt, is_clean, until};
 #[tokio::test]
 async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run("create table a (x int); create table b (x int); create view v as select * from a").await?;
+    lab.run("create table a (x int); create table b (x int); create view v as select * from a")
+        .await?;
     let before = Utc::now();
     let point = backup(attempt(), &lab.resource, Some(1_000_000), &lab.worker).await?;
-    let Manifest { archive, dump, consistent_at, started_at, finished_at, .. } = &point.manifest;
+    let Manifest {
+        archive,
+        dump,
+        consistent_at,
+        started_at,
+        finished_at,
+        ..
+    } = &point.manifest;
     assert!(before <= *started_at && started_at <= consistent_at && consistent_at <= finished_at);
     let object = std::fs::read(lab.store.path().join("objects").join(&archive.key))?;
-    assert_eq!((object.len() as u64, &object[..4]), (archive.size_bytes, &[0x28, 0xb5, 0x2f, 0xfd][..]));
-    assert_eq!(lab.worker.progress.so_far(), (dump.size_bytes, archive.size_bytes));
-    let Details::Postgres { database, server_major, tables, extensions, properties } = &point.manifest.details;
+    assert_eq!(
+        (object.len() as u64, &object[..4]),
+        (archive.size_bytes, &[0x28, 0xb5, 0x2f, 0xfd][..])
+    );
+    assert_eq!(
+        lab.worker.progress.so_far(),
+        (dump.size_bytes, archive.size_bytes)
+    );
+    let Details::Postgres {
+        database,
+        server_major,
+        tables,
+        extensions,
+        properties,
+    } = &point.manifest.details;
     assert_eq!((database, *server_major, *tables), (&lab.name, 18, 2));
     assert!(extensions.contains_key("plpgsql"));
     assert_eq!(properties.get("encoding").map(String::as_str), Some("UTF8"));
     assert!(point.manifest.server_version.starts_with("PostgreSQL 18."));
-    assert!(point.manifest.tool_version.starts_with("pg_dump (PostgreSQL) 18."));
+    assert!(
+        point
+            .manifest
+            .tool_version
+            .starts_with("pg_dump (PostgreSQL) 18.")
+    );
     assert_eq!(point.manifest.warnings.len(), 1);
     assert!(point.manifest.warnings[0].contains("less than half"));
-    is_clean(&std::fs::read_to_string(lab.store.path().join("objects").join(&point.manifest_key))?)?;
-    assert_eq!(lab.worker.storage.manifest(&point.manifest_key).await?.as_ref(), Some(&point.manifest));
+    is_clean(&std::fs::read_to_string(
+        lab.store.path().join("objects").join(&point.manifest_key),
+    )?)?;
+    assert_eq!(
+        lab.worker
+            .storage
+            .manifest(&point.manifest_key)
+            .await?
+            .as_ref(),
+        Some(&point.manifest)
+    );
     assert_eq!(lab.files()?.len(), 2);
     lab.clean().await
 }
@@ -47,7 +81,12 @@ async fn a_second_delivery_adopts_the_point_that_is_there() -> Result<()> {
     assert_eq!(lab.files()?.len(), 2);
 
     // A manifest whose archive is gone restores nothing: the next delivery makes the point again.
-    std::fs::remove_file(lab.store.path().join("objects").join(&first.manifest.archive.key))?;
+    std::fs::remove_file(
+        lab.store
+            .path()
+            .join("objects")
+            .join(&first.manifest.archive.key),
+    )?;
     let third = lab.backup(Attempt { epoch: 3, ..run }).await?;
     assert_eq!(third.manifest.epoch, 3);
     assert_eq!(lab.files()?.len(), 2);
@@ -64,8 +103,14 @@ async fn of_two_attempts_at_the_same_time_one_commits_and_both_agree() -> Result
     if let Ok(first) = first {
         assert_eq!(first, second);
     }
-    assert_eq!(lab.worker.storage.manifest(&second.manifest_key).await?, Some(second.manifest));
-    until("only the point is left", || async { Ok(lab.files()?.len() == 2) }).await?;
+    assert_eq!(
+        lab.worker.storage.manifest(&second.manifest_key).await?,
+        Some(second.manifest)
+    );
+    until("only the point is left", || async {
+        Ok(lab.files()?.len() == 2)
+    })
+    .await?;
     lab.clean().await
 }
 
@@ -74,21 +119,33 @@ async fn a_lost_lease_publishes_nothing() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
     lab.lease.0.store(false, Ordering::SeqCst);
     let error = lab.backup(attempt()).await.unwrap_err();
-    assert_eq!((error.kind().as_str(), error.is_permanent()), ("lease_lost", false));
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("lease_lost", false)
+    );
     assert_eq!(lab.files()?, Vec::<String>::new());
 
     lab.lease.0.store(true, Ordering::SeqCst);
     let point = lab.backup(attempt()).await?;
     lab.lease.0.store(false, Ordering::SeqCst);
-    let error = lab.restore(&point, RestoreTarget::Swap {}).await.unwrap_err();
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
     assert_eq!(error.kind().as_str(), "lease_lost");
-    assert_eq!(lab.server.databases_like(&lab.name).await?, [lab.name.clone()]);
+    assert_eq!(
+        lab.server.databases_like(&lab.name).await?,
+        [lab.name.clone()]
+    );
     lab.clean().await
 }
 
 /// Holds the dump in its middle: the tool waits for a lock on its second table's rows no longer than the test does.
 async fn fill(lab: &Lab, rows: u32) -> Result<()> {
-    lab.run(&format!("create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, {rows}) n")).await
+    lab.run(&format!(
+        "create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, {rows}) n"
+    ))
+    .await
 }
 
 /// Returns the ids of `pg_dump` processes that work for this lab, by their environment.
@@ -97,7 +154,10 @@ fn tools_of(lab: &Lab) -> Vec<String> {
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
         let wanted = format!("PGDATABASE={}", lab.name);
-        if String::from_utf8_lossy(&environment).split('\0').any(|it| it == wanted) {
+        if String::from_utf8_lossy(&environment)
+            .split('\0')
+            .any(|it| it == wanted)
+        {
             found.push(process.file_name().to_string_lossy().into_owned());
         }
     }
@@ -110,7 +170,10 @@ async fn a_cancelled_backup_leaves_no_object_no_child_and_no_file() -> Result<()
     fill(&lab, 300_000).await?;
     let (resource, worker) = (lab.resource.clone(), lab.worker.clone());
     let running = tokio::spawn(async move { backup(attempt(), &resource, None, &worker).await });
-    until("the dump flows", || async { Ok(lab.worker.progress.so_far().0 > 0) }).await?;
+    until("the dump flows", || async {
+        Ok(lab.worker.progress.so_far().0 > 0)
+    })
+    .await?;
     for id in tools_of(&lab) {
         is_clean(&std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default())?;
         is_clean(&std::fs::read_to_string(format!("/proc/{id}/environ")).unwrap_or_default())?;
@@ -118,10 +181,16 @@ async fn a_cancelled_backup_leaves_no_object_no_child_and_no_file() -> Result<()
     running.abort();
     let ended = running.await;
     assert!(ended.is_err(), "the backup was faster than the test");
-    until("no tool is left", || async { Ok(tools_of(&lab).is_empty()) }).await?;
+    until("no tool is left", || async {
+        Ok(tools_of(&lab).is_empty())
+    })
+    .await?;
     until("no file is left", || async { Ok(lab.files()?.is_empty()) }).await?;
     let sessions = "select count(*)::text from pg_stat_activity where application_name = 'lastgood' and datname = current_database()";
-    until("no session is left", || async { Ok(lab.ask(sessions).await? == "0") }).await?;
+    until("no session is left", || async {
+        Ok(lab.ask(sessions).await? == "0")
+    })
+    .await?;
     lab.clean().await
 }
 
@@ -150,10 +219,15 @@ async fn writes_during_a_dump_are_not_in_it_and_are_not_held_up() -> Result<()> 
     fill(&lab, 100_000).await?;
     let (resource, worker) = (lab.resource.clone(), lab.worker.clone());
     let running = tokio::spawn(async move { backup(attempt(), &resource, None, &worker).await });
-    until("the dump flows", || async { Ok(lab.worker.progress.so_far().0 > 0) }).await?;
+    until("the dump flows", || async {
+        Ok(lab.worker.progress.so_far().0 > 0)
+    })
+    .await?;
     lab.run("delete from big").await?;
     let point = running.await??;
-    lab.restore(&point, RestoreTarget::Swap {}).await.context("restore")?;
+    lab.restore(&point, RestoreTarget::Swap {})
+        .await
+        .context("restore")?;
     assert_eq!(lab.ask("select count(*)::text from big").await?, "100000");
     lab.clean().await
 }

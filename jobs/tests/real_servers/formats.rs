@@ -45,11 +45,18 @@ fn dump(major: u32, url: &Url, database: &str) -> Result<Vec<u8>> {
         said.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains(&format!(") {major}.")))
     };
     let dir = client_dirs()?.into_iter().find(is_it);
-    let dir = dir.with_context(|| format!("no client of {major} in LASTGOOD_TEST_PG_CLIENT_DIRS"))?;
+    let dir =
+        dir.with_context(|| format!("no client of {major} in LASTGOOD_TEST_PG_CLIENT_DIRS"))?;
     let mut url = url.clone();
     url.set_path(database);
-    let output = Command::new(dir.join("pg_dump")).args(["-Fc", "-Z0", "-d", url.as_str()]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).replace(MARKER, "***"));
+    let output = Command::new(dir.join("pg_dump"))
+        .args(["-Fc", "-Z0", "-d", url.as_str()])
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).replace(MARKER, "***")
+    );
     Ok(output.stdout)
 }
 
@@ -57,7 +64,11 @@ async fn every_cut_is_noticed(server: Server, major: u32) -> Result<()> {
     let lab = Lab::superuser(server).await?;
     let empty = dump(major, &lab.server.url, &lab.name)?;
     assert_eq!(scan(&empty, 4096)?.tables, 0);
-    assert!(empty.len() > 512, "the floor is too high for {} bytes", empty.len());
+    assert!(
+        empty.len() > 512,
+        "the floor is too high for {} bytes",
+        empty.len()
+    );
     lab.run(EVERYTHING).await?;
     let whole = dump(major, &lab.server.url, &lab.name)?;
     for piece in [1, 3, 64, 4096, 1 << 20] {
@@ -67,7 +78,11 @@ async fn every_cut_is_noticed(server: Server, major: u32) -> Result<()> {
         assert!(summary.server_version.starts_with(&major.to_string()));
     }
     for end in 0..whole.len() {
-        assert!(scan(&whole[..end], 1 << 20).is_err(), "cut at {end} of {}", whole.len());
+        assert!(
+            scan(&whole[..end], 1 << 20).is_err(),
+            "cut at {end} of {}",
+            whole.len()
+        );
     }
     assert!(scan(&[&whole[..], b"\0"].concat(), 4096).is_err());
 
@@ -75,7 +90,10 @@ async fn every_cut_is_noticed(server: Server, major: u32) -> Result<()> {
     scanner.feed(&whole)?;
     let (summary, entries) = scanner.into_contents();
     assert_eq!(summary.entries, entries.len() as u64);
-    let plain = entries.iter().find(|it| it.kind == "TABLE" && it.tag == "plain").context("s.plain")?;
+    let plain = entries
+        .iter()
+        .find(|it| it.kind == "TABLE" && it.tag == "plain")
+        .context("s.plain")?;
     assert_eq!(plain.namespace, "s");
     lab.clean().await
 }

@@ -15,7 +15,8 @@ use crate::lab::{Lab, Server, attempt, client_dirs};
 #[ignore = "takes minutes; a measurement, not a claim"]
 #[expect(clippy::print_stderr, reason = "its purpose is to print")]
 async fn a_backup_takes_little_longer_than_the_bare_dump() -> Result<()> {
-    let rows: u64 = std::env::var("LASTGOOD_TEST_ROWS").map_or(Ok(1_000_000), |rows| rows.parse())?;
+    let rows: u64 =
+        std::env::var("LASTGOOD_TEST_ROWS").map_or(Ok(1_000_000), |rows| rows.parse())?;
     let lab = Lab::superuser(Server::pg18()?).await?;
     // What pgbench's accounts look like.
     let accounts = format!(
@@ -32,13 +33,21 @@ async fn a_backup_takes_little_longer_than_the_bare_dump() -> Result<()> {
             .args(["-Fc", "-Z0", "-d", url.as_str()])
             .stdout(Stdio::null())
             .status()?;
-        ensure!(bare.success(), "pg_dump failed: the first client directory must be of 18");
+        ensure!(
+            bare.success(),
+            "pg_dump failed: the first client directory must be of 18"
+        );
         let bare = began.elapsed();
         let began = Instant::now();
         let point = lab.backup(attempt()).await?;
         let ours = began.elapsed();
-        let (dump, archive) = (point.manifest.dump.size_bytes, point.manifest.archive.size_bytes);
-        eprintln!("round {round}: pg_dump {bare:.2?}, backup {ours:.2?}, {dump} bytes, {archive} stored");
+        let (dump, archive) = (
+            point.manifest.dump.size_bytes,
+            point.manifest.archive.size_bytes,
+        );
+        eprintln!(
+            "round {round}: pg_dump {bare:.2?}, backup {ours:.2?}, {dump} bytes, {archive} stored"
+        );
         if round == 3 {
             let began = Instant::now();
             lab.restore(&point, RestoreTarget::Swap {}).await?;
