@@ -1,7 +1,7 @@
 //! How a job fails: with the right kind, without a secret, and without a trace.
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -101,7 +101,7 @@ async fn without_the_servers_own_version_of_the_tool_nothing_is_tried() -> Resul
     );
     lab.worker.tools = Arc::new(Toolbox::only(&older).await);
     let error = fails(&lab, &lab.resource, ErrorKind::Tool, true).await?;
-    assert!(error.to_string().contains("found 17 in"), "{error}");
+    assert!(error.to_string().contains("17 in"), "{error}");
     assert!(
         error.to_string().contains("LASTGOOD_PG_CLIENT_DIRS"),
         "{error}"

@@ -30,36 +30,36 @@ use url::Url;
 use uuid::Uuid;
 
 /// Stands in every password here; it must be seen nowhere else.
-pub const MARKER: &str = "hunter2-marker";
+pub(crate) const MARKER: &str = "hunter2-marker";
 
 fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("set {name}: these tests need real servers"))
 }
 
-pub fn client_dirs() -> Result<Vec<PathBuf>> {
+pub(crate) fn client_dirs() -> Result<Vec<PathBuf>> {
     let dirs = variable("LASTGOOD_TEST_PG_CLIENT_DIRS")?;
     Ok(std::env::split_paths(&dirs).collect())
 }
 
 /// One server, and a superuser on it.
-pub struct Server {
-    pub url: Url,
+pub(crate) struct Server {
+    pub(crate) url: Url,
 }
 
 impl Server {
-    pub fn pg18() -> Result<Self> {
+    pub(crate) fn pg18() -> Result<Self> {
         Ok(Self {
             url: variable("LASTGOOD_TEST_PG18_URL")?.parse()?,
         })
     }
 
-    pub fn pg17() -> Result<Self> {
+    pub(crate) fn pg17() -> Result<Self> {
         Ok(Self {
             url: variable("LASTGOOD_TEST_PG17_URL")?.parse()?,
         })
     }
 
-    pub async fn session(&self, database: &str) -> Result<PgConnection> {
+    pub(crate) async fn session(&self, database: &str) -> Result<PgConnection> {
         let mut url = self.url.clone();
         url.set_path(database);
         Ok(url
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// Runs statements in a database as the superuser.
-    pub async fn run(&self, database: &str, statements: &str) -> Result<()> {
+    pub(crate) async fn run(&self, database: &str, statements: &str) -> Result<()> {
         let mut session = self.session(database).await?;
         session
             .execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())))
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// Asks for one text.
-    pub async fn ask(&self, database: &str, question: &str) -> Result<String> {
+    pub(crate) async fn ask(&self, database: &str, question: &str) -> Result<String> {
         let mut session = self.session(database).await?;
         let answer: Option<String> = sqlx::query_scalar(AssertSqlSafe(question.to_owned()))
             .fetch_one(&mut session)
@@ -88,7 +88,7 @@ impl Server {
         Ok(answer.unwrap_or_default())
     }
 
-    pub async fn databases_like(&self, prefix: &str) -> Result<Vec<String>> {
+    pub(crate) async fn databases_like(&self, prefix: &str) -> Result<Vec<String>> {
         let mut session = self.session("postgres").await?;
         let question =
             "select datname::text from pg_database where starts_with(datname::text, $1) order by 1";
@@ -100,19 +100,19 @@ impl Server {
 }
 
 /// A private role with a private database of the same name, and a private store.
-pub struct Lab {
-    pub server: Server,
-    pub name: String,
-    pub store: tempfile::TempDir,
-    pub work: tempfile::TempDir,
-    pub worker: Worker,
-    pub lease: Arc<Switch>,
-    pub resource: Resource,
+pub(crate) struct Lab {
+    pub(crate) server: Server,
+    pub(crate) name: String,
+    pub(crate) store: tempfile::TempDir,
+    pub(crate) work: tempfile::TempDir,
+    pub(crate) worker: Worker,
+    pub(crate) lease: Arc<Switch>,
+    pub(crate) resource: Resource,
     is_superuser: bool,
 }
 
 /// A lease that lives until it is switched off.
-pub struct Switch(pub AtomicBool);
+pub(crate) struct Switch(pub(crate) AtomicBool);
 
 impl Lease for Switch {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
@@ -122,11 +122,11 @@ impl Lease for Switch {
 
 impl Lab {
     /// A role that owns its database and may create others, and nothing else: what customers have.
-    pub async fn owner(server: Server) -> Result<Self> {
+    pub(crate) async fn owner(server: Server) -> Result<Self> {
         Self::new(server, false).await
     }
 
-    pub async fn superuser(server: Server) -> Result<Self> {
+    pub(crate) async fn superuser(server: Server) -> Result<Self> {
         Self::new(server, true).await
     }
 
@@ -179,7 +179,7 @@ impl Lab {
     }
 
     /// Runs statements in the private database as its owner.
-    pub async fn run(&self, statements: &str) -> Result<()> {
+    pub(crate) async fn run(&self, statements: &str) -> Result<()> {
         let mut session = self.session().await?;
         session
             .execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())))
@@ -187,7 +187,7 @@ impl Lab {
         Ok(())
     }
 
-    pub async fn session(&self) -> Result<PgConnection> {
+    pub(crate) async fn session(&self) -> Result<PgConnection> {
         let url = secrecy::ExposeSecret::expose_secret(&self.resource.url).to_owned();
         Ok(url
             .parse::<PgConnectOptions>()?
@@ -196,15 +196,15 @@ impl Lab {
             .await?)
     }
 
-    pub async fn ask(&self, question: &str) -> Result<String> {
+    pub(crate) async fn ask(&self, question: &str) -> Result<String> {
         self.server.ask(&self.name, question).await
     }
 
-    pub async fn backup(&self, attempt: Attempt) -> Result<RestorePoint, JobError> {
+    pub(crate) async fn backup(&self, attempt: Attempt) -> Result<RestorePoint, JobError> {
         backup(attempt, &self.resource, None, &self.worker).await
     }
 
-    pub async fn restore(
+    pub(crate) async fn restore(
         &self,
         point: &RestorePoint,
         target: RestoreTarget,
@@ -212,7 +212,7 @@ impl Lab {
         self.restore_as(attempt(), point, target).await
     }
 
-    pub async fn restore_as(
+    pub(crate) async fn restore_as(
         &self,
         attempt: Attempt,
         point: &RestorePoint,
@@ -236,7 +236,7 @@ impl Lab {
     }
 
     /// The URL with another part.
-    pub fn with_url(&self, change: impl FnOnce(&mut Url)) -> Result<Resource> {
+    pub(crate) fn with_url(&self, change: impl FnOnce(&mut Url)) -> Result<Resource> {
         let mut url: Url = secrecy::ExposeSecret::expose_secret(&self.resource.url).parse()?;
         change(&mut url);
         Ok(Resource {
@@ -246,7 +246,7 @@ impl Lab {
     }
 
     /// Every file in the store and the work directory.
-    pub fn files(&self) -> Result<Vec<String>> {
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
         let mut files = Vec::new();
         let mut directories = vec![self.store.path().to_owned(), self.work.path().to_owned()];
         while let Some(directory) = directories.pop() {
@@ -263,7 +263,7 @@ impl Lab {
     }
 
     /// Drops the role and every database of the test.
-    pub async fn clean(self) -> Result<()> {
+    pub(crate) async fn clean(self) -> Result<()> {
         for database in self.server.databases_like(&self.name).await? {
             self.server
                 .run(
@@ -283,7 +283,7 @@ impl Lab {
     }
 }
 
-pub fn attempt() -> Attempt {
+pub(crate) fn attempt() -> Attempt {
     Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
@@ -292,7 +292,7 @@ pub fn attempt() -> Attempt {
 }
 
 /// Polls a condition until it holds.
-pub async fn until<F: Future<Output = Result<bool>>>(
+pub(crate) async fn until<F: Future<Output = Result<bool>>>(
     what: &str,
     condition: impl Fn() -> F,
 ) -> Result<()> {
@@ -305,12 +305,12 @@ pub async fn until<F: Future<Output = Result<bool>>>(
 }
 
 /// Fails where the marker of the secret is seen.
-pub fn is_clean(text: &str) -> Result<()> {
+pub(crate) fn is_clean(text: &str) -> Result<()> {
     ensure!(!text.contains(MARKER), "a secret is seen in {text}");
     Ok(())
 }
 
 /// Fails unless an error shows no secret, in any of its forms.
-pub fn shows_no_secret(error: &JobError) -> Result<()> {
+pub(crate) fn shows_no_secret(error: &JobError) -> Result<()> {
     is_clean(&format!("{error} {error:?} {}", error.report()))
 }

@@ -31,7 +31,7 @@ const CHECKSUM: &str = r#"
 "#;
 
 const LIKENESS: &str = "
-    select concat_ws(' | ', datacl::text, datconnlimit, shobj_description(d.oid, 'pg_database'),
+    select concat_ws(' | ', (select string_agg(a::text, ' ' order by a::text) from unnest(datacl) a), datconnlimit, shobj_description(d.oid, 'pg_database'),
         (select string_agg(setconfig::text, ';' order by setrole) from pg_db_role_setting where setdatabase = d.oid),
         datcollate, pg_encoding_to_char(encoding), pg_get_userbyid(datdba))
     from pg_database d where datname = current_database()";
@@ -42,7 +42,7 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
     let name = lab.name.clone();
     lab.run(SHOP).await?;
     lab.run(&format!(
-        "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set app.mode = 'a=b';
+        "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
          alter role \"{name}\" in database \"{name}\" set work_mem = '5MB'; comment on database \"{name}\" is 'it''s';
          revoke connect on database \"{name}\" from public; alter database \"{name}\" connection limit 17"
     ))
@@ -313,5 +313,47 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
     let restored = lab.restore(&point, target).await?;
     assert_eq!(restored.kept, None);
     assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_setting_that_this_role_may_not_copy_is_noted_and_stops_nothing() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let setting = format!(
+        "alter database \"{}\" set log_min_duration_statement = 5",
+        lab.name
+    );
+    lab.server.run("postgres", &setting).await?;
+    let point = lab.backup(attempt()).await?;
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    assert_eq!(restored.notes.len(), 1);
+    assert!(
+        restored.notes[0]
+            .starts_with("setting log_min_duration_statement was not copied: permission denied")
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn an_owner_who_may_not_create_databases_is_told_so() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let point = lab.backup(attempt()).await?;
+    lab.server
+        .run(
+            "postgres",
+            &format!("alter role \"{}\" nocreatedb", lab.name),
+        )
+        .await?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("auth", true),
+        "{}",
+        error.report()
+    );
+    assert!(error.to_string().contains("create a database"), "{error}");
     lab.clean().await
 }

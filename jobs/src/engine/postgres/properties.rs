@@ -89,10 +89,11 @@ pub(super) fn create_options(properties: &Properties, server_major: u32) -> Stri
         Some("libc") if server_major >= 15 => add("locale_provider", Some("libc".to_owned())),
         _ => {}
     }
-    add(
-        "tablespace",
-        properties.get("tablespace").map(|name| identifier(name)),
-    );
+    // Naming the common one needs a privilege that taking it in silence does not.
+    let tablespace = properties
+        .get("tablespace")
+        .filter(|name| *name != "pg_default");
+    add("tablespace", tablespace.map(|name| identifier(name)));
     options
 }
 
@@ -106,7 +107,7 @@ mod tests {
     fn a_database_is_created_with_what_it_had() {
         let row = json!({
             "encoding": "UTF8", "datcollate": "C", "datctype": "C.UTF-8", "datlocprovider": "i",
-            "daticulocale": "de-x-icu'", "datconnlimit": -1, "owner": "app", "tablespace": "pg_default",
+            "daticulocale": "de-x-icu'", "datconnlimit": -1, "owner": "app", "tablespace": "Fast",
         });
         let properties = named(&row);
         assert_eq!(
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(
             create_options(&properties, 16),
             " encoding  E'UTF8' lc_collate  E'C' lc_ctype  E'C.UTF-8' locale_provider icu icu_locale  E'de-x-icu\\'' \
-             tablespace \"pg_default\""
+             tablespace \"Fast\""
         );
     }
 }

@@ -265,7 +265,7 @@ async fn create_database(
             {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            Err(JobError::Statement { doing, source } | JobError::Denied { doing, source }) => {
+            Err(JobError::Statement { doing, source }) => {
                 return Err(JobError::TargetRefused { doing, source });
             }
             done => return done,
