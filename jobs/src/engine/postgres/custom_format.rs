@@ -16,7 +16,7 @@
 
 use std::collections::HashSet;
 
-/// Versions 1.12 (PostgreSQL 10) to 1.16 (PostgreSQL 17 and 18).
+/// Versions 1.12 (of server version 10) to 1.16 (of 17 and 18).
 const MINOR_OLDEST: u8 = 12;
 const MINOR_NEWEST: u8 = 16;
 const INT_BYTES: usize = 4;

@@ -253,7 +253,8 @@ async fn create_database(
         identifier(&fresh.name)
     );
     if let Some(owner) = owner_to_be(admin, properties).await? {
-        statement.push_str(&format!(" owner {}", identifier(&owner)));
+        statement += " owner ";
+        statement += &identifier(&owner);
     }
     statement.push_str(&properties::create_options(properties, fresh.major));
     let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
