@@ -133,10 +133,7 @@ async fn a_lost_lease_publishes_nothing() -> Result<()> {
         .await
         .unwrap_err();
     assert_eq!(error.kind().as_str(), "lease_lost");
-    assert_eq!(
-        lab.server.databases_like(&lab.name).await?,
-        [lab.name.clone()]
-    );
+    lab.has_no_other_database().await?;
     lab.clean().await
 }
 

@@ -262,6 +262,13 @@ impl Lab {
         Ok(files)
     }
 
+    /// Fails where a restore left a database behind.
+    pub(crate) async fn has_no_other_database(&self) -> Result<()> {
+        let found = self.server.databases_like(&self.name).await?;
+        ensure!(found.iter().eq([&self.name]), "left behind: {found:?}");
+        Ok(())
+    }
+
     /// Drops the role and every database of the test.
     pub(crate) async fn clean(self) -> Result<()> {
         for database in self.server.databases_like(&self.name).await? {

@@ -155,10 +155,7 @@ async fn an_extension_that_only_a_superuser_may_bring_is_asked_for() -> Result<(
         error.to_string().contains("create extension pageinspect"),
         "{error}"
     );
-    assert_eq!(
-        lab.server.databases_like(&lab.name).await?,
-        [lab.name.clone()]
-    );
+    lab.has_no_other_database().await?;
     lab.clean().await
 }
 
