@@ -108,7 +108,6 @@ pub(crate) struct Lab {
     pub(crate) worker: Worker,
     pub(crate) lease: Arc<Switch>,
     pub(crate) resource: Resource,
-    is_superuser: bool,
 }
 
 /// A lease that lives until it is switched off.
@@ -174,7 +173,6 @@ impl Lab {
             worker,
             lease,
             resource,
-            is_superuser,
         })
     }
 
@@ -282,10 +280,6 @@ impl Lab {
         self.server
             .run("postgres", &format!("drop role \"{}\"", self.name))
             .await?;
-        ensure!(
-            !self.is_superuser || self.work.path().exists(),
-            "the work directory is gone"
-        );
         Ok(())
     }
 }
