@@ -432,6 +432,11 @@ impl SqlFault {
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
+
+    /// Returns whether a database was in use.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.code() == Some("55006")
+    }
 }
 
 impl From<&sqlx::Error> for SqlFault {

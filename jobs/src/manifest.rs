@@ -93,7 +93,7 @@ pub struct Dump {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Details {
-    /// PostgreSQL and pgvector.
+    /// `PostgreSQL` and pgvector.
     Postgres {
         /// The database's name.
         database: String,

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What is older than this was left by a dead attempt: no lease lives so long without renewal.
-pub const JANITOR_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const JANITOR_AGE: Duration = Duration::from_hours(24);
 
 /// What a reader is given at a time, and how many such parts are read ahead.
 const READ_BYTES: usize = 2 * 1024 * 1024;
@@ -261,16 +261,15 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
-    match innermost_io(error) {
-        Some(cause) => plain_failure(doing, key, cause),
-        None => {
-            let why = format!("{}: {}", error.kind(), error.message());
-            JobError::Store {
-                doing,
-                key: key.to_owned(),
-                source: StoreFault(why),
-            }
-        }
+    if let Some(cause) = innermost_io(error) {
+        return plain_failure(doing, key, cause);
+    }
+    let why = format!("{}: {}", error.kind(), error.message());
+    let key = key.to_owned();
+    JobError::Store {
+        doing,
+        key,
+        source: StoreFault(why),
     }
 }
 
@@ -279,14 +278,12 @@ fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
 }
 
 fn plain_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JobError::StoreFull { doing },
-        _ => JobError::Store {
-            doing,
-            key: key.to_owned(),
-            source: StoreFault(error.to_string()),
-        },
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(error.kind(), StorageFull | QuotaExceeded) {
+        return JobError::StoreFull { doing };
     }
+    let (key, source) = (key.to_owned(), StoreFault(error.to_string()));
+    JobError::Store { doing, key, source }
 }
 
 /// Finds the system's own error: opendal and io errors wrap each other.

@@ -38,7 +38,7 @@ async fn archive(bytes: &[u8]) -> anyhow::Result<Archived> {
     let progress = Arc::new(Progress::default());
     let mut first = 0;
     let sealed = seal(bytes, Anything, upload.writer(), progress.clone(), || {
-        first += 1
+        first += 1;
     })
     .await;
     let sealed = sealed.map_err(|error| anyhow::anyhow!("{error:?}"))?;

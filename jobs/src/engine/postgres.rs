@@ -1,4 +1,4 @@
-//! PostgreSQL and pgvector: `pg_dump` of the server's own major version out, `pg_restore` of the target's back in.
+//! `PostgreSQL` and pgvector: `pg_dump` of the server's own major version out, `pg_restore` of the target's back in.
 
 pub(crate) mod address;
 pub mod custom_format;

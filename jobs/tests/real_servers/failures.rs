@@ -274,9 +274,6 @@ async fn an_archive_with_a_flipped_bit_is_refused_before_the_target_is_touched()
         );
     }
     assert_eq!(lab.ask("select count(*)::text from a").await?, "1000");
-    assert_eq!(
-        lab.server.databases_like(&lab.name).await?,
-        [lab.name.clone()]
-    );
+    lab.has_no_other_database().await?;
     lab.clean().await
 }

@@ -108,7 +108,6 @@ pub(crate) struct Lab {
     pub(crate) worker: Worker,
     pub(crate) lease: Arc<Switch>,
     pub(crate) resource: Resource,
-    is_superuser: bool,
 }
 
 /// A lease that lives until it is switched off.
@@ -174,7 +173,6 @@ impl Lab {
             worker,
             lease,
             resource,
-            is_superuser,
         })
     }
 
@@ -262,6 +260,13 @@ impl Lab {
         Ok(files)
     }
 
+    /// Fails where a restore left a database behind.
+    pub(crate) async fn has_no_other_database(&self) -> Result<()> {
+        let found = self.server.databases_like(&self.name).await?;
+        ensure!(found.iter().eq([&self.name]), "left behind: {found:?}");
+        Ok(())
+    }
+
     /// Drops the role and every database of the test.
     pub(crate) async fn clean(self) -> Result<()> {
         for database in self.server.databases_like(&self.name).await? {
@@ -275,10 +280,6 @@ impl Lab {
         self.server
             .run("postgres", &format!("drop role \"{}\"", self.name))
             .await?;
-        ensure!(
-            !self.is_superuser || self.work.path().exists(),
-            "the work directory is gone"
-        );
         Ok(())
     }
 }

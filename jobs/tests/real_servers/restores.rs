@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use lastgood_jobs::{
-    job::{DropReplaced, Restore, RestoreTarget},
+    job::{Attempt, DropReplaced, Restore, RestoreTarget},
     restore::{drop_replaced, restore},
 };
 
-use crate::lab::{Lab, Server, attempt, shows_no_secret};
+use crate::lab::{Lab, Server, attempt, shows_no_secret, until};
 
 const SHOP: &str = r#"
     create table orders (id bigserial primary key, name text not null, at timestamptz default now());
@@ -155,10 +155,7 @@ async fn an_extension_that_only_a_superuser_may_bring_is_asked_for() -> Result<(
         error.to_string().contains("create extension pageinspect"),
         "{error}"
     );
-    assert_eq!(
-        lab.server.databases_like(&lab.name).await?,
-        [lab.name.clone()]
-    );
+    lab.has_no_other_database().await?;
     lab.clean().await
 }
 
@@ -355,5 +352,104 @@ async fn an_owner_who_may_not_create_databases_is_told_so() -> Result<()> {
         error.report()
     );
     assert!(error.to_string().contains("create a database"), "{error}");
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_swap_that_is_refused_leaves_the_old_database_open_and_nothing_else() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    // A superuser's session is not the owner's to end.
+    let in_the_way = lab.server.session(&lab.name).await?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", false),
+        "{}",
+        error.report()
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("still in use: end 1 other sessions"),
+        "{error}"
+    );
+    drop(in_the_way);
+    lab.session().await?;
+    lab.has_no_other_database().await?;
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let sum = lab.ask(CHECKSUM).await?;
+    let point = lab.backup(attempt()).await?;
+    // As if the worker had died after closing the old database, before the renames.
+    let run = attempt();
+    let digits = &run.run_id.simple().to_string()[..8];
+    lab.run(&format!(
+        "create database \"{}__restore_{digits}_1\"",
+        lab.name
+    ))
+    .await?;
+    let close = format!(
+        "alter database \"{}\" with allow_connections false",
+        lab.name
+    );
+    lab.server.run("postgres", &close).await?;
+    let next = Attempt { epoch: 2, ..run };
+    let restored = lab.restore_as(next, &point, RestoreTarget::Swap {}).await?;
+    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    let databases = lab.server.databases_like(&lab.name).await?;
+    assert_eq!(
+        databases,
+        [lab.name.clone(), restored.kept.unwrap_or_default()]
+    );
+    lab.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(
+        "create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, 300000) n",
+    )
+    .await?;
+    let point = lab.backup(attempt()).await?;
+    let before = lab.worker.progress.so_far().0;
+    let job = Restore {
+        point: point.manifest.run_id,
+        target: RestoreTarget::Swap {},
+        no_owner: false,
+        no_acl: false,
+    };
+    let (resource, worker, key) = (
+        lab.resource.clone(),
+        lab.worker.clone(),
+        point.manifest_key.clone(),
+    );
+    let running =
+        tokio::spawn(async move { restore(attempt(), &resource, &job, &key, None, &worker).await });
+    until("the restore flows", || async {
+        Ok(lab.worker.progress.so_far().0 > before)
+    })
+    .await?;
+    running.abort();
+    assert!(
+        running.await.is_err(),
+        "the restore was faster than the test"
+    );
+    until("the fresh database is gone", || async {
+        Ok(lab.has_no_other_database().await.is_ok())
+    })
+    .await?;
+    assert_eq!(lab.ask("select count(*)::text from big").await?, "300000");
+    assert_eq!(lab.files()?.len(), 2);
     lab.clean().await
 }

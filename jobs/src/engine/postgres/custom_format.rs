@@ -14,17 +14,15 @@
 //!
 //! The scanner is fed the stream as it flies by, in pieces of any size. It keeps no data, only what is still expected.
 
+mod layout;
+
 use std::collections::HashSet;
 
-/// Versions 1.12 (PostgreSQL 10) to 1.16 (PostgreSQL 17 and 18).
-const MINOR_OLDEST: u8 = 12;
-const MINOR_NEWEST: u8 = 16;
-const INT_BYTES: usize = 4;
-const OFFSET_BYTES: usize = 8;
-const FORMAT_CUSTOM: u8 = 1;
-const STATE_NO_DATA: u8 = 3;
-const BLOCK_DATA: u8 = 1;
-const BLOCK_LARGE_OBJECTS: u8 = 3;
+use self::layout::{
+    BLOCK_DATA, BLOCK_LARGE_OBJECTS, FORMAT_CUSTOM, Field, INT_BYTES, Item, MINOR_NEWEST,
+    MINOR_OLDEST, OFFSET_BYTES, STATE_NO_DATA, STATE_UNKNOWN_OFFSET, STATE_WITH_OFFSET, fields_of,
+    int,
+};
 
 /// More entries than a database could be dumped with; keeps what is remembered bounded.
 const ENTRIES_MAX: usize = 20_000_000;
@@ -117,7 +115,6 @@ pub struct Scanner {
     keep: Keep,
     fields: &'static [Field],
     field: usize,
-    minor: u8,
     entries_left: u64,
     entry: Entry,
     entry_has_data: bool,
@@ -147,73 +144,6 @@ enum State {
     Failed,
 }
 
-/// The fields of an entry, in order; which ones there are depends on the version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Id,
-    Int,
-    Text,
-    Tag,
-    Kind,
-    Namespace,
-    Dependency,
-    Offset,
-}
-
-/// Up to 1.13: …, section, definition, drop, copy, namespace, tablespace, owner, oids, dependencies, offset.
-const FIELDS_12: &[Field] = {
-    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
-    &[
-        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Text,
-        Dependency, Offset,
-    ]
-};
-/// From 1.14: the table access method after the tablespace.
-const FIELDS_14: &[Field] = {
-    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
-    &[
-        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Text, Text,
-        Dependency, Offset,
-    ]
-};
-/// From 1.16: the kind of relation after that.
-const FIELDS_16: &[Field] = {
-    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
-    &[
-        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Int, Text,
-        Text, Dependency, Offset,
-    ]
-};
-
-/// The item that is being read: the part of it that has arrived.
-#[derive(Debug)]
-enum Item {
-    /// Bytes of a fixed number.
-    Fixed {
-        bytes: [u8; 16],
-        have: usize,
-        want: usize,
-    },
-    /// Bytes of a string that is kept.
-    Name { bytes: Vec<u8>, want: usize },
-    /// Bytes that are passed over.
-    Skip { left: u64 },
-}
-
-impl Item {
-    fn fixed(want: usize) -> Self {
-        Self::Fixed {
-            bytes: [0; 16],
-            have: 0,
-            want,
-        }
-    }
-
-    fn int() -> Self {
-        Self::fixed(1 + INT_BYTES)
-    }
-}
-
 impl Scanner {
     /// Begins at the begin of an archive.
     #[must_use]
@@ -223,9 +153,8 @@ impl Scanner {
             state: State::Magic,
             item: Item::fixed(11),
             keep,
-            fields: FIELDS_12,
+            fields: &[],
             field: 0,
-            minor: 0,
             entries_left: 0,
             entry: Entry::default(),
             entry_has_data: false,
@@ -462,12 +391,7 @@ impl Scanner {
         if format != FORMAT_CUSTOM {
             return Err(FormatError::NotCustom);
         }
-        self.minor = minor;
-        self.fields = match minor {
-            16.. => FIELDS_16,
-            14.. => FIELDS_14,
-            _ => FIELDS_12,
-        };
+        self.fields = fields_of(minor);
         self.state = State::Compression;
         // From 1.15 the name of an algorithm as one byte; a level before.
         self.item = if minor >= 15 {
@@ -495,7 +419,7 @@ impl Scanner {
             },
             Some(Field::Offset) | None => {
                 match bytes[0] {
-                    1 | 2 => self.entry_has_data = true,
+                    STATE_UNKNOWN_OFFSET | STATE_WITH_OFFSET => self.entry_has_data = true,
                     STATE_NO_DATA => self.entry_has_data = false,
                     _ => return Err(self.malformed("an unknown data state")),
                 }
@@ -663,13 +587,6 @@ impl State {
             Self::Failed => "what was found to be wrong before",
         }
     }
-}
-
-/// Reads a sign byte and four bytes, least first.
-fn int(bytes: &[u8; 16]) -> i64 {
-    let [sign, a, b, c, d, ..] = *bytes;
-    let magnitude = i64::from(u32::from_le_bytes([a, b, c, d]));
-    if sign == 0 { magnitude } else { -magnitude }
 }
 
 #[cfg(test)]

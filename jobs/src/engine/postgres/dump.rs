@@ -9,7 +9,7 @@ use tokio::{process::ChildStdout, sync::oneshot};
 
 use super::{
     address::Address,
-    custom_format::{FormatError, Keep, Scanner},
+    custom_format::{FormatError, Keep, Scanner, Summary},
     properties,
     session::{self, answer},
 };
@@ -185,8 +185,6 @@ impl Flow {
         }
     }
 }
-
-use super::custom_format::Summary;
 
 /// Checks a dump that has ended by itself. On any doubt the upload is gone before this returns.
 async fn believe(

@@ -205,7 +205,7 @@ async fn make_sure_of_extensions(
             Some("0A000" | "58P01") => return Err(JobError::NoExtension { extension: name }),
             // Perhaps only because its schema is in the dump: pg_restore will tell.
             _ => {
-                tracing::debug!(extension = %name, "cannot tell beforehand whether the extension can be created")
+                tracing::debug!(extension = %name, "cannot tell beforehand whether the extension can be created");
             }
         }
     }

@@ -46,7 +46,7 @@ async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result
         return Ok(());
     }
     let fresh = identifier(fresh);
-    let mut statements = format!("revoke all on database {fresh} from public");
+    let mut statements = vec![format!("revoke all on database {fresh} from public")];
     for (grantee, privilege, is_grantable) in grants {
         let grantee = grantee.map_or("public".to_owned(), |role| identifier(&role));
         let option = if is_grantable {
@@ -55,11 +55,11 @@ async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result
             ""
         };
         // A privilege is a word of the server's own, such as CONNECT.
-        statements.push_str(&format!(
-            "; grant {privilege} on database {fresh} to {grantee}{option}"
+        statements.push(format!(
+            "grant {privilege} on database {fresh} to {grantee}{option}"
         ));
     }
-    run(admin, doing, statements).await
+    run(admin, doing, statements.join("; ")).await
 }
 
 async fn copy_comment(admin: &mut PgConnection, old: &str, fresh: &str) -> Result<(), JobError> {

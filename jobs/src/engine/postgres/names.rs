@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// The most bytes that PostgreSQL keeps of a name; it cuts longer ones in silence.
+/// The most bytes that a server keeps of a name; it cuts longer ones in silence.
 const NAME_BYTES_MAX: usize = 63;
 const RESTORE: &str = "__restore_";
 const BEFORE_RESTORE: &str = "__before_restore_";

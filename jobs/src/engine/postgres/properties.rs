@@ -68,7 +68,10 @@ pub(super) fn create_options(properties: &Properties, server_major: u32) -> Stri
     let mut options = String::new();
     let mut add = |option: &str, value: Option<String>| {
         if let Some(value) = value {
-            options.push_str(&format!(" {option} {value}"));
+            options += " ";
+            options += option;
+            options += " ";
+            options += &value;
         }
     };
     let quoted = |name: &str| properties.get(name).map(|value| literal(value));

@@ -1,6 +1,6 @@
 //! Our own connection to a server: how it is made, and what its errors mean.
 
-use std::{collections::BTreeMap, future::Future, io, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
@@ -10,7 +10,7 @@ use super::address::Address;
 use crate::error::{JobError, SqlFault};
 
 /// How long an answer to one of our small questions may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Connects, and turns off what the database or the role may have set that would cut us short.
 pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError> {
@@ -63,7 +63,7 @@ pub(crate) async fn run(
     statement: String,
 ) -> Result<(), JobError> {
     // Making and dropping databases copies and deletes files: an hour is generous, and still an end.
-    let timeout = Duration::from_secs(60 * 60);
+    let timeout = Duration::from_hours(1);
     let done = session.execute(sqlx::raw_sql(AssertSqlSafe(statement)));
     answer_within(timeout, doing, done).await.map(|_| ())
 }
@@ -134,31 +134,33 @@ fn refused(doing: &'static str, address: &Address, error: &sqlx::Error) -> JobEr
 /// Says what an error of the driver means, by its code or its kind and never by its words.
 pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
     let source = SqlFault::from(error);
-    match error {
-        sqlx::Error::Database(said) => match said.code().as_deref().unwrap_or_default() {
-            // 28: the role, its password or a host-based rule.
-            "28P01" | "28000" => JobError::Refused(source),
-            "42501" => JobError::Denied { doing, source },
-            // 57P: shut down, crashed, starting up, or our session was ended. 08: the connection broke.
-            // 53: too many connections, or out of memory or disk. 57014 would be our own cancel.
-            code if ["57P", "08", "53"]
+    match source.code() {
+        // 28: the role, its password or a host-based rule.
+        Some("28P01" | "28000") => JobError::Refused(source),
+        Some("42501") => JobError::Denied { doing, source },
+        // 57P: shut down, crashed, starting up, or our session was ended. 08: the connection broke.
+        // 53: too many connections, or out of memory or disk.
+        Some(code)
+            if ["57P", "08", "53"]
                 .iter()
                 .any(|class| code.starts_with(class)) =>
-            {
-                JobError::Unreachable { doing, source }
-            }
-            _ => JobError::Statement { doing, source },
-        },
-        sqlx::Error::Io(cause) => match cause.kind() {
-            // A certificate file that is not there is no reason to try again and again.
-            io::ErrorKind::NotFound if doing != "connect" => JobError::Statement { doing, source },
-            _ => JobError::Unreachable { doing, source },
-        },
-        sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+        {
             JobError::Unreachable { doing, source }
         }
-        _ => JobError::Statement { doing, source },
+        None if is_of_connection(error) => JobError::Unreachable { doing, source },
+        Some(_) | None => JobError::Statement { doing, source },
     }
+}
+
+/// Returns whether it was the connection that failed, and not what was said over it.
+fn is_of_connection(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+    )
 }
 
 /// Returns the SQLSTATE of what the database said.

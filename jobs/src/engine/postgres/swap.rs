@@ -1,14 +1,20 @@
 //! A restore beside the database that is there, which then swaps names with it: old or new, and never half of either.
 
-use std::time::{Duration, Instant};
+mod exchange;
+mod fresh;
+
+use std::time::Duration;
 
 use chrono::Utc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::{
+    exchange::{allow_connections, exchange},
+    fresh::{Fresh, fill_fresh},
+};
 use super::{
     address::Address,
-    fill::{Existing, fill},
     likeness,
     names::{self, identifier},
     properties::{self, Properties},
@@ -16,7 +22,7 @@ use super::{
     session::{self, answer, run},
 };
 use crate::{
-    error::{JobError, SqlFault},
+    error::JobError,
     job::{Attempt, Restore},
     manifest::{Details, Manifest},
     restore::Restored,
@@ -153,141 +159,6 @@ async fn clear_earlier_attempts(
     Ok(())
 }
 
-fn allow_connections(database: &str, allow: bool) -> String {
-    format!(
-        "alter database {} with allow_connections {allow}",
-        identifier(database)
-    )
-}
-
-/// The database that this attempt fills. Dropped with this value, until it has taken the old one's place.
-struct Fresh {
-    beside: Address,
-    name: String,
-    major: u32,
-    is_ours: bool,
-}
-
-impl Fresh {
-    fn address(&self) -> Address {
-        self.beside.with_database(&self.name)
-    }
-
-    async fn remove(mut self) {
-        self.is_ours = false;
-        drop_fresh(&self.beside, &self.name, self.major).await;
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        if self.is_ours
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (beside, name, major) = (self.beside.clone(), self.name.clone(), self.major);
-            runtime.spawn(async move { drop_fresh(&beside, &name, major).await });
-        }
-    }
-}
-
-async fn drop_fresh(beside: &Address, name: &str, major: u32) {
-    let dropped = async {
-        let mut admin = connect_beside(beside).await?;
-        let dropped = drop_database(&mut admin, name, major).await;
-        session::close(admin).await;
-        dropped
-    };
-    if let Err(error) = dropped.await {
-        tracing::warn!(database = %name, error = %error.report(), "a half-restored database is left to the next attempt");
-    }
-}
-
-/// Creates the fresh database and fills it: from the empty template, or from the common one where that alone has an
-/// extension which this role may not create.
-async fn fill_fresh(
-    fresh: &Fresh,
-    old: Option<&Properties>,
-    source: &Source<'_>,
-    job: &Restore,
-    worker: &Worker,
-) -> Result<Vec<String>, JobError> {
-    let properties = old.unwrap_or(source.properties);
-    create(fresh, properties, "template0").await?;
-    let filled = fill(&fresh.address(), source, Existing::Collides, job, worker).await;
-    let Err(JobError::ExtensionNeedsSuperuser { extension }) = filled else {
-        return filled;
-    };
-    if !template_has(&fresh.beside, &extension).await? {
-        return Err(JobError::ExtensionNeedsSuperuser { extension });
-    }
-    drop_fresh(&fresh.beside, &fresh.name, fresh.major).await;
-    create(fresh, properties, TEMPLATE_OF_ALL).await?;
-    fill(&fresh.address(), source, Existing::Collides, job, worker).await
-}
-
-async fn template_has(beside: &Address, extension: &str) -> Result<bool, JobError> {
-    let mut template = match session::connect(&beside.with_database(TEMPLATE_OF_ALL)).await {
-        Err(JobError::DatabaseGone { .. } | JobError::Denied { .. }) => return Ok(false),
-        connected => connected?,
-    };
-    let extensions = session::extensions(&mut template).await;
-    session::close(template).await;
-    Ok(extensions?.contains_key(extension))
-}
-
-async fn create(fresh: &Fresh, properties: &Properties, template: &str) -> Result<(), JobError> {
-    let mut admin = connect_beside(&fresh.beside).await?;
-    let created = create_database(&mut admin, fresh, properties, template).await;
-    session::close(admin).await;
-    created
-}
-
-async fn create_database(
-    admin: &mut PgConnection,
-    fresh: &Fresh,
-    properties: &Properties,
-    template: &str,
-) -> Result<(), JobError> {
-    let mut statement = format!(
-        "create database {} template {template}",
-        identifier(&fresh.name)
-    );
-    if let Some(owner) = owner_to_be(admin, properties).await? {
-        statement.push_str(&format!(" owner {}", identifier(&owner)));
-    }
-    statement.push_str(&properties::create_options(properties, fresh.major));
-    let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
-    loop {
-        match run(admin, "create a database", statement.clone()).await {
-            // Somebody is looking into the template; that never takes long.
-            Err(JobError::Statement { source, .. })
-                if source.is_in_use() && Instant::now() < deadline =>
-            {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(JobError::Statement { doing, source }) => {
-                return Err(JobError::TargetRefused { doing, source });
-            }
-            done => return done,
-        }
-    }
-}
-
-/// Returns the owner to name, if there is one that this role may name.
-async fn owner_to_be(
-    admin: &mut PgConnection,
-    properties: &Properties,
-) -> Result<Option<String>, JobError> {
-    let Some(owner) = properties.get("owner") else {
-        return Ok(None);
-    };
-    let question = "select rolname::text from pg_roles where rolname = $1 and pg_has_role(current_user, oid, 'member')";
-    let found = sqlx::query_scalar::<_, String>(question)
-        .bind(owner)
-        .fetch_optional(admin);
-    answer("look for the owner", found).await
-}
-
 /// Gives the filled database all that the old one has, and then its name.
 async fn put_in_place(
     fresh: Fresh,
@@ -320,157 +191,4 @@ async fn put_in_place(
         .await
         .map_err(|_| JobError::Stopped { what: "the swap" })??;
     Ok(source.restored(&database, kept, notes))
-}
-
-/// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is open again.
-async fn exchange(
-    mut admin: PgConnection,
-    fresh: Fresh,
-    kept: Option<String>,
-) -> Result<Option<String>, JobError> {
-    let Some(kept) = kept else {
-        let exchanged = run(
-            &mut admin,
-            "rename the restored database",
-            rename(&fresh, None),
-        )
-        .await;
-        return end(admin, fresh, exchanged).await.map(|()| None);
-    };
-    let exchanged = close_and_rename(&mut admin, &fresh, &kept).await;
-    let Err(error) = exchanged else {
-        return end(admin, fresh, Ok(())).await.map(|()| Some(kept));
-    };
-    // The connection may be the reason: a new one tells how far it came.
-    session::close(admin).await;
-    let mut admin = connect_beside(&fresh.beside).await?;
-    if databases(&mut admin).await?.contains(&kept) {
-        return end(admin, fresh, Ok(())).await.map(|()| Some(kept));
-    }
-    run(
-        &mut admin,
-        "let connections in",
-        allow_connections(fresh.beside.database(), true),
-    )
-    .await?;
-    end(admin, fresh, Err(error)).await.map(|()| None)
-}
-
-async fn end(
-    admin: PgConnection,
-    mut fresh: Fresh,
-    exchanged: Result<(), JobError>,
-) -> Result<(), JobError> {
-    session::close(admin).await;
-    match exchanged {
-        Ok(()) => {
-            fresh.is_ours = false;
-            Ok(())
-        }
-        Err(error) => {
-            fresh.remove().await;
-            Err(error)
-        }
-    }
-}
-
-async fn close_and_rename(
-    admin: &mut PgConnection,
-    fresh: &Fresh,
-    kept: &str,
-) -> Result<(), JobError> {
-    let database = fresh.beside.database();
-    run(
-        admin,
-        "close the database",
-        allow_connections(database, false),
-    )
-    .await?;
-    end_sessions(admin, database).await?;
-    match run(
-        admin,
-        "swap the databases' names",
-        rename(fresh, Some(kept)),
-    )
-    .await
-    {
-        Err(JobError::Statement { source, .. }) if source.is_in_use() => {
-            let sessions = count_sessions(admin, database).await?;
-            Err(JobError::TargetInUse {
-                database: database.to_owned(),
-                sessions,
-            })
-        }
-        Err(JobError::Statement { doing, source }) => {
-            Err(JobError::TargetRefused { doing, source })
-        }
-        done => done,
-    }
-}
-
-/// Returns the renames as one message, which the server runs as one transaction.
-fn rename(fresh: &Fresh, kept: Option<&str>) -> String {
-    let database = fresh.beside.database();
-    let take = format!(
-        "alter database {} rename to {}",
-        identifier(&fresh.name),
-        identifier(database)
-    );
-    match kept {
-        None => take,
-        Some(kept) => format!(
-            "alter database {} rename to {}; {take}; {}",
-            identifier(database),
-            identifier(kept),
-            allow_connections(kept, true),
-        ),
-    }
-}
-
-/// Ends every session in the database that this role may end, and waits until they are gone.
-async fn end_sessions(admin: &mut PgConnection, database: &str) -> Result<(), JobError> {
-    let doing = "end the sessions in the database";
-    let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
-    loop {
-        let question = "select pid from pg_stat_activity where datname = $1";
-        let sessions = sqlx::query_scalar::<_, i32>(question).bind(database);
-        for pid in answer(doing, sessions.fetch_all(&mut *admin)).await? {
-            // One by one: a session that may not be ended must not save the others. It is counted below.
-            let ended = sqlx::query("select pg_terminate_backend($1)")
-                .bind(pid)
-                .execute(&mut *admin);
-            match answer(doing, ended).await {
-                Ok(_) | Err(JobError::Denied { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let sessions = count_sessions(admin, database).await?;
-        if sessions == 0 {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(JobError::TargetInUse {
-                database: database.to_owned(),
-                sessions,
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn count_sessions(admin: &mut PgConnection, database: &str) -> Result<i64, JobError> {
-    // Autovacuum makes way by itself.
-    let question = "select count(*) from pg_stat_activity \
-        where datname = $1 and backend_type is distinct from 'autovacuum worker'";
-    let count = sqlx::query_scalar::<_, i64>(question)
-        .bind(database)
-        .fetch_one(admin);
-    answer("count the sessions in the database", count).await
-}
-
-impl SqlFault {
-    /// Returns whether a database was in use.
-    fn is_in_use(&self) -> bool {
-        self.code() == Some("55006")
-    }
 }
