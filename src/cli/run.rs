@@ -3,7 +3,7 @@
 use lastgood_jobs::resource::ResourceId;
 use uuid::Uuid;
 
-use super::output::{Output, bytes, instant, instant_or_dash, printable, table};
+use super::output::{Output, bytes, instant, printable, table};
 use crate::catalog::{RunFilter, RunRow};
 
 #[derive(Debug, clap::Subcommand)]
