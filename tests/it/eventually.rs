@@ -24,6 +24,16 @@ pub(crate) async fn eventually(
     Ok(())
 }
 
+/// Waits until a condition that asks nobody holds; fails with `what` after a while.
+pub(crate) async fn soon(what: &str, condition: impl Fn() -> bool) -> Result<()> {
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(SOON, what, holds).await
+}
+
 /// Waits for a future; fails with `what` after `deadline`.
 pub(crate) async fn within<T>(
     deadline: Duration,
