@@ -55,12 +55,12 @@ async fn the_poll_alone_finds_every_run() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_consumer_that_would_sleep_for_a_minute_drains_at_once() -> Result<()> {
     let db = with_a_shop().await?;
+    let id = enqueue(&db, "shop").await?;
     let settings = Settings {
         poll: Duration::from_secs(60),
         ..Settings::default()
     };
     let workers = Workers::start(&db.catalog, &settings, |_| async { Ok(report()) });
-    let id = enqueue(&db, "shop").await?;
     becomes(&db, id, "succeeded").await?;
     workers.stop().await
 }
