@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use clap::Args;
-use lastgood_jobs::storage::StorageUrl;
+use lastgood_jobs::{engine::Toolbox, storage::StorageUrl};
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
@@ -115,4 +115,13 @@ pub struct ToolsArgs {
         value_name = "DIR"
     )]
     pub pg_client_dirs: Vec<PathBuf>,
+}
+
+impl ToolsArgs {
+    /// Returns the client tools of the configured directories, the usual places and `PATH`, in this order.
+    pub async fn discover(&self) -> Toolbox {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let on_path: Vec<_> = env::split_paths(&path).collect();
+        Toolbox::discover(&self.pg_client_dirs, &on_path).await
+    }
 }

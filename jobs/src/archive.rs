@@ -1,1 +1,90 @@
 //! The archive: a dump, compressed and hashed on its way to the store, verified on its way back.
+//!
+//! In both directions bytes stream through one thread that hashes and (de)compresses, between two short queues: memory
+//! is bounded by a few MiB whatever the size of the database.
+
+mod open;
+mod seal;
+
+pub(crate) use self::{
+    open::{Reading, open, verify},
+    seal::{SealError, Sealed, seal},
+};
+use crate::engine::postgres::custom_format::FormatError;
+
+/// The name of the compression, as manifests record it.
+pub(crate) const COMPRESSION: &str = "zstd";
+/// zstd's own default: beside a dump it costs no time, as the server is slower.
+const LEVEL: i32 = 3;
+/// How much passes between two stages at a time.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// How many chunks may wait between two stages.
+const CHUNKS_WAITING: usize = 4;
+
+/// Looks at a dump as it flies by, and may refuse it.
+pub(crate) trait Inspect: Send + 'static {
+    /// Takes the next bytes.
+    fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError>;
+}
+
+/// The size and hash of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Measured {
+    pub(crate) size_bytes: u64,
+    /// 64 lower-case hex digits, as manifests record it.
+    pub(crate) blake3: String,
+}
+
+/// Measures a stream as it flies by.
+#[derive(Default)]
+struct Meter {
+    hasher: blake3::Hasher,
+    size_bytes: u64,
+}
+
+impl Meter {
+    fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+    }
+
+    fn finish(&self) -> Measured {
+        Measured {
+            size_bytes: self.size_bytes,
+            blake3: self.hasher.finalize().to_hex().to_string(),
+        }
+    }
+}
+
+/// What is wrong with an archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The object is gone.
+    #[error("it is missing from the store")]
+    Missing,
+    /// Another size than the manifest's.
+    #[error("{what} has {found} bytes, and its manifest says {expected}")]
+    Size {
+        /// `the archive` or `the dump in it`.
+        what: &'static str,
+        /// The manifest's.
+        expected: u64,
+        /// The object's.
+        found: u64,
+    },
+    /// Other bytes than were stored.
+    #[error("the BLAKE3 of {what} is not the one in its manifest")]
+    Hash {
+        /// `the archive` or `the dump in it`.
+        what: &'static str,
+    },
+    /// Bytes that zstd cannot read.
+    #[error("it does not decompress: {0}")]
+    Compression(String),
+    /// A dump that is none.
+    #[error("the dump in it is not whole")]
+    Dump(#[source] FormatError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,16 @@
 //! One backup, end to end: dump, compress, hash, store, check, and last of all the manifest.
 
+use chrono::{DateTime, Utc};
+
 use crate::{
-    error::JobError, job::Attempt, manifest::Manifest, resource::Resource, worker::Worker,
+    archive,
+    engine::postgres::dump::{self, Dumped},
+    error::JobError,
+    job::Attempt,
+    manifest::{Consistency, Dump, FORMAT, Manifest, Stored, VERSION},
+    resource::{Engine, Resource},
+    storage::{Created, Keys, Storage, Unpublished},
+    worker::Worker,
 };
 
 /// A finished backup.
@@ -18,10 +27,166 @@ pub struct RestorePoint {
 /// Cancel-safe: dropping the future kills the tool and aborts the upload.
 /// `previous_dump_bytes` is the size of the resource's last dump, to notice one that shrank by more than half.
 pub async fn backup(
-    _attempt: Attempt,
-    _resource: &Resource,
-    _previous_dump_bytes: Option<u64>,
-    _worker: &Worker,
+    attempt: Attempt,
+    resource: &Resource,
+    previous_dump_bytes: Option<u64>,
+    worker: &Worker,
 ) -> Result<RestorePoint, JobError> {
-    todo!()
+    let storage = &worker.storage;
+    let keys = Keys::new(&resource.team, &resource.id, attempt);
+    if let Some(point) = adopt(&keys, storage).await? {
+        return Ok(point);
+    }
+    storage.remove_earlier_attempts(&keys).await?;
+    let started_at = Utc::now();
+    let dumped = match resource.engine {
+        Engine::Postgres | Engine::Vector => {
+            dump::dump(&resource.url, &keys.archive(), worker).await?
+        }
+    };
+    let (manifest, archive) = describe(
+        dumped,
+        attempt,
+        resource,
+        &keys,
+        started_at,
+        previous_dump_bytes,
+    );
+    if !worker.lease.is_alive().await {
+        archive.remove().await;
+        return Err(JobError::LeaseLost);
+    }
+    // In a task of its own: a commit that has begun is not stopped half way.
+    let commit = tokio::spawn(commit(storage.clone(), keys, manifest, archive));
+    let stopped = |_| JobError::Stopped { what: "the commit" };
+    commit.await.map_err(stopped)?
+}
+
+/// Returns the run's restore point, if an earlier attempt has committed one that is whole.
+///
+/// One whose archive is missing or cut can restore nothing: its manifest is removed, and the backup made again.
+async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, JobError> {
+    let manifest_key = keys.manifest();
+    let Some(manifest) = storage.manifest(&manifest_key).await? else {
+        return Ok(None);
+    };
+    let archive = &manifest.archive;
+    if storage.size(&archive.key).await? != Some(archive.size_bytes) {
+        tracing::warn!(object.key = %manifest_key, "a manifest without its archive is removed");
+        storage.remove(&manifest_key).await?;
+        return Ok(None);
+    }
+    storage.remove_all_but(&archive.key, keys).await?;
+    Ok(Some(RestorePoint {
+        manifest_key,
+        manifest,
+    }))
+}
+
+fn describe(
+    dumped: Dumped,
+    attempt: Attempt,
+    resource: &Resource,
+    keys: &Keys,
+    started_at: DateTime<Utc>,
+    previous_dump_bytes: Option<u64>,
+) -> (Manifest, Unpublished) {
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        run_id: attempt.run_id,
+        epoch: attempt.epoch,
+        resource_id: resource.id.clone(),
+        team: resource.team.clone(),
+        tier: resource.tier.clone(),
+        engine: resource.engine,
+        consistent_at: dumped.consistent_at,
+        consistency: Consistency::Snapshot,
+        started_at,
+        finished_at: Utc::now(),
+        made_by: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
+        warnings: shrunk(dumped.dump.size_bytes, previous_dump_bytes)
+            .into_iter()
+            .collect(),
+        archive: Stored {
+            key: keys.archive(),
+            size_bytes: dumped.archive.size_bytes,
+            blake3: dumped.archive.blake3,
+            compression: archive::COMPRESSION.to_owned(),
+        },
+        dump: Dump {
+            format: dump::FORMAT.to_owned(),
+            size_bytes: dumped.dump.size_bytes,
+            blake3: dumped.dump.blake3,
+        },
+        server_version: dumped.server_version,
+        tool_version: dumped.tool_version,
+        details: dumped.details,
+    };
+    (manifest, dumped.object)
+}
+
+/// Returns a warning where a dump shrank by more than half.
+fn shrunk(size_bytes: u64, previous: Option<u64>) -> Option<String> {
+    let previous = previous.filter(|previous| size_bytes < previous / 2)?;
+    Some(format!(
+        "the dump has {size_bytes} bytes, less than half of the last one's {previous}"
+    ))
+}
+
+/// Writes the manifest: from then on the restore point exists.
+async fn commit(
+    storage: Storage,
+    keys: Keys,
+    manifest: Manifest,
+    archive: Unpublished,
+) -> Result<RestorePoint, JobError> {
+    let manifest_key = keys.manifest();
+    loop {
+        match storage.create_manifest(&manifest_key, &manifest).await {
+            Ok(Created::New) => break,
+            // Another attempt was faster. What it has committed is adopted, and ours removed with the rest.
+            Ok(Created::AlreadyExists) => {
+                if let Some(point) = adopt(&keys, &storage).await? {
+                    archive.keep();
+                    return Ok(point);
+                }
+            }
+            Err(error) => {
+                // The manifest may be there all the same: then it must not lose its archive. The janitor can tell.
+                archive.keep();
+                return Err(error);
+            }
+        }
+    }
+    // An attempt that came after this one may have taken the archive for a dead attempt's, a moment before the commit.
+    if storage.size(&manifest.archive.key).await? != Some(manifest.archive.size_bytes) {
+        storage.remove(&manifest_key).await?;
+        return Err(JobError::LeaseLost);
+    }
+    archive.keep();
+    Ok(RestorePoint {
+        manifest_key,
+        manifest,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::first(100, None, false)]
+    #[case::half(50, Some(100), false)]
+    #[case::less(49, Some(100), true)]
+    #[case::grown(100, Some(1), false)]
+    fn a_dump_that_lost_more_than_half_is_warned_of(
+        #[case] size: u64,
+        #[case] previous: Option<u64>,
+        #[case] warned: bool,
+    ) {
+        assert_eq!(shrunk(size, previous).is_some(), warned);
+    }
 }

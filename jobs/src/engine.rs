@@ -1,12 +1,46 @@
 //! Which tools speak to which engine, and what this worker can truly do.
 
-use std::path::PathBuf;
+pub mod postgres;
 
-use crate::resource::Engine;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// The client tools found on this machine.
+use secrecy::SecretString;
+
+use crate::{
+    error::JobError,
+    process::{Secrets, Tool},
+    resource::Engine,
+};
+
+/// Where packages put client tools: a directory, and what may stand for `*` in it.
+const USUAL_PLACES: [(&str, &str, &str); 4] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/usr", "pgsql-", "bin"),
+    ("/opt/homebrew/opt", "postgresql@", "bin"),
+    ("/usr/local/opt", "postgresql@", "bin"),
+];
+/// How long a tool may take to say its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client tools found on this machine: one directory for each major version.
+#[derive(Debug, Clone, Default)]
+pub struct Toolbox {
+    clients: BTreeMap<u32, Client>,
+}
+
+/// `pg_dump` and `pg_restore` of one version in one directory.
 #[derive(Debug, Clone)]
-pub struct Toolbox {}
+pub(crate) struct Client {
+    directory: PathBuf,
+    pub(crate) major: u32,
+    /// `pg_dump (PostgreSQL) 18.6`.
+    pub(crate) dump_version: String,
+    restore_version: String,
+}
 
 /// One thing this worker can do, as its consumer registers it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -20,22 +54,214 @@ pub struct Capability {
 }
 
 impl Toolbox {
-    /// Looks for client tools in `configured` directories first, then in the usual places; runs each once for its version.
-    pub async fn discover(_configured: &[PathBuf]) -> Self {
-        todo!()
+    /// Looks for client tools in the `first` directories, in the usual places, then in the `last` directories; runs each
+    /// once for its version.
+    ///
+    /// Of several directories with the same major version the first wins.
+    pub async fn discover(first: &[PathBuf], last: &[PathBuf]) -> Self {
+        let mut directories = first.to_vec();
+        for (parent, prefix, child) in USUAL_PLACES {
+            directories.extend(versioned(Path::new(parent), prefix, child));
+        }
+        directories.extend_from_slice(last);
+        Self::only(&directories).await
+    }
+
+    /// Looks for client tools in these directories and nowhere else.
+    pub async fn only(directories: &[PathBuf]) -> Self {
+        let mut clients = BTreeMap::new();
+        for directory in directories {
+            if let Some(client) = Client::find(directory).await {
+                clients.entry(client.major).or_insert(client);
+            }
+        }
+        Self { clients }
     }
 
     /// Returns what can truly be done; an engine without tools has no entry.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
-        todo!()
+        let shown =
+            |version: &str, client: &Client| format!("{version} in {}", client.directory.display());
+        let tools: Vec<String> = self
+            .clients
+            .values()
+            .flat_map(|it| [shown(&it.dump_version, it), shown(&it.restore_version, it)])
+            .collect();
+        let engines = Engine::ALL.into_iter().filter(|engine| match engine {
+            Engine::Postgres | Engine::Vector => !tools.is_empty(),
+        });
+        let capable = |engine| Capability {
+            engine,
+            operations: vec!["backup".to_owned(), "restore".to_owned()],
+            tools: tools.clone(),
+        };
+        engines.map(capable).collect()
+    }
+
+    /// Returns the client of exactly this major version: an older one refuses the server, a newer one writes what the
+    /// server's own tools cannot read.
+    pub(crate) fn client(&self, tool: &'static str, major: u32) -> Result<&Client, JobError> {
+        self.clients.get(&major).ok_or_else(|| JobError::NoClient {
+            tool,
+            wanted: major,
+            found: self.found(),
+        })
+    }
+
+    fn found(&self) -> String {
+        if self.clients.is_empty() {
+            return "none at all".to_owned();
+        }
+        let one = |client: &Client| format!("{} in {}", client.major, client.directory.display());
+        self.clients
+            .values()
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
-/// Checks that `url` is one that the engine can be reached by, without reaching it; the error never repeats it.
-pub fn check_url(
-    _engine: Engine,
-    _url: &secrecy::SecretString,
-) -> Result<(), crate::error::JobError> {
-    todo!()
+impl Client {
+    pub(crate) fn pg_dump(&self) -> PathBuf {
+        self.directory.join("pg_dump")
+    }
+
+    pub(crate) fn pg_restore(&self) -> PathBuf {
+        self.directory.join("pg_restore")
+    }
+
+    /// Returns the client in a directory, if both tools are there and of the same major version.
+    async fn find(directory: &Path) -> Option<Self> {
+        let (major, dump_version) = version_of(&directory.join("pg_dump")).await?;
+        let (restore_major, restore_version) = version_of(&directory.join("pg_restore")).await?;
+        if major != restore_major {
+            tracing::warn!(directory = %directory.display(), "pg_dump and pg_restore differ in version: not used");
+            return None;
+        }
+        Some(Self {
+            directory: directory.to_owned(),
+            major,
+            dump_version,
+            restore_version,
+        })
+    }
+}
+
+/// Checks that an engine understands a URL, without reaching for it. The error never repeats the URL.
+pub fn check_url(engine: Engine, url: &SecretString) -> Result<(), JobError> {
+    match engine {
+        Engine::Postgres | Engine::Vector => {
+            postgres::address::Address::parse(url)?;
+            Ok(())
+        }
+    }
+}
+
+/// Returns `parent/prefix*/child`, the newest-looking first.
+fn versioned(parent: &Path, prefix: &str, child: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    let fits = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(prefix);
+    let entries = entries.flatten().filter(fits);
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path().join(child)).collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+/// Asks a tool for its version. `None` where there is no such tool, or none that answers.
+async fn version_of(tool: &Path) -> Option<(u32, String)> {
+    let real = tokio::fs::canonicalize(tool).await.ok()?;
+    // Debian's wrapper chooses a version by rules of its own, from an environment that it will not have here.
+    if real.file_name().is_some_and(|name| name == "pg_wrapper") {
+        return None;
+    }
+    let mut child = Tool::start(tool, &["--version".into()], &[], Secrets::default()).ok()?;
+    let mut pipe = child.take_stdout().ok()?;
+    let mut said = String::new();
+    let answered = async {
+        tokio::io::AsyncReadExt::read_to_string(&mut pipe, &mut said)
+            .await
+            .ok()?;
+        child.finish().await.ok().filter(|exit| exit.success)
+    };
+    tokio::time::timeout(VERSION_TIMEOUT, answered)
+        .await
+        .ok()??;
+    parse_version(&said)
+}
+
+/// Reads `pg_dump (PostgreSQL) 17.10 (Debian 17.10-1)` as 17 and what stands before the second bracket.
+fn parse_version(said: &str) -> Option<(u32, String)> {
+    let (tool, rest) = said.split_once(" (PostgreSQL) ")?;
+    let number = rest.split_whitespace().next()?;
+    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((
+        digits.parse().ok()?,
+        format!("{tool} (PostgreSQL) {number}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("pg_dump (PostgreSQL) 18.6\n", Some((18, "pg_dump (PostgreSQL) 18.6")))]
+    #[case::debian("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some((15, "pg_dump (PostgreSQL) 15.18")))]
+    #[case::beta("pg_restore (PostgreSQL) 19beta1\n", Some((19, "pg_restore (PostgreSQL) 19beta1")))]
+    #[case::other("mysqldump 8\n", None)]
+    fn versions_are_read_as_tools_print_them(
+        #[case] said: &str,
+        #[case] version: Option<(u32, &str)>,
+    ) {
+        assert_eq!(
+            parse_version(said),
+            version.map(|(major, text)| (major, text.to_owned()))
+        );
+    }
+
+    fn fake(directory: &Path, tool: &str, version: &str) -> anyhow::Result<()> {
+        let script = format!("#!/bin/sh\necho '{tool} (PostgreSQL) {version}'\n");
+        let path = directory.join(tool);
+        std::fs::write(&path, script)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_first_directory_of_a_major_wins_and_halves_do_not_count() -> anyhow::Result<()> {
+        let directories = [
+            tempfile::tempdir()?,
+            tempfile::tempdir()?,
+            tempfile::tempdir()?,
+        ];
+        let [first, second, half] = &directories;
+        for (directory, version) in [(first, "18.6"), (second, "18.1")] {
+            fake(directory.path(), "pg_dump", version)?;
+            fake(directory.path(), "pg_restore", version)?;
+        }
+        fake(half.path(), "pg_dump", "17.1")?;
+        let paths = directories.each_ref().map(|it| it.path().to_owned());
+        let tools = Toolbox::only(&paths).await;
+        let capabilities = tools.capabilities();
+        let engines: Vec<_> = capabilities.iter().map(|it| it.engine).collect();
+        assert_eq!(engines, [Engine::Postgres, Engine::Vector]);
+        let shown = format!("pg_dump (PostgreSQL) 18.6 in {}", first.path().display());
+        assert_eq!(capabilities[0].tools[0], shown);
+        let error = tools.client("pg_dump", 17).unwrap_err();
+        assert!(error.is_permanent());
+        assert!(error.to_string().contains("found 18 in"), "{error}");
+        assert!(error.to_string().contains("--pg-client-dir"), "{error}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn without_tools_nothing_is_promised() {
+        assert!(Toolbox::only(&[]).await.capabilities().is_empty());
+    }
 }

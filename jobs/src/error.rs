@@ -3,6 +3,13 @@
 //! Rules: a variant says *what* failed, in lower case, with what the reader needs to act; `#[source]` says why and is
 //! not repeated. No variant ever holds a secret. Retryable or permanent is decided here, in one exhaustive match.
 
+use std::io;
+
+pub use crate::{
+    archive::Damage,
+    engine::postgres::{address::AddressError, custom_format::FormatError},
+};
+
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -53,10 +60,269 @@ impl ErrorKind {
 /// A job's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    // variants: to be written with the code that raises them
-    /// A placeholder of the skeleton.
-    #[error("{0}")]
-    Internal(String),
+    /// The connection URL does not parse, or asks for what is not supported.
+    #[error("the connection URL cannot be used")]
+    Address(#[from] AddressError),
+    /// The server is there, the database is not.
+    #[error("database {database:?} does not exist on its server")]
+    DatabaseGone {
+        /// Its name.
+        database: String,
+    },
+    /// An in-place restore whose confirmation names another resource.
+    #[error(
+        "a restore in place must be confirmed with the resource's own id {expected:?}, not {given:?}"
+    )]
+    NotConfirmed {
+        /// What should have been typed.
+        expected: String,
+        /// What was typed.
+        given: String,
+    },
+    /// A name that no restore of this resource can have made.
+    #[error(
+        "database {database:?} was not kept aside by a restore of database {of:?}: it is not dropped"
+    )]
+    NotKept {
+        /// What was to be dropped.
+        database: String,
+        /// The resource's own database.
+        of: String,
+    },
+    /// A restore point without a manifest.
+    #[error("there is no restore point at {key}")]
+    NoSuchPoint {
+        /// The manifest's key.
+        key: String,
+    },
+    /// A restore point of something else.
+    #[error("the restore point is of {what} {found:?}, not of {expected:?}")]
+    OtherPoint {
+        /// `run`, `resource` or `engine`.
+        what: &'static str,
+        /// What the manifest says.
+        found: String,
+        /// What the job says.
+        expected: String,
+    },
+    /// A restore to a secret reference that nobody resolved.
+    #[error("the target's secret reference was not resolved to a URL")]
+    NoTargetUrl,
+
+    /// A wrong role, password or host-based rule.
+    #[error("the server refused the role or its password")]
+    Refused(#[source] SqlFault),
+    /// A privilege is missing.
+    #[error("the role lacks a privilege that is needed to {doing}")]
+    Denied {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server said.
+        #[source]
+        source: SqlFault,
+    },
+
+    /// No connection, or one that broke.
+    #[error("cannot {doing}: the server could not be reached or went away")]
+    Unreachable {
+        /// What was being done.
+        doing: &'static str,
+        /// What happened to the connection.
+        #[source]
+        source: SqlFault,
+    },
+    /// A server that does not answer.
+    #[error("cannot {doing}: no answer from the server within {seconds} s")]
+    NoAnswer {
+        /// What was being done.
+        doing: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+
+    /// No client tool of the server's major version.
+    #[error(
+        "no {tool} of major version {wanted} for this server; found {found}: install postgresql-client-{wanted}, or name \
+         its directory with --pg-client-dir or LASTGOOD_PG_CLIENT_DIRS"
+    )]
+    NoClient {
+        /// `pg_dump` or `pg_restore`.
+        tool: &'static str,
+        /// The server's major version.
+        wanted: u32,
+        /// The majors that were found, and where.
+        found: String,
+    },
+    /// A server from before the oldest dump format that can be checked.
+    #[error("PostgreSQL {major} is too old: 10 is the oldest that is supported")]
+    ServerTooOld {
+        /// The server's major version.
+        major: u32,
+    },
+    /// A tool that is there and does not start.
+    #[error("cannot start {tool}")]
+    ToolStart {
+        /// Its path.
+        tool: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+
+    /// `pg_dump` said no.
+    #[error("pg_dump failed ({status}): {stderr}")]
+    DumpFailed {
+        /// Its exit status.
+        status: String,
+        /// The end of its stderr, scrubbed.
+        stderr: String,
+    },
+    /// `pg_dump` said yes, and the stream says no.
+    #[error("the dump is not whole although pg_dump reported success")]
+    DumpNotWhole(#[source] FormatError),
+    /// A whole dump that is too small to be true.
+    #[error("the dump has {size_bytes} bytes, and even an empty database's has {floor_bytes}")]
+    DumpTooSmall {
+        /// Its size.
+        size_bytes: u64,
+        /// The least size of any dump.
+        floor_bytes: u64,
+    },
+
+    /// No room left.
+    #[error("the store is full: cannot {doing}")]
+    StoreFull {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The store failed.
+    #[error("the store failed: cannot {doing} {key}")]
+    Store {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        key: String,
+        /// Why.
+        #[source]
+        source: StoreFault,
+    },
+
+    /// An archive that is not what its manifest says.
+    #[error("the archive {key} is damaged")]
+    Damaged {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: Damage,
+    },
+    /// A manifest that cannot be read by this build.
+    #[error("the manifest {key} cannot be read: {why}")]
+    BadManifest {
+        /// Its key.
+        key: String,
+        /// Why.
+        why: String,
+    },
+
+    /// A target that holds something already.
+    #[error("the target database {database:?} is not empty: it has {found}")]
+    TargetNotEmpty {
+        /// Its name.
+        database: String,
+        /// What was found, by example.
+        found: String,
+    },
+    /// A target older than the dump.
+    #[error(
+        "the target is PostgreSQL {target}, the dump is of PostgreSQL {dump}: an older server cannot take it"
+    )]
+    TargetOlder {
+        /// The target's major version.
+        target: u32,
+        /// The dump's.
+        dump: u32,
+    },
+    /// An extension that the target's server does not have.
+    #[error("the target's server has no extension {extension:?}: install its package there first")]
+    NoExtension {
+        /// Its name.
+        extension: String,
+    },
+    /// An extension that only a superuser can bring.
+    #[error(
+        "only a superuser may create extension {extension:?}: have one run `create extension {extension}` in template1, \
+         or restore into an empty database that has it already"
+    )]
+    ExtensionNeedsSuperuser {
+        /// Its name.
+        extension: String,
+    },
+    /// The target's server refused what a restore has to do there.
+    #[error("the target's server refused to {doing}")]
+    TargetRefused {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server said.
+        #[source]
+        source: SqlFault,
+    },
+    /// The old database is in use by sessions that this role may not end.
+    #[error(
+        "database {database:?} is still in use: end {sessions} other sessions, or let the role do it"
+    )]
+    TargetInUse {
+        /// Its name.
+        database: String,
+        /// How many sessions are left.
+        sessions: i64,
+    },
+
+    /// `pg_restore` said no.
+    #[error("pg_restore failed ({status}): {stderr}")]
+    RestoreFailed {
+        /// Its exit status.
+        status: String,
+        /// The end of its stderr, scrubbed.
+        stderr: String,
+    },
+    /// `pg_restore` said yes, and the database says no.
+    #[error("the restored database has {found} tables, and the dump has {expected}")]
+    RestoreNotWhole {
+        /// Tables in the dump.
+        expected: u64,
+        /// Tables in the database.
+        found: u64,
+    },
+
+    /// Another attempt may own the run by now.
+    #[error("the lease is gone: nothing was published")]
+    LeaseLost,
+
+    /// The server refused a statement of ours for a reason that none of the above covers.
+    #[error("cannot {doing}: the server refused the statement")]
+    Statement {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server said.
+        #[source]
+        source: SqlFault,
+    },
+    /// The worker's own machine failed.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A task of ours panicked or was stopped with its runtime.
+    #[error("{what} stopped before its end")]
+    Stopped {
+        /// Which one.
+        what: &'static str,
+    },
 }
 
 impl JobError {
@@ -64,7 +330,32 @@ impl JobError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Internal(_) => ErrorKind::Internal,
+            Self::Address(_)
+            | Self::DatabaseGone { .. }
+            | Self::NotConfirmed { .. }
+            | Self::NotKept { .. }
+            | Self::NoSuchPoint { .. }
+            | Self::OtherPoint { .. }
+            | Self::NoTargetUrl => ErrorKind::Config,
+            Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => ErrorKind::Connect,
+            Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
+                ErrorKind::Tool
+            }
+            Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
+                ErrorKind::Dump
+            }
+            Self::StoreFull { .. } | Self::Store { .. } => ErrorKind::Storage,
+            Self::Damaged { .. } | Self::BadManifest { .. } => ErrorKind::Corrupt,
+            Self::TargetNotEmpty { .. }
+            | Self::TargetOlder { .. }
+            | Self::NoExtension { .. }
+            | Self::ExtensionNeedsSuperuser { .. }
+            | Self::TargetRefused { .. }
+            | Self::TargetInUse { .. } => ErrorKind::Target,
+            Self::RestoreFailed { .. } | Self::RestoreNotWhole { .. } => ErrorKind::Restore,
+            Self::LeaseLost => ErrorKind::LeaseLost,
+            Self::Statement { .. } | Self::Io { .. } | Self::Stopped { .. } => ErrorKind::Internal,
         }
     }
 
@@ -72,7 +363,42 @@ impl JobError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Internal(_) => false,
+            Self::Address(_)
+            | Self::DatabaseGone { .. }
+            | Self::NotConfirmed { .. }
+            | Self::NotKept { .. }
+            | Self::NoSuchPoint { .. }
+            | Self::OtherPoint { .. }
+            | Self::NoTargetUrl
+            | Self::Refused(_)
+            | Self::Denied { .. }
+            | Self::NoClient { .. }
+            | Self::ServerTooOld { .. }
+            | Self::Damaged { .. }
+            | Self::BadManifest { .. }
+            | Self::TargetNotEmpty { .. }
+            | Self::TargetOlder { .. }
+            | Self::NoExtension { .. }
+            | Self::ExtensionNeedsSuperuser { .. } => true,
+            Self::ToolStart { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ),
+            Self::Unreachable { .. }
+            | Self::NoAnswer { .. }
+            | Self::DumpFailed { .. }
+            | Self::DumpNotWhole(_)
+            | Self::DumpTooSmall { .. }
+            | Self::StoreFull { .. }
+            | Self::Store { .. }
+            | Self::TargetRefused { .. }
+            | Self::TargetInUse { .. }
+            | Self::RestoreFailed { .. }
+            | Self::RestoreNotWhole { .. }
+            | Self::LeaseLost
+            | Self::Statement { .. }
+            | Self::Io { .. }
+            | Self::Stopped { .. } => false,
         }
     }
 
@@ -86,6 +412,51 @@ impl JobError {
             line.push_str(&error.to_string());
             cause = error.source();
         }
-        line
+        line.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
     }
 }
+
+/// What the database or the connection to it said.
+///
+/// Made from the driver's error, which never sees the URL; holds text only, so that nothing else can leak.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{said}")]
+pub struct SqlFault {
+    said: String,
+    code: Option<String>,
+}
+
+impl SqlFault {
+    /// Returns the SQLSTATE, if it was the database that said something.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Returns whether a database was in use.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.code() == Some("55006")
+    }
+}
+
+impl From<&sqlx::Error> for SqlFault {
+    fn from(error: &sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return Self {
+                said: error.to_string(),
+                code: None,
+            };
+        };
+        let code = database.code().map(std::borrow::Cow::into_owned);
+        let said = match &code {
+            Some(code) => format!("{} (SQLSTATE {code})", database.message()),
+            None => database.message().to_owned(),
+        };
+        Self { said, code }
+    }
+}
+
+/// What the store said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreFault(pub(crate) String);

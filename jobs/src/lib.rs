@@ -1,12 +1,12 @@
 //! lastgood-jobs knows how to make and read a restore point; when, and what is recorded, is not its business.
 
-pub mod archive;
+mod archive;
 pub mod backup;
 pub mod engine;
 pub mod error;
 pub mod job;
 pub mod manifest;
-pub mod process;
+mod process;
 pub mod resource;
 pub mod restore;
 pub mod storage;

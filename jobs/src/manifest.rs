@@ -93,7 +93,7 @@ pub struct Dump {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Details {
-    /// PostgreSQL and pgvector.
+    /// `PostgreSQL` and pgvector.
     Postgres {
         /// The database's name.
         database: String,
@@ -106,4 +106,115 @@ pub enum Details {
         /// `encoding`, `collate`, `ctype` and the like, to create the database again where it is gone.
         properties: BTreeMap<String, String>,
     },
+}
+
+impl Manifest {
+    /// Returns the JSON to store: indented, with a newline at its end, for a human with `cat`.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads a stored manifest. Asks for format and version first: another version may have other fields.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
+        let head: Head = serde_json::from_slice(json)?;
+        if head.format != FORMAT {
+            return Err(ManifestError::Format);
+        }
+        if head.version != VERSION {
+            return Err(ManifestError::Version(head.version));
+        }
+        Ok(serde_json::from_slice(json)?)
+    }
+}
+
+/// Why bytes are no manifest of this build.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("it is not a lastgood manifest")]
+    Format,
+    #[error("it is of version {0}, and this build reads version {VERSION}")]
+    Version(u32),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use chrono::TimeZone as _;
+
+    use super::*;
+
+    pub(crate) fn example() -> Manifest {
+        let at = |second| Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, second).unwrap();
+        Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            run_id: Uuid::from_u128(7),
+            epoch: 2,
+            resource_id: "db-1".parse().unwrap(),
+            team: "acme".parse().unwrap(),
+            tier: "pro".parse().unwrap(),
+            engine: Engine::Vector,
+            consistent_at: at(8),
+            consistency: Consistency::Snapshot,
+            started_at: at(7),
+            finished_at: at(9),
+            made_by: "lastgood 0.1.0".to_owned(),
+            archive: Stored {
+                key: "v1/acme/db-1/2026/03/04/050607Z-x-e2.pgdump.zst".to_owned(),
+                size_bytes: 1000,
+                blake3: blake3::hash(b"stored").to_hex().to_string(),
+                compression: "zstd".to_owned(),
+            },
+            dump: Dump {
+                format: "pg_dump custom".to_owned(),
+                size_bytes: 5000,
+                blake3: blake3::hash(b"raw").to_hex().to_string(),
+            },
+            server_version: "PostgreSQL 18.6".to_owned(),
+            tool_version: "pg_dump (PostgreSQL) 18.6".to_owned(),
+            details: Details::Postgres {
+                database: "app".to_owned(),
+                server_major: 18,
+                tables: 3,
+                extensions: BTreeMap::from([("vector".to_owned(), "0.8.6".to_owned())]),
+                properties: BTreeMap::from([("encoding".to_owned(), "UTF8".to_owned())]),
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_permanent() -> anyhow::Result<()> {
+        let json = example().to_json()?;
+        assert_eq!(Manifest::from_json(&json)?, example());
+        insta::assert_snapshot!(String::from_utf8(json)?);
+        Ok(())
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let why = |json: &str| {
+            Manifest::from_json(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            why(r#"{"format":"x","version":1}"#),
+            "it is not a lastgood manifest"
+        );
+        assert_eq!(
+            why(r#"{"format":"lastgood-manifest","version":2}"#),
+            "it is of version 2, and this build reads version 1"
+        );
+        assert!(why("{").contains("EOF"));
+    }
 }

@@ -98,9 +98,9 @@ fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Postgres,
-    /// PostgreSQL with the pgvector extension: the same tools, a promise and metrics of its own.
+    /// `PostgreSQL` with the pgvector extension: the same tools, a promise and metrics of its own.
     Vector,
 }
 

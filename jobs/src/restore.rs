@@ -3,9 +3,11 @@
 use secrecy::SecretString;
 
 use crate::{
+    engine::postgres,
     error::JobError,
-    job::{Attempt, DropReplaced, Restore},
-    resource::Resource,
+    job::{Attempt, DropReplaced, Restore, RestoreTarget},
+    manifest::Manifest,
+    resource::{Engine, Resource},
     worker::Worker,
 };
 
@@ -28,18 +30,72 @@ pub struct Restored {
 ///
 /// `target_url` is the resolved secret reference of [`crate::job::RestoreTarget::Reference`], else `None`.
 /// Safe to run twice: a second delivery after the swap finds it done.
+///
+/// All or nothing: the archive's hash is verified before the target is touched, and the target is filled in one
+/// transaction. A swap that fails leaves the old database under its name, and the fresh one dropped. What it replaced
+/// is kept, open to connections, until [`drop_replaced`].
 pub async fn restore(
-    _attempt: Attempt,
-    _resource: &Resource,
-    _job: &Restore,
-    _manifest_key: &str,
-    _target_url: Option<SecretString>,
-    _worker: &Worker,
+    attempt: Attempt,
+    resource: &Resource,
+    job: &Restore,
+    manifest_key: &str,
+    target_url: Option<SecretString>,
+    worker: &Worker,
 ) -> Result<Restored, JobError> {
-    todo!()
+    confirm(resource, job)?;
+    let manifest = worker.storage.manifest(manifest_key).await?;
+    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
+        key: manifest_key.to_owned(),
+    })?;
+    recognise(&manifest, resource, job)?;
+    match resource.engine {
+        Engine::Postgres | Engine::Vector => {
+            let target_url = target_url.as_ref();
+            postgres::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
+        }
+    }
 }
 
 /// Drops a database that a restore of this resource replaced and kept. Dropping what is gone already succeeds.
-pub async fn drop_replaced(_resource: &Resource, _job: &DropReplaced) -> Result<(), JobError> {
-    todo!()
+///
+/// Ends the sessions that are in it. Only names that such a restore gives are dropped.
+pub async fn drop_replaced(resource: &Resource, job: &DropReplaced) -> Result<(), JobError> {
+    match resource.engine {
+        Engine::Postgres | Engine::Vector => postgres::restore::drop_replaced(resource, job).await,
+    }
+}
+
+/// Makes sure that whoever asked to overwrite a database knew which one.
+fn confirm(resource: &Resource, job: &Restore) -> Result<(), JobError> {
+    match &job.target {
+        RestoreTarget::InPlace { overwrite } if *overwrite != resource.id => {
+            Err(JobError::NotConfirmed {
+                expected: resource.id.to_string(),
+                given: overwrite.to_string(),
+            })
+        }
+        RestoreTarget::InPlace { .. }
+        | RestoreTarget::Swap {}
+        | RestoreTarget::Database { .. }
+        | RestoreTarget::Reference { .. } => Ok(()),
+    }
+}
+
+/// Makes sure that the manifest is the one that was asked for.
+fn recognise(manifest: &Manifest, resource: &Resource, job: &Restore) -> Result<(), JobError> {
+    if manifest.run_id != job.point {
+        return Err(JobError::OtherPoint {
+            what: "run",
+            found: manifest.run_id.to_string(),
+            expected: job.point.to_string(),
+        });
+    }
+    if manifest.resource_id != resource.id {
+        return Err(JobError::OtherPoint {
+            what: "resource",
+            found: manifest.resource_id.to_string(),
+            expected: resource.id.to_string(),
+        });
+    }
+    Ok(())
 }

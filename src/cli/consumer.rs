@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
+use lastgood_jobs::{resource::Engine, storage::Storage};
 
 use crate::{
     catalog::Catalog,
@@ -65,7 +65,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
     let shared = Shared {
         catalog,
         storage: Storage::open(&args.storage.storage).await?,
-        tools: Arc::new(Toolbox::discover(&args.tools.pg_client_dirs).await),
+        tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),
     };

@@ -61,7 +61,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
     checks.push(Check::of("store", store(args).await));
-    let tools = Toolbox::discover(&args.tools.pg_client_dirs).await;
+    let tools = args.tools.discover().await;
     checks
         .extend(Engine::ALL.map(|engine| Check::of("client tools", client_tools(&tools, engine))));
 

@@ -1,0 +1,41 @@
+# Nothing here needs Docker, root or a server of yours: servers and tools go into .lastgood/, which git ignores.
+
+PYTHON ?= python3
+ARGS ?=
+export KEEP PROFILE
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench servers fmt lint sqlx clean-dev
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## build the service (target/release/lastgood)
+	SQLX_OFFLINE=true cargo build --release --locked
+
+demo: ## break a customer's database and bring it back, in two minutes (KEEP=1: leave it all running to look around)
+	@$(PYTHON) scripts/demo.py
+
+test: ## run every test against private servers (ARGS=part_of_a_name: only those)
+	@$(PYTHON) scripts/test.py $(ARGS)
+
+bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large)
+	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
+
+servers: ## start the tests' servers and print their addresses, until Ctrl-C
+	@$(PYTHON) scripts/servers.py
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## clippy, spelling, unused dependencies, dependency and layering rules
+	SQLX_OFFLINE=true cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(PYTHON) scripts/tool.py typos
+	@$(PYTHON) scripts/tool.py cargo-machete
+	@$(PYTHON) scripts/tool.py cargo-deny --locked check bans licenses sources
+
+sqlx: ## bring .sqlx up to date with the queries and migrations
+	@$(PYTHON) scripts/sqlx_cache.py --write
+
+clean-dev: ## remove the installed servers and tools
+	rm -rf .lastgood

@@ -1,0 +1,163 @@
+//! The way out: dump → BLAKE3 → zstd → BLAKE3 → store.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    sync::mpsc,
+};
+
+use super::{CHUNK_BYTES, CHUNKS_WAITING, Inspect, LEVEL, Measured, Meter};
+use crate::{
+    engine::postgres::custom_format::FormatError, storage::UploadWriter, worker::Progress,
+};
+
+/// A dump that has been handed to the store whole.
+#[derive(Debug)]
+pub(crate) struct Sealed<I> {
+    pub(crate) dump: Measured,
+    pub(crate) archive: Measured,
+    /// The inspector, which has seen it all.
+    pub(crate) inspector: I,
+}
+
+/// Why a dump could not be sealed.
+#[derive(Debug)]
+pub(crate) enum SealError {
+    /// The dump could not be read, or not be compressed.
+    Io(io::Error),
+    /// The inspector refused it.
+    Refused(FormatError),
+    /// The upload failed, and knows why.
+    Upload,
+    /// The thread panicked.
+    Stopped,
+}
+
+/// Streams `dump` through `inspector` and compression `into` an upload, and measures both ends.
+///
+/// Calls `on_first_bytes` once, when the dump begins to flow. Dropping the future stops the thread; the upload is then
+/// unfinished, and is removed with its handle.
+pub(crate) async fn seal<I: Inspect>(
+    mut dump: impl AsyncRead + Unpin,
+    inspector: I,
+    into: UploadWriter,
+    progress: Arc<Progress>,
+    on_first_bytes: impl FnOnce(),
+) -> Result<Sealed<I>, SealError> {
+    let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
+    let press = tokio::task::spawn_blocking(move || press(waiting, inspector, into, &progress));
+    let pumped = pump(&mut dump, chunks, on_first_bytes).await;
+    let sealed = press.await.map_err(|_| SealError::Stopped)?;
+    pumped.map_err(SealError::Io)?;
+    sealed
+}
+
+/// Reads the dump to its end. Stops early, without an error, when the press has: it knows why.
+async fn pump(
+    dump: &mut (impl AsyncRead + Unpin),
+    chunks: mpsc::Sender<Bytes>,
+    on_first_bytes: impl FnOnce(),
+) -> io::Result<()> {
+    let mut on_first_bytes = Some(on_first_bytes);
+    let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
+    loop {
+        let read = dump.read_buf(&mut buffer).await?;
+        if let Some(call) = on_first_bytes.take() {
+            call();
+        }
+        if read == 0 || buffer.len() == buffer.capacity() {
+            let full = std::mem::replace(&mut buffer, BytesMut::with_capacity(CHUNK_BYTES));
+            if chunks.send(full.freeze()).await.is_err() || read == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn press<I: Inspect>(
+    mut chunks: mpsc::Receiver<Bytes>,
+    mut inspector: I,
+    into: UploadWriter,
+    progress: &Progress,
+) -> Result<Sealed<I>, SealError> {
+    let mut dump = Meter::default();
+    let archive = ArchiveSink {
+        meter: Meter::default(),
+        buffer: BytesMut::with_capacity(CHUNK_BYTES),
+        into,
+        has_failed: false,
+        progress,
+    };
+    let mut zstd = zstd::stream::write::Encoder::new(archive, LEVEL).map_err(SealError::Io)?;
+    zstd.include_checksum(true).map_err(SealError::Io)?;
+    while let Some(chunk) = chunks.blocking_recv() {
+        inspector.inspect(&chunk).map_err(SealError::Refused)?;
+        dump.update(&chunk);
+        progress.add_dump(chunk.len() as u64);
+        if let Err(error) = zstd.write_all(&chunk) {
+            return Err(zstd.get_ref().explain(error));
+        }
+    }
+    let mut archive = match zstd.try_finish() {
+        Ok(archive) => archive,
+        Err((zstd, error)) => return Err(zstd.get_ref().explain(error)),
+    };
+    if let Err(error) = archive.send() {
+        return Err(archive.explain(error));
+    }
+    Ok(Sealed {
+        dump: dump.finish(),
+        archive: archive.meter.finish(),
+        inspector,
+    })
+}
+
+/// Takes compressed bytes: measures them and passes them on in chunks.
+struct ArchiveSink<'a> {
+    meter: Meter,
+    buffer: BytesMut,
+    into: UploadWriter,
+    has_failed: bool,
+    progress: &'a Progress,
+}
+
+impl ArchiveSink<'_> {
+    fn send(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(CHUNK_BYTES));
+        self.meter.update(&full);
+        self.progress.add_stored(full.len() as u64);
+        self.into.blocking_write(full.freeze()).map_err(|_| {
+            self.has_failed = true;
+            io::Error::other("the upload failed")
+        })
+    }
+
+    fn explain(&self, error: io::Error) -> SealError {
+        if self.has_failed {
+            SealError::Upload
+        } else {
+            SealError::Io(error)
+        }
+    }
+}
+
+impl io::Write for ArchiveSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(self.buffer.capacity() - self.buffer.len());
+        self.buffer
+            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        if self.buffer.len() == self.buffer.capacity() {
+            self.send()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! `PostgreSQL` and pgvector: `pg_dump` of the server's own major version out, `pg_restore` of the target's back in.
+
+pub(crate) mod address;
+pub mod custom_format;
+pub(crate) mod dump;
+mod fill;
+mod likeness;
+mod names;
+mod properties;
+pub(crate) mod restore;
+mod session;
+mod swap;

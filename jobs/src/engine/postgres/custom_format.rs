@@ -1,0 +1,593 @@
+//! Whether a stream is a whole `pg_dump -Fc` archive: its own header, table of contents, blocks and end.
+//!
+//! A custom archive has no end marker, yet it says at its begin what has to follow: every entry of its table of
+//! contents that carries data must have its block, and the stream must end right after one. That makes a stream that
+//! was cut anywhere, even by one byte, or between two blocks, different from a whole one.
+//!
+//! ```text
+//! "PGDMP" major minor revision int_size offset_size format=1  compression  date(7 ints)  name server dump  (strings)
+//! count, then per entry: id, has_data, fields by version…, dependencies… NULL, offset: state byte + offset_size bytes
+//! blocks until the end:  1 id chunk… 0        a table's data
+//!                        3 id (oid chunk… 0)… 0   large objects
+//! int: sign byte + int_size bytes, little-endian · string: int length (negative: NULL) + bytes · chunk: int + bytes
+//! ```
+//!
+//! The scanner is fed the stream as it flies by, in pieces of any size. It keeps no data, only what is still expected.
+
+mod layout;
+
+use std::collections::HashSet;
+
+use self::layout::{
+    BLOCK_DATA, BLOCK_LARGE_OBJECTS, FORMAT_CUSTOM, Field, INT_BYTES, Item, MINOR_NEWEST,
+    MINOR_OLDEST, OFFSET_BYTES, STATE_NO_DATA, STATE_UNKNOWN_OFFSET, STATE_WITH_OFFSET, fields_of,
+    int,
+};
+
+/// More entries than a database could be dumped with; keeps what is remembered bounded.
+const ENTRIES_MAX: usize = 20_000_000;
+/// More than any name; longer strings are definitions, which are skipped.
+const NAME_BYTES_MAX: usize = 64 * 1024;
+
+/// What an archive says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The server's version as `pg_dump` saw it, e.g. `18.6`.
+    pub server_version: String,
+    /// The version of `pg_dump`.
+    pub dump_version: String,
+    /// Tables, partitioned ones and partitions included; foreign tables and views are none.
+    pub tables: u64,
+    /// All entries of the table of contents.
+    pub entries: u64,
+}
+
+/// One entry of the table of contents, in the archive's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id, which `pg_restore -L` knows it by.
+    pub id: u32,
+    /// What it is: `TABLE`, `EXTENSION`, `COMMENT`, …
+    pub kind: String,
+    /// Its name.
+    pub tag: String,
+    /// Its schema, or nothing.
+    pub namespace: String,
+}
+
+/// What is remembered of the table of contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing but numbers: for a dump in flight.
+    Nothing,
+    /// Every entry: for a restore that has to choose among them.
+    Entries,
+}
+
+/// Why a stream is no whole custom archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Another format.
+    #[error("it does not begin like a pg_dump custom archive")]
+    NotCustom,
+    /// An older or newer version of the format.
+    #[error(
+        "its format is {major}.{minor}, and 1.{MINOR_OLDEST} to 1.{MINOR_NEWEST} are supported"
+    )]
+    Version {
+        /// Before the dot.
+        major: u8,
+        /// After it.
+        minor: u8,
+    },
+    /// Bytes that cannot stand where they are.
+    #[error("it has {what} at byte {at}")]
+    Malformed {
+        /// What was found.
+        what: &'static str,
+        /// Where.
+        at: u64,
+    },
+    /// An end in the middle of something.
+    #[error("it ends at byte {at}, in the middle of {within}")]
+    Truncated {
+        /// Where.
+        at: u64,
+        /// Of what.
+        within: &'static str,
+    },
+    /// An end before everything was there.
+    #[error("it ends at byte {at}, and the data of {missing} of its entries is missing")]
+    DataMissing {
+        /// Where.
+        at: u64,
+        /// How many entries.
+        missing: usize,
+    },
+}
+
+/// Reads an archive as it flies by.
+#[derive(Debug)]
+pub struct Scanner {
+    at: u64,
+    state: State,
+    item: Item,
+    keep: Keep,
+    fields: &'static [Field],
+    field: usize,
+    entries_left: u64,
+    entry: Entry,
+    entry_has_data: bool,
+    entries: Vec<Entry>,
+    pending: HashSet<u32>,
+    summary: Summary,
+}
+
+/// What the bytes at hand belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Magic,
+    Compression,
+    Date(u8),
+    DatabaseName,
+    ServerVersion,
+    DumpVersion,
+    EntryCount,
+    EntryField,
+    BlockType,
+    DataId,
+    DataChunk,
+    ObjectsId,
+    ObjectOid,
+    ObjectChunk,
+    /// A failure is final: bytes after it mean nothing.
+    Failed,
+}
+
+impl Scanner {
+    /// Begins at the begin of an archive.
+    #[must_use]
+    pub fn new(keep: Keep) -> Self {
+        Self {
+            at: 0,
+            state: State::Magic,
+            item: Item::fixed(11),
+            keep,
+            fields: &[],
+            field: 0,
+            entries_left: 0,
+            entry: Entry::default(),
+            entry_has_data: false,
+            entries: Vec::new(),
+            pending: HashSet::new(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// Takes the next bytes. After a failure it fails for ever.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), FormatError> {
+        loop {
+            bytes = self.pass_rows(bytes);
+            let Some(rest) = self.fill(bytes) else {
+                return Ok(());
+            };
+            bytes = rest;
+            if let Err(error) = self.complete() {
+                self.state = State::Failed;
+                self.item = Item::fixed(0);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Returns what the archive says about itself, if it is whole: call it at the stream's end.
+    pub fn finish(self) -> Result<Summary, FormatError> {
+        let at = self.at;
+        let is_between_blocks =
+            self.state == State::BlockType && matches!(self.item, Item::Fixed { have: 0, .. });
+        if !is_between_blocks {
+            return Err(FormatError::Truncated {
+                at,
+                within: self.state.name(),
+            });
+        }
+        match self.pending.len() {
+            0 => Ok(self.summary),
+            missing => Err(FormatError::DataMissing { at, missing }),
+        }
+    }
+
+    /// Returns whether the table of contents has been read to its end.
+    #[must_use]
+    pub fn has_contents(&self) -> bool {
+        match self.state {
+            State::BlockType
+            | State::DataId
+            | State::DataChunk
+            | State::ObjectsId
+            | State::ObjectOid
+            | State::ObjectChunk => true,
+            State::Magic
+            | State::Compression
+            | State::Date(_)
+            | State::DatabaseName
+            | State::ServerVersion
+            | State::DumpVersion
+            | State::EntryCount
+            | State::EntryField
+            | State::Failed => false,
+        }
+    }
+
+    /// Takes the table of contents, and what was said before it.
+    #[must_use]
+    pub fn into_contents(self) -> (Summary, Vec<Entry>) {
+        (self.summary, self.entries)
+    }
+
+    /// The fast path: passes over whole chunks of a table's data, one per row in most versions.
+    fn pass_rows<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        if self.state != State::DataChunk || !matches!(self.item, Item::Fixed { have: 0, .. }) {
+            return bytes;
+        }
+        while let [0, a, b, c, d, rest @ ..] = bytes {
+            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+            match rest.get(length..) {
+                Some(after) if length > 0 => {
+                    self.at += (1 + INT_BYTES + length) as u64;
+                    bytes = after;
+                }
+                _ => break,
+            }
+        }
+        bytes
+    }
+
+    /// Fills the item from `bytes`. Returns the rest once it is full, `None` while it is not.
+    fn fill<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let taken = match &mut self.item {
+            Item::Fixed {
+                bytes: buffer,
+                have,
+                want,
+            } => {
+                let free = buffer.get_mut(*have..*want).unwrap_or_default();
+                let taken = free.len().min(bytes.len());
+                for (to, from) in free.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                *have += taken;
+                taken
+            }
+            Item::Name { bytes: name, want } => {
+                let taken = (*want - name.len()).min(bytes.len());
+                name.extend(bytes.iter().take(taken));
+                taken
+            }
+            Item::Skip { left } => {
+                let taken = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                *left -= taken as u64;
+                taken
+            }
+        };
+        self.at += taken as u64;
+        let is_full = match &self.item {
+            Item::Fixed { have, want, .. } => have == want,
+            Item::Name { bytes, want } => bytes.len() == *want,
+            Item::Skip { left } => *left == 0,
+        };
+        // A failed scanner waits for no bytes and takes none.
+        if self.state == State::Failed && bytes.is_empty() {
+            return None;
+        }
+        if is_full { bytes.get(taken..) } else { None }
+    }
+
+    /// Acts on a full item and says which one comes next.
+    fn complete(&mut self) -> Result<(), FormatError> {
+        match std::mem::replace(&mut self.item, Item::int()) {
+            Item::Fixed { bytes, .. } => self.fixed(&bytes),
+            Item::Name { bytes, .. } => {
+                self.text(String::from_utf8_lossy(&bytes).into_owned());
+                Ok(())
+            }
+            Item::Skip { .. } => {
+                self.after_skip();
+                Ok(())
+            }
+        }
+    }
+
+    fn fixed(&mut self, bytes: &[u8; 16]) -> Result<(), FormatError> {
+        match self.state {
+            State::Magic => self.magic(bytes),
+            State::Compression => {
+                self.state = State::Date(0);
+                Ok(())
+            }
+            State::Date(6) => {
+                self.state = State::DatabaseName;
+                Ok(())
+            }
+            State::Date(n) => {
+                self.state = State::Date(n + 1);
+                Ok(())
+            }
+            State::DatabaseName | State::ServerVersion | State::DumpVersion => {
+                let length = int(bytes);
+                self.string(length, self.state != State::DatabaseName)
+            }
+            State::EntryCount => {
+                let count = self.count(int(bytes))?;
+                self.summary.entries = count as u64;
+                self.entries_left = count as u64;
+                self.next_entry();
+                Ok(())
+            }
+            State::EntryField => self.entry_field(bytes),
+            State::BlockType => self.block(bytes[0]),
+            State::DataId => {
+                self.data_of(int(bytes))?;
+                self.state = State::DataChunk;
+                Ok(())
+            }
+            State::ObjectsId => {
+                self.data_of(int(bytes))?;
+                self.state = State::ObjectOid;
+                Ok(())
+            }
+            State::DataChunk => {
+                match self.length(int(bytes))? {
+                    0 => self.next_block(),
+                    left => self.item = Item::Skip { left },
+                }
+                Ok(())
+            }
+            State::ObjectOid => {
+                if bytes[1..=INT_BYTES].iter().all(|byte| *byte == 0) {
+                    self.next_block();
+                } else {
+                    self.state = State::ObjectChunk;
+                }
+                Ok(())
+            }
+            State::ObjectChunk => {
+                match self.length(int(bytes))? {
+                    0 => self.state = State::ObjectOid,
+                    left => self.item = Item::Skip { left },
+                }
+                Ok(())
+            }
+            State::Failed => Err(self.malformed("bytes after a failure")),
+        }
+    }
+
+    fn magic(&mut self, bytes: &[u8; 16]) -> Result<(), FormatError> {
+        let [
+            b'P',
+            b'G',
+            b'D',
+            b'M',
+            b'P',
+            major,
+            minor,
+            _revision,
+            int_size,
+            offset_size,
+            format,
+            ..,
+        ] = *bytes
+        else {
+            return Err(FormatError::NotCustom);
+        };
+        if major != 1 || !(MINOR_OLDEST..=MINOR_NEWEST).contains(&minor) {
+            return Err(FormatError::Version { major, minor });
+        }
+        if usize::from(int_size) != INT_BYTES || usize::from(offset_size) != OFFSET_BYTES {
+            return Err(self.malformed("integers of another size"));
+        }
+        if format != FORMAT_CUSTOM {
+            return Err(FormatError::NotCustom);
+        }
+        self.fields = fields_of(minor);
+        self.state = State::Compression;
+        // From 1.15 the name of an algorithm as one byte; a level before.
+        self.item = if minor >= 15 {
+            Item::fixed(1)
+        } else {
+            Item::int()
+        };
+        Ok(())
+    }
+
+    fn entry_field(&mut self, bytes: &[u8; 16]) -> Result<(), FormatError> {
+        match self.fields.get(self.field) {
+            Some(Field::Id) => {
+                self.entry.id = self.id(int(bytes))?;
+                self.next_field();
+            }
+            Some(Field::Int) => self.next_field(),
+            Some(Field::Text) => return self.string(int(bytes), false),
+            Some(Field::Tag | Field::Kind | Field::Namespace) => {
+                return self.string(int(bytes), true);
+            }
+            Some(Field::Dependency) => match int(bytes) {
+                ..0 => self.next_field(),
+                length => return self.string(length, false),
+            },
+            Some(Field::Offset) | None => {
+                match bytes[0] {
+                    STATE_UNKNOWN_OFFSET | STATE_WITH_OFFSET => self.entry_has_data = true,
+                    STATE_NO_DATA => self.entry_has_data = false,
+                    _ => return Err(self.malformed("an unknown data state")),
+                }
+                self.end_entry()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a string's bytes, or is done with it where there are none.
+    fn string(&mut self, length: i64, is_kept: bool) -> Result<(), FormatError> {
+        let Ok(length @ 1..) = usize::try_from(length) else {
+            self.text(String::new());
+            return Ok(());
+        };
+        self.item = if !is_kept {
+            Item::Skip {
+                left: length as u64,
+            }
+        } else if length <= NAME_BYTES_MAX {
+            Item::Name {
+                bytes: Vec::new(),
+                want: length,
+            }
+        } else {
+            return Err(self.malformed("a name without end"));
+        };
+        Ok(())
+    }
+
+    /// Takes a string (empty where it was passed over) and moves on.
+    fn text(&mut self, text: String) {
+        match self.state {
+            State::DatabaseName => self.state = State::ServerVersion,
+            State::ServerVersion => {
+                self.summary.server_version = text;
+                self.state = State::DumpVersion;
+            }
+            State::DumpVersion => {
+                self.summary.dump_version = text;
+                self.state = State::EntryCount;
+            }
+            State::EntryField => {
+                match self.fields.get(self.field) {
+                    Some(Field::Tag) => self.entry.tag = text,
+                    Some(Field::Kind) => self.entry.kind = text,
+                    Some(Field::Namespace) => self.entry.namespace = text,
+                    // More of them until one that is NULL.
+                    Some(Field::Dependency) => return,
+                    Some(Field::Id | Field::Int | Field::Text | Field::Offset) | None => {}
+                }
+                self.next_field();
+            }
+            State::Magic
+            | State::Compression
+            | State::Date(_)
+            | State::EntryCount
+            | State::BlockType
+            | State::DataId
+            | State::DataChunk
+            | State::ObjectsId
+            | State::ObjectOid
+            | State::ObjectChunk
+            | State::Failed => {}
+        }
+    }
+
+    /// A string or a chunk has been passed over.
+    fn after_skip(&mut self) {
+        if !matches!(self.state, State::DataChunk | State::ObjectChunk) {
+            self.text(String::new());
+        }
+    }
+
+    fn next_field(&mut self) {
+        self.field += 1;
+        self.item = match self.fields.get(self.field) {
+            Some(Field::Offset) => Item::fixed(1 + OFFSET_BYTES),
+            _ => Item::int(),
+        };
+    }
+
+    fn end_entry(&mut self) -> Result<(), FormatError> {
+        let entry = std::mem::take(&mut self.entry);
+        if entry.kind == "TABLE" {
+            self.summary.tables += 1;
+        }
+        if self.entry_has_data && !self.pending.insert(entry.id) {
+            return Err(self.malformed("two entries of the same id"));
+        }
+        if self.keep == Keep::Entries {
+            self.entries.push(entry);
+        }
+        self.entries_left -= 1;
+        self.next_entry();
+        Ok(())
+    }
+
+    fn next_entry(&mut self) {
+        if self.entries_left == 0 {
+            self.next_block();
+        } else {
+            self.state = State::EntryField;
+            self.field = 0;
+        }
+    }
+
+    fn next_block(&mut self) {
+        self.state = State::BlockType;
+        self.item = Item::fixed(1);
+    }
+
+    fn block(&mut self, kind: u8) -> Result<(), FormatError> {
+        self.state = match kind {
+            BLOCK_DATA => State::DataId,
+            BLOCK_LARGE_OBJECTS => State::ObjectsId,
+            _ => return Err(self.malformed("an unknown block")),
+        };
+        Ok(())
+    }
+
+    /// Crosses an entry's data off the list of what has to come.
+    fn data_of(&mut self, id: i64) -> Result<(), FormatError> {
+        let id = self.id(id)?;
+        if self.pending.remove(&id) {
+            Ok(())
+        } else {
+            Err(self.malformed("data of an entry that has none, or had it before"))
+        }
+    }
+
+    fn id(&self, id: i64) -> Result<u32, FormatError> {
+        let id = u32::try_from(id).ok().filter(|id| *id > 0);
+        id.ok_or_else(|| self.malformed("an impossible id"))
+    }
+
+    fn length(&self, length: i64) -> Result<u64, FormatError> {
+        u64::try_from(length).map_err(|_| self.malformed("a chunk of negative length"))
+    }
+
+    fn count(&self, count: i64) -> Result<usize, FormatError> {
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|count| *count <= ENTRIES_MAX);
+        count.ok_or_else(|| self.malformed("an impossible number of entries"))
+    }
+
+    fn malformed(&self, what: &'static str) -> FormatError {
+        FormatError::Malformed { what, at: self.at }
+    }
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Magic
+            | Self::Compression
+            | Self::Date(_)
+            | Self::DatabaseName
+            | Self::ServerVersion
+            | Self::DumpVersion => "its header",
+            Self::EntryCount | Self::EntryField => "its table of contents",
+            Self::BlockType | Self::DataId | Self::DataChunk => "a table's data",
+            Self::ObjectsId | Self::ObjectOid | Self::ObjectChunk => "large objects",
+            Self::Failed => "what was found to be wrong before",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

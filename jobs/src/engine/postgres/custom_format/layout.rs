@@ -1,0 +1,96 @@
+//! How the custom format is laid out: its numbers, the fields of an entry, and the items that a stream is made of.
+
+/// Versions 1.12 (of server version 10) to 1.16 (of 17 and 18).
+pub(super) const MINOR_OLDEST: u8 = 12;
+pub(super) const MINOR_NEWEST: u8 = 16;
+pub(super) const INT_BYTES: usize = 4;
+pub(super) const OFFSET_BYTES: usize = 8;
+pub(super) const FORMAT_CUSTOM: u8 = 1;
+pub(super) const STATE_UNKNOWN_OFFSET: u8 = 1;
+pub(super) const STATE_WITH_OFFSET: u8 = 2;
+pub(super) const STATE_NO_DATA: u8 = 3;
+pub(super) const BLOCK_DATA: u8 = 1;
+pub(super) const BLOCK_LARGE_OBJECTS: u8 = 3;
+
+/// The fields of an entry, in order; which ones there are depends on the version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Id,
+    Int,
+    Text,
+    Tag,
+    Kind,
+    Namespace,
+    Dependency,
+    Offset,
+}
+
+/// Up to 1.13: …, section, definition, drop, copy, namespace, tablespace, owner, oids, dependencies, offset.
+const FIELDS_12: &[Field] = {
+    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    &[
+        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Text,
+        Dependency, Offset,
+    ]
+};
+/// From 1.14: the table access method after the tablespace.
+const FIELDS_14: &[Field] = {
+    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    &[
+        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Text, Text,
+        Dependency, Offset,
+    ]
+};
+/// From 1.16: the kind of relation after that.
+const FIELDS_16: &[Field] = {
+    use Field::{Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    &[
+        Id, Int, Text, Text, Tag, Kind, Int, Text, Text, Text, Namespace, Text, Text, Int, Text,
+        Text, Dependency, Offset,
+    ]
+};
+
+/// The item that is being read: the part of it that has arrived.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Bytes of a fixed number.
+    Fixed {
+        bytes: [u8; 16],
+        have: usize,
+        want: usize,
+    },
+    /// Bytes of a string that is kept.
+    Name { bytes: Vec<u8>, want: usize },
+    /// Bytes that are passed over.
+    Skip { left: u64 },
+}
+
+impl Item {
+    pub(super) fn fixed(want: usize) -> Self {
+        Self::Fixed {
+            bytes: [0; 16],
+            have: 0,
+            want,
+        }
+    }
+
+    pub(super) fn int() -> Self {
+        Self::fixed(1 + INT_BYTES)
+    }
+}
+
+/// Returns the fields of an entry in a version of the format.
+pub(super) fn fields_of(minor: u8) -> &'static [Field] {
+    match minor {
+        16.. => FIELDS_16,
+        14.. => FIELDS_14,
+        _ => FIELDS_12,
+    }
+}
+
+/// Reads a sign byte and four bytes, least first.
+pub(super) fn int(bytes: &[u8; 16]) -> i64 {
+    let [sign, a, b, c, d, ..] = *bytes;
+    let magnitude = i64::from(u32::from_le_bytes([a, b, c, d]));
+    if sign == 0 { magnitude } else { -magnitude }
+}

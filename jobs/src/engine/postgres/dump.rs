@@ -1,0 +1,265 @@
+//! A dump from one consistent snapshot, streamed into an upload, and believed only when everything agrees.
+
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use sqlx::{Executor as _, PgConnection};
+use tokio::{process::ChildStdout, sync::oneshot};
+
+use super::{
+    address::Address,
+    custom_format::{FormatError, Keep, Scanner, Summary},
+    properties,
+    session::{self, answer},
+};
+use crate::{
+    archive::{self, Inspect, Measured, SealError, Sealed},
+    engine::Client,
+    error::JobError,
+    manifest::Details,
+    process::Tool,
+    storage::{Unpublished, Upload},
+    worker::Worker,
+};
+
+/// The format's name in manifests.
+pub(crate) const FORMAT: &str = "pg_dump custom";
+/// Less than any dump: an empty database's has about a thousand bytes.
+const FLOOR_BYTES: u64 = 512;
+/// The oldest server whose dump format can be checked.
+const MAJOR_OLDEST: u32 = 10;
+/// What a pipe holds between two processes: fewer, larger hand-overs.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// A whole dump in a stored archive.
+pub(crate) struct Dumped {
+    pub(crate) consistent_at: DateTime<Utc>,
+    pub(crate) dump: Measured,
+    pub(crate) archive: Measured,
+    pub(crate) object: Unpublished,
+    pub(crate) server_version: String,
+    pub(crate) tool_version: String,
+    pub(crate) details: Details,
+}
+
+/// Dumps the database behind `url` into `key`. Any failure leaves no object.
+pub(crate) async fn dump(
+    url: &SecretString,
+    key: &str,
+    worker: &Worker,
+) -> Result<Dumped, JobError> {
+    let address = Address::parse(url)?;
+    let mut session = session::connect(&address).await?;
+    let version = session::server_version(&mut session).await?;
+    if version.major < MAJOR_OLDEST {
+        return Err(JobError::ServerTooOld {
+            major: version.major,
+        });
+    }
+    let client = worker.tools.client("pg_dump", version.major)?;
+    let snapshot = Snapshot::take(session, address.database()).await?;
+    let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
+    let properties = snapshot.properties.clone();
+    let flow = Flow::start(&address, client, snapshot, &worker.work_dir)?;
+    let (sealed, object) = flow.into_upload(worker.storage.upload(key), worker).await?;
+    Ok(Dumped {
+        consistent_at,
+        object,
+        server_version: format!("PostgreSQL {}", version.text),
+        tool_version: client.dump_version.clone(),
+        details: Details::Postgres {
+            database: address.database().to_owned(),
+            server_major: version.major,
+            tables: sealed.inspector.tables,
+            extensions,
+            properties,
+        },
+        dump: sealed.dump,
+        archive: sealed.archive,
+    })
+}
+
+/// Our own transaction, whose snapshot the tool shares, and what was read under it.
+struct Snapshot {
+    session: PgConnection,
+    id: String,
+    consistent_at: DateTime<Utc>,
+    extensions: BTreeMap<String, String>,
+    properties: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    async fn take(mut session: PgConnection, database: &str) -> Result<Self, JobError> {
+        let doing = "take a snapshot";
+        let begin = "begin isolation level repeatable read read only";
+        answer(doing, session.execute(begin)).await?;
+        // Before the snapshot, and so never later than what it shows.
+        let consistent_at = Utc::now();
+        let export = sqlx::query_scalar("select pg_export_snapshot()").fetch_one(&mut session);
+        let id = answer(doing, export).await?;
+        Ok(Self {
+            id,
+            consistent_at,
+            extensions: session::extensions(&mut session).await?,
+            properties: properties::read(&mut session, database)
+                .await?
+                .unwrap_or_default(),
+            session,
+        })
+    }
+}
+
+/// The tool and everything that it needs to stay alive.
+struct Flow {
+    tool: Tool,
+    pipe: ChildStdout,
+    session: PgConnection,
+    _password: tempfile::NamedTempFile,
+}
+
+impl Flow {
+    fn start(
+        address: &Address,
+        client: &Client,
+        snapshot: Snapshot,
+        work_dir: &Path,
+    ) -> Result<Self, JobError> {
+        let password = address
+            .password_file(work_dir)
+            .map_err(|source| JobError::Io {
+                doing: "write a password file",
+                source,
+            })?;
+        let args: [OsString; 5] = [
+            "--format=custom".into(),
+            // Our own compression is faster, and one for all engines.
+            "--compress=0".into(),
+            format!("--snapshot={}", snapshot.id).into(),
+            "--lock-wait-timeout=300000".into(),
+            "--no-password".into(),
+        ];
+        let program = client.pg_dump();
+        let environment = address.environment(password.path(), client.major);
+        let cannot_start = |source| JobError::ToolStart {
+            tool: program.display().to_string(),
+            source,
+        };
+        let mut tool =
+            Tool::start(&program, &args, &environment, address.secrets()).map_err(cannot_start)?;
+        let pipe = tool.take_stdout().map_err(cannot_start)?;
+        widen(&pipe);
+        Ok(Self {
+            tool,
+            pipe,
+            session: snapshot.session,
+            _password: password,
+        })
+    }
+
+    /// Streams the dump into the upload, and finishes it if exit status, format and size agree that it is whole.
+    async fn into_upload(
+        self,
+        upload: Upload,
+        worker: &Worker,
+    ) -> Result<(Sealed<Summary>, Unpublished), JobError> {
+        let (flowing, flows) = oneshot::channel();
+        let on_first_bytes = move || drop(flowing);
+        let scanner = Scanner::new(Keep::Nothing);
+        let sealing = archive::seal(
+            self.pipe,
+            scanner,
+            upload.writer(),
+            worker.progress.clone(),
+            on_first_bytes,
+        );
+        let ending = async {
+            // The tool imports the snapshot before it writes: from its first bytes on, ours only holds back vacuum.
+            let _dropped_to_say_so: Result<(), _> = flows.await;
+            session::close(self.session).await;
+        };
+        let (sealed, ()) = tokio::join!(sealing, ending);
+        match believe(sealed, self.tool, upload).await {
+            Ok((sealed, upload)) => Ok((sealed, upload.finish().await?)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Checks a dump that has ended by itself. On any doubt the upload is gone before this returns.
+async fn believe(
+    sealed: Result<Sealed<Scanner>, SealError>,
+    tool: Tool,
+    upload: Upload,
+) -> Result<(Sealed<Summary>, Upload), JobError> {
+    let doubt = match sealed {
+        Ok(sealed) => match judge(sealed, tool).await {
+            Ok(sealed) => return Ok((sealed, upload)),
+            Err(doubt) => doubt,
+        },
+        Err(stopped) => {
+            // It has nobody to write to any more; how it ends says nothing.
+            let _killed = tool.kill().await;
+            match stopped {
+                SealError::Io(source) => JobError::Io {
+                    doing: "read the dump",
+                    source,
+                },
+                SealError::Refused(format) => JobError::DumpNotWhole(format),
+                SealError::Stopped => JobError::Stopped {
+                    what: "the compression",
+                },
+                SealError::Upload => match upload.finish().await {
+                    Err(error) => return Err(error),
+                    Ok(object) => {
+                        object.remove().await;
+                        return Err(JobError::Stopped { what: "the upload" });
+                    }
+                },
+            }
+        }
+    };
+    upload.abort().await;
+    Err(doubt)
+}
+
+async fn judge(sealed: Sealed<Scanner>, tool: Tool) -> Result<Sealed<Summary>, JobError> {
+    let exit = tool.finish().await.map_err(|source| JobError::Io {
+        doing: "wait for pg_dump",
+        source,
+    })?;
+    if !exit.success {
+        return Err(JobError::DumpFailed {
+            status: exit.status,
+            stderr: exit.stderr,
+        });
+    }
+    let summary = sealed.inspector.finish().map_err(JobError::DumpNotWhole)?;
+    if sealed.dump.size_bytes < FLOOR_BYTES {
+        return Err(JobError::DumpTooSmall {
+            size_bytes: sealed.dump.size_bytes,
+            floor_bytes: FLOOR_BYTES,
+        });
+    }
+    Ok(Sealed {
+        dump: sealed.dump,
+        archive: sealed.archive,
+        inspector: summary,
+    })
+}
+
+impl Inspect for Scanner {
+    fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        self.feed(bytes)
+    }
+}
+
+/// Widens a pipe where the system knows how to, and lets it be where not.
+pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
+        tracing::debug!(%error, "the pipe stays as narrow as it is");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (pipe, PIPE_BYTES);
+}

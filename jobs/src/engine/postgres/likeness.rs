@@ -1,0 +1,140 @@
+//! What a dump does not hold of a database: grants on it, its settings, comment and connection limit.
+//!
+//! A fresh database must have them before it takes the old one's place: without its grants an application may not
+//! connect, and with none revoked everybody may.
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+use super::{
+    names::{identifier, literal},
+    properties::Properties,
+    session::{answer, meaning, run},
+};
+use crate::error::{JobError, SqlFault};
+
+/// Gives `fresh` what `old` has. Returns what this role was not allowed to copy.
+pub(super) async fn copy(
+    admin: &mut PgConnection,
+    old: &str,
+    fresh: &str,
+    properties: &Properties,
+) -> Result<Vec<String>, JobError> {
+    copy_grants(admin, old, fresh).await?;
+    copy_comment(admin, old, fresh).await?;
+    if let Some(limit) = properties
+        .get("connection_limit")
+        .and_then(|limit| limit.parse::<i32>().ok())
+    {
+        let statement = format!(
+            "alter database {} connection limit {limit}",
+            identifier(fresh)
+        );
+        run(admin, "copy the connection limit", statement).await?;
+    }
+    copy_settings(admin, old, fresh).await
+}
+
+async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result<(), JobError> {
+    let doing = "copy the grants on the database";
+    let question = "select case a.grantee when 0 then null else pg_get_userbyid(a.grantee)::text end, \
+        a.privilege_type, a.is_grantable \
+        from pg_database d, aclexplode(d.datacl) a where d.datname = $1";
+    let grants = sqlx::query_as::<_, (Option<String>, String, bool)>(question).bind(old);
+    let grants = answer(doing, grants.fetch_all(&mut *admin)).await?;
+    if grants.is_empty() {
+        // Never granted or revoked anything: the defaults, which a fresh database has too.
+        return Ok(());
+    }
+    let fresh = identifier(fresh);
+    let mut statements = vec![format!("revoke all on database {fresh} from public")];
+    for (grantee, privilege, is_grantable) in grants {
+        let grantee = grantee.map_or("public".to_owned(), |role| identifier(&role));
+        let option = if is_grantable {
+            " with grant option"
+        } else {
+            ""
+        };
+        // A privilege is a word of the server's own, such as CONNECT.
+        statements.push(format!(
+            "grant {privilege} on database {fresh} to {grantee}{option}"
+        ));
+    }
+    run(admin, doing, statements.join("; ")).await
+}
+
+async fn copy_comment(admin: &mut PgConnection, old: &str, fresh: &str) -> Result<(), JobError> {
+    let doing = "copy the comment on the database";
+    let question =
+        "select shobj_description(oid, 'pg_database') from pg_database where datname = $1";
+    let comment = sqlx::query_scalar::<_, Option<String>>(question).bind(old);
+    match answer(doing, comment.fetch_optional(&mut *admin))
+        .await?
+        .flatten()
+    {
+        None => Ok(()),
+        Some(comment) => {
+            let statement = format!(
+                "comment on database {} is {}",
+                identifier(fresh),
+                literal(&comment)
+            );
+            run(admin, doing, statement).await
+        }
+    }
+}
+
+/// Copies what `alter database … set` and `alter role … in database … set` have set.
+async fn copy_settings(
+    admin: &mut PgConnection,
+    old: &str,
+    fresh: &str,
+) -> Result<Vec<String>, JobError> {
+    let doing = "copy the settings of the database";
+    let question = "select r.rolname::text, s.setting \
+        from pg_database d \
+        join pg_db_role_setting rs on rs.setdatabase = d.oid \
+        left join pg_roles r on r.oid = rs.setrole \
+        cross join unnest(rs.setconfig) s(setting) \
+        where d.datname = $1 and (rs.setrole = 0 or r.rolname is not null)";
+    let settings = sqlx::query_as::<_, (Option<String>, String)>(question).bind(old);
+    let mut notes = Vec::new();
+    for (role, setting) in answer(doing, settings.fetch_all(&mut *admin)).await? {
+        let Some((name, value)) = setting.split_once('=') else {
+            continue;
+        };
+        // `from current` takes the value as it is, where `to` would need every list's own way of quoting.
+        let whose = match &role {
+            Some(role) => format!(
+                "role {} in database {}",
+                identifier(role),
+                identifier(fresh)
+            ),
+            None => format!("database {}", identifier(fresh)),
+        };
+        let name_in_sql = name
+            .split('.')
+            .map(identifier)
+            .collect::<Vec<_>>()
+            .join(".");
+        let statements = format!(
+            "begin; select set_config({}, {}, true); alter {whose} set {name_in_sql} from current; commit",
+            literal(name),
+            literal(value),
+        );
+        if let Err(error) = admin
+            .execute(sqlx::raw_sql(AssertSqlSafe(statements)))
+            .await
+        {
+            answer(doing, admin.execute("rollback")).await?;
+            let Some(_) = error.as_database_error() else {
+                return Err(meaning(doing, &error));
+            };
+            let of = role.map_or(String::new(), |role| format!(" of role {role}"));
+            notes.push(format!(
+                "setting {name}{of} was not copied: {}",
+                SqlFault::from(&error)
+            ));
+        }
+    }
+    Ok(notes)
+}

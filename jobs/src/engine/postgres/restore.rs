@@ -1,0 +1,163 @@
+//! A restore into the database that was asked for, by the way that harms least.
+
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+use sqlx::PgConnection;
+
+use super::{
+    address::Address,
+    custom_format::{Entry, Keep, Scanner, Summary},
+    fill::{Existing, fill},
+    names, session,
+    session::answer,
+    swap,
+};
+use crate::{
+    archive,
+    error::JobError,
+    job::{Attempt, DropReplaced, Restore, RestoreTarget},
+    manifest::{Details, Manifest},
+    resource::Resource,
+    restore::Restored,
+    worker::Worker,
+};
+
+/// A verified archive: what its manifest says and what its table of contents says.
+pub(super) struct Source<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) server_major: u32,
+    pub(super) extensions: &'a BTreeMap<String, String>,
+    pub(super) properties: &'a BTreeMap<String, String>,
+    pub(super) summary: Summary,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl<'a> Source<'a> {
+    /// Verifies all stored bytes, and reads the table of contents.
+    pub(super) async fn verify(manifest: &'a Manifest, worker: &Worker) -> Result<Self, JobError> {
+        let scanner = Scanner::new(Keep::Entries);
+        let scanner = archive::verify(&worker.storage, &manifest.archive, scanner).await?;
+        let (summary, entries) = scanner.into_contents();
+        let Details::Postgres {
+            server_major,
+            extensions,
+            properties,
+            ..
+        } = &manifest.details;
+        Ok(Self {
+            manifest,
+            server_major: *server_major,
+            extensions,
+            properties,
+            summary,
+            entries,
+        })
+    }
+
+    /// Reports a restore that is done.
+    pub(super) fn restored(
+        &self,
+        database: &str,
+        kept: Option<String>,
+        notes: Vec<String>,
+    ) -> Restored {
+        Restored {
+            database: database.to_owned(),
+            kept,
+            tables: self.summary.tables,
+            dump_bytes: self.manifest.dump.size_bytes,
+            notes,
+        }
+    }
+}
+
+/// Restores the point that `manifest` describes to where `job` says.
+pub(crate) async fn restore(
+    attempt: Attempt,
+    resource: &Resource,
+    job: &Restore,
+    manifest: &Manifest,
+    target_url: Option<&SecretString>,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    let own = Address::parse(&resource.url)?;
+    match &job.target {
+        RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,
+        RestoreTarget::Database { name } => {
+            into_empty(&own.with_database(name), job, manifest, worker).await
+        }
+        RestoreTarget::Reference { .. } => {
+            let url = target_url.ok_or(JobError::NoTargetUrl)?;
+            into_empty(&Address::parse(url)?, job, manifest, worker).await
+        }
+        RestoreTarget::InPlace { .. } => in_place(&own, job, manifest, worker).await,
+    }
+}
+
+async fn into_empty(
+    target: &Address,
+    job: &Restore,
+    manifest: &Manifest,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    let mut session = session::connect(target).await?;
+    let found = contents(&mut session).await?;
+    session::close(session).await;
+    if !found.is_empty() {
+        let database = target.database().to_owned();
+        return Err(JobError::TargetNotEmpty {
+            database,
+            found: found.join(", "),
+        });
+    }
+    let source = Source::verify(manifest, worker).await?;
+    alive(worker).await?;
+    let notes = fill(target, &source, Existing::Collides, job, worker).await?;
+    Ok(source.restored(target.database(), None, notes))
+}
+
+async fn in_place(
+    target: &Address,
+    job: &Restore,
+    manifest: &Manifest,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    let source = Source::verify(manifest, worker).await?;
+    alive(worker).await?;
+    let mut notes = fill(target, &source, Existing::IsReplaced, job, worker).await?;
+    notes.push("objects that the dump does not have were left as they were".to_owned());
+    Ok(source.restored(target.database(), None, notes))
+}
+
+/// Makes sure that nobody else has the run by now.
+pub(super) async fn alive(worker: &Worker) -> Result<(), JobError> {
+    if worker.lease.is_alive().await {
+        Ok(())
+    } else {
+        Err(JobError::LeaseLost)
+    }
+}
+
+/// Returns a few of the objects that a database has of its own: `table public.orders`.
+async fn contents(session: &mut PgConnection) -> Result<Vec<String>, JobError> {
+    let question = include_str!("contents.sql");
+    let found = sqlx::query_scalar::<_, String>(question).fetch_all(session);
+    answer("look whether the target is empty", found).await
+}
+
+/// Drops a database that a restore replaced and kept.
+pub(crate) async fn drop_replaced(resource: &Resource, job: &DropReplaced) -> Result<(), JobError> {
+    let own = Address::parse(&resource.url)?;
+    if !names::is_kept(&job.database, own.database()) || job.database == own.database() {
+        return Err(JobError::NotKept {
+            database: job.database.clone(),
+            of: own.database().to_owned(),
+        });
+    }
+    let mut admin = swap::connect_beside(&own).await?;
+    let major = session::server_version(&mut admin).await?.major;
+    let dropped = swap::drop_database(&mut admin, &job.database, major).await;
+    session::close(admin).await;
+    dropped
+}

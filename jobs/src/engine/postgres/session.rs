@@ -1,0 +1,179 @@
+//! Our own connection to a server: how it is made, and what its errors mean.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+};
+
+use super::address::Address;
+use crate::error::{JobError, SqlFault};
+
+/// How long an answer to one of our small questions may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Connects, and turns off what the database or the role may have set that would cut us short.
+pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError> {
+    let doing = "connect";
+    let timeout = address.connect_timeout();
+    let connected = tokio::time::timeout(timeout, address.connect_options().connect()).await;
+    let mut session = match connected {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => return Err(refused(doing, address, &error)),
+        Err(_) => {
+            return Err(JobError::NoAnswer {
+                doing,
+                seconds: timeout.as_secs(),
+            });
+        }
+    };
+    let calm = "set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+                set search_path = pg_catalog";
+    answer("prepare the session", session.execute(sqlx::raw_sql(calm))).await?;
+    Ok(session)
+}
+
+/// Waits for an answer, for as long as one may take, and says what it means if it is no.
+pub(crate) async fn answer<T>(
+    doing: &'static str,
+    question: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, JobError> {
+    answer_within(ANSWER_TIMEOUT, doing, question).await
+}
+
+/// The same for questions that may take longer.
+pub(crate) async fn answer_within<T>(
+    timeout: Duration,
+    doing: &'static str,
+    question: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, JobError> {
+    match tokio::time::timeout(timeout, question).await {
+        Ok(answer) => answer.map_err(|error| meaning(doing, &error)),
+        Err(_) => Err(JobError::NoAnswer {
+            doing,
+            seconds: timeout.as_secs(),
+        }),
+    }
+}
+
+/// Runs a statement that was put together here from quoted parts.
+pub(crate) async fn run(
+    session: &mut PgConnection,
+    doing: &'static str,
+    statement: String,
+) -> Result<(), JobError> {
+    // Making and dropping databases copies and deletes files: an hour is generous, and still an end.
+    let timeout = Duration::from_hours(1);
+    let done = session.execute(sqlx::raw_sql(AssertSqlSafe(statement)));
+    answer_within(timeout, doing, done).await.map(|_| ())
+}
+
+/// Ends a session politely; what goes wrong then harms nobody.
+pub(crate) async fn close(session: PgConnection) {
+    let _ended_either_way = tokio::time::timeout(ANSWER_TIMEOUT, session.close()).await;
+}
+
+/// Asks for the server's version: its number, such as 180006, and its text, such as `18.6`.
+pub(crate) async fn server_version(session: &mut PgConnection) -> Result<Version, JobError> {
+    let question =
+        "select current_setting('server_version_num')::int4, current_setting('server_version')";
+    let row = answer(
+        "ask for the server's version",
+        sqlx::query(question).fetch_one(session),
+    )
+    .await?;
+    let column = |error| meaning("read the server's version", &error);
+    let number: i32 = row.try_get(0).map_err(column)?;
+    let text: String = row.try_get(1).map_err(column)?;
+    Ok(Version {
+        major: u32::try_from(number / 10_000).unwrap_or_default(),
+        text: text
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    })
+}
+
+/// A server's version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) major: u32,
+    pub(crate) text: String,
+}
+
+/// Asks for the extensions of the database and their versions.
+pub(crate) async fn extensions(
+    session: &mut PgConnection,
+) -> Result<BTreeMap<String, String>, JobError> {
+    let question = "select extname::text, extversion from pg_extension";
+    let rows = sqlx::query_as::<_, (String, String)>(question).fetch_all(session);
+    Ok(answer("list the extensions", rows)
+        .await?
+        .into_iter()
+        .collect())
+}
+
+/// Counts the database's own tables: what `pg_dump` would call `TABLE`.
+pub(crate) async fn count_tables(session: &mut PgConnection) -> Result<u64, JobError> {
+    let question = include_str!("count_tables.sql");
+    let count = sqlx::query_scalar::<_, i64>(question).fetch_one(session);
+    Ok(answer("count the tables", count).await?.unsigned_abs())
+}
+
+/// Says what an error of a connection attempt means.
+fn refused(doing: &'static str, address: &Address, error: &sqlx::Error) -> JobError {
+    match code_of(error).as_deref() {
+        Some("3D000") => JobError::DatabaseGone {
+            database: address.database().to_owned(),
+        },
+        _ => meaning(doing, error),
+    }
+}
+
+/// Says what an error of the driver means, by its code or its kind and never by its words.
+pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
+    let source = SqlFault::from(error);
+    match source.code() {
+        // 28: the role, its password or a host-based rule.
+        Some("28P01" | "28000") => JobError::Refused(source),
+        Some("42501") => JobError::Denied { doing, source },
+        // 57P: shut down, crashed, starting up, or our session was ended. 08: the connection broke.
+        // 53: too many connections, or out of memory or disk.
+        Some(code)
+            if ["57P", "08", "53"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+        {
+            JobError::Unreachable { doing, source }
+        }
+        None if is_of_connection(error) => JobError::Unreachable { doing, source },
+        Some(_) | None => JobError::Statement { doing, source },
+    }
+}
+
+/// Returns whether it was the connection that failed, and not what was said over it.
+fn is_of_connection(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+    )
+}
+
+/// Returns the SQLSTATE of what the database said.
+fn code_of(error: &sqlx::Error) -> Option<String> {
+    let said = error.as_database_error()?;
+    said.code().map(std::borrow::Cow::into_owned)
+}
+
+/// Asks whether our role is a superuser.
+pub(crate) async fn is_superuser(session: &mut PgConnection) -> Result<bool, JobError> {
+    let question = "select rolsuper from pg_catalog.pg_roles where rolname = current_user";
+    let answered = sqlx::query_scalar::<_, bool>(question).fetch_optional(session);
+    Ok(answer("ask for the role's attributes", answered)
+        .await?
+        .unwrap_or(false))
+}

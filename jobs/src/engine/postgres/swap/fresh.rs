@@ -1,0 +1,149 @@
+//! The fresh database: created like the old one, filled, and dropped unless it takes the old one's place.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+
+use super::{SESSIONS_END_TIMEOUT, TEMPLATE_OF_ALL, connect_beside, drop_database};
+use crate::{
+    engine::postgres::{
+        address::Address,
+        fill::{Existing, fill},
+        names::identifier,
+        properties::{self, Properties},
+        restore::Source,
+        session::{self, answer, run},
+    },
+    error::JobError,
+    job::Restore,
+    worker::Worker,
+};
+
+/// The database that this attempt fills. Dropped with this value, until it has taken the old one's place.
+pub(super) struct Fresh {
+    pub(super) beside: Address,
+    pub(super) name: String,
+    pub(super) major: u32,
+    pub(super) is_ours: bool,
+}
+
+impl Fresh {
+    fn address(&self) -> Address {
+        self.beside.with_database(&self.name)
+    }
+
+    pub(super) async fn remove(mut self) {
+        self.is_ours = false;
+        drop_fresh(&self.beside, &self.name, self.major).await;
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (beside, name, major) = (self.beside.clone(), self.name.clone(), self.major);
+            runtime.spawn(async move { drop_fresh(&beside, &name, major).await });
+        }
+    }
+}
+
+async fn drop_fresh(beside: &Address, name: &str, major: u32) {
+    let dropped = async {
+        let mut admin = connect_beside(beside).await?;
+        let dropped = drop_database(&mut admin, name, major).await;
+        session::close(admin).await;
+        dropped
+    };
+    if let Err(error) = dropped.await {
+        tracing::warn!(database = %name, error = %error.report(), "a half-restored database is left to the next attempt");
+    }
+}
+
+/// Creates the fresh database and fills it: from the empty template, or from the common one where that alone has an
+/// extension which this role may not create.
+pub(super) async fn fill_fresh(
+    fresh: &Fresh,
+    old: Option<&Properties>,
+    source: &Source<'_>,
+    job: &Restore,
+    worker: &Worker,
+) -> Result<Vec<String>, JobError> {
+    let properties = old.unwrap_or(source.properties);
+    create(fresh, properties, "template0").await?;
+    let filled = fill(&fresh.address(), source, Existing::Collides, job, worker).await;
+    let Err(JobError::ExtensionNeedsSuperuser { extension }) = filled else {
+        return filled;
+    };
+    if !template_has(&fresh.beside, &extension).await? {
+        return Err(JobError::ExtensionNeedsSuperuser { extension });
+    }
+    drop_fresh(&fresh.beside, &fresh.name, fresh.major).await;
+    create(fresh, properties, TEMPLATE_OF_ALL).await?;
+    fill(&fresh.address(), source, Existing::Collides, job, worker).await
+}
+
+async fn template_has(beside: &Address, extension: &str) -> Result<bool, JobError> {
+    let mut template = match session::connect(&beside.with_database(TEMPLATE_OF_ALL)).await {
+        Err(JobError::DatabaseGone { .. } | JobError::Denied { .. }) => return Ok(false),
+        connected => connected?,
+    };
+    let extensions = session::extensions(&mut template).await;
+    session::close(template).await;
+    Ok(extensions?.contains_key(extension))
+}
+
+async fn create(fresh: &Fresh, properties: &Properties, template: &str) -> Result<(), JobError> {
+    let mut admin = connect_beside(&fresh.beside).await?;
+    let created = create_database(&mut admin, fresh, properties, template).await;
+    session::close(admin).await;
+    created
+}
+
+async fn create_database(
+    admin: &mut PgConnection,
+    fresh: &Fresh,
+    properties: &Properties,
+    template: &str,
+) -> Result<(), JobError> {
+    let mut statement = format!(
+        "create database {} template {template}",
+        identifier(&fresh.name)
+    );
+    if let Some(owner) = owner_to_be(admin, properties).await? {
+        statement += " owner ";
+        statement += &identifier(&owner);
+    }
+    statement.push_str(&properties::create_options(properties, fresh.major));
+    let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
+    loop {
+        match run(admin, "create a database", statement.clone()).await {
+            // Somebody is looking into the template; that never takes long.
+            Err(JobError::Statement { source, .. })
+                if source.is_in_use() && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(JobError::Statement { doing, source }) => {
+                return Err(JobError::TargetRefused { doing, source });
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Returns the owner to name, if there is one that this role may name.
+async fn owner_to_be(
+    admin: &mut PgConnection,
+    properties: &Properties,
+) -> Result<Option<String>, JobError> {
+    let Some(owner) = properties.get("owner") else {
+        return Ok(None);
+    };
+    let question = "select rolname::text from pg_roles where rolname = $1 and pg_has_role(current_user, oid, 'member')";
+    let found = sqlx::query_scalar::<_, String>(question)
+        .bind(owner)
+        .fetch_optional(admin);
+    answer("look for the owner", found).await
+}

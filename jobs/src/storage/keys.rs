@@ -1,0 +1,134 @@
+//! What objects are called: permanent, readable, and enough to tell whose they are.
+
+use uuid::Uuid;
+
+use crate::{
+    job::Attempt,
+    resource::{ResourceId, TeamId},
+};
+
+const MANIFEST: &str = ".manifest.json";
+const ARCHIVE: &str = ".pgdump.zst";
+
+/// The keys of one attempt: `v1/{team}/{resource}/{YYYY}/{MM}/{DD}/{HHMMSS}Z-{run}…`.
+///
+/// The time is when the run was enqueued, so that every attempt of a run looks in the same place.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    directory: String,
+    run: String,
+    epoch: i64,
+}
+
+impl Keys {
+    pub(crate) fn new(team: &TeamId, resource: &ResourceId, attempt: Attempt) -> Self {
+        let day = attempt.created_at.format("%Y/%m/%d");
+        Self {
+            directory: format!("v1/{team}/{resource}/{day}/"),
+            run: format!(
+                "{}Z-{}",
+                attempt.created_at.format("%H%M%S"),
+                attempt.run_id
+            ),
+            epoch: attempt.epoch,
+        }
+    }
+
+    /// Returns where the run's manifest is, whichever attempt writes it.
+    pub(crate) fn manifest(&self) -> String {
+        format!("{}{}{MANIFEST}", self.directory, self.run)
+    }
+
+    /// Returns where this attempt's archive is.
+    pub(crate) fn archive(&self) -> String {
+        format!("{}{}-e{}{ARCHIVE}", self.directory, self.run, self.epoch)
+    }
+
+    /// Returns the directory of the run's objects, with its slash.
+    pub(crate) fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// Returns whether `name` is an archive, or an unfinished one, of an attempt that this one comes after.
+    pub(crate) fn is_of_earlier_attempt(&self, name: &str) -> bool {
+        ArchiveName::parse(name).is_some_and(|it| it.run == self.run && it.epoch < self.epoch)
+    }
+
+    /// Returns whether `name` is an archive, or an unfinished one, of this run.
+    pub(crate) fn is_of_this_run(&self, name: &str) -> bool {
+        ArchiveName::parse(name).is_some_and(|it| it.run == self.run)
+    }
+}
+
+/// An archive's file name, taken apart. An unfinished one has a random tail.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ArchiveName<'a> {
+    /// What every file name of the run begins with.
+    pub(crate) run: &'a str,
+    pub(crate) epoch: i64,
+    /// Whether nothing follows the name: a finished archive.
+    pub(crate) is_whole: bool,
+}
+
+impl<'a> ArchiveName<'a> {
+    pub(crate) fn parse(name: &'a str) -> Option<Self> {
+        let (stem, tail) = name.split_once(ARCHIVE)?;
+        let (run, epoch) = stem.rsplit_once("-e")?;
+        let (time, id) = run.split_once("Z-")?;
+        let is_time = time.len() == 6 && time.bytes().all(|b| b.is_ascii_digit());
+        Uuid::try_parse(id).ok().filter(|_| is_time)?;
+        Some(Self {
+            run,
+            epoch: epoch.parse().ok()?,
+            is_whole: tail.is_empty(),
+        })
+    }
+
+    /// Returns the file name of the manifest that would describe it.
+    pub(crate) fn manifest(&self) -> String {
+        format!("{}{MANIFEST}", self.run)
+    }
+}
+
+/// Returns whether an object is a manifest.
+pub(crate) fn is_manifest(key: &str) -> bool {
+    key.starts_with("v1/") && key.ends_with(MANIFEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeZone as _, Utc};
+
+    use super::*;
+
+    fn keys(epoch: i64) -> Keys {
+        let attempt = Attempt {
+            run_id: Uuid::from_u128(7),
+            epoch,
+            created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
+        };
+        Keys::new(&"acme".parse().unwrap(), &"db-1".parse().unwrap(), attempt)
+    }
+
+    #[test]
+    fn keys_are_permanent() {
+        let run = "v1/acme/db-1/2026/03/04/050607Z-00000000-0000-0000-0000-000000000007";
+        assert_eq!(keys(3).manifest(), format!("{run}.manifest.json"));
+        assert_eq!(keys(3).archive(), format!("{run}-e3.pgdump.zst"));
+        assert!(is_manifest(&keys(3).manifest()) && !is_manifest(&keys(3).archive()));
+    }
+
+    #[test]
+    fn an_attempt_knows_the_leftovers_of_earlier_ones() {
+        let name = |epoch| keys(epoch).archive().rsplit_once('/').unwrap().1.to_owned();
+        assert!(keys(3).is_of_earlier_attempt(&name(2)));
+        assert!(keys(3).is_of_earlier_attempt(&format!("{}.x8Ty", name(2))));
+        assert!(!keys(3).is_of_earlier_attempt(&name(3)));
+        assert!(!keys(3).is_of_earlier_attempt(&name(4)) && keys(3).is_of_this_run(&name(4)));
+        assert!(!keys(3).is_of_this_run("050607Z-x-e1.pgdump.zst"));
+        assert_eq!(
+            ArchiveName::parse(&name(2)).unwrap().manifest(),
+            keys(9).manifest().rsplit_once('/').unwrap().1
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! One object on its way into the store: whole under its key, or not there at all.
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Storage, failure};
+use crate::error::JobError;
+
+/// What the store is given at a time.
+const PART_BYTES: usize = 2 * 1024 * 1024;
+/// How many parts are written at the same time.
+const PARTS_IN_FLIGHT: usize = 2;
+/// How many writes may wait for the store.
+const WRITES_WAITING: usize = 4;
+
+/// An upload in progress.
+///
+/// The store's writer lives in a task of its own, because one that is merely dropped leaves its parts behind.
+/// Dropping this handle without [`Upload::finish`] makes that task remove them.
+pub(crate) struct Upload {
+    writes: mpsc::Sender<Write>,
+    result: oneshot::Receiver<Result<Unpublished, JobError>>,
+}
+
+enum Write {
+    Bytes(Bytes),
+    Commit,
+}
+
+/// The way in for bytes. It cannot finish an upload, and it fails once the upload has.
+#[derive(Clone)]
+pub(crate) struct UploadWriter {
+    writes: mpsc::Sender<Write>,
+}
+
+/// The upload has failed; [`Upload::finish`] says why.
+#[derive(Debug)]
+pub(crate) struct UploadFailed;
+
+impl Upload {
+    pub(super) fn start(storage: Storage, key: String) -> Self {
+        let (writes, incoming) = mpsc::channel(WRITES_WAITING);
+        let (answer, result) = oneshot::channel();
+        tokio::spawn(async move {
+            let stored = store(&storage, &key, incoming).await;
+            let stored = stored.map(|()| Unpublished::new(storage, key));
+            // If nobody waits any more, the answer comes back, and its object goes with it.
+            let _nobody_waits = answer.send(stored);
+        });
+        Self { writes, result }
+    }
+
+    pub(crate) fn writer(&self) -> UploadWriter {
+        UploadWriter {
+            writes: self.writes.clone(),
+        }
+    }
+
+    /// Makes the object visible under its key, durably.
+    ///
+    /// Cancel-safe: if nobody waits for the answer any more, the object is removed again.
+    pub(crate) async fn finish(self) -> Result<Unpublished, JobError> {
+        // A failed upload takes no commit; its answer is there already.
+        let _failed_before = self.writes.send(Write::Commit).await;
+        let stopped = JobError::Stopped { what: "the upload" };
+        self.result.await.unwrap_or(Err(stopped))
+    }
+
+    /// Gives the upload up, and waits until nothing of it is left. Its writers must be gone.
+    pub(crate) async fn abort(self) {
+        drop(self.writes);
+        let _aborted_either_way = self.result.await;
+    }
+}
+
+/// A whole object that nothing refers to yet. Dropping this removes the object, unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Unpublished {
+    storage: Storage,
+    key: Option<String>,
+}
+
+impl Unpublished {
+    fn new(storage: Storage, key: String) -> Self {
+        Self {
+            storage,
+            key: Some(key),
+        }
+    }
+
+    /// Keeps the object: something refers to it now.
+    pub(crate) fn keep(mut self) {
+        self.key = None;
+    }
+
+    /// Removes the object now; a failure leaves it to the janitor.
+    pub(crate) async fn remove(mut self) {
+        if let Some(key) = self.key.take() {
+            self.storage.remove_or_leave(&key).await;
+        }
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        // Without a runtime the process is about to end, and the janitor's turn comes.
+        if let (Some(key), Ok(runtime)) = (self.key.take(), tokio::runtime::Handle::try_current()) {
+            let storage = self.storage.clone();
+            runtime.spawn(async move { storage.remove_or_leave(&key).await });
+        }
+    }
+}
+
+impl UploadWriter {
+    /// Hands bytes over; waits, on a thread that may block, while the store is behind.
+    pub(crate) fn blocking_write(&self, bytes: Bytes) -> Result<(), UploadFailed> {
+        let sent = self.writes.blocking_send(Write::Bytes(bytes));
+        sent.map_err(|_| UploadFailed)
+    }
+
+    /// Hands bytes over; waits while the store is behind.
+    pub(crate) async fn write(&self, bytes: Bytes) -> Result<(), UploadFailed> {
+        let sent = self.writes.send(Write::Bytes(bytes)).await;
+        sent.map_err(|_| UploadFailed)
+    }
+}
+
+/// Owns the store's writer from its first byte to its commit or its abort.
+async fn store(
+    storage: &Storage,
+    key: &str,
+    mut incoming: mpsc::Receiver<Write>,
+) -> Result<(), JobError> {
+    let writer = storage
+        .operator
+        .writer_with(key)
+        .chunk(PART_BYTES)
+        .concurrent(PARTS_IN_FLIGHT)
+        .await;
+    let mut writer = writer.map_err(|error| failure("begin", key, &error))?;
+    while let Some(write) = incoming.recv().await {
+        match write {
+            Write::Bytes(bytes) => {
+                if let Err(error) = writer.write(bytes).await {
+                    abort(&mut writer, key).await;
+                    return Err(failure("write", key, &error));
+                }
+            }
+            Write::Commit => {
+                if let Err(error) = writer.close().await {
+                    abort(&mut writer, key).await;
+                    return Err(failure("finish", key, &error));
+                }
+                let durable = storage.make_durable(key).await;
+                if durable.is_err() {
+                    storage.remove_or_leave(key).await;
+                }
+                return durable;
+            }
+        }
+    }
+    abort(&mut writer, key).await;
+    Err(JobError::Stopped { what: "the upload" })
+}
+
+async fn abort(writer: &mut opendal::Writer, key: &str) {
+    if let Err(error) = writer.abort().await {
+        tracing::warn!(object.key = %key, error = %error, "an unfinished upload is left to the janitor");
+    }
+}

