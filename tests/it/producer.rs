@@ -72,6 +72,8 @@ impl Simulation {
                 .bind(json!({}))
                 .bind(1000_i64)
                 .bind(100_i64)
+                .bind(1000_i64)
+                .bind(100_i64)
                 .fetch_one(self.db.pool())
                 .await?;
         anyhow::ensure!(finished == 1, "the finish was refused");

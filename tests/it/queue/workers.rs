@@ -303,6 +303,8 @@ pub(super) fn report() -> Outcome {
 /// Returns an outcome with a restore point.
 pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
     let now = chrono::Utc::now();
+    run.progress.add_dump(1000);
+    run.progress.add_stored(100);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
