@@ -94,6 +94,7 @@ pub(super) fn details(run: &RunRow) -> String {
         ("bytes", moved(run)),
         ("error", error(run)),
         ("result", run.result.as_ref().map(ToString::to_string)),
+        ("kept", kept(run)),
     ];
     let told = lines
         .into_iter()
@@ -121,6 +122,17 @@ fn moved(run: &RunRow) -> Option<String> {
             bytes(run.stored_bytes)
         )),
     }
+}
+
+/// How to be rid of what a restore replaced.
+fn kept(run: &RunRow) -> Option<String> {
+    let database = run.result.as_ref()?.get("kept")?.as_str()?;
+    Some(format!(
+        "the replaced database is {}; when you are sure: lastgood resource drop-replaced {} {}",
+        printable(database),
+        run.resource_id,
+        printable(database)
+    ))
 }
 
 /// The last error, also of a run that is being tried again.
