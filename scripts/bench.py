@@ -24,7 +24,7 @@ from lastgood_dev.repo import ROOT, Failure, offline_sqlx_env, say
 from lastgood_dev.service import Lastgood, build, new_master_key
 from lastgood_dev.session import Session, guarded
 
-SCALE = int(os.environ.get("SCALE") or 80)  # pgbench's: 15 MB each
+SCALE = int(os.environ.get("SCALE") or 80)  # 15 MB each
 ROUNDS = 3
 SECONDS_FOR_ONE = 1800
 
@@ -77,9 +77,7 @@ def _queue_row(figure: Mapping[str, object]) -> tuple[str, str, str]:
 def backup_and_restore_figures(
     session: Session, binary: Path, catalog: Postgres, customers: Postgres
 ) -> list[tuple[str, str, str]]:
-    say(f"filling a database with pgbench at scale {SCALE} ...")
-    customers.psql("create database big")
-    _must_run([customers.bin / "pgbench", "-i", "-q", "--init-steps=dtGvp", f"-s{SCALE}"], customers.env("big"))
+    fill(customers)
     size = int(customers.psql("select pg_database_size('big')"))
     say(f"database: {size / 1e9:.2f} GB")
     lastgood, consumer_pid = start_lastgood(session, binary, catalog, customers)
@@ -88,6 +86,22 @@ def backup_and_restore_figures(
     dumps = rounds(dump_contenders(lastgood, customers, files))
     restores = rounds(restore_contenders(lastgood, customers, files))
     return rows_of(size, dumps, restores, peak_mb(consumer_pid), files, lastgood)
+
+
+def fill(server: Postgres) -> None:
+    """Half pgbench's rows, which compress to almost nothing, half events with hashes in them, which hardly compress."""
+    say(f"filling a database at scale {SCALE} ...")
+    server.psql("create database big")
+    _must_run([server.bin / "pgbench", "-i", "-q", "--init-steps=dtGvp", f"-s{SCALE // 2}"], server.env("big"))
+    server.psql(f"""
+        create table events (id bigint primary key, at timestamptz not null, customer int not null, payload jsonb not null);
+        insert into events
+        select id, timestamptz '2026-01-01' + id * interval '1 second', id * 7919 % 100003,
+            jsonb_build_object('order', id, 'state', (array['new', 'paid', 'sent', 'done'])[id % 4 + 1], 'token', md5(id::text))
+        from generate_series(1::bigint, {SCALE * 35_000}) as id;
+        create index on events (customer, at);
+        vacuum analyze events
+    """, "big")
 
 
 def start_lastgood(session: Session, binary: Path, catalog: Postgres, customers: Postgres) -> tuple[Lastgood, int]:
