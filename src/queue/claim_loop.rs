@@ -122,10 +122,7 @@ impl Pace {
 }
 
 /// Waits for a free slot, then takes every other free one with it. `None`: look at the worker's state again.
-async fn free_slots(
-    queue: &Queue,
-    stop: &CancellationToken,
-) -> Option<OwnedSemaphorePermit> {
+async fn free_slots(queue: &Queue, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
     let mut permits = tokio::select! {
         () = stop.cancelled() => return None,
         permit = queue.slots.clone().acquire_owned() => permit.ok()?,

@@ -141,7 +141,10 @@ impl Store {
                 // What the schema refuses now it refuses for ever: the run must not hold its slot for that.
                 Err(error) if is_refused(&error) => {
                     tracing::error!(run.id = %id, run.epoch = epoch, %error, "the catalog refuses the outcome of a run");
-                    refused = Err(Failure::permanent(ErrorKind::Internal, format!("the catalog refuses the outcome: {error}")));
+                    refused = Err(Failure::permanent(
+                        ErrorKind::Internal,
+                        format!("the catalog refuses the outcome: {error}"),
+                    ));
                     outcome = &refused;
                 }
                 Err(error) => {
@@ -273,7 +276,7 @@ impl Lease for LeaseHandle {
 
 /// Whether the statement itself is refused (class 22: data, 23: constraints), so that trying again cannot help.
 fn is_refused(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|said| said.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
