@@ -17,9 +17,9 @@ use sqlx::{
 };
 
 pub use consumers::{ConsumerRow, Registration};
-pub use exposure::{QueueDepth, ResourceExposure, StuckRun, TierExposure, UnknownTier};
+pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use points::PointRow;
-pub use resources::{NewResource, ResourceRow, ResourceStatus, StoredConnection};
+pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
@@ -90,6 +90,14 @@ impl From<sqlx::Error> for CatalogError {
         } else {
             Self::Statement(error)
         }
+    }
+}
+
+impl CatalogError {
+    /// Returns whether asking again may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
     }
 }
 

@@ -107,7 +107,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Run(command) => run::run(command, output).await?,
-        Command::Status(args) => status::run(&args, output).await?,
+        Command::Status(args) => return status::run(&args, output).await,
         Command::Plans(command) => return plans::run(command, output),
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Completions { shell } => {

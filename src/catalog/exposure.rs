@@ -58,6 +58,15 @@ pub struct UnknownTier {
     pub resources: i64,
 }
 
+/// Resources that their tier would protect, and that are not protected.
+#[derive(Debug, Clone, Serialize)]
+pub struct Suspended {
+    /// Paused by somebody.
+    pub paused: i64,
+    /// Active, with a retention of their own of zero or less.
+    pub vetoed: i64,
+}
+
 /// How much waits and runs in one queue.
 #[derive(Debug, Clone, Serialize)]
 pub struct QueueDepth {
@@ -136,6 +145,21 @@ impl Catalog {
             .fetch_all(self.pool())
             .await?;
         Ok(rows)
+    }
+
+    /// Returns how many resources on `tiers` are paused, and how many their own retention vetoes.
+    pub async fn suspended(&self, tiers: &[String]) -> Result<Suspended, CatalogError> {
+        let row = sqlx::query_as!(
+            Suspended,
+            r#"select count(*) filter (where status = 'paused') as "paused!",
+                 count(*) filter (where status = 'active' and retention_days <= 0) as "vetoed!"
+               from lastgood.resources
+               where tier = any($1) and (status = 'paused' or (status = 'active' and retention_days <= 0))"#,
+            tiers
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(row)
     }
 
     /// Returns the depth of each queue that is not empty.

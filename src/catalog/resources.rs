@@ -31,6 +31,17 @@ pub struct NewResource {
     pub connection: StoredConnection,
 }
 
+/// What is to change in a resource.
+#[derive(Default)]
+pub struct ResourceChange {
+    /// Its tier.
+    pub tier: Option<Tier>,
+    /// Its own retention.
+    pub retention_days: Option<i32>,
+    /// How it is reached.
+    pub connection: Option<StoredConnection>,
+}
+
 /// Whether a resource is backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResourceStatus {
@@ -174,6 +185,39 @@ impl Catalog {
         .fetch_optional(self.pool())
         .await?;
         Ok(row.map(|row| (row.id, row.sealed)))
+    }
+
+    /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends.
+    pub async fn change_resource(
+        &self,
+        id: &str,
+        change: &ResourceChange,
+    ) -> Result<(), CatalogError> {
+        let (reference, sealed) = match &change.connection {
+            Some(StoredConnection::Reference(reference)) => (Some(reference.as_str()), None),
+            Some(StoredConnection::Sealed(sealed)) => (None, Some(sealed.as_slice())),
+            None => (None, None),
+        };
+        let changed = sqlx::query!(
+            "update lastgood.resources
+             set tier = coalesce($2, tier), retention_days = coalesce($3, retention_days),
+                 connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
+                 connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
+                 failures_in_a_row = 0,
+                 next_due_at = case when failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
+             where id = $1 and status <> 'removed'",
+            id,
+            change.tier.as_ref().map(Tier::as_str),
+            change.retention_days,
+            reference,
+            sealed,
+        )
+        .execute(self.pool())
+        .await?;
+        match changed.rows_affected() {
+            0 => Err(resource_not_found(id)),
+            _ => Ok(()),
+        }
     }
 
     /// Changes a resource's status. One that is not active any more loses the scheduled backups that still wait.

@@ -133,18 +133,27 @@ impl Catalog {
         let Some(key) = new.idempotency_key else {
             return Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned()));
         };
-        let first = sqlx::query!(
+        match self.run_with_key(new.resource_id, key).await? {
+            Some((id, first)) if first == args => Ok(Enqueued::Duplicate(id)),
+            Some(_) => Err(CatalogError::KeyReused),
+            None => Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned())),
+        }
+    }
+
+    /// Returns the run that a request with this key made, and what it asked for.
+    pub async fn run_with_key(
+        &self,
+        resource_id: &str,
+        key: &str,
+    ) -> Result<Option<(Uuid, serde_json::Value)>, CatalogError> {
+        let row = sqlx::query!(
             "select id, args from lastgood.runs where resource_id = $1 and idempotency_key = $2",
-            new.resource_id,
+            resource_id,
             key
         )
         .fetch_optional(self.pool())
         .await?;
-        match first {
-            Some(first) if first.args == args => Ok(Enqueued::Duplicate(first.id)),
-            Some(_) => Err(CatalogError::KeyReused),
-            None => Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned())),
-        }
+        Ok(row.map(|row| (row.id, row.args)))
     }
 
     /// Returns one run.

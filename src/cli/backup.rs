@@ -29,7 +29,7 @@ pub(super) enum Command {
         /// Only this resource's
         resource: Option<ResourceId>,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
     /// Show a restore point's manifest

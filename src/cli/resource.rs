@@ -10,9 +10,9 @@ use secrecy::SecretString;
 
 use super::output::{Output, instant_or_dash, table};
 use crate::{
-    catalog::{NewResource, NewRun, ResourceRow, ResourceStatus, StoredConnection},
+    catalog::{NewResource, NewRun, ResourceChange, ResourceRow, ResourceStatus, StoredConnection},
     config::{self, PlansArgs},
-    plan::PlansFile,
+    plan::{Plans, PlansFile},
     secret::{self, Reference, SecretError},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub(super) enum Command {
     /// Register a database to be protected
     Add(AddArgs),
+    /// Change a resource's tier, retention or connection, e.g. after its password was rotated
+    Set(SetArgs),
     /// List resources
     List {
         /// Only this team's
@@ -29,7 +31,7 @@ pub(super) enum Command {
         #[arg(long)]
         removed: bool,
         /// At most so many
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
     /// Show one resource
@@ -84,6 +86,22 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct SetArgs {
+    /// Its id
+    id: ResourceId,
+    /// Its tier in the plans
+    #[arg(long)]
+    tier: Option<Tier>,
+    /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
+    #[arg(long, allow_negative_numbers = true)]
+    retention_days: Option<i32>,
+    #[command(flatten)]
+    connection: Option<ConnectionArgs>,
+    #[command(flatten)]
+    plans: PlansArgs,
+}
+
+#[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct ConnectionArgs {
     /// Where consumers find the URL: `env:NAME` or `file:/path`
@@ -100,6 +118,7 @@ struct ConnectionArgs {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Add(args) => add(args, output).await,
+        Command::Set(args) => change(args, output).await,
         Command::List {
             team,
             removed,
@@ -161,7 +180,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 }
 
 async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
-    let connection = connection(&args)?;
+    let connection = connection(&args.connection, &args.id, args.engine)?;
     let plans = PlansFile::load(args.plans.plans);
     let new = NewResource {
         id: args.id,
@@ -172,39 +191,65 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
         connection,
     };
     super::catalog().await?.add_resource(&new).await?;
-    let promise = match plans
-        .plans()
-        .get(&new.tier)
-        .map(|plan| plan.protection.cadence())
-    {
-        None => format!(
-            "tier {} is not in the plans: it is NOT backed up until it is",
-            new.tier
-        ),
-        Some(None) => format!("tier {} is never backed up", new.tier),
-        Some(Some(_)) if new.retention_days.is_some_and(|days| days <= 0) => {
-            "retention 0: it is never backed up".to_owned()
-        }
-        Some(Some(cadence)) => format!("backed up {cadence}"),
-    };
+    let promise = promise(plans.plans(), &new.tier, new.retention_days);
     let answer = serde_json::json!({ "added": new.id, "promise": promise });
     output.show(&answer, |_| format!("added {}: {promise}", new.id))
 }
 
-/// The URL goes from its source to the seal; it is in no argument, no log and no error.
-fn connection(args: &AddArgs) -> anyhow::Result<StoredConnection> {
-    if let Some(reference) = &args.connection.connection {
-        return Ok(StoredConnection::Reference(
-            reference.parse::<Reference>()?.to_string(),
-        ));
+async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
+    let nothing = args.tier.is_none() && args.retention_days.is_none() && args.connection.is_none();
+    anyhow::ensure!(
+        !nothing,
+        "say what to change: --tier, --retention-days, or a connection"
+    );
+    let plans = PlansFile::load(args.plans.plans);
+    let catalog = super::catalog().await?;
+    let before = catalog.resource(args.id.as_str()).await?;
+    let connection = args
+        .connection
+        .map(|given| connection(&given, &args.id, before.engine.parse()?))
+        .transpose()?;
+    let change = ResourceChange {
+        tier: args.tier,
+        retention_days: args.retention_days,
+        connection,
+    };
+    catalog.change_resource(args.id.as_str(), &change).await?;
+    let after = catalog.resource(args.id.as_str()).await?;
+    let promise = promise(plans.plans(), &after.tier.parse()?, after.retention_days);
+    let answer = serde_json::json!({ "changed": args.id, "promise": promise });
+    output.show(&answer, |_| format!("changed {}: {promise}", args.id))
+}
+
+/// What the plans as seen here promise; the producer goes by its own.
+fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> String {
+    match plans.get(tier).map(|plan| plan.protection.cadence()) {
+        None => format!("tier {tier} is not in the plans: it is NOT backed up until it is"),
+        Some(None) => format!("tier {tier} is never backed up"),
+        Some(Some(_)) if retention_days.is_some_and(|days| days <= 0) => {
+            "retention 0: it is never backed up".to_owned()
+        }
+        Some(Some(cadence)) => format!("backed up {cadence}"),
     }
-    let url = match &args.connection.url_file {
+}
+
+/// The URL goes from its source to the seal; it is in no argument, no log and no error.
+fn connection(
+    given: &ConnectionArgs,
+    id: &ResourceId,
+    engine: Engine,
+) -> anyhow::Result<StoredConnection> {
+    if let Some(reference) = &given.connection {
+        let reference = reference.parse::<Reference>()?;
+        return Ok(StoredConnection::Reference(reference.to_string()));
+    }
+    let url = match &given.url_file {
         Some(path) => secret::read_secret_file(&path.to_string_lossy())?,
         None => read_stdin()?,
     };
-    lastgood_jobs::engine::check_url(args.engine, &url)?;
+    lastgood_jobs::engine::check_url(engine, &url)?;
     let key = config::master_key()?.ok_or(SecretError::NoMasterKey)?;
-    Ok(StoredConnection::Sealed(key.seal(args.id.as_str(), &url)?))
+    Ok(StoredConnection::Sealed(key.seal(id.as_str(), &url)?))
 }
 
 fn read_stdin() -> anyhow::Result<SecretString> {

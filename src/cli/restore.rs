@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "into", requires = "overwrite")]
     in_place: bool,
     /// Repeat the resource's id, to allow --in-place
-    #[arg(long, value_name = "RESOURCE_ID")]
+    #[arg(long, value_name = "RESOURCE_ID", requires = "in_place")]
     overwrite: Option<ResourceId>,
     /// Leave owners out: everything belongs to the connecting role
     #[arg(long)]
@@ -59,8 +59,33 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
     let target = target(&args)?;
     let catalog = super::catalog().await?;
+    let (run, point) = enqueue(&catalog, &args, target).await?;
+    output.note(&format!(
+        "restoring {} to {} (restore point {})",
+        args.resource,
+        instant(point.consistent_at),
+        point.id
+    ));
+    if args.wait {
+        return wait(&catalog, run, output).await;
+    }
+    output.show(
+        &serde_json::json!({ "run": run, "point": point.id, "consistent_at": point.consistent_at }),
+        |_| format!("run {run} enqueued: see `lastgood run show {run}`"),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn enqueue(
+    catalog: &Catalog,
+    args: &Args,
+    target: RestoreTarget,
+) -> anyhow::Result<(Uuid, PointRow)> {
     let row = catalog.resource(args.resource.as_str()).await?;
-    let point = point(&catalog, &args).await?;
+    let point = match repeated(catalog, args).await? {
+        Some(first) => catalog.point(first).await?,
+        None => point(catalog, args).await?,
+    };
     let job = Job::Restore(Restore {
         point: point.id,
         target,
@@ -73,21 +98,25 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         job: &job,
         idempotency_key: args.idempotency_key.as_deref(),
     };
-    let run = catalog.enqueue(&new).await?.id();
-    output.note(&format!(
-        "restoring {} to {} (restore point {})",
-        row.id,
-        instant(point.consistent_at),
-        point.id
-    ));
-    if args.wait {
-        return wait(&catalog, run, output).await;
-    }
-    output.show(
-        &serde_json::json!({ "run": run, "point": point.id, "consistent_at": point.consistent_at }),
-        |_| format!("run {run} enqueued: see `lastgood run show {run}`"),
-    )?;
-    Ok(ExitCode::SUCCESS)
+    Ok((catalog.enqueue(&new).await?.id(), point))
+}
+
+/// Returns the point that the first request with this key chose: "the newest" may be another one by now.
+async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>> {
+    let Some(key) = args
+        .idempotency_key
+        .as_deref()
+        .filter(|_| args.point.is_none())
+    else {
+        return Ok(None);
+    };
+    let first = catalog.run_with_key(args.resource.as_str(), key).await?;
+    Ok(
+        first.and_then(|(_, asked)| match serde_json::from_value(asked) {
+            Ok(Job::Restore(restore)) => Some(restore.point),
+            Ok(Job::Backup {} | Job::DropReplaced(_)) | Err(_) => None,
+        }),
+    )
 }
 
 fn target(args: &Args) -> anyhow::Result<RestoreTarget> {

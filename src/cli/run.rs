@@ -20,7 +20,7 @@ pub(super) enum Command {
         #[arg(long, value_parser = ["backup", "restore", "drop_replaced"])]
         kind: Option<String>,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
     /// Show one run

@@ -1,11 +1,15 @@
 //! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
 
+use std::process::ExitCode;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::output::{Output, instant_or_dash, span, table};
 use crate::{
-    catalog::{Catalog, ConsumerRow, QueueDepth, ResourceExposure, StuckRun, UnknownTier},
+    catalog::{
+        Catalog, ConsumerRow, QueueDepth, ResourceExposure, StuckRun, Suspended, UnknownTier,
+    },
     config::PlansArgs,
     plan::{Plan, PlansFile, Source},
     schedule::{Exposure, Verdict, exposure, verdict},
@@ -19,8 +23,11 @@ pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
     /// Show at most so many resources
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, or no consumer alive
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Serialize)]
@@ -29,6 +36,7 @@ struct Status {
     plans: &'static str,
     tiers: Vec<TierStatus>,
     resources: Vec<ResourceStatus>,
+    suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
     stuck: Vec<StuckRun>,
@@ -61,13 +69,27 @@ struct ResourceStatus {
     exposed: Exposure,
 }
 
-pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
+pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let file = PlansFile::load(&args.plans.plans);
     if let Some(fault) = file.fault() {
         output.note(&format!("{fault}\nthe built-in plans are shown instead"));
     }
     let status = collect(&super::catalog().await?, &file, args.limit).await?;
-    output.show(&status, text)
+    output.show(&status, text)?;
+    Ok(if args.check && !status.is_as_promised() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+impl Status {
+    fn is_as_promised(&self) -> bool {
+        self.tiers.iter().all(|tier| tier.broken == 0)
+            && self.unknown_tiers.is_empty()
+            && self.stuck.is_empty()
+            && !self.consumers.is_empty()
+    }
 }
 
 async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Result<Status> {
@@ -110,6 +132,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Res
         },
         tiers,
         resources,
+        suspended: catalog.suspended(&paid).await?,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
@@ -159,6 +182,17 @@ fn text(status: &Status) -> String {
             tier.tier, tier.resources
         )
     }));
+    for (count, how) in [
+        (
+            status.suspended.paused,
+            "paused: `lastgood resource resume`",
+        ),
+        (status.suspended.vetoed, "vetoed by their own retention"),
+    ] {
+        if count > 0 {
+            parts.push(format!("NOT BACKED UP: {count} resources are {how}"));
+        }
+    }
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

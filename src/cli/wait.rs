@@ -8,19 +8,34 @@ use uuid::Uuid;
 use super::{output::Output, run::details};
 use crate::catalog::{Catalog, RunRow};
 
-/// Follows a run and returns success only if it succeeded.
+/// How many times in a row the catalog may fail to answer.
+const PATIENCE: u32 = 120;
+
+/// Follows a run and returns success only if it succeeded. A catalog that does not answer for a while ends nothing: the run
+/// goes on without us.
 pub(super) async fn wait(
     catalog: &Catalog,
     run: Uuid,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
+    output.note(&format!(
+        "run {run} goes on if this is interrupted: see `lastgood run show {run}`"
+    ));
     let bar = bar(output);
+    let mut unanswered = 0;
     let ended = loop {
-        let row = catalog.run(run).await?;
-        if row.has_ended() {
-            break row;
+        match catalog.run(run).await {
+            Ok(row) if row.has_ended() => break row,
+            Ok(row) => {
+                unanswered = 0;
+                show(&bar, &row);
+            }
+            Err(error) if unanswered < PATIENCE && error.may_pass() => {
+                unanswered += 1;
+                bar.set_message("the catalog does not answer, trying again");
+            }
+            Err(error) => return Err(error.into()),
         }
-        show(&bar, &row);
         tokio::time::sleep(Duration::from_millis(250)).await;
     };
     bar.finish_and_clear();

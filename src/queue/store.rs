@@ -276,7 +276,9 @@ impl Lease for LeaseHandle {
 
 /// Whether the statement itself is refused (class 22: data, 23: constraints), so that trying again cannot help.
 fn is_refused(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
