@@ -72,6 +72,10 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
         let Some(permits) = free_slots(&queue, &mut stop).await else {
             continue;
         };
+        // The wait for a slot may have been long, and a drain may be what freed it.
+        if worker.is_shutting_down() || worker.is_paused() {
+            continue;
+        }
         let slots = permits.num_permits();
         pace = match queue.store.claim(&queue.name, slots).await {
             Ok(rows) => {

@@ -1,0 +1,492 @@
+//! What must hold is a constraint of the schema, what is asked twice is one run, and what is secret is nowhere in clear.
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use lastgood::{
+    catalog::{Catalog, CatalogError, Enqueued, NewResource, NewRun, StoredConnection},
+    secret::MasterKey,
+};
+use lastgood_jobs::job::{Job, Restore, RestoreTarget};
+use rstest::rstest;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use crate::database::TestCatalog;
+
+/// One row that everything about is right; each case spoils one thing.
+const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, connection_ref) values ('r', 't', 'pro', 'postgres', 'env:URL')";
+
+/// A statement that spoils a good row of `resources`.
+#[rstest]
+#[case::a_path_as_id("id = '../etc'", "resources_id_is_a_name")]
+#[case::two_dots_in_an_id("id = 'a..b'", "resources_id_is_a_name")]
+#[case::an_empty_id("id = ''", "resources_id_is_a_name")]
+#[case::a_line_break_in_an_id("id = E'a\\n'", "resources_id_is_a_name")]
+#[case::a_long_id("id = repeat('a', 129)", "resources_id_is_a_name")]
+#[case::a_team_with_a_space("team = 'a b'", "resources_team_is_a_name")]
+#[case::a_tier_with_a_slash("tier = 'a/b'", "resources_tier_is_a_name")]
+#[case::an_engine_in_capitals("engine = 'Postgres'", "resources_engine_is_a_word")]
+#[case::a_status_of_its_own("status = 'asleep'", "resources_status_is_known")]
+#[case::a_url_in_clear(
+    "connection_ref = 'postgresql://u:p@h/db'",
+    "resources_connection_ref_is_a_reference"
+)]
+#[case::no_connection("connection_ref = null", "resources_one_connection")]
+#[case::two_connections("connection_sealed = '\\x01'", "resources_one_connection")]
+#[case::a_cadence_too_short("cadence_minutes = 4", "resources_cadence_is_possible")]
+#[case::a_cadence_too_long("cadence_minutes = 1441", "resources_cadence_is_possible")]
+#[case::failures_below_zero("failures_in_a_row = -1", "resources_failures_count")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_resource_is_refused(
+    #[case] change: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    refused(
+        &db,
+        &format!("update lastgood.resources set {change}"),
+        constraint,
+    )
+    .await
+}
+
+const RUN: &str = r#"insert into lastgood.runs (queue, kind, trigger, resource_id, slot, args)
+    values ('postgres', 'backup', 'scheduled', 'r', '2031-03-05', '{"kind": "backup"}')"#;
+
+#[rstest]
+#[case::a_queue_in_capitals("queue = 'Postgres'", "runs_queue_is_a_word")]
+#[case::a_kind_of_its_own("kind = 'teleport'", "runs_kind_is_known")]
+#[case::a_trigger_of_its_own("trigger = 'whim', slot = null", "runs_trigger_is_known")]
+#[case::an_empty_key("idempotency_key = ''", "runs_idempotency_key_is_short")]
+#[case::a_long_key("idempotency_key = repeat('a', 256)", "runs_idempotency_key_is_short")]
+#[case::a_payload_by_position("args = '[]'", "runs_args_are_an_object")]
+#[case::a_state_of_its_own("state = 'lost'", "runs_state_is_known")]
+#[case::more_attempts_than_allowed("attempt = 6, epoch = 6", "runs_attempts_are_bounded")]
+#[case::attempts_below_zero("attempt = -1", "runs_attempts_are_bounded")]
+#[case::a_token_that_was_not_raised("attempt = 1", "runs_epoch_counts")]
+#[case::running_without_a_lease("state = 'running'", "runs_lease_iff_running")]
+#[case::half_a_lease("state = 'running', lease_by = 'w'", "runs_lease_iff_running")]
+#[case::a_lease_on_what_waits("lease_by = 'w', lease_until = now()", "runs_lease_iff_running")]
+#[case::ended_at_no_time("state = 'succeeded'", "runs_finished_iff_ended")]
+#[case::finished_yet_waiting("finished_at = now()", "runs_finished_iff_ended")]
+#[case::failed_for_no_reason("state = 'failed', finished_at = now()", "runs_failure_says_why")]
+#[case::scheduled_without_a_slot("slot = null", "runs_slot_iff_scheduled")]
+#[case::a_slot_for_an_ad_hoc_run("trigger = 'adhoc'", "runs_slot_iff_scheduled")]
+#[case::a_scheduled_restore("kind = 'restore'", "runs_only_backups_are_scheduled")]
+#[case::of_nothing("resource_id = 'nobody'", "runs_resource_id_fkey")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_run_is_refused(
+    #[case] change: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    db.execute(RUN).await?;
+    refused(
+        &db,
+        &format!("update lastgood.runs set {change}"),
+        constraint,
+    )
+    .await
+}
+
+#[rstest]
+#[case::the_same_slot_while_queued("queued", "'2031-03-05'", "runs_one_per_slot")]
+#[case::the_same_slot_once_done("succeeded", "'2031-03-05'", "runs_one_per_slot")]
+#[case::another_slot_while_queued("queued", "'2031-03-06'", "runs_one_live_schedule")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_scheduled_backup_is_refused(
+    #[case] state: &str,
+    #[case] slot: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    db.execute(RUN).await?;
+    if state == "succeeded" {
+        db.execute("update lastgood.runs set state = 'succeeded', finished_at = now()")
+            .await?;
+    }
+    refused(&db, &RUN.replace("'2031-03-05'", slot), constraint).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_failed_or_was_cancelled_is_free_again() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    for end in [
+        "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'dump', error = 'x' where state = 'queued'",
+        "update lastgood.runs set state = 'cancelled', finished_at = now() where state = 'queued'",
+    ] {
+        db.execute(RUN).await?;
+        db.execute(end).await?;
+    }
+    db.execute(RUN).await?;
+    assert_eq!(db.count("select count(*) from lastgood.runs").await?, 3);
+    Ok(())
+}
+
+#[rstest]
+#[case::an_empty_dump("dump_bytes = 0", "restore_points_dump_is_not_empty")]
+#[case::an_empty_archive("stored_bytes = 0", "restore_points_archive_is_not_empty")]
+#[case::a_manifest_by_position("manifest = '[]'", "restore_points_manifest_is_an_object")]
+#[case::of_nothing("resource_id = 'nobody'", "restore_points_resource_id_fkey")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_restore_point_is_refused(
+    #[case] change: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    point(&db, "r", Utc::now()).await?;
+    refused(
+        &db,
+        &format!("update lastgood.restore_points set {change}"),
+        constraint,
+    )
+    .await
+}
+
+#[rstest]
+#[case::no_slots("slots = 0", "consumers_have_slots")]
+#[case::capabilities_that_are_no_list("capabilities = '{}'", "consumers_capabilities_are_a_list")]
+#[case::a_state_of_its_own("state = 'asleep'", "consumers_state_is_known")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_consumer_is_refused(
+    #[case] change: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(
+        "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities)
+         values ('c', 'h', 1, '0', '{postgres}', 1, '[]')",
+    )
+    .await?;
+    refused(
+        &db,
+        &format!("update lastgood.consumers set {change}"),
+        constraint,
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_of_the_schema_is_one_that_these_tests_refuse_something_by() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let checks: Vec<String> = sqlx::query_scalar(
+        "select conname::text from pg_constraint where connamespace = 'lastgood'::regnamespace and contype = 'c'",
+    )
+    .fetch_all(db.pool())
+    .await?;
+    assert!(checks.len() > 25, "{checks:?}");
+    let here = include_str!("catalog.rs");
+    let untested: Vec<_> = checks
+        .iter()
+        .filter(|check| !here.contains(&format!("\"{check}\"")))
+        .collect();
+    assert!(untested.is_empty(), "{untested:?}");
+    Ok(())
+}
+
+/// Executes a statement that must be refused by the constraint of that name.
+async fn refused(db: &TestCatalog, statement: &str, constraint: &str) -> Result<()> {
+    let refused = sqlx::query(AssertSqlSafe(statement.to_owned()))
+        .execute(db.pool())
+        .await
+        .err()
+        .with_context(|| format!("accepted: {statement}"))?;
+    let by = refused
+        .as_database_error()
+        .and_then(|error| error.constraint());
+    assert_eq!(by, Some(constraint), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_repeated_with_its_key_is_the_first_run() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    db.add("blog", "acme", "pro").await?;
+    let first = ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?;
+    assert!(matches!(first, Enqueued::New(_)));
+    let duplicate = Enqueued::Duplicate(first.id());
+    assert_eq!(
+        ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?,
+        duplicate
+    );
+    // Also once it has ended.
+    db.execute("update lastgood.runs set state = 'cancelled', finished_at = now()")
+        .await?;
+    assert_eq!(
+        ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?,
+        duplicate
+    );
+
+    let other = ask(&db.catalog, "shop", &restore(), Some("key")).await;
+    assert!(matches!(other, Err(CatalogError::KeyReused)), "{other:?}");
+    let elsewhere = ask(&db.catalog, "blog", &Job::Backup {}, Some("key")).await?;
+    assert!(
+        matches!(elsewhere, Enqueued::New(_)),
+        "a key belongs to its resource"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_many_make_at_once_with_one_key_is_one_run() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    for round in 0..20 {
+        let key = format!("key-{round}");
+        let asked = (0..6).map(|_| ask(&db.catalog, "shop", &Job::Backup {}, Some(&key)));
+        let answers = futures::future::try_join_all(asked).await?;
+        let new = answers
+            .iter()
+            .filter(|answer| matches!(answer, Enqueued::New(_)));
+        assert_eq!(new.count(), 1, "{answers:?}");
+        assert!(answers.iter().all(|answer| answer.id() == answers[0].id()));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_a_key_are_as_many_runs() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    for _ in 0..3 {
+        let answer = ask(&db.catalog, "shop", &Job::Backup {}, None).await?;
+        assert!(matches!(answer, Enqueued::New(_)));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_restore_of_a_resource_is_refused_until_the_first_has_ended() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    db.add("blog", "acme", "pro").await?;
+    ask(&db.catalog, "shop", &restore(), Some("first")).await?;
+    for key in [None, Some("second")] {
+        let second = ask(&db.catalog, "shop", &restore(), key).await;
+        assert!(
+            matches!(second, Err(CatalogError::RestoreUnderWay(_))),
+            "{second:?}"
+        );
+    }
+    ask(&db.catalog, "blog", &restore(), None).await?;
+    db.execute("update lastgood.runs set state = 'cancelled', finished_at = now()")
+        .await?;
+    ask(&db.catalog, "shop", &restore(), Some("second")).await?;
+    Ok(())
+}
+
+fn restore() -> Job {
+    Job::Restore(Restore {
+        point: Uuid::nil(),
+        target: RestoreTarget::Swap {},
+        no_owner: false,
+        no_acl: false,
+    })
+}
+
+async fn ask(
+    catalog: &Catalog,
+    resource_id: &str,
+    job: &Job,
+    idempotency_key: Option<&str>,
+) -> Result<Enqueued, CatalogError> {
+    let new = NewRun {
+        resource_id,
+        queue: "postgres",
+        job,
+        idempotency_key,
+    };
+    catalog.enqueue(&new).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_never_used_twice_not_even_after_its_resource_was_removed() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    for status in ["active", "paused", "removed"] {
+        sqlx::query("update lastgood.resources set status = $1")
+            .bind(status)
+            .execute(db.pool())
+            .await?;
+        let again = db.add("shop", "umbrella", "free").await;
+        let error = again.err().context("added again")?;
+        let error = error.downcast_ref::<CatalogError>();
+        assert!(matches!(error, Some(CatalogError::Exists(id)) if id == "shop"));
+        assert_eq!(db.catalog.resource("shop").await?.team, "acme");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_migrate_again_or_by_several_at_once_is_harmless() -> Result<()> {
+    let db = TestCatalog::without_schema().await?;
+    let others = futures::future::try_join_all((0..4).map(|_| {
+        let url = db.url();
+        async move { Catalog::connect(&url, 1).await }
+    }))
+    .await?;
+    futures::future::try_join_all(others.iter().map(Catalog::migrate)).await?;
+    db.add("shop", "acme", "pro").await?;
+    db.catalog.migrate().await?;
+    db.catalog.check_schema().await?;
+    assert_eq!(db.catalog.resource("shop").await?.id, "shop");
+    let applied = db.count("select count(*) from lastgood.migrations").await?;
+    let distinct = db
+        .count("select count(distinct version) from lastgood.migrations where success")
+        .await?;
+    assert_eq!(applied, distinct);
+    let outside = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    assert_eq!(
+        db.count(outside).await?,
+        0,
+        "everything is in a schema of ours"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_whose_schema_is_missing_or_old_says_to_migrate() -> Result<()> {
+    let db = TestCatalog::without_schema().await?;
+    let hint = async || -> Result<String> {
+        let refused = Catalog::open(&db.url(), 1).await.err();
+        Ok(refused.context("opened")?.to_string())
+    };
+    assert!(hint().await?.contains("`lastgood migrate`"));
+    db.catalog.migrate().await?;
+    Catalog::open(&db.url(), 1).await?;
+    // A newer build's migrations are welcome, a missing one is not.
+    db.execute(
+        "insert into lastgood.migrations (version, description, success, checksum, execution_time)
+         values (99999999, 'the future', true, '', 0)",
+    )
+    .await?;
+    Catalog::open(&db.url(), 1).await?;
+    db.execute("delete from lastgood.migrations where version = 1")
+        .await?;
+    let text = hint().await?;
+    assert!(
+        text.contains("`lastgood migrate`") && text.contains("migration 1"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_point_at_an_instant_is_not_younger_than_it() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    db.add("blog", "acme", "pro").await?;
+    let noon: DateTime<Utc> = "2031-03-05T12:00:00Z".parse()?;
+    let hour = TimeDelta::hours(1);
+    assert!(db.catalog.newest_point("shop", None).await?.is_none());
+    // Recorded out of order: an index that was rebuilt knows no order of creation.
+    let newest = point(&db, "shop", noon).await?;
+    let oldest = point(&db, "shop", noon - hour * 2).await?;
+    let middle = point(&db, "shop", noon - hour).await?;
+    point(&db, "blog", noon + hour).await?;
+    let millisecond = TimeDelta::milliseconds(1);
+    for (at, expected) in [
+        (None, Some(newest)),
+        (Some(noon + hour * 5), Some(newest)),
+        (Some(noon), Some(newest)),
+        (Some(noon - millisecond), Some(middle)),
+        (Some(noon - hour), Some(middle)),
+        (Some(noon - hour - millisecond), Some(oldest)),
+        (Some(noon - hour * 2), Some(oldest)),
+        (Some(noon - hour * 2 - millisecond), None),
+    ] {
+        let found = db.catalog.newest_point("shop", at).await?;
+        assert_eq!(found.map(|point| point.id), expected, "{at:?}");
+    }
+    let listed: Vec<_> = db.catalog.points(Some("shop"), 10).await?;
+    let listed: Vec<_> = listed.iter().map(|point| point.id).collect();
+    assert_eq!(listed, [newest, middle, oldest]);
+    Ok(())
+}
+
+/// Records a restore point; returns its id.
+async fn point(db: &TestCatalog, resource: &str, consistent_at: DateTime<Utc>) -> Result<Uuid> {
+    let id = Uuid::new_v4();
+    sqlx::query(
+        "insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+         values ($1, $2, $3, $4, '{}', 1, 1)",
+    )
+    .bind(id)
+    .bind(resource)
+    .bind(consistent_at)
+    .bind(id.to_string())
+    .execute(db.pool())
+    .await?;
+    Ok(id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_url_is_nowhere_in_the_whole_database_in_clear() -> Result<()> {
+    const MARKER: &str = "s3cret-marker";
+    let db = TestCatalog::create().await?;
+    let key = MasterKey::parse(&SecretString::from(
+        "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    ))?;
+    let url = SecretString::from(format!("postgresql://u:{MARKER}@h/db"));
+    let new = NewResource {
+        id: "shop".parse()?,
+        team: "acme".parse()?,
+        tier: "pro".parse()?,
+        engine: "postgres".to_owned(),
+        retention_days: None,
+        connection: StoredConnection::Sealed(key.seal("shop", &url)?),
+    };
+    db.catalog.add_resource(&new).await?;
+    ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?;
+    assert!(
+        occurrences(&db, "acme").await? > 0,
+        "the search finds what is there"
+    );
+    assert_eq!(occurrences(&db, MARKER).await?, 0);
+    // It is in there all the same, for who has the key.
+    let StoredConnection::Sealed(sealed) = db.catalog.connection("shop").await? else {
+        anyhow::bail!("not sealed");
+    };
+    assert_eq!(
+        key.open("shop", &sealed)?.expose_secret(),
+        url.expose_secret()
+    );
+    Ok(())
+}
+
+/// Returns how many values of the whole database hold `needle`, as text or as bytes.
+async fn occurrences(db: &TestCatalog, needle: &str) -> Result<i64> {
+    let columns = sqlx::query(
+        "select format('%I.%I', n.nspname, c.relname) as tab, format('%I', a.attname) as col, t.typname = 'bytea' as is_bytes
+         from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace
+         join pg_type as t on t.oid = a.atttypid
+         where c.relkind = 'r' and a.attnum > 0 and not a.attisdropped and n.nspname not in ('pg_catalog', 'information_schema')",
+    )
+    .fetch_all(db.pool())
+    .await?;
+    assert!(columns.len() > 50);
+    let mut found = 0;
+    for column in columns {
+        let (table, name): (String, String) = (column.try_get("tab")?, column.try_get("col")?);
+        let text = if column.try_get("is_bytes")? {
+            // Every byte as the letter of its code: what is text in it reads as text.
+            format!("encode({name}, 'escape')")
+        } else {
+            format!("{name}::text")
+        };
+        let statement = format!("select count(*) from {table} where strpos({text}, $1) > 0");
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(needle)
+            .fetch_one(db.pool())
+            .await?;
+        found += count;
+    }
+    Ok(found)
+}

@@ -1,0 +1,711 @@
+//! A tick enqueues what is due, each slot once, however often and by however many it is done.
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use lastgood::{
+    catalog::{CatalogError, ResourceStatus, UnknownTier},
+    plan::{Cadence, Plans},
+    producer::{Ticked, apply_plans, tick},
+    schedule::{Slot, Spread, next_due, offset, retry_delay, slot_start},
+};
+use serde_json::json;
+use sqlx::{Row as _, postgres::types::PgInterval};
+use uuid::Uuid;
+
+use crate::database::{TestCatalog, plans};
+
+/// A catalog, its plans, and a clock that the test moves.
+struct Simulation {
+    db: TestCatalog,
+    plans: Plans,
+    now: DateTime<Utc>,
+}
+
+impl Simulation {
+    async fn begin(at: &str, plans: Plans) -> Result<Self> {
+        let now = at.parse()?;
+        let db = TestCatalog::with_clock(now).await?;
+        Ok(Self { db, plans, now })
+    }
+
+    async fn advance(&mut self, by: TimeDelta) -> Result<()> {
+        self.now += by;
+        self.db.set_clock(self.now).await
+    }
+
+    async fn tick(&self) -> Result<Ticked> {
+        Ok(tick(&self.db.catalog, &self.plans, self.now).await?)
+    }
+
+    /// Claims everything runnable, by the queue's own statement.
+    async fn claim(&self) -> Result<Vec<Claim>> {
+        let rows = sqlx::query(include_str!("../../src/queue/claim.sql"))
+            .bind("postgres")
+            .bind(1000_i64)
+            .bind("simulated-worker")
+            .bind(PgInterval {
+                months: 0,
+                days: 0,
+                microseconds: 30_000_000,
+            })
+            .fetch_all(self.db.pool())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Claim {
+                    id: row.try_get("id")?,
+                    epoch: row.try_get("epoch")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Ends a run well, by the queue's own statement, with a restore point consistent to `consistent_at`.
+    async fn succeed(&self, claim: &Claim, consistent_at: DateTime<Utc>) -> Result<()> {
+        let finished: i64 =
+            sqlx::query_scalar(include_str!("../../src/queue/finish_succeeded.sql"))
+                .bind(claim.id)
+                .bind(claim.epoch)
+                .bind(None::<serde_json::Value>)
+                .bind(consistent_at)
+                .bind(format!("manifests/{}.json", claim.id))
+                .bind(json!({}))
+                .bind(1000_i64)
+                .bind(100_i64)
+                .fetch_one(self.db.pool())
+                .await?;
+        anyhow::ensure!(finished == 1, "the finish was refused");
+        Ok(())
+    }
+
+    /// Ends a run for good, by the queue's own statement.
+    async fn fail(&self, claim: &Claim) -> Result<()> {
+        let state: String = sqlx::query_scalar(include_str!("../../src/queue/finish_failed.sql"))
+            .bind(claim.id)
+            .bind(claim.epoch)
+            .bind("dump")
+            .bind("the dump was cut short")
+            .bind(true)
+            .fetch_one(self.db.pool())
+            .await?;
+        anyhow::ensure!(state == "failed", "the run is {state}");
+        Ok(())
+    }
+
+    /// Claims and ends well whatever is runnable.
+    async fn succeed_all(&self) -> Result<usize> {
+        let claims = self.claim().await?;
+        for claim in &claims {
+            self.succeed(claim, self.now).await?;
+        }
+        Ok(claims.len())
+    }
+
+    /// Ticks and backs up at once, every `step`, until `length` has passed.
+    async fn live(&mut self, length: TimeDelta, step: TimeDelta) -> Result<()> {
+        let end = self.now + length;
+        while self.now < end {
+            self.advance(step).await?;
+            if self.tick().await?.enqueued > 0 {
+                self.succeed_all().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the slots of a resource's scheduled runs in `state`, in order.
+    async fn slots(&self, resource: &str, state: &str) -> Result<Vec<DateTime<Utc>>> {
+        let slots = sqlx::query_scalar(
+            "select slot from lastgood.runs where resource_id = $1 and state = $2 and trigger = 'scheduled' order by slot",
+        )
+        .bind(resource)
+        .bind(state)
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(slots)
+    }
+
+    /// Returns the instants that a resource can be restored to, in order.
+    async fn points(&self, resource: &str) -> Result<Vec<DateTime<Utc>>> {
+        let points = sqlx::query_scalar(
+            "select consistent_at from lastgood.restore_points where resource_id = $1 order by 1",
+        )
+        .bind(resource)
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(points)
+    }
+}
+
+struct Claim {
+    id: Uuid,
+    epoch: i64,
+}
+
+fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
+    Ticked {
+        looked_at,
+        enqueued,
+        coalesced,
+    }
+}
+
+fn minutes(minutes: i64) -> TimeDelta {
+    TimeDelta::minutes(minutes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pro_resource_is_backed_up_once_in_each_of_24_consecutive_hours() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:20Z", Plans::built_in()).await?;
+    let ids = ["shop", "blog", "wiki"];
+    for id in ids {
+        sim.db.add(id, "acme", "pro").await?;
+    }
+    let first_hour: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
+    sim.live(TimeDelta::hours(24), minutes(1)).await?;
+
+    let hours: Vec<_> = (0..25).map(|n| first_hour + TimeDelta::hours(n)).collect();
+    for id in ids {
+        let slots = sim.slots(id, "succeeded").await?;
+        assert_eq!(slots[..24], hours[..24], "{id}");
+        assert!(slots.len() == 24 || slots[..] == hours[..], "{id}");
+        let points = sim.points(id).await?;
+        let gaps = points.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.max() <= Some(minutes(61)), "{id}: {points:?}");
+    }
+    assert_eq!(
+        sim.db
+            .count("select count(*) from lastgood.runs where state <> 'succeeded'")
+            .await?,
+        0
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_plans_never_back_up_is_never_enqueued() -> Result<()> {
+    let plans = plans(&[
+        ("anonymous", 0, 0),
+        ("free", 0, 7),
+        ("unkept", 60, 0),
+        ("paid", 60, 30),
+    ])?;
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans).await?;
+    sim.db.add("visitor", "nobody", "anonymous").await?;
+    sim.db.add("freebie", "nobody", "free").await?;
+    sim.db.add("zero-tier", "acme", "unkept").await?;
+    sim.db.add("zero-row", "acme", "paid").await?;
+    sim.db.add("below-zero-row", "acme", "paid").await?;
+    sim.db
+        .execute("update lastgood.resources set retention_days = 0 where id = 'zero-row'")
+        .await?;
+    sim.db
+        .execute("update lastgood.resources set retention_days = -1 where id = 'below-zero-row'")
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(5, 0, 0));
+    for _ in 0..50 {
+        sim.advance(TimeDelta::hours(1)).await?;
+        assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    }
+    // Even where the plans are applied anew, and where something makes the rows be looked at.
+    apply_plans(&sim.db.catalog, &sim.plans).await?;
+    sim.db
+        .execute("update lastgood.resources set next_due_at = now()")
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(5, 0, 0));
+    assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 0);
+    // The veto is the row's own: without it the resource is due.
+    sim.db
+        .execute("update lastgood.resources set retention_days = null where id = 'zero-row'")
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paid_tier_that_is_added_to_the_plans_is_covered_with_no_other_change() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "platinum").await?;
+    assert_eq!(sim.tick().await?, ticked(1, 0, 0));
+    sim.advance(minutes(5)).await?;
+    sim.plans = plans(&[("paid", 60, 30), ("platinum", 15, 30)])?;
+    assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 1);
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    let quarter: DateTime<Utc> = "2031-03-05T09:30:00Z".parse()?;
+    assert_eq!(sim.slots("shop", "queued").await?, [quarter]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_whose_cadence_changes_is_planned_anew() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 1440, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    sim.tick().await?;
+    assert_eq!(sim.succeed_all().await?, 1);
+    sim.advance(minutes(20)).await?;
+    assert_eq!(
+        apply_plans(&sim.db.catalog, &sim.plans).await?,
+        0,
+        "nothing changed"
+    );
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+
+    sim.plans = plans(&[("paid", 15, 30)])?;
+    assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 1);
+    assert_eq!(
+        sim.tick().await?,
+        ticked(1, 1, 0),
+        "exposure is past the new cadence"
+    );
+    assert_eq!(
+        sim.db.catalog.resource("shop").await?.cadence_minutes,
+        Some(15)
+    );
+
+    // And a tier that is sold no more is left alone at once.
+    sim.succeed_all().await?;
+    sim.plans = plans(&[("paid", 0, 0)])?;
+    assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 1);
+    sim.tick().await?;
+    let row = sim.db.catalog.resource("shop").await?;
+    assert_eq!((row.cadence_minutes, row.next_due_at), (None, None));
+    sim.live(TimeDelta::days(2), TimeDelta::hours(1)).await?;
+    assert_eq!(sim.points("shop").await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_changes_its_tier_is_planned_anew() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", Plans::built_in()).await?;
+    sim.db.add("shop", "acme", "hobby").await?;
+    sim.tick().await?;
+    sim.succeed_all().await?;
+    sim.advance(minutes(70)).await?;
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    sim.db
+        .execute("update lastgood.resources set tier = 'pro' where id = 'shop'")
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    assert_eq!(
+        sim.db.catalog.resource("shop").await?.cadence_minutes,
+        Some(60)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_team_on_a_daily_tier_keeps_its_own_hour_for_ten_days() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T23:50:00Z", Plans::built_in()).await?;
+    let teams = ["acme", "initech", "umbrella"];
+    for team in teams {
+        for n in 0..2 {
+            sim.db.add(&format!("{team}-{n}"), team, "hobby").await?;
+        }
+    }
+    sim.tick().await?;
+    sim.succeed_all().await?;
+    sim.live(TimeDelta::days(11), minutes(10)).await?;
+    for team in teams {
+        let hour: i32 = sqlx::query_scalar(
+            "select team_spread % 24 from lastgood.resources where team = $1 limit 1",
+        )
+        .bind(team)
+        .fetch_one(sim.db.pool())
+        .await?;
+        for n in 0..2 {
+            let id = format!("{team}-{n}");
+            let points = sim.points(&id).await?;
+            // The first is made at registration, late in the day; then the resource finds its turn.
+            let later = points.get(1..11).with_context(|| format!("{points:?}"))?;
+            for pair in later.windows(2) {
+                assert_eq!(pair[1] - pair[0], TimeDelta::days(1), "{id}: {points:?}");
+            }
+            let offset: i32 =
+                sqlx::query_scalar("select spread % 3600 from lastgood.resources where id = $1")
+                    .bind(&id)
+                    .fetch_one(sim.db.pool())
+                    .await?;
+            let turn = TimeDelta::hours(hour.into()) + TimeDelta::seconds(offset.into());
+            let after_midnight = TimeDelta::seconds(later[0].num_seconds_from_midnight().into());
+            let late = after_midnight - turn;
+            assert!(
+                TimeDelta::zero() <= late && late < minutes(10),
+                "{id}: {after_midnight} is not the turn {turn}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_producers_at_once_enqueue_each_slot_once() -> Result<()> {
+    const RESOURCES: i64 = 150;
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    let other = sim.db.another().await?;
+    sqlx::query(
+        "insert into lastgood.resources (id, team, tier, engine, connection_ref)
+         select 'r' || n, 't' || n % 7, 'paid', 'postgres', 'env:URL' from generate_series(1, $1) as n",
+    )
+    .bind(RESOURCES)
+    .execute(sim.db.pool())
+    .await?;
+    for round in 1..=100 {
+        let (one, two) = tokio::join!(
+            tick(&sim.db.catalog, &sim.plans, sim.now),
+            tick(&other, &sim.plans, sim.now)
+        );
+        // What one had locked, the other may have to look at once more.
+        let enqueued = one?.enqueued + two?.enqueued;
+        assert_eq!(enqueued, RESOURCES, "round {round}");
+        sqlx::query(
+            "with done as (
+                 update lastgood.runs set state = 'succeeded', finished_at = now() where state = 'queued' returning resource_id
+             )
+             update lastgood.resources set newest_consistent_at = now(), next_due_at = now()
+             from done where done.resource_id = id",
+        )
+        .execute(sim.db.pool())
+        .await?;
+        sim.advance(TimeDelta::hours(1)).await?;
+    }
+    let runs = sim.db.count("select count(*) from lastgood.runs").await?;
+    let distinct = sim
+        .db
+        .count(
+            "select count(*) from (select distinct resource_id, slot from lastgood.runs) as slots",
+        )
+        .await?;
+    assert_eq!((runs, distinct), (100 * RESOURCES, 100 * RESOURCES));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_cannot_be_enqueued_twice_even_by_plain_sql() -> Result<()> {
+    let sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    sim.tick().await?;
+    for state in ["queued", "running", "succeeded"] {
+        if state == "running" {
+            assert_eq!(sim.claim().await?.len(), 1);
+        } else if state == "succeeded" {
+            sim.db
+                .execute("update lastgood.runs set state = 'succeeded', lease_by = null, lease_until = null, finished_at = now()")
+                .await?;
+        }
+        // As a producer would whose catalog forgot that it had looked.
+        sim.db
+            .execute("update lastgood.resources set next_due_at = now()")
+            .await?;
+        assert_eq!(sim.tick().await?, ticked(1, 0, 0), "{state}");
+    }
+    assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_restarts_and_ticks_again_makes_no_duplicate() -> Result<()> {
+    let sim = Simulation::begin("2031-03-05T09:37:00Z", Plans::built_in()).await?;
+    sim.db.add("shop", "acme", "pro").await?;
+    sim.db.add("blog", "acme", "hobby").await?;
+    apply_plans(&sim.db.catalog, &sim.plans).await?;
+    assert_eq!(sim.tick().await?, ticked(2, 2, 0));
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    let restarted = sim.db.another().await?;
+    assert_eq!(apply_plans(&restarted, &sim.plans).await?, 0);
+    for _ in 0..2 {
+        assert_eq!(
+            tick(&restarted, &sim.plans, sim.now).await?,
+            ticked(0, 0, 0)
+        );
+    }
+    assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_failed_is_tried_again_with_back_off_and_one_that_succeeded_is_not()
+-> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:01:00Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    let second = TimeDelta::seconds(1);
+    assert_eq!(sim.tick().await?.enqueued, 1);
+    for (failures, wait) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+        let claims = sim.claim().await?;
+        sim.fail(claims.first().context("nothing to claim")?)
+            .await?;
+        let row = sim.db.catalog.resource("shop").await?;
+        assert_eq!(row.failures_in_a_row, failures);
+        sim.advance(minutes(wait) - second).await?;
+        assert_eq!(
+            sim.tick().await?,
+            ticked(0, 0, 0),
+            "too early after {failures}"
+        );
+        sim.advance(second).await?;
+        assert_eq!(sim.tick().await?, ticked(1, 1, 0), "after {failures}");
+    }
+    assert_eq!(sim.succeed_all().await?, 1);
+    assert_eq!(sim.db.catalog.resource("shop").await?.failures_in_a_row, 0);
+    let nine: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
+    assert_eq!(sim.slots("shop", "failed").await?, [nine; 4]);
+    // 09:16 now: nothing more in this hour.
+    while sim.now.hour() == 9 && sim.now.minute() < 59 {
+        sim.advance(minutes(1)).await?;
+        assert_eq!(sim.tick().await?.enqueued, 0);
+    }
+    assert_eq!(sim.slots("shop", "succeeded").await?, [nine]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_no_plan_knows_is_reported_not_backed_up_and_picked_up_once_it_is_known()
+-> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", Plans::built_in()).await?;
+    sim.db.add("shop", "acme", "pro").await?;
+    for n in 0..3 {
+        sim.db
+            .add(&format!("odd-{n}"), "acme", "enterprize")
+            .await?;
+    }
+    sim.db.add("other", "acme", "zzz").await?;
+    sim.db.add("gone", "acme", "forgotten").await?;
+    sim.db
+        .catalog
+        .set_resource_status("gone", ResourceStatus::Removed)
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(5, 1, 0));
+    let known: Vec<_> = sim.plans.iter().map(|plan| plan.tier.to_string()).collect();
+    let unknown: Vec<_> = sim
+        .db
+        .catalog
+        .unknown_tiers(&known)
+        .await?
+        .into_iter()
+        .map(|UnknownTier { tier, resources }| (tier, resources))
+        .collect();
+    assert_eq!(
+        unknown,
+        [("enterprize".to_owned(), 3), ("zzz".to_owned(), 1)]
+    );
+
+    sim.advance(minutes(1)).await?;
+    sim.plans = plans(&[("pro", 60, 30), ("enterprize", 60, 30)])?;
+    assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 3);
+    assert_eq!(sim.tick().await?, ticked(3, 3, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_missed_windows_is_one_run() -> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    sim.tick().await?;
+    sim.succeed_all().await?;
+    sim.advance(TimeDelta::hours(24)).await?;
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    let now: DateTime<Utc> = "2031-03-06T09:00:00Z".parse()?;
+    assert_eq!(sim.slots("shop", "queued").await?, [now]);
+    sim.succeed_all().await?;
+    sim.advance(minutes(1)).await?;
+    assert_eq!(sim.tick().await?.enqueued, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_still_waits_moves_to_the_current_slot_and_is_not_joined_by_a_second()
+-> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:59:59Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    let nine: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
+    // The last second of the hour: every turn has come.
+    for hours in 1..=5 {
+        sim.advance(TimeDelta::hours(1)).await?;
+        assert_eq!(sim.tick().await?, ticked(1, 0, 1));
+        let slot = nine + TimeDelta::hours(hours);
+        assert_eq!(sim.slots("shop", "queued").await?, [slot]);
+    }
+    assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 1);
+    // What it then covers is covered.
+    sim.succeed_all().await?;
+    sim.db
+        .execute("update lastgood.resources set next_due_at = now()")
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(1, 0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_outlasts_its_slot_is_not_joined_by_a_second_and_then_the_next_is_due()
+-> Result<()> {
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    sim.db.add("shop", "acme", "paid").await?;
+    sim.tick().await?;
+    let snapshot = sim.now;
+    let claims = sim.claim().await?;
+    for _ in 0..30 {
+        sim.advance(minutes(5)).await?;
+        let ticked = sim.tick().await?;
+        assert_eq!((ticked.enqueued, ticked.coalesced), (0, 0));
+    }
+    // Two and a half hours later it is done; what it holds is as old.
+    sim.succeed(claims.first().context("nothing to claim")?, snapshot)
+        .await?;
+    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+    let twelve: DateTime<Utc> = "2031-03-05T12:00:00Z".parse()?;
+    assert_eq!(sim.slots("shop", "queued").await?, [twelve]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_paused_or_removed_is_not_due_and_what_waits_is_cancelled() -> Result<()>
+{
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    let catalog = sim.db.catalog.clone();
+    for (id, status) in [
+        ("shop", ResourceStatus::Paused),
+        ("blog", ResourceStatus::Removed),
+    ] {
+        sim.db.add(id, "acme", "paid").await?;
+        assert_eq!(sim.tick().await?, ticked(1, 1, 0));
+        catalog.set_resource_status(id, status).await?;
+        assert!(sim.slots(id, "queued").await?.is_empty());
+        assert_eq!(sim.slots(id, "cancelled").await?.len(), 1);
+    }
+    for _ in 0..5 {
+        assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+        sim.advance(TimeDelta::hours(1)).await?;
+    }
+    apply_plans(&catalog, &sim.plans).await?;
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_resumed_is_due_and_one_that_was_removed_stays_so() -> Result<()> {
+    let sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
+    let catalog = &sim.db.catalog;
+    sim.db.add("shop", "acme", "paid").await?;
+    sim.tick().await?;
+    catalog
+        .set_resource_status("shop", ResourceStatus::Paused)
+        .await?;
+    catalog
+        .set_resource_status("shop", ResourceStatus::Active)
+        .await?;
+    assert_eq!(
+        sim.tick().await?,
+        ticked(1, 1, 0),
+        "the same slot, cancelled before"
+    );
+    catalog
+        .set_resource_status("shop", ResourceStatus::Removed)
+        .await?;
+    let resumed = catalog
+        .set_resource_status("shop", ResourceStatus::Active)
+        .await;
+    assert!(matches!(resumed, Err(CatalogError::NotFound { .. })));
+    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
+    const BATCH: usize = 4000;
+    let db = TestCatalog::create().await?;
+    let mut random = fastrand::Rng::with_seed(20_310_305);
+    // Not in UTC, and with clocks that change: neither may matter.
+    let mut connection = db.pool().acquire().await?;
+    sqlx::query("set timezone = 'America/New_York'")
+        .execute(&mut *connection)
+        .await?;
+    for _ in 0..3 {
+        let inputs: Vec<Input> = (0..BATCH).map(|_| Input::any(&mut random)).collect();
+        let rows = sqlx::query(
+            "select lastgood.slot_start(cadence, at) as slot_start,
+                 extract(epoch from lastgood.slot_offset(cadence, spread, team))::bigint as slot_offset,
+                 lastgood.next_due(cadence, spread, team, newest, at, taken) as next_due,
+                 extract(epoch from lastgood.retry_delay(failures, cadence))::bigint as retry_delay
+             from unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::boolean[],
+                 $7::integer[]) with ordinality as i (cadence, spread, team, newest, at, taken, failures, n)
+             order by n",
+        )
+        .bind(inputs.iter().map(|i| i.cadence.minutes()).collect::<Vec<_>>())
+        .bind(column(&inputs, |i| i.spread.resource)?)
+        .bind(column(&inputs, |i| i.spread.team)?)
+        .bind(inputs.iter().map(|i| i.newest).collect::<Vec<_>>())
+        .bind(inputs.iter().map(|i| i.at).collect::<Vec<_>>())
+        .bind(inputs.iter().map(|i| i.slot == Slot::Taken).collect::<Vec<_>>())
+        .bind(column(&inputs, |i| i.failures)?)
+        .fetch_all(&mut *connection)
+        .await?;
+        assert_eq!(rows.len(), BATCH);
+        for (i, row) in inputs.iter().zip(rows) {
+            let start: DateTime<Utc> = row.try_get("slot_start")?;
+            assert_eq!(start, slot_start(i.cadence, i.at), "{i:?}");
+            let turn: i64 = row.try_get("slot_offset")?;
+            assert_eq!(turn, offset(i.cadence, i.spread).num_seconds(), "{i:?}");
+            let due: DateTime<Utc> = row.try_get("next_due")?;
+            assert_eq!(
+                due,
+                next_due(i.cadence, i.spread, i.newest, i.at, i.slot),
+                "{i:?}"
+            );
+            let delay: i64 = row.try_get("retry_delay")?;
+            assert_eq!(
+                delay,
+                retry_delay(i.failures, i.cadence).num_seconds(),
+                "{i:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Input {
+    cadence: Cadence,
+    spread: Spread,
+    newest: Option<DateTime<Utc>>,
+    at: DateTime<Utc>,
+    slot: Slot,
+    failures: u32,
+}
+
+impl Input {
+    /// Any input that can come up, to the microsecond, which is what PostgreSQL keeps.
+    fn any(random: &mut fastrand::Rng) -> Self {
+        let cadence = Cadence::ALL[random.usize(..Cadence::ALL.len())];
+        let micros = if random.u8(..4) == 0 {
+            // On a boundary.
+            random.i64(0..1_100_000) * 3_600_000_000
+        } else {
+            random.i64(0..4_000_000_000_000_000)
+        };
+        let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        let age = TimeDelta::microseconds(random.i64(-7_200_000_000..200_000_000_000));
+        Self {
+            cadence,
+            spread: Spread {
+                resource: random.u32(..1 << 28),
+                team: random.u32(..1 << 28),
+            },
+            newest: (random.u8(..5) > 0).then_some(at - age),
+            at,
+            slot: if random.bool() {
+                Slot::Taken
+            } else {
+                Slot::Free
+            },
+            failures: random.u32(1..40),
+        }
+    }
+}
+
+fn column(inputs: &[Input], of: fn(&Input) -> u32) -> Result<Vec<i32>> {
+    inputs
+        .iter()
+        .map(|input| Ok(i32::try_from(of(input))?))
+        .collect()
+}

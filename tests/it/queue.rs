@@ -1,0 +1,10 @@
+//! Delivery is at least once, effects are exactly once, and no bad run harms another.
+
+mod bad_runs;
+mod claims;
+mod drain;
+mod failures;
+mod leases;
+mod outages;
+mod wake_ups;
+mod workers;

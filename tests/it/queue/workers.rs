@@ -1,0 +1,440 @@
+//! The real backend under a real monitor, as a consumer wires them, with a handler of the test's choice.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
+use futures::{FutureExt as _, future::BoxFuture};
+use lastgood::{
+    catalog::{Catalog, NewRun, RunRow},
+    queue::{Outcome, Queue, Run, Runs, Store, listen},
+};
+use lastgood_jobs::{
+    backup::RestorePoint,
+    job::Job,
+    manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
+    resource::Engine,
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, eventually, soon, within},
+};
+
+type Handled = Result<Outcome, BoxDynError>;
+type Handler = Arc<dyn Fn(Run<Job>, WorkerContext) -> BoxFuture<'static, Handled> + Send + Sync>;
+
+/// How workers are to run.
+pub(super) struct Settings {
+    pub(super) name: &'static str,
+    pub(super) queues: &'static [&'static str],
+    pub(super) slots: usize,
+    pub(super) lease: Duration,
+    pub(super) poll: Duration,
+    pub(super) timeout: Duration,
+    pub(super) listens: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "worker",
+            queues: &["postgres"],
+            slots: 2,
+            lease: Duration::from_secs(30),
+            poll: Duration::from_millis(100),
+            timeout: Duration::from_secs(600),
+            listens: false,
+        }
+    }
+}
+
+/// Workers of one process.
+pub(super) struct Workers {
+    slots: Vec<Arc<Semaphore>>,
+    slots_each: usize,
+    stop: CancellationToken,
+    give_back: CancellationToken,
+    monitor: JoinHandle<Result<()>>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a worker for each queue.
+    pub(super) fn start<F, H>(catalog: &Catalog, settings: &Settings, handler: H) -> Self
+    where
+        H: Fn(Run<Job>) -> F + Send + Sync + 'static,
+        F: Future<Output = Handled> + Send + 'static,
+    {
+        Self::start_with_context(catalog, settings, move |run, _| handler(run))
+    }
+
+    /// Starts a worker for each queue, whose handler is told of its worker.
+    pub(super) fn start_with_context<F, H>(
+        catalog: &Catalog,
+        settings: &Settings,
+        handler: H,
+    ) -> Self
+    where
+        H: Fn(Run<Job>, WorkerContext) -> F + Send + Sync + 'static,
+        F: Future<Output = Handled> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |run, worker| handler(run, worker).boxed());
+        let store = Store::new(catalog.pool().clone(), settings.name, settings.lease);
+        let give_back = CancellationToken::new();
+        let queues: Vec<_> = settings
+            .queues
+            .iter()
+            .map(|name| Queue {
+                store: store.clone(),
+                name: (*name).into(),
+                slots: Arc::new(Semaphore::new(settings.slots)),
+                wake: Arc::new(Notify::new()),
+                poll: settings.poll,
+                timeout: settings.timeout,
+                give_back: give_back.clone(),
+            })
+            .collect();
+        let wakers: HashMap<_, _> = queues
+            .iter()
+            .map(|queue| (Arc::clone(&queue.name), Arc::clone(&queue.wake)))
+            .collect();
+        let listening = settings
+            .listens
+            .then(|| tokio::spawn(listen(catalog.pool().clone(), Arc::new(wakers))));
+        let stop = CancellationToken::new();
+        let slots = queues
+            .iter()
+            .map(|queue| Arc::clone(&queue.slots))
+            .collect();
+        let monitor = tokio::spawn(monitor(queues, settings.name, handler, stop.clone()));
+        Self {
+            slots,
+            slots_each: settings.slots,
+            stop,
+            give_back,
+            monitor,
+            listening,
+        }
+    }
+
+    /// Begins a drain.
+    pub(super) fn begin_drain(&self) {
+        self.stop.cancel();
+    }
+
+    /// Lets a drain run out of time.
+    pub(super) fn end_patience(&self) {
+        self.give_back.cancel();
+    }
+
+    /// Waits until nothing is in flight: each permit is back only after the fenced finish.
+    pub(super) async fn idle(&self) -> Result<()> {
+        soon("every slot is free", || {
+            self.slots
+                .iter()
+                .all(|slots| slots.available_permits() == self.slots_each)
+        })
+        .await
+    }
+
+    /// Drains and waits for the end; every slot is free then.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        within(SOON, "the monitor ends", &mut self.monitor).await???;
+        self.idle().await
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.monitor.abort();
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+    }
+}
+
+async fn monitor(
+    queues: Vec<Queue>,
+    name: &'static str,
+    handler: Handler,
+    stop: CancellationToken,
+) -> Result<()> {
+    let mut monitor = Monitor::new().should_restart(|_, _| true);
+    for queue in queues {
+        let handler = Arc::clone(&handler);
+        monitor = monitor.register(move |restart| {
+            WorkerBuilder::new(format!("{name}-{}-{restart}", queue.name))
+                .backend(Runs::<Job>::new(queue.clone()))
+                .data(Arc::clone(&handler))
+                .build(handle)
+        });
+    }
+    let signal = async move {
+        stop.cancelled().await;
+        Ok(())
+    };
+    Ok(monitor.run_with_signal(signal).await?)
+}
+
+async fn handle(run: Run<Job>, handler: Data<Handler>, worker: WorkerContext) -> Handled {
+    handler(run, worker).await
+}
+
+/// Who began and who ended: what a handler tells the test.
+#[derive(Clone, Default)]
+pub(super) struct Witness {
+    began: Arc<Mutex<Vec<Uuid>>>,
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    completed: Arc<AtomicUsize>,
+}
+
+impl Witness {
+    /// Records that a handler began; its end is the end of the value that this returns.
+    pub(super) fn begin<A>(&self, run: &Run<A>) -> Begun {
+        self.began
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(run.id);
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        Begun(self.clone())
+    }
+
+    /// Returns the runs of every handler that began, in order; one that began twice is there twice.
+    pub(super) fn began(&self) -> Vec<Uuid> {
+        self.began
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Returns how many handlers are there now.
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many handlers were ever there at once.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many handlers came to their own end.
+    pub(super) fn completed(&self) -> usize {
+        self.completed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many handlers are there.
+    pub(super) async fn are_running(&self, count: usize) -> Result<()> {
+        soon(&format!("{count} handlers run"), || self.running() == count).await
+    }
+
+    /// Waits until so many handlers have begun.
+    pub(super) async fn have_begun(&self, count: usize) -> Result<()> {
+        soon(&format!("{count} handlers have begun"), || {
+            self.began().len() >= count
+        })
+        .await
+    }
+}
+
+/// A handler that has begun; dropped when it ends, or is stopped.
+pub(super) struct Begun(Witness);
+
+impl Begun {
+    /// The handler came to its own end.
+    pub(super) fn complete(self) {
+        self.0.completed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Holds handlers until the test lets them go.
+#[derive(Clone)]
+pub(super) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(super) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(super) async fn pass(&self) {
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Lets so many pass.
+    pub(super) fn admit(&self, count: usize) {
+        self.0.add_permits(count);
+    }
+
+    /// Lets everybody pass.
+    pub(super) fn open(&self) {
+        self.0.add_permits(1_000_000);
+    }
+}
+
+/// Returns an outcome without a restore point.
+pub(super) fn report() -> Outcome {
+    Outcome::Report(serde_json::json!({ "done": true }))
+}
+
+/// Returns an outcome with a restore point.
+pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
+    let now = chrono::Utc::now();
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        run_id: run.id,
+        epoch: run.epoch,
+        resource_id: run.resource_id.parse()?,
+        team: "acme".parse()?,
+        tier: "pro".parse()?,
+        engine: Engine::Postgres,
+        consistent_at: now,
+        consistency: Consistency::Snapshot,
+        started_at: now,
+        finished_at: now,
+        made_by: "a test".to_owned(),
+        archive: Stored {
+            key: format!("{}.zst", run.id),
+            size_bytes: 100,
+            blake3: "0".repeat(64),
+            compression: "zstd".to_owned(),
+        },
+        dump: Dump {
+            format: "pg_dump custom".to_owned(),
+            size_bytes: 1000,
+            blake3: "0".repeat(64),
+        },
+        server_version: "PostgreSQL 18".to_owned(),
+        tool_version: "pg_dump 18".to_owned(),
+        details: Details::Postgres {
+            database: "shop".to_owned(),
+            server_major: 18,
+            tables: 1,
+            extensions: Default::default(),
+            properties: Default::default(),
+        },
+        warnings: Vec::new(),
+    };
+    Ok(Outcome::RestorePoint(Box::new(RestorePoint {
+        manifest_key: format!("{}-{}.json", run.id, run.epoch),
+        manifest,
+    })))
+}
+
+/// Enqueues a backup that somebody asked for; returns its id.
+pub(super) async fn enqueue(db: &TestCatalog, resource_id: &str) -> Result<Uuid> {
+    enqueue_on(db, "postgres", resource_id).await
+}
+
+/// Enqueues a backup on any queue; returns its id.
+pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str) -> Result<Uuid> {
+    let new = NewRun {
+        resource_id,
+        queue,
+        job: &Job::Backup {},
+        idempotency_key: None,
+    };
+    Ok(db.catalog.enqueue(&new).await?.id())
+}
+
+/// Enqueues so many at once, in one statement; returns their ids.
+pub(super) async fn enqueue_many(
+    db: &TestCatalog,
+    resource_id: &str,
+    count: i32,
+) -> Result<Vec<Uuid>> {
+    let ids = sqlx::query_scalar(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+           select 'postgres', 'backup', 'adhoc', $1, '{"kind": "backup"}' from generate_series(1, $2) returning id"#,
+    )
+    .bind(resource_id)
+    .bind(count)
+    .fetch_all(db.pool())
+    .await?;
+    Ok(ids)
+}
+
+/// Waits until a run is in `state`; returns it.
+pub(super) async fn becomes(db: &TestCatalog, id: Uuid, state: &str) -> Result<RunRow> {
+    let what = format!("run {id} is {state}");
+    eventually(SOON, &what, async || {
+        Ok(db.catalog.run(id).await?.state == state)
+    })
+    .await
+    .with_context(|| format!("run {id}"))?;
+    Ok(db.catalog.run(id).await?)
+}
+
+/// Waits until a run is queued after so many attempts; returns it.
+pub(super) async fn is_queued_after(db: &TestCatalog, id: Uuid, attempts: i32) -> Result<RunRow> {
+    let what = format!("run {id} is queued after {attempts} attempts");
+    eventually(SOON, &what, async || {
+        let run = db.catalog.run(id).await?;
+        Ok(run.state == "queued" && run.attempt == attempts)
+    })
+    .await?;
+    Ok(db.catalog.run(id).await?)
+}
+
+/// Ends a run's back-off.
+pub(super) async fn make_runnable(db: &TestCatalog, id: Uuid) -> Result<()> {
+    sqlx::query("update lastgood.runs set run_at = now() where id = $1 and state = 'queued'")
+        .bind(id)
+        .execute(db.pool())
+        .await?;
+    Ok(())
+}
+
+/// Takes a run from its worker, as the reaper does, and keeps everybody from claiming it again.
+pub(super) async fn take_away(db: &TestCatalog, id: Uuid) -> Result<()> {
+    let taken = sqlx::query(
+        "update lastgood.runs
+         set state = 'queued', epoch = epoch + 1, lease_by = null, lease_until = null, run_at = now() + interval '1 day'
+         where id = $1 and state = 'running'",
+    )
+    .bind(id)
+    .execute(db.pool())
+    .await?;
+    anyhow::ensure!(taken.rows_affected() == 1, "the run is not running");
+    Ok(())
+}
+
+/// Returns a run's fencing token.
+pub(super) async fn epoch(db: &TestCatalog, id: Uuid) -> Result<i64> {
+    let epoch = sqlx::query_scalar("select epoch from lastgood.runs where id = $1")
+        .bind(id)
+        .fetch_one(db.pool())
+        .await?;
+    Ok(epoch)
+}
+
+/// Returns a catalog with one resource, `shop`, on a paid tier.
+pub(super) async fn with_a_shop() -> Result<TestCatalog> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    Ok(db)
+}
