@@ -70,12 +70,20 @@ impl Customer {
 
     /// Returns the URL of another database on the same server.
     pub(super) fn url_of(&self, database: &str) -> String {
-        let port = self.server.get_port();
-        let (host, password) = (self.server.get_host(), encoded(&self.password));
+        self.url_with(self.server.get_port(), &self.password, database)
+    }
+
+    /// Returns a URL that is wrong in one part or another.
+    pub(super) fn url_with(&self, port: u16, password: &str, database: &str) -> String {
+        let (host, password) = (self.server.get_host(), encoded(password));
         format!(
             "postgresql://{}:{password}@{host}:{port}/{database}",
             self.name
         )
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.server.get_port()
     }
 
     /// Connects to the customer's database as its owner.
@@ -127,8 +135,8 @@ impl Customer {
     }
 
     /// Returns the names of the customer's databases: its own, and those that restores made.
-    pub(super) async fn databases(&self) -> Result<Vec<String>> {
-        Ok(databases(&self.server, &self.name).await?)
+    pub(super) async fn databases(&self) -> sqlx::Result<Vec<String>> {
+        databases(&self.server, &self.name).await
     }
 
     /// Closes `table` to readers: a dump that has begun stands still before its first byte.

@@ -159,6 +159,17 @@ impl Lab {
         run_id(&said.json()?)
     }
 
+    /// Enqueues a backup that is tried once.
+    pub(super) async fn enqueue_single_attempt(&self, id: &str) -> Result<Uuid> {
+        let statement =
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args, max_attempts)
+            values ('vector', 'backup', 'adhoc', $1, '{\"kind\": \"backup\"}', 1) returning id";
+        Ok(sqlx::query_scalar(statement)
+            .bind(id)
+            .fetch_one(self.catalog.pool())
+            .await?)
+    }
+
     pub(super) async fn row(&self, run: Uuid) -> Result<RunRow> {
         Ok(self.catalog.catalog.run(run).await?)
     }
@@ -217,6 +228,13 @@ impl Lab {
             .with_context(|| format!("{:?} instead of {expected:?}", found()))?;
         Ok(points)
     }
+}
+
+/// Returns a port where nobody listens: free a moment ago.
+pub(super) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 /// Returns the id of the run that a command enqueued, from its JSON.

@@ -169,8 +169,5 @@ impl Drop for Service {
         // One that has ended already, or is stopped, is reaped all the same.
         drop(self.child.kill());
         drop(self.child.wait());
-        if std::thread::panicking() {
-            return;
-        }
     }
 }
