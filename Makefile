@@ -5,7 +5,7 @@ ARGS ?=
 export KEEP PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test servers fmt lint sqlx clean-dev
+.PHONY: help build demo test bench servers fmt lint sqlx clean-dev
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +18,9 @@ demo: ## break a customer's database and bring it back, in two minutes (KEEP=1: 
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
+
+bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large)
+	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
 
 servers: ## start the tests' servers and print their addresses, until Ctrl-C
 	@$(PYTHON) scripts/servers.py

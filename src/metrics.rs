@@ -158,7 +158,7 @@ fn describe() {
     );
     describe_gauge!(
         LIVE_CONSUMERS,
-        "Consumers seen in the last minute, by engine."
+        "Consumers seen in the last 30 seconds, by engine."
     );
     describe_gauge!(
         CLOCK_SKEW,

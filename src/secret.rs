@@ -80,13 +80,11 @@ impl FromStr for Reference {
                 return Ok(Self::Env(name.to_owned()));
             }
         }
-        if let Some(path) = text
-            .strip_prefix("file:")
-            .filter(|path| !path.starts_with("//"))
-        {
-            if path.len() > 1 && path.starts_with('/') {
-                return Ok(Self::File(path.to_owned()));
-            }
+        let path = text.strip_prefix("file:");
+        let is_absolute =
+            |path: &&str| path.len() > 1 && path.starts_with('/') && !path.starts_with("//");
+        if let Some(path) = path.filter(is_absolute) {
+            return Ok(Self::File(path.to_owned()));
         }
         Err(if text.contains("://") {
             SecretError::UrlInArgv

@@ -151,7 +151,10 @@ impl Client {
 /// Checks that an engine understands a URL, without reaching for it. The error never repeats the URL.
 pub fn check_url(engine: Engine, url: &SecretString) -> Result<(), JobError> {
     match engine {
-        Engine::Postgres | Engine::Vector => Ok(drop(postgres::address::Address::parse(url)?)),
+        Engine::Postgres | Engine::Vector => {
+            postgres::address::Address::parse(url)?;
+            Ok(())
+        }
     }
 }
 

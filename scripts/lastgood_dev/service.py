@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,12 @@ class Lastgood:
 
     def run(self, run_id: str) -> Run:
         return Run.read(self._json("run", "show", run_id))
+
+    def run_seconds(self, run_id: str) -> float:
+        """Returns how long a finished run's last attempt took, by the catalog's clock."""
+        fields = self._json("run", "show", run_id)
+        began, ended = (datetime.fromisoformat(fields[name].replace("Z", "+00:00")) for name in ("started_at", "finished_at"))
+        return (ended - began).total_seconds()
 
     def restore_points(self, resource: str) -> list[RestorePoint]:
         return [RestorePoint.read(fields) for fields in self._json("backup", "list", resource)]

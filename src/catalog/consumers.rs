@@ -74,12 +74,12 @@ impl Catalog {
         Ok(now)
     }
 
-    /// Returns the consumers seen in the last minute that have not stopped.
+    /// Returns the consumers seen in the last 30 seconds that have not stopped.
     pub async fn live_consumers(&self) -> Result<Vec<ConsumerRow>, CatalogError> {
         let rows = sqlx::query_as!(
             ConsumerRow,
             "select id, version, queues, slots, state, started_at, seen_at from lastgood.consumers
-             where state <> 'stopped' and seen_at > now() - interval '1 minute' order by id"
+             where state <> 'stopped' and seen_at > now() - interval '30 seconds' order by id"
         )
         .fetch_all(self.pool())
         .await?;

@@ -3,7 +3,7 @@
 use lastgood_jobs::resource::ResourceId;
 use uuid::Uuid;
 
-use super::output::{Output, bytes, instant, instant_or_dash, printable, table};
+use super::output::{Output, bytes, instant, printable, table};
 use crate::catalog::{RunFilter, RunRow};
 
 #[derive(Debug, clap::Subcommand)]
@@ -72,47 +72,72 @@ fn list(runs: &[RunRow]) -> String {
     )
 }
 
-/// Returns one run as an operator reads it.
+/// Returns one run as an operator reads it: what applies to it, a line each.
 pub(super) fn details(run: &RunRow) -> String {
-    let mut text = format!(
-        "run {id}\n  {kind} of {resource} ({engine}), {trigger}\n  state     {state}, attempt {attempt} of {max}\n  slot      {slot}\n  \
-         created   {created}\n  started   {started}\n  finished  {finished}\n  bytes     {dump} dumped, {stored} stored",
-        id = run.id,
-        kind = run.kind,
-        resource = run.resource_id,
-        engine = run.engine,
-        trigger = run.trigger,
-        state = run.state,
-        attempt = run.attempt,
-        max = run.max_attempts,
-        slot = instant_or_dash(run.slot),
-        created = instant(run.created_at),
-        started = instant_or_dash(run.started_at),
-        finished = instant_or_dash(run.finished_at),
-        dump = bytes(run.dump_bytes),
-        stored = bytes(run.stored_bytes),
+    let lines = [
+        (
+            "state",
+            Some(format!(
+                "{}, attempt {} of {}",
+                run.state, run.attempt, run.max_attempts
+            )),
+        ),
+        ("slot", run.slot.map(instant)),
+        ("created", Some(instant(run.created_at))),
+        (
+            "runnable",
+            (run.state == "queued").then(|| instant(run.run_at)),
+        ),
+        ("started", run.started_at.map(instant)),
+        ("finished", run.finished_at.map(instant)),
+        ("lease", lease(run)),
+        ("bytes", moved(run)),
+        ("error", error(run)),
+        ("result", run.result.as_ref().map(ToString::to_string)),
+        ("kept", kept(run)),
+    ];
+    let told = lines
+        .into_iter()
+        .filter_map(|(name, text)| Some(format!("\n  {name:<9} {}", text?)));
+    let (id, kind, trigger) = (run.id, &run.kind, &run.trigger);
+    let head = format!(
+        "run {id}\n  {kind} of {} ({}), {trigger}",
+        run.resource_id, run.engine
     );
-    text.push_str(&last_words(run));
-    text
+    head + &told.collect::<String>()
 }
 
-/// Who has it or when it may be had, why it failed, what it brought.
-fn last_words(run: &RunRow) -> String {
-    let lease = match (&run.lease_by, run.lease_until) {
-        (Some(worker), Some(until)) => format!("\n  lease     {worker} until {}", instant(until)),
-        _ if run.state == "queued" => format!("\n  runnable  {}", instant(run.run_at)),
-        _ => String::new(),
-    };
-    let error = match (&run.error_kind, &run.error) {
-        (Some(kind), Some(error)) => {
-            let lines: Vec<_> = error.lines().map(printable).collect();
-            format!("\n  error     {kind}: {}", lines.join("\n            "))
-        }
-        _ => String::new(),
-    };
-    let result = run
-        .result
-        .as_ref()
-        .map_or_else(String::new, |result| format!("\n  result    {result}"));
-    lease + &error + &result
+fn lease(run: &RunRow) -> Option<String> {
+    let (worker, until) = run.lease_by.as_ref().zip(run.lease_until)?;
+    Some(format!("{worker} until {}", instant(until)))
+}
+
+fn moved(run: &RunRow) -> Option<String> {
+    match run.kind.as_str() {
+        _ if run.dump_bytes == 0 => None,
+        "restore" => Some(format!("{} restored", bytes(run.dump_bytes))),
+        _ => Some(format!(
+            "{} dumped, {} stored",
+            bytes(run.dump_bytes),
+            bytes(run.stored_bytes)
+        )),
+    }
+}
+
+/// How to be rid of what a restore replaced.
+fn kept(run: &RunRow) -> Option<String> {
+    let database = run.result.as_ref()?.get("kept")?.as_str()?;
+    Some(format!(
+        "the replaced database is {}; when you are sure: lastgood resource drop-replaced {} {}",
+        printable(database),
+        run.resource_id,
+        printable(database)
+    ))
+}
+
+/// The last error, also of a run that is being tried again.
+fn error(run: &RunRow) -> Option<String> {
+    let (kind, error) = run.error_kind.as_ref().zip(run.error.as_ref())?;
+    let lines: Vec<_> = error.lines().map(printable).collect();
+    Some(format!("{kind}: {}", lines.join("\n            ")))
 }

@@ -166,7 +166,7 @@ fn hand_over<A: DeserializeOwned>(
                     );
                     queue
                         .store
-                        .finish(row.id, row.epoch, &Err(failure), &queue.give_back)
+                        .finish(row.id, row.epoch, &Err(failure), (0, 0), &queue.give_back)
                         .await;
                     drop(permit);
                 });

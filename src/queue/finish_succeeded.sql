@@ -1,9 +1,10 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
--- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none.
+-- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
+-- moved.
 with done as (
     update lastgood.runs
     set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null,
-        finished_at = clock_timestamp(), result = $3, dump_bytes = coalesce($7, dump_bytes), stored_bytes = coalesce($8, stored_bytes)
+        finished_at = clock_timestamp(), result = $3, dump_bytes = $9, stored_bytes = $10
     where id = $1 and epoch = $2 and state = 'running'
     returning id, resource_id, slot
 ),

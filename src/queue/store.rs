@@ -122,12 +122,13 @@ impl Store {
         id: Uuid,
         epoch: i64,
         outcome: &Result<Outcome, Failure>,
+        moved: (u64, u64),
         stop: &CancellationToken,
     ) -> Option<String> {
         let mut wait = Duration::from_millis(100);
         loop {
             let tried = match outcome {
-                Ok(outcome) => self.finish_succeeded(id, epoch, outcome).await,
+                Ok(outcome) => self.finish_succeeded(id, epoch, outcome, moved).await,
                 Err(failure) => self.finish_failed(id, epoch, failure).await,
             };
             match tried {
@@ -148,6 +149,7 @@ impl Store {
         id: Uuid,
         epoch: i64,
         outcome: &Outcome,
+        (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
             Outcome::RestorePoint(point) => (Some(point), None),
@@ -167,6 +169,8 @@ impl Store {
             manifest,
             point.map(|point| bigint(point.manifest.dump.size_bytes)),
             point.map(|point| bigint(point.manifest.archive.size_bytes)),
+            bigint(dump_bytes),
+            bigint(stored_bytes),
         )
         .fetch_one(&self.pool);
         let finished = answered(finish).await?;

@@ -144,7 +144,13 @@ impl Supervision {
                 let state = self
                     .queue
                     .store
-                    .finish(self.id, self.epoch, &done, &self.queue.give_back)
+                    .finish(
+                        self.id,
+                        self.epoch,
+                        &done,
+                        self.progress.so_far(),
+                        &self.queue.give_back,
+                    )
                     .await;
                 let result = result(&done, state.as_deref());
                 log_end(&done, result, took);

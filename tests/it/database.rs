@@ -169,7 +169,8 @@ impl TestCatalog {
 pub(crate) fn plans(tiers: &[(&str, i32, i32)]) -> Result<Plans> {
     let mut text = "version: 1\ntiers:\n".to_owned();
     for (tier, rpo, retention) in tiers {
-        text += &format!("  {tier}: {{rpo_minutes: {rpo}, backup_retention_days: {retention}}}\n");
+        let promise = format!("{{rpo_minutes: {rpo}, backup_retention_days: {retention}}}");
+        text.extend(["  ", *tier, ": ", &promise, "\n"]);
     }
     Ok(Plans::parse(&text)?)
 }

@@ -33,7 +33,9 @@ fn start(db: &TestCatalog, victim: Uuid, wrong: Wrong) -> (Workers, Witness) {
     let settings = Settings {
         timeout: match wrong {
             Wrong::NeverEnds => Duration::from_millis(300),
-            _ => Duration::from_secs(600),
+            Wrong::Fails | Wrong::FailsForGood | Wrong::Aborts | Wrong::Panics => {
+                Duration::from_mins(10)
+            }
         },
         ..Settings::default()
     };

@@ -44,8 +44,8 @@ async fn a_handler_that_outlasts_its_lease_keeps_it_and_is_executed_once() -> Re
     let id = enqueue(&db, "shop").await?;
     let reaper = Store::new(db.pool().clone(), "reaper", lease);
     eventually(SOON, "the lease was renewed for three leases", async || {
-        let reaped = reaper.reap().await?;
-        anyhow::ensure!(reaped.is_empty(), "{reaped:?}");
+        let taken = reaper.reap().await?;
+        anyhow::ensure!(taken.is_empty(), "{taken:?}");
         let run = db.catalog.run(id).await?;
         let outlasted = run
             .lease_until
@@ -270,7 +270,7 @@ async fn no_lease_is_taken_back_within_one_lease_of_the_start_of_the_catalog() -
         assert!(reaper.reap().await?.is_empty(), "{since} s after its start");
     }
     db.set_server_start(now - TimeDelta::seconds(31)).await?;
-    let reaped = reaper.reap().await?;
-    assert_eq!(reaped.first().context("nothing was reaped")?.id, id);
+    let taken = reaper.reap().await?;
+    assert_eq!(taken.first().context("nothing was reaped")?.id, id);
     Ok(())
 }

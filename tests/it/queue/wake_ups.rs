@@ -11,7 +11,7 @@ use crate::eventually::{SOON, eventually, within};
 async fn a_notification_wakes_a_consumer_that_would_sleep_for_a_minute() -> Result<()> {
     let db = with_a_shop().await?;
     let settings = Settings {
-        poll: Duration::from_secs(60),
+        poll: Duration::from_mins(1),
         listens: true,
         ..Settings::default()
     };
@@ -57,7 +57,7 @@ async fn an_idle_consumer_that_would_sleep_for_a_minute_drains_at_once() -> Resu
     let db = with_a_shop().await?;
     let id = enqueue(&db, "shop").await?;
     let settings = Settings {
-        poll: Duration::from_secs(60),
+        poll: Duration::from_mins(1),
         ..Settings::default()
     };
     let workers = Workers::start(&db.catalog, &settings, |_| async { Ok(report()) });

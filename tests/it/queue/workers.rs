@@ -1,7 +1,7 @@
 //! The real backend under a real monitor, as a consumer wires them, with a handler of the test's choice.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -56,7 +56,7 @@ impl Default for Settings {
             slots: 2,
             lease: Duration::from_secs(30),
             poll: Duration::from_millis(100),
-            timeout: Duration::from_secs(600),
+            timeout: Duration::from_mins(10),
             listens: false,
         }
     }
@@ -303,6 +303,8 @@ pub(super) fn report() -> Outcome {
 /// Returns an outcome with a restore point.
 pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
     let now = chrono::Utc::now();
+    run.progress.add_dump(1000);
+    run.progress.add_stored(100);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -334,8 +336,8 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
             database: "shop".to_owned(),
             server_major: 18,
             tables: 1,
-            extensions: Default::default(),
-            properties: Default::default(),
+            extensions: BTreeMap::new(),
+            properties: BTreeMap::new(),
         },
         warnings: Vec::new(),
     };

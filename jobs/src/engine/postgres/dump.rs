@@ -25,7 +25,7 @@ use crate::{
 
 /// The format's name in manifests.
 pub(crate) const FORMAT: &str = "pg_dump custom";
-/// Less than any dump: an empty database's has about 800 bytes.
+/// Less than any dump: an empty database's has about a thousand bytes.
 const FLOOR_BYTES: u64 = 512;
 /// The oldest server whose dump format can be checked.
 const MAJOR_OLDEST: u32 = 10;

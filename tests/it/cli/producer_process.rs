@@ -1,0 +1,218 @@
+//! The producer as operators run it: it starts whatever the plans file says, shows what it does, and ends when asked to.
+
+use anyhow::{Context as _, Result};
+
+use super::process::Producer;
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, eventually},
+};
+
+const PLANS: &str = "plans.yaml";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_ticks_serves_primed_metrics_and_ends_well_on_sigterm() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let (status, body) = producer.get("/metrics").await?;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    // What has not happened is visible as zero.
+    for series in [
+        "lastgood_ticks_total{result=\"failed\"} 0",
+        "lastgood_tick_enqueued_total 0",
+        "lastgood_tick_coalesced_total 0",
+        "lastgood_plans_fallback 0",
+        "lastgood_unknown_tier_resources 0",
+        "lastgood_reaped_leases_total{engine=\"postgres\",state=\"queued\"} 0",
+        "lastgood_reaped_leases_total{engine=\"vector\",state=\"failed\"} 0",
+        "lastgood_queue_runs{engine=\"postgres\",state=\"queued\"} 0",
+        "lastgood_queue_runs{engine=\"vector\",state=\"running\"} 0",
+        "lastgood_live_consumers{engine=\"postgres\"} 0",
+    ] {
+        assert!(
+            body.lines().any(|line| line == series),
+            "{series} is not in\n{body}"
+        );
+    }
+    for line in body
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        let (_, value) = line.rsplit_once(' ').context(line.to_owned())?;
+        value.parse::<f64>().with_context(|| line.to_owned())?;
+    }
+    producer
+        .shows_where("lastgood_ticks_total{result=\"succeeded\"}", |ticks| {
+            ticks >= 2.0
+        })
+        .await?;
+    assert_eq!(producer.get("/healthz").await?.0, "HTTP/1.1 200 OK");
+    assert_eq!(producer.get("/readyz").await?.0, "HTTP/1.1 200 OK");
+
+    db.add("shop", "acme", "pro").await?;
+    db.add("odd", "acme", "enterprize").await?;
+    producer.shows("lastgood_tick_enqueued_total", 1.0).await?;
+    producer
+        .shows(
+            "lastgood_queue_runs{engine=\"postgres\",state=\"queued\"}",
+            1.0,
+        )
+        .await?;
+    producer
+        .shows("lastgood_unknown_tier_resources", 1.0)
+        .await?;
+    producer
+        .shows("lastgood_never_backed_up_resources{tier=\"pro\"}", 1.0)
+        .await?;
+    producer
+        .shows_where(
+            "lastgood_exposure_seconds{tier=\"pro\",quantile=\"1\"}",
+            |age| age > 0.0,
+        )
+        .await?;
+    producer
+        .shows_where("lastgood_last_tick_timestamp_seconds", |at| at > 1e9)
+        .await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_lost_worker_is_taken_back_and_counted() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    db.add("shop", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, state, attempt, epoch, lease_by, lease_until)
+           values ('postgres', 'backup', 'adhoc', 'shop', '{"kind": "backup"}', 'running', 1, 1, 'lost', now())"#,
+    )
+    .await?;
+    producer
+        .shows(
+            "lastgood_reaped_leases_total{engine=\"postgres\",state=\"queued\"}",
+            1.0,
+        )
+        .await?;
+    assert_eq!(
+        db.count("select count(*) from lastgood.runs where state = 'queued'")
+            .await?,
+        1
+    );
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_mended() -> Result<()>
+{
+    let db = TestCatalog::create().await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("plans.yaml");
+    std::fs::write(&path, "version: 1\ntiers: [what\n")?;
+    db.add("shop", "acme", "pro").await?;
+    db.add("gem", "acme", "platinum").await?;
+    let mut producer = Producer::start(&db, path.to_str().context("not UTF-8")?).await?;
+    producer.shows("lastgood_plans_fallback", 1.0).await?;
+    producer.logs("the built-in plans are in force").await?;
+    producer.shows("lastgood_tick_enqueued_total", 1.0).await?;
+    assert_eq!(
+        db.count("select count(*) from lastgood.runs where resource_id = 'shop'")
+            .await?,
+        1
+    );
+
+    let mended = "version: 1\ntiers:\n  pro: {rpo_minutes: 60, backup_retention_days: 30}\n  platinum: {rpo_minutes: 15, backup_retention_days: 30}\n";
+    std::fs::write(&path, mended)?;
+    producer.shows("lastgood_plans_fallback", 0.0).await?;
+    producer.shows("lastgood_tick_enqueued_total", 2.0).await?;
+    assert_eq!(
+        db.count("select count(*) from lastgood.runs where resource_id = 'gem'")
+            .await?,
+        1
+    );
+
+    // Broken again: the last good plans stay, and that is no fallback.
+    std::fs::write(&path, "tiers: nonsense\n")?;
+    producer.logs("the last good plans stay in force").await?;
+    db.add("gem-2", "acme", "platinum").await?;
+    producer.shows("lastgood_tick_enqueued_total", 3.0).await?;
+    assert_eq!(producer.metric("lastgood_plans_fallback").await?, Some(0.0));
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_producers_are_harmless() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    sqlx::query(
+        "insert into lastgood.resources (id, team, tier, engine, connection_ref)
+         select 'r' || n, 'acme', 'pro', 'postgres', 'env:URL' from generate_series(1, 500) as n",
+    )
+    .execute(db.pool())
+    .await?;
+    let (one, two) = tokio::try_join!(Producer::start(&db, PLANS), Producer::start(&db, PLANS))?;
+    eventually(
+        SOON,
+        "both have ticked and everything is enqueued",
+        async || {
+            let mut enqueued = 0.0;
+            for producer in [&one, &two] {
+                let ticks = producer
+                    .metric("lastgood_ticks_total{result=\"succeeded\"}")
+                    .await?;
+                if ticks.is_none_or(|ticks| ticks < 3.0) {
+                    return Ok(false);
+                }
+                enqueued += producer
+                    .metric("lastgood_tick_enqueued_total")
+                    .await?
+                    .unwrap_or_default();
+            }
+            Ok((enqueued - 500.0).abs() < 1e-9)
+        },
+    )
+    .await?;
+    assert_eq!(db.count("select count(*) from lastgood.runs").await?, 500);
+    assert_eq!(
+        db.count("select count(distinct resource_id) from lastgood.runs")
+            .await?,
+        500
+    );
+    for producer in [one, two] {
+        assert_eq!(
+            producer
+                .metric("lastgood_ticks_total{result=\"failed\"}")
+                .await?,
+            Some(0.0)
+        );
+        assert_eq!(producer.terminate().await?, 0);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_outlives_its_catalog() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    producer
+        .shows_where("lastgood_ticks_total{result=\"succeeded\"}", |ticks| {
+            ticks >= 1.0
+        })
+        .await?;
+    db.set_reachable(false).await?;
+    producer
+        .shows_where("lastgood_ticks_total{result=\"failed\"}", |ticks| {
+            ticks >= 1.0
+        })
+        .await?;
+    assert_eq!(
+        producer.get("/readyz").await?.0,
+        "HTTP/1.1 503 Service Unavailable"
+    );
+    db.set_reachable(true).await?;
+    db.add("shop", "acme", "pro").await?;
+    producer.shows("lastgood_tick_enqueued_total", 1.0).await?;
+    assert_eq!(producer.get("/readyz").await?.0, "HTTP/1.1 200 OK");
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! A resource is registered, shown, paused, resumed and removed; its URL is never on a command line.
+
+use anyhow::Result;
+use rstest::rstest;
+use serde_json::json;
+
+use super::process::{Said, run_on};
+use crate::database::TestCatalog;
+
+async fn add(db: &TestCatalog, id: &str, more: &[&str]) -> Result<Said> {
+    let mut arguments = vec![
+        "resource", "add", id, "--team", "acme", "--engine", "postgres",
+    ];
+    arguments.extend(more);
+    run_on(db, &arguments).await
+}
+
+#[rstest]
+#[case::hourly(&["--tier", "pro"], "backed up hourly")]
+#[case::daily(&["--tier", "hobby"], "backed up once a day")]
+#[case::never(&["--tier", "free"], "tier free is never backed up")]
+#[case::vetoed(&["--tier", "pro", "--retention-days", "0"], "retention 0: it is never backed up")]
+#[case::unknown(&["--tier", "enterprize"], "tier enterprize is not in the plans: it is NOT backed up until it is")]
+#[tokio::test(flavor = "multi_thread")]
+async fn add_says_what_is_promised(#[case] tier: &[&str], #[case] promise: &str) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let more = [tier, &["--connection", "env:SHOP_URL"]].concat();
+    let said = add(&db, "shop", &more).await?;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    assert_eq!(said.out, format!("added shop: {promise}\n"));
+    let row = db.catalog.resource("shop").await?;
+    assert_eq!(row.connection_ref.as_deref(), Some("env:SHOP_URL"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_taken_is_refused() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let more = ["--tier", "pro", "--connection", "env:SHOP_URL"];
+    assert_eq!(add(&db, "shop", &more).await?.code, 0);
+    let said = add(&db, "shop", &more).await?;
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("exists already"), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_on_the_command_line_is_refused_and_not_repeated() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    for json in [&[][..], &["--json"]] {
+        let url = "postgresql://u:marker@h/db";
+        let more = [&["--tier", "pro", "--connection", url], json].concat();
+        let said = add(&db, "shop", &more).await?;
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("--url-stdin"), "{said:?}");
+        assert!(!format!("{said:?}").contains("marker"), "{said:?}");
+    }
+    assert!(db.catalog.resources(None, true, 10).await?.is_empty());
+    Ok(())
+}
+
+#[rstest]
+#[case::none(&[])]
+#[case::two(&["--connection", "env:SHOP_URL", "--url-stdin"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_connection_is_asked_for(#[case] connection: &[&str]) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let said = add(&db, "shop", &[&["--tier", "pro"], connection].concat()).await?;
+    assert_eq!(said.code, 2, "{said:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_is_listed_shown_paused_resumed_and_removed() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let more = ["--tier", "pro", "--connection", "env:SHOP_URL"];
+    add(&db, "shop", &more).await?;
+
+    let shown = run_on(&db, &["resource", "show", "shop"]).await?;
+    assert_eq!(shown.code, 0);
+    assert!(shown.out.contains("env:SHOP_URL"), "{shown:?}");
+    for (verb, status) in [
+        ("pause", "paused"),
+        ("resume", "active"),
+        ("remove", "removed"),
+    ] {
+        let said = run_on(&db, &["resource", verb, "shop", "--json"]).await?;
+        assert_eq!(said.code, 0, "{said:?}");
+        assert_eq!(said.json()?, json!({ "id": "shop", "status": status }));
+        assert_eq!(db.catalog.resource("shop").await?.status, status);
+        let listed = run_on(&db, &["resource", "list", "--json"]).await?.json()?;
+        let expected = usize::from(status != "removed");
+        assert_eq!(listed.as_array().map(Vec::len), Some(expected), "{status}");
+    }
+    let listed = run_on(&db, &["resource", "list", "--removed", "--json"]).await?;
+    assert_eq!(listed.json()?[0]["status"], "removed");
+    let resumed = run_on(&db, &["resource", "resume", "shop"]).await?;
+    assert_eq!(resumed.code, 1, "removed for good");
+    Ok(())
+}
+
+#[rstest]
+#[case(&["resource", "show", "nobody"])]
+#[case(&["resource", "pause", "nobody"])]
+#[case(&["resource", "remove", "nobody"])]
+#[case(&["backup", "now", "nobody"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_resource_is_said_with_the_command_that_lists_them(
+    #[case] arguments: &[&str],
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let said = run_on(&db, arguments).await?;
+    assert_eq!(said.code, 1, "{said:?}");
+    let expected = "error: there is no resource \"nobody\": see `lastgood resource list`\n";
+    assert_eq!(said.err, expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_asked_for_twice_with_one_key_is_one_run() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    let arguments = [
+        "backup",
+        "now",
+        "shop",
+        "--idempotency-key",
+        "deploy-7",
+        "--json",
+    ];
+    let first = run_on(&db, &arguments).await?.json()?;
+    let second = run_on(&db, &arguments).await?.json()?;
+    assert_eq!(
+        (&first["duplicate"], &second["duplicate"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(first["run"], second["run"]);
+    let runs = run_on(&db, &["run", "list", "--json"]).await?.json()?;
+    assert_eq!(runs.as_array().map(Vec::len), Some(1));
+    assert_eq!(runs[0]["state"], "queued");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_what_is_exposed_unknown_and_stuck() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    for (id, tier) in [
+        ("fresh", "pro"),
+        ("stale", "pro"),
+        ("lost", "enterprize"),
+        ("idle", "free"),
+    ] {
+        db.add(id, "acme", tier).await?;
+    }
+    db.execute("update lastgood.resources set newest_consistent_at = now() - interval '5 minutes' where id = 'fresh'")
+        .await?;
+    db.execute("update lastgood.resources set newest_consistent_at = now() - interval '3 hours', failures_in_a_row = 2 where id = 'stale'")
+        .await?;
+    run_on(&db, &["backup", "now", "fresh"]).await?;
+    db.execute("update lastgood.runs set run_at = now() - interval '1 hour'")
+        .await?;
+
+    let status = run_on(&db, &["status", "--json"]).await?.json()?;
+    assert_eq!(status["plans"], "file");
+    let tier = &status["tiers"][0];
+    assert_eq!(
+        (
+            &tier["tier"],
+            &tier["rpo_minutes"],
+            &tier["resources"],
+            &tier["broken"],
+            &tier["never_backed_up"]
+        ),
+        (&json!("pro"), &json!(60), &json!(2), &json!(1), &json!(0))
+    );
+    let worst: Vec<_> = [0, 1]
+        .map(|n| &status["resources"][n])
+        .into_iter()
+        .collect();
+    assert_eq!(
+        (&worst[0]["id"], &worst[0]["promise"]),
+        (&json!("stale"), &json!("BROKEN"))
+    );
+    assert_eq!(
+        (&worst[1]["id"], &worst[1]["promise"]),
+        (&json!("fresh"), &json!("kept"))
+    );
+    assert_eq!(worst[0]["failures_in_a_row"], 2);
+    let exposure = worst[0]["exposure_seconds"].as_i64().unwrap_or_default();
+    assert!((10_800..10_900).contains(&exposure), "{exposure}");
+    assert_eq!(status["resources"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        status["unknown_tiers"],
+        json!([{ "tier": "enterprize", "resources": 1 }])
+    );
+    assert_eq!(status["stuck"][0]["resource_id"], "fresh");
+    assert_eq!(status["queue"][0]["runs"], 1);
+    assert_eq!(status["consumers"], json!([]));
+
+    let text = run_on(&db, &["status"]).await?.out;
+    for part in [
+        "BROKEN",
+        "UNKNOWN TIER \"enterprize\"",
+        "NO LIVE CONSUMER",
+        "STUCK: backup",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_said_cannot_steer_the_terminal() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    let run = run_on(&db, &["backup", "now", "shop", "--json"])
+        .await?
+        .json()?;
+    db.execute(
+        "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'dump', error = E'bad \\x1b[2J\\x07 news'",
+    )
+    .await?;
+    let id = run["run"].as_str().unwrap_or_default();
+    for arguments in [&["run", "show", id][..], &["run", "list"]] {
+        let said = run_on(&db, arguments).await?;
+        assert_eq!(said.code, 0);
+        assert!(!said.out.contains(['\u{1b}', '\u{7}']), "{said:?}");
+    }
+    Ok(())
+}
