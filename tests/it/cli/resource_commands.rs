@@ -147,6 +147,8 @@ async fn status_tells_what_is_exposed_unknown_and_stuck() -> Result<()> {
     for (id, tier) in [
         ("fresh", "pro"),
         ("stale", "pro"),
+        // Between the two by name, and the least exposed: no order by name passes for one by exposure.
+        ("new", "pro"),
         ("lost", "enterprize"),
         ("idle", "free"),
     ] {
@@ -171,7 +173,7 @@ async fn status_tells_what_is_exposed_unknown_and_stuck() -> Result<()> {
             &tier["broken"],
             &tier["never_backed_up"]
         ),
-        (&json!("pro"), &json!(60), &json!(2), &json!(1), &json!(0))
+        (&json!("pro"), &json!(60), &json!(3), &json!(1), &json!(1))
     );
     let worst: Vec<_> = [0, 1]
         .map(|n| &status["resources"][n])
@@ -188,7 +190,8 @@ async fn status_tells_what_is_exposed_unknown_and_stuck() -> Result<()> {
     assert_eq!(worst[0]["failures_in_a_row"], 2);
     let exposure = worst[0]["exposure_seconds"].as_i64().unwrap_or_default();
     assert!((10_800..10_900).contains(&exposure), "{exposure}");
-    assert_eq!(status["resources"].as_array().map(Vec::len), Some(2));
+    assert_eq!(status["resources"].as_array().map(Vec::len), Some(3));
+    assert_eq!(status["resources"][2]["never_backed_up"], true);
     assert_eq!(
         status["unknown_tiers"],
         json!([{ "tier": "enterprize", "resources": 1 }])
