@@ -102,7 +102,7 @@ async fn are_shown(lab: &Lab, producer: &Service, consumer: &Service) -> Result<
         .and_then(serde_json::Value::as_array);
     for resource in resources.context("no resources")? {
         let is_good = resource.get("id") == Some(&"good".into());
-        let failures = if is_good { 0 } else { 1 };
+        let failures = i32::from(!is_good);
         assert_eq!(
             resource.get("failures_in_a_row"),
             Some(&failures.into()),
@@ -176,7 +176,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
     ];
     if usual.iter().any(|path| Path::new(path).exists()) {
         // Nothing keeps a consumer from looking there; the jobs' own tests cover the rule.
-        eprintln!("SKIPPED: this machine has pg_dump 18 in one of the usual places");
+        skipped("this machine has pg_dump 18 in one of the usual places");
         return Ok(());
     }
     let (mut lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
@@ -197,6 +197,11 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
     lab.set("LASTGOOD_PG_CLIENT_DIRS", client_dirs()?);
     let _with = lab.consumer("with", &[]).await?;
     goes_on(&lab, "shop").await
+}
+
+#[expect(clippy::print_stderr, reason = "a skip is reported")]
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// A small file system; gone with the value.
@@ -270,6 +275,6 @@ async fn a_flipped_bit_is_found_before_the_target_is_touched() -> Result<()> {
         assert!(said.out.contains("corrupt: the archive"), "{said:?}");
     }
     assert_eq!(shop.ask("select count(*)::text from orders").await?, "1001");
-    assert_eq!(shop.databases().await?, [shop.name.clone()]);
+    assert_eq!(shop.databases().await?, [shop.name.as_str()]);
     Ok(())
 }

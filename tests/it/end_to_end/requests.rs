@@ -57,7 +57,7 @@ async fn a_kept_database_is_dropped_by_its_whole_name_and_no_other_is() -> Resul
     let args = ["--json", "resource", "drop-replaced", "shop", &kept];
     let run = run_id(&lab.run(&args).await?.succeeded()?.json()?)?;
     lab.succeeds(run).await?;
-    assert_eq!(shop.databases().await?, [shop.name.clone()]);
+    assert_eq!(shop.databases().await?, [shop.name.as_str()]);
     assert_eq!(shop.ask(TOTAL).await?, "1");
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Markers {
             let bytes = fs::read(root.join(&file))?;
             self.not_in(&file, file.as_bytes())?;
             self.not_in(&file, &bytes)?;
-            if file.ends_with(".zst") {
+            if Path::new(&file).extension().is_some_and(|it| it == "zst") {
                 self.not_in(&file, &zstd::stream::decode_all(bytes.as_slice())?)?;
             }
         }
@@ -181,7 +181,8 @@ async fn is_not_in_the_catalog(lab: &Lab, markers: &Markers) -> Result<()> {
             markers.not_in(&table, row.as_bytes())?;
             // What is binary is shown in hexadecimal.
             for marker in markers.all() {
-                let hex: String = marker.bytes().map(|byte| format!("{byte:02x}")).collect();
+                let hex = marker.bytes().map(|byte| format!("{byte:02x}"));
+                let hex = hex.collect::<Vec<_>>().concat();
                 ensure!(!row.contains(&hex), "a secret is seen in {table}");
             }
         }
@@ -206,92 +207,19 @@ async fn no_secret_is_seen_outside_its_place() -> Result<()> {
     shop.run("create table orders as select n from generate_series(1, 1000) n")
         .await?;
     let role = CatalogRole::create(&lab, &markers.catalog).await?;
-    let empty = format!("{}_empty", shop.name);
-    let statement = format!(
-        "create database {empty} owner {} template template0",
-        shop.name
-    );
-    shop.as_superuser(&statement).await?;
-
-    let file = lab.home.path().join("url");
-    fs::write(&file, shop.url())?;
-    let by_file = format!("file:{}", file.display());
     lab.set("DATABASE_URL", role.lab_url.clone());
-    lab.set("SHOP_URL", shop.url());
-    lab.set("EMPTY_URL", shop.url_of(&empty));
     lab.set("LASTGOOD_LOG", "trace");
     lab.set("LASTGOOD_LEASE", "4s");
     let watch = Watch::start(&markers);
 
-    lab.add("sealed", &shop).await?;
-    for (id, reference) in [("by-env", "env:SHOP_URL"), ("by-file", by_file.as_str())] {
-        let args = [
-            "resource",
-            "add",
-            id,
-            "--team",
-            "acme",
-            "--tier",
-            "free",
-            "--engine",
-            "vector",
-            "--connection",
-            reference,
-        ];
-        lab.run(&args).await?.succeeded()?;
-    }
-    let nearly = format!("{password} wrong");
-    let wrong = [
-        ("down", shop.url_with(free_port()?, &password, &shop.name)),
-        ("gone", shop.url_of("e2e_nowhere")),
-        ("refused", shop.url_with(shop.port(), &nearly, &shop.name)),
-    ];
-    for (id, url) in &wrong {
-        lab.add_url(id, "free", url).await?;
-    }
-    // Each of these is refused, and must not repeat what it refuses.
-    let odd = shop.url().replace("postgresql:", "mysql:");
-    let args = [
-        "resource",
-        "add",
-        "odd",
-        "--team",
-        "acme",
-        "--tier",
-        "free",
-        "--engine",
-        "vector",
-        "--url-stdin",
-    ];
-    lab.run_with_input(&args, &odd).await?.refused()?;
-    lab.run_with_input(&args, &format!("{}?surprise=1", shop.url()))
-        .await?
-        .refused()?;
-
+    register_good_ones(&mut lab, &shop).await?;
+    let wrong = register_wrong_ones(&lab, &shop, &password).await?;
     let producer = lab.producer()?;
-    let mut killed = lab.consumer("killed", &[]).await?;
-    let locked = shop.lock("orders").await?;
-    let taken_over = lab.enqueue_backup("sealed").await?;
-    eventually(PATIENCE, "the dump waits for the lock", async || {
-        Ok(shop.dumping().await?.1 > 0)
-    })
-    .await?;
-    killed.kill()?;
-    locked.release().await?;
-    let left = store::files(&lab.home.path().join("work"))?;
-    ensure!(left.iter().any(|file| file.contains("pgpass.")), "{left:?}");
-    age(&lab.home.path().join("work"))?;
-
+    let taken_over = kill_in_mid_dump(&lab, &shop).await?;
     let mut consumer = lab.consumer("consumer", &[]).await?;
     lab.succeeds(taken_over).await?;
-    for id in ["sealed", "by-env", "by-file"] {
-        lab.succeeds(lab.enqueue_backup(id).await?).await?;
-        lab.run(&["restore", id, "--wait"]).await?.succeeded()?;
-    }
-    lab.run(&["restore", "by-file", "--into", "env:EMPTY_URL", "--wait"])
-        .await?
-        .succeeded()?;
-    for (id, _) in &wrong {
+    back_up_and_restore(&lab, &shop).await?;
+    for id in wrong {
         let run = lab.enqueue_single_attempt(id).await?;
         ensure!(lab.ends(run).await?.state == "failed");
         lab.run(&["run", "show", &run.to_string()])
@@ -302,22 +230,99 @@ async fn no_secret_is_seen_outside_its_place() -> Result<()> {
         lab.run(args).await?;
     }
     for service in [&producer, &consumer] {
-        markers.not_in("the metrics", service.get("/metrics").await?.as_bytes())?;
+        let metrics = service.get("/metrics").await?;
+        markers.not_in("the metrics", metrics.as_bytes())?;
     }
     consumer.signal("TERM")?;
     ensure!(consumer.exit().await?.success());
 
     watch.saw_nothing()?;
-    let logs = lab.home.path().join("logs");
-    let log = fs::read_to_string(logs.join("consumer.log"))?;
-    ensure!(
-        log.contains("TRACE"),
-        "the log is not as talkative as it can be"
-    );
-    markers.not_below(&logs)?;
+    ensure!(consumer.log()?.contains("TRACE"), "the log says too little");
+    markers.not_below(&lab.home.path().join("logs"))?;
     markers.not_below(&lab.store())?;
     is_not_in_the_catalog(&lab, &markers).await?;
     assert_eq!(store::files(&lab.home.path().join("work"))?.len(), 0);
     drop(producer);
     role.drop(&lab).await
+}
+
+/// One URL in each place where one may be kept.
+async fn register_good_ones(lab: &mut Lab, shop: &Customer) -> Result<()> {
+    let file = lab.home.path().join("url");
+    fs::write(&file, shop.url())?;
+    lab.set("SHOP_URL", shop.url());
+    lab.add("sealed", shop).await?;
+    let by_file = format!("file:{}", file.display());
+    for (id, reference) in [("by-env", "env:SHOP_URL"), ("by-file", by_file.as_str())] {
+        let connection = ["--connection", reference];
+        let args = [&["resource", "add", id], OPTIONS, &connection].concat();
+        lab.run(&args).await?.succeeded()?;
+    }
+    Ok(())
+}
+
+const OPTIONS: &[&str] = &["--team", "acme", "--tier", "free", "--engine", "vector"];
+
+/// URLs that fail when they are used, whose ids are returned, and some that are refused at once.
+async fn register_wrong_ones(
+    lab: &Lab,
+    shop: &Customer,
+    password: &str,
+) -> Result<[&'static str; 3]> {
+    let nearly = format!("{password} wrong");
+    let fail_later = [
+        ("down", shop.url_with(free_port()?, password, &shop.name)),
+        ("gone", shop.url_of("e2e_nowhere")),
+        ("refused", shop.url_with(shop.port(), &nearly, &shop.name)),
+    ];
+    for (id, url) in &fail_later {
+        lab.add_url(id, "free", url).await?;
+    }
+    let odd = [
+        shop.url().replace("postgresql:", "mysql:"),
+        shop.url().replace(['/', '@'], ""),
+        format!("{}?surprise=1", shop.url()),
+    ];
+    for url in &odd {
+        let args = [&["resource", "add", "odd"], OPTIONS, &["--url-stdin"]].concat();
+        lab.run_with_input(&args, url).await?.refused()?;
+    }
+    Ok(fail_later.map(|(id, _)| id))
+}
+
+/// Kills a consumer that holds a password file, and returns its run.
+async fn kill_in_mid_dump(lab: &Lab, shop: &Customer) -> Result<Uuid> {
+    let mut killed = lab.consumer("killed", &[]).await?;
+    let locked = shop.lock("orders").await?;
+    let run = lab.enqueue_backup("sealed").await?;
+    eventually(PATIENCE, "the dump waits for the lock", async || {
+        Ok(shop.dumping().await?.1 > 0)
+    })
+    .await?;
+    killed.kill()?;
+    locked.release().await?;
+    let work = lab.home.path().join("work");
+    let left = store::files(&work)?;
+    ensure!(left.iter().any(|file| file.contains("pgpass.")), "{left:?}");
+    age(&work)?;
+    Ok(run)
+}
+
+async fn back_up_and_restore(lab: &Lab, shop: &Customer) -> Result<()> {
+    for id in ["sealed", "by-env", "by-file"] {
+        lab.succeeds(lab.enqueue_backup(id).await?).await?;
+        lab.run(&["restore", id, "--wait"]).await?.succeeded()?;
+    }
+    let empty = format!("{}_empty", shop.name);
+    let statement = format!(
+        "create database {empty} owner {} template template0",
+        shop.name
+    );
+    shop.as_superuser(&statement).await?;
+    let target = lab.home.path().join("target");
+    fs::write(&target, shop.url_of(&empty))?;
+    let target = format!("file:{}", target.display());
+    let args = ["restore", "by-file", "--into", &target, "--wait"];
+    lab.run(&args).await?.succeeded()?;
+    Ok(())
 }
