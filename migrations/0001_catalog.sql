@@ -79,8 +79,8 @@ create table lastgood.resources (
     -- Stable hashes that spread the work: of the resource within its slot, of the team over the hours of a long slot.
     spread integer not null generated always as (('x' || substr(md5(id), 1, 7))::bit(28)::integer) stored,
     team_spread integer not null generated always as (('x' || substr(md5(team), 1, 7))::bit(28)::integer) stored,
-    -- The producer's notes: the cadence it last applied (null: never backed up), and when to look again (null: not until
-    -- the row or the plans change).
+    -- The producer's notes: the cadence it last applied (null: not backed up, or not planned yet), and when to look again
+    -- (null: not until the row or the plans change).
     cadence_minutes integer
         constraint resources_cadence_is_possible check (cadence_minutes between 5 and 1440),
     next_due_at timestamptz,
@@ -98,6 +98,8 @@ create index resources_by_tier on lastgood.resources (tier) where status = 'acti
 create function lastgood.resources_touch() returns trigger language plpgsql as $$
 begin
     new.updated_at := now();
+    -- Without a cadence no run that ends meanwhile moves the next due time by a promise that holds no more.
+    new.cadence_minutes := null;
     new.next_due_at := case when new.status = 'active' then now() end;
     return new;
 end $$;
@@ -148,6 +150,8 @@ create table lastgood.runs (
     started_at timestamptz,
     finished_at timestamptz,
     constraint runs_attempts_are_bounded check (attempt between 0 and max_attempts),
+    -- Else one such row would make every claim of its queue fail.
+    constraint runs_queued_can_be_attempted check (state <> 'queued' or attempt < max_attempts),
     constraint runs_epoch_counts check (epoch >= attempt),
     constraint runs_lease_iff_running
         check (case when state = 'running' then num_nonnulls(lease_by, lease_until) = 2 else num_nonnulls(lease_by, lease_until) = 0 end),

@@ -80,7 +80,49 @@ pub enum CatalogError {
     },
     /// A statement failed.
     #[error("the catalog refused a statement")]
-    Statement(#[from] sqlx::Error),
+    Statement(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for CatalogError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_of_connection(&error) {
+            Self::Unreachable(error)
+        } else {
+            Self::Statement(error)
+        }
+    }
+}
+
+/// Whether nobody answered, or not for long: 08 is a broken connection, 57P a shutdown, 53 a lack of something.
+fn is_of_connection(error: &sqlx::Error) -> bool {
+    if let Some(said) = error.as_database_error() {
+        let of = |code: &str| {
+            ["08", "57P", "53"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        };
+        return said.code().is_some_and(|code| of(&code));
+    }
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+    )
+}
+
+/// Returns what the catalog answers, or that it is unreachable where it does not in time: a connection can hang for hours
+/// without an error.
+pub async fn answered<T>(
+    within: Duration,
+    asking: impl Future<Output = Result<T, CatalogError>>,
+) -> Result<T, CatalogError> {
+    tokio::time::timeout(within, asking)
+        .await
+        .unwrap_or(Err(CatalogError::Unreachable(sqlx::Error::PoolTimedOut)))
 }
 
 /// The catalog, open.

@@ -9,6 +9,7 @@ use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::Utc;
 use lastgood_jobs::{
     engine::{Capability, Toolbox},
+    error::chain,
     job::Job,
     resource::Engine,
     storage::{JANITOR_AGE, Storage},
@@ -17,14 +18,16 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    catalog::{Catalog, Registration},
+    catalog::{Catalog, Registration, answered},
     http, metrics,
-    producer::report,
     queue::{Queue, Runs, Store, listen},
     secret::MasterKey,
 };
 
 pub use handle::handle;
+
+/// How often a consumer says that it is alive; three missed beats and it counts as dead.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// How a consumer is to run.
 pub struct Settings {
@@ -101,16 +104,16 @@ pub async fn consume(
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
         tokio::spawn(sweep_for_ever(shared.storage.clone())),
     ];
-    tasks.spawn(beat_until(
-        shared.catalog.clone(),
-        id.clone(),
-        stop.clone(),
-        ended.clone(),
-    ));
+    let heart = Heart {
+        catalog: shared.catalog.clone(),
+        id: id.clone(),
+        ready,
+    };
+    tasks.spawn(heart.beat_until(stop.clone(), ended.clone()));
     tasks.close();
 
     let drain_timeout = settings.drain_timeout;
-    let drained = run_workers(queues, &shared, stop, give_back, drain_timeout, ready, &id).await;
+    let drained = run_workers(queues, &shared, stop, give_back, drain_timeout, &id).await;
 
     ended.cancel();
     side.iter().for_each(tokio::task::JoinHandle::abort);
@@ -127,7 +130,6 @@ async fn run_workers(
     stop: CancellationToken,
     give_back: CancellationToken,
     drain_timeout: Duration,
-    ready: watch::Sender<bool>,
     id: &str,
 ) -> anyhow::Result<()> {
     let slots: Vec<_> = queues
@@ -147,7 +149,6 @@ async fn run_workers(
     }
     let signal = async move {
         stop.cancelled().await;
-        ready.send_replace(false);
         tracing::info!(
             drain.seconds = drain_timeout.as_secs(),
             "draining: nothing new is claimed, what runs may finish"
@@ -228,30 +229,43 @@ fn hostname() -> String {
         .unwrap_or_else(|| "unknown-host".to_owned())
 }
 
-/// Keeps this consumer's row fresh, and its clock compared with the catalog's.
-async fn beat_until(
+/// Keeps this consumer's row fresh, its readiness true, and its clock compared with the catalog's.
+struct Heart {
     catalog: Catalog,
     id: String,
-    draining: CancellationToken,
-    ended: CancellationToken,
-) {
-    let mut timer = tokio::time::interval(Duration::from_secs(10));
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            _ = timer.tick() => {}
+    ready: watch::Sender<bool>,
+}
+
+impl Heart {
+    async fn beat_until(self, draining: CancellationToken, ended: CancellationToken) {
+        let mut timer = tokio::time::interval(BEAT_EVERY);
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = draining.cancelled(), if *self.ready.borrow() => {}
+                _ = timer.tick() => {}
+            }
+            self.beat(draining.is_cancelled()).await;
         }
-        let state = if draining.is_cancelled() {
-            "draining"
-        } else {
-            "running"
-        };
-        match catalog.beat(&id, state).await {
-            Ok(now) => compare_clock(now),
-            Err(error) => tracing::warn!(
-                error = report(&error),
-                "cannot renew this consumer's registration"
-            ),
+    }
+
+    async fn beat(&self, is_draining: bool) {
+        if is_draining {
+            self.ready.send_replace(false);
+        }
+        let state = if is_draining { "draining" } else { "running" };
+        match answered(BEAT_EVERY, self.catalog.beat(&self.id, state)).await {
+            Ok(now) => {
+                self.ready.send_replace(!is_draining);
+                compare_clock(now);
+            }
+            Err(error) => {
+                self.ready.send_replace(false);
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot renew this consumer's registration"
+                );
+            }
         }
     }
 }

@@ -41,6 +41,14 @@ pub struct Plan {
     pub same_as: Option<Tier>,
 }
 
+impl Plan {
+    /// Returns the exposure above which the promise counts as broken.
+    #[must_use]
+    pub fn allowed(&self) -> TimeDelta {
+        self.rpo.as_delta() + self.tolerance
+    }
+}
+
 /// How often a tier is backed up, or why never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {

@@ -1,20 +1,30 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod observe;
+mod reap;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{observe::observe_until, reap::reap_until};
 use crate::{
-    catalog::{Catalog, CatalogError, ConsumerRow},
+    catalog::{Catalog, CatalogError, answered},
     http, metrics,
-    plan::{Plan, Plans, PlansFile, Reload, Source},
-    queue::Store,
+    plan::{Plans, PlansFile, Reload, Source},
 };
+
+/// How often every resource's planning is compared with the plans: what another producer with other plans, or a clock that
+/// jumped, has left behind is mended within this time.
+const APPLY_EVERY: Duration = Duration::from_mins(10);
+/// A tick that takes longer is given up: a connection may hang without an error.
+const TICK_WITHIN: Duration = Duration::from_mins(5);
 
 /// How the producer is to run.
 pub struct Settings {
@@ -80,14 +90,14 @@ pub async fn produce(
     report_source(&plans);
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut applied = false;
+    let mut applied = Applied::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = timer.tick() => {}
         }
         if reload(&mut plans) {
-            applied = false;
+            applied = Applied::default();
             publish.send_replace(plans.plans().clone());
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
@@ -134,18 +144,30 @@ fn paid(plans: &Plans) -> (Vec<String>, Vec<i32>) {
         .unzip()
 }
 
-async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut bool) -> bool {
+/// When the plans were last compared with every resource's planning.
+#[derive(Default)]
+struct Applied(Option<Instant>);
+
+impl Applied {
+    fn is_recent(&self) -> bool {
+        self.0.is_some_and(|at| at.elapsed() < APPLY_EVERY)
+    }
+}
+
+async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> bool {
     let began = Instant::now();
     let ticking = async {
-        if !*applied {
+        if !applied.is_recent() {
             let changed = apply_plans(catalog, plans).await?;
-            tracing::info!(resources.changed = changed, "plans applied");
-            *applied = true;
+            if changed > 0 {
+                tracing::info!(resources.changed = changed, "plans applied");
+            }
+            applied.0 = Some(Instant::now());
         }
         let now = catalog.now().await?;
         Ok::<_, CatalogError>((tick(catalog, plans, now).await?, now))
     };
-    match ticking.await {
+    match answered(TICK_WITHIN, ticking).await {
         Ok((ticked, now)) => {
             metrics::ticked(
                 began.elapsed(),
@@ -166,7 +188,7 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut bool) -> bool
         Err(error) => {
             metrics::tick_failed();
             tracing::error!(
-                error = report(&error),
+                error = chain(&error),
                 "a tick failed, nothing was enqueued by it"
             );
             false
@@ -199,137 +221,4 @@ fn reload(plans: &mut PlansFile) -> bool {
             false
         }
     }
-}
-
-async fn reap_until(catalog: Catalog, every: Duration, lease: Duration, stop: CancellationToken) {
-    let store = Store::new(catalog.pool().clone(), "reaper", lease);
-    let mut timer = tokio::time::interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut contact = Contact::begin();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
-        if !contact.has_lasted(lease, every) {
-            // Workers may have been cut off with us: give them one lease to renew.
-            match catalog.now().await {
-                Ok(_) => contact.seen(),
-                Err(_) => contact.lost(),
-            }
-            continue;
-        }
-        match store.reap().await {
-            Ok(reaped) => {
-                contact.seen();
-                for run in reaped {
-                    metrics::reaped(&run.queue, &run.state);
-                    tracing::warn!(run.id = %run.id, run.kind = run.kind, run.state = run.state, queue.name = run.queue, "lease of a lost worker taken back");
-                }
-            }
-            Err(error) => {
-                contact.lost();
-                tracing::error!(%error, "cannot look for expired leases");
-            }
-        }
-    }
-}
-
-/// How long this process has been in touch with the catalog, without a gap.
-struct Contact {
-    since: Option<Instant>,
-    last: Instant,
-}
-
-impl Contact {
-    fn begin() -> Self {
-        let now = Instant::now();
-        Self {
-            since: Some(now),
-            last: now,
-        }
-    }
-
-    /// A gap much longer than the interval means that this process itself stood still (stopped, suspended).
-    fn has_lasted(&mut self, lease: Duration, every: Duration) -> bool {
-        if self.last.elapsed() > every * 3 + Duration::from_secs(1) {
-            self.since = None;
-        }
-        self.since.is_some_and(|since| since.elapsed() >= lease)
-    }
-
-    fn seen(&mut self) {
-        self.last = Instant::now();
-        self.since.get_or_insert(self.last);
-    }
-
-    fn lost(&mut self) {
-        self.last = Instant::now();
-        self.since = None;
-    }
-}
-
-async fn observe_until(
-    catalog: Catalog,
-    plans: watch::Receiver<Plans>,
-    every: Duration,
-    stop: CancellationToken,
-) {
-    let mut timer = tokio::time::interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
-        let in_force = plans.borrow().clone();
-        if let Err(error) = observe(&catalog, &in_force).await {
-            tracing::warn!(error = report(&error), "cannot measure exposure");
-        }
-    }
-}
-
-/// Reads what the gauges show.
-async fn observe(catalog: &Catalog, plans: &Plans) -> Result<(), CatalogError> {
-    let (paid, allowed): (Vec<_>, Vec<_>) = plans
-        .paid()
-        .map(|(plan, _)| (plan.tier.to_string(), allowed(plan).as_seconds_f64()))
-        .unzip();
-    metrics::exposures(&paid, &catalog.tier_exposures(&paid, &allowed).await?);
-    let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
-    let unknown = catalog.unknown_tiers(&known).await?;
-    for tier in &unknown {
-        tracing::warn!(
-            tier = tier.tier,
-            resources = tier.resources,
-            "a tier that plans.yaml does not know: its resources are not backed up"
-        );
-    }
-    metrics::unknown_tiers(&unknown);
-    metrics::queue_depths(&catalog.queue_depths().await?);
-    let alive: Vec<_> = catalog
-        .live_consumers()
-        .await?
-        .into_iter()
-        .map(|ConsumerRow { queues, .. }| queues)
-        .collect();
-    metrics::live_consumers(&alive);
-    Ok(())
-}
-
-/// Returns the exposure at which a plan's promise counts as broken.
-fn allowed(plan: &Plan) -> TimeDelta {
-    plan.rpo.as_delta() + plan.tolerance
-}
-
-/// Returns an error and its causes on one line.
-pub(crate) fn report(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -405,15 +405,21 @@ impl JobError {
     /// Returns the whole story on one line: what failed and every cause, `: ` between them.
     #[must_use]
     pub fn report(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
+        chain(self)
     }
+}
+
+/// Returns an error and its causes on one line, `: ` between them.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
 }
 
 /// What the database or the connection to it said.

@@ -142,10 +142,13 @@ impl Catalog {
     pub async fn queue_depths(&self) -> Result<Vec<QueueDepth>, CatalogError> {
         let rows = sqlx::query_as!(
             QueueDepth,
-            r#"select queue as engine, state, count(*) as "runs!",
-                 coalesce(extract(epoch from now() - min(run_at) filter (where run_at <= now() and state = 'queued')), 0)::float8
+            // In two halves, for each of which there is an index without history.
+            r#"select queue as "engine!", 'queued' as "state!", count(*) as "runs!",
+                 coalesce(extract(epoch from now() - min(run_at) filter (where run_at <= now())), 0)::float8
                      as "oldest_seconds!"
-               from lastgood.runs where state in ('queued', 'running') group by queue, state"#
+               from lastgood.runs where state = 'queued' group by queue
+               union all
+               select queue, 'running', count(*), 0 from lastgood.runs where state = 'running' group by queue"#
         )
         .fetch_all(self.pool())
         .await?;
@@ -156,11 +159,12 @@ impl Catalog {
     pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
         let rows = sqlx::query_as!(
             StuckRun,
-            r#"select id, resource_id, queue as engine, kind, state,
-                 case when state = 'queued' then run_at else lease_until end as "since!"
-               from lastgood.runs
-               where (state = 'queued' and run_at < now() - make_interval(secs => $1))
-                  or (state = 'running' and lease_until < now() - make_interval(secs => $1))
+            r#"select id as "id!", resource_id as "resource_id!", queue as "engine!", kind as "kind!", state as "state!",
+                 run_at as "since!"
+               from lastgood.runs where state = 'queued' and run_at < now() - make_interval(secs => $1)
+               union all
+               select id, resource_id, queue, kind, state, lease_until
+               from lastgood.runs where state = 'running' and lease_until < now() - make_interval(secs => $1)
                order by 6 limit 100"#,
             patience_seconds
         )

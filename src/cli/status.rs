@@ -79,7 +79,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Res
         .collect();
     let allowed: Vec<_> = plans
         .paid()
-        .map(|(plan, _)| (plan.rpo.as_delta() + plan.tolerance).as_seconds_f64())
+        .map(|(plan, _)| plan.allowed().as_seconds_f64())
         .collect();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let mut tiers: Vec<_> = catalog

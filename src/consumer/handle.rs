@@ -1,11 +1,11 @@
 //! The handler of one run: from the catalog's row to a job, and from its result to an outcome.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::backup,
-    error::ErrorKind,
+    error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::Resource,
     restore::{drop_replaced, restore},
@@ -15,16 +15,24 @@ use secrecy::SecretString;
 
 use super::Shared;
 use crate::{
-    catalog::{CatalogError, ResourceRow, StoredConnection},
-    producer::report,
+    catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
 
+/// How long the catalog may take to say what a run is about; then the attempt failed, and another may do better.
+const READ_WITHIN: Duration = Duration::from_mins(1);
+
 /// Executes one run.
 pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Failure> {
-    let row = shared.catalog.resource(&run.resource_id).await?;
-    let resource = resource(&row, &shared).await?;
+    let reading = async {
+        let row = shared.catalog.resource(&run.resource_id).await?;
+        let connection = shared.catalog.connection(&run.resource_id).await?;
+        let newest = shared.catalog.newest_point(&run.resource_id, None).await?;
+        Ok((row, connection, newest))
+    };
+    let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
+    let resource = resource(&row, connection, &shared)?;
     let worker = Worker {
         storage: shared.storage.clone(),
         tools: Arc::clone(&shared.tools),
@@ -33,7 +41,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         progress: Arc::clone(&run.progress),
     };
     match &run.args {
-        Job::Backup {} => make_backup(&run, &row, &resource, &shared, &worker).await,
+        Job::Backup {} => make_backup(&run, &row, newest, &resource, &worker).await,
         Job::Restore(job) => make_restore(&run, job, &resource, &shared, &worker).await,
         Job::DropReplaced(job) => drop_database(job, &resource).await,
     }
@@ -42,8 +50,8 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
 async fn make_backup(
     run: &Run<Job>,
     row: &ResourceRow,
+    newest: Option<PointRow>,
     resource: &Resource,
-    shared: &Shared,
     worker: &Worker,
 ) -> Result<Outcome, Failure> {
     if row.status == "removed" {
@@ -53,8 +61,7 @@ async fn make_backup(
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
-    let last = shared.catalog.newest_point(&row.id, None).await?;
-    let last_bytes = last.and_then(|point| u64::try_from(point.dump_bytes).ok());
+    let last_bytes = newest.and_then(|point| u64::try_from(point.dump_bytes).ok());
     let point = backup(run.attempt_id(), resource, last_bytes, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
@@ -69,7 +76,7 @@ async fn make_restore(
     shared: &Shared,
     worker: &Worker,
 ) -> Result<Outcome, Failure> {
-    let point = shared.catalog.point(job.point).await?;
+    let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
     if point.resource_id != resource.id.as_str() {
         let message = format!(
             "restore point {} is of resource {:?}, not of {:?}",
@@ -113,7 +120,11 @@ fn reported(report: &impl serde::Serialize) -> Result<Outcome, Failure> {
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
-async fn resource(row: &ResourceRow, shared: &Shared) -> Result<Resource, Failure> {
+fn resource(
+    row: &ResourceRow,
+    connection: StoredConnection,
+    shared: &Shared,
+) -> Result<Resource, Failure> {
     let config = |error: String| {
         Failure::permanent(ErrorKind::Config, format!("resource {:?}: {error}", row.id))
     };
@@ -131,12 +142,16 @@ async fn resource(row: &ResourceRow, shared: &Shared) -> Result<Resource, Failur
             .engine
             .parse()
             .map_err(|error| config(format!("{error}")))?,
-        url: url(row, shared).await?,
+        url: url(row, connection, shared)?,
     })
 }
 
-async fn url(row: &ResourceRow, shared: &Shared) -> Result<SecretString, Failure> {
-    let url = match shared.catalog.connection(&row.id).await? {
+fn url(
+    row: &ResourceRow,
+    connection: StoredConnection,
+    shared: &Shared,
+) -> Result<SecretString, Failure> {
+    let url = match connection {
         StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve()?,
         StoredConnection::Sealed(sealed) => {
             let key = shared.master_key.as_ref().ok_or(SecretError::NoMasterKey)?;
@@ -150,7 +165,7 @@ impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         // Another consumer, or this one after a restart, may well have it: retryable, so that a half-done roll-out of a
         // secret does not fail runs for good.
-        Self::retryable(ErrorKind::Config, report(&error))
+        Self::retryable(ErrorKind::Config, chain(&error))
     }
 }
 
@@ -158,7 +173,7 @@ impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
             CatalogError::NotFound { .. } | CatalogError::BadRow { .. } => {
-                Self::permanent(ErrorKind::Config, report(&error))
+                Self::permanent(ErrorKind::Config, chain(&error))
             }
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)
@@ -168,7 +183,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::Exists(_)
             | CatalogError::RestoreUnderWay(_)
             | CatalogError::KeyReused
-            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, report(&error)),
+            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }
 }

@@ -30,6 +30,7 @@ impl WorkDir {
             .mode(0o700)
             .create(parent)
             .with_context(mine)?;
+        refuse_others(parent)?;
         remove_dead(parent).with_context(mine)?;
         let path = parent.join(format!(
             "{}-{}",
@@ -58,6 +59,18 @@ impl Drop for WorkDir {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove this process's private directory");
         }
     }
+}
+
+/// Where another user could rename our directory away, they could put their own password files in its place.
+fn refuse_others(parent: &Path) -> anyhow::Result<()> {
+    let found = fs::symlink_metadata(parent)?;
+    let me = fs::metadata("/proc/self").map_or_else(|_| found.uid(), |process| process.uid());
+    anyhow::ensure!(
+        found.is_dir() && found.uid() == me && found.mode() & 0o022 == 0,
+        "{} belongs to another user, or others may write to it: choose another --work-dir",
+        parent.display()
+    );
+    Ok(())
 }
 
 fn remove_dead(parent: &Path) -> io::Result<()> {

@@ -3,6 +3,13 @@
 with plan as (
     select tier, cadence_minutes from unnest($2::text[], $3::integer[]) as paid (tier, cadence_minutes)
 ),
+-- Locked before it is joined: a row that changed while it was waited for would be joined to its old tier's plan.
+locked as materialized (
+    select id, engine, tier, retention_days, spread, team_spread, newest_consistent_at
+    from lastgood.resources
+    where status = 'active' and next_due_at <= $1
+    for no key update skip locked
+),
 looked_at as materialized (
     select
         r.id, r.engine, r.spread, r.team_spread, r.newest_consistent_at, plan.cadence_minutes,
@@ -13,19 +20,17 @@ looked_at as materialized (
             or $1 >= lastgood.slot_start(plan.cadence_minutes, $1)
                 + lastgood.slot_offset(plan.cadence_minutes, r.spread, r.team_spread)
         ) as is_due
-    from lastgood.resources as r
+    from locked as r
     -- A row's own retention of zero or less is a veto, whatever its tier.
     left join plan on plan.tier = r.tier and coalesce(r.retention_days, 1) > 0
-    where r.status = 'active' and r.next_due_at <= $1
-    for update of r skip locked
 ),
--- Missed windows coalesce: a run that still waits moves to the current slot.
+-- Missed windows coalesce: a run that still waits moves to the current slot, and to the queue of the engine it has now.
 coalesced as (
-    update lastgood.runs as waiting set slot = looked_at.slot
+    update lastgood.runs as waiting set slot = greatest(waiting.slot, looked_at.slot), queue = looked_at.engine
     from looked_at
     where looked_at.is_due
         and waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
-        and waiting.state = 'queued' and waiting.slot < looked_at.slot
+        and waiting.state = 'queued' and (waiting.slot < looked_at.slot or waiting.queue <> looked_at.engine)
     returning waiting.resource_id
 ),
 enqueued as (

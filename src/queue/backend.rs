@@ -10,7 +10,8 @@ use apalis::prelude::{Backend, Task, TaskBuilder, TaskId, WorkerContext};
 use apalis_core::backend::{BackendConfig, finalize::Ephemeral};
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Queue, Run,
@@ -23,8 +24,8 @@ use super::{
 pub struct Runs<A> {
     queue: Queue,
     handoff: Arc<Handoff<A>>,
-    /// Dropped to stop the loop, also when a worker is restarted.
-    stop: Option<oneshot::Sender<()>>,
+    /// Cancelled when dropped, also when a worker is restarted.
+    stop: Option<DropGuard>,
     claiming: Option<JoinHandle<()>>,
 }
 
@@ -51,13 +52,13 @@ impl<A: DeserializeOwned + Send + 'static> Backend for Runs<A> {
     ) -> Poll<Result<(), Infallible>> {
         // Respawned if it ever panicked: a worker that claims nothing would look alive for ever.
         if self.claiming.as_ref().is_none_or(JoinHandle::is_finished) {
-            let (stop, stopped) = oneshot::channel();
-            self.stop = Some(stop);
+            let stop = CancellationToken::new();
+            self.stop = Some(stop.clone().drop_guard());
             self.claiming = Some(tokio::spawn(claim_loop(
                 self.queue.clone(),
                 Arc::clone(&self.handoff),
                 worker.clone(),
-                stopped,
+                stop,
             )));
         }
         Poll::Ready(Ok(()))

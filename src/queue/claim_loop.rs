@@ -2,18 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use apalis::prelude::WorkerContext;
 use futures::task::AtomicWaker;
-use lastgood_jobs::error::ErrorKind;
+use lastgood_jobs::{error::ErrorKind, worker::Progress};
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::sleep,
-};
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Queue, Run, store::Claimed};
 
@@ -52,15 +50,15 @@ impl<A> Handoff<A> {
 /// Claims for as long as the worker takes work, then gives back what was claimed but not started.
 pub(super) async fn claim_loop<A: DeserializeOwned>(
     queue: Queue,
-    handoff: std::sync::Arc<Handoff<A>>,
+    handoff: Arc<Handoff<A>>,
     worker: WorkerContext,
-    mut stop: oneshot::Receiver<()>,
+    stop: CancellationToken,
 ) {
     let mut pace = Pace::Eager;
-    while !worker.is_shutting_down() {
+    while !worker.is_shutting_down() && !stop.is_cancelled() {
         if worker.is_paused() || pace != Pace::Eager {
             tokio::select! {
-                _ = &mut stop => break,
+                () = stop.cancelled() => break,
                 // After an error the wake-up is no reason to hurry.
                 () = queue.wake.notified(), if pace == Pace::Idle => {}
                 () = sleep(pace.wait(queue.poll)) => {}
@@ -69,7 +67,7 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
         if worker.is_paused() {
             continue;
         }
-        let Some(permits) = free_slots(&queue, &mut stop).await else {
+        let Some(permits) = free_slots(&queue, &stop).await else {
             continue;
         };
         // The wait for a slot may have been long, and a drain may be what freed it.
@@ -88,9 +86,6 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
                 pace.after_error()
             }
         };
-        if stop.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
-            break;
-        }
     }
     for run in handoff.take_all() {
         queue.store.release(run.id, run.epoch).await;
@@ -127,12 +122,9 @@ impl Pace {
 }
 
 /// Waits for a free slot, then takes every other free one with it. `None`: look at the worker's state again.
-async fn free_slots(
-    queue: &Queue,
-    stop: &mut oneshot::Receiver<()>,
-) -> Option<OwnedSemaphorePermit> {
+async fn free_slots(queue: &Queue, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
     let mut permits = tokio::select! {
-        _ = stop => return None,
+        () = stop.cancelled() => return None,
         permit = queue.slots.clone().acquire_owned() => permit.ok()?,
         () = sleep(queue.poll) => return None,
     };
@@ -194,6 +186,7 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<A, Failure> {
 }
 
 fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePermit>) -> Run<A> {
+    let progress = Arc::<Progress>::default();
     Run {
         id: row.id,
         resource_id: row.resource_id,
@@ -203,11 +196,12 @@ fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePer
         epoch: row.epoch,
         created_at: row.created_at,
         args,
-        progress: std::sync::Arc::default(),
+        progress: Arc::clone(&progress),
         lease: super::LeaseHandle {
             store: queue.store.clone(),
             id: row.id,
             epoch: row.epoch,
+            progress,
         },
         permit,
     }

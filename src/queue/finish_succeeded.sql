@@ -1,25 +1,33 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
--- moved.
-with done as (
+-- moved. The resource is locked before the run, as a tick does, so that the two cannot wait for each other.
+with owner as materialized (
+    select id from lastgood.resources
+    where id = (select resource_id from lastgood.runs where id = $1)
+    for no key update
+),
+done as (
     update lastgood.runs
     set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null,
         finished_at = clock_timestamp(), result = $3, dump_bytes = $9, stored_bytes = $10
-    where id = $1 and epoch = $2 and state = 'running'
-    returning id, resource_id, slot
+    from owner
+    where runs.id = $1 and runs.epoch = $2 and runs.state = 'running' and owner.id = runs.resource_id
+    returning runs.id, runs.resource_id, runs.slot,
+        -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come.
+        case when $4 > clock_timestamp() then runs.started_at else $4 end as consistent_at
 ),
 point as (
     insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
-    select done.id, done.resource_id, $4::timestamptz, $5::text, $6::jsonb, $7::bigint, $8::bigint
-    from done where $4::timestamptz is not null
+    select done.id, done.resource_id, done.consistent_at, $5::text, $6::jsonb, $7::bigint, $8::bigint
+    from done where done.consistent_at is not null
     on conflict (id) do nothing
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, $4),
+    set newest_consistent_at = greatest(r.newest_consistent_at, done.consistent_at),
         failures_in_a_row = 0,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
-            r.cadence_minutes, r.spread, r.team_spread, greatest(r.newest_consistent_at, $4), now(),
+            r.cadence_minutes, r.spread, r.team_spread, greatest(r.newest_consistent_at, done.consistent_at), now(),
             coalesce(done.slot, '-infinity') >= lastgood.slot_start(r.cadence_minutes, now())
                 or exists (
                     select from lastgood.runs as other
@@ -30,6 +38,6 @@ resource as (
                 )
         ) else r.next_due_at end
     from done
-    where r.id = done.resource_id and $4::timestamptz is not null
+    where r.id = done.resource_id and done.consistent_at is not null
 )
 select count(*) as "finished!" from done

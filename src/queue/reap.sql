@@ -1,10 +1,22 @@
 -- Takes back runs whose worker let the lease expire: to the queue, or failed once their attempts are spent. Not within
 -- one lease ($1) of the catalog's own start: no worker could renew while it was down.
-with expired as materialized (
-    select id from lastgood.runs
+-- Resources are locked before runs, as a tick does; what somebody holds is taken the next time.
+with lost as materialized (
+    select id, resource_id from lastgood.runs
     where state = 'running' and lease_until < now() and pg_postmaster_start_time() < now() - $1::interval
     limit 1000
-    for update skip locked
+),
+owner as materialized (
+    select id from lastgood.resources
+    where id in (select resource_id from lost)
+    order by id
+    for no key update skip locked
+),
+expired as materialized (
+    select run.id
+    from lastgood.runs as run join owner on owner.id = run.resource_id
+    where run.id in (select id from lost) and run.state = 'running' and run.lease_until < now()
+    for update of run skip locked
 ),
 taken as (
     update lastgood.runs as run

@@ -4,7 +4,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
-use lastgood_jobs::worker::Lease;
+use lastgood_jobs::{
+    error::ErrorKind,
+    worker::{Lease, Progress},
+};
 use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -121,10 +124,12 @@ impl Store {
         &self,
         id: Uuid,
         epoch: i64,
-        outcome: &Result<Outcome, Failure>,
+        mut outcome: &Result<Outcome, Failure>,
         moved: (u64, u64),
         stop: &CancellationToken,
     ) -> Option<String> {
+        // Holds the failure that takes the place of an outcome that the schema refuses.
+        let mut refused;
         let mut wait = Duration::from_millis(100);
         loop {
             let tried = match outcome {
@@ -133,6 +138,15 @@ impl Store {
             };
             match tried {
                 Ok(state) => return state,
+                // What the schema refuses now it refuses for ever: the run must not hold its slot for that.
+                Err(error) if is_refused(&error) => {
+                    tracing::error!(run.id = %id, run.epoch = epoch, %error, "the catalog refuses the outcome of a run");
+                    refused = Err(Failure::permanent(
+                        ErrorKind::Internal,
+                        format!("the catalog refuses the outcome: {error}"),
+                    ));
+                    outcome = &refused;
+                }
                 Err(error) => {
                     tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot record the outcome of a run, trying again");
                 }
@@ -222,17 +236,24 @@ impl Store {
         answered(reap).await
     }
 
-    async fn is_alive(&self, id: Uuid, epoch: i64) -> sqlx::Result<bool> {
-        let alive = sqlx::query_scalar!(
-            r#"select exists (
-                 select from lastgood.runs
-                 where id = $1 and epoch = $2 and state = 'running' and lease_until > now()
-               ) as "alive!""#,
-            id,
-            epoch,
-        )
-        .fetch_one(&self.pool);
-        answered(alive).await
+    /// Extends the lease, and with that proves it. While the catalog does not answer it is asked again, for the length of
+    /// a lease: hours of work must not be lost to one broken connection.
+    async fn prove(&self, id: Uuid, epoch: i64, progress: (u64, u64)) -> bool {
+        let deadline = tokio::time::Instant::now() + self.lease.max(ANSWER_WITHIN);
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match self.renew(id, epoch, progress).await {
+                Ok(renewal) => return renewal == Renewal::Extended,
+                Err(error) => {
+                    tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot prove the lease, trying again");
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
     }
 }
 
@@ -242,21 +263,21 @@ pub struct LeaseHandle {
     pub(super) store: Store,
     pub(super) id: Uuid,
     pub(super) epoch: i64,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl Lease for LeaseHandle {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
-        async {
-            match self.store.is_alive(self.id, self.epoch).await {
-                Ok(alive) => alive,
-                Err(error) => {
-                    tracing::warn!(run.id = %self.id, run.epoch = self.epoch, %error, "cannot prove the lease, so it counts as lost");
-                    false
-                }
-            }
-        }
-        .boxed()
+        self.store
+            .prove(self.id, self.epoch, self.progress.so_far())
+            .boxed()
     }
+}
+
+/// Whether the statement itself is refused (class 22: data, 23: constraints), so that trying again cannot help.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {

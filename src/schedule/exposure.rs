@@ -63,7 +63,7 @@ fn judged(plan: &Plan, age: TimeDelta) -> Verdict {
     let rpo = plan.rpo.as_delta();
     if age <= rpo {
         Verdict::Kept
-    } else if age <= rpo + plan.tolerance {
+    } else if age <= plan.allowed() {
         Verdict::Late
     } else {
         Verdict::Broken

@@ -1,0 +1,82 @@
+//! The reaper: takes back what lost workers held, but not for an outage that was its own.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{catalog::Catalog, metrics, queue::Store};
+
+/// Looks for expired leases until `stop`.
+pub(super) async fn reap_until(
+    catalog: Catalog,
+    every: Duration,
+    lease: Duration,
+    stop: CancellationToken,
+) {
+    let store = Store::new(catalog.pool().clone(), "reaper", lease);
+    let mut timer = tokio::time::interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut contact = Contact::begin();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        if !contact.has_lasted(lease, every) {
+            // Workers may have been cut off with us: give them one lease to renew.
+            match catalog.now().await {
+                Ok(_) => contact.seen(),
+                Err(_) => contact.lost(),
+            }
+            continue;
+        }
+        match store.reap().await {
+            Ok(reaped) => {
+                contact.seen();
+                for run in reaped {
+                    metrics::reaped(&run.queue, &run.state);
+                    tracing::warn!(run.id = %run.id, run.kind = run.kind, run.state = run.state, queue.name = run.queue, "lease of a lost worker taken back");
+                }
+            }
+            Err(error) => {
+                contact.lost();
+                tracing::error!(%error, "cannot look for expired leases");
+            }
+        }
+    }
+}
+
+/// How long this process has been in touch with the catalog, without a gap.
+struct Contact {
+    since: Option<Instant>,
+    last: Instant,
+}
+
+impl Contact {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self {
+            since: Some(now),
+            last: now,
+        }
+    }
+
+    /// A gap much longer than the interval means that this process itself stood still (stopped, suspended).
+    fn has_lasted(&mut self, lease: Duration, every: Duration) -> bool {
+        if self.last.elapsed() > every * 3 + Duration::from_secs(1) {
+            self.since = None;
+        }
+        self.since.is_some_and(|since| since.elapsed() >= lease)
+    }
+
+    fn seen(&mut self) {
+        self.last = Instant::now();
+        self.since.get_or_insert(self.last);
+    }
+
+    fn lost(&mut self) {
+        self.last = Instant::now();
+        self.since = None;
+    }
+}
