@@ -1,8 +1,12 @@
 //! lastgood against a real PostgreSQL. `LASTGOOD_TEST_CATALOG_URL` is the URL of a superuser of it; without it, every test fails.
+//!
+//! The tests end to end back up a customer's server besides: `LASTGOOD_TEST_PG18_URL`, with the tools of
+//! `LASTGOOD_TEST_PG_CLIENT_DIRS`. `scripts/test.py` starts all of them.
 
 mod catalog;
 mod cli;
 mod database;
+mod end_to_end;
 mod eventually;
 mod producer;
 mod queue;

@@ -1,0 +1,14 @@
+//! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
+
+mod customer;
+mod drains;
+mod faults;
+mod fleet;
+mod gate;
+mod lab;
+mod lost_workers;
+mod program;
+mod requests;
+mod round_trip;
+mod secrets;
+mod store;

@@ -1,0 +1,223 @@
+//! A customer's database on a real server: made for one test, and dropped whatever becomes of it.
+
+use anyhow::{Context as _, Result};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
+    postgres::PgConnectOptions,
+};
+use uuid::Uuid;
+
+/// What the customer's role may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Owns its database and may create others: what customers have.
+    Owner,
+    /// May also bring extensions that are not trusted.
+    Superuser,
+}
+
+/// A password that no part of a URL may hold as it is.
+pub(super) const PASSWORD: &str = "h0n/ey:p@t%2F 'q\"\\ü-marker";
+
+/// A role, and a database of the same name that it owns.
+pub(super) struct Customer {
+    pub(super) name: String,
+    password: String,
+    server: PgConnectOptions,
+}
+
+impl Customer {
+    /// Makes a role and its database on the server that `LASTGOOD_TEST_PG18_URL` names.
+    pub(super) async fn create(rights: Rights) -> Result<Self> {
+        Self::with_password(rights, PASSWORD).await
+    }
+
+    pub(super) async fn with_password(rights: Rights, password: &str) -> Result<Self> {
+        let variable = "LASTGOOD_TEST_PG18_URL";
+        let server: PgConnectOptions = std::env::var(variable)
+            .with_context(|| {
+                format!("set {variable} to the URL of a superuser of a PostgreSQL 18 with pgvector")
+            })?
+            .parse()?;
+        let name = format!("e2e_{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let customer = Self {
+            name,
+            password: password.to_owned(),
+            server: server.disable_statement_logging(),
+        };
+        let right = match rights {
+            Rights::Owner => "createdb",
+            Rights::Superuser => "superuser",
+        };
+        let (name, password) = (&customer.name, password.replace('\'', "''"));
+        customer
+            .as_superuser(&format!(
+                "create role {name} login {right} password '{password}'"
+            ))
+            .await?;
+        customer
+            .as_superuser(&format!(
+                "create database {name} owner {name} template template0"
+            ))
+            .await?;
+        Ok(customer)
+    }
+
+    /// Returns the URL of the customer's database, as the customer hands it over.
+    pub(super) fn url(&self) -> String {
+        self.url_of(&self.name)
+    }
+
+    /// Returns the URL of another database on the same server.
+    pub(super) fn url_of(&self, database: &str) -> String {
+        self.url_with(self.server.get_port(), &self.password, database)
+    }
+
+    /// Returns a URL that is wrong in one part or another.
+    pub(super) fn url_with(&self, port: u16, password: &str, database: &str) -> String {
+        let (host, password) = (self.server.get_host(), encoded(password));
+        format!(
+            "postgresql://{}:{password}@{host}:{port}/{database}",
+            self.name
+        )
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.server.get_port()
+    }
+
+    /// Connects to the customer's database as its owner.
+    pub(super) async fn session(&self) -> Result<PgConnection> {
+        self.session_in(&self.name).await
+    }
+
+    async fn session_in(&self, database: &str) -> Result<PgConnection> {
+        let options = self.server.clone().database(database);
+        Ok(options
+            .username(&self.name)
+            .password(&self.password)
+            .connect()
+            .await?)
+    }
+
+    /// Runs statements in the customer's database as its owner.
+    pub(super) async fn run(&self, statements: &str) -> Result<()> {
+        let mut session = self.session().await?;
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())))
+            .await?;
+        Ok(())
+    }
+
+    /// Asks the customer's database for one text.
+    pub(super) async fn ask(&self, question: &str) -> Result<String> {
+        self.ask_in(&self.name, question).await
+    }
+
+    /// Asks another database of the customer's for one text.
+    pub(super) async fn ask_in(&self, database: &str, question: &str) -> Result<String> {
+        let mut session = self.session_in(database).await?;
+        let answer: Option<String> = sqlx::query_scalar(AssertSqlSafe(question.to_owned()))
+            .fetch_one(&mut session)
+            .await
+            .context(question.to_owned())?;
+        Ok(answer.unwrap_or_default())
+    }
+
+    /// Runs one statement as the server's superuser.
+    pub(super) async fn as_superuser(&self, statement: &str) -> Result<()> {
+        let mut session = self.server.clone().connect().await?;
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())))
+            .await?;
+        session.close().await?;
+        Ok(())
+    }
+
+    /// Returns the names of the customer's databases: its own, and those that restores made.
+    pub(super) async fn databases(&self) -> sqlx::Result<Vec<String>> {
+        databases(&self.server, &self.name).await
+    }
+
+    /// Closes `table` to readers: a dump that has begun stands still before its first byte.
+    pub(super) async fn lock(&self, table: &str) -> Result<Locked> {
+        let mut session = self.session().await?;
+        let statement = format!("begin; lock table {table} in access exclusive mode");
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
+            .await?;
+        Ok(Locked(session))
+    }
+
+    /// Returns how many sessions of ours are in the database, and how many of them wait for a lock.
+    pub(super) async fn dumping(&self) -> Result<(i64, i64)> {
+        let mut session = self.server.clone().connect().await?;
+        Ok(sqlx::query_as(
+            "select count(*), count(*) filter (where wait_event_type = 'Lock') from pg_stat_activity
+             where datname = $1 and application_name = 'lastgood'",
+        )
+        .bind(&self.name)
+        .fetch_one(&mut session)
+        .await?)
+    }
+}
+
+/// A session that holds a table.
+pub(super) struct Locked(PgConnection);
+
+impl Locked {
+    pub(super) async fn release(self) -> Result<()> {
+        Ok(self.0.close().await?)
+    }
+}
+
+/// Returns a text as a URL spells it, with nothing left that could mean something there.
+pub(super) fn encoded(text: &str) -> String {
+    let spelled = |byte: u8| {
+        if byte.is_ascii_alphanumeric() {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(spelled).collect()
+}
+
+async fn databases(server: &PgConnectOptions, prefix: &str) -> sqlx::Result<Vec<String>> {
+    let mut session = server.clone().connect().await?;
+    sqlx::query_scalar(
+        "select datname::text from pg_database where starts_with(datname::text, $1) order by 1",
+    )
+    .bind(prefix)
+    .fetch_all(&mut session)
+    .await
+}
+
+impl Drop for Customer {
+    /// Also after a panic and an early return, hence with a runtime of its own.
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        let dropping = std::thread::spawn(move || -> Result<()> {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(async {
+                    let mut session = server.clone().connect().await?;
+                    for database in databases(&server, &name).await? {
+                        let statement =
+                            format!("drop database if exists {database:?} with (force)");
+                        session
+                            .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
+                            .await?;
+                    }
+                    let statement = format!("drop role if exists {name}");
+                    session
+                        .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
+                        .await?;
+                    Ok(())
+                })
+        });
+        // What stays behind on a private server is no reason to fail a test.
+        drop(dropping.join());
+    }
+}
