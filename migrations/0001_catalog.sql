@@ -7,10 +7,10 @@ create schema if not exists lastgood;
 -- ── schedule arithmetic ─────────────────────────────────────────────────────────────────────────────────────────────
 -- The same rules as src/schedule.rs, which is their specification; a test holds the two together.
 
-create function lastgood.slot_start(cadence_minutes integer, at timestamptz) returns timestamptz
-language sql immutable parallel safe
-return date_bin(make_interval(mins => cadence_minutes), at, timestamptz '2000-01-01 00:00:00+00');
+-- These are stable, as arithmetic on times with zones is: declared immutable they would not be inlined, and a tick of many
+-- resources would take twice as long.
 
+-- How far into each clock window a resource has its turn.
 create function lastgood.slot_offset(cadence_minutes integer, spread integer, team_spread integer) returns interval
 language sql immutable parallel safe
 return case
@@ -18,31 +18,26 @@ return case
     else make_interval(hours => team_spread % (cadence_minutes / 60), secs => spread % 3600)
 end;
 
+-- The slot that a resource is in at `at`: it lasts from its turn to its next turn, and is named by the clock window in UTC
+-- that its turn is in.
+create function lastgood.slot_start(cadence_minutes integer, spread integer, team_spread integer, at timestamptz)
+returns timestamptz
+language sql stable parallel safe
+return date_bin(
+    make_interval(mins => cadence_minutes),
+    at - lastgood.slot_offset(cadence_minutes, spread, team_spread),
+    timestamptz '2000-01-01 00:00:00+00'
+);
+
 -- When a backup is next due, seen from `at`. `slot_taken`: the slot of `at` has a queued, running or succeeded backup.
 create function lastgood.next_due(
-    cadence_minutes integer, spread integer, team_spread integer,
-    newest timestamptz, at timestamptz, slot_taken boolean
+    cadence_minutes integer, spread integer, team_spread integer, at timestamptz, slot_taken boolean
 ) returns timestamptz
--- Stable, as adding an interval to a time with a zone is: declared immutable it would not be inlined, and a tick of many
--- resources would take twice as long.
 language sql stable parallel safe
 return case
-    when slot_taken then greatest(
-        lastgood.slot_start(cadence_minutes, at) + make_interval(mins => cadence_minutes),
-        least(
-            lastgood.slot_start(cadence_minutes, at) + make_interval(mins => cadence_minutes)
-                + lastgood.slot_offset(cadence_minutes, spread, team_spread),
-            newest + make_interval(mins => cadence_minutes)
-        )
-    )
-    when newest is null then at
-    else greatest(
-        at,
-        least(
-            lastgood.slot_start(cadence_minutes, at) + lastgood.slot_offset(cadence_minutes, spread, team_spread),
-            newest + make_interval(mins => cadence_minutes)
-        )
-    )
+    when slot_taken then lastgood.slot_start(cadence_minutes, spread, team_spread, at)
+        + lastgood.slot_offset(cadence_minutes, spread, team_spread) + make_interval(mins => cadence_minutes)
+    else at
 end;
 
 -- How long a slot that failed waits before it is tried again.

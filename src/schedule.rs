@@ -25,19 +25,26 @@ pub struct Spread {
     pub team: u32,
 }
 
-/// Returns the start of the slot that `now` is in: the clock hour where the cadence is hourly, midnight where it is daily, in UTC.
+/// Returns the slot that a resource is in: it lasts from one turn of the resource to the next, and is named by the clock window
+/// in UTC that its turn is in: the clock hour where the cadence is hourly, the day where it is daily.
+///
+/// A resource is due exactly when this slot has no queued, running or succeeded backup. So it has its turn at the same
+/// point of every window, its exposure is never longer than the cadence and the time that a backup takes, and whatever
+/// moved it (an outage, its registration), it is back on its own turn within one cadence.
 #[must_use]
-pub fn slot_start(cadence: Cadence, now: DateTime<Utc>) -> DateTime<Utc> {
+pub fn slot_start(cadence: Cadence, spread: Spread, now: DateTime<Utc>) -> DateTime<Utc> {
     let length = cadence.as_delta().num_seconds();
-    let into = (now.timestamp() - ORIGIN_SECONDS).rem_euclid(length);
+    let shifted = (now - offset(cadence, spread)).timestamp();
+    let into = (shifted - ORIGIN_SECONDS).rem_euclid(length);
     // Out of range at the very beginning of chrono's calendar only.
-    DateTime::from_timestamp(now.timestamp() - into, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    DateTime::from_timestamp(shifted - into, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// Returns how far into each slot the resource has its turn; always within the slot.
+/// Returns how far into each clock window the resource has its turn; always within the window.
 ///
-/// Slots of an hour or less spread by the second. In longer ones a team keeps its own hour, so that its backups stay
-/// together and at night if that is where they fell, and its resources spread within that hour.
+/// Windows of an hour or less spread by the second, so that the top of the hour is no stampede. In longer ones a team keeps
+/// its own hour, so that its backups stay together and at night if that is where they fell, and its resources spread
+/// within that hour.
 #[must_use]
 pub fn offset(cadence: Cadence, spread: Spread) -> TimeDelta {
     let length = cadence.as_delta();
@@ -49,25 +56,6 @@ pub fn offset(cadence: Cadence, spread: Spread) -> TimeDelta {
     TimeDelta::hours(hours) + TimeDelta::seconds(seconds)
 }
 
-/// Whether a resource is due, given that its current slot has no queued, running or succeeded backup.
-///
-/// `newest` is the newest restorable instant. It is due when it has none, when its exposure has reached the cadence, or
-/// when its turn has come, even where an ad-hoc backup was made just before: skipping that turn would move the resource
-/// to the hour of the ad-hoc backup.
-///
-/// The trap: exposure must not pass the cadence and a slot runs once, so a resource can move to an earlier turn but not
-/// to a later one. One that was first backed up earlier in its slot than its own offset stays where it was.
-#[must_use]
-pub fn is_due(
-    cadence: Cadence,
-    spread: Spread,
-    newest: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> bool {
-    let turn = slot_start(cadence, now) + offset(cadence, spread);
-    newest.is_none_or(|newest| now - newest >= cadence.as_delta()) || now >= turn
-}
-
 /// Whether the current slot has a queued, running or succeeded backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
@@ -77,24 +65,14 @@ pub enum Slot {
     Taken,
 }
 
-/// Returns when the resource is due next, if nothing else happens; `now` where it is due already.
+/// Returns when the resource is due next: now where its slot is free, else at its next turn.
 #[must_use]
-pub fn next_due(
-    cadence: Cadence,
-    spread: Spread,
-    newest: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-    slot: Slot,
-) -> DateTime<Utc> {
-    let current = slot_start(cadence, now);
-    let turn = offset(cadence, spread);
-    let aged = newest.map(|newest| newest + cadence.as_delta());
+pub fn next_due(cadence: Cadence, spread: Spread, now: DateTime<Utc>, slot: Slot) -> DateTime<Utc> {
     match slot {
-        Slot::Free => aged.map_or(now, |aged| aged.min(current + turn)).max(now),
+        Slot::Free => now,
         Slot::Taken => {
-            let next = current + cadence.as_delta();
-            aged.map_or(next + turn, |aged| aged.min(next + turn))
-                .max(next)
+            let turn = slot_start(cadence, spread, now) + offset(cadence, spread);
+            turn + cadence.as_delta()
         }
     }
 }

@@ -5,21 +5,16 @@ with plan as (
 ),
 -- Locked before it is joined: a row that changed while it was waited for would be joined to its old tier's plan.
 locked as materialized (
-    select id, engine, tier, retention_days, spread, team_spread, newest_consistent_at
+    select id, engine, tier, retention_days, spread, team_spread
     from lastgood.resources
     where status = 'active' and next_due_at <= $1
     for no key update skip locked
 ),
+-- One whose tier is never backed up, or not known, has no cadence. The others are due, unless their slot is taken.
 looked_at as materialized (
     select
-        r.id, r.engine, r.spread, r.team_spread, r.newest_consistent_at, plan.cadence_minutes,
-        lastgood.slot_start(plan.cadence_minutes, $1) as slot,
-        plan.cadence_minutes is not null and (
-            r.newest_consistent_at is null
-            or $1 - r.newest_consistent_at >= make_interval(mins => plan.cadence_minutes)
-            or $1 >= lastgood.slot_start(plan.cadence_minutes, $1)
-                + lastgood.slot_offset(plan.cadence_minutes, r.spread, r.team_spread)
-        ) as is_due
+        r.id, r.engine, r.spread, r.team_spread, plan.cadence_minutes,
+        lastgood.slot_start(plan.cadence_minutes, r.spread, r.team_spread, $1) as slot
     from locked as r
     -- A row's own retention of zero or less is a veto, whatever its tier.
     left join plan on plan.tier = r.tier and coalesce(r.retention_days, 1) > 0
@@ -28,8 +23,7 @@ looked_at as materialized (
 coalesced as (
     update lastgood.runs as waiting set slot = greatest(waiting.slot, looked_at.slot), queue = looked_at.engine
     from looked_at
-    where looked_at.is_due
-        and waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
+    where waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
         and waiting.state = 'queued' and (waiting.slot < looked_at.slot or waiting.queue <> looked_at.engine)
     returning waiting.resource_id
 ),
@@ -37,7 +31,7 @@ enqueued as (
     insert into lastgood.runs (queue, kind, trigger, resource_id, slot, args)
     select looked_at.engine, 'backup', 'scheduled', looked_at.id, looked_at.slot, '{"kind": "backup"}'
     from looked_at
-    where looked_at.is_due and looked_at.id not in (select resource_id from coalesced)
+    where looked_at.slot is not null and looked_at.id not in (select resource_id from coalesced)
     on conflict do nothing
     returning resource_id
 ),
@@ -45,7 +39,7 @@ noted as (
     update lastgood.resources as r
     set cadence_minutes = looked_at.cadence_minutes,
         next_due_at = case when looked_at.cadence_minutes is not null then lastgood.next_due(
-            looked_at.cadence_minutes, r.spread, r.team_spread, r.newest_consistent_at, $1, looked_at.is_due
+            looked_at.cadence_minutes, r.spread, r.team_spread, $1, true
         ) end
     from looked_at
     where r.id = looked_at.id

@@ -27,14 +27,15 @@ resource as (
     set newest_consistent_at = greatest(r.newest_consistent_at, done.consistent_at),
         failures_in_a_row = 0,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
-            r.cadence_minutes, r.spread, r.team_spread, greatest(r.newest_consistent_at, done.consistent_at), now(),
-            coalesce(done.slot, '-infinity') >= lastgood.slot_start(r.cadence_minutes, now())
+            r.cadence_minutes, r.spread, r.team_spread, now(),
+            coalesce(done.slot, '-infinity')
+                >= lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 or exists (
                     select from lastgood.runs as other
                     where other.resource_id = r.id and other.id <> done.id
                         and other.kind = 'backup' and other.trigger = 'scheduled'
                         and other.state in ('queued', 'running', 'succeeded')
-                        and other.slot = lastgood.slot_start(r.cadence_minutes, now())
+                        and other.slot = lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 )
         ) else r.next_due_at end
     from done

@@ -34,6 +34,12 @@ fn spreads() -> impl Strategy<Value = Spread> {
     (0..1_u32 << 28, 0..1_u32 << 28).prop_map(|(resource, team)| spread(resource, team))
 }
 
+/// Whose turn is the beginning of each window.
+const FIRST: Spread = Spread {
+    resource: 0,
+    team: 0,
+};
+
 #[rstest]
 #[case::clock_hour(60, "2025-03-09T17:59:59.999Z", "2025-03-09T17:00:00Z")]
 #[case::on_the_hour(60, "2025-03-09T17:00:00Z", "2025-03-09T17:00:00Z")]
@@ -46,107 +52,67 @@ fn spreads() -> impl Strategy<Value = Spread> {
 #[case::clocks_of_new_york_change(60, "2025-03-09T07:30:00Z", "2025-03-09T07:00:00Z")]
 #[case::before_the_origin(1440, "1999-12-31T23:59:59Z", "1999-12-31T00:00:00Z")]
 #[case::before_the_epoch(240, "1969-12-31T23:59:59.5Z", "1969-12-31T20:00:00Z")]
-fn a_slot_starts_by_the_clock_in_utc(
+fn a_slot_is_named_by_the_clock_in_utc(
     #[case] cadence: i64,
     #[case] now: &str,
     #[case] start: &str,
 ) -> anyhow::Result<()> {
-    assert_eq!(slot_start(every(cadence), at(now)?), at(start)?);
+    assert_eq!(slot_start(every(cadence), FIRST, at(now)?), at(start)?);
+    Ok(())
+}
+
+#[rstest]
+#[case::before_its_turn(60, "10:29:59", "09:00:00")]
+#[case::at_its_turn(60, "10:30:00", "10:00:00")]
+#[case::until_the_next(60, "11:29:59", "10:00:00")]
+#[case::two_hours_with_a_team_in_the_second(120, "11:29:59", "08:00:00")]
+#[case::two_hours_at_its_turn(120, "11:30:00", "10:00:00")]
+fn a_slot_lasts_from_turn_to_turn(
+    #[case] cadence: i64,
+    #[case] now: &str,
+    #[case] slot: &str,
+) -> anyhow::Result<()> {
+    let today = |time: &str| at(&format!("2025-06-01T{time}Z"));
+    let found = slot_start(every(cadence), spread(1800, 1), today(now)?);
+    assert_eq!(found, today(slot)?);
     Ok(())
 }
 
 proptest! {
     #[test]
-    fn slots_tile_time(cadence in cadences(), now in instants()) {
-        let start = slot_start(cadence, now);
-        let next = start + cadence.as_delta();
-        prop_assert!(start <= now && now < next);
-        prop_assert_eq!(slot_start(cadence, start), start);
-        prop_assert_eq!(slot_start(cadence, next), next);
-        prop_assert_eq!(slot_start(cadence, next - TimeDelta::nanoseconds(1)), start);
+    fn slots_tile_time(cadence in cadences(), spread in spreads(), now in instants()) {
+        let slot = slot_start(cadence, spread, now);
+        let turn = slot + offset(cadence, spread);
+        let next = turn + cadence.as_delta();
+        prop_assert!(turn <= now && now < next);
+        prop_assert_eq!(slot_start(cadence, spread, turn), slot);
+        prop_assert_eq!(slot_start(cadence, spread, next), slot + cadence.as_delta());
+        prop_assert_eq!(slot_start(cadence, spread, next - TimeDelta::nanoseconds(1)), slot);
     }
 
     #[test]
-    fn slots_of_a_day_begin_at_its_midnight(cadence in cadences(), now in instants()) {
+    fn windows_of_a_day_begin_at_its_midnight(cadence in cadences(), now in instants()) {
         let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-        prop_assert_eq!(slot_start(cadence, midnight), midnight);
+        prop_assert_eq!(slot_start(cadence, FIRST, midnight), midnight);
     }
 
     #[test]
-    fn an_offset_is_within_its_slot(cadence in cadences(), spread in spreads()) {
+    fn an_offset_is_within_its_window(cadence in cadences(), spread in spreads()) {
         let offset = offset(cadence, spread);
         prop_assert!(TimeDelta::zero() <= offset && offset < cadence.as_delta());
     }
 
     #[test]
-    fn next_due_of_a_free_slot_is_now_exactly_when_it_is_due(
-        cadence in cadences(), spread in spreads(), now in instants(), age in proptest::option::of(-7200..200_000_i64),
+    fn the_next_turn_is_the_first_instant_of_the_next_slot(
+        cadence in cadences(), spread in spreads(), now in instants(),
     ) {
-        let newest = age.map(|age| now - TimeDelta::seconds(age));
-        let next = next_due(cadence, spread, newest, now, Slot::Free);
-        prop_assert!(next >= now);
-        prop_assert_eq!(next == now, is_due(cadence, spread, newest, now));
+        prop_assert_eq!(next_due(cadence, spread, now, Slot::Free), now);
+        let next = next_due(cadence, spread, now, Slot::Taken);
+        let slot = slot_start(cadence, spread, now);
+        prop_assert!(now < next && next <= now + cadence.as_delta());
+        prop_assert_eq!(slot_start(cadence, spread, next), slot + cadence.as_delta());
+        prop_assert_eq!(slot_start(cadence, spread, next - TimeDelta::nanoseconds(1)), slot);
     }
-
-    #[test]
-    fn nothing_is_due_before_next_due_and_it_is_due_then(
-        cadence in cadences(), spread in spreads(), now in instants(), age in 0..200_000_i64, taken in any::<bool>(),
-    ) {
-        let newest = Some(now - TimeDelta::seconds(age));
-        let slot = if taken { Slot::Taken } else { Slot::Free };
-        let next = next_due(cadence, spread, newest, now, slot);
-        prop_assert!(is_due(cadence, spread, newest, next));
-        let before = next - TimeDelta::nanoseconds(1);
-        let in_reach = match slot {
-            Slot::Free => before >= now,
-            Slot::Taken => slot_start(cadence, before) != slot_start(cadence, now),
-        };
-        prop_assert!(!in_reach || !is_due(cadence, spread, newest, before));
-    }
-}
-
-#[rstest]
-#[case::never_backed_up(None, "10:00:00", true)]
-#[case::before_its_turn(Some("09:30:00"), "10:29:59", false)]
-#[case::its_turn(Some("09:40:00"), "10:30:00", true)]
-#[case::after_its_turn(Some("09:40:00"), "10:30:01", true)]
-#[case::exposure_at_the_cadence(Some("09:10:00"), "10:10:00", true)]
-#[case::exposure_just_under(Some("09:10:00"), "10:09:59", false)]
-#[case::ad_hoc_just_before_its_turn(Some("10:29:00"), "10:30:00", true)]
-#[case::newest_in_the_future(Some("10:20:00"), "10:10:00", false)]
-fn an_hourly_resource_at_half_past_is_due(
-    #[case] newest: Option<&str>,
-    #[case] now: &str,
-    #[case] due: bool,
-) -> anyhow::Result<()> {
-    let today = |time: &str| at(&format!("2025-06-01T{time}Z"));
-    let newest = newest.map(today).transpose()?;
-    assert_eq!(is_due(every(60), spread(1800, 0), newest, today(now)?), due);
-    Ok(())
-}
-
-#[rstest]
-#[case::never_and_free(None, Slot::Free, "10:10:00")]
-#[case::never_and_taken(None, Slot::Taken, "11:30:00")]
-#[case::turn_to_come(Some("09:30:00"), Slot::Free, "10:30:00")]
-#[case::exposure_comes_first(Some("09:20:00"), Slot::Free, "10:20:00")]
-#[case::overdue(Some("03:00:00"), Slot::Free, "10:10:00")]
-#[case::taken_then_its_turn(Some("10:31:00"), Slot::Taken, "11:30:00")]
-#[case::taken_then_exposure(Some("10:05:00"), Slot::Taken, "11:05:00")]
-#[case::taken_and_still_running(Some("09:05:00"), Slot::Taken, "11:00:00")]
-fn an_hourly_resource_at_half_past_is_due_next(
-    #[case] newest: Option<&str>,
-    #[case] slot: Slot,
-    #[case] next: &str,
-) -> anyhow::Result<()> {
-    let today = |time: &str| at(&format!("2025-06-01T{time}Z"));
-    let newest = newest.map(today).transpose()?;
-    let now = today("10:10:00")?;
-    assert_eq!(
-        next_due(every(60), spread(1800, 0), newest, now, slot),
-        today(next)?
-    );
-    Ok(())
 }
 
 #[rstest]
@@ -207,10 +173,8 @@ impl Simulated {
     }
 
     fn tick(&mut self, now: DateTime<Utc>) {
-        let newest = self.runs.last().copied();
-        let slot = slot_start(self.cadence, now);
-        let taken = newest.is_some_and(|newest| slot_start(self.cadence, newest) == slot);
-        if !taken && is_due(self.cadence, self.spread, newest, now) {
+        let slot = |at| slot_start(self.cadence, self.spread, at);
+        if self.runs.last().is_none_or(|last| slot(*last) != slot(now)) {
             self.runs.push(now);
         }
     }
@@ -251,10 +215,15 @@ fn a_leap_year_of_ticks_keeps_every_slot(
     let slots: Vec<_> = resource
         .runs
         .iter()
-        .map(|run| slot_start(cadence, *run))
+        .map(|run| slot_start(cadence, resource.spread, *run))
         .collect();
-    let expected = YEAR_MINUTES / i64::from(cadence.minutes());
-    assert_eq!(i64::try_from(slots.len())?, expected, "one run a slot");
+    let windows = YEAR_MINUTES / i64::from(cadence.minutes());
+    // The year begins in the middle of a slot, unless its turn is then.
+    let expected = windows..=windows + 1;
+    assert!(
+        expected.contains(&i64::try_from(slots.len())?),
+        "one run a slot"
+    );
     let follows = |pair: &[DateTime<Utc>]| pair[0] + cadence.as_delta() == pair[1];
     assert!(slots.windows(2).all(follows), "no slot is left out");
     Ok(())
@@ -290,24 +259,30 @@ fn a_daily_team_keeps_its_hour_day_after_day() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn an_ad_hoc_backup_does_not_move_a_team_from_its_hour() -> anyhow::Result<()> {
-    let (cadence, spread) = (every(1440), spread(600, 3));
-    let ad_hoc = Some(at("2025-06-02T01:00:00Z")?);
-    assert!(is_due(cadence, spread, ad_hoc, at("2025-06-02T03:10:00Z")?));
-    Ok(())
-}
-
-#[test]
-fn a_resource_first_backed_up_before_its_turn_stays_there() -> anyhow::Result<()> {
-    let mut resource = Simulated::new(every(60), spread(2400, 0));
-    resource.ticks(at("2025-06-01T00:10:00Z")?, 240);
-    let minutes: Vec<_> = resource
+#[rstest]
+#[case::hourly(60, 2400, "00:40")]
+#[case::daily(1440, 600, "03:10")]
+fn a_resource_that_was_moved_is_back_on_its_turn_within_one_cadence(
+    #[case] cadence: i64,
+    #[case] resource: u32,
+    #[case] turn: &str,
+) -> anyhow::Result<()> {
+    let mut resource = Simulated::new(every(cadence), spread(resource, 3));
+    // Registered, or back after an outage, before its turn.
+    resource.ticks(at("2025-06-01T00:10:00Z")?, 3 * cadence);
+    let times: Vec<_> = resource
         .runs
         .iter()
         .map(|run| run.format("%H:%M").to_string())
         .collect();
-    assert_eq!(minutes, ["00:10", "01:10", "02:10", "03:10"]);
+    let first_two = times.get(..2).context("too few runs")?;
+    assert_eq!(first_two, ["00:10", turn]);
+    let on_turn = |run: &DateTime<Utc>| {
+        slot_start(resource.cadence, resource.spread, *run)
+            + offset(resource.cadence, resource.spread)
+            == *run
+    };
+    assert!(resource.runs.iter().skip(1).all(on_turn));
     Ok(())
 }
 

@@ -63,7 +63,11 @@ const RUN: &str = r#"insert into lastgood.runs (queue, kind, trigger, resource_i
 #[case::a_long_key("idempotency_key = repeat('a', 256)", "runs_idempotency_key_is_short")]
 #[case::a_payload_by_position("args = '[]'", "runs_args_are_an_object")]
 #[case::a_state_of_its_own("state = 'lost'", "runs_state_is_known")]
-#[case::more_attempts_than_allowed("attempt = 6, epoch = 6", "runs_attempts_are_bounded")]
+#[case::more_attempts_than_allowed(
+    "attempt = 6, epoch = 6, state = 'succeeded', finished_at = now()",
+    "runs_attempts_are_bounded"
+)]
+#[case::waiting_with_no_attempt_left("attempt = 5, epoch = 5", "runs_queued_can_be_attempted")]
 #[case::attempts_below_zero("attempt = -1", "runs_attempts_are_bounded")]
 #[case::a_token_that_was_not_raised("attempt = 1", "runs_epoch_counts")]
 #[case::running_without_a_lease("state = 'running'", "runs_lease_iff_running")]

@@ -115,6 +115,30 @@ impl Simulation {
         Ok(())
     }
 
+    /// Returns the slot that a resource is in now.
+    async fn slot(&self, resource: &str) -> Result<DateTime<Utc>> {
+        let slot = sqlx::query_scalar(
+            "select lastgood.slot_start(cadence_minutes, spread, team_spread, $2) from lastgood.resources where id = $1",
+        )
+        .bind(resource)
+        .bind(self.now)
+        .fetch_one(self.db.pool())
+        .await?;
+        Ok(slot)
+    }
+
+    /// Moves the clock to the next turn of a resource that has been looked at.
+    async fn advance_to_turn(&mut self, resource: &str) -> Result<()> {
+        let turn: DateTime<Utc> = sqlx::query_scalar(
+            "select lastgood.next_due(cadence_minutes, spread, team_spread, $2, true) from lastgood.resources where id = $1",
+        )
+        .bind(resource)
+        .bind(self.now)
+        .fetch_one(self.db.pool())
+        .await?;
+        self.advance(turn - self.now).await
+    }
+
     /// Returns the slots of a resource's scheduled runs in `state`, in order.
     async fn slots(&self, resource: &str, state: &str) -> Result<Vec<DateTime<Utc>>> {
         let slots = sqlx::query_scalar(
@@ -163,14 +187,16 @@ async fn a_pro_resource_is_backed_up_once_in_each_of_24_consecutive_hours() -> R
     for id in ids {
         sim.db.add(id, "acme", "pro").await?;
     }
-    let first_hour: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
     sim.live(TimeDelta::hours(24), minutes(1)).await?;
 
-    let hours: Vec<_> = (0..25).map(|n| first_hour + TimeDelta::hours(n)).collect();
     for id in ids {
         let slots = sim.slots(id, "succeeded").await?;
-        assert_eq!(slots[..24], hours[..24], "{id}");
-        assert!(slots.len() == 24 || slots[..] == hours[..], "{id}");
+        // Registered in the middle of a slot: 24 whole ones follow, or end with the day.
+        assert!((24..=25).contains(&slots.len()), "{id}: {slots:?}");
+        let hour = |slot: &DateTime<Utc>| slot.minute() == 0 && slot.second() == 0;
+        assert!(slots.iter().all(hour), "{id}: {slots:?}");
+        let follows = |pair: &[DateTime<Utc>]| pair[1] - pair[0] == TimeDelta::hours(1);
+        assert!(slots.windows(2).all(follows), "{id}: {slots:?}");
         let points = sim.points(id).await?;
         let gaps = points.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.max() <= Some(minutes(61)), "{id}: {points:?}");
@@ -233,7 +259,8 @@ async fn a_paid_tier_that_is_added_to_the_plans_is_covered_with_no_other_change(
     sim.plans = plans(&[("paid", 60, 30), ("platinum", 15, 30)])?;
     assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 1);
     assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    let quarter: DateTime<Utc> = "2031-03-05T09:30:00Z".parse()?;
+    let quarter = sim.slot("shop").await?;
+    assert_eq!(quarter.minute() % 15, 0);
     assert_eq!(sim.slots("shop", "queued").await?, [quarter]);
     Ok(())
 }
@@ -257,7 +284,7 @@ async fn a_tier_whose_cadence_changes_is_planned_anew() -> Result<()> {
     assert_eq!(
         sim.tick().await?,
         ticked(1, 1, 0),
-        "exposure is past the new cadence"
+        "the slot of the new cadence is free"
     );
     assert_eq!(
         sim.db.catalog.resource("shop").await?.cadence_minutes,
@@ -297,7 +324,8 @@ async fn a_resource_that_changes_its_tier_is_planned_anew() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_team_on_a_daily_tier_keeps_its_own_hour_for_ten_days() -> Result<()> {
-    let mut sim = Simulation::begin("2031-03-05T23:50:00Z", Plans::built_in()).await?;
+    // Some teams' hours are over for today, others' are to come.
+    let mut sim = Simulation::begin("2031-03-05T11:50:00Z", Plans::built_in()).await?;
     let teams = ["acme", "initech", "umbrella"];
     for team in teams {
         for n in 0..2 {
@@ -317,7 +345,7 @@ async fn a_team_on_a_daily_tier_keeps_its_own_hour_for_ten_days() -> Result<()> 
         for n in 0..2 {
             let id = format!("{team}-{n}");
             let points = sim.points(&id).await?;
-            // The first is made at registration, late in the day; then the resource finds its turn.
+            // The first is made at registration; from then on the resource has its turn.
             let later = points.get(1..11).with_context(|| format!("{points:?}"))?;
             for pair in later.windows(2) {
                 assert_eq!(pair[1] - pair[0], TimeDelta::days(1), "{id}: {points:?}");
@@ -430,6 +458,11 @@ async fn a_slot_that_failed_is_tried_again_with_back_off_and_one_that_succeeded_
     let mut sim = Simulation::begin("2031-03-05T09:01:00Z", plans(&[("paid", 60, 30)])?).await?;
     sim.db.add("shop", "acme", "paid").await?;
     let second = TimeDelta::seconds(1);
+    sim.tick().await?;
+    sim.succeed_all().await?;
+    // At the beginning of a slot, so that all that follows is in one.
+    sim.advance_to_turn("shop").await?;
+    let slot = sim.slot("shop").await?;
     assert_eq!(sim.tick().await?.enqueued, 1);
     for (failures, wait) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
         let claims = sim.claim().await?;
@@ -448,14 +481,15 @@ async fn a_slot_that_failed_is_tried_again_with_back_off_and_one_that_succeeded_
     }
     assert_eq!(sim.succeed_all().await?, 1);
     assert_eq!(sim.db.catalog.resource("shop").await?.failures_in_a_row, 0);
-    let nine: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
-    assert_eq!(sim.slots("shop", "failed").await?, [nine; 4]);
-    // 09:16 now: nothing more in this hour.
-    while sim.now.hour() == 9 && sim.now.minute() < 59 {
+    assert_eq!(sim.slots("shop", "failed").await?, [slot; 4]);
+    // 15 minutes into it: nothing more before the next turn.
+    for _ in 0..44 {
         sim.advance(minutes(1)).await?;
         assert_eq!(sim.tick().await?.enqueued, 0);
     }
-    assert_eq!(sim.slots("shop", "succeeded").await?, [nine]);
+    assert_eq!(sim.slots("shop", "succeeded").await?.last(), Some(&slot));
+    sim.advance_to_turn("shop").await?;
+    assert_eq!(sim.tick().await?.enqueued, 1);
     Ok(())
 }
 
@@ -506,10 +540,12 @@ async fn a_day_of_missed_windows_is_one_run() -> Result<()> {
     sim.advance(TimeDelta::hours(24)).await?;
     assert_eq!(sim.tick().await?, ticked(1, 1, 0));
     assert_eq!(sim.tick().await?, ticked(0, 0, 0));
-    let now: DateTime<Utc> = "2031-03-06T09:00:00Z".parse()?;
-    assert_eq!(sim.slots("shop", "queued").await?, [now]);
+    assert_eq!(
+        sim.slots("shop", "queued").await?,
+        [sim.slot("shop").await?]
+    );
     sim.succeed_all().await?;
-    sim.advance(minutes(1)).await?;
+    sim.advance(TimeDelta::seconds(1)).await?;
     assert_eq!(sim.tick().await?.enqueued, 0);
     Ok(())
 }
@@ -517,15 +553,14 @@ async fn a_day_of_missed_windows_is_one_run() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_still_waits_moves_to_the_current_slot_and_is_not_joined_by_a_second()
 -> Result<()> {
-    let mut sim = Simulation::begin("2031-03-05T09:59:59Z", plans(&[("paid", 60, 30)])?).await?;
+    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
     sim.db.add("shop", "acme", "paid").await?;
     assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    let nine: DateTime<Utc> = "2031-03-05T09:00:00Z".parse()?;
-    // The last second of the hour: every turn has come.
+    let first = sim.slot("shop").await?;
     for hours in 1..=5 {
         sim.advance(TimeDelta::hours(1)).await?;
         assert_eq!(sim.tick().await?, ticked(1, 0, 1));
-        let slot = nine + TimeDelta::hours(hours);
+        let slot = first + TimeDelta::hours(hours);
         assert_eq!(sim.slots("shop", "queued").await?, [slot]);
     }
     assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 1);
@@ -555,8 +590,10 @@ async fn a_backup_that_outlasts_its_slot_is_not_joined_by_a_second_and_then_the_
     sim.succeed(claims.first().context("nothing to claim")?, snapshot)
         .await?;
     assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    let twelve: DateTime<Utc> = "2031-03-05T12:00:00Z".parse()?;
-    assert_eq!(sim.slots("shop", "queued").await?, [twelve]);
+    assert_eq!(
+        sim.slots("shop", "queued").await?,
+        [sim.slot("shop").await?]
+    );
     Ok(())
 }
 
@@ -630,18 +667,17 @@ async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
             .take(BATCH)
             .collect();
         let rows = sqlx::query(
-            "select lastgood.slot_start(cadence, at) as slot_start,
+            "select lastgood.slot_start(cadence, spread, team, at) as slot_start,
                  extract(epoch from lastgood.slot_offset(cadence, spread, team))::bigint as slot_offset,
-                 lastgood.next_due(cadence, spread, team, newest, at, taken) as next_due,
+                 lastgood.next_due(cadence, spread, team, at, taken) as next_due,
                  extract(epoch from lastgood.retry_delay(failures, cadence))::bigint as retry_delay
-             from unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::boolean[],
-                 $7::integer[]) with ordinality as i (cadence, spread, team, newest, at, taken, failures, n)
+             from unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::boolean[], $6::integer[])
+                 with ordinality as i (cadence, spread, team, at, taken, failures, n)
              order by n",
         )
         .bind(inputs.iter().map(|i| i.cadence.minutes()).collect::<Vec<_>>())
         .bind(column(&inputs, |i| i.spread.resource)?)
         .bind(column(&inputs, |i| i.spread.team)?)
-        .bind(inputs.iter().map(|i| i.newest).collect::<Vec<_>>())
         .bind(inputs.iter().map(|i| i.at).collect::<Vec<_>>())
         .bind(inputs.iter().map(|i| i.slot == Slot::Taken).collect::<Vec<_>>())
         .bind(column(&inputs, |i| i.failures)?)
@@ -650,15 +686,11 @@ async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
         assert_eq!(rows.len(), BATCH);
         for (i, row) in inputs.iter().zip(rows) {
             let start: DateTime<Utc> = row.try_get("slot_start")?;
-            assert_eq!(start, slot_start(i.cadence, i.at), "{i:?}");
+            assert_eq!(start, slot_start(i.cadence, i.spread, i.at), "{i:?}");
             let turn: i64 = row.try_get("slot_offset")?;
             assert_eq!(turn, offset(i.cadence, i.spread).num_seconds(), "{i:?}");
             let due: DateTime<Utc> = row.try_get("next_due")?;
-            assert_eq!(
-                due,
-                next_due(i.cadence, i.spread, i.newest, i.at, i.slot),
-                "{i:?}"
-            );
+            assert_eq!(due, next_due(i.cadence, i.spread, i.at, i.slot), "{i:?}");
             let delay: i64 = row.try_get("retry_delay")?;
             assert_eq!(
                 delay,
@@ -674,7 +706,6 @@ async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
 struct Input {
     cadence: Cadence,
     spread: Spread,
-    newest: Option<DateTime<Utc>>,
     at: DateTime<Utc>,
     slot: Slot,
     failures: u32,
@@ -690,14 +721,12 @@ impl Input {
             random.i64(0..4_000_000_000_000_000)
         };
         let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
-        let age = TimeDelta::microseconds(random.i64(-7_200_000_000..200_000_000_000));
         Self {
             cadence,
             spread: Spread {
                 resource: random.u32(..1 << 28),
                 team: random.u32(..1 << 28),
             },
-            newest: (random.u8(..5) > 0).then_some(at - age),
             at,
             slot: if random.bool() {
                 Slot::Taken
