@@ -8,5 +8,7 @@ mod cli;
 mod database;
 mod end_to_end;
 mod eventually;
+mod planning;
 mod producer;
 mod queue;
+mod simulation;

@@ -1,0 +1,180 @@
+//! A producer in simulated time: the repository's own statements, and a clock that the test moves.
+
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use lastgood::{
+    plan::Plans,
+    producer::{Ticked, tick},
+};
+use serde_json::json;
+use sqlx::{Row as _, postgres::types::PgInterval};
+use uuid::Uuid;
+
+use crate::database::TestCatalog;
+
+/// A catalog, its plans, and a clock that the test moves.
+pub(crate) struct Simulation {
+    pub(crate) db: TestCatalog,
+    pub(crate) plans: Plans,
+    pub(crate) now: DateTime<Utc>,
+}
+
+impl Simulation {
+    pub(crate) async fn begin(at: &str, plans: Plans) -> Result<Self> {
+        let now = at.parse()?;
+        let db = TestCatalog::with_clock(now).await?;
+        Ok(Self { db, plans, now })
+    }
+
+    pub(crate) async fn advance(&mut self, by: TimeDelta) -> Result<()> {
+        self.now += by;
+        self.db.set_clock(self.now).await
+    }
+
+    pub(crate) async fn tick(&self) -> Result<Ticked> {
+        Ok(tick(&self.db.catalog, &self.plans, self.now).await?)
+    }
+
+    /// Claims everything runnable, by the queue's own statement.
+    pub(crate) async fn claim(&self) -> Result<Vec<Claim>> {
+        let rows = sqlx::query(include_str!("../../src/queue/claim.sql"))
+            .bind("postgres")
+            .bind(1000_i64)
+            .bind("simulated-worker")
+            .bind(PgInterval {
+                months: 0,
+                days: 0,
+                microseconds: 30_000_000,
+            })
+            .fetch_all(self.db.pool())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Claim {
+                    id: row.try_get("id")?,
+                    epoch: row.try_get("epoch")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Ends a run well, by the queue's own statement, with a restore point consistent to `consistent_at`.
+    pub(crate) async fn succeed(&self, claim: &Claim, consistent_at: DateTime<Utc>) -> Result<()> {
+        let finished: i64 =
+            sqlx::query_scalar(include_str!("../../src/queue/finish_succeeded.sql"))
+                .bind(claim.id)
+                .bind(claim.epoch)
+                .bind(None::<serde_json::Value>)
+                .bind(consistent_at)
+                .bind(format!("manifests/{}.json", claim.id))
+                .bind(json!({}))
+                .bind(1000_i64)
+                .bind(100_i64)
+                .bind(1000_i64)
+                .bind(100_i64)
+                .fetch_one(self.db.pool())
+                .await?;
+        anyhow::ensure!(finished == 1, "the finish was refused");
+        Ok(())
+    }
+
+    /// Ends a run for good, by the queue's own statement.
+    pub(crate) async fn fail(&self, claim: &Claim) -> Result<()> {
+        let state: String = sqlx::query_scalar(include_str!("../../src/queue/finish_failed.sql"))
+            .bind(claim.id)
+            .bind(claim.epoch)
+            .bind("dump")
+            .bind("the dump was cut short")
+            .bind(true)
+            .fetch_one(self.db.pool())
+            .await?;
+        anyhow::ensure!(state == "failed", "the run is {state}");
+        Ok(())
+    }
+
+    /// Claims and ends well whatever is runnable.
+    pub(crate) async fn succeed_all(&self) -> Result<usize> {
+        let claims = self.claim().await?;
+        for claim in &claims {
+            self.succeed(claim, self.now).await?;
+        }
+        Ok(claims.len())
+    }
+
+    /// Ticks and backs up at once, every `step`, until `length` has passed.
+    pub(crate) async fn live(&mut self, length: TimeDelta, step: TimeDelta) -> Result<()> {
+        let end = self.now + length;
+        while self.now < end {
+            self.advance(step).await?;
+            if self.tick().await?.enqueued > 0 {
+                self.succeed_all().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the slot that a resource is in now.
+    pub(crate) async fn slot(&self, resource: &str) -> Result<DateTime<Utc>> {
+        let slot = sqlx::query_scalar(
+            "select lastgood.slot_start(cadence_minutes, spread, team_spread, $2) from lastgood.resources where id = $1",
+        )
+        .bind(resource)
+        .bind(self.now)
+        .fetch_one(self.db.pool())
+        .await?;
+        Ok(slot)
+    }
+
+    /// Moves the clock to the next turn of a resource that has been looked at.
+    pub(crate) async fn advance_to_turn(&mut self, resource: &str) -> Result<()> {
+        let turn: DateTime<Utc> = sqlx::query_scalar(
+            "select lastgood.next_due(cadence_minutes, spread, team_spread, $2, true) from lastgood.resources where id = $1",
+        )
+        .bind(resource)
+        .bind(self.now)
+        .fetch_one(self.db.pool())
+        .await?;
+        self.advance(turn - self.now).await
+    }
+
+    /// Returns the slots of a resource's scheduled runs in `state`, in order.
+    pub(crate) async fn slots(&self, resource: &str, state: &str) -> Result<Vec<DateTime<Utc>>> {
+        let slots = sqlx::query_scalar(
+            "select slot from lastgood.runs where resource_id = $1 and state = $2 and trigger = 'scheduled' order by slot",
+        )
+        .bind(resource)
+        .bind(state)
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(slots)
+    }
+
+    /// Returns the instants that a resource can be restored to, in order.
+    pub(crate) async fn points(&self, resource: &str) -> Result<Vec<DateTime<Utc>>> {
+        let points = sqlx::query_scalar(
+            "select consistent_at from lastgood.restore_points where resource_id = $1 order by 1",
+        )
+        .bind(resource)
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(points)
+    }
+}
+
+/// A claimed run.
+pub(crate) struct Claim {
+    id: Uuid,
+    epoch: i64,
+}
+
+pub(crate) fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
+    Ticked {
+        looked_at,
+        enqueued,
+        coalesced,
+    }
+}
+
+pub(crate) fn minutes(minutes: i64) -> TimeDelta {
+    TimeDelta::minutes(minutes)
+}
