@@ -1,12 +1,17 @@
 //! What a restore brings back, and what it leaves alone.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::Result;
 use lastgood_jobs::{
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     restore::{drop_replaced, restore},
 };
 
-use crate::lab::{Lab, Server, attempt, shows_no_secret, until};
+use crate::{
+    lab::{Lab, Server, attempt, shows_no_secret, until},
+    proxy::Proxy,
+};
 
 const SHOP: &str = r#"
     create table orders (id bigserial primary key, name text not null, at timestamptz default now());
@@ -411,6 +416,69 @@ async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
         databases,
         [lab.name.clone(), restored.kept.unwrap_or_default()]
     );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_swap_whose_server_goes_away_opens_the_database_when_it_is_back() -> Result<()> {
+    let mut lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    let proxy = Proxy::breaking_at(" rename to ", 3, &lab.server.url).await?;
+    lab.resource = lab.with_url(|url| {
+        url.set_port(Some(proxy.port)).ok();
+    })?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(proxy.refusals.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("connect", false),
+        "{}",
+        error.report()
+    );
+    lab.session().await?;
+    lab.has_no_other_database().await?;
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_database_that_a_dead_attempt_closed_is_opened_by_the_next_one_whatever_comes()
+-> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    std::fs::remove_file(
+        lab.store
+            .path()
+            .join("objects")
+            .join(&point.manifest.archive.key),
+    )?;
+    let close = format!("alter database \"{}\" allow_connections false", lab.name);
+    lab.server.run("postgres", &close).await?;
+    let is_open = format!(
+        "select datallowconn::text from pg_database where datname = '{}'",
+        lab.name
+    );
+
+    // Whoever asks meanwhile is told how to open it by hand.
+    let error = lab.backup(attempt()).await.unwrap_err();
+    let by_hand = format!("`alter database \"{}\" allow_connections true`", lab.name);
+    assert!(error.to_string().contains(&by_hand), "{}", error.report());
+    assert!(!error.is_permanent());
+
+    // The first attempt of a run can't have closed it.
+    let run = attempt();
+    let damaged = lab.restore_as(run, &point, RestoreTarget::Swap {}).await;
+    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
+    assert_eq!(lab.server.ask("postgres", &is_open).await?, "false");
+
+    let next = Attempt { epoch: 2, ..run };
+    let damaged = lab.restore_as(next, &point, RestoreTarget::Swap {}).await;
+    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
+    assert_eq!(lab.server.ask("postgres", &is_open).await?, "true");
     lab.clean().await
 }
 
