@@ -260,6 +260,17 @@ pub enum JobError {
         /// What was found, by example.
         found: String,
     },
+    /// A target that holds something, and this is not the run's first attempt.
+    #[error(
+        "the target database {database:?} is not empty: it has {found}: an earlier attempt of this run may have filled \
+         it; compare it with the source, or empty it and restore once more"
+    )]
+    PerhapsFilledBefore {
+        /// Its name.
+        database: String,
+        /// What was found, by example.
+        found: String,
+    },
     /// A target older than the dump.
     #[error(
         "the target is PostgreSQL {target}, the dump is of PostgreSQL {dump}: an older server cannot take it"
@@ -395,6 +406,7 @@ impl JobError {
             Self::StoreFull { .. } | Self::Store { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } => ErrorKind::Corrupt,
             Self::TargetNotEmpty { .. }
+            | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
@@ -425,6 +437,7 @@ impl JobError {
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
             | Self::TargetNotEmpty { .. }
+            | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. } => true,

@@ -205,6 +205,87 @@ async fn an_empty_database_is_filled_and_one_that_is_not_is_refused() -> Result<
 }
 
 #[tokio::test]
+async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    let into = format!("{}-2", lab.name);
+    let create = format!(
+        "create database \"{into}\" owner \"{}\"; comment on database \"{into}\" is 'it''s theirs'",
+        lab.name
+    );
+    for statement in create.split("; ") {
+        lab.server.run("postgres", statement).await?;
+    }
+    let target = RestoreTarget::Database { name: into.clone() };
+    let run = attempt();
+    let first = lab.restore_as(run, &point, target.clone()).await?;
+    assert_eq!(first.notes, Vec::<String>::new());
+    lab.server
+        .run(&into, "insert into orders (name) values ('new')")
+        .await?;
+    let again = Attempt { epoch: 2, ..run };
+    let again = lab.restore_as(again, &point, target.clone()).await?;
+    assert_eq!(
+        (again.database, again.tables, again.notes.len()),
+        (first.database, first.tables, 1)
+    );
+    let count = "select count(*)::text from orders";
+    assert_eq!(lab.server.ask(&into, count).await?, "5001");
+    let comment = "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()";
+    assert_eq!(
+        lab.server.ask(&into, comment).await?,
+        format!("it's theirs\ntarget of lastgood run {}", run.run_id)
+    );
+
+    // Another run has no business there, and what is not whole is nobody's success.
+    let error = lab.restore(&point, target.clone()).await.unwrap_err();
+    assert!(!error.to_string().contains("attempt"), "{error}");
+    lab.server.run(&into, "drop table part_1").await?;
+    let again = Attempt { epoch: 3, ..run };
+    let error = lab.restore_as(again, &point, target).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", true)
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn who_may_not_mark_a_database_is_told_that_an_earlier_attempt_may_have_filled_it()
+-> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table a as select n from generate_series(1, 1000) n")
+        .await?;
+    let point = lab.backup(attempt()).await?;
+    let into = format!("{}-2", lab.name);
+    lab.server
+        .run("postgres", &format!("create database \"{into}\""))
+        .await?;
+    let grant = format!("grant all on schema public to \"{}\"", lab.name);
+    lab.server.run(&into, &grant).await?;
+    let target = RestoreTarget::Database { name: into.clone() };
+    let run = attempt();
+    lab.restore_as(run, &point, target.clone()).await?;
+    let count = "select count(*)::text from a";
+    assert_eq!(lab.server.ask(&into, count).await?, "1000");
+
+    let again = Attempt { epoch: 2, ..run };
+    let error = lab.restore_as(again, &point, target).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", true)
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("an earlier attempt of this run may have filled it"),
+        "{error}"
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
 async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()> {
     let lab = Lab::owner(Server::pg17()?).await?;
     let newer = Lab::owner(Server::pg18()?).await?;
@@ -312,9 +393,14 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
     assert_eq!(lab.ask("select count(*)::text from orders").await?, "100");
 
     lab.run("drop view blocker").await?;
-    let restored = lab.restore(&point, target).await?;
-    assert_eq!(restored.kept, None);
-    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    // A second delivery does it once more, with the same outcome.
+    let run = attempt();
+    for epoch in [1, 2] {
+        let attempt = Attempt { epoch, ..run };
+        let restored = lab.restore_as(attempt, &point, target.clone()).await?;
+        assert_eq!(restored.kept, None);
+        assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    }
     lab.clean().await
 }
 

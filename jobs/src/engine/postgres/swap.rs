@@ -20,13 +20,13 @@ use super::{
     likeness,
     names::{self, identifier},
     properties::{self, Properties},
-    restore::{Source, alive},
+    restore::{Source, alive, done_before},
     session::{self, answer, run},
 };
 use crate::{
     error::JobError,
     job::{Attempt, Restore},
-    manifest::{Details, Manifest},
+    manifest::Manifest,
     restore::Restored,
     worker::Worker,
 };
@@ -49,7 +49,7 @@ pub(super) async fn swap(
 ) -> Result<Restored, JobError> {
     let mut admin = connect_beside(own).await?;
     if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run_id).await? {
-        return Ok(done_before(own, kept, manifest));
+        return Ok(done_before(own.database(), Some(kept), manifest));
     }
     let major = session::server_version(&mut admin).await?.major;
     clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;
@@ -114,17 +114,6 @@ async fn swapped_before(
         .into_iter()
         .find(|name| names::is_kept_by(name, database, run_id));
     Ok(kept.filter(|_| is_there))
-}
-
-fn done_before(own: &Address, kept: String, manifest: &Manifest) -> Restored {
-    let Details::Postgres { tables, .. } = &manifest.details;
-    Restored {
-        database: own.database().to_owned(),
-        kept: Some(kept),
-        tables: *tables,
-        dump_bytes: manifest.dump.size_bytes,
-        notes: vec!["an earlier attempt had done it already".to_owned()],
-    }
 }
 
 async fn databases(admin: &mut PgConnection) -> Result<Vec<String>, JobError> {
