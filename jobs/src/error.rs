@@ -199,7 +199,7 @@ pub enum JobError {
     DumpFailed {
         /// Its exit status.
         status: String,
-        /// The end of its stderr, scrubbed.
+        /// The begin and the end of its stderr, scrubbed: its error first, then what it said before.
         stderr: String,
     },
     /// `pg_dump` said yes, and the stream says no.
@@ -334,7 +334,7 @@ pub enum JobError {
     RestoreFailed {
         /// Its exit status.
         status: String,
-        /// The end of its stderr, scrubbed.
+        /// The begin and the end of its stderr, scrubbed.
         stderr: String,
     },
     /// `pg_restore` said yes, and the database says no.

@@ -66,7 +66,7 @@ async fn pass(mut client: TcpStream, to: String, statement: &str, is_broken: Arc
     let there = async {
         let mut chunk = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
-            let said = &chunk[..read];
+            let (said, _) = chunk.split_at(read);
             let has_it = said
                 .windows(statement.len())
                 .any(|part| part == statement.as_bytes());
