@@ -64,7 +64,10 @@ pub enum JobError {
     #[error("the connection URL cannot be used")]
     Address(#[from] AddressError),
     /// The server is there, the database is not.
-    #[error("database {database:?} does not exist on its server")]
+    #[error(
+        "database {database:?} does not exist on its server: correct the name in its URL, or create it; a restore that \
+         swaps creates the resource's own"
+    )]
     DatabaseGone {
         /// Its name.
         database: String,
@@ -110,10 +113,15 @@ pub enum JobError {
     NoTargetUrl,
 
     /// A wrong role, password or host-based rule.
-    #[error("the server refused the role or its password")]
+    #[error(
+        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in \
+         with pg_hba.conf"
+    )]
     Refused(#[source] SqlFault),
     /// A privilege is missing.
-    #[error("the role lacks a privilege that is needed to {doing}")]
+    #[error(
+        "the role lacks a privilege that is needed to {doing}: grant it, or use a role that has it"
+    )]
     Denied {
         /// What was being done.
         doing: &'static str,
@@ -123,7 +131,10 @@ pub enum JobError {
     },
 
     /// No connection, or one that broke.
-    #[error("cannot {doing}: the server could not be reached or went away")]
+    #[error(
+        "cannot {doing}: the server could not be reached or went away: see that it runs, has connections left, and that \
+         this worker can reach its host and port"
+    )]
     Unreachable {
         /// What was being done.
         doing: &'static str,
@@ -132,12 +143,26 @@ pub enum JobError {
         source: SqlFault,
     },
     /// A server that does not answer.
-    #[error("cannot {doing}: no answer from the server within {seconds} s")]
+    #[error(
+        "cannot {doing}: no answer from the server within {seconds} s: see whether it is overloaded, or a firewall \
+         drops what this worker sends"
+    )]
     NoAnswer {
         /// What was being done.
         doing: &'static str,
         /// How long it was waited for.
         seconds: u64,
+    },
+
+    /// A database that lets nobody in: a swap is at work there, or died there.
+    #[error(
+        "database {database:?} takes no connections: if no restore is at work, run `{by_hand}`"
+    )]
+    DatabaseClosed {
+        /// Its name.
+        database: String,
+        /// The statement that opens it.
+        by_hand: String,
     },
 
     /// No client tool of the server's major version.
@@ -174,7 +199,7 @@ pub enum JobError {
     DumpFailed {
         /// Its exit status.
         status: String,
-        /// The end of its stderr, scrubbed.
+        /// The begin and the end of its stderr, scrubbed: its error first, then what it said before.
         stderr: String,
     },
     /// `pg_dump` said yes, and the stream says no.
@@ -190,7 +215,7 @@ pub enum JobError {
     },
 
     /// No room left.
-    #[error("the store is full: cannot {doing}")]
+    #[error("the store is full: cannot {doing}: make room, or keep restore points for less long")]
     StoreFull {
         /// What was being done.
         doing: &'static str,
@@ -208,7 +233,7 @@ pub enum JobError {
     },
 
     /// An archive that is not what its manifest says.
-    #[error("the archive {key} is damaged")]
+    #[error("the archive {key} is damaged: take another point: `lastgood backup list RESOURCE`")]
     Damaged {
         /// Its key.
         key: String,
@@ -226,8 +251,21 @@ pub enum JobError {
     },
 
     /// A target that holds something already.
-    #[error("the target database {database:?} is not empty: it has {found}")]
+    #[error(
+        "the target database {database:?} is not empty: it has {found}: restore into an empty one"
+    )]
     TargetNotEmpty {
+        /// Its name.
+        database: String,
+        /// What was found, by example.
+        found: String,
+    },
+    /// A target that holds something, and this is not the run's first attempt.
+    #[error(
+        "the target database {database:?} is not empty: it has {found}: an earlier attempt of this run may have filled \
+         it; compare it with the source, or empty it and restore once more"
+    )]
+    PerhapsFilledBefore {
         /// Its name.
         database: String,
         /// What was found, by example.
@@ -277,17 +315,33 @@ pub enum JobError {
         /// How many sessions are left.
         sessions: i64,
     },
+    /// The old database was closed for a swap, and could not be opened again.
+    #[error(
+        "the swap failed, and database {database:?} may take no connections now: run `{by_hand}`"
+    )]
+    LeftClosed {
+        /// Its name.
+        database: String,
+        /// The statement that opens it.
+        by_hand: String,
+        /// Why it could not be opened.
+        #[source]
+        source: Box<JobError>,
+    },
 
     /// `pg_restore` said no.
     #[error("pg_restore failed ({status}): {stderr}")]
     RestoreFailed {
         /// Its exit status.
         status: String,
-        /// The end of its stderr, scrubbed.
+        /// The begin and the end of its stderr, scrubbed.
         stderr: String,
     },
     /// `pg_restore` said yes, and the database says no.
-    #[error("the restored database has {found} tables, and the dump has {expected}")]
+    #[error(
+        "the restored database has {found} tables, and the dump has {expected}: do not use it; restore once more, or \
+         take another point"
+    )]
     RestoreNotWhole {
         /// Tables in the dump.
         expected: u64,
@@ -296,7 +350,9 @@ pub enum JobError {
     },
 
     /// Another attempt may own the run by now.
-    #[error("the lease is gone: nothing was published")]
+    #[error(
+        "the lease is gone: another worker owns the run, and this one published nothing: see how the run ends"
+    )]
     LeaseLost,
 
     /// The server refused a statement of ours for a reason that none of the above covers.
@@ -338,7 +394,9 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
-            Self::Unreachable { .. } | Self::NoAnswer { .. } => ErrorKind::Connect,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
+                ErrorKind::Connect
+            }
             Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
                 ErrorKind::Tool
             }
@@ -348,11 +406,13 @@ impl JobError {
             Self::StoreFull { .. } | Self::Store { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } => ErrorKind::Corrupt,
             Self::TargetNotEmpty { .. }
+            | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
             | Self::TargetRefused { .. }
-            | Self::TargetInUse { .. } => ErrorKind::Target,
+            | Self::TargetInUse { .. }
+            | Self::LeftClosed { .. } => ErrorKind::Target,
             Self::RestoreFailed { .. } | Self::RestoreNotWhole { .. } => ErrorKind::Restore,
             Self::LeaseLost => ErrorKind::LeaseLost,
             Self::Statement { .. } | Self::Io { .. } | Self::Stopped { .. } => ErrorKind::Internal,
@@ -377,6 +437,7 @@ impl JobError {
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
             | Self::TargetNotEmpty { .. }
+            | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. } => true,
@@ -386,6 +447,7 @@ impl JobError {
             ),
             Self::Unreachable { .. }
             | Self::NoAnswer { .. }
+            | Self::DatabaseClosed { .. }
             | Self::DumpFailed { .. }
             | Self::DumpNotWhole(_)
             | Self::DumpTooSmall { .. }
@@ -393,6 +455,7 @@ impl JobError {
             | Self::Store { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
+            | Self::LeftClosed { .. }
             | Self::RestoreFailed { .. }
             | Self::RestoreNotWhole { .. }
             | Self::LeaseLost
@@ -402,24 +465,32 @@ impl JobError {
         }
     }
 
-    /// Returns the whole story on one line: what failed and every cause, `: ` between them.
+    /// Returns the whole story on one line: see [`chain`].
     #[must_use]
     pub fn report(&self) -> String {
         chain(self)
     }
 }
 
-/// Returns an error and its causes on one line, `: ` between them.
+/// Returns the whole story of an error on one line: what failed and every cause, `: ` between them.
+///
+/// A cause that the text before it ends with already is not repeated. Lines of one message have ` | ` between them.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
+    let mut story = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        let text = text.trim();
+        story.truncate(story.trim_end().len());
+        if !story.ends_with(text) {
+            story.push_str(": ");
+            story.push_str(text);
+        }
+        next = cause.source();
     }
-    line.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
+    let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" | ")
 }
 
 /// What the database or the connection to it said.
@@ -466,3 +537,88 @@ impl From<&sqlx::Error> for SqlFault {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreFault(pub(crate) String);
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        #[source]
+        cause: Option<Box<Layer>>,
+    }
+
+    fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
+        let (text, causes) = texts.split_first()?;
+        Some(Box::new(Layer {
+            text,
+            cause: layers(causes),
+        }))
+    }
+
+    fn said() -> SqlFault {
+        SqlFault {
+            said: "no".to_owned(),
+            code: None,
+        }
+    }
+
+    #[rstest]
+    #[case::gone(JobError::DatabaseGone { database: "app".to_owned() }, "correct the name")]
+    #[case::refused(JobError::Refused(said()), "correct them in the secret")]
+    #[case::denied(JobError::Denied { doing: "connect", source: said() }, "grant it")]
+    #[case::unreachable(JobError::Unreachable { doing: "connect", source: said() }, "see that it runs")]
+    #[case::no_answer(JobError::NoAnswer { doing: "connect", seconds: 9 }, "see whether it is overloaded")]
+    #[case::closed(
+        JobError::DatabaseClosed { database: "app".to_owned(), by_hand: "alter".to_owned() },
+        "run `alter`"
+    )]
+    #[case::full(JobError::StoreFull { doing: "write" }, "make room")]
+    #[case::damaged(
+        JobError::Damaged { key: "k".to_owned(), source: Damage::Missing },
+        "take another point: `lastgood backup list RESOURCE`"
+    )]
+    #[case::not_empty(
+        JobError::TargetNotEmpty { database: "app".to_owned(), found: "table t".to_owned() },
+        "restore into an empty one"
+    )]
+    #[case::not_whole(JobError::RestoreNotWhole { expected: 2, found: 1 }, "do not use it; restore once more")]
+    #[case::left_closed(
+        JobError::LeftClosed {
+            database: "app".to_owned(),
+            by_hand: "alter database \"app\" allow_connections true".to_owned(),
+            source: Box::new(JobError::LeaseLost),
+        },
+        "run `alter database \"app\" allow_connections true`"
+    )]
+    #[case::lease(JobError::LeaseLost, "another worker owns the run")]
+    fn what_can_be_mended_says_how_on_one_short_line(#[case] error: JobError, #[case] hint: &str) {
+        let text = error.to_string();
+        assert!(text.contains(hint), "{text}");
+        assert!(
+            text.starts_with(char::is_lowercase) && text.lines().count() == 1,
+            "{text}"
+        );
+        assert!(text.len() <= 180, "{} bytes: {text}", text.len());
+    }
+
+    #[rstest]
+    #[case::alone(&["it failed"], "it failed")]
+    #[case::causes(&["it failed", "no file", "no disk"], "it failed: no file: no disk")]
+    #[case::repeated(&["it failed: no file", "no file"], "it failed: no file")]
+    #[case::repeated_whole(&["it failed: no file: no disk", "no file: no disk", "no disk"], "it failed: no file: no disk")]
+    #[case::said_before_but_not_last(&["no file was left", "no file"], "no file was left: no file")]
+    #[case::empty(&["it failed", "", "no disk"], "it failed: no disk")]
+    #[case::lines(&["it failed\n", "first\n\n  second\n"], "it failed: first | second")]
+    fn a_chain_is_one_line_and_says_nothing_twice(
+        #[case] texts: &[&'static str],
+        #[case] line: &str,
+    ) {
+        let error = layers(texts).unwrap();
+        assert_eq!(chain(&error), line);
+    }
+}

@@ -8,15 +8,17 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How much of a child's stderr is kept: its end, where the reason stands.
-const STDERR_KEPT: usize = 16 * 1024;
+/// How much of a child's stderr is kept: its begin, since a reason may quote a statement of any length behind it, and
+/// its end, since any number of warnings may stand before it.
+const HEAD_KEPT: usize = 4 * 1024;
+const TAIL_KEPT: usize = 12 * 1024;
 
 /// A child that dies with this value, and whose environment is nothing but what it was given.
 ///
 /// Dropping it kills the child; so does dropping the future that waits for it.
 pub(crate) struct Tool {
     child: Child,
-    stderr: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Ends>,
     secrets: Secrets,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct Exit {
     pub(crate) success: bool,
     /// `exit status: 1`, `signal: 9 (SIGKILL)`.
     pub(crate) status: String,
-    /// The end of its stderr, scrubbed.
+    /// The begin and the end of its stderr, scrubbed.
     pub(crate) stderr: String,
 }
 
@@ -46,9 +48,9 @@ impl Tool {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let kept = STDERR_KEPT + secrets.longest();
+        let margin = secrets.margin();
         let stderr = match child.stderr.take() {
-            Some(pipe) => tokio::spawn(last_bytes(pipe, kept)),
+            Some(pipe) => tokio::spawn(ends(pipe, HEAD_KEPT + margin, TAIL_KEPT + margin)),
             None => return Err(io::Error::other("the child has no stderr")),
         };
         Ok(Self {
@@ -75,11 +77,11 @@ impl Tool {
         drop(self.child.stdin.take());
         drop(self.child.stdout.take());
         let status = self.child.wait().await?;
-        let tail = (&mut self.stderr).await.map_err(io::Error::other)?;
+        let stderr = (&mut self.stderr).await.map_err(io::Error::other)?;
         Ok(Exit {
             success: status.success(),
             status: status.to_string(),
-            stderr: self.secrets.scrub_tail(&tail, STDERR_KEPT),
+            stderr: self.secrets.scrub_ends(&stderr, HEAD_KEPT, TAIL_KEPT),
         })
     }
 
@@ -110,8 +112,10 @@ impl Secrets {
         Self(forms)
     }
 
-    fn longest(&self) -> usize {
-        self.0.first().map_or(0, String::len)
+    /// Returns how many bytes beside a cut could be of a secret that was cut through.
+    fn margin(&self) -> usize {
+        // Half a character reads as one of three bytes.
+        self.0.first().map_or(0, String::len) + 3
     }
 
     /// Returns `text` with every secret replaced.
@@ -123,30 +127,65 @@ impl Secrets {
         clean
     }
 
-    /// Returns the last `kept` bytes, scrubbed. What is cut off takes half a secret at the cut with it.
-    fn scrub_tail(&self, bytes: &[u8], kept: usize) -> String {
-        let clean = self.scrub(String::from_utf8_lossy(bytes).trim_end());
-        if bytes.len() <= kept {
-            return clean;
+    /// Returns the text, scrubbed: whole, or the first `head` and the last `tail` bytes where the middle is missing.
+    /// What is cut off takes half a secret at the cut with it.
+    fn scrub_ends(&self, ends: &Ends, head: usize, tail: usize) -> String {
+        if ends.is_whole {
+            let whole = [ends.head.as_slice(), &ends.tail].concat();
+            return self.scrub(String::from_utf8_lossy(&whole).trim_end());
         }
-        let from = clean.ceil_char_boundary(self.longest().max(clean.len().saturating_sub(kept)));
-        format!("… {}", clean.get(from..).unwrap_or_default())
+        let first = self.scrub(&String::from_utf8_lossy(&ends.head));
+        let to = head.min(first.len().saturating_sub(self.margin()));
+        let first = first.get(..first.floor_char_boundary(to));
+        let last = self.scrub(String::from_utf8_lossy(&ends.tail).trim_end());
+        let from = self.margin().max(last.len().saturating_sub(tail));
+        let last = last.get(last.ceil_char_boundary(from)..);
+        format!(
+            "{} … {}",
+            first.unwrap_or_default(),
+            last.unwrap_or_default()
+        )
     }
 }
 
-/// Reads to the end and returns the last `kept` bytes.
-async fn last_bytes(mut pipe: impl AsyncRead + Unpin, kept: usize) -> Vec<u8> {
-    let mut tail = Vec::new();
+/// A text of which the middle may be missing.
+struct Ends {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    is_whole: bool,
+}
+
+/// Reads to the end, and keeps the first `head` and the last `tail` bytes.
+async fn ends(mut pipe: impl AsyncRead + Unpin, head: usize, tail: usize) -> Ends {
+    let mut ends = Ends {
+        head: Vec::new(),
+        tail: Vec::new(),
+        is_whole: true,
+    };
     let mut chunk = vec![0; 4096];
     // An error reads like an end: the exit status decides about success, this is only the explanation.
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        tail.extend(chunk.iter().take(read));
-        if tail.len() > 2 * kept {
-            tail.drain(..tail.len() - kept);
+        let (read, _) = chunk.split_at(read);
+        let room = head - ends.head.len();
+        let (to_head, to_tail) = read.split_at(room.min(read.len()));
+        ends.head.extend(to_head);
+        ends.tail.extend(to_tail);
+        if ends.tail.len() > 2 * tail {
+            ends.cut(tail);
         }
     }
-    tail.drain(..tail.len().saturating_sub(kept));
-    tail
+    ends.cut(tail);
+    ends
+}
+
+impl Ends {
+    /// Leaves the last `kept` bytes of the tail.
+    fn cut(&mut self, kept: usize) {
+        if self.tail.len() > kept {
+            self.tail.drain(..self.tail.len() - kept);
+            self.is_whole = false;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +228,7 @@ mod tests {
         let exit = sh(script, &[], secrets).finish().await?;
         assert!(exit.success);
         assert!(
-            exit.stderr.len() <= STDERR_KEPT + 8,
+            exit.stderr.len() <= HEAD_KEPT + TAIL_KEPT + 8,
             "{}",
             exit.stderr.len()
         );
@@ -198,12 +237,22 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn half_a_secret_at_the_cut_is_cut_off_with_it() {
-        let secrets = Secrets::new(["abcdefgh".to_owned()]);
-        let tail = secrets.scrub_tail(b"efgh and abcdefgh and the reason", 24);
-        assert!(!tail.contains("efgh"), "{tail}");
-        assert!(tail.ends_with("and the reason"));
+    #[tokio::test]
+    async fn half_a_secret_at_a_cut_is_cut_off_with_it() {
+        let secrets = Secrets::new(["QRSTUVWX".to_owned()]);
+        let text = format!("reason QRSTUVWX, {}and end", "QRSTUVWX ".repeat(99));
+        for head in 11..40 {
+            for tail in 11..40 {
+                let margin = secrets.margin();
+                let kept = ends(text.as_bytes(), head + margin, tail + margin).await;
+                let said = secrets.scrub_ends(&kept, head, tail);
+                assert!(said.starts_with("reas") && said.ends_with("end"), "{said}");
+                assert!(said.len() <= head + " … ".len() + tail, "{said}");
+                assert!(!said.contains(char::is_uppercase), "{said}");
+            }
+        }
+        let whole = ends("short QRSTUVWX\n".as_bytes(), 7, 99).await;
+        assert_eq!(secrets.scrub_ends(&whole, 7, 99), "short ***");
     }
 
     #[tokio::test]

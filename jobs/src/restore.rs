@@ -29,11 +29,16 @@ pub struct Restored {
 /// Restores the point whose manifest is at `manifest_key`.
 ///
 /// `target_url` is the resolved secret reference of [`crate::job::RestoreTarget::Reference`], else `None`.
-/// Safe to run twice: a second delivery after the swap finds it done.
+/// Safe to run twice. A second delivery after the swap, or after a database that was empty was filled, finds it done;
+/// the latter by a mark in the comment on the database, which only its owner may set: without it, the second delivery
+/// fails with [`JobError::PerhapsFilledBefore`] and changes nothing. In place it is done once more.
 ///
 /// All or nothing: the archive's hash is verified before the target is touched, and the target is filled in one
 /// transaction. A swap that fails leaves the old database under its name, and the fresh one dropped. What it replaced
 /// is kept, open to connections, until [`drop_replaced`].
+///
+/// A worker that is killed in the moment between closing the old database and renaming it leaves it closed. The run's
+/// next attempt opens it first of all; after the last one, [`JobError::DatabaseClosed`] says how to do it by hand.
 pub async fn restore(
     attempt: Attempt,
     resource: &Resource,

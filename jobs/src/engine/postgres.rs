@@ -5,6 +5,7 @@ pub mod custom_format;
 pub(crate) mod dump;
 mod fill;
 mod likeness;
+mod mark;
 mod names;
 mod properties;
 pub(crate) mod restore;

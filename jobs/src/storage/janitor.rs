@@ -1,6 +1,10 @@
 //! What dead attempts leave behind, and who may remove it.
 
-use std::{io, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::SystemTime,
+};
 
 use chrono::{DateTime, Utc};
 use opendal::{Entry, EntryMode};
@@ -20,10 +24,20 @@ pub struct Swept {
     pub orphans: u64,
 }
 
+/// A run whose archives a listing alone does not show to be described.
+#[derive(Debug, PartialEq, Eq)]
+struct Suspect<'a> {
+    /// The file name of its manifest, which may not be there.
+    manifest: String,
+    /// The file names of its archives.
+    archives: Vec<&'a str>,
+}
+
 impl Storage {
     /// Removes what dead attempts left behind before `before`: unfinished uploads and archives without a manifest.
     ///
-    /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read.
+    /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read. Costs a listing: a
+    /// run with one manifest and one archive, as all but a few have, is believed by the names alone.
     pub async fn sweep(&self, before: DateTime<Utc>) -> Result<Swept, JobError> {
         let before = SystemTime::from(before);
         let partial = self
@@ -42,14 +56,46 @@ impl Storage {
                     .filter(below)
                     .map(|entry| entry.path().to_owned()),
             );
-            for entry in &entries {
-                if self.is_orphan(&directory, entry, before).await? {
-                    self.remove(entry.path()).await?;
-                    orphans += 1;
-                }
+            for suspect in suspects(entries.iter().map(Entry::name)) {
+                orphans += self.remove_orphans(&directory, &suspect, before).await?;
             }
         }
         Ok(Swept { partial, orphans })
+    }
+
+    /// Removes those of a run's archives that are old and that its manifest, if there is any, does not describe.
+    async fn remove_orphans(
+        &self,
+        directory: &str,
+        suspect: &Suspect<'_>,
+        before: SystemTime,
+    ) -> Result<u64, JobError> {
+        let mut old = Vec::new();
+        for name in &suspect.archives {
+            let key = format!("{directory}{name}");
+            if self.is_older(&key, before).await? {
+                old.push(key);
+            }
+        }
+        if old.is_empty() {
+            return Ok(0);
+        }
+        // Read now even where the listing showed none: it may have been written since.
+        let manifest = match self
+            .manifest(&format!("{directory}{}", suspect.manifest))
+            .await
+        {
+            Ok(manifest) => manifest,
+            // Perhaps of a newer version: what it describes is not ours to judge.
+            Err(JobError::BadManifest { .. }) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let described = manifest.map(|manifest| manifest.archive.key);
+        old.retain(|key| described.as_ref() != Some(key));
+        for key in &old {
+            self.remove(key).await?;
+        }
+        Ok(old.len() as u64)
     }
 
     /// Removes the archives and unfinished uploads of this run's earlier attempts. They are dead: the epoch says so.
@@ -83,34 +129,14 @@ impl Storage {
         entries.map_err(|error| failure("list", directory, &error))
     }
 
-    async fn is_orphan(
-        &self,
-        directory: &str,
-        entry: &Entry,
-        before: SystemTime,
-    ) -> Result<bool, JobError> {
-        let Some(name) = ArchiveName::parse(entry.name()).filter(|name| name.is_whole) else {
-            return Ok(false);
-        };
-        let found = match self.operator.stat(entry.path()).await {
+    async fn is_older(&self, key: &str, before: SystemTime) -> Result<bool, JobError> {
+        let found = match self.operator.stat(key).await {
             Ok(found) => found,
             Err(error) if error.kind() == opendal::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failure("look for", entry.path(), &error)),
+            Err(error) => return Err(failure("look for", key, &error)),
         };
         let changed = found.last_modified().map(SystemTime::from);
-        if changed.is_none_or(|changed| changed >= before) {
-            return Ok(false);
-        }
-        match self
-            .manifest(&format!("{directory}{}", name.manifest()))
-            .await
-        {
-            Ok(None) => Ok(true),
-            Ok(Some(manifest)) => Ok(manifest.archive.key != entry.path()),
-            // Perhaps of a newer version: what it describes is not ours to judge.
-            Err(JobError::BadManifest { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(changed.is_some_and(|changed| changed < before))
     }
 
     /// Removes unfinished uploads that are `dead`, by name and last change.
@@ -138,5 +164,54 @@ impl Storage {
             Ok(removed)
         })
         .await
+    }
+}
+
+/// Returns the runs of one directory that have archives and no manifest, or a manifest and more than one archive.
+fn suspects<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<Suspect<'a>> {
+    let all: BTreeSet<&str> = names.clone().collect();
+    let mut runs = BTreeMap::<String, Vec<&str>>::new();
+    for name in names {
+        if let Some(archive) = ArchiveName::parse(name).filter(|archive| archive.is_whole) {
+            runs.entry(archive.manifest()).or_default().push(name);
+        }
+    }
+    runs.into_iter()
+        .filter(|(manifest, archives)| archives.len() > 1 || !all.contains(manifest.as_str()))
+        .map(|(manifest, archives)| Suspect { manifest, archives })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "050607Z-00000000-0000-0000-0000-000000000007";
+
+    #[test]
+    fn only_runs_that_names_do_not_explain_are_looked_into() {
+        let (manifest, first, second) = (
+            format!("{RUN}.manifest.json"),
+            format!("{RUN}-e1.pgdump.zst"),
+            format!("{RUN}-e2.pgdump.zst"),
+        );
+        let growing = format!("{second}.x8Ty");
+        let suspected = |names: &[&str]| {
+            let found = suspects(names.iter().copied());
+            found
+                .iter()
+                .flat_map(|run| run.archives.iter().map(|name| (*name).to_owned()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(suspected(&[&manifest, &first]), [""; 0]);
+        assert_eq!(suspected(&[&manifest]), [""; 0]);
+        assert_eq!(suspected(&[&manifest, &first, &growing, "other"]), [""; 0]);
+        assert_eq!(suspected(&[&first]), [first.as_str()]);
+        assert_eq!(
+            suspected(&[&first, &manifest, &second]),
+            [first.as_str(), &second]
+        );
+        let other = "050607Z-00000000-0000-0000-0000-000000000008.manifest.json";
+        assert_eq!(suspected(&[&first, other]), [first.as_str()]);
     }
 }

@@ -85,6 +85,22 @@ async fn a_table_that_may_not_be_read_fails_the_backup_with_its_name() -> Result
 }
 
 #[tokio::test]
+async fn the_tools_error_comes_first_whatever_it_prints_around_it() -> Result<()> {
+    let mut lab = Lab::owner(Server::pg18()?).await?;
+    // A statement that locks some thousand tables is quoted whole, and may be preceded by any number of warnings.
+    let script = "echo 'pg_dump: warning: something else' >&2
+        echo 'pg_dump: error: query failed: ERROR:  permission denied for table hidden' >&2
+        echo 'pg_dump: detail: Query was: LOCK TABLE' >&2
+        for n in {1..4000}; do printf 'public.table_%s, ' $n; done >&2; exit 1";
+    let _fake = with_fake_dump(&mut lab, script).await?;
+    let error = fails(&lab, &lab.resource, ErrorKind::Dump, false).await?;
+    let first = "pg_dump failed (exit status: 1): pg_dump: error: query failed: ERROR:  permission denied for table hidden | ";
+    assert!(error.report().starts_with(first), "{error}");
+    assert!(error.report().contains("something else"), "{error}");
+    lab.clean().await
+}
+
+#[tokio::test]
 async fn without_the_servers_own_version_of_the_tool_nothing_is_tried() -> Result<()> {
     let mut lab = Lab::owner(Server::pg18()?).await?;
     lab.worker.tools = Arc::new(Toolbox::only(&[]).await);

@@ -8,5 +8,6 @@ mod backups;
 mod failures;
 mod formats;
 mod lab;
+mod proxy;
 mod restores;
 mod throughput;

@@ -1,12 +1,17 @@
 //! What a restore brings back, and what it leaves alone.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::Result;
 use lastgood_jobs::{
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     restore::{drop_replaced, restore},
 };
 
-use crate::lab::{Lab, Server, attempt, shows_no_secret, until};
+use crate::{
+    lab::{Lab, Server, attempt, shows_no_secret, until},
+    proxy::Proxy,
+};
 
 const SHOP: &str = r#"
     create table orders (id bigserial primary key, name text not null, at timestamptz default now());
@@ -200,6 +205,87 @@ async fn an_empty_database_is_filled_and_one_that_is_not_is_refused() -> Result<
 }
 
 #[tokio::test]
+async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    let into = format!("{}-2", lab.name);
+    let create = format!(
+        "create database \"{into}\" owner \"{}\"; comment on database \"{into}\" is 'it''s theirs'",
+        lab.name
+    );
+    for statement in create.split("; ") {
+        lab.server.run("postgres", statement).await?;
+    }
+    let target = RestoreTarget::Database { name: into.clone() };
+    let run = attempt();
+    let first = lab.restore_as(run, &point, target.clone()).await?;
+    assert_eq!(first.notes, Vec::<String>::new());
+    lab.server
+        .run(&into, "insert into orders (name) values ('new')")
+        .await?;
+    let again = Attempt { epoch: 2, ..run };
+    let again = lab.restore_as(again, &point, target.clone()).await?;
+    assert_eq!(
+        (again.database, again.tables, again.notes.len()),
+        (first.database, first.tables, 1)
+    );
+    let count = "select count(*)::text from orders";
+    assert_eq!(lab.server.ask(&into, count).await?, "5001");
+    let comment = "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()";
+    assert_eq!(
+        lab.server.ask(&into, comment).await?,
+        format!("it's theirs\ntarget of lastgood run {}", run.run_id)
+    );
+
+    // Another run has no business there, and what is not whole is nobody's success.
+    let error = lab.restore(&point, target.clone()).await.unwrap_err();
+    assert!(!error.to_string().contains("attempt"), "{error}");
+    lab.server.run(&into, "drop table part_1").await?;
+    let again = Attempt { epoch: 3, ..run };
+    let error = lab.restore_as(again, &point, target).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", true)
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn who_may_not_mark_a_database_is_told_that_an_earlier_attempt_may_have_filled_it()
+-> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table a as select n from generate_series(1, 1000) n")
+        .await?;
+    let point = lab.backup(attempt()).await?;
+    let into = format!("{}-2", lab.name);
+    lab.server
+        .run("postgres", &format!("create database \"{into}\""))
+        .await?;
+    let grant = format!("grant all on schema public to \"{}\"", lab.name);
+    lab.server.run(&into, &grant).await?;
+    let target = RestoreTarget::Database { name: into.clone() };
+    let run = attempt();
+    lab.restore_as(run, &point, target.clone()).await?;
+    let count = "select count(*)::text from a";
+    assert_eq!(lab.server.ask(&into, count).await?, "1000");
+
+    let again = Attempt { epoch: 2, ..run };
+    let error = lab.restore_as(again, &point, target).await.unwrap_err();
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("target", true)
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("an earlier attempt of this run may have filled it"),
+        "{error}"
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
 async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()> {
     let lab = Lab::owner(Server::pg17()?).await?;
     let newer = Lab::owner(Server::pg18()?).await?;
@@ -307,9 +393,14 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
     assert_eq!(lab.ask("select count(*)::text from orders").await?, "100");
 
     lab.run("drop view blocker").await?;
-    let restored = lab.restore(&point, target).await?;
-    assert_eq!(restored.kept, None);
-    assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    // A second delivery does it once more, with the same outcome.
+    let run = attempt();
+    for epoch in [1, 2] {
+        let attempt = Attempt { epoch, ..run };
+        let restored = lab.restore_as(attempt, &point, target.clone()).await?;
+        assert_eq!(restored.kept, None);
+        assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    }
     lab.clean().await
 }
 
@@ -411,6 +502,69 @@ async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
         databases,
         [lab.name.clone(), restored.kept.unwrap_or_default()]
     );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_swap_whose_server_goes_away_opens_the_database_when_it_is_back() -> Result<()> {
+    let mut lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    let proxy = Proxy::breaking_at(" rename to ", 3, &lab.server.url).await?;
+    lab.resource = lab.with_url(|url| {
+        url.set_port(Some(proxy.port)).ok();
+    })?;
+    let error = lab
+        .restore(&point, RestoreTarget::Swap {})
+        .await
+        .unwrap_err();
+    assert_eq!(proxy.refusals.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("connect", false),
+        "{}",
+        error.report()
+    );
+    lab.session().await?;
+    lab.has_no_other_database().await?;
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_database_that_a_dead_attempt_closed_is_opened_by_the_next_one_whatever_comes()
+-> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(SHOP).await?;
+    let point = lab.backup(attempt()).await?;
+    std::fs::remove_file(
+        lab.store
+            .path()
+            .join("objects")
+            .join(&point.manifest.archive.key),
+    )?;
+    let close = format!("alter database \"{}\" allow_connections false", lab.name);
+    lab.server.run("postgres", &close).await?;
+    let is_open = format!(
+        "select datallowconn::text from pg_database where datname = '{}'",
+        lab.name
+    );
+
+    // Whoever asks meanwhile is told how to open it by hand.
+    let error = lab.backup(attempt()).await.unwrap_err();
+    let by_hand = format!("`alter database \"{}\" allow_connections true`", lab.name);
+    assert!(error.to_string().contains(&by_hand), "{}", error.report());
+    assert!(!error.is_permanent());
+
+    // The first attempt of a run can't have closed it.
+    let run = attempt();
+    let damaged = lab.restore_as(run, &point, RestoreTarget::Swap {}).await;
+    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
+    assert_eq!(lab.server.ask("postgres", &is_open).await?, "false");
+
+    let next = Attempt { epoch: 2, ..run };
+    let damaged = lab.restore_as(next, &point, RestoreTarget::Swap {}).await;
+    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
+    assert_eq!(lab.server.ask("postgres", &is_open).await?, "true");
     lab.clean().await
 }
 

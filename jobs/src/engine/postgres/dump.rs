@@ -231,7 +231,7 @@ async fn judge(sealed: Sealed<Scanner>, tool: Tool) -> Result<Sealed<Summary>, J
     if !exit.success {
         return Err(JobError::DumpFailed {
             status: exit.status,
-            stderr: exit.stderr,
+            stderr: error_first(&exit.stderr),
         });
     }
     let summary = sealed.inspector.finish().map_err(JobError::DumpNotWhole)?;
@@ -246,6 +246,14 @@ async fn judge(sealed: Sealed<Scanner>, tool: Tool) -> Result<Sealed<Summary>, J
         archive: sealed.archive,
         inspector: summary,
     })
+}
+
+/// Returns what the tool said from its error on, which names the table, and then what it said before.
+fn error_first(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().collect();
+    let is_error = |line: &&str| line.starts_with("pg_dump: error: ");
+    let (before, from_error) = lines.split_at(lines.iter().position(is_error).unwrap_or(0));
+    [from_error, before].concat().join("\n")
 }
 
 impl Inspect for Scanner {

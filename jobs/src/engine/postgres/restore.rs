@@ -9,7 +9,7 @@ use super::{
     address::Address,
     custom_format::{Entry, Keep, Scanner, Summary},
     fill::{Existing, fill},
-    names, session,
+    mark, names, session,
     session::answer,
     swap,
 };
@@ -85,38 +85,111 @@ pub(crate) async fn restore(
     match &job.target {
         RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,
         RestoreTarget::Database { name } => {
-            into_empty(&own.with_database(name), job, manifest, worker).await
+            into_empty(attempt, &own.with_database(name), job, manifest, worker).await
         }
         RestoreTarget::Reference { .. } => {
             let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            into_empty(&Address::parse(url)?, job, manifest, worker).await
+            into_empty(attempt, &Address::parse(url)?, job, manifest, worker).await
         }
         RestoreTarget::InPlace { .. } => in_place(&own, job, manifest, worker).await,
     }
 }
 
+/// Restores into an empty database, or finds that an earlier attempt of this run has done so.
 async fn into_empty(
+    attempt: Attempt,
     target: &Address,
     job: &Restore,
     manifest: &Manifest,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
+    let database = target.database();
     let mut session = session::connect(target).await?;
     let found = contents(&mut session).await?;
+    let filled = filled_before(&mut session, attempt, database, manifest).await;
     session::close(session).await;
-    if !found.is_empty() {
-        let database = target.database().to_owned();
-        return Err(JobError::TargetNotEmpty {
-            database,
-            found: found.join(", "),
-        });
+    match filled? {
+        _ if found.is_empty() => {}
+        Filled::ByThisRun => return Ok(done_before(database, None, manifest)),
+        Filled::Perhaps => {
+            return Err(JobError::PerhapsFilledBefore {
+                database: database.to_owned(),
+                found: found.join(", "),
+            });
+        }
+        Filled::ByOthers => {
+            return Err(JobError::TargetNotEmpty {
+                database: database.to_owned(),
+                found: found.join(", "),
+            });
+        }
     }
     let source = Source::verify(manifest, worker).await?;
     alive(worker).await?;
+    mark_target(target, attempt).await?;
     let notes = fill(target, &source, Existing::Collides, job, worker).await?;
     Ok(source.restored(target.database(), None, notes))
 }
 
+/// Who has filled a target that is not empty.
+enum Filled {
+    /// An earlier attempt of this run: its mark and as many tables as in the dump are there.
+    ByThisRun,
+    /// Such an attempt or somebody else. There is no mark, where this role may not set one, or tables are missing.
+    Perhaps,
+    /// Not this run, of which this is the first attempt.
+    ByOthers,
+}
+
+async fn filled_before(
+    session: &mut PgConnection,
+    attempt: Attempt,
+    database: &str,
+    manifest: &Manifest,
+) -> Result<Filled, JobError> {
+    let Details::Postgres { tables, .. } = &manifest.details;
+    let is_marked = mark::is_marked(session, database, attempt.run_id).await?;
+    if is_marked && session::count_tables(session).await? == *tables {
+        Ok(Filled::ByThisRun)
+    } else if is_marked || attempt.epoch > 1 {
+        Ok(Filled::Perhaps)
+    } else {
+        Ok(Filled::ByOthers)
+    }
+}
+
+/// Lets the next attempt recognise what this one has done. Only an empty database gets the mark.
+async fn mark_target(target: &Address, attempt: Attempt) -> Result<(), JobError> {
+    let database = target.database();
+    let mut session = session::connect(target).await?;
+    let found = contents(&mut session).await?;
+    if !found.is_empty() {
+        return Err(JobError::TargetNotEmpty {
+            database: database.to_owned(),
+            found: found.join(", "),
+        });
+    }
+    let marked = mark::mark(&mut session, database, attempt.run_id).await;
+    session::close(session).await;
+    if !marked? {
+        tracing::debug!(%database, "only its owner could mark the target as this run's");
+    }
+    Ok(())
+}
+
+/// Reports a restore that an earlier attempt has done.
+pub(super) fn done_before(database: &str, kept: Option<String>, manifest: &Manifest) -> Restored {
+    let Details::Postgres { tables, .. } = &manifest.details;
+    Restored {
+        database: database.to_owned(),
+        kept,
+        tables: *tables,
+        dump_bytes: manifest.dump.size_bytes,
+        notes: vec!["an earlier attempt of this run had done it already".to_owned()],
+    }
+}
+
+/// Restores over what is there: once more in each attempt, with the same outcome.
 async fn in_place(
     target: &Address,
     job: &Restore,

@@ -6,7 +6,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
 };
 
-use super::address::Address;
+use super::{address::Address, names::identifier};
 use crate::error::{JobError, SqlFault};
 
 /// How long an answer to one of our small questions may take.
@@ -68,6 +68,14 @@ pub(crate) async fn run(
     answer_within(timeout, doing, done).await.map(|_| ())
 }
 
+/// Returns the statement that opens or closes a database.
+pub(crate) fn allow_connections(database: &str, allow: bool) -> String {
+    format!(
+        "alter database {} allow_connections {allow}",
+        identifier(database)
+    )
+}
+
 /// Ends a session politely; what goes wrong then harms nobody.
 pub(crate) async fn close(session: PgConnection) {
     let _ended_either_way = tokio::time::timeout(ANSWER_TIMEOUT, session.close()).await;
@@ -126,6 +134,10 @@ fn refused(doing: &'static str, address: &Address, error: &sqlx::Error) -> JobEr
     match code_of(error).as_deref() {
         Some("3D000") => JobError::DatabaseGone {
             database: address.database().to_owned(),
+        },
+        Some("55000") => JobError::DatabaseClosed {
+            database: address.database().to_owned(),
+            by_hand: allow_connections(address.database(), true),
         },
         _ => meaning(doing, error),
     }

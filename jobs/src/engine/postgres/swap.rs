@@ -2,6 +2,7 @@
 
 mod exchange;
 mod fresh;
+mod reopen;
 
 use std::time::Duration;
 
@@ -10,21 +11,22 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::{
-    exchange::{allow_connections, exchange},
+    exchange::exchange,
     fresh::{Fresh, fill_fresh},
+    reopen::{left_closed, open},
 };
 use super::{
     address::Address,
     likeness,
     names::{self, identifier},
     properties::{self, Properties},
-    restore::{Source, alive},
+    restore::{Source, alive, done_before},
     session::{self, answer, run},
 };
 use crate::{
     error::JobError,
     job::{Attempt, Restore},
-    manifest::{Details, Manifest},
+    manifest::Manifest,
     restore::Restored,
     worker::Worker,
 };
@@ -47,10 +49,10 @@ pub(super) async fn swap(
 ) -> Result<Restored, JobError> {
     let mut admin = connect_beside(own).await?;
     if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run_id).await? {
-        return Ok(done_before(own, kept, manifest));
+        return Ok(done_before(own.database(), Some(kept), manifest));
     }
     let major = session::server_version(&mut admin).await?.major;
-    clear_earlier_attempts(&mut admin, own.database(), attempt.run_id, major).await?;
+    clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;
     let source = Source::verify(manifest, worker).await?;
     if major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -80,9 +82,11 @@ pub(super) async fn swap(
 pub(super) async fn connect_beside(own: &Address) -> Result<PgConnection, JobError> {
     let [first, second] = MAINTENANCE;
     match session::connect(&own.with_database(first)).await {
-        Err(JobError::DatabaseGone { .. } | JobError::Denied { .. }) => {
-            session::connect(&own.with_database(second)).await
-        }
+        Err(
+            JobError::DatabaseGone { .. }
+            | JobError::DatabaseClosed { .. }
+            | JobError::Denied { .. },
+        ) => session::connect(&own.with_database(second)).await,
         connected => connected,
     }
 }
@@ -112,17 +116,6 @@ async fn swapped_before(
     Ok(kept.filter(|_| is_there))
 }
 
-fn done_before(own: &Address, kept: String, manifest: &Manifest) -> Restored {
-    let Details::Postgres { tables, .. } = &manifest.details;
-    Restored {
-        database: own.database().to_owned(),
-        kept: Some(kept),
-        tables: *tables,
-        dump_bytes: manifest.dump.size_bytes,
-        notes: vec!["an earlier attempt had done it already".to_owned()],
-    }
-}
-
 async fn databases(admin: &mut PgConnection) -> Result<Vec<String>, JobError> {
     let question = "select datname::text from pg_database order by datname";
     answer(
@@ -132,31 +125,32 @@ async fn databases(admin: &mut PgConnection) -> Result<Vec<String>, JobError> {
     .await
 }
 
-/// Drops what attempts of this run that died have filled, and opens the database that one of them may have closed.
+/// Opens the database that an earlier attempt of this run may have closed, and drops what such attempts have filled.
 async fn clear_earlier_attempts(
     admin: &mut PgConnection,
     database: &str,
-    run_id: Uuid,
+    attempt: Attempt,
     major: u32,
 ) -> Result<(), JobError> {
-    let names = databases(admin).await?;
-    let prefix = names::fresh_prefix(database, run_id);
-    let left: Vec<&String> = names
-        .iter()
-        .filter(|name| name.starts_with(&prefix))
-        .collect();
-    if !left.is_empty() && names.iter().any(|name| name == database) {
-        run(
-            admin,
-            "let connections in",
-            allow_connections(database, true),
-        )
-        .await?;
+    // The first attempt finds only what others have done on purpose.
+    if attempt.epoch > 1 && is_closed(admin, database).await? {
+        let opened = open(admin, database).await;
+        opened.map_err(|error| left_closed(database, error))?;
     }
-    for name in left {
-        drop_database(admin, name, major).await?;
+    let prefix = names::fresh_prefix(database, attempt.run_id);
+    for name in databases(admin).await? {
+        if name.starts_with(&prefix) {
+            drop_database(admin, &name, major).await?;
+        }
     }
     Ok(())
+}
+
+async fn is_closed(admin: &mut PgConnection, database: &str) -> Result<bool, JobError> {
+    let question = "select not datallowconn from pg_database where datname = $1";
+    let closed = sqlx::query_scalar::<_, bool>(question).bind(database);
+    let closed = answer("look whether it is open", closed.fetch_optional(admin)).await?;
+    Ok(closed.unwrap_or(false))
 }
 
 /// Gives the filled database all that the old one has, and then its name.

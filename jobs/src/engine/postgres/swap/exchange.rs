@@ -4,19 +4,27 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
-use super::{SESSIONS_END_TIMEOUT, connect_beside, databases, fresh::Fresh};
+use super::{
+    SESSIONS_END_TIMEOUT,
+    fresh::Fresh,
+    reopen::{Came, reopen},
+};
 use crate::{
     engine::postgres::{
         names::identifier,
-        session::{self, answer, run},
+        session::{self, allow_connections, answer, run},
     },
     error::JobError,
 };
 
-/// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is open again.
+/// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is opened again.
+///
+/// What cannot be helped from here is a process that is killed between closing and renaming, or a server that is away
+/// for longer than [`reopen`] waits: then the run's next attempt opens the database before anything else, and whoever
+/// connects meanwhile gets [`JobError::DatabaseClosed`].
 pub(super) async fn exchange(
     mut admin: PgConnection,
-    fresh: Fresh,
+    mut fresh: Fresh,
     kept: Option<String>,
 ) -> Result<Option<String>, JobError> {
     let Some(kept) = kept else {
@@ -28,23 +36,24 @@ pub(super) async fn exchange(
         .await;
         return end(admin, fresh, exchanged).await.map(|()| None);
     };
-    let exchanged = close_and_rename(&mut admin, &fresh, &kept).await;
-    let Err(error) = exchanged else {
+    let Err(error) = close_and_rename(&mut admin, &fresh, &kept).await else {
         return end(admin, fresh, Ok(())).await.map(|()| Some(kept));
     };
-    // The connection may be the reason: a new one tells how far it came.
     session::close(admin).await;
-    let mut admin = connect_beside(&fresh.beside).await?;
-    if databases(&mut admin).await?.contains(&kept) {
-        return end(admin, fresh, Ok(())).await.map(|()| Some(kept));
+    match reopen(&fresh.beside, &kept).await {
+        Ok(Came::ToItsEnd) => {
+            fresh.is_ours = false;
+            Ok(Some(kept))
+        }
+        Ok(Came::Nowhere) => {
+            fresh.remove().await;
+            Err(error)
+        }
+        Err(left_closed) => {
+            tracing::warn!(error = %error.report(), "the swap failed, and its database is still closed");
+            Err(left_closed)
+        }
     }
-    run(
-        &mut admin,
-        "let connections in",
-        allow_connections(fresh.beside.database(), true),
-    )
-    .await?;
-    end(admin, fresh, Err(error)).await.map(|()| None)
 }
 
 async fn end(
@@ -157,12 +166,4 @@ async fn count_sessions(admin: &mut PgConnection, database: &str) -> Result<i64,
         .bind(database)
         .fetch_one(admin);
     answer("count the sessions in the database", count).await
-}
-
-/// Returns the statement that opens or closes a database.
-pub(super) fn allow_connections(database: &str, allow: bool) -> String {
-    format!(
-        "alter database {} with allow_connections {allow}",
-        identifier(database)
-    )
 }

@@ -86,7 +86,11 @@ pub(super) async fn fill_fresh(
 
 async fn template_has(beside: &Address, extension: &str) -> Result<bool, JobError> {
     let mut template = match session::connect(&beside.with_database(TEMPLATE_OF_ALL)).await {
-        Err(JobError::DatabaseGone { .. } | JobError::Denied { .. }) => return Ok(false),
+        Err(
+            JobError::DatabaseGone { .. }
+            | JobError::DatabaseClosed { .. }
+            | JobError::Denied { .. },
+        ) => return Ok(false),
         connected => connected?,
     };
     let extensions = session::extensions(&mut template).await;

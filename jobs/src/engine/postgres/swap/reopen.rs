@@ -1,0 +1,76 @@
+//! After an exchange that failed: the database that it closed is opened again, even if its server is away for a while.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+
+use super::{connect_beside, databases};
+use crate::{
+    engine::postgres::{
+        address::Address,
+        session::{self, allow_connections, run},
+    },
+    error::JobError,
+};
+
+/// How long a server may be away: a restart with its recovery, or a fail-over.
+const PATIENCE: Duration = Duration::from_mins(5);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// How far an exchange came that ended with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// All the way: only the answer was lost.
+    ToItsEnd,
+    /// Not to the renames. The old database has its name, and is open.
+    Nowhere,
+}
+
+/// Finds out how far the exchange came, and opens the old database if it has still its name.
+///
+/// Tries for some minutes. The connection may be the reason for the failure, so each try makes its own.
+pub(super) async fn reopen(beside: &Address, kept: &str) -> Result<Came, JobError> {
+    let database = beside.database();
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match try_to_reopen(beside, kept).await {
+            Ok(came) => return Ok(came),
+            Err(error) if Instant::now() + pause < deadline => {
+                tracing::warn!(%database, error = %error.report(), "a closed database is not open again yet");
+            }
+            Err(error) => return Err(left_closed(database, error)),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_LONGEST);
+    }
+}
+
+async fn try_to_reopen(beside: &Address, kept: &str) -> Result<Came, JobError> {
+    let mut admin = connect_beside(beside).await?;
+    let came = if databases(&mut admin).await?.iter().any(|it| it == kept) {
+        Ok(Came::ToItsEnd)
+    } else {
+        open(&mut admin, beside.database())
+            .await
+            .map(|()| Came::Nowhere)
+    };
+    session::close(admin).await;
+    came
+}
+
+/// Lets connections into the database again.
+pub(super) async fn open(admin: &mut PgConnection, database: &str) -> Result<(), JobError> {
+    let statement = allow_connections(database, true);
+    run(admin, "let connections in", statement).await
+}
+
+/// Says how to open by hand what could not be opened here.
+pub(super) fn left_closed(database: &str, error: JobError) -> JobError {
+    JobError::LeftClosed {
+        database: database.to_owned(),
+        by_hand: allow_connections(database, true),
+        source: Box::new(error),
+    }
+}
