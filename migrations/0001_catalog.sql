@@ -7,9 +7,6 @@ create schema if not exists lastgood;
 -- ── schedule arithmetic ─────────────────────────────────────────────────────────────────────────────────────────────
 -- The same rules as src/schedule.rs, which is their specification; a test holds the two together.
 
--- These are stable, as arithmetic on times with zones is: declared immutable they would not be inlined, and a tick of many
--- resources would take twice as long.
-
 -- How far into each clock window a resource has its turn.
 create function lastgood.slot_offset(cadence_minutes integer, spread integer, team_spread integer) returns interval
 language sql immutable parallel safe
@@ -19,7 +16,8 @@ return case
 end;
 
 -- The slot that a resource is in at `at`: it lasts from its turn to its next turn, and is named by the clock window in UTC
--- that its turn is in.
+-- that its turn is in. Stable, as arithmetic on times with zones is: declared immutable it would not be inlined, and a
+-- tick of many resources would take twice as long.
 create function lastgood.slot_start(cadence_minutes integer, spread integer, team_spread integer, at timestamptz)
 returns timestamptz
 language sql stable parallel safe

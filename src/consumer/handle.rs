@@ -54,10 +54,16 @@ async fn make_backup(
     resource: &Resource,
     worker: &Worker,
 ) -> Result<Outcome, Failure> {
-    if row.status == "removed" {
+    // What waited when it was paused or removed was cancelled; this one ran, failed and came back.
+    let is_unwanted = match row.status.as_str() {
+        "removed" => true,
+        "paused" => run.slot.is_some(),
+        _ => false,
+    };
+    if is_unwanted {
         let message = format!(
-            "resource {:?} was removed: nothing is backed up any more",
-            row.id
+            "resource {:?} is {}: nothing is backed up",
+            row.id, row.status
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
