@@ -1,0 +1,78 @@
+use rstest::rstest;
+
+use super::*;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Layer {
+    text: &'static str,
+    #[source]
+    cause: Option<Box<Layer>>,
+}
+
+fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
+    let (text, causes) = texts.split_first()?;
+    Some(Box::new(Layer {
+        text,
+        cause: layers(causes),
+    }))
+}
+
+fn said() -> SqlFault {
+    SqlFault {
+        said: "no".to_owned(),
+        code: None,
+    }
+}
+
+#[rstest]
+#[case::gone(JobError::DatabaseGone { database: "app".to_owned() }, "correct the name")]
+#[case::refused(JobError::Refused(said()), "correct them in the secret")]
+#[case::denied(JobError::Denied { doing: "connect", source: said() }, "grant it")]
+#[case::unreachable(JobError::Unreachable { doing: "connect", source: said() }, "see that it runs")]
+#[case::no_answer(JobError::NoAnswer { doing: "connect", seconds: 9 }, "see whether it is overloaded")]
+#[case::closed(
+    JobError::DatabaseClosed { database: "app".to_owned(), by_hand: "alter".to_owned() },
+    "run `alter`"
+)]
+#[case::full(JobError::StoreFull { doing: "write" }, "make room")]
+#[case::damaged(
+    JobError::Damaged { key: "k".to_owned(), source: Damage::Missing },
+    "take another point: `lastgood backup list RESOURCE`"
+)]
+#[case::not_empty(
+    JobError::TargetNotEmpty { database: "app".to_owned(), found: "table t".to_owned() },
+    "restore into an empty one"
+)]
+#[case::not_whole(JobError::RestoreNotWhole { expected: 2, found: 1 }, "do not use it; restore once more")]
+#[case::left_closed(
+    JobError::LeftClosed {
+        database: "app".to_owned(),
+        by_hand: "alter database \"app\" allow_connections true".to_owned(),
+        source: Box::new(JobError::LeaseLost),
+    },
+    "run `alter database \"app\" allow_connections true`"
+)]
+#[case::lease(JobError::LeaseLost, "another worker owns the run")]
+fn what_can_be_mended_says_how_on_one_short_line(#[case] error: JobError, #[case] hint: &str) {
+    let text = error.to_string();
+    assert!(text.contains(hint), "{text}");
+    assert!(
+        text.starts_with(char::is_lowercase) && text.lines().count() == 1,
+        "{text}"
+    );
+    assert!(text.len() <= 180, "{} bytes: {text}", text.len());
+}
+
+#[rstest]
+#[case::alone(&["it failed"], "it failed")]
+#[case::causes(&["it failed", "no file", "no disk"], "it failed: no file: no disk")]
+#[case::repeated(&["it failed: no file", "no file"], "it failed: no file")]
+#[case::repeated_whole(&["it failed: no file: no disk", "no file: no disk", "no disk"], "it failed: no file: no disk")]
+#[case::said_before_but_not_last(&["no file was left", "no file"], "no file was left: no file")]
+#[case::empty(&["it failed", "", "no disk"], "it failed: no disk")]
+#[case::lines(&["it failed\n", "first\n\n  second\n"], "it failed: first | second")]
+fn a_chain_is_one_line_and_says_nothing_twice(#[case] texts: &[&'static str], #[case] line: &str) {
+    let error = layers(texts).unwrap();
+    assert_eq!(chain(&error), line);
+}
