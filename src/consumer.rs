@@ -8,13 +8,17 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time:
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::Utc;
 use lastgood_jobs::{
+    detached,
     engine::{Capability, Toolbox},
     error::chain,
     job::Job,
     resource::Engine,
     storage::{JANITOR_AGE, Storage},
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,6 +32,8 @@ pub use handle::handle;
 
 /// How often a consumer says that it is alive; three missed beats and it counts as dead.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// How long, after a drain, attempts that were stopped may still clear up behind them.
+const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 
 /// How a consumer is to run.
 pub struct Settings {
@@ -114,6 +120,11 @@ pub async fn consume(
 
     let drain_timeout = settings.drain_timeout;
     let drained = run_workers(queues, &shared, stop, give_back, drain_timeout, &id).await;
+    if timeout(SETTLED_WITHIN, detached::settled()).await.is_err() {
+        tracing::warn!(
+            "what stopped attempts had still to clear up is left to the next attempt and the janitor"
+        );
+    }
 
     ended.cancel();
     side.iter().for_each(tokio::task::JoinHandle::abort);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    archive,
+    archive, detached,
     engine::postgres::dump::{self, Dumped},
     error::JobError,
     job::Attempt,
@@ -57,7 +57,7 @@ pub async fn backup(
         return Err(JobError::LeaseLost);
     }
     // In a task of its own: a commit that has begun is not stopped half way.
-    let commit = tokio::spawn(commit(storage.clone(), keys, manifest, archive));
+    let commit = detached::spawn(commit(storage.clone(), keys, manifest, archive));
     let stopped = |_| JobError::Stopped { what: "the commit" };
     commit.await.map_err(stopped)?
 }

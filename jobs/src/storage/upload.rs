@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Storage, failure};
-use crate::error::JobError;
+use crate::{detached, error::JobError};
 
 /// What the store is given at a time.
 const PART_BYTES: usize = 2 * 1024 * 1024;
@@ -41,7 +41,7 @@ impl Upload {
     pub(super) fn start(storage: Storage, key: String) -> Self {
         let (writes, incoming) = mpsc::channel(WRITES_WAITING);
         let (answer, result) = oneshot::channel();
-        tokio::spawn(async move {
+        detached::spawn(async move {
             let stored = store(&storage, &key, incoming).await;
             let stored = stored.map(|()| Unpublished::new(storage, key));
             // If nobody waits any more, the answer comes back, and its object goes with it.
@@ -103,10 +103,10 @@ impl Unpublished {
 
 impl Drop for Unpublished {
     fn drop(&mut self) {
-        // Without a runtime the process is about to end, and the janitor's turn comes.
-        if let (Some(key), Ok(runtime)) = (self.key.take(), tokio::runtime::Handle::try_current()) {
+        // What is not done here, the janitor does.
+        if let Some(key) = self.key.take() {
             let storage = self.storage.clone();
-            runtime.spawn(async move { storage.remove_or_leave(&key).await });
+            detached::spawn_from_drop(async move { storage.remove_or_leave(&key).await });
         }
     }
 }

@@ -57,7 +57,8 @@ async fn what_finishes_within_the_drain_is_recorded() -> Result<()> {
 #[tokio::test]
 async fn what_does_not_is_given_back_and_its_attempt_is_not_spent() -> Result<()> {
     let (lab, shop, tools) = installation().await?;
-    let mut consumer = lab.consumer("first", &["--drain-timeout", "1s"]).await?;
+    // So short that the process could be gone before the half archive is.
+    let mut consumer = lab.consumer("first", &["--drain-timeout", "1ms"]).await?;
     let run = lab.enqueue_backup("shop").await?;
     stands_half_way(&lab).await?;
     consumer.signal("TERM")?;

@@ -24,6 +24,7 @@ use super::{
     session::{self, answer, run},
 };
 use crate::{
+    detached,
     error::JobError,
     job::{Attempt, Restore},
     manifest::Manifest,
@@ -180,7 +181,7 @@ async fn put_in_place(
     };
     // In a task of its own: a swap that has begun is not stopped half way.
     let kept = old.map(|_| names::kept(&database, run_id, Utc::now()));
-    let swap = tokio::spawn(exchange(admin, fresh, kept));
+    let swap = detached::spawn(exchange(admin, fresh, kept));
     let kept = swap
         .await
         .map_err(|_| JobError::Stopped { what: "the swap" })??;

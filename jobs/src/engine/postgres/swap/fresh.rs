@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::{SESSIONS_END_TIMEOUT, TEMPLATE_OF_ALL, connect_beside, drop_database};
 use crate::{
+    detached,
     engine::postgres::{
         address::Address,
         fill::{Existing, fill},
@@ -40,11 +41,9 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if self.is_ours
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
+        if self.is_ours {
             let (beside, name, major) = (self.beside.clone(), self.name.clone(), self.major);
-            runtime.spawn(async move { drop_fresh(&beside, &name, major).await });
+            detached::spawn_from_drop(async move { drop_fresh(&beside, &name, major).await });
         }
     }
 }
