@@ -14,8 +14,8 @@ use crate::engine::postgres::custom_format::FormatError;
 
 /// The name of the compression, as manifests record it.
 pub(crate) const COMPRESSION: &str = "zstd";
-/// zstd's own default: beside a dump it costs no time, as the server is slower.
-const LEVEL: i32 = 3;
+/// The fastest: on two cores a higher level slows the dump beside it, and what it gains in size is little (BENCHMARKS.md).
+const LEVEL: i32 = 1;
 /// How much passes between two stages at a time.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// How many chunks may wait between two stages.
