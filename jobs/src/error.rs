@@ -3,7 +3,11 @@
 //! Rules: a variant says *what* failed, in lower case, with what the reader needs to act; `#[source]` says why and is
 //! not repeated. No variant ever holds a secret. Retryable or permanent is decided here, in one exhaustive match.
 
+mod fault;
+
 use std::io;
+
+pub use fault::{SqlFault, StoreFault};
 
 pub use crate::{
     archive::Damage,
@@ -492,51 +496,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" | ")
 }
-
-/// What the database or the connection to it said.
-///
-/// Made from the driver's error, which never sees the URL; holds text only, so that nothing else can leak.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{said}")]
-pub struct SqlFault {
-    said: String,
-    code: Option<String>,
-}
-
-impl SqlFault {
-    /// Returns the SQLSTATE, if it was the database that said something.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
-
-    /// Returns whether a database was in use.
-    pub(crate) fn is_in_use(&self) -> bool {
-        self.code() == Some("55006")
-    }
-}
-
-impl From<&sqlx::Error> for SqlFault {
-    fn from(error: &sqlx::Error) -> Self {
-        let Some(database) = error.as_database_error() else {
-            return Self {
-                said: error.to_string(),
-                code: None,
-            };
-        };
-        let code = database.code().map(std::borrow::Cow::into_owned);
-        let said = match &code {
-            Some(code) => format!("{} (SQLSTATE {code})", database.message()),
-            None => database.message().to_owned(),
-        };
-        Self { said, code }
-    }
-}
-
-/// What the store said.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreFault(pub(crate) String);
 
 #[cfg(test)]
 mod tests;

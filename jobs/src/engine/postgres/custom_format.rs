@@ -15,96 +15,26 @@
 //! The scanner is fed the stream as it flies by, in pieces of any size. It keeps no data, only what is still expected.
 
 mod layout;
+mod state;
+mod told;
 
 use std::collections::HashSet;
 
-use self::layout::{
-    BLOCK_DATA, BLOCK_LARGE_OBJECTS, FORMAT_CUSTOM, Field, INT_BYTES, Item, MINOR_NEWEST,
-    MINOR_OLDEST, OFFSET_BYTES, STATE_NO_DATA, STATE_UNKNOWN_OFFSET, STATE_WITH_OFFSET, fields_of,
-    int,
+use self::{
+    layout::{
+        BLOCK_DATA, BLOCK_LARGE_OBJECTS, FORMAT_CUSTOM, Field, INT_BYTES, Item, MINOR_NEWEST,
+        MINOR_OLDEST, OFFSET_BYTES, STATE_NO_DATA, STATE_UNKNOWN_OFFSET, STATE_WITH_OFFSET,
+        fields_of, int,
+    },
+    state::State,
 };
+
+pub use told::{Entry, FormatError, Keep, Summary};
 
 /// More entries than a database could be dumped with; keeps what is remembered bounded.
 const ENTRIES_MAX: usize = 20_000_000;
 /// More than any name; longer strings are definitions, which are skipped.
 const NAME_BYTES_MAX: usize = 64 * 1024;
-
-/// What an archive says about itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// The server's version as `pg_dump` saw it, e.g. `18.6`.
-    pub server_version: String,
-    /// The version of `pg_dump`.
-    pub dump_version: String,
-    /// Tables, partitioned ones and partitions included; foreign tables and views are none.
-    pub tables: u64,
-    /// All entries of the table of contents.
-    pub entries: u64,
-}
-
-/// One entry of the table of contents, in the archive's order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Its id, which `pg_restore -L` knows it by.
-    pub id: u32,
-    /// What it is: `TABLE`, `EXTENSION`, `COMMENT`, …
-    pub kind: String,
-    /// Its name.
-    pub tag: String,
-    /// Its schema, or nothing.
-    pub namespace: String,
-}
-
-/// What is remembered of the table of contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing but numbers: for a dump in flight.
-    Nothing,
-    /// Every entry: for a restore that has to choose among them.
-    Entries,
-}
-
-/// Why a stream is no whole custom archive.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
-    /// Another format.
-    #[error("it does not begin like a pg_dump custom archive")]
-    NotCustom,
-    /// An older or newer version of the format.
-    #[error(
-        "its format is {major}.{minor}, and 1.{MINOR_OLDEST} to 1.{MINOR_NEWEST} are supported"
-    )]
-    Version {
-        /// Before the dot.
-        major: u8,
-        /// After it.
-        minor: u8,
-    },
-    /// Bytes that cannot stand where they are.
-    #[error("it has {what} at byte {at}")]
-    Malformed {
-        /// What was found.
-        what: &'static str,
-        /// Where.
-        at: u64,
-    },
-    /// An end in the middle of something.
-    #[error("it ends at byte {at}, in the middle of {within}")]
-    Truncated {
-        /// Where.
-        at: u64,
-        /// Of what.
-        within: &'static str,
-    },
-    /// An end before everything was there.
-    #[error("it ends at byte {at}, and the data of {missing} of its entries is missing")]
-    DataMissing {
-        /// Where.
-        at: u64,
-        /// How many entries.
-        missing: usize,
-    },
-}
 
 /// Reads an archive as it flies by.
 #[derive(Debug)]
@@ -121,27 +51,6 @@ pub struct Scanner {
     entries: Vec<Entry>,
     pending: HashSet<u32>,
     summary: Summary,
-}
-
-/// What the bytes at hand belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Magic,
-    Compression,
-    Date(u8),
-    DatabaseName,
-    ServerVersion,
-    DumpVersion,
-    EntryCount,
-    EntryField,
-    BlockType,
-    DataId,
-    DataChunk,
-    ObjectsId,
-    ObjectOid,
-    ObjectChunk,
-    /// A failure is final: bytes after it mean nothing.
-    Failed,
 }
 
 impl Scanner {
@@ -569,23 +478,6 @@ impl Scanner {
 
     fn malformed(&self, what: &'static str) -> FormatError {
         FormatError::Malformed { what, at: self.at }
-    }
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Magic
-            | Self::Compression
-            | Self::Date(_)
-            | Self::DatabaseName
-            | Self::ServerVersion
-            | Self::DumpVersion => "its header",
-            Self::EntryCount | Self::EntryField => "its table of contents",
-            Self::BlockType | Self::DataId | Self::DataChunk => "a table's data",
-            Self::ObjectsId | Self::ObjectOid | Self::ObjectChunk => "large objects",
-            Self::Failed => "what was found to be wrong before",
-        }
     }
 }
 
