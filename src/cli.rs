@@ -74,6 +74,8 @@ enum Command {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     start_log();
+    // Whatever is written, archives above all, is for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let output = Output::new(cli.json);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

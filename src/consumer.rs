@@ -109,6 +109,7 @@ pub async fn consume(
     let side = [
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
         tokio::spawn(sweep_for_ever(shared.storage.clone())),
+        tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
     ];
     let heart = Heart {
         catalog: shared.catalog.clone(),
@@ -290,6 +291,17 @@ fn compare_clock(catalog_now: chrono::DateTime<Utc>) {
             clock.skew_seconds = skew,
             "this machine's clock disagrees with the catalog's: exposure will be wrong by as much; fix NTP"
         );
+    }
+}
+
+/// Removes the private directories of processes that were killed, with the password files in them, once a minute.
+async fn remove_dead_for_ever(parent: PathBuf) {
+    let mut timer = tokio::time::interval(Duration::from_mins(1));
+    loop {
+        timer.tick().await;
+        if let Err(error) = work_dir::remove_dead(&parent) {
+            tracing::warn!(%error, path = %parent.display(), "cannot remove what killed consumers left");
+        }
     }
 }
 

@@ -219,7 +219,7 @@ pub enum JobError {
     },
 
     /// No room left.
-    #[error("the store is full: cannot {doing}: make room, or keep restore points for less long")]
+    #[error("the store is full: cannot {doing}: make room there")]
     StoreFull {
         /// What was being done.
         doing: &'static str,

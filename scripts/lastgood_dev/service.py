@@ -61,6 +61,7 @@ class RestorePoint:
 
 def build(profile: str) -> Path:
     """Returns the binary, built with cargo's `profile`."""
+    say(f"building lastgood ({profile}), which takes some minutes the first time ...")
     done = run(
         ["cargo", "build", "--locked", "--quiet", "--profile", profile, "--bin", "lastgood"],
         env=offline_sqlx_env(), cwd=ROOT, interactive=True,

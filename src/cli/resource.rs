@@ -1,7 +1,8 @@
-//! `lastgood resource add|list|show|pause|resume|remove|drop-replaced`.
+//! `lastgood resource add|set|list|show|pause|resume|remove|drop-replaced`.
 
 use std::{io::Read as _, path::PathBuf};
 
+use anyhow::Context as _;
 use lastgood_jobs::{
     job::{DropReplaced, Job},
     resource::{Engine, ResourceId, TeamId, Tier},
@@ -10,7 +11,9 @@ use secrecy::SecretString;
 
 use super::output::{Output, instant_or_dash, table};
 use crate::{
-    catalog::{NewResource, NewRun, ResourceChange, ResourceRow, ResourceStatus, StoredConnection},
+    catalog::{
+        Catalog, NewResource, NewRun, ResourceChange, ResourceRow, ResourceStatus, StoredConnection,
+    },
     config::{self, PlansArgs},
     plan::{Plans, PlansFile},
     secret::{self, Reference, SecretError},
@@ -64,6 +67,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("reached").required(true).args(["connection", "url_stdin", "url_file"])))]
 pub(super) struct AddArgs {
     /// Its id, unique for all time
     id: ResourceId,
@@ -102,7 +106,7 @@ pub(super) struct SetArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct ConnectionArgs {
     /// Where consumers find the URL: `env:NAME` or `file:/path`
     #[arg(long, value_name = "REFERENCE")]
@@ -190,7 +194,9 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
         retention_days: args.retention_days,
         connection,
     };
-    super::catalog().await?.add_resource(&new).await?;
+    let catalog = super::catalog().await?;
+    opens_what_is_sealed(&catalog, &new.connection).await?;
+    catalog.add_resource(&new).await?;
     let promise = promise(plans.plans(), &new.tier, new.retention_days);
     let answer = serde_json::json!({ "added": new.id, "promise": promise });
     output.show(&answer, |_| format!("added {}: {promise}", new.id))
@@ -209,6 +215,9 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         .connection
         .map(|given| connection(&given, &args.id, before.engine.parse()?))
         .transpose()?;
+    if let Some(connection) = &connection {
+        opens_what_is_sealed(&catalog, connection).await?;
+    }
     let change = ResourceChange {
         tier: args.tier,
         retention_days: args.retention_days,
@@ -250,6 +259,23 @@ fn connection(
     lastgood_jobs::engine::check_url(engine, &url)?;
     let key = config::master_key()?.ok_or(SecretError::NoMasterKey)?;
     Ok(StoredConnection::Sealed(key.seal(id.as_str(), &url)?))
+}
+
+/// Consumers have one key: what is sealed under another would never open.
+async fn opens_what_is_sealed(
+    catalog: &Catalog,
+    connection: &StoredConnection,
+) -> anyhow::Result<()> {
+    let StoredConnection::Sealed(_) = connection else {
+        return Ok(());
+    };
+    let (Some(key), Some((id, sealed))) = (config::master_key()?, catalog.any_sealed().await?)
+    else {
+        return Ok(());
+    };
+    key.open(&id, &sealed).map(drop).with_context(|| {
+        format!("the key here is not the one that {id} was sealed under: consumers have one key")
+    })
 }
 
 fn read_stdin() -> anyhow::Result<SecretString> {

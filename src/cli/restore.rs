@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// The resource
     resource: ResourceId,
     /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
-    #[arg(long, value_name = "TIME", conflicts_with = "point")]
+    #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
     /// Restore this point; default: the newest
     #[arg(long, value_name = "ID")]
@@ -54,6 +54,11 @@ pub(super) struct Args {
     /// Wait for its end; exit code 1 if it fails
     #[arg(long)]
     wait: bool,
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    text.parse()
+        .map_err(|_| "give a time with its zone, e.g. 2026-11-23T04:00:00Z".to_owned())
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {

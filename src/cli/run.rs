@@ -126,13 +126,21 @@ fn moved(run: &RunRow) -> Option<String> {
 
 /// How to be rid of what a restore replaced.
 fn kept(run: &RunRow) -> Option<String> {
-    let database = run.result.as_ref()?.get("kept")?.as_str()?;
+    let database = printable(run.result.as_ref()?.get("kept")?.as_str()?);
     Some(format!(
-        "the replaced database is {}; when you are sure: lastgood resource drop-replaced {} {}",
-        printable(database),
+        "the replaced database is {database}; when you are sure: lastgood resource drop-replaced {} -- {}",
         run.resource_id,
-        printable(database)
+        shell_word(&database)
     ))
+}
+
+/// Quotes what a customer has named for whoever pastes it into a shell.
+fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The last error, also of a run that is being tried again.
@@ -140,4 +148,21 @@ fn error(run: &RunRow) -> Option<String> {
     let (kind, error) = run.error_kind.as_ref().zip(run.error.as_ref())?;
     let lines: Vec<_> = error.lines().map(printable).collect();
     Some(format!("{kind}: {}", lines.join("\n            ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("shop_1", "shop_1")]
+    #[case::space("my shop", "'my shop'")]
+    #[case::quote("sing'le", r"'sing'\''le'")]
+    #[case::command("a;rm -rf ~", "'a;rm -rf ~'")]
+    #[case::expansion("$(id)`id`\\", r"'$(id)`id`\'")]
+    fn what_a_customer_has_named_is_one_word_to_a_shell(#[case] name: &str, #[case] word: &str) {
+        assert_eq!(shell_word(name), word);
+    }
 }

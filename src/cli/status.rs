@@ -196,7 +196,7 @@ fn text(status: &Status) -> String {
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {
-        parts.push(format!("{} live consumers", status.consumers.len()));
+        parts.push(format!("live consumers: {}", status.consumers.len()));
     }
     parts.extend(
         status

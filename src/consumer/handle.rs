@@ -96,7 +96,9 @@ async fn make_restore(
         RestoreTarget::Reference { reference } => Some(
             reference
                 .parse::<Reference>()
-                .and_then(|reference| reference.resolve())?,
+                .and_then(|reference| reference.resolve())
+                // Whoever asked is waiting: a mistyped target must not hold up the right one.
+                .map_err(|error| Failure::permanent(ErrorKind::Config, chain(&error)))?,
         ),
         RestoreTarget::Swap {} | RestoreTarget::Database { .. } | RestoreTarget::InPlace { .. } => {
             None

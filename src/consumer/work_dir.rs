@@ -1,11 +1,10 @@
 //! A private directory of this process for password files, and the end of those that killed processes left.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -32,19 +31,18 @@ impl WorkDir {
             .with_context(mine)?;
         refuse_others(parent)?;
         remove_dead(parent).with_context(mine)?;
-        let path = parent.join(format!(
-            "{}-{}",
-            std::process::id(),
-            uuid::Uuid::new_v4().simple()
-        ));
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        // Locked before it has its name: a directory that anybody finds is one whose owner lives, or is dead.
+        let (unnamed, path) = (parent.join(format!(".{name}")), parent.join(name));
         DirBuilder::new()
             .mode(0o700)
-            .create(&path)
+            .create(&unnamed)
             .with_context(mine)?;
-        let lock = File::create(path.join("lock")).with_context(mine)?;
+        let lock = File::create(unnamed.join("lock")).with_context(mine)?;
         lock.try_lock()
             .map_err(io::Error::from)
             .with_context(mine)?;
+        fs::rename(&unnamed, &path).with_context(mine)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -73,22 +71,24 @@ fn refuse_others(parent: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove_dead(parent: &Path) -> io::Result<()> {
+/// Removes what killed processes of this user left below `parent`: also their password files.
+pub(super) fn remove_dead(parent: &Path) -> io::Result<()> {
+    let me = fs::symlink_metadata(parent)?.uid();
     for entry in fs::read_dir(parent)? {
-        let path = entry?.path();
-        // One that is only being made has no lock yet.
-        let is_settled = |found: &Metadata| {
-            found
-                .modified()
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_mins(1)))
-        };
+        let entry = entry?;
+        let path = entry.path();
         let is_ours = fs::symlink_metadata(&path)
-            .is_ok_and(|found| found.is_dir() && found.mode() & 0o077 == 0 && is_settled(&found));
+            .is_ok_and(|found| found.is_dir() && found.uid() == me && found.mode() & 0o077 == 0);
+        let is_unnamed = entry.file_name().as_encoded_bytes().starts_with(b".");
         let Ok(lock) = File::open(path.join("lock")) else {
             continue;
         };
-        if is_ours && lock.try_lock().is_ok() {
-            fs::remove_dir_all(&path)?;
+        if is_ours && !is_unnamed && lock.try_lock().is_ok() {
+            // Another may be removing it too.
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())

@@ -95,7 +95,7 @@ async fn tells_that_the_promise_is_kept(lab: &Lab) -> Result<()> {
     assert_eq!(status.pointer("/tiers/0/broken"), Some(&0.into()));
     let text = lab.run(&["status"]).await?.succeeded()?.out;
     assert!(
-        text.contains("kept") && text.contains("1 live consumers"),
+        text.contains("kept") && text.contains("live consumers: 1"),
         "{text}"
     );
     Ok(())
