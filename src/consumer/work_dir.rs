@@ -93,3 +93,33 @@ pub(super) fn remove_dead(parent: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_and_a_live_ones_stays() -> anyhow::Result<()> {
+        let parent = tempfile::tempdir()?;
+        let alive = WorkDir::create(parent.path())?;
+        let dead = parent.path().join("4194304-dead");
+        DirBuilder::new().mode(0o700).create(&dead)?;
+        File::create(dead.join("lock"))?;
+        fs::write(dead.join("pgpass.x"), "secret")?;
+        remove_dead(parent.path())?;
+        assert!(!dead.exists());
+        assert!(alive.path().join("lock").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() -> anyhow::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir()?;
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777))?;
+        let refused = WorkDir::create(parent.path()).err();
+        let text = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains("--work-dir"), "{text}");
+        Ok(())
+    }
+}

@@ -34,6 +34,30 @@ async fn add_says_what_is_promised(#[case] tier: &[&str], #[case] promise: &str)
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tier_or_a_reference_changes_and_the_rest_stays() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let more = ["--tier", "hobby", "--connection", "env:SHOP_URL"];
+    assert_eq!(add(&db, "shop", &more).await?.code, 0);
+    let said = run_on(&db, &["resource", "set", "shop", "--tier", "pro"]).await?;
+    assert_eq!(said.out, "changed shop: backed up hourly\n", "{said:?}");
+    let moved = ["resource", "set", "shop", "--connection", "file:/run/shop"];
+    assert_eq!(run_on(&db, &moved).await?.code, 0);
+    let row = db.catalog.resource("shop").await?;
+    assert_eq!(row.tier, "pro");
+    assert_eq!(row.connection_ref.as_deref(), Some("file:/run/shop"));
+    let nothing = run_on(&db, &["resource", "set", "shop"]).await?;
+    assert_eq!(nothing.code, 1, "{nothing:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_is_added_with_a_connection_or_not_at_all() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    assert_eq!(add(&db, "shop", &["--tier", "pro"]).await?.code, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_taken_is_refused() -> Result<()> {
     let db = TestCatalog::create().await?;
     let more = ["--tier", "pro", "--connection", "env:SHOP_URL"];
