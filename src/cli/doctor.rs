@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use chrono::Utc;
 use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
 use serde::Serialize;
@@ -124,7 +125,8 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
             anyhow::bail!("the URL of {id} is sealed, but LASTGOOD_MASTER_KEY is not set here")
         }
         (Some((id, sealed)), Some(key)) => {
-            key.open(&id, &sealed)?;
+            key.open(&id, &sealed)
+                .with_context(|| format!("the connection of {id}"))?;
             Ok(format!("the master key opens the sealed URL of {id}"))
         }
     }
