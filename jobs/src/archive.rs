@@ -4,13 +4,15 @@
 //! is bounded by a few MiB whatever the size of the database.
 
 mod open;
+mod pull;
 mod seal;
 
 pub(crate) use self::{
     open::{Reading, open, verify},
+    pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},
 };
-use crate::engine::postgres::custom_format::FormatError;
+use crate::engine::postgres::custom_format;
 
 /// The name of the compression, as manifests record it.
 pub(crate) const COMPRESSION: &str = "zstd";
@@ -21,10 +23,32 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// How many chunks may wait between two stages.
 const CHUNKS_WAITING: usize = 4;
 
-/// Looks at a dump as it flies by, and may refuse it.
+/// Looks at a dump as it flies by, and may refuse it. Works on a thread that may block.
 pub(crate) trait Inspect: Send + 'static {
+    /// What it knows of a dump that was whole.
+    type Contents: Send + 'static;
+
     /// Takes the next bytes.
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError>;
+
+    /// Returns whether it has seen what it wanted to see: a verification then stops to show it more.
+    fn is_satisfied(&self) -> bool {
+        false
+    }
+
+    /// Says, after the last byte, whether the dump was whole.
+    fn finish(self) -> Result<Self::Contents, FormatError>;
+}
+
+/// What is wrong with a dump by the rules of its own format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// `pg_dump`'s custom format.
+    #[error(transparent)]
+    Postgres(#[from] custom_format::FormatError),
+    /// A fault of ours: nothing is known of the dump.
+    #[error("its check stopped before its end")]
+    CheckStopped,
 }
 
 /// The size and hash of a stream.

@@ -3,15 +3,32 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    archive, detached,
-    engine::postgres::dump::{self, Dumped},
+    archive::{self, Measured},
+    detached,
+    engine::{mongodb, postgres, redis},
     error::JobError,
     job::Attempt,
-    manifest::{Consistency, Dump, FORMAT, Manifest, Stored, VERSION},
+    manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::{Engine, Resource},
     storage::{Created, Keys, Storage, Unpublished},
     worker::Worker,
 };
+
+/// A whole dump in a stored archive that nothing refers to yet: what every engine makes.
+pub(crate) struct Dumped {
+    /// The format's name in manifests.
+    pub(crate) format: &'static str,
+    pub(crate) consistent_at: DateTime<Utc>,
+    pub(crate) consistency: Consistency,
+    pub(crate) dump: Measured,
+    pub(crate) archive: Measured,
+    pub(crate) object: Unpublished,
+    pub(crate) server_version: String,
+    pub(crate) tool_version: String,
+    pub(crate) details: Details,
+    /// What was odd yet no failure.
+    pub(crate) warnings: Vec<String>,
+}
 
 /// A finished backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +50,7 @@ pub async fn backup(
     worker: &Worker,
 ) -> Result<RestorePoint, JobError> {
     let storage = &worker.storage;
-    let keys = Keys::new(&resource.team, &resource.id, attempt);
+    let keys = Keys::new(&resource.team, &resource.id, resource.engine, attempt);
     if let Some(point) = adopt(&keys, storage).await? {
         return Ok(point);
     }
@@ -41,8 +58,10 @@ pub async fn backup(
     let started_at = Utc::now();
     let dumped = match resource.engine {
         Engine::Postgres | Engine::Vector => {
-            dump::dump(&resource.url, &keys.archive(), worker).await?
+            postgres::dump::dump(&resource.url, &keys.archive(), worker).await?
         }
+        Engine::Mongodb => mongodb::dump::dump(resource, &keys.archive(), worker).await?,
+        Engine::Redis => redis::dump::dump(&resource.url, &keys.archive(), worker).await?,
     };
     let (manifest, archive) = describe(
         dumped,
@@ -101,12 +120,14 @@ fn describe(
         tier: resource.tier.clone(),
         engine: resource.engine,
         consistent_at: dumped.consistent_at,
-        consistency: Consistency::Snapshot,
+        consistency: dumped.consistency,
         started_at,
         finished_at: Utc::now(),
         made_by: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
-        warnings: shrunk(dumped.dump.size_bytes, previous_dump_bytes)
+        warnings: dumped
+            .warnings
             .into_iter()
+            .chain(shrunk(dumped.dump.size_bytes, previous_dump_bytes))
             .collect(),
         archive: Stored {
             key: keys.archive(),
@@ -115,7 +136,7 @@ fn describe(
             compression: archive::COMPRESSION.to_owned(),
         },
         dump: Dump {
-            format: dump::FORMAT.to_owned(),
+            format: dumped.format.to_owned(),
             size_bytes: dumped.dump.size_bytes,
             blake3: dumped.dump.blake3,
         },

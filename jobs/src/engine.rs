@@ -1,6 +1,9 @@
 //! Which tools speak to which engine, and what this worker can truly do.
 
+pub mod mongodb;
+mod native;
 pub mod postgres;
+pub mod redis;
 
 use std::{
     collections::BTreeMap,
@@ -49,7 +52,8 @@ pub struct Capability {
     pub engine: Engine,
     /// `backup`, `restore`.
     pub operations: Vec<String>,
-    /// The tools behind it, e.g. `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`.
+    /// The tools behind it, e.g. `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`, or the protocols and formats
+    /// that this build speaks itself.
     pub tools: Vec<String>,
 }
 
@@ -88,15 +92,19 @@ impl Toolbox {
             .values()
             .flat_map(|it| [shown(&it.dump_version, it), shown(&it.restore_version, it)])
             .collect();
-        let engines = Engine::ALL.into_iter().filter(|engine| match engine {
-            Engine::Postgres | Engine::Vector => !tools.is_empty(),
-        });
+        let tools_of = |engine| match engine {
+            Engine::Postgres | Engine::Vector => tools.clone(),
+            Engine::Mongodb => mongodb::protocols(),
+            Engine::Redis => redis::protocols(),
+        };
         let capable = |engine| Capability {
             engine,
             operations: vec!["backup".to_owned(), "restore".to_owned()],
-            tools: tools.clone(),
+            tools: tools_of(engine),
         };
-        engines.map(capable).collect()
+        let all = Engine::ALL.into_iter().map(capable);
+        all.filter(|capability| !capability.tools.is_empty())
+            .collect()
     }
 
     /// Returns the client of exactly this major version: an older one refuses the server, a newer one writes what the
@@ -155,6 +163,8 @@ pub fn check_url(engine: Engine, url: &SecretString) -> Result<(), JobError> {
             postgres::address::Address::parse(url)?;
             Ok(())
         }
+        Engine::Mongodb => mongodb::check_url(url),
+        Engine::Redis => redis::check_url(url),
     }
 }
 
@@ -250,7 +260,7 @@ mod tests {
         let tools = Toolbox::only(&paths).await;
         let capabilities = tools.capabilities();
         let engines: Vec<_> = capabilities.iter().map(|it| it.engine).collect();
-        assert_eq!(engines, [Engine::Postgres, Engine::Vector]);
+        assert_eq!(engines, Engine::ALL);
         let shown = format!("pg_dump (PostgreSQL) 18.6 in {}", first.path().display());
         assert_eq!(capabilities[0].tools[0], shown);
         let error = tools.client("pg_dump", 17).unwrap_err();
@@ -261,7 +271,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_tools_nothing_is_promised() {
-        assert!(Toolbox::only(&[]).await.capabilities().is_empty());
+    async fn without_tools_only_what_needs_none_is_promised() {
+        let capabilities = Toolbox::only(&[]).await.capabilities();
+        let engines: Vec<_> = capabilities.iter().map(|it| it.engine).collect();
+        assert_eq!(engines, [Engine::Mongodb, Engine::Redis]);
     }
 }

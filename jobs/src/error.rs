@@ -7,11 +7,12 @@ mod fault;
 
 use std::io;
 
-pub use fault::{SqlFault, StoreFault};
+pub use fault::{ServerFault, StoreFault};
 
+use crate::resource::Engine;
 pub use crate::{
-    archive::Damage,
-    engine::postgres::{address::AddressError, custom_format::FormatError},
+    archive::{Damage, FormatError},
+    engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
 };
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
@@ -112,16 +113,33 @@ pub enum JobError {
         /// What the job says.
         expected: String,
     },
+    /// A way to restore that this engine does not have.
+    #[error("{engine} cannot be restored {how}: {instead}")]
+    NotThisWay {
+        /// The resource's engine.
+        engine: Engine,
+        /// What was asked for.
+        how: &'static str,
+        /// What there is.
+        instead: &'static str,
+    },
     /// A restore to a secret reference that nobody resolved.
     #[error("the target's secret reference was not resolved to a URL")]
     NoTargetUrl,
 
+    /// What only MongoDB's engine knows.
+    #[error(transparent)]
+    Mongodb(#[from] MongodbError),
+    /// What only the engine of Redis and Valkey knows.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+
     /// A wrong role, password or host-based rule.
     #[error(
         "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in \
-         with pg_hba.conf"
+         (PostgreSQL: pg_hba.conf)"
     )]
-    Refused(#[source] SqlFault),
+    Refused(#[source] ServerFault),
     /// A privilege is missing.
     #[error(
         "the role lacks a privilege that is needed to {doing}: grant it, or use a role that has it"
@@ -131,7 +149,7 @@ pub enum JobError {
         doing: &'static str,
         /// What the server said.
         #[source]
-        source: SqlFault,
+        source: ServerFault,
     },
 
     /// No connection, or one that broke.
@@ -144,7 +162,7 @@ pub enum JobError {
         doing: &'static str,
         /// What happened to the connection.
         #[source]
-        source: SqlFault,
+        source: ServerFault,
     },
     /// A server that does not answer.
     #[error(
@@ -206,8 +224,8 @@ pub enum JobError {
         /// The begin and the end of its stderr, scrubbed: its error first, then what it said before.
         stderr: String,
     },
-    /// `pg_dump` said yes, and the stream says no.
-    #[error("the dump is not whole although pg_dump reported success")]
+    /// Whoever made the dump said yes, and the stream says no.
+    #[error("the dump is not whole, although nothing on the way reported a failure")]
     DumpNotWhole(#[source] FormatError),
     /// A whole dump that is too small to be true.
     #[error("the dump has {size_bytes} bytes, and even an empty database's has {floor_bytes}")]
@@ -307,7 +325,7 @@ pub enum JobError {
         doing: &'static str,
         /// What the server said.
         #[source]
-        source: SqlFault,
+        source: ServerFault,
     },
     /// The old database is in use by sessions that this role may not end.
     #[error(
@@ -366,7 +384,7 @@ pub enum JobError {
         doing: &'static str,
         /// What the server said.
         #[source]
-        source: SqlFault,
+        source: ServerFault,
     },
     /// The worker's own machine failed.
     #[error("cannot {doing}")]
@@ -396,7 +414,10 @@ impl JobError {
             | Self::NotKept { .. }
             | Self::NoSuchPoint { .. }
             | Self::OtherPoint { .. }
+            | Self::NotThisWay { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
+            Self::Mongodb(error) => error.kind(),
+            Self::Redis(error) => error.kind(),
             Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
             Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
                 ErrorKind::Connect
@@ -433,6 +454,7 @@ impl JobError {
             | Self::NotKept { .. }
             | Self::NoSuchPoint { .. }
             | Self::OtherPoint { .. }
+            | Self::NotThisWay { .. }
             | Self::NoTargetUrl
             | Self::Refused(_)
             | Self::Denied { .. }
@@ -445,6 +467,8 @@ impl JobError {
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. } => true,
+            Self::Mongodb(error) => error.is_permanent(),
+            Self::Redis(error) => error.is_permanent(),
             Self::ToolStart { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied

@@ -40,8 +40,10 @@ pub struct Restore {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RestoreTarget {
-    /// A fresh database that then swaps names with the resource's own, which is kept aside.
+    /// A fresh database that then swaps names with the resource's own, which is kept aside. PostgreSQL only.
     Swap {},
+    /// The resource's own database (MongoDB) or server (Redis), which must be empty.
+    Own {},
     /// An empty database that exists already, on the resource's server, by name.
     Database {
         /// Its name.
@@ -53,10 +55,13 @@ pub enum RestoreTarget {
         /// The reference; never a URL.
         reference: String,
     },
-    /// The resource's own database, in one transaction, over what is there.
+    /// The resource's own database or server, over what is there.
     InPlace {
         /// Repeats the resource's id: a word that cannot be typed by accident.
         overwrite: ResourceId,
+        /// Keep the keys that the backup does not have. Redis only; elsewhere it is refused.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        merge: bool,
     },
 }
 

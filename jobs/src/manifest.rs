@@ -63,6 +63,8 @@ pub struct Manifest {
 pub enum Consistency {
     /// Every byte is of that one instant.
     Snapshot,
+    /// The bytes were read one after another while others wrote: none is older than `consistent_at`, no more is promised.
+    None,
 }
 
 /// The archive as stored.
@@ -106,6 +108,38 @@ pub enum Details {
         /// `encoding`, `collate`, `ctype` and the like, to create the database again where it is gone.
         properties: BTreeMap<String, String>,
     },
+    /// MongoDB.
+    Mongodb {
+        /// The database, or `None` for the whole deployment.
+        database: Option<String>,
+        /// The namespaces in the dump, views and time-series included.
+        collections: u64,
+        /// The documents in the dump.
+        documents: u64,
+        /// Whether users and roles are in it.
+        users_and_roles: bool,
+    },
+    /// Redis and Valkey.
+    Redis {
+        /// The number in the RDB file's header.
+        rdb_version: u32,
+        /// Keys by database number.
+        keys: BTreeMap<u64, u64>,
+        /// Function libraries.
+        functions: u64,
+        /// How it was read.
+        read_by: RedisRead,
+    },
+}
+
+/// How a Redis or Valkey server was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisRead {
+    /// As a replica: the server's own snapshot.
+    Replication,
+    /// Key by key: what a server allows that refuses replicas.
+    Scan,
 }
 
 impl Manifest {

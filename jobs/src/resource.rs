@@ -102,11 +102,15 @@ pub enum Engine {
     Postgres,
     /// `PostgreSQL` with the pgvector extension: the same tools, a promise and metrics of its own.
     Vector,
+    /// MongoDB, and servers that speak its protocol.
+    Mongodb,
+    /// Redis and Valkey.
+    Redis,
 }
 
 impl Engine {
     /// Every engine, in the order in which they are shown.
-    pub const ALL: [Self; 2] = [Self::Postgres, Self::Vector];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Vector, Self::Mongodb, Self::Redis];
 
     /// Returns the stored name, which is also the name of the engine's queue. Permanent.
     #[must_use]
@@ -114,6 +118,8 @@ impl Engine {
         match self {
             Self::Postgres => "postgres",
             Self::Vector => "vector",
+            Self::Mongodb => "mongodb",
+            Self::Redis => "redis",
         }
     }
 }
@@ -126,7 +132,7 @@ impl fmt::Display for Engine {
 
 /// An engine's name that this build does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("engine {0:?} is not supported by this build: use one of postgres, vector")]
+#[error("engine {0:?} is not supported by this build: use one of postgres, vector, mongodb, redis")]
 pub struct UnsupportedEngine(pub String);
 
 impl FromStr for Engine {
@@ -153,4 +159,28 @@ pub struct Resource {
     pub engine: Engine,
     /// How to reach it, password included: a URL such as `postgresql://user:secret@host:5432/db`.
     pub url: SecretString,
+    /// How it is to be backed up, besides.
+    pub options: ResourceOptions,
+}
+
+/// What a resource's owner may choose about its backups. Stored as a JSON object; the names are permanent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourceOptions {
+    /// Which member of a replica set is read. MongoDB only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_preference: Option<ReadPreference>,
+    /// Whether the users and roles of the database are part of the backup, their password hashes included. MongoDB only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub users_and_roles: bool,
+}
+
+/// Which member of a MongoDB replica set a dump reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadPreference {
+    /// The primary.
+    Primary,
+    /// A secondary, or the primary where there is none.
+    SecondaryPreferred,
 }

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use crate::{
-    engine::postgres,
+    engine::{mongodb, postgres, redis},
     error::JobError,
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     manifest::Manifest,
@@ -18,12 +18,44 @@ pub struct Restored {
     pub database: String,
     /// The database that was replaced and kept, if any.
     pub kept: Option<String>,
-    /// Tables brought back.
-    pub tables: u64,
+    /// What was brought back.
+    #[serde(flatten)]
+    pub contents: Contents,
     /// Bytes of the dump.
     pub dump_bytes: u64,
     /// What the reader should know besides.
     pub notes: Vec<String>,
+}
+
+/// What a restore brought back, in its engine's words.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Contents {
+    /// `PostgreSQL`.
+    Postgres {
+        /// Tables.
+        tables: u64,
+    },
+    /// MongoDB.
+    Mongodb {
+        /// Collections, views and time-series.
+        collections: u64,
+        /// Documents.
+        documents: u64,
+        /// Indexes, those on `_id` included.
+        indexes: u64,
+    },
+    /// Redis and Valkey.
+    Redis {
+        /// Keys written.
+        keys: u64,
+        /// Keys left out, because they had expired by then.
+        expired_keys: u64,
+        /// Keys removed, because the backup does not have them.
+        removed_keys: u64,
+        /// Function libraries.
+        functions: u64,
+    },
 }
 
 /// Restores the point whose manifest is at `manifest_key`.
@@ -58,6 +90,14 @@ pub async fn restore(
             let target_url = target_url.as_ref();
             postgres::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
         }
+        Engine::Mongodb => {
+            let target_url = target_url.as_ref();
+            mongodb::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
+        }
+        Engine::Redis => {
+            let target_url = target_url.as_ref();
+            redis::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
+        }
     }
 }
 
@@ -67,13 +107,17 @@ pub async fn restore(
 pub async fn drop_replaced(resource: &Resource, job: &DropReplaced) -> Result<(), JobError> {
     match resource.engine {
         Engine::Postgres | Engine::Vector => postgres::restore::drop_replaced(resource, job).await,
+        Engine::Mongodb | Engine::Redis => Err(JobError::NotKept {
+            database: job.database.clone(),
+            of: resource.id.to_string(),
+        }),
     }
 }
 
 /// Makes sure that whoever asked to overwrite a database knew which one.
 fn confirm(resource: &Resource, job: &Restore) -> Result<(), JobError> {
     match &job.target {
-        RestoreTarget::InPlace { overwrite } if *overwrite != resource.id => {
+        RestoreTarget::InPlace { overwrite, .. } if *overwrite != resource.id => {
             Err(JobError::NotConfirmed {
                 expected: resource.id.to_string(),
                 given: overwrite.to_string(),
@@ -81,6 +125,7 @@ fn confirm(resource: &Resource, job: &Restore) -> Result<(), JobError> {
         }
         RestoreTarget::InPlace { .. }
         | RestoreTarget::Swap {}
+        | RestoreTarget::Own {}
         | RestoreTarget::Database { .. }
         | RestoreTarget::Reference { .. } => Ok(()),
     }
@@ -100,6 +145,13 @@ fn recognise(manifest: &Manifest, resource: &Resource, job: &Restore) -> Result<
             what: "resource",
             found: manifest.resource_id.to_string(),
             expected: resource.id.to_string(),
+        });
+    }
+    if manifest.engine != resource.engine {
+        return Err(JobError::OtherPoint {
+            what: "engine",
+            found: manifest.engine.to_string(),
+            expected: resource.engine.to_string(),
         });
     }
     Ok(())

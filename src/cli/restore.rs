@@ -129,7 +129,10 @@ fn target(args: &Args) -> anyhow::Result<RestoreTarget> {
         let overwrite = args.overwrite.clone().filter(|id| *id == args.resource).ok_or_else(|| {
             anyhow::anyhow!("--in-place replaces what is in the database: repeat the id with --overwrite {}", args.resource)
         })?;
-        return Ok(RestoreTarget::InPlace { overwrite });
+        return Ok(RestoreTarget::InPlace {
+            overwrite,
+            merge: false,
+        });
     }
     let Some(into) = &args.into else {
         return Ok(RestoreTarget::Swap {});

@@ -7,7 +7,7 @@ use lastgood_jobs::{
     backup::backup,
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
-    resource::Resource,
+    resource::{Resource, ResourceOptions},
     restore::{drop_replaced, restore},
     worker::Worker,
 };
@@ -100,9 +100,10 @@ async fn make_restore(
                 // Whoever asked is waiting: a mistyped target must not hold up the right one.
                 .map_err(|error| Failure::permanent(ErrorKind::Config, chain(&error)))?,
         ),
-        RestoreTarget::Swap {} | RestoreTarget::Database { .. } | RestoreTarget::InPlace { .. } => {
-            None
-        }
+        RestoreTarget::Swap {}
+        | RestoreTarget::Own {}
+        | RestoreTarget::Database { .. }
+        | RestoreTarget::InPlace { .. } => None,
     };
     let restored = restore(
         run.attempt_id(),
@@ -151,6 +152,7 @@ fn resource(
             .parse()
             .map_err(|error| config(format!("{error}")))?,
         url: url(row, connection, shared)?,
+        options: ResourceOptions::default(),
     })
 }
 

@@ -6,9 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{CHUNK_BYTES, CHUNKS_WAITING, Damage, Measured, Meter};
+use super::{CHUNK_BYTES, CHUNKS_WAITING, Damage, DumpRead, FormatError, Inspect, Measured, Meter};
 use crate::{
-    engine::postgres::custom_format::Scanner,
     error::JobError,
     manifest::{Dump, Stored},
     storage::Storage,
@@ -17,17 +16,17 @@ use crate::{
 const ARCHIVE: &str = "the archive";
 const DUMP: &str = "the dump in it";
 
-/// Reads all stored bytes and makes sure that they are those of the manifest. Returns `scanner` with the contents read.
-pub(crate) async fn verify(
+/// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
+pub(crate) async fn verify<I: Inspect>(
     storage: &Storage,
     stored: &Stored,
-    scanner: Scanner,
-) -> Result<Scanner, JobError> {
+    inspector: I,
+) -> Result<I::Contents, JobError> {
     let chunks = fetch(storage, stored).await?;
     let expected = expected_of(stored);
     let work = tokio::task::spawn_blocking(move || {
         let contents = ContentsSink {
-            scanner,
+            inspector,
             wrong: None,
         };
         verify_chunks(chunks, &expected, contents)
@@ -77,6 +76,30 @@ impl Reading {
     /// Says whether the dump was whole.
     pub(crate) async fn finish(mut self) -> Result<(), JobError> {
         self.chunks.close();
+        in_archive(&self.stored, self.end.await)
+    }
+
+    /// Returns the dump as a source for a thread that may block, and its end.
+    ///
+    /// Whatever the thread makes of the source: it got the dump only if [`ReadingEnd::finish`] says so.
+    pub(crate) fn into_read(self) -> (DumpRead, ReadingEnd) {
+        let end = ReadingEnd {
+            end: self.end,
+            stored: self.stored,
+        };
+        (DumpRead::of(self.chunks), end)
+    }
+}
+
+/// How a reading ended. Ask after its source has been dropped.
+pub(crate) struct ReadingEnd {
+    end: JoinHandle<Result<(), Wrong>>,
+    stored: Stored,
+}
+
+impl ReadingEnd {
+    /// Says whether the dump was whole.
+    pub(crate) async fn finish(self) -> Result<(), JobError> {
         in_archive(&self.stored, self.end.await)
     }
 }
@@ -153,11 +176,11 @@ async fn pump(
     }
 }
 
-fn verify_chunks(
+fn verify_chunks<I: Inspect>(
     mut chunks: mpsc::Receiver<Result<Bytes, JobError>>,
     expected: &Measured,
-    contents: ContentsSink,
-) -> Result<Scanner, Wrong> {
+    contents: ContentsSink<I>,
+) -> Result<I::Contents, Wrong> {
     let mut archive = Meter::default();
     let mut zstd = decoder(contents)?;
     let mut unreadable = None;
@@ -175,30 +198,29 @@ fn verify_chunks(
     match (contents.wrong, unreadable) {
         (Some(wrong), _) => Err(Wrong::Damage(Damage::Dump(wrong))),
         (None, Some(error)) => Err(unreadable_by_zstd(&error)),
-        (None, None) if contents.scanner.has_contents() => Ok(contents.scanner),
-        (None, None) => {
-            let wrong = contents.scanner.finish().err();
-            Err(Wrong::Damage(wrong.map_or(Damage::Missing, Damage::Dump)))
-        }
+        (None, None) => contents
+            .inspector
+            .finish()
+            .map_err(|wrong| Wrong::Damage(Damage::Dump(wrong))),
     }
 }
 
-/// Feeds a scanner until it has the contents.
-struct ContentsSink {
-    scanner: Scanner,
-    wrong: Option<crate::engine::postgres::custom_format::FormatError>,
+/// Feeds an inspector until it is satisfied.
+struct ContentsSink<I> {
+    inspector: I,
+    wrong: Option<FormatError>,
 }
 
-impl ContentsSink {
+impl<I: Inspect> ContentsSink<I> {
     fn is_enough(&self) -> bool {
-        self.scanner.has_contents() || self.wrong.is_some()
+        self.inspector.is_satisfied() || self.wrong.is_some()
     }
 }
 
-impl io::Write for ContentsSink {
+impl<I: Inspect> io::Write for ContentsSink<I> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.is_enough() {
-            self.wrong = self.scanner.feed(bytes).err();
+            self.wrong = self.inspector.inspect(bytes).err();
         }
         Ok(bytes.len())
     }

@@ -11,18 +11,16 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{CHUNK_BYTES, CHUNKS_WAITING, Inspect, LEVEL, Measured, Meter};
-use crate::{
-    engine::postgres::custom_format::FormatError, storage::UploadWriter, worker::Progress,
-};
+use super::{CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, LEVEL, Measured, Meter};
+use crate::{storage::UploadWriter, worker::Progress};
 
 /// A dump that has been handed to the store whole.
 #[derive(Debug)]
-pub(crate) struct Sealed<I> {
+pub(crate) struct Sealed<T> {
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
-    /// The inspector, which has seen it all.
-    pub(crate) inspector: I,
+    /// What the inspector knows, or what it misses in what has ended.
+    pub(crate) contents: Result<T, FormatError>,
 }
 
 /// Why a dump could not be sealed.
@@ -48,7 +46,7 @@ pub(crate) async fn seal<I: Inspect>(
     into: UploadWriter,
     progress: Arc<Progress>,
     on_first_bytes: impl FnOnce(),
-) -> Result<Sealed<I>, SealError> {
+) -> Result<Sealed<I::Contents>, SealError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     let press = tokio::task::spawn_blocking(move || press(waiting, inspector, into, &progress));
     let pumped = pump(&mut dump, chunks, on_first_bytes).await;
@@ -84,7 +82,7 @@ fn press<I: Inspect>(
     mut inspector: I,
     into: UploadWriter,
     progress: &Progress,
-) -> Result<Sealed<I>, SealError> {
+) -> Result<Sealed<I::Contents>, SealError> {
     let mut dump = Meter::default();
     let archive = ArchiveSink {
         meter: Meter::default(),
@@ -113,7 +111,7 @@ fn press<I: Inspect>(
     Ok(Sealed {
         dump: dump.finish(),
         archive: archive.meter.finish(),
-        inspector,
+        contents: inspector.finish(),
     })
 }
 

@@ -17,7 +17,13 @@ use crate::{
 struct Anything;
 
 impl Inspect for Anything {
+    type Contents = ();
+
     fn inspect(&mut self, _bytes: &[u8]) -> Result<(), FormatError> {
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), FormatError> {
         Ok(())
     }
 }

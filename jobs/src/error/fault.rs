@@ -1,17 +1,24 @@
 //! What others said that made a job fail, as text and nothing else.
 
-/// What the database or the connection to it said.
+/// What the customer's server or the connection to it said.
 ///
-/// Made from the driver's error, which never sees the URL; holds text only, so that nothing else can leak.
+/// Holds text only, so that nothing else can leak: whoever makes it sees to it that the text shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{said}")]
-pub struct SqlFault {
+pub struct ServerFault {
     pub(super) said: String,
     pub(super) code: Option<String>,
 }
 
-impl SqlFault {
-    /// Returns the SQLSTATE, if it was the database that said something.
+impl ServerFault {
+    /// Makes one of what was said, and of the server's own code for it, if it was the server that spoke.
+    pub(crate) fn new(said: impl Into<String>, code: Option<String>) -> Self {
+        let said = said.into();
+        Self { said, code }
+    }
+
+    /// Returns the server's own code: an SQLSTATE, MongoDB's number, the first word of a Redis error. `None` where the
+    /// connection failed.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -23,7 +30,7 @@ impl SqlFault {
     }
 }
 
-impl From<&sqlx::Error> for SqlFault {
+impl From<&sqlx::Error> for ServerFault {
     fn from(error: &sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
             return Self {

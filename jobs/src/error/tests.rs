@@ -18,8 +18,8 @@ fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
     }))
 }
 
-fn said() -> SqlFault {
-    SqlFault {
+fn said() -> ServerFault {
+    ServerFault {
         said: "no".to_owned(),
         code: None,
     }

@@ -4,11 +4,19 @@ use uuid::Uuid;
 
 use crate::{
     job::Attempt,
-    resource::{ResourceId, TeamId},
+    resource::{Engine, ResourceId, TeamId},
 };
 
 const MANIFEST: &str = ".manifest.json";
-const ARCHIVE: &str = ".pgdump.zst";
+
+/// What archives of an engine are called. Permanent.
+const fn suffix(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Postgres | Engine::Vector => ".pgdump.zst",
+        Engine::Mongodb => ".mongoarchive.zst",
+        Engine::Redis => ".rdb.zst",
+    }
+}
 
 /// The keys of one attempt: `v1/{team}/{resource}/{YYYY}/{MM}/{DD}/{HHMMSS}Z-{run}…`.
 ///
@@ -18,10 +26,16 @@ pub(crate) struct Keys {
     directory: String,
     run: String,
     epoch: i64,
+    suffix: &'static str,
 }
 
 impl Keys {
-    pub(crate) fn new(team: &TeamId, resource: &ResourceId, attempt: Attempt) -> Self {
+    pub(crate) fn new(
+        team: &TeamId,
+        resource: &ResourceId,
+        engine: Engine,
+        attempt: Attempt,
+    ) -> Self {
         let day = attempt.created_at.format("%Y/%m/%d");
         Self {
             directory: format!("v1/{team}/{resource}/{day}/"),
@@ -31,6 +45,7 @@ impl Keys {
                 attempt.run_id
             ),
             epoch: attempt.epoch,
+            suffix: suffix(engine),
         }
     }
 
@@ -41,7 +56,10 @@ impl Keys {
 
     /// Returns where this attempt's archive is.
     pub(crate) fn archive(&self) -> String {
-        format!("{}{}-e{}{ARCHIVE}", self.directory, self.run, self.epoch)
+        format!(
+            "{}{}-e{}{}",
+            self.directory, self.run, self.epoch, self.suffix
+        )
     }
 
     /// Returns the directory of the run's objects, with its slash.
@@ -72,7 +90,9 @@ pub(crate) struct ArchiveName<'a> {
 
 impl<'a> ArchiveName<'a> {
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
-        let (stem, tail) = name.split_once(ARCHIVE)?;
+        let (stem, tail) = Engine::ALL
+            .into_iter()
+            .find_map(|engine| name.split_once(suffix(engine)))?;
         let (run, epoch) = stem.rsplit_once("-e")?;
         let (time, id) = run.split_once("Z-")?;
         let is_time = time.len() == 6 && time.bytes().all(|b| b.is_ascii_digit());
@@ -107,7 +127,12 @@ mod tests {
             epoch,
             created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
         };
-        Keys::new(&"acme".parse().unwrap(), &"db-1".parse().unwrap(), attempt)
+        Keys::new(
+            &"acme".parse().unwrap(),
+            &"db-1".parse().unwrap(),
+            Engine::Postgres,
+            attempt,
+        )
     }
 
     #[test]

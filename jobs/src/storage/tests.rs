@@ -61,7 +61,12 @@ fn keys(epoch: i64) -> Keys {
         epoch,
         created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
     };
-    Keys::new(&"acme".parse().unwrap(), &"db-1".parse().unwrap(), attempt)
+    Keys::new(
+        &"acme".parse().unwrap(),
+        &"db-1".parse().unwrap(),
+        crate::resource::Engine::Postgres,
+        attempt,
+    )
 }
 
 async fn until<F: Future<Output = anyhow::Result<bool>>>(

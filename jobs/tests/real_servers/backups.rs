@@ -43,7 +43,10 @@ async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
         tables,
         extensions,
         properties,
-    } = &point.manifest.details;
+    } = &point.manifest.details
+    else {
+        anyhow::bail!("{:?} are not PostgreSQL's", point.manifest.details);
+    };
     assert_eq!((database, *server_major, *tables), (&lab.name, 18, 2));
     assert!(extensions.contains_key("plpgsql"));
     assert_eq!(properties.get("encoding").map(String::as_str), Some("UTF8"));

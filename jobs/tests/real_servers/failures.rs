@@ -288,6 +288,7 @@ async fn an_archive_with_a_flipped_bit_is_refused_before_the_target_is_touched()
         RestoreTarget::Swap {},
         RestoreTarget::InPlace {
             overwrite: "db-1".parse()?,
+            merge: false,
         },
     ];
     for target in targets {

@@ -18,8 +18,8 @@ use lastgood_jobs::{
     engine::Toolbox,
     error::JobError,
     job::{Attempt, Restore, RestoreTarget},
-    resource::{Engine, Resource},
-    restore::{Restored, restore},
+    resource::{Engine, Resource, ResourceOptions},
+    restore::{Contents, Restored, restore},
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -163,6 +163,7 @@ impl Lab {
             team: "acme".parse()?,
             tier: "pro".parse()?,
             engine: Engine::Vector,
+            options: ResourceOptions::default(),
             url: url.to_string().into(),
         };
         Ok(Self {
@@ -289,6 +290,14 @@ pub(crate) fn attempt() -> Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
         created_at: Utc::now(),
+    }
+}
+
+/// Returns how many tables a restore says that it brought back; 0 where it speaks of something else.
+pub(crate) fn tables(restored: &Restored) -> u64 {
+    match restored.contents {
+        Contents::Postgres { tables } => tables,
+        Contents::Mongodb { .. } | Contents::Redis { .. } => 0,
     }
 }
 

@@ -9,7 +9,7 @@ use lastgood_jobs::{
 };
 
 use crate::{
-    lab::{Lab, Server, attempt, shows_no_secret, until},
+    lab::{Lab, Server, attempt, shows_no_secret, tables, until},
     proxy::Proxy,
 };
 
@@ -63,7 +63,7 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
     assert_eq!(lab.ask(CHECKSUM).await?, sum);
     assert_eq!(lab.ask(LIKENESS).await?, likeness);
     assert_eq!(
-        (restored.database.as_str(), restored.tables),
+        (restored.database.as_str(), tables(&restored)),
         (name.as_str(), 3)
     );
     assert_eq!(restored.notes, Vec::<String>::new());
@@ -137,7 +137,7 @@ async fn a_plain_owner_gets_vectors_back_through_the_template() -> Result<()> {
     assert!(serde_json::to_string(&point.manifest)?.contains("\"vector\":\"0."));
     lab.run("drop table items").await?;
     let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
-    assert_eq!(restored.tables, 1);
+    assert_eq!(tables(&restored), 1);
     let nearest = "select id::text from items order by at <-> '[4,5,5]' limit 1";
     assert_eq!(lab.ask(nearest).await?, "2");
     lab.clean().await
@@ -180,7 +180,7 @@ async fn an_empty_database_is_filled_and_one_that_is_not_is_refused() -> Result<
     let target = RestoreTarget::Database { name: into.clone() };
     let restored = lab.restore(&point, target.clone()).await?;
     assert_eq!(
-        (restored.database.as_str(), restored.tables),
+        (restored.database.as_str(), tables(&restored)),
         (into.as_str(), 3)
     );
     let error = lab.restore(&point, target).await.unwrap_err();
@@ -227,8 +227,8 @@ async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Resu
     let again = Attempt { epoch: 2, ..run };
     let again = lab.restore_as(again, &point, target.clone()).await?;
     assert_eq!(
-        (again.database, again.tables, again.notes.len()),
-        (first.database, first.tables, 1)
+        (&again.database, tables(&again), again.notes.len()),
+        (&first.database, tables(&first), 1)
     );
     let count = "select count(*)::text from orders";
     assert_eq!(lab.server.ask(&into, count).await?, "5001");
@@ -373,6 +373,7 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
 
     let other = RestoreTarget::InPlace {
         overwrite: "db-2".parse()?,
+        merge: false,
     };
     let error = lab.restore(&point, other).await.unwrap_err();
     assert_eq!(
@@ -385,6 +386,7 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
         .await?;
     let target = RestoreTarget::InPlace {
         overwrite: "db-1".parse()?,
+        merge: false,
     };
     let error = lab.restore(&point, target.clone()).await.unwrap_err();
     assert_eq!(error.kind().as_str(), "restore");

@@ -9,15 +9,16 @@ use tokio::{process::ChildStdout, sync::oneshot};
 
 use super::{
     address::Address,
-    custom_format::{FormatError, Keep, Scanner, Summary},
+    custom_format::{Keep, Scanner, Summary},
     properties,
     session::{self, answer},
 };
 use crate::{
-    archive::{self, Inspect, Measured, SealError, Sealed},
+    archive::{self, FormatError, Inspect, Measured, SealError, Sealed},
+    backup::Dumped,
     engine::Client,
     error::JobError,
-    manifest::Details,
+    manifest::{Consistency, Details},
     process::Tool,
     storage::{Unpublished, Upload},
     worker::Worker,
@@ -31,17 +32,6 @@ const FLOOR_BYTES: u64 = 512;
 const MAJOR_OLDEST: u32 = 10;
 /// What a pipe holds between two processes: fewer, larger hand-overs.
 const PIPE_BYTES: usize = 1024 * 1024;
-
-/// A whole dump in a stored archive.
-pub(crate) struct Dumped {
-    pub(crate) consistent_at: DateTime<Utc>,
-    pub(crate) dump: Measured,
-    pub(crate) archive: Measured,
-    pub(crate) object: Unpublished,
-    pub(crate) server_version: String,
-    pub(crate) tool_version: String,
-    pub(crate) details: Details,
-}
 
 /// Dumps the database behind `url` into `key`. Any failure leaves no object.
 pub(crate) async fn dump(
@@ -62,22 +52,32 @@ pub(crate) async fn dump(
     let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
     let properties = snapshot.properties.clone();
     let flow = Flow::start(&address, client, snapshot, &worker.work_dir)?;
-    let (sealed, object) = flow.into_upload(worker.storage.upload(key), worker).await?;
+    let (flowed, object) = flow.into_upload(worker.storage.upload(key), worker).await?;
     Ok(Dumped {
+        format: FORMAT,
         consistent_at,
+        consistency: Consistency::Snapshot,
+        warnings: Vec::new(),
         object,
         server_version: format!("PostgreSQL {}", version.text),
         tool_version: client.dump_version.clone(),
         details: Details::Postgres {
             database: address.database().to_owned(),
             server_major: version.major,
-            tables: sealed.inspector.tables,
+            tables: flowed.summary.tables,
             extensions,
             properties,
         },
-        dump: sealed.dump,
-        archive: sealed.archive,
+        dump: flowed.dump,
+        archive: flowed.archive,
     })
+}
+
+/// A dump that has flowed into its upload and is believed.
+struct Flowed {
+    dump: Measured,
+    archive: Measured,
+    summary: Summary,
 }
 
 /// Our own transaction, whose snapshot the tool shares, and what was read under it.
@@ -162,7 +162,7 @@ impl Flow {
         self,
         upload: Upload,
         worker: &Worker,
-    ) -> Result<(Sealed<Summary>, Unpublished), JobError> {
+    ) -> Result<(Flowed, Unpublished), JobError> {
         let (flowing, flows) = oneshot::channel();
         let on_first_bytes = move || drop(flowing);
         let scanner = Scanner::new(Keep::Nothing);
@@ -180,7 +180,7 @@ impl Flow {
         };
         let (sealed, ()) = tokio::join!(sealing, ending);
         match believe(sealed, self.tool, upload).await {
-            Ok((sealed, upload)) => Ok((sealed, upload.finish().await?)),
+            Ok((flowed, upload)) => Ok((flowed, upload.finish().await?)),
             Err(error) => Err(error),
         }
     }
@@ -188,13 +188,13 @@ impl Flow {
 
 /// Checks a dump that has ended by itself. On any doubt the upload is gone before this returns.
 async fn believe(
-    sealed: Result<Sealed<Scanner>, SealError>,
+    sealed: Result<Sealed<Summary>, SealError>,
     tool: Tool,
     upload: Upload,
-) -> Result<(Sealed<Summary>, Upload), JobError> {
+) -> Result<(Flowed, Upload), JobError> {
     let doubt = match sealed {
         Ok(sealed) => match judge(sealed, tool).await {
-            Ok(sealed) => return Ok((sealed, upload)),
+            Ok(flowed) => return Ok((flowed, upload)),
             Err(doubt) => doubt,
         },
         Err(stopped) => {
@@ -223,7 +223,7 @@ async fn believe(
     Err(doubt)
 }
 
-async fn judge(sealed: Sealed<Scanner>, tool: Tool) -> Result<Sealed<Summary>, JobError> {
+async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> {
     let exit = tool.finish().await.map_err(|source| JobError::Io {
         doing: "wait for pg_dump",
         source,
@@ -234,17 +234,17 @@ async fn judge(sealed: Sealed<Scanner>, tool: Tool) -> Result<Sealed<Summary>, J
             stderr: error_first(&exit.stderr),
         });
     }
-    let summary = sealed.inspector.finish().map_err(JobError::DumpNotWhole)?;
+    let summary = sealed.contents.map_err(JobError::DumpNotWhole)?;
     if sealed.dump.size_bytes < FLOOR_BYTES {
         return Err(JobError::DumpTooSmall {
             size_bytes: sealed.dump.size_bytes,
             floor_bytes: FLOOR_BYTES,
         });
     }
-    Ok(Sealed {
+    Ok(Flowed {
         dump: sealed.dump,
         archive: sealed.archive,
-        inspector: summary,
+        summary,
     })
 }
 
@@ -257,8 +257,14 @@ fn error_first(stderr: &str) -> String {
 }
 
 impl Inspect for Scanner {
+    type Contents = Summary;
+
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
-        self.feed(bytes)
+        Ok(self.feed(bytes)?)
+    }
+
+    fn finish(self) -> Result<Summary, FormatError> {
+        Ok(Self::finish(self)?)
     }
 }
 

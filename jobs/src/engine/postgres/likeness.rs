@@ -10,7 +10,7 @@ use super::{
     properties::Properties,
     session::{answer, meaning, run},
 };
-use crate::error::{JobError, SqlFault};
+use crate::error::{JobError, ServerFault};
 
 /// Gives `fresh` what `old` has. Returns what this role was not allowed to copy.
 pub(super) async fn copy(
@@ -132,7 +132,7 @@ async fn copy_settings(
             let of = role.map_or(String::new(), |role| format!(" of role {role}"));
             notes.push(format!(
                 "setting {name}{of} was not copied: {}",
-                SqlFault::from(&error)
+                ServerFault::from(&error)
             ));
         }
     }

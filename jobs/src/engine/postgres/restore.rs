@@ -14,12 +14,12 @@ use super::{
     swap,
 };
 use crate::{
-    archive,
+    archive::{self, FormatError, Inspect},
     error::JobError,
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     manifest::{Details, Manifest},
     resource::Resource,
-    restore::Restored,
+    restore::{Contents, Restored},
     worker::Worker,
 };
 
@@ -36,15 +36,18 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Verifies all stored bytes, and reads the table of contents.
     pub(super) async fn verify(manifest: &'a Manifest, worker: &Worker) -> Result<Self, JobError> {
-        let scanner = Scanner::new(Keep::Entries);
-        let scanner = archive::verify(&worker.storage, &manifest.archive, scanner).await?;
-        let (summary, entries) = scanner.into_contents();
         let Details::Postgres {
             server_major,
             extensions,
             properties,
             ..
-        } = &manifest.details;
+        } = &manifest.details
+        else {
+            return Err(other_engine(manifest));
+        };
+        let contents = TableOfContents(Scanner::new(Keep::Entries));
+        let (summary, entries) =
+            archive::verify(&worker.storage, &manifest.archive, contents).await?;
         Ok(Self {
             manifest,
             server_major: *server_major,
@@ -65,7 +68,9 @@ impl<'a> Source<'a> {
         Restored {
             database: database.to_owned(),
             kept,
-            tables: self.summary.tables,
+            contents: Contents::Postgres {
+                tables: self.summary.tables,
+            },
             dump_bytes: self.manifest.dump.size_bytes,
             notes,
         }
@@ -83,6 +88,13 @@ pub(crate) async fn restore(
 ) -> Result<Restored, JobError> {
     let own = Address::parse(&resource.url)?;
     match &job.target {
+        RestoreTarget::Own {} | RestoreTarget::InPlace { merge: true, .. } => {
+            Err(JobError::NotThisWay {
+                engine: resource.engine,
+                how: "into its own database by adding to it",
+                instead: "let it swap with a fresh database, name an empty one with --into, or replace it with --in-place",
+            })
+        }
         RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,
         RestoreTarget::Database { name } => {
             into_empty(attempt, &own.with_database(name), job, manifest, worker).await
@@ -91,7 +103,7 @@ pub(crate) async fn restore(
             let url = target_url.ok_or(JobError::NoTargetUrl)?;
             into_empty(attempt, &Address::parse(url)?, job, manifest, worker).await
         }
-        RestoreTarget::InPlace { .. } => in_place(&own, job, manifest, worker).await,
+        RestoreTarget::InPlace { merge: false, .. } => in_place(&own, job, manifest, worker).await,
     }
 }
 
@@ -110,7 +122,7 @@ async fn into_empty(
     session::close(session).await;
     match filled? {
         _ if found.is_empty() => {}
-        Filled::ByThisRun => return Ok(done_before(database, None, manifest)),
+        Filled::ByThisRun => return done_before(database, None, manifest),
         Filled::Perhaps => {
             return Err(JobError::PerhapsFilledBefore {
                 database: database.to_owned(),
@@ -147,9 +159,9 @@ async fn filled_before(
     database: &str,
     manifest: &Manifest,
 ) -> Result<Filled, JobError> {
-    let Details::Postgres { tables, .. } = &manifest.details;
+    let tables = tables_of(manifest)?;
     let is_marked = mark::is_marked(session, database, attempt.run_id).await?;
-    if is_marked && session::count_tables(session).await? == *tables {
+    if is_marked && session::count_tables(session).await? == tables {
         Ok(Filled::ByThisRun)
     } else if is_marked || attempt.epoch > 1 {
         Ok(Filled::Perhaps)
@@ -178,14 +190,57 @@ async fn mark_target(target: &Address, attempt: Attempt) -> Result<(), JobError>
 }
 
 /// Reports a restore that an earlier attempt has done.
-pub(super) fn done_before(database: &str, kept: Option<String>, manifest: &Manifest) -> Restored {
-    let Details::Postgres { tables, .. } = &manifest.details;
-    Restored {
+pub(super) fn done_before(
+    database: &str,
+    kept: Option<String>,
+    manifest: &Manifest,
+) -> Result<Restored, JobError> {
+    Ok(Restored {
         database: database.to_owned(),
         kept,
-        tables: *tables,
+        contents: Contents::Postgres {
+            tables: tables_of(manifest)?,
+        },
         dump_bytes: manifest.dump.size_bytes,
         notes: vec!["an earlier attempt of this run had done it already".to_owned()],
+    })
+}
+
+fn tables_of(manifest: &Manifest) -> Result<u64, JobError> {
+    match &manifest.details {
+        Details::Postgres { tables, .. } => Ok(*tables),
+        Details::Mongodb { .. } | Details::Redis { .. } => Err(other_engine(manifest)),
+    }
+}
+
+/// The manifest says PostgreSQL, and its details say something else.
+fn other_engine(manifest: &Manifest) -> JobError {
+    JobError::BadManifest {
+        key: manifest.archive.key.clone(),
+        why: "its details are not PostgreSQL's".to_owned(),
+    }
+}
+
+/// Reads a dump's table of contents, and no further.
+struct TableOfContents(Scanner);
+
+impl Inspect for TableOfContents {
+    type Contents = (Summary, Vec<Entry>);
+
+    fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        Ok(self.0.feed(bytes)?)
+    }
+
+    fn is_satisfied(&self) -> bool {
+        self.0.has_contents()
+    }
+
+    fn finish(self) -> Result<Self::Contents, FormatError> {
+        if !self.0.has_contents() {
+            self.0.finish()?;
+            return Err(FormatError::CheckStopped);
+        }
+        Ok(self.0.into_contents())
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::{
 };
 
 use super::{address::Address, names::identifier};
-use crate::error::{JobError, SqlFault};
+use crate::error::{JobError, ServerFault};
 
 /// How long an answer to one of our small questions may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -145,7 +145,7 @@ fn refused(doing: &'static str, address: &Address, error: &sqlx::Error) -> JobEr
 
 /// Says what an error of the driver means, by its code or its kind and never by its words.
 pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
-    let source = SqlFault::from(error);
+    let source = ServerFault::from(error);
     match source.code() {
         // 28: the role, its password or a host-based rule.
         Some("28P01" | "28000") => JobError::Refused(source),

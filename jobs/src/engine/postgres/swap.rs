@@ -50,7 +50,7 @@ pub(super) async fn swap(
 ) -> Result<Restored, JobError> {
     let mut admin = connect_beside(own).await?;
     if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run_id).await? {
-        return Ok(done_before(own.database(), Some(kept), manifest));
+        return done_before(own.database(), Some(kept), manifest);
     }
     let major = session::server_version(&mut admin).await?.major;
     clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;

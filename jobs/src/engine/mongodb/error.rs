@@ -1,0 +1,30 @@
+//! What can go wrong with MongoDB and nowhere else.
+
+use crate::error::ErrorKind;
+
+/// A failure that only this engine knows.
+#[derive(Debug, thiserror::Error)]
+pub enum MongodbError {
+    /// The connection URL does not parse, or asks for what is not supported.
+    #[error("the connection URL cannot be used: {why}")]
+    Address {
+        /// Why. Repeats nothing of the URL but names of parameters.
+        why: String,
+    },
+}
+
+impl MongodbError {
+    /// Returns the family.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Address { .. } => ErrorKind::Config,
+        }
+    }
+
+    /// Returns whether another attempt could never do better without somebody changing something first.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Address { .. } => true,
+        }
+    }
+}

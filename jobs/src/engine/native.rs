@@ -1,0 +1,156 @@
+//! A dump that this process makes itself: bytes from a future of ours into an upload, believed only when all agree.
+
+use std::{io, pin::pin};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use crate::{
+    archive::{self, Inspect, Measured, SealError, Sealed},
+    error::JobError,
+    storage::{Unpublished, Upload},
+    worker::Worker,
+};
+
+/// How many chunks may wait between the maker and the archive.
+const CHUNKS_WAITING: usize = 4;
+
+/// Where the maker of a dump puts its bytes. Chunks of some 100 KiB are good: each is one hand-over.
+#[derive(Clone)]
+pub(crate) struct Spout {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+}
+
+/// Nobody takes the dump any more; whoever stopped knows why.
+#[derive(Debug)]
+pub(crate) struct SpoutClosed;
+
+impl Spout {
+    /// Hands bytes over; waits while the archive is behind.
+    pub(crate) async fn write(&self, bytes: Bytes) -> Result<(), SpoutClosed> {
+        let sent = self.chunks.send(Ok(bytes)).await;
+        sent.map_err(|_| SpoutClosed)
+    }
+}
+
+/// Why a maker stopped.
+pub(crate) enum Stopped {
+    /// It failed.
+    Failed(JobError),
+    /// Its spout was closed: the other end has the reason.
+    Closed,
+}
+
+impl From<SpoutClosed> for Stopped {
+    fn from(_: SpoutClosed) -> Self {
+        Self::Closed
+    }
+}
+
+impl<E: Into<JobError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A dump in a finished upload: what its maker says of it, what the inspector found in it, and its measures.
+pub(crate) struct Poured<M, T> {
+    pub(crate) maker: M,
+    pub(crate) contents: T,
+    pub(crate) dump: Measured,
+    pub(crate) archive: Measured,
+    pub(crate) object: Unpublished,
+}
+
+/// Streams what `make` writes to its [`Spout`] into the object `key`. Any failure, and any doubt, leaves no object.
+///
+/// A failure of the maker is the one that is told, whatever the inspector says about the dump that was cut short by it.
+pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
+    key: &str,
+    worker: &Worker,
+    inspector: I,
+    floor_bytes: u64,
+    make: impl FnOnce(Spout) -> F,
+) -> Result<Poured<M, I::Contents>, JobError> {
+    let upload = worker.storage.upload(key);
+    let (chunks, mut waiting) = mpsc::channel(CHUNKS_WAITING);
+    let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
+    let reader = pin!(StreamReader::new(stream));
+    let sealing = archive::seal(
+        reader,
+        inspector,
+        upload.writer(),
+        worker.progress.clone(),
+        || {},
+    );
+    let (made, sealed) = tokio::join!(make(Spout { chunks }), sealing);
+    match believe(made, sealed, floor_bytes) {
+        Ok((maker, contents, dump, archive)) => Ok(Poured {
+            maker,
+            contents,
+            dump,
+            archive,
+            object: upload.finish().await?,
+        }),
+        Err(Doubt::Known(error)) => {
+            upload.abort().await;
+            Err(error)
+        }
+        Err(Doubt::Upload) => Err(explain(upload).await),
+    }
+}
+
+/// Why a dump is not believed.
+enum Doubt {
+    Known(JobError),
+    /// The upload failed, and knows why.
+    Upload,
+}
+
+impl From<JobError> for Doubt {
+    fn from(error: JobError) -> Self {
+        Self::Known(error)
+    }
+}
+
+fn believe<M, T>(
+    made: Result<M, Stopped>,
+    sealed: Result<Sealed<T>, SealError>,
+    floor_bytes: u64,
+) -> Result<(M, T, Measured, Measured), Doubt> {
+    if let Err(Stopped::Failed(error)) = made {
+        return Err(error.into());
+    }
+    let sealed = sealed.map_err(|stopped| match stopped {
+        SealError::Io(source) => Doubt::Known(JobError::Io {
+            doing: "compress the dump",
+            source,
+        }),
+        SealError::Refused(format) => JobError::DumpNotWhole(format).into(),
+        SealError::Stopped => Doubt::Known(JobError::Stopped {
+            what: "the compression",
+        }),
+        SealError::Upload => Doubt::Upload,
+    })?;
+    let contents = sealed.contents.map_err(JobError::DumpNotWhole)?;
+    let maker = made.map_err(|_| JobError::Stopped { what: "the dump" })?;
+    if sealed.dump.size_bytes < floor_bytes {
+        let size_bytes = sealed.dump.size_bytes;
+        return Err(Doubt::Known(JobError::DumpTooSmall {
+            size_bytes,
+            floor_bytes,
+        }));
+    }
+    Ok((maker, contents, sealed.dump, sealed.archive))
+}
+
+async fn explain(upload: Upload) -> JobError {
+    match upload.finish().await {
+        Err(error) => error,
+        Ok(object) => {
+            object.remove().await;
+            JobError::Stopped { what: "the upload" }
+        }
+    }
+}
