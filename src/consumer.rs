@@ -77,7 +77,7 @@ pub async fn consume(
     recorder: metrics_exporter_prometheus::PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    metrics::prime_consumer(&settings.engines);
+    metrics::prime_consumer();
     let private = work_dir::WorkDir::create(&settings.work_dir)?;
     shared.work_dir = private.path().to_owned();
 

@@ -173,8 +173,8 @@ fn describe() {
 }
 
 /// Shows the consumer's series at zero.
-pub fn prime_consumer(engines: &[Engine]) {
-    for engine in engines {
+pub fn prime_consumer() {
+    for engine in Engine::ALL {
         for kind in KINDS {
             for result in RunResult::ALL {
                 counter!(RUNS, "engine" => engine.as_str(), "kind" => kind, "result" => result.as_str()).absolute(0);

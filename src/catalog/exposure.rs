@@ -30,6 +30,8 @@ pub struct ResourceExposure {
     pub failures_in_a_row: i32,
     /// When it is due next.
     pub next_due_at: Option<DateTime<Utc>>,
+    /// What its newest restore point promises about its instant, in the manifest's words.
+    pub consistency: Option<String>,
 }
 
 /// A tier's exposure in figures.
@@ -107,7 +109,9 @@ impl Catalog {
     ) -> Result<Vec<ResourceExposure>, CatalogError> {
         let rows = sqlx::query_as!(
             ResourceExposure,
-            "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at
+            "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at,
+                 (select point.manifest ->> 'consistency' from lastgood.restore_points as point
+                  where point.resource_id = r.id order by point.consistent_at desc limit 1) as consistency
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
              where status = 'active' and coalesce(retention_days, 1) > 0
              order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id

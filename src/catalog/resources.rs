@@ -1,7 +1,7 @@
 //! Resources: what is protected, and how it is reached.
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::{ResourceId, TeamId, Tier};
+use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use serde::Serialize;
 
 use super::{Catalog, CatalogError};
@@ -29,6 +29,8 @@ pub struct NewResource {
     pub retention_days: Option<i32>,
     /// How it is reached.
     pub connection: StoredConnection,
+    /// How it is to be backed up, besides.
+    pub options: ResourceOptions,
 }
 
 /// What is to change in a resource.
@@ -40,6 +42,8 @@ pub struct ResourceChange {
     pub retention_days: Option<i32>,
     /// How it is reached.
     pub connection: Option<StoredConnection>,
+    /// How it is to be backed up, besides: all of it.
+    pub options: Option<ResourceOptions>,
 }
 
 /// Whether a resource is backed up.
@@ -82,6 +86,8 @@ pub struct ResourceRow {
     pub retention_days: Option<i32>,
     /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog.
     pub connection_ref: Option<String>,
+    /// How it is to be backed up, besides; as stored.
+    pub options: serde_json::Value,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
     /// The cadence the producer last applied; `None`: not backed up.
@@ -102,8 +108,9 @@ impl Catalog {
             StoredConnection::Sealed(sealed) => (None, Some(sealed.as_slice())),
         };
         let added = sqlx::query!(
-            "insert into lastgood.resources (id, team, tier, engine, retention_days, connection_ref, connection_sealed)
-             values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do nothing",
+            "insert into lastgood.resources
+                 (id, team, tier, engine, retention_days, connection_ref, connection_sealed, options)
+             values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing",
             new.id.as_str(),
             new.team.as_str(),
             new.tier.as_str(),
@@ -111,6 +118,7 @@ impl Catalog {
             new.retention_days,
             reference,
             sealed,
+            stored(new.options)?,
         )
         .execute(self.pool())
         .await?;
@@ -124,7 +132,7 @@ impl Catalog {
     pub async fn resource(&self, id: &str) -> Result<ResourceRow, CatalogError> {
         sqlx::query_as!(
             ResourceRow,
-            "select id, team, tier, engine, status, retention_days, connection_ref, created_at, cadence_minutes,
+            "select id, team, tier, engine, status, retention_days, connection_ref, options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
              from lastgood.resources where id = $1",
             id
@@ -143,7 +151,7 @@ impl Catalog {
     ) -> Result<Vec<ResourceRow>, CatalogError> {
         let rows = sqlx::query_as!(
             ResourceRow,
-            "select id, team, tier, engine, status, retention_days, connection_ref, created_at, cadence_minutes,
+            "select id, team, tier, engine, status, retention_days, connection_ref, options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
              from lastgood.resources
              where ($1::text is null or team = $1) and ($2 or status <> 'removed')
@@ -203,6 +211,7 @@ impl Catalog {
              set tier = coalesce($2, tier), retention_days = coalesce($3, retention_days),
                  connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
                  connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
+                 options = coalesce($6, options),
                  failures_in_a_row = 0,
                  next_due_at = case when failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
              where id = $1 and status <> 'removed'",
@@ -211,6 +220,7 @@ impl Catalog {
             change.retention_days,
             reference,
             sealed,
+            change.options.map(stored).transpose()?,
         )
         .execute(self.pool())
         .await?;
@@ -249,6 +259,10 @@ impl Catalog {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+fn stored(options: ResourceOptions) -> Result<serde_json::Value, CatalogError> {
+    serde_json::to_value(options).map_err(|error| sqlx::Error::Encode(error.into()).into())
 }
 
 fn resource_not_found(id: &str) -> CatalogError {

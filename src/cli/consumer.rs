@@ -20,7 +20,7 @@ pub(super) struct Args {
         long,
         env = "LASTGOOD_ENGINES",
         value_delimiter = ',',
-        default_value = "postgres,vector"
+        default_value = "postgres,vector,mongodb,redis"
     )]
     engines: Vec<Engine>,
     /// How many runs of each engine to execute at once

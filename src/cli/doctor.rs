@@ -63,8 +63,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     }
     checks.push(Check::of("store", store(args).await));
     let tools = args.tools.discover().await;
-    checks
-        .extend(Engine::ALL.map(|engine| Check::of("client tools", client_tools(&tools, engine))));
+    checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
     output.show(&checks, |checks| {
         let line = |check: &Check| {

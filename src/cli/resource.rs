@@ -1,14 +1,17 @@
 //! `lastgood resource add|set|list|show|pause|resume|remove|drop-replaced`.
 
+mod options;
+
 use std::{io::Read as _, path::PathBuf};
 
 use anyhow::Context as _;
 use lastgood_jobs::{
     job::{DropReplaced, Job},
-    resource::{Engine, ResourceId, TeamId, Tier},
+    resource::{Engine, ResourceId, ResourceOptions, TeamId, Tier},
 };
 use secrecy::SecretString;
 
+use self::options::OptionsArgs;
 use super::output::{Output, instant_or_dash, table};
 use crate::{
     catalog::{
@@ -86,6 +89,8 @@ pub(super) struct AddArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
+    options: OptionsArgs,
+    #[command(flatten)]
     plans: PlansArgs,
 }
 
@@ -101,6 +106,8 @@ pub(super) struct SetArgs {
     retention_days: Option<i32>,
     #[command(flatten)]
     connection: Option<ConnectionArgs>,
+    #[command(flatten)]
+    options: OptionsArgs,
     #[command(flatten)]
     plans: PlansArgs,
 }
@@ -184,6 +191,9 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 }
 
 async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
+    let options = args
+        .options
+        .apply(args.engine, ResourceOptions::default())?;
     let connection = connection(&args.connection, &args.id, args.engine)?;
     let plans = PlansFile::load(args.plans.plans);
     let new = NewResource {
@@ -193,6 +203,7 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
         engine: args.engine.to_string(),
         retention_days: args.retention_days,
         connection,
+        options,
     };
     let catalog = super::catalog().await?;
     opens_what_is_sealed(&catalog, &new.connection).await?;
@@ -203,14 +214,18 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
-    let nothing = args.tier.is_none() && args.retention_days.is_none() && args.connection.is_none();
+    let nothing = args.tier.is_none()
+        && args.retention_days.is_none()
+        && args.connection.is_none()
+        && !args.options.is_given();
     anyhow::ensure!(
         !nothing,
-        "say what to change: --tier, --retention-days, or a connection"
+        "say what to change: --tier, --retention-days, a connection, or an option of its engine"
     );
     let plans = PlansFile::load(args.plans.plans);
     let catalog = super::catalog().await?;
     let before = catalog.resource(args.id.as_str()).await?;
+    let options = changed_options(&args.options, &before)?;
     let connection = args
         .connection
         .map(|given| connection(&given, &args.id, before.engine.parse()?))
@@ -222,12 +237,25 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         tier: args.tier,
         retention_days: args.retention_days,
         connection,
+        options,
     };
     catalog.change_resource(args.id.as_str(), &change).await?;
     let after = catalog.resource(args.id.as_str()).await?;
     let promise = promise(plans.plans(), &after.tier.parse()?, after.retention_days);
     let answer = serde_json::json!({ "changed": args.id, "promise": promise });
     output.show(&answer, |_| format!("changed {}: {promise}", args.id))
+}
+
+fn changed_options(
+    given: &OptionsArgs,
+    before: &ResourceRow,
+) -> anyhow::Result<Option<ResourceOptions>> {
+    if !given.is_given() {
+        return Ok(None);
+    }
+    let stored = serde_json::from_value(before.options.clone())
+        .with_context(|| format!("the stored options of {} are not understood", before.id))?;
+    given.apply(before.engine.parse()?, stored).map(Some)
 }
 
 /// What the plans as seen here promise; the producer goes by its own.
@@ -338,12 +366,13 @@ fn details(row: &ResourceRow) -> String {
     );
     format!(
         "{id}\n  team        {team}\n  tier        {tier}\n  engine      {engine}\n  status      {status}\n  connection  {connection}\n  \
-         cadence     {cadence}\n  newest      {newest}\n  next due    {next}\n  failures    {failures} in a row\n  registered  {created}",
+         options     {options}\n  cadence     {cadence}\n  newest      {newest}\n  next due    {next}\n  failures    {failures} in a row\n  registered  {created}",
         id = row.id,
         team = row.team,
         tier = row.tier,
         engine = row.engine,
         status = row.status,
+        options = row.options,
         newest = instant_or_dash(row.newest_consistent_at),
         next = instant_or_dash(row.next_due_at),
         failures = row.failures_in_a_row,

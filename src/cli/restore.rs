@@ -1,10 +1,12 @@
 //! `lastgood restore RESOURCE`.
 
+mod target;
+
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
-    job::{Job, Restore, RestoreTarget},
+    job::{Job, Restore},
     resource::ResourceId,
 };
 use uuid::Uuid;
@@ -13,10 +15,7 @@ use super::{
     output::{Output, instant},
     wait::wait,
 };
-use crate::{
-    catalog::{Catalog, NewRun, PointRow},
-    secret::{Reference, SecretError},
-};
+use crate::catalog::{Catalog, NewRun, PointRow};
 
 #[derive(Debug, clap::Args)]
 #[expect(
@@ -32,20 +31,25 @@ pub(super) struct Args {
     /// Restore this point; default: the newest
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
-    /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL. Default: a
-    /// fresh database that swaps names with the resource's own, which is kept
+    /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL (Redis: the
+    /// URL of an empty server). Default: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
+    /// MongoDB and Redis: the resource's own, which must be empty
     #[arg(long, value_name = "DATABASE")]
     into: Option<String>,
-    /// Restore into the resource's own database, over what is there, in one transaction; needs --overwrite
+    /// Restore into the resource's own database, over what is there; needs --overwrite. PostgreSQL: in one transaction.
+    /// MongoDB: replaces the backup's collections, leaves others. Redis: keys that the backup does not have are removed
     #[arg(long, conflicts_with = "into", requires = "overwrite")]
     in_place: bool,
     /// Repeat the resource's id, to allow --in-place
     #[arg(long, value_name = "RESOURCE_ID", requires = "in_place")]
     overwrite: Option<ResourceId>,
-    /// Leave owners out: everything belongs to the connecting role
+    /// Redis: with --in-place, keep the keys that the backup does not have
+    #[arg(long, requires = "in_place")]
+    merge: bool,
+    /// PostgreSQL: leave owners out: everything belongs to the connecting role
     #[arg(long)]
     no_owner: bool,
-    /// Leave grants out
+    /// PostgreSQL: leave grants out
     #[arg(long)]
     no_acl: bool,
     /// A repeated request with the same key is the same request
@@ -62,9 +66,8 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
-    let target = target(&args)?;
     let catalog = super::catalog().await?;
-    let (run, point) = enqueue(&catalog, &args, target).await?;
+    let (run, point) = enqueue(&catalog, &args).await?;
     output.note(&format!(
         "restoring {} to {} (restore point {})",
         args.resource,
@@ -81,12 +84,9 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn enqueue(
-    catalog: &Catalog,
-    args: &Args,
-    target: RestoreTarget,
-) -> anyhow::Result<(Uuid, PointRow)> {
+async fn enqueue(catalog: &Catalog, args: &Args) -> anyhow::Result<(Uuid, PointRow)> {
     let row = catalog.resource(args.resource.as_str()).await?;
+    let target = target::target(args, row.engine.parse()?)?;
     let point = match repeated(catalog, args).await? {
         Some(first) => catalog.point(first).await?,
         None => point(catalog, args).await?,
@@ -122,31 +122,6 @@ async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>
             Ok(Job::Backup {} | Job::DropReplaced(_)) | Err(_) => None,
         }),
     )
-}
-
-fn target(args: &Args) -> anyhow::Result<RestoreTarget> {
-    if args.in_place {
-        let overwrite = args.overwrite.clone().filter(|id| *id == args.resource).ok_or_else(|| {
-            anyhow::anyhow!("--in-place replaces what is in the database: repeat the id with --overwrite {}", args.resource)
-        })?;
-        return Ok(RestoreTarget::InPlace {
-            overwrite,
-            merge: false,
-        });
-    }
-    let Some(into) = &args.into else {
-        return Ok(RestoreTarget::Swap {});
-    };
-    match into.parse::<Reference>() {
-        Ok(reference) => Ok(RestoreTarget::Reference {
-            reference: reference.to_string(),
-        }),
-        Err(SecretError::UrlInArgv) => Err(SecretError::UrlInArgv.into()),
-        Err(_) if into.starts_with("env:") || into.starts_with("file:") => {
-            Err(SecretError::NotAReference.into())
-        }
-        Err(_) => Ok(RestoreTarget::Database { name: into.clone() }),
-    }
 }
 
 async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {

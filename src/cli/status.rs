@@ -65,6 +65,7 @@ struct ResourceStatus {
     newest_consistent_at: Option<DateTime<Utc>>,
     next_due_at: Option<DateTime<Utc>>,
     failures_in_a_row: i32,
+    consistency: Option<String>,
     #[serde(skip)]
     exposed: Exposure,
 }
@@ -147,6 +148,13 @@ impl TierStatus {
     }
 }
 
+impl ResourceStatus {
+    /// Whether the newest restore point is of no one instant: a manifest says `none`.
+    fn is_of_no_instant(&self) -> bool {
+        self.consistency.as_deref() == Some("none")
+    }
+}
+
 fn plan_of<'a>(file: &'a PlansFile, tier: &str) -> Option<&'a Plan> {
     file.plans().iter().find(|plan| plan.tier.as_str() == tier)
 }
@@ -171,6 +179,7 @@ fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Optio
         newest_consistent_at: row.newest_consistent_at,
         next_due_at: row.next_due_at,
         failures_in_a_row: row.failures_in_a_row,
+        consistency: row.consistency,
     })
 }
 
@@ -193,6 +202,12 @@ fn text(status: &Status) -> String {
             parts.push(format!("NOT BACKED UP: {count} resources are {how}"));
         }
     }
+    parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
+        format!(
+            "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
+            row.id, row.id
+        )
+    }));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

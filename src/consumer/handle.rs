@@ -152,7 +152,8 @@ fn resource(
             .parse()
             .map_err(|error| config(format!("{error}")))?,
         url: url(row, connection, shared)?,
-        options: ResourceOptions::default(),
+        options: serde_json::from_value::<ResourceOptions>(row.options.clone())
+            .map_err(|error| config(format!("its options are not understood: {error}")))?,
     })
 }
 

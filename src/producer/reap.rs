@@ -1,7 +1,8 @@
-//! The reaper: takes back what lost workers held, but not for an outage that was its own.
+//! The reaper: takes back what lost workers held, but not for an outage that was its own; fails what nobody can ever take.
 
 use std::time::{Duration, Instant};
 
+use lastgood_jobs::resource::Engine;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +43,23 @@ pub(super) async fn reap_until(
             Err(error) => {
                 contact.lost();
                 tracing::error!(%error, "cannot look for expired leases");
+                continue;
             }
         }
+        refuse_unknown(&store).await;
+    }
+}
+
+/// Fails what waits for an engine that nobody knows, so that its queue is not stuck without a word.
+async fn refuse_unknown(store: &Store) {
+    let known = Engine::ALL.map(|engine| engine.to_string());
+    match store.refuse_unknown(&known).await {
+        Ok(refused) => {
+            for run in refused {
+                tracing::error!(run.id = %run.id, run.kind = run.kind, queue.name = run.queue, "run failed: its engine is not supported, and no live consumer serves it");
+            }
+        }
+        Err(error) => tracing::error!(%error, "cannot look for runs of unknown engines"),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Claimed {
     pub(super) args: serde_json::Value,
 }
 
-/// A run that the reaper took from a lost worker.
+/// A run that the reaper took from a lost worker, or that no worker could ever take.
 #[derive(Debug)]
 pub struct Reaped {
     /// Its id.
@@ -234,6 +234,13 @@ impl Store {
         let reap = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", interval(self.lease))
             .fetch_all(&self.pool);
         answered(reap).await
+    }
+
+    /// Fails the runs of engines that are not `known` and that no live consumer serves: they would wait for ever.
+    pub async fn refuse_unknown(&self, known: &[String]) -> sqlx::Result<Vec<Reaped>> {
+        let refuse = sqlx::query_file_as!(Reaped, "src/queue/refuse_unknown.sql", known)
+            .fetch_all(&self.pool);
+        answered(refuse).await
     }
 
     /// Extends the lease, and with that proves it. While the catalog does not answer it is asked again, for the length of

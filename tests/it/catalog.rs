@@ -6,7 +6,10 @@ use lastgood::{
     catalog::{Catalog, CatalogError, Enqueued, NewResource, NewRun, StoredConnection},
     secret::MasterKey,
 };
-use lastgood_jobs::job::{Job, Restore, RestoreTarget};
+use lastgood_jobs::{
+    job::{Job, Restore, RestoreTarget},
+    resource::ResourceOptions,
+};
 use rstest::rstest;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -446,6 +449,7 @@ async fn a_sealed_url_is_nowhere_in_the_whole_database_in_clear() -> Result<()> 
         engine: "postgres".to_owned(),
         retention_days: None,
         connection: StoredConnection::Sealed(key.seal("shop", &url)?),
+        options: ResourceOptions::default(),
     };
     db.catalog.add_resource(&new).await?;
     ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?;

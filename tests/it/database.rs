@@ -6,6 +6,7 @@ use lastgood::{
     catalog::{Catalog, NewResource, StoredConnection},
     plan::Plans,
 };
+use lastgood_jobs::resource::ResourceOptions;
 use secrecy::SecretString;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
@@ -143,6 +144,7 @@ impl TestCatalog {
             engine: engine.to_owned(),
             retention_days: None,
             connection: StoredConnection::Reference("env:SOME_URL".to_owned()),
+            options: ResourceOptions::default(),
         };
         Ok(self.catalog.add_resource(&new).await?)
     }

@@ -6,5 +6,6 @@ mod drain;
 mod failures;
 mod leases;
 mod outages;
+mod unknown_engines;
 mod wake_ups;
 mod workers;

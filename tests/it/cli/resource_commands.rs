@@ -51,6 +51,100 @@ async fn a_tier_or_a_reference_changes_and_the_rest_stays() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn options_are_those_of_the_engine_and_change_one_by_one() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let mongodb = [
+        "resource",
+        "add",
+        "orders",
+        "--team",
+        "acme",
+        "--tier",
+        "pro",
+        "--engine",
+        "mongodb",
+        "--connection",
+        "env:ORDERS_URL",
+        "--read-preference",
+        "secondary-preferred",
+    ];
+    let said = run_on(&db, &mongodb).await?;
+    assert_eq!(said.code, 0, "{said:?}");
+    let options = db.catalog.resource("orders").await?.options;
+    assert_eq!(options, json!({ "read_preference": "secondary_preferred" }));
+
+    let said = run_on(&db, &["resource", "set", "orders", "--users-and-roles"]).await?;
+    assert_eq!(said.code, 0, "{said:?}");
+    let options = db.catalog.resource("orders").await?.options;
+    assert_eq!(
+        options,
+        json!({ "read_preference": "secondary_preferred", "users_and_roles": true })
+    );
+
+    let more = ["--tier", "pro", "--connection", "env:SHOP_URL"];
+    let said = add(&db, "shop", &[&more[..], &["--users-and-roles"]].concat()).await?;
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("MongoDB's"), "{said:?}");
+    Ok(())
+}
+
+#[rstest]
+#[case::owners_of_mongodb("mongodb", &["--no-owner"], "PostgreSQL's")]
+#[case::merging_tables("postgres", &["--in-place", "--overwrite", "db", "--merge"], "Redis's")]
+#[case::merging_collections("mongodb", &["--in-place", "--overwrite", "db", "--merge"], "Redis's")]
+#[case::a_database_of_redis("redis", &["--into", "other"], "whole server")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_the_engine_does_not_have_is_refused_at_once(
+    #[case] engine: &str,
+    #[case] flags: &[&str],
+    #[case] why: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add_on(engine, "db", "acme", "pro").await?;
+    let said = run_on(&db, &[&["restore", "db"], flags].concat()).await?;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains(why), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_which_restore_points_are_of_no_one_instant() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    for id in ["cache", "shop"] {
+        db.add_on("redis", id, "acme", "pro").await?;
+    }
+    db.execute(
+        r#"insert into lastgood.restore_points
+               (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+           values
+               (gen_random_uuid(), 'cache', now() - interval '1 hour', 'a', '{"consistency": "snapshot"}', 1, 1),
+               (gen_random_uuid(), 'cache', now(), 'b', '{"consistency": "none"}', 1, 1),
+               (gen_random_uuid(), 'shop', now() - interval '1 hour', 'c', '{"consistency": "none"}', 1, 1),
+               (gen_random_uuid(), 'shop', now(), 'd', '{"consistency": "snapshot"}', 1, 1)"#,
+    )
+    .await?;
+    let said = run_on(&db, &["status"]).await?;
+    assert!(
+        said.out
+            .contains("NOT POINT-IN-TIME: the newest restore point of cache"),
+        "{said:?}"
+    );
+    assert!(!said.out.contains("restore point of shop"), "{said:?}");
+    let status = run_on(&db, &["--json", "status"]).await?.json()?;
+    let of = |id: &str| {
+        let rows = status["resources"].as_array().cloned().unwrap_or_default();
+        rows.into_iter()
+            .find(|row| row["id"] == id)
+            .map(|row| row["consistency"].clone())
+    };
+    assert_eq!(
+        (of("cache"), of("shop")),
+        (Some(json!("none")), Some(json!("snapshot")))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_is_added_with_a_connection_or_not_at_all() -> Result<()> {
     let db = TestCatalog::create().await?;
     assert_eq!(add(&db, "shop", &["--tier", "pro"]).await?.code, 2);

@@ -1,0 +1,78 @@
+//! The flags of `resource add` and `resource set` that only some engines have.
+
+use lastgood_jobs::resource::{Engine, ReadPreference, ResourceOptions};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct OptionsArgs {
+    /// MongoDB: the member to read: `primary`, or `secondary-preferred` to spare it. Default: as the URL says
+    #[arg(long, value_name = "MEMBER", value_parser = parse_read_preference)]
+    read_preference: Option<ReadPreference>,
+    /// MongoDB: back up the users and roles of the database too, their password hashes included
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    users_and_roles: Option<bool>,
+}
+
+impl OptionsArgs {
+    pub(super) fn is_given(&self) -> bool {
+        self.read_preference.is_some() || self.users_and_roles.is_some()
+    }
+
+    /// Returns `before` with what was given changed.
+    pub(super) fn apply(
+        &self,
+        engine: Engine,
+        before: ResourceOptions,
+    ) -> anyhow::Result<ResourceOptions> {
+        let has_options = match engine {
+            Engine::Mongodb => true,
+            Engine::Postgres | Engine::Vector | Engine::Redis => false,
+        };
+        anyhow::ensure!(
+            has_options || !self.is_given(),
+            "--read-preference and --users-and-roles are MongoDB's: {engine} has neither"
+        );
+        Ok(ResourceOptions {
+            read_preference: self.read_preference.or(before.read_preference),
+            users_and_roles: self.users_and_roles.unwrap_or(before.users_and_roles),
+        })
+    }
+}
+
+fn parse_read_preference(text: &str) -> Result<ReadPreference, String> {
+    match text {
+        "primary" => Ok(ReadPreference::Primary),
+        "secondary-preferred" | "secondaryPreferred" => Ok(ReadPreference::SecondaryPreferred),
+        _ => Err("use primary or secondary-preferred".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_stays() -> anyhow::Result<()> {
+        let given = OptionsArgs {
+            read_preference: None,
+            users_and_roles: Some(true),
+        };
+        let before = ResourceOptions {
+            read_preference: Some(ReadPreference::SecondaryPreferred),
+            users_and_roles: false,
+        };
+        let after = given.apply(Engine::Mongodb, before)?;
+        assert_eq!(after.read_preference, before.read_preference);
+        assert!(after.users_and_roles);
+        Ok(())
+    }
+
+    #[test]
+    fn an_engine_without_options_refuses_them() {
+        let given = OptionsArgs {
+            read_preference: None,
+            users_and_roles: Some(false),
+        };
+        let refused = given.apply(Engine::Redis, ResourceOptions::default());
+        assert!(refused.unwrap_err().to_string().contains("MongoDB"));
+    }
+}
