@@ -7,6 +7,7 @@ talk to. MongoDB itself is in no package registry.
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 from dataclasses import dataclass
 from enum import Enum
@@ -71,12 +72,13 @@ def mongodb_program() -> Program:
 def start_mongodb(session: Session, name: str, topology: Topology = Topology.REPLICA_SET) -> MongoDb:
     """Returns a server that accepts connections on 127.0.0.1 until the session closes.
 
-    It has no way in for the first user while it asks for passwords, so it starts twice.
+    It has no way in for the first user while it asks for passwords, so it starts twice. It is stopped by SIGKILL: its own way takes
+    two seconds and more, so the first user is written with care.
     """
     home = session.run_dir / name
     home.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
-    child, port = _start(session, name, home, ())
+    child, port = _start(session, name, home, ("--sync-on-commit",))
     with _pymongo().MongoClient("127.0.0.1", port, directConnection=True) as client:
         client.admin.command("createUser", USER, pwd=password, roles=["root"])
     child.stop()
@@ -89,7 +91,8 @@ def _start(session: Session, name: str, home: Path, args: tuple[str, ...]) -> tu
     for _ in range(TRIES):
         port = free_port()
         child = session.start(program.child(
-            f"mongodb {name}", ("--host", "127.0.0.1", "--port", str(port), "--storage-path", home / "data", *args), home
+            f"mongodb {name}", ("--host", "127.0.0.1", "--port", str(port), "--storage-path", home / "data", *args), home,
+            stop_signal=signal.SIGKILL,
         ))
         if _ready(child, port):
             return child, port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping
@@ -24,9 +25,9 @@ class Program:
         """Returns what a test reads: `{"argv": [...], "env": {...}}`."""
         return json.dumps({"argv": self.argv, "env": self.env})
 
-    def child(self, name: str, args: tuple[str | Path, ...], home: Path, stop_seconds: float = 15) -> Child:
+    def child(self, name: str, args: tuple[str | Path, ...], home: Path, stop_signal: int = signal.SIGTERM) -> Child:
         return Child(
-            name, [*self.argv, *args], log=home / "log", cwd=home, env={**os.environ, **self.env}, stop_seconds=stop_seconds
+            name, [*self.argv, *args], log=home / "log", cwd=home, env={**os.environ, **self.env}, stop_signal=stop_signal
         )
 
     def output(self, *args: str) -> str:
