@@ -57,10 +57,11 @@ class MongoDb:
 
 def mongodb_program() -> Program:
     """Returns the server, installed if need be. It takes `--host`, `--port`, `--storage-path`, `--auth`, `--standalone` and more."""
-    if sys.version_info[:2] not in PYTHONS:
+    python, known = sys.version_info[:2], ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+    if python not in PYTHONS:
         raise Failure(
-            f"the MongoDB-compatible test server has no wheel for Python {sys.version_info.major}.{sys.version_info.minor};"
-            f" use one of {', '.join(f'{major}.{minor}' for major, minor in PYTHONS)}, as in `make test PYTHON=python3.12`"
+            f"the MongoDB-compatible test server has no wheel for Python {python[0]}.{python[1]}; use one of {known},"
+            " as in `make test PYTHON=python3.12`"
         )
     packages = installed_packages(REQUIREMENTS, "mongodb")
     # Else it would read a configuration from the current directory, the home directory or /etc.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping
 
-from .child import Child, run
+from .child import Child
 
 SKIP = "skip: "
 
@@ -29,8 +29,3 @@ class Program:
         return Child(
             name, [*self.argv, *args], log=home / "log", cwd=home, env={**os.environ, **self.env}, stop_signal=stop_signal
         )
-
-    def output(self, *args: str) -> str:
-        """Returns what the program says to such a question as `--version`, and nothing when it cannot run."""
-        done = run([*self.argv, *args], env={**os.environ, **self.env})
-        return done.stdout if done.returncode == 0 else ""

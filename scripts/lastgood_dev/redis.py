@@ -1,17 +1,20 @@
 """How do we get Redis and Valkey servers of our own, without Docker and without root?
 
-Three, as each writes its dumps in another version of the format: 9 (Redis 6.2), 10 (Redis 7.0) and 80 (Valkey 9).
+Three, as each writes its dumps in another version of the format: 9 (Redis 6.2), 10 (Redis 7.0), and 11 or 80 (Valkey 9, by what the
+one who asks says it is). Of the three, Redis 7 alone speaks TLS.
 """
 
 from __future__ import annotations
 
 import platform
 import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
+from .certificates import Certificates
 from .child import Child, wait_until
 from .debian import library_path, unpacked_packages
 from .pip import Wheel, installed
@@ -51,6 +54,11 @@ class Flavour(Enum):
         return Program((str(home / "usr" / "bin" / "redis-server"),), {"LD_LIBRARY_PATH": library_path(home)})
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the program was built with TLS."""
+        return self is Flavour.REDIS7
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """DEBUG is always there in Redis 6, and has to be asked for since."""
         return () if self is Flavour.REDIS6 else ("enable-debug-command yes",)
@@ -64,14 +72,22 @@ class Redis:
     port: int
     password: str
     child: Child
+    tls_port: int | None = None
 
     def url(self, user: str = "", password: str = "") -> str:
         """Returns the address for a user that exists, by default the default one."""
-        secret = password if user else self.password
-        return f"redis://{quote(user, safe='')}:{quote(secret, safe='')}@127.0.0.1:{self.port}"
+        return f"redis://{self._credentials(user, password)}@127.0.0.1:{self.port}"
 
-    def connection(self) -> Connection:
-        return Connection(self.port, self.password)
+    def tls_url(self, user: str = "", password: str = "") -> str:
+        """Returns the same, for a server that has certificates."""
+        return f"rediss://{self._credentials(user, password)}@127.0.0.1:{self.tls_port}"
+
+    def connection(self) -> closing[Connection]:
+        """Returns a connection to use in a `with` block."""
+        return connection(self.port, self.password)
+
+    def _credentials(self, user: str, password: str) -> str:
+        return f"{quote(user, safe='')}:{quote(password if user else self.password, safe='')}"
 
 
 def redis_cli() -> Path:
@@ -79,24 +95,38 @@ def redis_cli() -> Path:
     return Path(_in_wheel(_redis6() / "redis-cli"))
 
 
-def start_redis(session: Session, name: str, flavour: Flavour, settings: tuple[str, ...] = ()) -> Redis:
+def start_redis(
+    session: Session, name: str, flavour: Flavour, settings: tuple[str, ...] = (), certificates: Certificates | None = None
+) -> Redis:
     """Returns a server that accepts connections on 127.0.0.1 until the session closes.
 
-    `settings` are lines of its configuration: `user backup on >password ~* +sync`, for example.
+    `settings` are lines of its configuration: `user backup on >password ~* +sync`, for example. With certificates it has a second
+    port, for TLS, where a client needs none of its own.
     """
     program = flavour.program()
     home = session.run_dir / name
     home.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
     for _ in range(TRIES):
-        port = free_port()
-        configuration = _configuration(home, port, (f"requirepass {password}", *flavour.settings, *settings))
+        port, tls_port = free_port(), free_port() if certificates else None
+        configuration = _configuration(
+            home, port, (f"requirepass {password}", *flavour.settings, *_tls_settings(tls_port, certificates), *settings)
+        )
         child = session.start(program.child(f"{flavour.value.lower()} {name}", (configuration,), home))
         if _ready(child, port, password):
-            return Redis(flavour, port, password, child)
+            return Redis(flavour, port, password, child, tls_port)
         if "Address already in use" not in child.log_tail():
             break
     raise Failure(f"{flavour.value.lower()} {name} did not start:\n{child.log_tail()}")
+
+
+def _tls_settings(port: int | None, certificates: Certificates | None) -> tuple[str, ...]:
+    if certificates is None:
+        return ()
+    return (
+        f"tls-port {port}", f"tls-cert-file {certificates.server}", f"tls-key-file {certificates.key}",
+        f"tls-ca-cert-file {certificates.ca}", "tls-auth-clients no",
+    )
 
 
 def _configuration(home: Path, port: int, settings: tuple[str, ...]) -> Path:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
+from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
 from .postgres import Major, start_postgres, without_libpq
 from .program import SKIP
@@ -53,12 +54,30 @@ def _mongodb(session: Session) -> dict[str, str]:
 
 
 def _redis(session: Session) -> dict[str, str]:
-    variables = {"LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli()))}
+    try:
+        certificates = make_certificates(session.run_dir / "certificates")
+    except Unavailable as why:
+        certificates, skip = None, _skip(why)
+    variables = {
+        "LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli())),
+        "LASTGOOD_TEST_TLS_DIR": str(certificates.folder) if certificates else skip,
+    }
     for flavour in Flavour:
-        name = f"LASTGOOD_TEST_{flavour.value}"
-        variables[f"{name}_PROGRAM"] = program = _or_skip(lambda: flavour.program().json())
-        variables[f"{name}_URL"] = program if program.startswith(SKIP) else start_redis(session, flavour.value.lower(), flavour).url()
+        variables |= _flavour(session, flavour, certificates if flavour.has_tls else None)
+    if certificates is None:
+        variables["LASTGOOD_TEST_REDIS7_TLS_URL"] = skip
     return variables
+
+
+def _flavour(session: Session, flavour: Flavour, certificates: Certificates | None) -> dict[str, str]:
+    name = f"LASTGOOD_TEST_{flavour.value}"
+    try:
+        server = start_redis(session, flavour.value.lower(), flavour, certificates=certificates)
+    except Unavailable as why:
+        what = ("PROGRAM", "URL", "TLS_URL") if flavour.has_tls else ("PROGRAM", "URL")
+        return dict.fromkeys((f"{name}_{each}" for each in what), _skip(why))
+    tls = {f"{name}_TLS_URL": server.tls_url()} if certificates else {}
+    return {f"{name}_PROGRAM": flavour.program().json(), f"{name}_URL": server.url(), **tls}
 
 
 def _mongo_tools() -> str:
@@ -74,5 +93,10 @@ def _or_skip(find: Callable[[], str]) -> str:
     try:
         return find()
     except Unavailable as why:
-        say(f"{SKIP}{why}")
-        return SKIP + " ".join(str(why).split())
+        return _skip(why)
+
+
+def _skip(why: Unavailable) -> str:
+    text = SKIP + " ".join(str(why).split())
+    say(f"# {text}")
+    return text
