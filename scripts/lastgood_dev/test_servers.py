@@ -1,15 +1,38 @@
-"""Which servers do the tests need, and how are they told where to find them?"""
+"""Which servers do the tests need, and how are they told where to find them?
+
+A variable that begins with `skip: ` says why there is no such server here. Those that end in `_PROGRAM` hold a `Program` in JSON, for a
+test that needs a server of its own.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
+from typing import Callable
 
+from .certificates import Certificates, make_certificates
+from .mongodb import Topology, mongodb_program, start_mongodb
 from .postgres import Major, start_postgres, without_libpq
+from .program import SKIP
+from .redis import Flavour, redis_cli, start_redis
+from .repo import Unavailable, say
 from .session import Session
+
+MONGO_TOOLS = ("mongodump", "mongorestore")
 
 
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
+    return {**_postgres(session), **_mongodb(session), **_redis(session), "SQLX_OFFLINE": "true"}
+
+
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """Returns our environment with `variables`, less what would lead a test to a server that is not its own."""
+    return {**without_libpq(os.environ), **variables}
+
+
+def _postgres(session: Session) -> dict[str, str]:
     catalog = start_postgres(session, "catalog")
     pg18 = start_postgres(session, "customer18")
     pg17 = start_postgres(session, "customer17", Major.PG17)
@@ -18,10 +41,62 @@ def start_test_servers(session: Session) -> dict[str, str]:
         "LASTGOOD_TEST_PG18_URL": pg18.url(),
         "LASTGOOD_TEST_PG17_URL": pg17.url(),
         "LASTGOOD_TEST_PG_CLIENT_DIRS": f"{pg18.bin}:{pg17.bin}",
-        "SQLX_OFFLINE": "true",
     }
 
 
-def environment(variables: dict[str, str]) -> dict[str, str]:
-    """Returns our environment with `variables`, less what would lead a test to a server that is not its own."""
-    return {**without_libpq(os.environ), **variables}
+def _mongodb(session: Session) -> dict[str, str]:
+    return {
+        "LASTGOOD_TEST_MONGODB_URL": start_mongodb(session, "mongodb").url(),
+        "LASTGOOD_TEST_MONGODB_STANDALONE_URL": start_mongodb(session, "mongodb-standalone", Topology.STANDALONE).url(),
+        "LASTGOOD_TEST_MONGODB_PROGRAM": mongodb_program().json(),
+        "LASTGOOD_TEST_MONGO_TOOLS": _or_skip(_mongo_tools),
+    }
+
+
+def _redis(session: Session) -> dict[str, str]:
+    try:
+        certificates = make_certificates(session.run_dir / "certificates")
+    except Unavailable as why:
+        certificates, skip = None, _skip(why)
+    variables = {
+        "LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli())),
+        "LASTGOOD_TEST_TLS_DIR": str(certificates.folder) if certificates else skip,
+    }
+    for flavour in Flavour:
+        variables |= _flavour(session, flavour, certificates if flavour.has_tls else None)
+    if certificates is None:
+        variables["LASTGOOD_TEST_REDIS7_TLS_URL"] = skip
+    return variables
+
+
+def _flavour(session: Session, flavour: Flavour, certificates: Certificates | None) -> dict[str, str]:
+    name = f"LASTGOOD_TEST_{flavour.value}"
+    try:
+        server = start_redis(session, flavour.value.lower(), flavour, certificates=certificates)
+    except Unavailable as why:
+        what = ("PROGRAM", "URL", "TLS_URL") if flavour.has_tls else ("PROGRAM", "URL")
+        return dict.fromkeys((f"{name}_{each}" for each in what), _skip(why))
+    tls = {f"{name}_TLS_URL": server.tls_url()} if certificates else {}
+    return {f"{name}_PROGRAM": flavour.program().json(), f"{name}_URL": server.url(), **tls}
+
+
+def _mongo_tools() -> str:
+    """Returns the folder of MongoDB's own tools, which are in no package registry: a machine has them or not."""
+    found = {Path(path).parent for path in map(shutil.which, MONGO_TOOLS) if path}
+    if len(found) != 1 or not all((folder / tool).exists() for folder in found for tool in MONGO_TOOLS):
+        raise Unavailable(f"{' and '.join(MONGO_TOOLS)} are not on PATH")
+    return str(found.pop())
+
+
+def _or_skip(find: Callable[[], str]) -> str:
+    """Returns what was found, or why it cannot be, which the tests report."""
+    try:
+        return find()
+    except Unavailable as why:
+        return _skip(why)
+
+
+def _skip(why: Unavailable) -> str:
+    text = SKIP + " ".join(str(why).split())
+    say(f"# {text}")
+    return text
