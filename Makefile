@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-export KEEP PROFILE
+export KEEP PROFILE ONLY
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench servers fmt lint sqlx clean-dev
@@ -19,7 +19,7 @@ demo: ## break customers' databases and bring them back, in a minute after the b
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
 
-bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large)
+bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)
 	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
 
 servers: ## start the tests' servers and print their addresses, until Ctrl-C
