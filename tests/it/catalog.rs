@@ -29,6 +29,7 @@ const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, 
 #[case::a_long_id("id = repeat('a', 129)", "resources_id_is_a_name")]
 #[case::a_team_with_a_space("team = 'a b'", "resources_team_is_a_name")]
 #[case::a_tier_with_a_slash("tier = 'a/b'", "resources_tier_is_a_name")]
+#[case::options_that_are_a_list("options = '[]'", "resources_options_are_an_object")]
 #[case::an_engine_in_capitals("engine = 'Postgres'", "resources_engine_is_a_word")]
 #[case::a_status_of_its_own("status = 'asleep'", "resources_status_is_known")]
 #[case::a_url_in_clear(

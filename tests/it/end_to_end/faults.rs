@@ -139,7 +139,7 @@ async fn a_dump_that_is_cut_short_is_none_although_its_tool_says_success() -> Re
         &lab,
         "shop",
         "dump",
-        "the dump is not whole although pg_dump reported success",
+        "the dump is not whole, although nothing on the way reported a failure",
     )
     .await?;
     consumer.shows(FAILED, 1.0).await?;
