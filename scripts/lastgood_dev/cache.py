@@ -46,11 +46,10 @@ def destroy_cache(cache: Redis) -> list[str]:
 def cache_fingerprint(cache: Redis) -> dict[str, str]:
     """Returns the server's own digest of every key and value, and what that digest leaves out."""
     with cache.connection() as redis:
-        groups, functions = redis.command("XINFO", "GROUPS", "clicks"), redis.command("FUNCTION", "LIST", "WITHCODE")
         prints = {
             "DEBUG DIGEST": _text(redis.command("DEBUG", "DIGEST")),
-            "consumer groups": _text(groups),
-            "functions": _text(functions),
+            "consumer groups": _text(redis.command("XINFO", "GROUPS", "clicks")) if redis.command("EXISTS", "clicks") else "none",
+            "functions": _text(redis.command("FUNCTION", "LIST", "WITHCODE")),
         }
         for database in DATABASES:
             redis.command("SELECT", database)

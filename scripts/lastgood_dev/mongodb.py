@@ -66,7 +66,8 @@ def mongodb_program() -> Program:
     packages = installed_packages(REQUIREMENTS, "mongodb")
     # Else it would read a configuration from the current directory, the home directory or /etc.
     settings = packages / "nothing.toml"
-    settings.touch()
+    if not settings.exists():
+        settings.touch()
     return Program((sys.executable, "-m", "secantus", "--config", str(settings)), {"PYTHONPATH": str(packages)})
 
 

@@ -45,5 +45,6 @@ class Fingerprints(WithSession):
                 after = cache_fingerprint(cache)
                 self.assertEqual({each for each in before if before[each] != after[each]}, {what})
         destroy_cache(cache)
+        self.assertEqual(cache_fingerprint(cache)["consumer groups"], "none")
         with cache.connection() as redis:
             self.assertEqual((redis.command("DEBUG", "DIGEST"), redis.command("DBSIZE")), (b"0" * 40, 0))
