@@ -14,16 +14,23 @@ import shlex
 import time
 from typing import Mapping
 
+from lastgood_dev.cache import cache_fingerprint, destroy_cache, fill_cache
 from lastgood_dev.child import wait_until
 from lastgood_dev.customers import (
     Customer, allow_vectors, create_customer, fill_embeddings, fill_shop, fingerprint, locked_table, nearest_documents,
     someone_waits_for,
 )
+from lastgood_dev.documents import (
+    DocumentCustomer, create_document_customer, destroy_orders, document_fingerprint, fill_orders,
+)
+from lastgood_dev.mongodb import start_mongodb
 from lastgood_dev.postgres import Postgres, start_postgres
+from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import ROOT, Failure, say
 from lastgood_dev.service import Lastgood, Replica, Run, build, new_master_key
 from lastgood_dev.session import Session, guarded
 
+ENGINES = "postgres,vector,mongodb,redis"
 LEASE = "10s"
 SECONDS_FOR_A_BACKUP = 60
 
@@ -32,13 +39,13 @@ def main(session: Session) -> int:
     binary = build(os.environ.get("PROFILE") or "release")
     began = time.monotonic()
 
-    heading(1, "Team acme has two databases on tier `pro`, which promises: you lose at most an hour of data")
+    heading(1, "Team acme has four databases on tier `pro`, which promises: you lose at most an hour of data")
     catalog = start_postgres(session, "catalog")
-    server = start_postgres(session, "customers")
-    shop, embeddings = fill_customers(server)
+    shop, embeddings = fill_customers(start_postgres(session, "customers"))
+    orders, cache = fill_orders_and_cache(session)
     lastgood = Lastgood(session, binary, settings(session, catalog, shop, embeddings))
-    register(lastgood, shop)
-    before = {customer.database: fingerprint(customer) for customer in (shop, embeddings)}
+    register(lastgood, shop, orders, cache)
+    before = fingerprints(shop, embeddings, orders, cache)
     nearest_before = nearest_documents(embeddings)
     show_fingerprints(before)
 
@@ -46,10 +53,11 @@ def main(session: Session) -> int:
     with locked_table(session, shop, "pgbench_accounts"):
         producer = lastgood.start("producer", "producer", "--tick", "1s", "--reap", "1s", "--lease", LEASE)
         consumers = {
-            name: lastgood.start(name, "consumer", "--engines", "postgres,vector", "--slots", "2", "--lease", LEASE)
+            name: lastgood.start(name, "consumer", "--engines", ENGINES, "--slots", "2", "--lease", LEASE)
             for name in ("consumer-a", "consumer-b")
         }
-        wait_for_restore_point(lastgood, "embeddings")
+        for resource in ("embeddings", "orders", "cache"):
+            wait_for_restore_point(lastgood, resource)
         wait_until(lambda: someone_waits_for(shop, "pgbench_accounts"), SECONDS_FOR_A_BACKUP, "the shop's dump to begin")
         lastgood.show("run", "list")
 
@@ -63,18 +71,22 @@ def main(session: Session) -> int:
     check_taken_over(lastgood, interrupted, time.monotonic() - killed_at)
     lastgood.show("backup", "list")
 
-    heading(5, "Disaster: the shop's tables are dropped, and most of the documents deleted along with their index")
-    destroy(shop, embeddings)
+    heading(5, "Disaster: the shop's tables are dropped, most of the embeddings and of the orders are lost, and the cache is flushed")
+    destroy(shop, embeddings, orders, cache)
 
     heading(6, "Restore")
     say("  The shop comes back as a fresh database that swaps names with the ruined one, which is kept:\n")
     lastgood.show("restore", "shop", "--wait")
-    say("\n  The documents are to come back in place, over what is left. That has to be said in so many words:\n")
+    say("\n  The embeddings are to come back in place, over what is left. That has to be said in so many words:\n")
     lastgood.show_refusal("restore", "embeddings", "--in-place", "--wait")
     lastgood.show("restore", "embeddings", "--in-place", "--overwrite", "embeddings", "--wait")
+    say("\n  So are the orders: each collection of the restore point replaces the one that is there:\n")
+    lastgood.show("restore", "orders", "--in-place", "--overwrite", "orders", "--wait")
+    say("\n  The cache is empty, so there is nothing to overwrite:\n")
+    lastgood.show("restore", "cache", "--wait")
 
-    heading(7, "Is it the same? Every table by row count and checksum, every index, and a search by meaning")
-    after = {customer.database: fingerprint(customer) for customer in (shop, embeddings)}
+    heading(7, "Is it the same? Every table, collection and key by count and checksum, every index, and a search by meaning")
+    after = fingerprints(shop, embeddings, orders, cache)
     check_same(before, after)
     check_same({"search": {"ten nearest documents": nearest_before}}, {"search": {"ten nearest documents": nearest_documents(embeddings)}})
 
@@ -83,8 +95,8 @@ def main(session: Session) -> int:
 
     compared = sum(len(prints) for prints in after.values()) + 1
     say(
-        f"\nProven in {time.monotonic() - began:.0f} s: a worker killed in mid-backup cost no backup and made no second one, and two"
-        f" destroyed databases came back identical ({compared} comparisons of tables, indexes and a vector search)."
+        f"\nProven in {time.monotonic() - began:.0f} s: a worker killed in mid-backup cost no backup and made no second one, and four"
+        f" destroyed databases came back identical ({compared} comparisons of tables, collections, keys, indexes and a vector search)."
     )
     if os.environ.get("KEEP"):
         look_around(lastgood, {"producer": producer, **consumers}, victim)
@@ -119,12 +131,31 @@ def fill_customers(server: Postgres) -> tuple[Customer, Customer]:
     return shop, embeddings
 
 
-def register(lastgood: Lastgood, shop: Customer) -> None:
-    """One secret is sealed in the catalog under the master key; the other stays in the consumers' environment."""
+def fill_orders_and_cache(session: Session) -> tuple[DocumentCustomer, Redis]:
+    orders = create_document_customer(start_mongodb(session, "mongodb"), "orders")
+    cache = start_redis(session, "cache", Flavour.VALKEY9)
+    fill_orders(orders)
+    fill_cache(cache)
+    return orders, cache
+
+
+def register(lastgood: Lastgood, shop: Customer, orders: DocumentCustomer, cache: Redis) -> None:
+    """Three secrets are sealed in the catalog under the master key; the other stays in the consumers' environment."""
     pro = ("--team", "acme", "--tier", "pro")
     lastgood.show("migrate")
     lastgood.show("resource", "add", "shop", *pro, "--engine", "postgres", "--url-stdin", stdin=shop.url)
     lastgood.show("resource", "add", "embeddings", *pro, "--engine", "vector", "--connection", "env:EMBEDDINGS_URL")
+    lastgood.show("resource", "add", "orders", *pro, "--engine", "mongodb", "--url-stdin", stdin=orders.url)
+    lastgood.show("resource", "add", "cache", *pro, "--engine", "redis", "--url-stdin", stdin=cache.url())
+
+
+def fingerprints(
+    shop: Customer, embeddings: Customer, orders: DocumentCustomer, cache: Redis
+) -> dict[str, dict[str, str]]:
+    return {
+        "shop": fingerprint(shop), "embeddings": fingerprint(embeddings),
+        "orders": document_fingerprint(orders), "cache": cache_fingerprint(cache),
+    }
 
 
 def show_fingerprints(customers: Mapping[str, Mapping[str, str]]) -> None:
@@ -173,13 +204,17 @@ def check_taken_over(lastgood: Lastgood, interrupted: Run, seconds: float) -> No
     say(f"  finished {seconds:.1f} s after the kill, by attempt {finished.attempt} of the same run; one restore point exists\n")
 
 
-def destroy(shop: Customer, embeddings: Customer) -> None:
+def destroy(shop: Customer, embeddings: Customer, orders: DocumentCustomer, cache: Redis) -> None:
     for customer, sql in (
         (shop, "drop table pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers"),
         (embeddings, "drop index documents_by_meaning; delete from documents where id > 40"),
     ):
         say(f"  {customer.database}=> {sql};")
         customer.psql(sql)
+    for command in destroy_orders(orders):
+        say(f"  orders> {command}")
+    for command in destroy_cache(cache):
+        say(f"  cache> {command}")
 
 
 def check_same(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> None:

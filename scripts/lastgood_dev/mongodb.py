@@ -52,7 +52,7 @@ class MongoDb:
 
     def client(self, **options: Any) -> Any:
         """Returns a `pymongo.MongoClient`, for root."""
-        return _pymongo().MongoClient(self.url(), **options)
+        return client_library().MongoClient(self.url(), **options)
 
 
 def mongodb_program() -> Program:
@@ -66,7 +66,8 @@ def mongodb_program() -> Program:
     packages = installed_packages(REQUIREMENTS, "mongodb")
     # Else it would read a configuration from the current directory, the home directory or /etc.
     settings = packages / "nothing.toml"
-    settings.touch()
+    if not settings.exists():
+        settings.touch()
     return Program((sys.executable, "-m", "secantus", "--config", str(settings)), {"PYTHONPATH": str(packages)})
 
 
@@ -80,7 +81,7 @@ def start_mongodb(session: Session, name: str, topology: Topology = Topology.REP
     home.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
     child, port = _start(session, name, home, ("--sync-on-commit",))
-    with _pymongo().MongoClient("127.0.0.1", port, directConnection=True) as client:
+    with client_library().MongoClient("127.0.0.1", port, directConnection=True) as client:
         client.admin.command("createUser", USER, pwd=password, roles=["root"])
     child.stop()
     child, port = _start(session, name, home, ("--auth", *topology.value))
@@ -111,7 +112,7 @@ def _ready(child: Child, port: int) -> bool:
     return child.exit_code() is None
 
 
-def _pymongo() -> Any:
+def client_library() -> Any:
     """Returns the client library that comes with the server."""
     packages = mongodb_program().env["PYTHONPATH"]
     if packages not in sys.path:

@@ -6,6 +6,7 @@ one who asks says it is). Of the three, Redis 7 alone speaks TLS.
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
 from contextlib import closing
@@ -159,5 +160,7 @@ def _redis6() -> Path:
 
 
 def _in_wheel(program: Path) -> str:
-    program.chmod(0o755)
+    """Returns the program's path, and mends what a wheel may not record."""
+    if not os.access(program, os.X_OK):
+        program.chmod(0o755)
     return str(program)

@@ -13,7 +13,7 @@ from unittest import mock
 from lastgood_dev import debian, mongodb, redis, test_servers
 from lastgood_dev.certificates import make_certificates
 from lastgood_dev.child import Child
-from lastgood_dev.mongodb import MongoDb, start_mongodb
+from lastgood_dev.mongodb import MongoDb, client_library, start_mongodb
 from lastgood_dev.program import SKIP, Program
 from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import Failure, Unavailable
@@ -40,6 +40,8 @@ class Servers(WithSession):
                 self.assertEqual(list(client.orders.open.find(session=snapshot)), [{"_id": 1}])
         stranger = MongoDb(server.port, server.user, "wrong", server.child)
         with stranger.client() as client, self.assertRaisesRegex(Exception, "[Aa]uthentication failed"):
+            client.orders.open.find_one()
+        with client_library().MongoClient("127.0.0.1", server.port) as client, self.assertRaisesRegex(Exception, "requires authentication"):
             client.orders.open.find_one()
         alone = start_mongodb(self.session, "alone", mongodb.Topology.STANDALONE)
         with alone.client() as client, client.start_session(snapshot=True) as snapshot:
