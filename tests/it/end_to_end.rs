@@ -1,5 +1,6 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
+mod cache;
 mod customer;
 mod drains;
 mod faults;
@@ -7,6 +8,8 @@ mod fleet;
 mod gate;
 mod lab;
 mod lost_workers;
+mod native;
+mod orders;
 mod program;
 mod requests;
 mod round_trip;

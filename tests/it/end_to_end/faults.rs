@@ -21,7 +21,7 @@ const SUCCEEDED: &str =
     "lastgood_runs_total{engine=\"vector\",kind=\"backup\",result=\"succeeded\"}";
 
 /// Makes sure that a run failed for this reason, and that `run show` says so.
-async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -> Result<()> {
+pub(super) async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -> Result<()> {
     ensure!(row.state == "failed", "{row:?}");
     assert_eq!(row.error_kind.as_deref(), Some(kind), "{row:?}");
     let shown = lab
@@ -202,7 +202,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
 }
 
 /// Says it past the test runner, which shows nothing of a test that passes.
-fn skipped(why: &str) {
+pub(super) fn skipped(why: &str) {
     drop(writeln!(std::io::stderr(), "SKIPPED: {why}"));
 }
 

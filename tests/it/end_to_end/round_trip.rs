@@ -125,7 +125,7 @@ async fn comes_back_without_lastgood(lab: &Lab, shop: &Customer, before: &str) -
 }
 
 /// `zstd -d`, or the library of the same name where the command is not installed.
-fn decompress(archive: &Path, dump: &Path) -> Result<()> {
+pub(super) fn decompress(archive: &Path, dump: &Path) -> Result<()> {
     let ran = Command::new("zstd")
         .arg("-dqo")
         .args([dump, archive])
