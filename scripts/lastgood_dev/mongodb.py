@@ -32,8 +32,12 @@ TRIES = 5
 class Topology(Enum):
     """What the server says it is: a replica set of one has snapshot sessions, a standalone server has none."""
 
-    REPLICA_SET = ()
-    STANDALONE = ("--standalone",)
+    REPLICA_SET = "replica set"
+    STANDALONE = "standalone"
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        return ("--standalone",) if self is Topology.STANDALONE else ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def start_mongodb(session: Session, name: str, topology: Topology = Topology.REP
     with client_library().MongoClient("127.0.0.1", port, directConnection=True) as client:
         client.admin.command("createUser", USER, pwd=password, roles=["root"])
     child.stop()
-    child, port = _start(session, name, home, ("--auth", *topology.value))
+    child, port = _start(session, name, home, ("--auth", *topology.args))
     return MongoDb(port, USER, password, child)
 
 

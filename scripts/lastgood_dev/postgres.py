@@ -58,8 +58,12 @@ class Major(Enum):
 class Durability(Enum):
     """Whether commits survive a power cut; a test's data need not."""
 
-    DURABLE = ()
-    FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+    DURABLE = "durable"
+    FAST = "fast"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        return ("fsync=off", "synchronous_commit=off", "full_page_writes=off") if self is Durability.FAST else ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def start_postgres(
     _initdb(program, home, user, password)
     for _ in range(TRIES):
         port = free_port()
-        child = _start(session, name, program, home, user, port, (*durability.value, *settings))
+        child = _start(session, name, program, home, user, port, (*durability.settings, *settings))
         if _ready(child, home / "data"):
             return Postgres(major, program / "bin", port, password, child)
         if "could not bind" not in child.log_tail():
