@@ -1,0 +1,6 @@
+//! Redis and Valkey.
+
+mod lab;
+mod refusals;
+mod restores;
+mod server;

@@ -1,0 +1,1 @@
+//! What a restore refuses, and what its failures say.
