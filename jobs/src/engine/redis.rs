@@ -1,8 +1,13 @@
 //! Redis and Valkey: dumped and restored by this process itself, over the network.
 
+mod address;
+mod connection;
 pub(crate) mod dump;
 mod error;
+mod info;
+mod reply;
 pub(crate) mod restore;
+mod tls;
 
 use secrecy::SecretString;
 
@@ -11,7 +16,7 @@ use crate::error::JobError;
 
 /// Checks a connection URL without reaching for its server. The error never repeats the URL.
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
-    let _ = url;
+    address::Address::parse(url)?;
     Ok(())
 }
 
