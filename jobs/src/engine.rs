@@ -1,6 +1,7 @@
 //! Which tools speak to which engine, and what this worker can truly do.
 
 pub mod postgres;
+pub mod redis;
 
 use std::{
     collections::BTreeMap,
