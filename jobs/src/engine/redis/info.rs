@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{connection::Connection, error::RedisError};
+use super::{connection::Connection, error::RedisError, reply::Reply};
 use crate::error::JobError;
 
 /// A server, as its `INFO` describes it.
@@ -32,10 +32,26 @@ pub(crate) enum Role {
 /// Asks a server about itself. `None` where our role may not ask.
 pub(crate) async fn ask(connection: &mut Connection) -> Result<Option<Server>, JobError> {
     let said = connection.try_to("ask for INFO", &[b"INFO"]).await?;
-    let Ok(Some(text)) = said.map(super::reply::Reply::into_bytes) else {
+    let Ok(Some(text)) = said.map(Reply::into_bytes) else {
         return Ok(None);
     };
     Ok(Some(read(&String::from_utf8_lossy(&text))))
+}
+
+/// Asks for the server's clock, in microseconds. `None` where our role may not ask.
+pub(crate) async fn clock_micros(connection: &mut Connection) -> Result<Option<i64>, JobError> {
+    let said = connection.try_to("ask for the time", &[b"TIME"]).await?;
+    let parts = said.ok().and_then(Reply::into_array).unwrap_or_default();
+    let numbers: Option<Vec<i64>> = parts
+        .into_iter()
+        .map(|part| std::str::from_utf8(&part.into_bytes()?).ok()?.parse().ok())
+        .collect();
+    let Some([seconds, micros]) = numbers.as_deref() else {
+        return Ok(None);
+    };
+    Ok(seconds
+        .checked_mul(1_000_000)
+        .and_then(|it| it.checked_add(*micros)))
 }
 
 /// Refuses a node of a cluster: a resource is a whole server, and a node has a part of the keys only.

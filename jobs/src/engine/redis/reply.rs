@@ -13,8 +13,8 @@ use crate::error::{JobError, ServerFault};
 const READ_BYTES: usize = 512 * 1024;
 /// A status, an error, a number.
 const LONGEST_LINE: usize = 64 * 1024;
-/// The longest string of a reply: what a server stores at most, and what `DUMP` adds to it.
-const LONGEST_STRING: usize = 520 * 1024 * 1024;
+/// The most bytes in one reply: what a string has at most, and what `DUMP` adds to it.
+const MOST_BYTES: usize = 520 * 1024 * 1024;
 /// The most replies in one, all levels together.
 const MOST_PARTS: usize = 1024 * 1024;
 /// How deep replies may be in others: those of `FUNCTION LIST` are three deep.
@@ -84,8 +84,12 @@ impl Replies {
         &mut self,
         doing: &'static str,
     ) -> Result<Result<Reply, ServerFault>, JobError> {
-        let mut parts_left = MOST_PARTS;
-        self.reply(doing, DEEPEST, &mut parts_left).await
+        let mut room = Room {
+            bytes: MOST_BYTES,
+            parts: MOST_PARTS,
+            depth: DEEPEST,
+        };
+        self.reply(doing, &mut room).await
     }
 
     /// Returns what was received and not used yet: what follows the last reply is in it.
@@ -132,8 +136,7 @@ impl Replies {
     async fn reply(
         &mut self,
         doing: &'static str,
-        depth_left: usize,
-        parts_left: &mut usize,
+        room: &mut Room,
     ) -> Result<Result<Reply, ServerFault>, JobError> {
         let mut line = self.line(doing).await?;
         let Some(kind) = line.first().copied() else {
@@ -150,18 +153,24 @@ impl Replies {
             b'-' => return Ok(Err(fault(&line))),
             b':' => Reply::Integer(number()?),
             b'$' | b'*' if line.as_ref() == b"-1" => Reply::Nil,
-            b'$' => Reply::Bulk(self.string(doing, number()?).await?),
-            b'*' => Reply::Array(self.array(doing, number()?, depth_left, parts_left).await?),
+            b'$' => Reply::Bulk(self.string(doing, number()?, room).await?),
+            b'*' => Reply::Array(self.array(doing, number()?, room).await?),
             _ => return Err(gibberish(doing)),
         };
         Ok(Ok(reply))
     }
 
-    async fn string(&mut self, doing: &'static str, length: i64) -> Result<Bytes, JobError> {
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|it| *it <= LONGEST_STRING);
-        let length = length.ok_or_else(|| gibberish(doing))?;
+    async fn string(
+        &mut self,
+        doing: &'static str,
+        length: i64,
+        room: &mut Room,
+    ) -> Result<Bytes, JobError> {
+        let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
+        room.bytes = room
+            .bytes
+            .checked_sub(length)
+            .ok_or_else(|| gibberish(doing))?;
         while self.received.len() < length + 2 {
             self.receive(doing).await?;
         }
@@ -178,23 +187,31 @@ impl Replies {
         &'a mut self,
         doing: &'static str,
         length: i64,
-        depth_left: usize,
-        parts_left: &'a mut usize,
+        room: &'a mut Room,
     ) -> BoxFuture<'a, Result<Vec<Result<Reply, ServerFault>>, JobError>> {
         async move {
             let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
-            *parts_left = parts_left
+            room.parts = room
+                .parts
                 .checked_sub(length)
                 .ok_or_else(|| gibberish(doing))?;
-            let depth_left = depth_left.checked_sub(1).ok_or_else(|| gibberish(doing))?;
+            room.depth = room.depth.checked_sub(1).ok_or_else(|| gibberish(doing))?;
             let mut parts = Vec::new();
             for _ in 0..length {
-                parts.push(self.reply(doing, depth_left, parts_left).await?);
+                parts.push(self.reply(doing, room).await?);
             }
+            room.depth += 1;
             Ok(parts)
         }
         .boxed()
     }
+}
+
+/// What one reply may still take.
+struct Room {
+    bytes: usize,
+    parts: usize,
+    depth: usize,
 }
 
 /// Reads an error reply: its first word is Redis's code for what is wrong.
@@ -243,7 +260,9 @@ mod tests {
                 }
             }
         };
-        tokio::join!(speak, connection.replies.next("ask")).1
+        // Hangs up when it has heard enough, or there would be no end of speaking.
+        let listen = async move { connection.replies.next("ask").await };
+        tokio::join!(speak, listen).1
     }
 
     fn bulk(text: &'static str) -> Result<Reply, ServerFault> {
