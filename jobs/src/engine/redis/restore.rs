@@ -11,10 +11,8 @@
 mod batch;
 mod encode;
 mod fill;
-mod mark;
 mod pieces;
 mod roll;
-mod survey;
 mod target;
 mod tidy;
 
@@ -24,14 +22,17 @@ use uuid::Uuid;
 use self::{
     encode::Counts,
     fill::{Filled, Taken, fill},
-    mark::Marked,
     roll::Roll,
-    survey::Survey,
     target::Target,
 };
-use super::{address::Address, error::RedisError, rdb::Limits};
+use super::{
+    address::Address,
+    dump::census::{self, Census},
+    error::RedisError,
+    mark::{self, MARK, Marked},
+};
 use crate::{
-    archive,
+    archive::{self, Pulled},
     error::JobError,
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Details, Manifest},
@@ -39,10 +40,6 @@ use crate::{
     restore::{Contents, Restored},
     worker::Worker,
 };
-
-/// Values of more bytes, as the dump has them, are written in pieces. So much of a dump is in memory at a time, a few times
-/// over.
-const WHOLE_VALUE_BYTES: usize = 32 * 1024 * 1024;
 
 /// What becomes of what is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,16 +88,12 @@ pub(crate) async fn restore(
             });
         }
     };
-    let limits = Limits {
-        whole_value_bytes: WHOLE_VALUE_BYTES,
-    };
-    into(&address, existing, limits, attempt, manifest, worker).await
+    into(&address, existing, attempt, manifest, worker).await
 }
 
 async fn into(
     address: &Address,
     existing: Existing,
-    limits: Limits,
     attempt: Attempt,
     manifest: &Manifest,
     worker: &Worker,
@@ -111,15 +104,23 @@ async fn into(
     let found = Target::look(address, attempt.run_id).await?;
     admit(&found, existing, attempt, &server)?;
     drop(found);
-    let inspector = Survey::inspector(limits);
-    let survey = archive::verify(&worker.storage, &manifest.archive, inspector).await?;
+    let inspector = Pulled::start(census::take);
+    let census = archive::verify(&worker.storage, &manifest.archive, inspector).await?;
     let mut target = Target::look(address, attempt.run_id).await?;
     admit(&target, existing, attempt, &server)?;
-    target.can_take(&survey, attempt.run_id).await?;
+    target.can_take(&census, attempt.run_id).await?;
     alive(worker).await?;
 
     let taken = Taken::default();
-    let written = write(&mut target, &survey, existing, limits, attempt.run_id, manifest, &taken, worker);
+    let written = write(
+        &mut target,
+        &census,
+        existing,
+        attempt.run_id,
+        manifest,
+        &taken,
+        worker,
+    );
     let (counts, removed_keys) = written.await.map_err(|source| RedisError::HalfRestored {
         server: server.clone(),
         keys: taken.keys(),
@@ -135,7 +136,7 @@ async fn into(
             functions: counts.functions,
         },
         dump_bytes: manifest.dump.size_bytes,
-        notes: notes(&survey, &target),
+        notes: notes(&census, &target),
     })
 }
 
@@ -175,9 +176,8 @@ fn admit(
 /// Writes it all, between a mark and its removal. Returns what was written, and how many keys were removed.
 async fn write(
     target: &mut Target,
-    survey: &Survey,
+    census: &Census,
     existing: Existing,
-    limits: Limits,
     run: Uuid,
     manifest: &Manifest,
     taken: &Taken,
@@ -192,10 +192,10 @@ async fn write(
                 let doing = "remove the target's functions (FUNCTION FLUSH)";
                 connection.ask(doing, &[b"FUNCTION", b"FLUSH"]).await?;
             }
-            Some(Roll::with_capacity(survey.total_keys()))
+            Some(Roll::with_capacity(census.keys.values().sum()))
         }
     };
-    let Filled { counts, roll } = fill(connection, manifest, roll, limits, taken, worker).await?;
+    let Filled { counts, roll } = fill(connection, manifest, roll, taken, worker).await?;
     alive(worker).await?;
     let removed = match roll.map(Roll::close) {
         Some(roll) => tidy::remove_others(connection, &roll, worker).await?,
@@ -227,36 +227,50 @@ fn made_by_this_engine(manifest: &Manifest) -> Result<(), JobError> {
 }
 
 /// Says what the reader should know besides the counts.
-fn notes(survey: &Survey, target: &Target) -> Vec<String> {
+fn notes(census: &Census, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
     match &target.marked {
         Marked::ByThisRun => notes.push(
-            "an earlier attempt of this run had begun it: this one wrote every key again".to_owned(),
+            "an earlier attempt of this run had begun it: this one wrote every key again"
+                .to_owned(),
         ),
         Marked::ByAnother(run) => {
-            notes.push(format!("the target was half restored by run {run}, which did not end"));
+            notes.push(format!(
+                "the target was half restored by run {run}, which did not end"
+            ));
         }
         Marked::No | Marked::NoMark => {}
     }
-    if survey.has_mark {
+    if census.has_mark {
         notes.push(format!(
             "the backup was made while a restore into its server was at work or had failed, and may hold a part of the \
              keys only: its key {} was left out",
-            mark::name()
+            MARK
         ));
     }
-    let summary = &survey.summary;
+    let summary = &census.summary;
     let lost = [
-        (summary.module_aux, "pieces of data that modules keep beside the keys"),
-        (summary.idempotency_ids_dropped, "idempotency ids of streams written in pieces"),
+        (
+            summary.module_aux,
+            "pieces of data that modules keep beside the keys",
+        ),
+        (
+            summary.idempotency_ids_dropped,
+            "idempotency ids of streams written in pieces",
+        ),
     ];
     for (count, what) in lost {
         if count > 0 {
-            notes.push(format!("{count} {what} were left out: no command brings them back"));
+            notes.push(format!(
+                "{count} {what} were left out: no command brings them back"
+            ));
         }
     }
     if summary.slot_imports > 0 {
-        notes.push("the backup was made while slots were being migrated: their keys may not be whole".to_owned());
+        notes.push(
+            "the backup was made while slots were being migrated: their keys may not be whole"
+                .to_owned(),
+        );
     }
     notes
 }

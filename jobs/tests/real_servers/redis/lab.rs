@@ -97,10 +97,11 @@ impl Lab {
             },
             warnings: Vec::new(),
         };
-        let path = self.store.path().join(&key);
-        std::fs::create_dir_all(self.store.path().join(format!("v1/acme/{ID}")))?;
+        let objects = self.store.path().join("objects");
+        let path = objects.join(&key);
+        std::fs::create_dir_all(objects.join(format!("v1/acme/{ID}")))?;
         std::fs::write(&path, archive)?;
-        std::fs::write(self.store.path().join(&manifest_key), serde_json::to_vec(&manifest)?)?;
+        std::fs::write(objects.join(&manifest_key), serde_json::to_vec(&manifest)?)?;
         Ok(Point {
             manifest_key,
             archive: path,
@@ -126,7 +127,9 @@ impl Lab {
         target: RestoreTarget,
     ) -> Result<Restored, JobError> {
         let (own, reference) = match target {
-            RestoreTarget::Reference { .. } => ("redis://nowhere.invalid", Some(url.to_owned().into())),
+            RestoreTarget::Reference { .. } => {
+                ("redis://nowhere.invalid", Some(url.to_owned().into()))
+            }
             _ => (url, None),
         };
         let resource = Resource {
@@ -144,7 +147,15 @@ impl Lab {
             no_acl: false,
         };
         let manifest_key = &point.manifest_key;
-        restore(attempt, &resource, &job, manifest_key, reference, &self.worker).await
+        restore(
+            attempt,
+            &resource,
+            &job,
+            manifest_key,
+            reference,
+            &self.worker,
+        )
+        .await
     }
 }
 

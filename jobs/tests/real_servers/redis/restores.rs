@@ -56,10 +56,14 @@ const LIBRARY: &str = "#!lua name=shop\nredis.register_function('twice', functio
 async fn fill(server: &Server) -> Result<()> {
     server.ask::<()>(0, &["EVAL", SHOP, "0"]).await?;
     if server.flavour.has_functions() {
-        server.ask::<String>(0, &["FUNCTION", "LOAD", LIBRARY]).await?;
+        server
+            .ask::<String>(0, &["FUNCTION", "LOAD", LIBRARY])
+            .await?;
     }
     if server.flavour == Valkey9 {
-        server.run(0, "HPEXPIREAT hash 4000000000001 FIELDS 1 field2").await?;
+        server
+            .run(0, "HPEXPIREAT hash 4000000000001 FIELDS 1 field2")
+            .await?;
     }
     Ok(())
 }
@@ -72,10 +76,21 @@ async fn besides(server: &Server) -> Result<String> {
         &["XINFO", "STREAM", "empty stream", "FULL"],
         &["FUNCTION", "LIST", "WITHCODE"],
         &["PEXPIRETIME", "expiring"],
-        &["HPEXPIRETIME", "hash", "FIELDS", "3", "field1", "field2", "field3"],
+        &[
+            "HPEXPIRETIME",
+            "hash",
+            "FIELDS",
+            "3",
+            "field1",
+            "field2",
+            "field3",
+        ],
     ] {
         let answer: redis::RedisResult<redis::Value> = async {
-            let mut session = server.session(0).await.map_err(|_| (redis::ErrorKind::Io, "no session"))?;
+            let mut session = server
+                .session(0)
+                .await
+                .map_err(|_| (redis::ErrorKind::Io, "no session"))?;
             let mut command = redis::Cmd::new();
             command.arg(words).query_async(&mut session).await
         }
@@ -97,18 +112,26 @@ async fn besides(server: &Server) -> Result<String> {
 #[case::seven_to_valkey(Redis7, Valkey9)]
 #[tokio::test]
 async fn everything_comes_back(#[case] from: Flavour, #[case] to: Flavour) -> Result<()> {
-    let (Some(source), Some(target)) = (Server::start(from, &[]).await?, Server::start(to, &[]).await?) else {
+    let (Some(source), Some(target)) = (
+        Server::start(from, &[]).await?,
+        Server::start(to, &[]).await?,
+    ) else {
         return Ok(());
     };
     fill(&source).await?;
     let lab = Lab::new().await?;
     let point = lab.point_of(&source.rdb().await?)?;
-    let restored = lab.restore(&point, &target.url(), RestoreTarget::Own {}).await?;
+    let restored = lab
+        .restore(&point, &target.url(), RestoreTarget::Own {})
+        .await?;
     assert_eq!(target.digest().await?, source.digest().await?);
     if from == to {
         assert_eq!(besides(&target).await?, besides(&source).await?);
     }
-    assert_eq!(counts(&restored), (22, 0, 0, u64::from(from.has_functions())));
+    assert_eq!(
+        counts(&restored),
+        (22, 0, 0, u64::from(from.has_functions()))
+    );
     assert_eq!(restored.notes, Vec::<String>::new());
     assert_eq!(restored.database, format!("127.0.0.1:{}", target.port));
     // What a restore leaves besides keys: nothing.
@@ -135,7 +158,9 @@ async fn in_place_what_the_backup_does_not_have_goes_or_stays_as_asked() -> Resu
     server.run(0, after).await?;
     server.run(9, "SET elsewhere 1").await?;
     let other = "#!lua name=other\nredis.register_function('other', function() return 1 end)";
-    server.ask::<String>(0, &["FUNCTION", "LOAD", other]).await?;
+    server
+        .ask::<String>(0, &["FUNCTION", "LOAD", other])
+        .await?;
 
     let merged = lab.restore(&point, &server.url(), merge()?).await?;
     assert_eq!(counts(&merged), (22, 0, 0, 1));
@@ -183,20 +208,31 @@ async fn keys_that_have_expired_are_left_out_and_counted() -> Result<()> {
 #[tokio::test]
 async fn how_much_a_key_was_used_comes_back() -> Result<()> {
     let policy = ["maxmemory-policy allkeys-lfu"];
-    let (Some(source), Some(target)) = (Server::start(Redis7, &policy).await?, Server::start(Redis7, &policy).await?)
-    else {
+    let (Some(source), Some(target)) = (
+        Server::start(Redis7, &policy).await?,
+        Server::start(Redis7, &policy).await?,
+    ) else {
         return Ok(());
     };
-    source.run(0, &format!("SET key 1\n{}", "GET key\n".repeat(200))).await?;
+    source
+        .run(0, &format!("SET key 1\n{}", "GET key\n".repeat(200)))
+        .await?;
     let lab = Lab::new().await?;
     let point = lab.point_of(&source.rdb().await?)?;
-    lab.restore(&point, &target.url(), RestoreTarget::Own {}).await?;
+    lab.restore(&point, &target.url(), RestoreTarget::Own {})
+        .await?;
     let used = |server: &Server| {
         let port = server.port;
         async move {
-            let client = redis::Client::open(format!("redis://:{}@127.0.0.1:{port}", crate::lab::MARKER))?;
+            let client =
+                redis::Client::open(format!("redis://:{}@127.0.0.1:{port}", crate::lab::MARKER))?;
             let mut session = client.get_multiplexed_async_connection().await?;
-            anyhow::Ok(redis::cmd("OBJECT").arg(&["FREQ", "key"]).query_async::<u64>(&mut session).await?)
+            anyhow::Ok(
+                redis::cmd("OBJECT")
+                    .arg(&["FREQ", "key"])
+                    .query_async::<u64>(&mut session)
+                    .await?,
+            )
         }
     };
     let frequency = used(&source).await?;
@@ -207,7 +243,10 @@ async fn how_much_a_key_was_used_comes_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_million_keys_come_back() -> Result<()> {
-    let (Some(source), Some(target)) = (Server::start(Redis7, &[]).await?, Server::start(Redis7, &[]).await?) else {
+    let (Some(source), Some(target)) = (
+        Server::start(Redis7, &[]).await?,
+        Server::start(Redis7, &[]).await?,
+    ) else {
         return Ok(());
     };
     source.run(0, "DEBUG POPULATE 1000000 key 16").await?;

@@ -1,19 +1,18 @@
 //! Servers of a test's own: started, asked, killed.
 
 use std::{
-    collections::BTreeMap,
-    io::Write as _,
-    net::TcpListener,
-    path::PathBuf,
-    process::Stdio,
+    collections::BTreeMap, io::Write as _, net::TcpListener, path::PathBuf, process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use redis::{FromRedisValue, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 use tokio::process::{Child, Command};
 
 use crate::lab::MARKER;
+
+/// How long an answer may take: a million keys are summed up in some seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which server; each writes its dumps in another version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +92,10 @@ impl Server {
                 return Ok(Some(server));
             }
         }
-        bail!("{flavour:?} did not start: {}", std::fs::read_to_string(home.path().join("log"))?)
+        bail!(
+            "{flavour:?} did not start: {}",
+            std::fs::read_to_string(home.path().join("log"))?
+        )
     }
 
     /// Kills it, without a word.
@@ -135,7 +137,10 @@ impl Server {
 
     pub(crate) async fn session(&self, database: u64) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(format!("{}/{database}", self.url()))?;
-        Ok(client.get_multiplexed_async_connection().await?)
+        let patience = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(client
+            .get_multiplexed_async_connection_with_config(&patience)
+            .await?)
     }
 
     /// Asks it one thing.
@@ -152,7 +157,11 @@ impl Server {
     /// Runs commands, one a line; words are split at blanks.
     pub(crate) async fn run(&self, database: u64, commands: &str) -> Result<()> {
         let mut session = self.session(database).await?;
-        for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in commands
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
             let mut command = redis::Cmd::new();
             for word in line.split_whitespace() {
                 command.arg(word);

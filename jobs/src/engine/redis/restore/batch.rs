@@ -180,8 +180,14 @@ mod tests {
         assert_eq!(told(2), Some(("RESTORE".to_owned(), 12)));
         assert_eq!(told(3), None);
         let key = batch.about(2).map(|it| it.key).unwrap_or_default();
-        assert!(key.starts_with(r"\xff\xff") && key.ends_with("(200 bytes)"), "{key}");
-        assert_eq!(batch.about(0).map(|it| it.key).as_deref(), Some(r"*1\r\n$9"));
+        assert!(
+            key.starts_with(r"\xff\xff") && key.ends_with("(200 bytes)"),
+            "{key}"
+        );
+        assert_eq!(
+            batch.about(0).map(|it| it.key).as_deref(),
+            Some(r"*1\r\n$9")
+        );
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use tokio::sync::mpsc;
 
-use crate::engine::redis::rdb::{
-    self, Element, Header, Value, ValueKind, Version, restore_payload,
+use crate::engine::redis::{
+    mark,
+    rdb::{self, Element, Header, Value, ValueKind, Version, restore_payload},
 };
 
 use super::{
     batch::{BATCH_BYTES, Batch, decimal},
-    mark,
     pieces::Building,
     roll::Roll,
 };

@@ -61,7 +61,6 @@ pub(super) async fn fill(
     connection: &mut Connection,
     manifest: &Manifest,
     roll: Option<Roll>,
-    limits: Limits,
     taken: &Taken,
     worker: &Worker,
 ) -> Result<Filled, JobError> {
@@ -74,7 +73,7 @@ pub(super) async fn fill(
         source,
         progress: worker.progress.clone(),
     };
-    let encoding = tokio::task::spawn_blocking(move || encode(source, encoder, limits));
+    let encoding = tokio::task::spawn_blocking(move || encode(source, encoder));
     let poured = pour(connection, encoded, taken, worker).await;
     // Whoever stopped first has the reason, but for a damaged dump: that ends in a regular way.
     let encoded = encoding.await;
@@ -101,9 +100,9 @@ fn now_ms() -> u64 {
 fn encode(
     source: Counted,
     mut encoder: Encoder,
-    limits: Limits,
 ) -> Result<(Counts, Option<Roll>), SplitError<Unwanted>> {
-    split(source, &mut encoder, limits)?;
+    // As the dump was split: what a backup has taken can be written.
+    split(source, &mut encoder, Limits::default())?;
     encoder.finish().map_err(SplitError::Visitor)
 }
 
@@ -226,7 +225,9 @@ fn advice(fault: &ServerFault) -> &'static str {
         Some("MISCONF") => "it cannot save to its disk and takes no writes until it can: mend that",
         Some("READONLY") => "it is a replica, or became one: name its primary",
         Some("NOREPLICAS") => "too few replicas follow it (min-replicas-to-write): mend that",
-        Some("BUSYGROUP") => "somebody else writes to it: keep its clients out until the restore is done",
+        Some("BUSYGROUP") => {
+            "somebody else writes to it: keep its clients out until the restore is done"
+        }
         Some(_) | None => "see what it says",
     }
 }

@@ -56,7 +56,7 @@ impl Building {
     pub(super) fn element(&mut self, element: Element<'_>, out: &mut Out) -> Result<(), Unwanted> {
         match element {
             Element::StringChunk(chunk) => out.batch().command(&[b"APPEND", &self.key, chunk]),
-            Element::ListElement(member) | Element::SetMember(member) => {
+            Element::ListItem(member) | Element::SetMember(member) => {
                 self.wait(&[member], out)?;
             }
             Element::ZsetMember { member, score } => {
@@ -106,8 +106,14 @@ impl Building {
                 let (id, at) = (id.to_string(), text(delivered_at_ms));
                 let deliveries = text(deliveries);
                 let who: [&[u8]; 6] = [b"XCLAIM", &self.key, group, consumer, b"0", id.as_bytes()];
-                let what: [&[u8]; 6] =
-                    [b"TIME", &at, b"RETRYCOUNT", &deliveries, b"JUSTID", b"FORCE"];
+                let what: [&[u8]; 6] = [
+                    b"TIME",
+                    &at,
+                    b"RETRYCOUNT",
+                    &deliveries,
+                    b"JUSTID",
+                    b"FORCE",
+                ];
                 out.batch().command(&[who, what].concat());
             }
         }
@@ -168,7 +174,13 @@ impl Building {
                 // Their elements never wait.
                 ValueKind::String | ValueKind::Stream => return Ok(()),
             };
-            send(command, &[&self.key], &mut self.words, &mut self.waiting, out.batch());
+            send(
+                command,
+                &[&self.key],
+                &mut self.words,
+                &mut self.waiting,
+                out.batch(),
+            );
         }
         if self.expiring_fields > 0 {
             let (at, fields) = (text(self.expiring_at_ms), text(self.expiring_fields as u64));
@@ -185,8 +197,15 @@ impl Building {
             // The only way to an empty stream: an entry comes, and goes at once.
             let first = StreamId { ms: 0, seq: 1 };
             let id = meta.last_id.max(first).to_string();
-            let words: [&[u8]; 7] =
-                [b"XADD", &self.key, b"MAXLEN", b"0", id.as_bytes(), b"x", b"y"];
+            let words: [&[u8]; 7] = [
+                b"XADD",
+                &self.key,
+                b"MAXLEN",
+                b"0",
+                id.as_bytes(),
+                b"x",
+                b"y",
+            ];
             out.batch().command(&words);
         }
         let words: [&[u8]; 3] = [b"XSETID", &self.key, last_id.as_bytes()];

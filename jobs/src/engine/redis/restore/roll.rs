@@ -46,7 +46,9 @@ fn hash(database: u64, key: &[u8]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&database.to_le_bytes()).update(key);
     let hash = hasher.finalize();
-    hash.as_bytes().first_chunk().map_or(0, |it| u128::from_le_bytes(*it))
+    hash.as_bytes()
+        .first_chunk()
+        .map_or(0, |it| u128::from_le_bytes(*it))
 }
 
 #[cfg(test)]

@@ -2,16 +2,14 @@
 
 use uuid::Uuid;
 
-use super::{
-    mark::{self, Marked},
-    survey::Survey,
-};
 use crate::{
     engine::redis::{
         address::Address,
         connection::{Connection, meaning},
+        dump::census::Census,
         error::RedisError,
         info::{self, Role, Server},
+        mark::{self, MARK, Marked},
         rdb::{Stored, Version, restore_payload},
         reply::Reply,
     },
@@ -68,7 +66,10 @@ impl Target {
     pub(super) fn found(&self) -> String {
         let mut found = Vec::new();
         if let Marked::ByAnother(run) = &self.marked {
-            found.push(format!("the mark of a restore that did not end (run {run}, key {})", mark::name()));
+            found.push(format!(
+                "the mark of a restore that did not end (run {run}, key {})",
+                MARK
+            ));
         }
         let keys = self.server.keys.iter();
         found.extend(keys.map(|(database, keys)| format!("{keys} keys in database {database}")));
@@ -86,21 +87,26 @@ impl Target {
     ///
     /// Nothing is written: a payload of no type is refused after its version was looked at, and the probe's key does not
     /// exist.
-    pub(super) async fn can_take(&mut self, survey: &Survey, run: Uuid) -> Result<(), JobError> {
-        self.has_database(survey.highest_database()).await?;
-        self.can_load(survey).await?;
-        let probe = format!("{}:{run}", mark::name());
+    pub(super) async fn can_take(&mut self, census: &Census, run: Uuid) -> Result<(), JobError> {
+        let highest = census.keys.keys().next_back().copied();
+        self.has_database(highest.unwrap_or(0)).await?;
+        self.can_load(census).await?;
+        let probe = format!("{}:{run}", MARK);
         let connection = &mut self.connection;
         let doing = "remove keys (UNLINK)";
-        connection.ask(doing, &[b"UNLINK", probe.as_bytes()]).await?;
-        self.can_restore(survey, probe.as_bytes()).await
+        connection
+            .ask(doing, &[b"UNLINK", probe.as_bytes()])
+            .await?;
+        self.can_restore(census, probe.as_bytes()).await
     }
 
     async fn has_database(&mut self, number: u64) -> Result<(), JobError> {
         let digits = number.to_string();
         let doing = "select a database (SELECT)";
         let connection = &mut self.connection;
-        let said = connection.try_to(doing, &[b"SELECT", digits.as_bytes()]).await?;
+        let said = connection
+            .try_to(doing, &[b"SELECT", digits.as_bytes()])
+            .await?;
         match said {
             Ok(_) => {}
             Err(source) if source.code() == Some("ERR") => {
@@ -113,8 +119,8 @@ impl Target {
         Ok(())
     }
 
-    async fn can_load(&mut self, survey: &Survey) -> Result<(), JobError> {
-        if survey.summary.functions == 0 {
+    async fn can_load(&mut self, census: &Census) -> Result<(), JobError> {
+        if census.summary.functions == 0 {
             return Ok(());
         }
         if self.libraries.is_none() {
@@ -125,16 +131,23 @@ impl Target {
         }
         // No library has no first line: whoever may load is told so.
         let doing = "load functions (FUNCTION LOAD)";
-        match self.connection.try_to(doing, &[b"FUNCTION", b"LOAD", b"REPLACE", b""]).await? {
+        match self
+            .connection
+            .try_to(doing, &[b"FUNCTION", b"LOAD", b"REPLACE", b""])
+            .await?
+        {
             Err(fault) if fault.code() != Some("ERR") => Err(meaning(doing, fault)),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    async fn can_restore(&mut self, survey: &Survey, probe: &[u8]) -> Result<(), JobError> {
-        let payload = payload_of_no_type(survey.version());
+    async fn can_restore(&mut self, census: &Census, probe: &[u8]) -> Result<(), JobError> {
+        let payload = payload_of_no_type(census.summary.version);
         let words: [&[u8]; 6] = [b"RESTORE", probe, b"0", &payload, b"REPLACE", b"ABSTTL"];
-        let said = self.connection.try_to("write keys (RESTORE)", &words).await?;
+        let said = self
+            .connection
+            .try_to("write keys (RESTORE)", &words)
+            .await?;
         let Err(source) = said else {
             return Ok(());
         };
@@ -142,8 +155,11 @@ impl Target {
             Verdict::CanRestore => Ok(()),
             Verdict::OtherVersion => Err(RedisError::TargetOlder {
                 target: self.server.version.clone(),
-                dump: survey.written_by.clone().unwrap_or_else(|| "another server".to_owned()),
-                rdb_version: survey.version().to_string(),
+                dump: census
+                    .server
+                    .clone()
+                    .unwrap_or_else(|| "another server".to_owned()),
+                rdb_version: census.summary.version.to_string(),
                 source,
             }
             .into()),

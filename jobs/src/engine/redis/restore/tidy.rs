@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
-use super::{encode::Counts, fill::LEASE_EVERY, mark, roll::ClosedRoll};
+use super::{encode::Counts, fill::LEASE_EVERY, roll::ClosedRoll};
 use crate::{
-    engine::redis::{connection::Connection, error::RedisError, info, info::Server, reply::Reply},
+    engine::redis::{
+        connection::Connection, error::RedisError, info, info::Server, mark, reply::Reply,
+        reply::gibberish,
+    },
     error::JobError,
     worker::Worker,
 };
@@ -32,10 +35,12 @@ pub(super) async fn remove_others(
                 asked = Instant::now();
             }
             let (next, keys) = scan(connection, &cursor).await?;
-            let is_other =
-                |key: &[u8]| !roll.has(database, key) && !mark::is_mark(database, key);
-            let others: Vec<&[u8]> =
-                keys.iter().map(|key| &**key).filter(|key| is_other(key)).collect();
+            let is_other = |key: &[u8]| !roll.has(database, key) && !mark::is_mark(database, key);
+            let others: Vec<&[u8]> = keys
+                .iter()
+                .map(|key| &**key)
+                .filter(|key| is_other(key))
+                .collect();
             removed += unlink(connection, &others).await?;
             if next == b"0" {
                 break;
@@ -50,7 +55,9 @@ pub(super) async fn remove_others(
 async fn select(connection: &mut Connection, database: u64) -> Result<(), JobError> {
     let digits = database.to_string();
     let doing = "select a database (SELECT)";
-    connection.ask(doing, &[b"SELECT", digits.as_bytes()]).await?;
+    connection
+        .ask(doing, &[b"SELECT", digits.as_bytes()])
+        .await?;
     Ok(())
 }
 
@@ -60,14 +67,19 @@ async fn scan(
     cursor: &[u8],
 ) -> Result<(Vec<u8>, Vec<bytes::Bytes>), JobError> {
     let doing = "look for keys that the backup does not have (SCAN)";
-    let reply = connection.ask(doing, &[b"SCAN", cursor, b"COUNT", SCAN_COUNT]).await?;
+    let reply = connection
+        .ask(doing, &[b"SCAN", cursor, b"COUNT", SCAN_COUNT])
+        .await?;
     let mut parts = reply.into_array().unwrap_or_default().into_iter();
     let next = parts.next().and_then(Reply::into_bytes);
     let keys = parts.next().and_then(Reply::into_array);
     let (Some(next), Some(keys)) = (next, keys) else {
-        return Err(crate::engine::redis::reply::gibberish(doing));
+        return Err(gibberish(doing));
     };
-    Ok((next.to_vec(), keys.into_iter().filter_map(Reply::into_bytes).collect()))
+    Ok((
+        next.to_vec(),
+        keys.into_iter().filter_map(Reply::into_bytes).collect(),
+    ))
 }
 
 async fn unlink(connection: &mut Connection, keys: &[&[u8]]) -> Result<u64, JobError> {

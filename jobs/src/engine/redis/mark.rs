@@ -2,21 +2,18 @@
 
 use uuid::Uuid;
 
-use super::batch::shown;
-use crate::{
-    engine::redis::{
-        connection::{Connection, meaning},
-        reply::Reply,
-    },
-    error::JobError,
+use super::{
+    connection::{Connection, meaning},
+    reply::Reply,
 };
+use crate::error::JobError;
 
 /// In database 0, from before the first key is written until after the last. Its value is the run's id. Permanent.
-const MARK: &[u8] = b"lastgood:restore";
+pub(crate) const MARK: &str = "lastgood:restore";
 
 /// Whose mark a server bears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Marked {
+pub(crate) enum Marked {
     No,
     ByThisRun,
     /// By another: what its mark says.
@@ -26,14 +23,14 @@ pub(super) enum Marked {
 }
 
 /// Returns whether a key is this one.
-pub(super) fn is_mark(database: u64, key: &[u8]) -> bool {
-    database == 0 && key == MARK
+pub(crate) fn is_mark(database: u64, key: &[u8]) -> bool {
+    database == 0 && key == MARK.as_bytes()
 }
 
 /// Looks for the mark. Database 0 must be selected.
-pub(super) async fn look(connection: &mut Connection, run: Uuid) -> Result<Marked, JobError> {
+pub(crate) async fn look(connection: &mut Connection, run: Uuid) -> Result<Marked, JobError> {
     let doing = "look for the mark of a restore (GET)";
-    match connection.try_to(doing, &[b"GET", MARK]).await? {
+    match connection.try_to(doing, &[b"GET", MARK.as_bytes()]).await? {
         Ok(reply) => Ok(read(reply, run)),
         Err(fault) if fault.code() == Some("WRONGTYPE") => Ok(Marked::NoMark),
         Err(fault) => Err(meaning(doing, fault)),
@@ -53,21 +50,18 @@ fn read(reply: Reply, run: Uuid) -> Marked {
 }
 
 /// Marks the server as this run's. Database 0 must be selected.
-pub(super) async fn set(connection: &mut Connection, run: Uuid) -> Result<(), JobError> {
+pub(crate) async fn set(connection: &mut Connection, run: Uuid) -> Result<(), JobError> {
     let run = run.to_string();
     let doing = "mark the target as half restored (SET)";
-    connection.ask(doing, &[b"SET", MARK, run.as_bytes()]).await?;
+    connection
+        .ask(doing, &[b"SET", MARK.as_bytes(), run.as_bytes()])
+        .await?;
     Ok(())
 }
 
 /// Removes the mark. Database 0 must be selected.
-pub(super) async fn remove(connection: &mut Connection) -> Result<(), JobError> {
+pub(crate) async fn remove(connection: &mut Connection) -> Result<(), JobError> {
     let doing = "remove the mark of the restore (UNLINK)";
-    connection.ask(doing, &[b"UNLINK", MARK]).await?;
+    connection.ask(doing, &[b"UNLINK", MARK.as_bytes()]).await?;
     Ok(())
-}
-
-/// Returns the mark's name, for those who read about it.
-pub(super) fn name() -> String {
-    shown(MARK)
 }
