@@ -6,3 +6,4 @@ mod refusals;
 mod restores;
 mod rights;
 mod server;
+mod shop;

@@ -274,3 +274,6 @@ fn notes(census: &Census, target: &Target) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,7 @@ pub(super) async fn fill(
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)
 }
 
@@ -126,7 +126,7 @@ struct Sent {
     _share: OwnedSemaphorePermit,
 }
 
-async fn pour(
+pub(super) async fn pour(
     connection: &mut Connection,
     batches: mpsc::Receiver<Batch>,
     taken: &Taken,
