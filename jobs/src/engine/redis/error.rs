@@ -84,16 +84,13 @@ pub enum RedisError {
     },
     /// A target that does not know the backup's encoding.
     #[error(
-        "the target is {target} and does not take what {dump} dumped (RDB version {rdb_version}): restore into a server of \
-         that line, and as new or newer"
+        "the target is {target} and does not take what {dump}: restore into a server of that line, and as new or newer"
     )]
     TargetOlder {
         /// Which server the target is.
         target: String,
-        /// Which one was dumped.
+        /// Who dumped, in which encoding: `Redis 7.0.15 dumped (RDB version 10)`.
         dump: String,
-        /// The version of the encoding.
-        rdb_version: String,
         /// What the target said.
         #[source]
         source: ServerFault,
@@ -116,14 +113,10 @@ pub enum RedisError {
         source: ServerFault,
     },
     /// A key that the target does not take.
-    #[error("the target refused {command} of {key} in database {database}: {advice}")]
+    #[error("the target refused {what}: {advice}")]
     KeyRefused {
-        /// The command.
-        command: String,
-        /// Its key, or library; shortened, and nothing in it breaks a line.
-        key: String,
-        /// The key's database.
-        database: u64,
+        /// `RESTORE of key:1 in database 0`: keys are shortened, and nothing in them breaks a line.
+        what: String,
         /// What to do.
         advice: &'static str,
         /// What the target said.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::server::{Flavour::Valkey9, Server};
 
 /// Keys of every type and of most encodings, in three databases.
-const SHOP: &str = r#"
+const SHOP: &str = r"
     local big = string.rep('abcdefgh', 20000)
     redis.call('set', 'string', 'hello')
     redis.call('set', 'integer', '12345')
@@ -42,7 +42,7 @@ const SHOP: &str = r#"
     redis.call('set', 'string', 'another')
     redis.call('select', 15)
     redis.call('hset', 'hash', 'a', 'b')
-"#;
+";
 
 const LIBRARY: &str = "#!lua name=shop\nredis.register_function('twice', function(keys, args) return args[1] * 2 end)";
 

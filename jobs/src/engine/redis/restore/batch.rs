@@ -1,5 +1,7 @@
 //! Commands on their way to a server, as bytes, and which of them a reply is about.
 
+use std::fmt;
+
 /// About how many bytes go to the server at a time.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// How much of a key is shown.
@@ -23,6 +25,17 @@ pub(super) struct About {
     /// Its first argument, as far as it can be shown: a key most often.
     pub(super) key: String,
     pub(super) database: u64,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            command,
+            key,
+            database,
+        } = self;
+        write!(f, "{command} of {key} in database {database}")
+    }
 }
 
 impl Batch {

@@ -67,14 +67,14 @@ pub(super) async fn fill(
     let reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
     let (source, end) = reading.into_read();
     // A short queue: the window is what is waited for.
-    let (batches, encoded) = mpsc::channel(1);
+    let (batches, waiting) = mpsc::channel(1);
     let encoder = Encoder::new(batches, now_ms(), roll);
     let source = Counted {
         source,
         progress: worker.progress.clone(),
     };
     let encoding = tokio::task::spawn_blocking(move || encode(source, encoder));
-    let poured = pour(connection, encoded, taken, worker).await;
+    let poured = pour(connection, waiting, taken, worker).await;
     // Whoever stopped first has the reason, but for a damaged dump: that ends in a regular way.
     let encoded = encoding.await;
     let ended = end.finish().await;
@@ -196,9 +196,7 @@ fn refused(about: Option<About>, fault: ServerFault) -> JobError {
             meaning(DOING, fault)
         }
         (_, Some(about)) => RedisError::KeyRefused {
-            command: about.command,
-            key: about.key,
-            database: about.database,
+            what: about.to_string(),
             advice: advice(&fault),
             source: fault,
         }

@@ -153,16 +153,16 @@ impl Target {
         };
         match verdict(&source) {
             Verdict::CanRestore => Ok(()),
-            Verdict::OtherVersion => Err(RedisError::TargetOlder {
-                target: self.server.version.clone(),
-                dump: census
-                    .server
-                    .clone()
-                    .unwrap_or_else(|| "another server".to_owned()),
-                rdb_version: census.summary.version.to_string(),
-                source,
+            Verdict::OtherVersion => {
+                let version = census.summary.version;
+                let server = census.server.as_deref().unwrap_or("another server");
+                Err(RedisError::TargetOlder {
+                    target: self.server.version.clone(),
+                    dump: format!("{server} dumped (RDB version {version})"),
+                    source,
+                }
+                .into())
             }
-            .into()),
             Verdict::No => Err(super::fill::cannot_write(source)),
         }
     }

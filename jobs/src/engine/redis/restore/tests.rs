@@ -60,7 +60,7 @@ async fn worker(home: &Path) -> Result<Worker> {
 async fn write_in_pieces(rdb: Vec<u8>, target: &Server) -> Result<u64> {
     let home = tempfile::tempdir()?;
     let mut connection = Connection::open(&Address::parse(&target.url().into())?).await?;
-    let (batches, encoded) = mpsc::channel(1);
+    let (batches, waiting) = mpsc::channel(1);
     let mut encoder = Encoder::new(batches, now_ms(), None);
     let encoding = tokio::task::spawn_blocking(move || {
         let limits = Limits {
