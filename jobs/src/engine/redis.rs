@@ -5,7 +5,7 @@ mod connection;
 pub(crate) mod dump;
 mod error;
 mod info;
-#[allow(dead_code, unused_imports, reason = "restores use what dumps do not")]
+mod mark;
 pub(crate) mod rdb;
 mod reply;
 pub(crate) mod restore;
@@ -25,7 +25,7 @@ pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
 /// Returns the protocols and formats that this build speaks.
 pub(crate) fn protocols() -> Vec<String> {
     vec![
-        "native: RESP2, replication, SCAN and DUMP".to_owned(),
+        "native: RESP2, replication, SCAN and DUMP, RESTORE".to_owned(),
         "RDB 1 to 13 (Redis) and 80 (Valkey 9)".to_owned(),
     ]
 }

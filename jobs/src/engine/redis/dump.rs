@@ -1,6 +1,6 @@
 //! A dump: the server's own snapshot, as it gives it to a replica, or key by key where it has no replicas but its owner's.
 
-mod census;
+pub(super) mod census;
 mod replica;
 mod scan;
 
@@ -15,6 +15,7 @@ use super::{
     address::Address,
     connection::Connection,
     info::{self, Role, Server},
+    mark::MARK,
     rdb::Checksum,
 };
 use crate::{
@@ -200,6 +201,12 @@ fn oddities(census: &Census) -> Vec<String> {
             "the server wrote no checksum (rdbchecksum no): bytes changed on the way here would not be noticed"
                 .to_owned(),
         );
+    }
+    if census.has_mark {
+        odd.push(format!(
+            "a restore into the server was at work, or had failed: it may have had a part of its keys only (it bears the \
+             key {MARK})"
+        ));
     }
     let counted = [
         (

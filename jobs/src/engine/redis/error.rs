@@ -1,6 +1,6 @@
 //! What can go wrong with Redis and Valkey and nowhere else.
 
-use crate::error::{ErrorKind, ServerFault};
+use crate::error::{ErrorKind, JobError, ServerFault};
 
 /// A failure that only this engine knows.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,101 @@ pub enum RedisError {
         #[source]
         source: ServerFault,
     },
+    /// A target that follows another server.
+    #[error("the target is a replica, which takes no writes: name its primary")]
+    TargetIsReplica,
+    /// A target with fewer databases than the backup.
+    #[error(
+        "the backup has keys in {needed} databases, and the target has fewer: start it with `databases {needed}` or more"
+    )]
+    TooFewDatabases {
+        /// How many it takes.
+        needed: u64,
+        /// What the target said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A target that does not know the backup's encoding.
+    #[error(
+        "the target is {target} and does not take what {dump} dumped (RDB version {rdb_version}): restore into a server of \
+         that line, and as new or newer"
+    )]
+    TargetOlder {
+        /// Which server the target is.
+        target: String,
+        /// Which one was dumped.
+        dump: String,
+        /// The version of the encoding.
+        rdb_version: String,
+        /// What the target said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A target that knows no functions.
+    #[error(
+        "the backup has functions, and the target, {target}, knows none: restore into 7.0 or newer"
+    )]
+    NoFunctions {
+        /// Which server the target is.
+        target: String,
+    },
+    /// A target that takes no writes.
+    #[error("the target takes no keys: {advice}")]
+    CannotWrite {
+        /// What to do.
+        advice: &'static str,
+        /// What the target said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A key that the target does not take.
+    #[error("the target refused {command} of {key} in database {database}: {advice}")]
+    KeyRefused {
+        /// The command.
+        command: String,
+        /// Its key, or library; shortened, and nothing in it breaks a line.
+        key: String,
+        /// The key's database.
+        database: u64,
+        /// What to do.
+        advice: &'static str,
+        /// What the target said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A target that dropped keys to have memory.
+    #[error(
+        "the target dropped {evicted} keys during the restore, because its maxmemory is reached: raise it, or take a \
+         larger server"
+    )]
+    Evicted {
+        /// How many.
+        evicted: u64,
+    },
+    /// A target that has less than it took.
+    #[error(
+        "the target took {written} keys and has {found}: see who else writes to it, keep them out, and restore once more"
+    )]
+    KeysMissing {
+        /// How many it has.
+        found: u64,
+        /// How many it took.
+        written: u64,
+    },
+    /// A restore that failed after its first write.
+    #[error(
+        "{server} is half restored, with {keys} keys or more of the backup: do not use it; see to the cause, then restore \
+         once more, in place where it is a new restore"
+    )]
+    HalfRestored {
+        /// The target's host and port.
+        server: String,
+        /// Keys that the target has said yes to.
+        keys: u64,
+        /// Why.
+        #[source]
+        source: Box<JobError>,
+    },
 }
 
 impl RedisError {
@@ -81,6 +176,14 @@ impl RedisError {
             Self::NotReadable { .. } => ErrorKind::Auth,
             Self::Cut { .. } => ErrorKind::Dump,
             Self::NotReady { .. } => ErrorKind::Connect,
+            Self::TargetIsReplica
+            | Self::TooFewDatabases { .. }
+            | Self::TargetOlder { .. }
+            | Self::NoFunctions { .. }
+            | Self::CannotWrite { .. }
+            | Self::Evicted { .. } => ErrorKind::Target,
+            Self::KeyRefused { .. } | Self::KeysMissing { .. } => ErrorKind::Restore,
+            Self::HalfRestored { source, .. } => source.kind(),
         }
     }
 
@@ -91,8 +194,23 @@ impl RedisError {
             | Self::TlsFile { .. }
             | Self::Cluster
             | Self::NotReadable { .. }
-            | Self::TooManyKeys { .. } => true,
-            Self::Cut { .. } | Self::NotReady { .. } => false,
+            | Self::TooManyKeys { .. }
+            | Self::TargetIsReplica
+            | Self::TooFewDatabases { .. }
+            | Self::TargetOlder { .. }
+            | Self::NoFunctions { .. }
+            | Self::Evicted { .. } => true,
+            Self::Cut { .. } | Self::NotReady { .. } | Self::KeysMissing { .. } => false,
+            Self::CannotWrite { source, .. } | Self::KeyRefused { source, .. } => !may_pass(source),
+            Self::HalfRestored { source, .. } => source.is_permanent(),
         }
     }
+}
+
+/// Returns whether a server may think otherwise a little later: a disk that was full, a primary that is being elected.
+fn may_pass(fault: &ServerFault) -> bool {
+    matches!(
+        fault.code(),
+        Some("MISCONF" | "READONLY" | "NOREPLICAS" | "TRYAGAIN" | "BUSYGROUP")
+    )
 }

@@ -17,6 +17,8 @@ pub(crate) struct Server {
     pub(crate) is_cluster_node: bool,
     /// Keys by database number; databases without any are missing.
     pub(crate) keys: BTreeMap<u64, u64>,
+    /// How many keys it dropped to have memory, since it started.
+    pub(crate) evicted_keys: u64,
 }
 
 /// What a server is to others.
@@ -36,6 +38,13 @@ pub(crate) async fn ask(connection: &mut Connection) -> Result<Option<Server>, J
         return Ok(None);
     };
     Ok(Some(read(&String::from_utf8_lossy(&text))))
+}
+
+/// Asks a server about itself, where nothing can be done without an answer.
+pub(crate) async fn must_ask(connection: &mut Connection) -> Result<Server, JobError> {
+    let doing = "ask for INFO";
+    let said = connection.ask(doing, &[b"INFO"]).await?.into_bytes();
+    Ok(read(&String::from_utf8_lossy(&said.unwrap_or_default())))
 }
 
 /// Asks for the server's clock, in microseconds. `None` where our role may not ask.
@@ -75,6 +84,7 @@ fn read(text: &str) -> Server {
             "server_name" => other = Some(value),
             "server_time_usec" => server.clock_micros = value.parse().ok(),
             "role" if value == "slave" => server.role = Role::Replica,
+            "evicted_keys" => server.evicted_keys = value.parse().unwrap_or(0),
             "cluster_enabled" => server.is_cluster_node = value == "1",
             _ => {
                 if let Some((number, keys)) = database(name, value) {
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn info_is_read_as_servers_write_it() {
         let said = "# Server\r\nredis_version:7.0.15\r\nserver_time_usec:1700000000000001\r\n\r\n# Replication\r\n\
-                    role:slave\r\n# Cluster\r\ncluster_enabled:1\r\n# Keyspace\r\n\
+                    role:slave\r\n# Cluster\r\ncluster_enabled:1\r\nevicted_keys:3\r\n# Keyspace\r\n\
                     db0:keys=7,expires=1,avg_ttl=0\r\ndb12:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndbx:keys=1\r\n";
         let server = Server {
             version: "Redis 7.0.15".to_owned(),
@@ -116,6 +126,7 @@ mod tests {
             role: Role::Replica,
             is_cluster_node: true,
             keys: BTreeMap::from([(0, 7), (12, 1)]),
+            evicted_keys: 3,
         };
         assert_eq!(read(said), server);
     }

@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, io::Read};
 
 use crate::{
     archive::FormatError,
-    engine::redis::rdb::{
-        self, Element, Header, Limits, SplitError, Summary, Value, ValueKind, Version, Visit, split,
+    engine::redis::{
+        mark,
+        rdb::{
+            self, Element, Header, Limits, SplitError, Summary, Value, ValueKind, Version, Visit,
+            split,
+        },
     },
 };
 
@@ -21,6 +25,8 @@ pub(crate) struct Census {
     /// By database number.
     pub(crate) keys: BTreeMap<u64, u64>,
     pub(crate) module_values: u64,
+    /// Whether the mark of a restore is among the keys: the server was half restored.
+    pub(crate) has_mark: bool,
     /// The second in which the snapshot was written, by the server's clock.
     pub(crate) ctime: Option<i64>,
     /// `Redis 7.0.15`, as the dump has it.
@@ -40,6 +46,7 @@ pub(crate) fn take(dump: impl Read) -> Result<Census, FormatError> {
         summary,
         keys: counter.keys,
         module_values: counter.module_values,
+        has_mark: counter.has_mark,
         ctime: counter.ctime,
         server: counter.valkey.or(counter.redis),
     })
@@ -49,13 +56,16 @@ pub(crate) fn take(dump: impl Read) -> Result<Census, FormatError> {
 struct Counter {
     keys: BTreeMap<u64, u64>,
     module_values: u64,
+    has_mark: bool,
     ctime: Option<i64>,
     redis: Option<String>,
     valkey: Option<String>,
 }
 
 impl Counter {
-    fn count(&mut self, db: u64) -> Result<(), rdb::FormatError> {
+    fn count(&mut self, header: Header<'_>) -> Result<(), rdb::FormatError> {
+        let db = header.db;
+        self.has_mark |= mark::is_mark(db, header.key);
         if let Some(keys) = self.keys.get_mut(&db) {
             *keys += 1;
             return Ok(());
@@ -98,11 +108,11 @@ impl Visit for Counter {
 
     fn value(&mut self, value: Value<'_>) -> Result<(), Self::Error> {
         self.module_values += u64::from(value.stored.type_byte == MODULE);
-        self.count(value.header.db)
+        self.count(value.header)
     }
 
     fn begin_large(&mut self, _: ValueKind, header: Header<'_>) -> Result<(), Self::Error> {
-        self.count(header.db)
+        self.count(header)
     }
 
     fn element(&mut self, _: Element<'_>) -> Result<(), Self::Error> {

@@ -1,0 +1,8 @@
+//! Redis and Valkey.
+
+mod halves;
+mod lab;
+mod refusals;
+mod restores;
+mod rights;
+mod server;
