@@ -252,7 +252,7 @@ mod tests {
     /// What is read of `said` when it comes in packets of `packet` bytes, after which the server hangs up.
     async fn heard(said: &[u8], packet: usize) -> Result<Result<Reply, ServerFault>, JobError> {
         let (ours, mut theirs) = tokio::io::duplex(packet);
-        let mut connection: Connection = over(Box::new(ours), PATIENCE);
+        let Connection { mut replies, .. } = over(Box::new(ours), PATIENCE);
         let speak = async move {
             for part in said.chunks(packet) {
                 if theirs.write_all(part).await.is_err() {
@@ -261,7 +261,7 @@ mod tests {
             }
         };
         // Hangs up when it has heard enough, or there would be no end of speaking.
-        let listen = async move { connection.replies.next("ask").await };
+        let listen = async move { replies.next("ask").await };
         tokio::join!(speak, listen).1
     }
 
