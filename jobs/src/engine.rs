@@ -2,6 +2,7 @@
 
 pub mod mongodb;
 mod native;
+mod percent;
 pub mod postgres;
 pub mod redis;
 

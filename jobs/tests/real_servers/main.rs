@@ -9,5 +9,6 @@ mod failures;
 mod formats;
 mod lab;
 mod proxy;
+mod redis;
 mod restores;
 mod throughput;

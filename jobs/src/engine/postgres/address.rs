@@ -16,7 +16,7 @@ use sqlx::{
 use tempfile::NamedTempFile;
 use url::Url;
 
-use crate::process::Secrets;
+use crate::{engine::percent, process::Secrets};
 
 const APPLICATION: &str = "lastgood";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -349,26 +349,7 @@ fn password_of(url: &Url) -> Result<Option<Password>, AddressError> {
 
 /// Decodes percent signs, and refuses what neither an environment nor a password file can carry.
 fn decode(text: &str, what: &'static str) -> Result<String, AddressError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = |digit: &u8| {
-            char::from(*digit)
-                .to_digit(16)
-                .and_then(|it| u8::try_from(it).ok())
-        };
-        let (byte, after) = match (first, tail) {
-            (b'%', [high, low, after @ ..]) => match (hex(high), hex(low)) {
-                (Some(high), Some(low)) => (high * 16 + low, after),
-                _ => return Err(AddressError::Invalid(what)),
-            },
-            (b'%', _) => return Err(AddressError::Invalid(what)),
-            _ => (*first, tail),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    let text = String::from_utf8(bytes).map_err(|_| AddressError::Invalid(what))?;
+    let text = percent::decode(text).ok_or(AddressError::Invalid(what))?;
     if text.contains(['\0', '\n', '\r']) {
         return Err(AddressError::Invalid(what));
     }

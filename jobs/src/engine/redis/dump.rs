@@ -1,17 +1,239 @@
-//! A dump, native.
+//! A dump: the server's own snapshot, as it gives it to a replica, or key by key where it has no replicas but its owner's.
 
+pub(super) mod census;
+mod replica;
+mod scan;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 
-use super::error::RedisError;
-use crate::{backup::Dumped, error::JobError, worker::Worker};
+use self::{
+    census::Census,
+    replica::{Begun, Ending},
+};
+use super::{
+    address::Address,
+    connection::Connection,
+    info::{self, Role, Server},
+    mark::MARK,
+    rdb::Checksum,
+};
+use crate::{
+    archive::Pulled,
+    backup::Dumped,
+    engine::native::{self, Poured},
+    error::JobError,
+    manifest::{Consistency, Details, RedisRead},
+    worker::Worker,
+};
+
+/// The format's name in manifests.
+pub(crate) const FORMAT: &str = "RDB";
+/// Less than any dump: a header, an end and a checksum.
+const FLOOR_BYTES: u64 = 18;
+const TOOL: &str = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
 
 /// Dumps the server behind `url` into `key`. Any failure leaves no object.
+///
+/// All its databases are in the dump, and its functions; its users and its configuration are not.
 pub(crate) async fn dump(
     url: &SecretString,
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let _ = (url, key, worker);
-    let why = "TODO".to_owned();
-    Err(RedisError::Address { why }.into())
+    let address = Address::parse(url)?;
+    let mut connection = Connection::open(&address).await?;
+    let begin = Begin::note(&mut connection).await?;
+    match replica::begin(&mut connection).await? {
+        Begun::Sending(ending) => follow(connection, ending, begin, key, worker).await,
+        Begun::Refused(fault) => {
+            tracing::info!(said = %fault, "the server takes no replica: its keys are read one by one");
+            drop(connection);
+            scan(&address, begin, key, worker).await
+        }
+    }
 }
+
+/// What was known before anything was asked for.
+struct Begin {
+    /// By the worker's clock, before the server's was read.
+    at: DateTime<Utc>,
+    /// By the server's clock, in microseconds.
+    server_micros: Option<i64>,
+    /// `None` where our role may not ask.
+    server: Option<Server>,
+}
+
+impl Begin {
+    async fn note(connection: &mut Connection) -> Result<Self, JobError> {
+        let at = Utc::now();
+        let server = info::ask(connection).await?;
+        if let Some(server) = &server {
+            info::refuse_cluster(server)?;
+        }
+        let server_micros = match server.as_ref().and_then(|it| it.clock_micros) {
+            Some(micros) => Some(micros),
+            None => info::clock_micros(connection).await?,
+        };
+        Ok(Self {
+            at,
+            server_micros,
+            server,
+        })
+    }
+
+    /// Returns the instant that a snapshot, made at `ctime` by the server's clock, is surely not older than.
+    ///
+    /// A server that is already saving for another replica hands us the same file: its snapshot is older than our request.
+    /// How much older is read off the server's clock alone, so that it need not agree with the worker's.
+    fn consistent_at(&self, ctime: Option<i64>) -> DateTime<Utc> {
+        let Some(made_micros) = ctime.and_then(|it| it.checked_mul(1_000_000)) else {
+            return self.at;
+        };
+        let now_micros = self.server_micros.unwrap_or(self.at.timestamp_micros());
+        let age = TimeDelta::microseconds(now_micros.saturating_sub(made_micros));
+        self.at
+            .checked_sub_signed(age.max(TimeDelta::zero()))
+            .unwrap_or(self.at)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match &self.server {
+            None => vec![
+                "the user may not ask for INFO: that the server is no part of a cluster was not checked; grant +info"
+                    .to_owned(),
+            ],
+            Some(server) if server.role == Role::Replica => vec![
+                "the server is a replica: what it had not received from its primary is not in the dump".to_owned(),
+            ],
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn version(&self, census: &Census) -> String {
+        let said = self.server.as_ref().map(|it| it.version.clone());
+        let said = said.filter(|it| !it.is_empty());
+        said.or_else(|| census.server.clone())
+            .unwrap_or_else(|| "unknown".to_owned())
+    }
+}
+
+/// Takes the snapshot that the server sends to us as to a replica.
+async fn follow(
+    mut connection: Connection,
+    ending: Ending,
+    begin: Begin,
+    key: &str,
+    worker: &Worker,
+) -> Result<Dumped, JobError> {
+    let poured = native::pour(
+        key,
+        worker,
+        Pulled::start(census::take),
+        FLOOR_BYTES,
+        |spout| async move { replica::receive(&mut connection.replies, ending, &spout).await },
+    );
+    let poured = poured.await?;
+    Ok(Dumped {
+        consistent_at: begin.consistent_at(poured.contents.ctime),
+        consistency: Consistency::Snapshot,
+        ..describe(poured, &begin, RedisRead::Replication)
+    })
+}
+
+/// Reads the keys one by one.
+async fn scan(
+    address: &Address,
+    begin: Begin,
+    key: &str,
+    worker: &Worker,
+) -> Result<Dumped, JobError> {
+    let mut connection = Connection::open(address).await?;
+    let databases = begin
+        .server
+        .as_ref()
+        .map(|it| it.keys.keys().copied().collect());
+    let poured = native::pour(
+        key,
+        worker,
+        Pulled::start(census::take),
+        FLOOR_BYTES,
+        |spout| async move { scan::read(&mut connection, databases, &spout).await },
+    );
+    let mut dumped = describe(poured.await?, &begin, RedisRead::Scan);
+    dumped.warnings.push(
+        "not point-in-time: the server refuses SYNC, and its keys were read one by one".to_owned(),
+    );
+    Ok(dumped)
+}
+
+fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> Dumped {
+    let census = poured.contents;
+    Dumped {
+        format: FORMAT,
+        consistent_at: begin.at,
+        consistency: Consistency::None,
+        dump: poured.dump,
+        archive: poured.archive,
+        object: poured.object,
+        server_version: begin.version(&census),
+        tool_version: TOOL.to_owned(),
+        warnings: begin
+            .warnings()
+            .into_iter()
+            .chain(oddities(&census))
+            .collect(),
+        details: Details::Redis {
+            rdb_version: census.summary.version.number().into(),
+            keys: census.keys,
+            functions: census.summary.functions,
+            read_by,
+        },
+    }
+}
+
+/// Returns what is odd about a whole dump.
+fn oddities(census: &Census) -> Vec<String> {
+    let summary = &census.summary;
+    let mut odd = Vec::new();
+    if summary.checksum != Checksum::Verified {
+        odd.push(
+            "the server wrote no checksum (rdbchecksum no): bytes changed on the way here would not be noticed"
+                .to_owned(),
+        );
+    }
+    if census.has_mark {
+        odd.push(format!(
+            "a restore into the server was at work, or had failed: it may have had a part of its keys only (it bears the \
+             key {MARK})"
+        ));
+    }
+    let counted = [
+        (
+            census.module_values,
+            "keys are of types that only modules know: the target of a restore needs the same modules",
+        ),
+        (
+            summary.module_aux,
+            "parts are data of modules beside the keys: no restore over the network brings them back",
+        ),
+        (
+            summary.slot_imports,
+            "slot migrations were under way: the keys of those slots may be incomplete",
+        ),
+        (
+            summary.empty,
+            "keys hold an empty list, set or hash: servers pass over them, and so does a restore",
+        ),
+    ];
+    odd.extend(
+        counted
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}")),
+    );
+    odd
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,56 @@
-//! A restore, native.
+//! A restore over the network: each key as the server dumped it, into a server that is empty or to be overwritten.
+//!
+//! Not atomic: keys arrive one by one, and clients see them come. A mark stands in the target from before the first to after
+//! the last, so that a half restored server can be told from a whole one.
+//!
+//! ```text
+//! look at the target → verify the archive → look again, ask what it can take → mark → functions, keys → remove others → unmark
+//!                    nothing is written                                      │ what fails from here on leaves it half restored
+//! ```
+
+mod batch;
+mod encode;
+mod fill;
+mod pieces;
+mod roll;
+mod target;
+mod tidy;
 
 use secrecy::SecretString;
+use uuid::Uuid;
 
-use super::error::RedisError;
+use self::{
+    encode::Counts,
+    fill::{Filled, Taken, fill},
+    roll::Roll,
+    target::Target,
+};
+use super::{
+    address::Address,
+    dump::census::{self, Census},
+    error::RedisError,
+    mark::{self, MARK, Marked},
+};
 use crate::{
+    archive::{self, Pulled},
     error::JobError,
-    job::{Attempt, Restore},
-    manifest::Manifest,
+    job::{Attempt, Restore, RestoreTarget},
+    manifest::{Details, Manifest},
     resource::Resource,
-    restore::Restored,
+    restore::{Contents, Restored},
     worker::Worker,
 };
+
+/// What becomes of what is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// Nothing may be there.
+    IsRefused,
+    /// Afterwards there is what the backup has, and nothing else.
+    IsReplaced,
+    /// Keys that the backup does not have stay.
+    IsMerged,
+}
 
 /// Restores the point that `manifest` describes to where `job` says.
 pub(crate) async fn restore(
@@ -21,7 +61,219 @@ pub(crate) async fn restore(
     target_url: Option<&SecretString>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
-    let _ = (attempt, resource, job, manifest, target_url, worker);
-    let why = "TODO".to_owned();
-    Err(RedisError::Address { why }.into())
+    let (address, existing) = match &job.target {
+        RestoreTarget::Own {} => (Address::parse(&resource.url)?, Existing::IsRefused),
+        RestoreTarget::Reference { .. } => {
+            let url = target_url.ok_or(JobError::NoTargetUrl)?;
+            (Address::parse(url)?, Existing::IsRefused)
+        }
+        RestoreTarget::InPlace { merge: false, .. } => {
+            (Address::parse(&resource.url)?, Existing::IsReplaced)
+        }
+        RestoreTarget::InPlace { merge: true, .. } => {
+            (Address::parse(&resource.url)?, Existing::IsMerged)
+        }
+        RestoreTarget::Swap {} => {
+            return Err(JobError::NotThisWay {
+                engine: resource.engine,
+                how: "by swapping",
+                instead: "restore into its own server once that is empty, into another empty server, or in place",
+            });
+        }
+        RestoreTarget::Database { .. } => {
+            return Err(JobError::NotThisWay {
+                engine: resource.engine,
+                how: "into a database by name",
+                instead: "a restore is of all databases of a server: name another, empty server by a secret reference",
+            });
+        }
+    };
+    into(&address, existing, attempt, manifest, worker).await
 }
+
+async fn into(
+    address: &Address,
+    existing: Existing,
+    attempt: Attempt,
+    manifest: &Manifest,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    made_by_this_engine(manifest)?;
+    let server = shown(address);
+    // Before a long reading of the archive, and again after it.
+    let found = Target::look(address, attempt.run_id).await?;
+    admit(&found, existing, attempt, &server)?;
+    drop(found);
+    let inspector = Pulled::start(census::take);
+    let census = archive::verify(&worker.storage, &manifest.archive, inspector).await?;
+    let mut target = Target::look(address, attempt.run_id).await?;
+    admit(&target, existing, attempt, &server)?;
+    target.can_take(&census, attempt.run_id).await?;
+    alive(worker).await?;
+
+    let taken = Taken::default();
+    let written = write(
+        &mut target,
+        &census,
+        existing,
+        attempt.run_id,
+        manifest,
+        &taken,
+        worker,
+    );
+    let (counts, removed_keys) = written.await.map_err(|source| RedisError::HalfRestored {
+        server: server.clone(),
+        keys: taken.keys(),
+        source: Box::new(source),
+    })?;
+    Ok(Restored {
+        database: server,
+        kept: None,
+        contents: Contents::Redis {
+            keys: counts.keys,
+            expired_keys: counts.expired,
+            removed_keys,
+            functions: counts.functions,
+        },
+        dump_bytes: manifest.dump.size_bytes,
+        notes: notes(&census, &target),
+    })
+}
+
+/// Returns the host and port, for those who read about it.
+fn shown(address: &Address) -> String {
+    let (host, port) = (&address.host, address.port);
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Decides whether a server as it was found may be written to.
+fn admit(
+    target: &Target,
+    existing: Existing,
+    attempt: Attempt,
+    server: &str,
+) -> Result<(), JobError> {
+    match (existing, &target.marked) {
+        (Existing::IsReplaced | Existing::IsMerged, _)
+        // What an earlier attempt of this run began.
+        | (Existing::IsRefused, Marked::ByThisRun) => return Ok(()),
+        (Existing::IsRefused, Marked::No | Marked::NoMark) if target.is_empty() => return Ok(()),
+        (Existing::IsRefused, Marked::No | Marked::NoMark | Marked::ByAnother(_)) => {}
+    }
+    let (database, found) = (server.to_owned(), target.found());
+    // A mark of another run was not left by this one.
+    if attempt.epoch > 1 && target.marked == Marked::No {
+        Err(JobError::PerhapsFilledBefore { database, found })
+    } else {
+        Err(JobError::TargetNotEmpty { database, found })
+    }
+}
+
+/// Writes it all, between a mark and its removal. Returns what was written, and how many keys were removed.
+async fn write(
+    target: &mut Target,
+    census: &Census,
+    existing: Existing,
+    run: Uuid,
+    manifest: &Manifest,
+    taken: &Taken,
+    worker: &Worker,
+) -> Result<(Counts, u64), JobError> {
+    let connection = &mut target.connection;
+    mark::set(connection, run).await?;
+    let roll = match existing {
+        Existing::IsRefused | Existing::IsMerged => None,
+        Existing::IsReplaced => {
+            if target.libraries.as_ref().is_some_and(|it| !it.is_empty()) {
+                let doing = "remove the target's functions (FUNCTION FLUSH)";
+                connection.ask(doing, &[b"FUNCTION", b"FLUSH"]).await?;
+            }
+            Some(Roll::with_capacity(census.keys.values().sum()))
+        }
+    };
+    let Filled { counts, roll } = fill(connection, manifest, roll, taken, worker).await?;
+    alive(worker).await?;
+    let removed = match roll.map(Roll::close) {
+        Some(roll) => tidy::remove_others(connection, &roll, worker).await?,
+        None => 0,
+    };
+    tidy::check(connection, &target.server, counts).await?;
+    alive(worker).await?;
+    mark::remove(connection).await?;
+    Ok((counts, removed))
+}
+
+/// Makes sure that nobody else has the run by now.
+async fn alive(worker: &Worker) -> Result<(), JobError> {
+    if worker.lease.is_alive().await {
+        Ok(())
+    } else {
+        Err(JobError::LeaseLost)
+    }
+}
+
+fn made_by_this_engine(manifest: &Manifest) -> Result<(), JobError> {
+    match &manifest.details {
+        Details::Redis { .. } => Ok(()),
+        Details::Postgres { .. } | Details::Mongodb { .. } => Err(JobError::BadManifest {
+            key: manifest.archive.key.clone(),
+            why: "its details are not Redis's".to_owned(),
+        }),
+    }
+}
+
+/// Says what the reader should know besides the counts.
+fn notes(census: &Census, target: &Target) -> Vec<String> {
+    let mut notes = Vec::new();
+    match &target.marked {
+        Marked::ByThisRun => notes.push(
+            "an earlier attempt of this run had begun it: this one wrote every key again"
+                .to_owned(),
+        ),
+        Marked::ByAnother(run) => {
+            notes.push(format!(
+                "the target was half restored by run {run}, which did not end"
+            ));
+        }
+        Marked::No | Marked::NoMark => {}
+    }
+    if census.has_mark {
+        notes.push(format!(
+            "the backup was made while a restore into its server was at work or had failed, and may hold a part of the \
+             keys only: its key {} was left out",
+            MARK
+        ));
+    }
+    let summary = &census.summary;
+    let lost = [
+        (
+            summary.module_aux,
+            "pieces of data that modules keep beside the keys",
+        ),
+        (
+            summary.idempotency_ids_dropped,
+            "idempotency ids of streams written in pieces",
+        ),
+    ];
+    for (count, what) in lost {
+        if count > 0 {
+            notes.push(format!(
+                "{count} {what} were left out: no command brings them back"
+            ));
+        }
+    }
+    if summary.slot_imports > 0 {
+        notes.push(
+            "the backup was made while slots were being migrated: their keys may not be whole"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

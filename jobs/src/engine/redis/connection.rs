@@ -1,0 +1,283 @@
+//! Our own connection to a server: how it is made, what is sent over it, and what its errors mean.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf},
+    net::TcpStream,
+};
+
+use super::{
+    address::Address,
+    error::RedisError,
+    reply::{Replies, Reply},
+    tls,
+};
+use crate::error::{JobError, ServerFault};
+
+/// How long TCP, TLS and the password may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the other end may be silent: a server that forks, or deletes a large value, answers nobody meanwhile.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How we are called in `CLIENT LIST`.
+const NAME: &[u8] = b"lastgood";
+
+/// Whatever carries the bytes.
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+
+/// A connection over which the server knows who we are. Dropping it closes it.
+pub(crate) struct Connection {
+    /// Commands go this way …
+    pub(crate) commands: Commands,
+    /// … and their replies come back this way; both can be used at a time.
+    pub(crate) replies: Replies,
+}
+
+impl Connection {
+    /// Connects, authenticates, and says our name.
+    pub(crate) async fn open(address: &Address) -> Result<Self, JobError> {
+        let doing = "connect";
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, open(address)).await;
+        opened.unwrap_or_else(|_| Err(no_answer(doing, CONNECT_TIMEOUT)))
+    }
+
+    /// Sends one command and returns its reply; one that says no is an error.
+    pub(crate) async fn ask(
+        &mut self,
+        doing: &'static str,
+        command: &[&[u8]],
+    ) -> Result<Reply, JobError> {
+        let answer = self.try_to(doing, command).await?;
+        answer.map_err(|fault| meaning(doing, fault))
+    }
+
+    /// Sends one command and returns its reply, or what the server said instead: for commands that it may well refuse.
+    pub(crate) async fn try_to(
+        &mut self,
+        doing: &'static str,
+        command: &[&[u8]],
+    ) -> Result<Result<Reply, ServerFault>, JobError> {
+        let mut packed = Vec::new();
+        pack(command, &mut packed);
+        self.commands.send(doing, &packed).await?;
+        self.replies.next(doing).await
+    }
+}
+
+/// The way out of a connection.
+pub(crate) struct Commands {
+    stream: WriteHalf<Box<dyn Carrier>>,
+    patience: Duration,
+}
+
+impl Commands {
+    /// Sends commands that were [packed](pack) before: some 100 KiB at a time are good.
+    pub(crate) async fn send(
+        &mut self,
+        doing: &'static str,
+        packed: &[u8],
+    ) -> Result<(), JobError> {
+        let mut rest = packed;
+        while !rest.is_empty() {
+            let written = tokio::time::timeout(self.patience, self.stream.write(rest)).await;
+            let written = written.map_err(|_| no_answer(doing, self.patience))?;
+            let written = written.map_err(|error| broken(doing, &error))?;
+            if written == 0 {
+                return Err(closed(doing));
+            }
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        let flushed = tokio::time::timeout(self.patience, self.stream.flush()).await;
+        let flushed = flushed.map_err(|_| no_answer(doing, self.patience))?;
+        flushed.map_err(|error| broken(doing, &error))
+    }
+}
+
+/// Appends a command, as it goes over the wire, to others.
+pub(crate) fn pack(command: &[&[u8]], into: &mut Vec<u8>) {
+    into.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+    for part in command {
+        into.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());
+        into.extend_from_slice(part);
+        into.extend_from_slice(b"\r\n");
+    }
+}
+
+async fn open(address: &Address) -> Result<Connection, JobError> {
+    let doing = "connect";
+    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await;
+    let tcp = tcp.map_err(|error| broken(doing, &error))?;
+    tcp.set_nodelay(true)
+        .map_err(|error| broken(doing, &error))?;
+    let stream: Box<dyn Carrier> = match &address.tls {
+        None => Box::new(tcp),
+        Some(tls) => Box::new(tls::wrap(tcp, &address.host, tls).await?),
+    };
+    let mut connection = over(stream, PATIENCE);
+    authenticate(&mut connection, address).await?;
+    introduce(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Makes a connection of a stream on which nothing has been said.
+pub(super) fn over(stream: Box<dyn Carrier>, patience: Duration) -> Connection {
+    let (from, to) = tokio::io::split(stream);
+    Connection {
+        commands: Commands {
+            stream: to,
+            patience,
+        },
+        replies: Replies::new(from, patience),
+    }
+}
+
+async fn authenticate(connection: &mut Connection, address: &Address) -> Result<(), JobError> {
+    let user = address.user.as_deref().map(str::as_bytes);
+    let password = address
+        .password
+        .as_ref()
+        .map(|it| it.expose_secret().as_bytes());
+    let said = match (user, password) {
+        (None, None) => return Ok(()),
+        // The form that servers without users know as well.
+        (None, Some(password)) => {
+            connection
+                .try_to("authenticate", &[b"AUTH", password])
+                .await?
+        }
+        (Some(user), password) => {
+            let command = [b"AUTH".as_slice(), user, password.unwrap_or_default()];
+            connection.try_to("authenticate", &command).await?
+        }
+    };
+    said.map(|_| ())
+        .map_err(|fault| JobError::Refused(without_password(fault)))
+}
+
+/// Leaves out what a server may have said of our arguments: some repeat what they do not understand.
+fn without_password(fault: ServerFault) -> ServerFault {
+    let text = fault.to_string();
+    let harmless = [
+        "WRONGPASS ",
+        "NOPERM ",
+        "ERR AUTH <password> ",
+        "ERR Client sent AUTH",
+        "ERR invalid password",
+    ];
+    if harmless.iter().any(|it| text.starts_with(it)) {
+        return fault;
+    }
+    let code = fault.code().unwrap_or_default();
+    let said =
+        format!("{code}, and words that are left out because they could repeat the password");
+    ServerFault::new(said, fault.code().map(str::to_owned))
+}
+
+/// Says our name, and learns whether the server talks to us at all: `PING` may need a privilege, this harms nobody.
+async fn introduce(connection: &mut Connection) -> Result<(), JobError> {
+    let doing = "connect";
+    let said = connection
+        .try_to(doing, &[b"CLIENT", b"SETNAME", NAME])
+        .await?;
+    match said {
+        Ok(_) => Ok(()),
+        Err(fault) => match fault.code() {
+            Some("NOAUTH" | "DENIED") => Err(JobError::Refused(fault)),
+            // Its next reply would be the end of the connection, which explains less.
+            Some("ERR") if fault.to_string().starts_with("ERR max number of clients") => {
+                Err(JobError::Unreachable {
+                    doing,
+                    source: fault,
+                })
+            }
+            // A name is nice to have, and no more.
+            Some(_) | None => Ok(()),
+        },
+    }
+}
+
+/// Says what an error reply means, by its first word, which is Redis's code for it.
+pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
+    match source.code() {
+        Some("NOAUTH" | "WRONGPASS" | "DENIED") => JobError::Refused(source),
+        Some("NOPERM") => JobError::Denied { doing, source },
+        Some(
+            "LOADING" | "MASTERDOWN" | "NOMASTERLINK" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN"
+            | "UNBLOCKED",
+        ) => RedisError::NotReady { doing, source }.into(),
+        Some(_) | None => JobError::Statement { doing, source },
+    }
+}
+
+/// Says what a failure of the connection itself means.
+pub(super) fn broken(doing: &'static str, error: &std::io::Error) -> JobError {
+    let source = ServerFault::new(error.to_string(), None);
+    JobError::Unreachable { doing, source }
+}
+
+/// The other end has said all that it ever will.
+pub(super) fn closed(doing: &'static str) -> JobError {
+    let source = ServerFault::new("the server closed the connection", None);
+    JobError::Unreachable { doing, source }
+}
+
+/// The other end has said nothing for too long.
+pub(super) fn no_answer(doing: &'static str, waited: Duration) -> JobError {
+    JobError::NoAnswer {
+        doing,
+        seconds: waited.as_secs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_packed_one_after_the_other() {
+        let mut packed = Vec::new();
+        pack(&[b"PING"], &mut packed);
+        pack(&[b"GET", b"a\r\n"], &mut packed);
+        assert_eq!(
+            packed,
+            b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$3\r\na\r\n\r\n"
+        );
+    }
+
+    #[rstest]
+    #[case::unknown("ERR unknown command 'AUTH', with args beginning with: 'hunter2'")]
+    #[case::bare("hunter2")]
+    fn what_may_repeat_a_password_is_left_out(#[case] said: &str) {
+        let code = said.split(' ').next().filter(|it| *it == "ERR");
+        let fault = without_password(ServerFault::new(said, code.map(str::to_owned)));
+        assert!(
+            !format!("{fault} {fault:?}").contains("hunter2"),
+            "{fault:?}"
+        );
+    }
+
+    #[rstest]
+    #[case::wrong("WRONGPASS", "auth", true)]
+    #[case::none("NOAUTH", "auth", true)]
+    #[case::not_allowed("NOPERM", "auth", true)]
+    #[case::loading("LOADING", "connect", false)]
+    #[case::script("BUSY", "connect", false)]
+    #[case::other("ERR", "internal", false)]
+    fn an_error_reply_is_understood_by_its_first_word(
+        #[case] code: &str,
+        #[case] kind: &str,
+        #[case] is_permanent: bool,
+    ) {
+        let fault = ServerFault::new(format!("{code} no"), Some(code.to_owned()));
+        let error = meaning("connect", fault);
+        assert_eq!(
+            (error.kind().as_str(), error.is_permanent()),
+            (kind, is_permanent)
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! What can be had of a server that takes no replicas? Its keys, one by one, in a file as a server would write it.
+
+use std::{collections::HashSet, mem};
+
+use bytes::Bytes;
+use chrono::Utc;
+
+use crate::{
+    archive::FormatError,
+    engine::{
+        native::{Spout, Stopped},
+        redis::{
+            connection::{Connection, meaning, pack},
+            error::RedisError,
+            rdb::{self, Header, RdbWriter, Value, Version, parse_dump_payload},
+            reply::{Reply, gibberish},
+        },
+    },
+    error::{JobError, ServerFault},
+};
+
+/// How many keys a server is asked to look at in one step.
+const COUNT: &[u8] = b"512";
+/// How many values are asked for at a time, at most …
+const MOST_AT_ONCE: usize = 512;
+/// … and how many bytes they should have together: the server holds them all until they are sent.
+const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// How much is handed over at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// The most keys of one database that can be told apart: their hashes take 285 MB, and half as much again while they grow.
+const MOST_KEYS: usize = 14_000_000;
+/// The oldest version in use: what a file without values is written in. Every server reads it.
+const VERSION_OF_NOTHING: u16 = 9;
+/// The oldest version with functions.
+const VERSION_OF_FUNCTIONS: u16 = 10;
+
+/// Writes the keys of these databases into the spout. Keys that go while it reads are left out.
+///
+/// Memory is bounded by one value, one batch and the hashes of one database's keys: `SCAN` may tell of a key twice, and a
+/// file that has one twice is refused by servers.
+pub(super) async fn read(
+    connection: &mut Connection,
+    databases: Option<Vec<u64>>,
+    spout: &Spout,
+) -> Result<(), Stopped> {
+    let databases = databases
+        .ok_or_else(|| nothing_readable(ServerFault::new("INFO is refused as well", None)))?;
+    let mut file = File {
+        functions: functions(connection).await?,
+        writer: None,
+        version: None,
+        out: Vec::new(),
+        spout,
+    };
+    let mut expiry = None;
+    for db in databases {
+        let number = db.to_string();
+        ask(
+            connection,
+            "select a database",
+            &[b"SELECT", number.as_bytes()],
+        )
+        .await?;
+        read_database(connection, db, &mut expiry, &mut file).await?;
+    }
+    file.finish().await
+}
+
+async fn read_database(
+    connection: &mut Connection,
+    db: u64,
+    expiry: &mut Option<Expiry>,
+    file: &mut File<'_>,
+) -> Result<(), Stopped> {
+    let mut seen = Seen::default();
+    let mut cursor = Bytes::from_static(b"0");
+    let mut at_once = 16;
+    loop {
+        let doing = "list the keys";
+        let said = ask(connection, doing, &[b"SCAN", &cursor, b"COUNT", COUNT]).await?;
+        let (next, mut keys) = step(said).ok_or_else(|| gibberish(doing))?;
+        seen.keep_new(&mut keys)?;
+        let mut rest = keys.as_slice();
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(rest.len().min(at_once));
+            let bytes = read_batch(connection, db, batch, expiry, file).await?;
+            let mean = (bytes / batch.len()).max(1);
+            at_once = (BYTES_AT_ONCE / mean).clamp(1, MOST_AT_ONCE);
+            rest = after;
+        }
+        cursor = next;
+        if cursor.as_ref() == b"0" {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads some values, and returns how large they were together.
+async fn read_batch(
+    connection: &mut Connection,
+    db: u64,
+    keys: &[Bytes],
+    expiry: &mut Option<Expiry>,
+    file: &mut File<'_>,
+) -> Result<usize, Stopped> {
+    let doing = "read the keys";
+    let expiry = match (*expiry, keys.first()) {
+        (Some(known), _) => known,
+        (None, None) => return Ok(0),
+        (None, Some(key)) => *expiry.insert(Expiry::that_is_known(connection, key).await?),
+    };
+    let mut packed = Vec::new();
+    for key in keys {
+        pack(&[b"DUMP", key], &mut packed);
+        pack(&[expiry.command(), key], &mut packed);
+    }
+    // Before the server reads its own: an expiry may come out earlier for it, and never later.
+    let now_ms = Utc::now().timestamp_millis();
+    connection.commands.send(doing, &packed).await?;
+    let mut bytes = 0;
+    for key in keys {
+        let payload = allowed(doing, connection.replies.next(doing).await?)?;
+        let expires = allowed(doing, connection.replies.next(doing).await?)?;
+        let expires = expires.as_integer().ok_or_else(|| gibberish(doing))?;
+        let (Some(payload), Some(expires_at_ms)) =
+            (payload.into_bytes(), expiry.at_ms(expires, now_ms))
+        else {
+            // It has expired, or was deleted, since it was listed.
+            continue;
+        };
+        bytes += payload.len();
+        let header = Header {
+            db,
+            key,
+            expires_at_ms: expires_at_ms.into(),
+            idle_seconds: None,
+            frequency: None,
+        };
+        file.value(header, &payload).await?;
+    }
+    Ok(bytes)
+}
+
+/// When a key expires.
+enum ExpiresAt {
+    Never,
+    Millis(u64),
+}
+
+impl From<ExpiresAt> for Option<u64> {
+    fn from(at: ExpiresAt) -> Self {
+        match at {
+            ExpiresAt::Never => None,
+            ExpiresAt::Millis(at) => Some(at),
+        }
+    }
+}
+
+/// How a server is asked when a key expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    /// By its own clock: from 7.0 on.
+    Absolute,
+    /// From now on: what older servers know.
+    Relative,
+}
+
+impl Expiry {
+    async fn that_is_known(connection: &mut Connection, key: &[u8]) -> Result<Self, JobError> {
+        let said = connection
+            .try_to("ask when a key expires", &[b"PEXPIRETIME", key])
+            .await?;
+        Ok(if said.is_ok() {
+            Self::Absolute
+        } else {
+            Self::Relative
+        })
+    }
+
+    fn command(self) -> &'static [u8] {
+        match self {
+            Self::Absolute => b"PEXPIRETIME",
+            Self::Relative => b"PTTL",
+        }
+    }
+
+    /// Returns what an answer means; `None` where the key is gone.
+    fn at_ms(self, answer: i64, now_ms: i64) -> Option<ExpiresAt> {
+        let at = match (self, answer) {
+            (_, -1) => return Some(ExpiresAt::Never),
+            (_, ..-1) => return None,
+            (Self::Absolute, at) => at,
+            (Self::Relative, left) => now_ms.saturating_add(left),
+        };
+        Some(ExpiresAt::Millis(at.unsigned_abs()))
+    }
+}
+
+/// The keys of one database that were told of already, as hashes.
+#[derive(Default)]
+struct Seen {
+    hashes: HashSet<[u8; 16]>,
+}
+
+impl Seen {
+    /// Removes the keys that were there before.
+    fn keep_new(&mut self, keys: &mut Vec<Bytes>) -> Result<(), RedisError> {
+        keys.retain(|key| {
+            let mut hash = [0; 16];
+            blake3::Hasher::new()
+                .update(key)
+                .finalize_xof()
+                .fill(&mut hash);
+            self.hashes.insert(hash)
+        });
+        if self.hashes.len() > MOST_KEYS {
+            return Err(RedisError::TooManyKeys { most: MOST_KEYS });
+        }
+        Ok(())
+    }
+}
+
+/// The file that is being written.
+struct File<'s> {
+    functions: Vec<Bytes>,
+    writer: Option<RdbWriter>,
+    version: Option<Version>,
+    out: Vec<u8>,
+    spout: &'s Spout,
+}
+
+impl File<'_> {
+    async fn value(&mut self, header: Header<'_>, payload: &[u8]) -> Result<(), Stopped> {
+        let (stored, version) = parse_dump_payload(payload).map_err(no_payload)?;
+        if *self.version.get_or_insert(version) != version {
+            let what = "values of two versions";
+            return Err(no_payload(rdb::FormatError::Malformed { what, at: 0 }).into());
+        }
+        let writer = self
+            .writer
+            .get_or_insert_with(|| begin(version, &self.functions, &mut self.out));
+        writer.value(&Value { header, stored }, &mut self.out);
+        if self.out.len() >= CHUNK_BYTES {
+            self.spout.write(mem::take(&mut self.out).into()).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), Stopped> {
+        let writer = if let Some(writer) = self.writer {
+            writer
+        } else {
+            let number = if self.functions.is_empty() {
+                VERSION_OF_NOTHING
+            } else {
+                VERSION_OF_FUNCTIONS
+            };
+            let version = Version::new(number).map_err(no_payload)?;
+            begin(version, &self.functions, &mut self.out)
+        };
+        writer.finish(&mut self.out);
+        self.spout.write(self.out.into()).await?;
+        Ok(())
+    }
+}
+
+fn begin(version: Version, functions: &[Bytes], out: &mut Vec<u8>) -> RdbWriter {
+    let mut writer = RdbWriter::begin(version, out);
+    for source in functions {
+        writer.function(source, out);
+    }
+    writer
+}
+
+fn no_payload(error: rdb::FormatError) -> JobError {
+    JobError::DumpNotWhole(FormatError::Redis(error))
+}
+
+/// Returns the sources of the server's functions; none where it knows no functions.
+async fn functions(connection: &mut Connection) -> Result<Vec<Bytes>, JobError> {
+    let doing = "list the functions";
+    let said = connection
+        .try_to(doing, &[b"FUNCTION", b"LIST", b"WITHCODE"])
+        .await?;
+    match said {
+        Ok(listed) => sources(listed).ok_or_else(|| gibberish(doing)),
+        Err(fault) if fault.code() == Some("ERR") => Ok(Vec::new()),
+        Err(fault) => Err(refused(doing, fault)),
+    }
+}
+
+/// Reads `FUNCTION LIST`: names and values in turn for each library.
+fn sources(listed: Reply) -> Option<Vec<Bytes>> {
+    let source = |library: Reply| {
+        let mut fields = library.into_array()?.into_iter();
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            if name.into_bytes()?.as_ref() == b"library_code" {
+                return value.into_bytes();
+            }
+        }
+        None
+    };
+    listed.into_array()?.into_iter().map(source).collect()
+}
+
+/// Reads what `SCAN` said: where to go on, and keys.
+fn step(said: Reply) -> Option<(Bytes, Vec<Bytes>)> {
+    let mut parts = said.into_array()?.into_iter();
+    let (next, keys) = (parts.next()?.into_bytes()?, parts.next()?.into_array()?);
+    let keys = keys
+        .into_iter()
+        .map(Reply::into_bytes)
+        .collect::<Option<_>>()?;
+    Some((next, keys))
+}
+
+async fn ask(
+    connection: &mut Connection,
+    doing: &'static str,
+    command: &[&[u8]],
+) -> Result<Reply, JobError> {
+    allowed(doing, connection.try_to(doing, command).await?)
+}
+
+fn allowed(doing: &'static str, said: Result<Reply, ServerFault>) -> Result<Reply, JobError> {
+    said.map_err(|fault| refused(doing, fault))
+}
+
+/// Says what to grant where neither way is open.
+fn refused(doing: &'static str, fault: ServerFault) -> JobError {
+    match fault.code() {
+        Some("NOPERM") => nothing_readable(fault).into(),
+        Some(_) | None => meaning(doing, fault),
+    }
+}
+
+fn nothing_readable(source: ServerFault) -> RedisError {
+    RedisError::NotReadable { source }
+}

@@ -1,0 +1,345 @@
+//! The bytes of an RDB file as they come: buffered, summed up, and held back where they may be needed again.
+//!
+//! What is held is simply kept in the buffer. So a value can be passed over first, to learn where it ends, and then be given
+//! as the slice it is; or, where it turns out to be too large, be read again from its begin.
+
+use std::io::Read;
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::{lzf::Expander, told::FormatError};
+
+/// How much is asked of the source at once, and the least that is buffered.
+pub(super) const READ_BYTES: usize = 512 * 1024;
+/// The longest string that a server takes by default (`proto-max-bulk-len`).
+pub(super) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Buffers larger than this are given back after use.
+const IDLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why reading stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Format(FormatError),
+    Read(std::io::Error),
+    /// More would have to be held than is allowed.
+    Full {
+        at: u64,
+    },
+}
+
+impl From<FormatError> for Stop {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+/// A length, or the encoding that stands in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    Plain(u64),
+    /// An integer of so many bytes.
+    Integer(usize),
+    /// Compressed: two lengths follow.
+    Lzf,
+}
+
+/// Reads an RDB file from its source.
+#[derive(Debug)]
+pub(super) struct Reader<R> {
+    source: R,
+    buffer: Vec<u8>,
+    /// The next byte to be read.
+    position: usize,
+    /// Behind the last byte in the buffer.
+    end: usize,
+    hold: Option<Hold>,
+    /// What stands before this has been summed up.
+    summed: usize,
+    digest: Digest,
+    /// Bytes that are no more in the buffer.
+    gone: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    from: usize,
+    limit: usize,
+}
+
+impl<R: Read> Reader<R> {
+    /// Begins to read, with a buffer of so many bytes at first.
+    pub(super) fn new(source: R, buffer_bytes: usize) -> Self {
+        Self {
+            source,
+            buffer: vec![0; buffer_bytes.max(1)],
+            position: 0,
+            end: 0,
+            hold: None,
+            summed: 0,
+            digest: Digest::new(CrcAlgorithm::Crc64Redis),
+            gone: 0,
+        }
+    }
+
+    /// Returns the offset of the next byte.
+    pub(super) fn at(&self) -> u64 {
+        self.gone + self.position as u64
+    }
+
+    pub(super) fn malformed(&self, what: &'static str) -> Stop {
+        let at = self.at();
+        Stop::Format(FormatError::Malformed { what, at })
+    }
+
+    /// Keeps what is read from here on, but not more than `limit` bytes.
+    pub(super) fn hold(&mut self, limit: usize) {
+        let from = self.position;
+        self.hold = Some(Hold { from, limit });
+    }
+
+    /// Returns what was read since `hold`, and holds it until `release`.
+    pub(super) fn held(&self) -> &[u8] {
+        let from = self.hold.map_or(self.position, |hold| hold.from);
+        self.buffer.get(from..self.position).unwrap_or_default()
+    }
+
+    pub(super) fn release(&mut self) {
+        self.hold = None;
+    }
+
+    /// Goes back to where `hold` was, and releases.
+    pub(super) fn rewind(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.position = hold.from;
+        }
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Stop> {
+        if self.position == self.end {
+            self.fill(1)?;
+        }
+        let byte = self.buffer.get(self.position).copied();
+        self.position += 1;
+        byte.ok_or(Stop::Format(FormatError::Truncated { at: self.gone }))
+    }
+
+    /// Reads a number of bytes that the format fixes.
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+        let bytes = self.take(N)?.first_chunk().copied();
+        bytes.ok_or(Stop::Format(FormatError::Truncated { at: self.gone }))
+    }
+
+    /// Reads eight bytes, least significant first: times, in every version since 9, and ids of consumers' entries.
+    pub(super) fn i64_le(&mut self) -> Result<i64, Stop> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    /// Reads a Unix time in milliseconds.
+    pub(super) fn millis(&mut self) -> Result<u64, Stop> {
+        let millis = u64::try_from(self.i64_le()?);
+        millis.map_err(|_| self.malformed("a time before 1970"))
+    }
+
+    /// Reads a few bytes as a slice.
+    pub(super) fn take(&mut self, count: usize) -> Result<&[u8], Stop> {
+        if self.end - self.position < count {
+            self.fill(count)?;
+        }
+        let from = self.position;
+        self.position += count;
+        Ok(self.buffer.get(from..self.position).unwrap_or_default())
+    }
+
+    /// Reads at least one and at most `count` bytes, whatever is there.
+    pub(super) fn some(&mut self, count: u64) -> Result<&[u8], Stop> {
+        if self.position == self.end {
+            self.fill(1)?;
+        }
+        let there = self.end - self.position;
+        let count = usize::try_from(count).map_or(there, |count| count.min(there));
+        self.take(count)
+    }
+
+    /// Passes over so many bytes.
+    pub(super) fn skip(&mut self, count: u64) -> Result<(), Stop> {
+        let there = self.end - self.position;
+        match usize::try_from(count) {
+            Ok(count) if count <= there => {
+                self.position += count;
+                Ok(())
+            }
+            _ => self.skip_far(count),
+        }
+    }
+
+    #[cold]
+    fn skip_far(&mut self, count: u64) -> Result<(), Stop> {
+        if let Some(hold) = self.hold {
+            let held = self.position - hold.from;
+            let fits = |count: &usize| *count <= hold.limit.saturating_sub(held);
+            let count = usize::try_from(count).ok().filter(fits);
+            let at = self.at();
+            self.take(count.ok_or(Stop::Full { at })?)?;
+            return Ok(());
+        }
+        let mut left = count;
+        while left > 0 {
+            left -= self.some(left)?.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads a length, or what stands in its place.
+    pub(super) fn length_or_encoding(&mut self) -> Result<Length, Stop> {
+        let first = self.byte()?;
+        let low = u64::from(first & 0x3f);
+        let length = match (first >> 6, low) {
+            (0, _) => Length::Plain(low),
+            (1, _) => Length::Plain(low << 8 | u64::from(self.byte()?)),
+            (2, 0) => Length::Plain(u64::from(u32::from_be_bytes(self.array()?))),
+            (2, 1) => Length::Plain(u64::from_be_bytes(self.array()?)),
+            (3, 0) => Length::Integer(1),
+            (3, 1) => Length::Integer(2),
+            (3, 2) => Length::Integer(4),
+            (3, 3) => Length::Lzf,
+            _ => return Err(self.malformed("an unknown encoding of a length")),
+        };
+        Ok(length)
+    }
+
+    /// Reads a length or a number.
+    pub(super) fn length(&mut self) -> Result<u64, Stop> {
+        match self.length_or_encoding()? {
+            Length::Plain(length) => Ok(length),
+            Length::Integer(_) | Length::Lzf => {
+                Err(self.malformed("a string in place of a length"))
+            }
+        }
+    }
+
+    /// Reads the integer that stands for a string.
+    pub(super) fn integer(&mut self, bytes: usize) -> Result<i64, Stop> {
+        Ok(match bytes {
+            1 => i64::from(i8::from_le_bytes(self.array()?)),
+            2 => i64::from(i16::from_le_bytes(self.array()?)),
+            _ => i64::from(i32::from_le_bytes(self.array()?)),
+        })
+    }
+
+    /// Passes over a string.
+    pub(super) fn skip_string(&mut self) -> Result<(), Stop> {
+        match self.length_or_encoding()? {
+            Length::Plain(length) => self.skip(length),
+            Length::Integer(bytes) => self.skip(bytes as u64),
+            Length::Lzf => {
+                let compressed = self.length()?;
+                self.length()?;
+                self.skip(compressed)
+            }
+        }
+    }
+
+    /// Reads a string into `text`, whose bytes before are lost. Never longer than a server takes; never more is allocated
+    /// than has arrived, or was truly expanded.
+    pub(super) fn string_into(&mut self, text: &mut Vec<u8>) -> Result<(), Stop> {
+        text.clear();
+        if text.capacity() > IDLE_BYTES_MAX {
+            text.shrink_to(IDLE_BYTES_MAX);
+        }
+        match self.length_or_encoding()? {
+            Length::Plain(length) => {
+                self.check_string(length)?;
+                let mut left = length;
+                while left > 0 {
+                    let some = self.some(left)?;
+                    left -= some.len() as u64;
+                    text.extend_from_slice(some);
+                }
+            }
+            Length::Integer(bytes) => write_decimal(self.integer(bytes)?, text),
+            Length::Lzf => {
+                let mut expander = Expander::begin(self)?;
+                self.check_string(expander.expanded())?;
+                while expander.step(self, text)? {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_string(&self, length: u64) -> Result<(), Stop> {
+        if length > STRING_BYTES_MAX as u64 {
+            return Err(Stop::Full { at: self.at() });
+        }
+        Ok(())
+    }
+
+    /// Returns the checksum of all that was read so far.
+    pub(super) fn checksum(&mut self) -> u64 {
+        self.sum_until(self.position);
+        self.digest.finalize()
+    }
+
+    /// Makes sure that nothing follows.
+    pub(super) fn end(&mut self) -> Result<(), Stop> {
+        let at = self.at();
+        match self.fill(1) {
+            Ok(()) => Err(Stop::Format(FormatError::TrailingBytes { at })),
+            Err(Stop::Format(FormatError::Truncated { .. })) => Ok(()),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn sum_until(&mut self, until: usize) {
+        let bytes = self.buffer.get(self.summed..until).unwrap_or_default();
+        self.digest.update(bytes);
+        self.summed = until;
+    }
+
+    /// Reads on until `wanted` bytes are there.
+    #[cold]
+    fn fill(&mut self, wanted: usize) -> Result<(), Stop> {
+        let limit = self.hold.map_or(STRING_BYTES_MAX, |hold| hold.limit);
+        let from = self.hold.map_or(self.position, |hold| hold.from);
+        if self.position - from + wanted > limit {
+            return Err(Stop::Full { at: self.at() });
+        }
+        self.sum_until(from);
+        self.move_to_front(from);
+        while self.end - self.position < wanted {
+            if self.end == self.buffer.len() {
+                // What has arrived fills the buffer, so doubling it cannot be provoked by a mere header.
+                self.buffer.resize(self.buffer.len() * 2, 0);
+            }
+            let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+            match self.source.read(free) {
+                Ok(0) => {
+                    let at = self.gone + self.end as u64;
+                    return Err(Stop::Format(FormatError::Truncated { at }));
+                }
+                Ok(count) => self.end += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Stop::Read(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to_front(&mut self, from: usize) {
+        self.buffer.copy_within(from..self.end, 0);
+        self.end -= from;
+        self.position -= from;
+        self.summed -= from;
+        self.gone += from as u64;
+        if let Some(hold) = &mut self.hold {
+            hold.from = 0;
+        } else if self.buffer.len() > IDLE_BYTES_MAX && self.end < READ_BYTES {
+            self.buffer.truncate(READ_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+    }
+}
+
+/// Writes an integer as the text that it stands for.
+pub(super) fn write_decimal(number: i64, text: &mut Vec<u8>) {
+    text.extend_from_slice(number.to_string().as_bytes());
+}

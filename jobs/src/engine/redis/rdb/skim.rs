@@ -1,0 +1,262 @@
+//! Where a value ends: its framing, read without looking into its strings.
+
+use std::io::Read;
+
+use super::{
+    layout::{FieldExpiry, Shape, StreamVersion},
+    reader::{Reader, Stop},
+    told::FormatError,
+};
+
+/// A list node of one plain element.
+pub(super) const NODE_PLAIN: u64 = 1;
+/// A list node that is a listpack.
+pub(super) const NODE_PACKED: u64 = 2;
+
+/// What was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Skimmed {
+    Value,
+    /// An aggregate of nothing, which no server keeps, and `RESTORE` refuses.
+    Empty,
+}
+
+/// Passes over a value of this shape.
+pub(super) fn skim<R: Read>(reader: &mut Reader<R>, shape: Shape) -> Result<Skimmed, Stop> {
+    match shape {
+        Shape::String
+        | Shape::ListZiplist
+        | Shape::SetIntset
+        | Shape::SetListpack
+        | Shape::ZsetZiplist
+        | Shape::ZsetListpack
+        | Shape::HashZipmap
+        | Shape::HashZiplist
+        | Shape::HashListpack => {
+            reader.skip_string()?;
+            Ok(Skimmed::Value)
+        }
+        Shape::HashListpackExpiring { skipped } => {
+            reader.skip(skipped as u64)?;
+            reader.skip_string()?;
+            Ok(Skimmed::Value)
+        }
+        Shape::List | Shape::Set | Shape::Quicklist => counted(reader, Reader::skip_string),
+        Shape::Quicklist2 => counted(reader, |reader| {
+            node_container(reader)?;
+            reader.skip_string()
+        }),
+        Shape::ZsetText => counted(reader, |reader| {
+            reader.skip_string()?;
+            score_text(reader).map(drop)
+        }),
+        Shape::ZsetDouble => counted(reader, |reader| {
+            reader.skip_string()?;
+            reader.skip(8)
+        }),
+        Shape::Hash => counted(reader, skip_pair),
+        Shape::HashExpiring(FieldExpiry::Trailing) => counted(reader, |reader| {
+            skip_pair(reader)?;
+            reader.skip(8)
+        }),
+        Shape::HashExpiring(FieldExpiry::Absolute) => counted(reader, skip_expiring_pair),
+        Shape::HashExpiring(FieldExpiry::Relative) => {
+            reader.skip(8)?;
+            counted(reader, skip_expiring_pair)
+        }
+        Shape::Stream(version) => {
+            skim_stream(reader, version)?;
+            Ok(Skimmed::Value)
+        }
+        Shape::Module => {
+            reader.length()?;
+            skim_module_data(reader)?;
+            Ok(Skimmed::Value)
+        }
+    }
+}
+
+/// Passes over what a module wrote, up to its end mark.
+pub(super) fn skim_module_data<R: Read>(reader: &mut Reader<R>) -> Result<(), Stop> {
+    loop {
+        match reader.length()? {
+            0 => return Ok(()),
+            // Signed and unsigned integers are written alike.
+            1 | 2 => {
+                reader.length()?;
+            }
+            3 => reader.skip(4)?,
+            4 => reader.skip(8)?,
+            5 => reader.skip_string()?,
+            _ => return Err(reader.malformed("an unknown kind of a module's data")),
+        }
+    }
+}
+
+/// Passes over the metadata that modules keep about a key, behind its opcode.
+pub(super) fn skim_key_metadata<R: Read>(reader: &mut Reader<R>) -> Result<(), Stop> {
+    let classes = reader.length()?;
+    for _ in 0..classes {
+        // The class: a name of four letters, a version and flags.
+        reader.skip(4)?;
+        skim_module_data(reader)?;
+    }
+    Ok(())
+}
+
+/// Reads which kind of node follows in a list.
+pub(super) fn node_container<R: Read>(reader: &mut Reader<R>) -> Result<u64, Stop> {
+    match reader.length()? {
+        container @ (NODE_PLAIN | NODE_PACKED) => Ok(container),
+        _ => Err(reader.malformed("an unknown kind of list node")),
+    }
+}
+
+/// Reads a score as servers before 4.0 wrote it: a length and so many characters, or one of three words.
+pub(super) fn score_text<R: Read>(reader: &mut Reader<R>) -> Result<f64, Stop> {
+    match reader.byte()? {
+        253 => Err(reader.malformed("a score that is no number")),
+        254 => Ok(f64::INFINITY),
+        255 => Ok(f64::NEG_INFINITY),
+        length => {
+            let score = parse_score(reader.take(usize::from(length))?);
+            score.ok_or_else(|| reader.malformed("a score that is no number"))
+        }
+    }
+}
+
+/// Reads a score from its text.
+pub(super) fn parse_score(text: &[u8]) -> Option<f64> {
+    let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (!score.is_nan()).then_some(score)
+}
+
+fn counted<R: Read>(
+    reader: &mut Reader<R>,
+    mut one: impl FnMut(&mut Reader<R>) -> Result<(), Stop>,
+) -> Result<Skimmed, Stop> {
+    let count = reader.length()?;
+    for _ in 0..count {
+        one(reader)?;
+    }
+    Ok(if count == 0 {
+        Skimmed::Empty
+    } else {
+        Skimmed::Value
+    })
+}
+
+fn skip_pair<R: Read>(reader: &mut Reader<R>) -> Result<(), Stop> {
+    reader.skip_string()?;
+    reader.skip_string()
+}
+
+fn skip_expiring_pair<R: Read>(reader: &mut Reader<R>) -> Result<(), Stop> {
+    reader.length()?;
+    skip_pair(reader)
+}
+
+fn skip_lengths<R: Read>(reader: &mut Reader<R>, count: usize) -> Result<(), Stop> {
+    for _ in 0..count {
+        reader.length()?;
+    }
+    Ok(())
+}
+
+fn skim_stream<R: Read>(reader: &mut Reader<R>, version: StreamVersion) -> Result<(), Stop> {
+    let nodes = reader.length()?;
+    for _ in 0..nodes {
+        skip_pair(reader)?;
+    }
+    // How many entries, and the last id.
+    skip_lengths(reader, 3)?;
+    if version >= StreamVersion::Counted {
+        // The first id, the greatest deleted one, and how many were added.
+        skip_lengths(reader, 5)?;
+    }
+    let groups = reader.length()?;
+    for _ in 0..groups {
+        skim_group(reader, version)?;
+    }
+    if version >= StreamVersion::Idempotent {
+        skim_idempotency(reader)?;
+    }
+    Ok(())
+}
+
+fn skim_group<R: Read>(reader: &mut Reader<R>, version: StreamVersion) -> Result<(), Stop> {
+    reader.skip_string()?;
+    skip_lengths(reader, 2)?;
+    if version >= StreamVersion::Counted {
+        reader.length()?;
+    }
+    let pending = reader.length()?;
+    for _ in 0..pending {
+        // An id and the time of delivery; then how often.
+        reader.skip(24)?;
+        reader.length()?;
+    }
+    let consumers = reader.length()?;
+    for _ in 0..consumers {
+        reader.skip_string()?;
+        reader.skip(consumer_times(version))?;
+        let pending = reader.length()?;
+        let bytes = pending.checked_mul(16);
+        let impossible = || reader.malformed("an impossible number of pending entries");
+        let bytes = bytes.ok_or_else(impossible)?;
+        reader.skip(bytes)?;
+    }
+    Ok(())
+}
+
+/// Returns how many bytes of times stand behind a consumer's name.
+pub(super) fn consumer_times(version: StreamVersion) -> u64 {
+    if version >= StreamVersion::Active {
+        16
+    } else {
+        8
+    }
+}
+
+/// Passes over what a stream knows of its producers; returns how many of their ids it remembers.
+pub(super) fn skim_idempotency<R: Read>(reader: &mut Reader<R>) -> Result<u64, Stop> {
+    // How long and how many ids are remembered.
+    skip_lengths(reader, 2)?;
+    let mut seen = 0;
+    let producers = reader.length()?;
+    for _ in 0..producers {
+        reader.skip_string()?;
+        let ids = reader.length()?;
+        for _ in 0..ids {
+            reader.skip_string()?;
+            skip_lengths(reader, 2)?;
+            seen += 1;
+        }
+    }
+    // How many ids were ever added, and how many came twice.
+    skip_lengths(reader, 2)?;
+    Ok(seen)
+}
+
+/// Returns the nine characters that a module's type goes by.
+pub(super) fn module_name(id: u64) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let letter = |index: u32| {
+        let letter = usize::try_from(id >> (58 - 6 * index) & 63).unwrap_or_default();
+        LETTERS
+            .get(letter)
+            .map_or('?', |letter| char::from(*letter))
+    };
+    (0..9).map(letter).collect()
+}
+
+/// Says that a value is too large to be held, and cannot be split.
+pub(super) fn too_large_for_module<R: Read>(reader: &mut Reader<R>, limit: usize) -> Stop {
+    match reader.length() {
+        Ok(id) => Stop::Format(FormatError::ModuleTooLarge {
+            module: module_name(id),
+            limit,
+        }),
+        Err(stop) => stop,
+    }
+}

@@ -1,0 +1,339 @@
+//! What does the server answer? RESP2, read from a stream that may go on as something else.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::io::{AsyncReadExt as _, ReadHalf};
+
+use super::connection::{Carrier, broken, closed, no_answer};
+use crate::error::{JobError, ServerFault};
+
+/// How much is read at a time, where there is as much.
+const READ_BYTES: usize = 512 * 1024;
+/// A status, an error, a number.
+const LONGEST_LINE: usize = 64 * 1024;
+/// The most bytes in one reply: what a string has at most, and what `DUMP` adds to it.
+const MOST_BYTES: usize = 520 * 1024 * 1024;
+/// The most replies in one, all levels together.
+const MOST_PARTS: usize = 1024 * 1024;
+/// How deep replies may be in others: those of `FUNCTION LIST` are three deep.
+const DEEPEST: usize = 8;
+/// What an error says is cut here: what comes after has never helped anybody.
+const LONGEST_FAULT: usize = 300;
+
+/// What a server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// `OK`.
+    Status(Bytes),
+    /// A number.
+    Integer(i64),
+    /// A string.
+    Bulk(Bytes),
+    /// Nothing is there.
+    Nil,
+    /// Several; an error among them is a refused part of the whole.
+    Array(Vec<Result<Reply, ServerFault>>),
+}
+
+impl Reply {
+    /// Returns the bytes of a string or a status.
+    pub(crate) fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Self::Status(bytes) | Self::Bulk(bytes) => Some(bytes),
+            Self::Integer(_) | Self::Nil | Self::Array(_) => None,
+        }
+    }
+
+    /// Returns the parts of an array, if none of them is an error.
+    pub(crate) fn into_array(self) -> Option<Vec<Reply>> {
+        match self {
+            Self::Array(parts) => parts.into_iter().collect::<Result<_, _>>().ok(),
+            Self::Status(_) | Self::Integer(_) | Self::Bulk(_) | Self::Nil => None,
+        }
+    }
+
+    /// Returns the number.
+    pub(crate) fn as_integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Status(_) | Self::Bulk(_) | Self::Nil | Self::Array(_) => None,
+        }
+    }
+}
+
+/// The way back of a connection.
+pub(crate) struct Replies {
+    stream: ReadHalf<Box<dyn Carrier>>,
+    received: BytesMut,
+    patience: Duration,
+}
+
+impl Replies {
+    pub(super) fn new(stream: ReadHalf<Box<dyn Carrier>>, patience: Duration) -> Self {
+        Self {
+            stream,
+            received: BytesMut::with_capacity(READ_BYTES),
+            patience,
+        }
+    }
+
+    /// Waits for the next reply, and returns it or what the server said instead.
+    pub(crate) async fn next(
+        &mut self,
+        doing: &'static str,
+    ) -> Result<Result<Reply, ServerFault>, JobError> {
+        let mut room = Room {
+            bytes: MOST_BYTES,
+            parts: MOST_PARTS,
+            depth: DEEPEST,
+        };
+        self.reply(doing, &mut room).await
+    }
+
+    /// Returns what was received and not used yet: what follows the last reply is in it.
+    pub(super) fn received(&mut self) -> &mut BytesMut {
+        &mut self.received
+    }
+
+    /// Waits for more bytes, and returns how many came: never none.
+    pub(super) async fn receive(&mut self, doing: &'static str) -> Result<usize, JobError> {
+        // Does nothing while there is room for a good read.
+        if self.received.capacity() - self.received.len() < READ_BYTES / 2 {
+            self.received.reserve(READ_BYTES);
+        }
+        let read = self.stream.read_buf(&mut self.received);
+        let read = tokio::time::timeout(self.patience, read).await;
+        let read = read.map_err(|_| no_answer(doing, self.patience))?;
+        match read.map_err(|error| broken(doing, &error))? {
+            0 => Err(closed(doing)),
+            read => Ok(read),
+        }
+    }
+
+    /// Waits for a line, and returns it without its end.
+    pub(super) async fn line(&mut self, doing: &'static str) -> Result<Bytes, JobError> {
+        let mut searched = 0;
+        loop {
+            let unsearched = self.received.get(searched..).unwrap_or_default();
+            if let Some(at) = unsearched.iter().position(|byte| *byte == b'\n') {
+                let mut line = self.received.split_to(searched + at);
+                self.received.advance(1);
+                if line.last() == Some(&b'\r') {
+                    line.truncate(line.len() - 1);
+                }
+                return Ok(line.freeze());
+            }
+            searched = self.received.len();
+            if searched > LONGEST_LINE {
+                return Err(gibberish(doing));
+            }
+            self.receive(doing).await?;
+        }
+    }
+
+    async fn reply(
+        &mut self,
+        doing: &'static str,
+        room: &mut Room,
+    ) -> Result<Result<Reply, ServerFault>, JobError> {
+        let mut line = self.line(doing).await?;
+        let Some(kind) = line.first().copied() else {
+            return Err(gibberish(doing));
+        };
+        line.advance(1);
+        let number = || {
+            let text = std::str::from_utf8(&line).ok();
+            text.and_then(|it| it.parse::<i64>().ok())
+                .ok_or_else(|| gibberish(doing))
+        };
+        let reply = match kind {
+            b'+' => Reply::Status(line),
+            b'-' => return Ok(Err(fault(&line))),
+            b':' => Reply::Integer(number()?),
+            b'$' | b'*' if line.as_ref() == b"-1" => Reply::Nil,
+            b'$' => Reply::Bulk(self.string(doing, number()?, room).await?),
+            b'*' => Reply::Array(self.array(doing, number()?, room).await?),
+            _ => return Err(gibberish(doing)),
+        };
+        Ok(Ok(reply))
+    }
+
+    async fn string(
+        &mut self,
+        doing: &'static str,
+        length: i64,
+        room: &mut Room,
+    ) -> Result<Bytes, JobError> {
+        let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
+        room.bytes = room
+            .bytes
+            .checked_sub(length)
+            .ok_or_else(|| gibberish(doing))?;
+        while self.received.len() < length + 2 {
+            self.receive(doing).await?;
+        }
+        let string = self.received.split_to(length).freeze();
+        if !self.received.starts_with(b"\r\n") {
+            return Err(gibberish(doing));
+        }
+        self.received.advance(2);
+        Ok(string)
+    }
+
+    /// Boxed: an array may hold arrays.
+    fn array<'a>(
+        &'a mut self,
+        doing: &'static str,
+        length: i64,
+        room: &'a mut Room,
+    ) -> BoxFuture<'a, Result<Vec<Result<Reply, ServerFault>>, JobError>> {
+        async move {
+            let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
+            room.parts = room
+                .parts
+                .checked_sub(length)
+                .ok_or_else(|| gibberish(doing))?;
+            room.depth = room.depth.checked_sub(1).ok_or_else(|| gibberish(doing))?;
+            let mut parts = Vec::new();
+            for _ in 0..length {
+                parts.push(self.reply(doing, room).await?);
+            }
+            room.depth += 1;
+            Ok(parts)
+        }
+        .boxed()
+    }
+}
+
+/// What one reply may still take.
+struct Room {
+    bytes: usize,
+    parts: usize,
+    depth: usize,
+}
+
+/// Reads an error reply: its first word is Redis's code for what is wrong.
+pub(super) fn fault(line: &[u8]) -> ServerFault {
+    let text = String::from_utf8_lossy(line);
+    let code = text.split(' ').next().unwrap_or_default();
+    let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    let code = is_code.then(|| code.to_owned());
+    let mut said: String = text
+        .chars()
+        .filter(|it| !it.is_control())
+        .take(LONGEST_FAULT)
+        .collect();
+    if said.len() < text.len() {
+        said.push('…');
+    }
+    ServerFault::new(said, code)
+}
+
+/// What came is no reply.
+pub(super) fn gibberish(doing: &'static str) -> JobError {
+    let said = "what came is not Redis's protocol, or larger than any reply: see that the URL's port is a Redis or \
+                Valkey server's, with rediss:// where it wants TLS";
+    let source = ServerFault::new(said, None);
+    JobError::Unreachable { doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::engine::redis::connection::{Connection, over};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// What is read of `said` when it comes in packets of `packet` bytes, after which the server hangs up.
+    async fn heard(said: &[u8], packet: usize) -> Result<Result<Reply, ServerFault>, JobError> {
+        let (ours, mut theirs) = tokio::io::duplex(packet);
+        let Connection { mut replies, .. } = over(Box::new(ours), PATIENCE);
+        let speak = async move {
+            for part in said.chunks(packet) {
+                if theirs.write_all(part).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Hangs up when it has heard enough, or there would be no end of speaking.
+        let listen = async move { replies.next("ask").await };
+        tokio::join!(speak, listen).1
+    }
+
+    fn bulk(text: &'static str) -> Result<Reply, ServerFault> {
+        Ok(Reply::Bulk(text.into()))
+    }
+
+    #[rstest]
+    #[case::status(b"+OK\r\n", Reply::Status("OK".into()))]
+    #[case::integer(b":-12\r\n", Reply::Integer(-12))]
+    #[case::string(b"$4\r\na\r\nb\r\n", Reply::Bulk("a\r\nb".into()))]
+    #[case::empty(b"$0\r\n\r\n", Reply::Bulk("".into()))]
+    #[case::nil(b"$-1\r\n", Reply::Nil)]
+    #[case::no_array(b"*-1\r\n", Reply::Nil)]
+    #[case::nested(
+        b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n-ERR no\r\n",
+        Reply::Array(vec![bulk("0"), Ok(Reply::Array(vec![bulk("a"), Err(fault(b"ERR no"))]))])
+    )]
+    #[tokio::test]
+    async fn a_reply_is_the_same_in_whatever_packets_it_comes(
+        #[case] said: &[u8],
+        #[case] reply: Reply,
+    ) -> anyhow::Result<()> {
+        for packet in [1, 2, 3, 1024] {
+            assert_eq!(
+                heard(said, packet).await?.as_ref(),
+                Ok(&reply),
+                "packets of {packet}"
+            );
+        }
+        Ok(())
+    }
+
+    #[rstest]
+    #[case::http(b"HTTP/1.1 400 Bad Request\r\n")]
+    #[case::empty_line(b"\r\n")]
+    #[case::long_string(b"$999999999999\r\n")]
+    #[case::negative(b"$-2\r\n")]
+    #[case::no_number(b":one\r\n")]
+    #[case::large_array(b"*99999999\r\n")]
+    #[case::deep(b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n")]
+    #[case::no_end(b"$1\r\nabc")]
+    #[tokio::test]
+    async fn what_is_no_reply_is_an_error(#[case] said: &[u8]) {
+        let error = heard(said, 64).await.unwrap_err().report();
+        assert!(error.contains("not Redis's protocol"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_is_not_kept() {
+        let error = heard(&[b'+'; 4 * READ_BYTES], 64 * 1024)
+            .await
+            .unwrap_err()
+            .report();
+        assert!(error.contains("not Redis's protocol"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_cut_is_an_error() {
+        let error = heard(b"$4\r\nab", 64).await.unwrap_err().report();
+        assert!(error.contains("closed the connection"), "{error}");
+    }
+
+    #[rstest]
+    #[case::coded(b"NOPERM no", Some("NOPERM"), "NOPERM no")]
+    #[case::plain(b"no such thing\x07", None, "no such thing…")]
+    fn a_fault_is_its_words_and_its_code(
+        #[case] line: &[u8],
+        #[case] code: Option<&str>,
+        #[case] said: &str,
+    ) {
+        let fault = fault(line);
+        assert_eq!((fault.code(), fault.to_string().as_str()), (code, said));
+    }
+}

@@ -1,0 +1,208 @@
+//! A dump as commands: on a thread of its own, for as long as somebody takes what it writes.
+
+use tokio::sync::mpsc;
+
+use crate::engine::redis::{
+    mark,
+    rdb::{self, Element, Header, Value, ValueKind, Version, restore_payload},
+};
+
+use super::{
+    batch::{BATCH_BYTES, Batch, decimal},
+    pieces::Building,
+    roll::Roll,
+};
+
+/// The type, version and checksum around a raw value.
+const AROUND_RAW_BYTES: usize = 1 + 2 + 8;
+
+/// Nobody takes the commands any more; whoever stopped knows why.
+#[derive(Debug)]
+pub(super) struct Unwanted;
+
+/// Where commands go, a batch at a time.
+#[derive(Debug)]
+pub(super) struct Out {
+    batch: Batch,
+    to: mpsc::Sender<Batch>,
+    database: u64,
+}
+
+impl Out {
+    pub(super) fn new(to: mpsc::Sender<Batch>) -> Self {
+        Self {
+            batch: Batch::default(),
+            to,
+            database: 0,
+        }
+    }
+
+    pub(super) fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    pub(super) fn pass_on_if_full(&mut self) -> Result<(), Unwanted> {
+        if self.batch.is_full() {
+            self.pass_on()?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self) -> Result<(), Unwanted> {
+        let next = Batch {
+            bytes: Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 8),
+            database: self.database,
+            ..Batch::default()
+        };
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.to.blocking_send(batch).map_err(|_| Unwanted)
+    }
+
+    fn select(&mut self, database: u64) {
+        if database != self.database {
+            let mut digits = Vec::new();
+            decimal(database, &mut digits);
+            self.batch.command(&[b"SELECT", &digits]);
+            self.database = database;
+        }
+    }
+}
+
+/// Turns what a splitter tells into commands.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    out: Out,
+    version: Option<Version>,
+    building: Option<Building>,
+    /// By the worker's clock: what has expired by then is left out.
+    now_ms: u64,
+    roll: Option<Roll>,
+    counts: Counts,
+}
+
+/// What was made of the keys of a dump.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Encoded, of which some expire one day.
+    pub(super) keys: u64,
+    pub(super) expiring: u64,
+    /// Left out, because they had expired.
+    pub(super) expired: u64,
+    pub(super) functions: u64,
+}
+
+impl Encoder {
+    /// Adds the keys it encodes to `roll`, if there is one.
+    pub(super) fn new(to: mpsc::Sender<Batch>, now_ms: u64, roll: Option<Roll>) -> Self {
+        Self {
+            out: Out::new(to),
+            version: None,
+            building: None,
+            now_ms,
+            roll,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Passes on what is left, and goes back to where it began.
+    pub(super) fn finish(mut self) -> Result<(Counts, Option<Roll>), Unwanted> {
+        self.out.select(0);
+        self.out.pass_on()?;
+        Ok((self.counts, self.roll))
+    }
+
+    /// Prepares for a key; `false` if it is none to be written.
+    fn begin_key(&mut self, header: Header<'_>) -> bool {
+        if mark::is_mark(header.db, header.key) {
+            return false;
+        }
+        if header.expires_at_ms.is_some_and(|at| at <= self.now_ms) {
+            self.counts.expired += 1;
+            return false;
+        }
+        self.counts.keys += 1;
+        self.counts.expiring += u64::from(header.expires_at_ms.is_some());
+        if let Some(roll) = &mut self.roll {
+            roll.add(header.db, header.key);
+        }
+        self.out.select(header.db);
+        true
+    }
+}
+
+impl rdb::Visit for Encoder {
+    type Error = Unwanted;
+
+    fn begin(&mut self, version: Version) -> Result<(), Unwanted> {
+        self.version = Some(version);
+        Ok(())
+    }
+
+    fn aux(&mut self, _: &[u8], _: &[u8]) -> Result<(), Unwanted> {
+        Ok(())
+    }
+
+    fn function(&mut self, source: &[u8]) -> Result<(), Unwanted> {
+        self.counts.functions += 1;
+        let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", source];
+        self.out.batch().command(&words);
+        self.out.pass_on_if_full()
+    }
+
+    fn value(&mut self, value: Value<'_>) -> Result<(), Unwanted> {
+        let Some(version) = self.version.filter(|_| self.begin_key(value.header)) else {
+            return Ok(());
+        };
+        restore(value, version, self.out.batch());
+        self.out.pass_on_if_full()
+    }
+
+    fn begin_large(&mut self, kind: ValueKind, header: Header<'_>) -> Result<(), Unwanted> {
+        if self.begin_key(header) {
+            let building = Building::begin(kind, header, self.now_ms, &mut self.out)?;
+            self.building = Some(building);
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, element: Element<'_>) -> Result<(), Unwanted> {
+        match &mut self.building {
+            Some(building) => building.element(element, &mut self.out),
+            None => Ok(()),
+        }
+    }
+
+    fn end_large(&mut self) -> Result<(), Unwanted> {
+        match self.building.take() {
+            Some(building) => building.end(&mut self.out),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `RESTORE key at payload REPLACE ABSTTL [IDLETIME seconds | FREQ n]`.
+fn restore(value: Value<'_>, version: Version, batch: &mut Batch) {
+    let Value { header, stored } = value;
+    let use_of_key: Option<(&[u8], u64)> = match (header.frequency, header.idle_seconds) {
+        (Some(frequency), _) => Some((b"FREQ", u64::from(frequency))),
+        (None, Some(idle)) => Some((b"IDLETIME", idle)),
+        (None, None) => None,
+    };
+    let mut digits = Vec::with_capacity(20);
+    decimal(header.expires_at_ms.unwrap_or(0), &mut digits);
+    batch.begin(if use_of_key.is_some() { 8 } else { 6 });
+    batch.word(b"RESTORE");
+    batch.word(header.key);
+    batch.word(&digits);
+    let length = stored.metadata.len() + stored.raw.len() + AROUND_RAW_BYTES;
+    batch.word_of(length, |out| restore_payload(stored, version, out));
+    batch.word(b"REPLACE");
+    batch.word(b"ABSTTL");
+    if let Some((name, number)) = use_of_key {
+        digits.clear();
+        decimal(number, &mut digits);
+        batch.word(name);
+        batch.word(&digits);
+    }
+    batch.keys += 1;
+}

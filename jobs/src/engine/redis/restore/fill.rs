@@ -1,0 +1,231 @@
+//! Every key of a dump, written over one connection: commands go out while replies come back, within a window.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::{
+    batch::{About, Batch},
+    encode::{Counts, Encoder, Unwanted},
+    roll::Roll,
+};
+use crate::{
+    archive::{self, Damage, DumpRead},
+    engine::redis::{
+        connection::{Commands, Connection, meaning},
+        error::RedisError,
+        rdb::{Limits, SplitError, split},
+        reply::Replies,
+    },
+    error::{JobError, ServerFault},
+    manifest::Manifest,
+    worker::{Progress, Worker},
+};
+
+/// How many bytes may be on their way without a reply, but for a single batch that is larger.
+const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// How often a worker that writes makes sure that it still may.
+pub(super) const LEASE_EVERY: Duration = Duration::from_secs(10);
+
+const DOING: &str = "write keys (RESTORE and others)";
+
+/// What was written.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) counts: Counts,
+    pub(super) roll: Option<Roll>,
+}
+
+/// Counts what the target has taken, also for those who learn only that it failed.
+#[derive(Debug, Default)]
+pub(super) struct Taken(AtomicU64);
+
+impl Taken {
+    pub(super) fn keys(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes the dump. When it is done, the target has said yes to every command, and the dump was whole.
+///
+/// Dropping the future closes the way to the thread that reads the dump, which ends it.
+pub(super) async fn fill(
+    connection: &mut Connection,
+    manifest: &Manifest,
+    roll: Option<Roll>,
+    taken: &Taken,
+    worker: &Worker,
+) -> Result<Filled, JobError> {
+    let reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
+    let (source, end) = reading.into_read();
+    // A short queue: the window is what is waited for.
+    let (batches, waiting) = mpsc::channel(1);
+    let encoder = Encoder::new(batches, now_ms(), roll);
+    let source = Counted {
+        source,
+        progress: worker.progress.clone(),
+    };
+    let encoding = tokio::task::spawn_blocking(move || encode(source, encoder));
+    let poured = pour(connection, waiting, taken, worker).await;
+    // Whoever stopped first has the reason, but for a damaged dump: that ends in a regular way.
+    let encoded = encoding.await;
+    let ended = end.finish().await;
+    poured?;
+    ended?;
+    let stopped = JobError::Stopped {
+        what: "the encoding of the dump",
+    };
+    match encoded {
+        Ok(Ok((counts, roll))) => Ok(Filled { counts, roll }),
+        Ok(Err(SplitError::Format(wrong))) => Err(JobError::Damaged {
+            key: manifest.archive.key.clone(),
+            source: Damage::Dump(wrong.into()),
+        }),
+        Ok(Err(SplitError::Read(_) | SplitError::Visitor(Unwanted))) | Err(_) => Err(stopped),
+    }
+}
+
+pub(super) fn now_ms() -> u64 {
+    u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)
+}
+
+fn encode(
+    source: Counted,
+    mut encoder: Encoder,
+) -> Result<(Counts, Option<Roll>), SplitError<Unwanted>> {
+    // As the dump was split: what a backup has taken can be written.
+    split(source, &mut encoder, Limits::default())?;
+    encoder.finish().map_err(SplitError::Visitor)
+}
+
+/// A dump of which is told how far it has been read.
+struct Counted {
+    source: DumpRead,
+    progress: Arc<Progress>,
+}
+
+impl io::Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.progress.add_dump(read as u64);
+        Ok(read)
+    }
+}
+
+/// A batch that waits for its replies, and its share of the window.
+struct Sent {
+    batch: Arc<Batch>,
+    _share: OwnedSemaphorePermit,
+}
+
+pub(super) async fn pour(
+    connection: &mut Connection,
+    batches: mpsc::Receiver<Batch>,
+    taken: &Taken,
+    worker: &Worker,
+) -> Result<(), JobError> {
+    let Connection { commands, replies } = connection;
+    let (sent, waiting) = mpsc::unbounded_channel();
+    tokio::try_join!(
+        write(commands, batches, sent, worker),
+        read(replies, waiting, taken)
+    )?;
+    Ok(())
+}
+
+async fn write(
+    commands: &mut Commands,
+    mut batches: mpsc::Receiver<Batch>,
+    sent: mpsc::UnboundedSender<Sent>,
+    worker: &Worker,
+) -> Result<(), JobError> {
+    let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
+    let mut asked = Instant::now();
+    while let Some(batch) = batches.recv().await {
+        if asked.elapsed() >= LEASE_EVERY {
+            super::alive(worker).await?;
+            asked = Instant::now();
+        }
+        let bytes = u32::try_from(batch.bytes.len()).unwrap_or(WINDOW_BYTES);
+        let share = window.clone().acquire_many_owned(bytes.min(WINDOW_BYTES));
+        let Ok(share) = share.await else {
+            return Ok(());
+        };
+        let batch = Arc::new(batch);
+        let waits = Sent {
+            batch: batch.clone(),
+            _share: share,
+        };
+        // Its replies may come before its last byte is out.
+        if sent.send(waits).is_err() {
+            return Ok(());
+        }
+        commands.send(DOING, &batch.bytes).await?;
+    }
+    Ok(())
+}
+
+async fn read(
+    replies: &mut Replies,
+    mut waiting: mpsc::UnboundedReceiver<Sent>,
+    taken: &Taken,
+) -> Result<(), JobError> {
+    while let Some(Sent { batch, .. }) = waiting.recv().await {
+        for number in 0..batch.commands {
+            if let Err(fault) = replies.next(DOING).await? {
+                return Err(refused(batch.about(number), fault));
+            }
+        }
+        taken.0.fetch_add(batch.keys, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Says what a command that was refused means, and which it was.
+fn refused(about: Option<About>, fault: ServerFault) -> JobError {
+    match (fault.code(), about) {
+        (Some("NOPERM" | "NOAUTH" | "LOADING" | "MASTERDOWN" | "BUSY"), _) | (_, None) => {
+            meaning(DOING, fault)
+        }
+        (_, Some(about)) => RedisError::KeyRefused {
+            what: about.to_string(),
+            advice: advice(&fault),
+            source: fault,
+        }
+        .into(),
+    }
+}
+
+/// Says what it means that a server refuses a write before it has looked at what is written.
+pub(super) fn cannot_write(fault: ServerFault) -> JobError {
+    match fault.code() {
+        Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS") => RedisError::CannotWrite {
+            advice: advice(&fault),
+            source: fault,
+        }
+        .into(),
+        Some(_) | None => meaning(DOING, fault),
+    }
+}
+
+/// Says what to do about a refusal.
+fn advice(fault: &ServerFault) -> &'static str {
+    match fault.code() {
+        Some("OOM") => "its maxmemory is reached: raise it, or take a larger server",
+        Some("MISCONF") => "it cannot save to its disk and takes no writes until it can: mend that",
+        Some("READONLY") => "it is a replica, or became one: name its primary",
+        Some("NOREPLICAS") => "too few replicas follow it (min-replicas-to-write): mend that",
+        Some("BUSYGROUP") => {
+            "somebody else writes to it: keep its clients out until the restore is done"
+        }
+        Some(_) | None => "see what it says",
+    }
+}

@@ -1,0 +1,247 @@
+//! A value too large for one command, as the commands that build it again: those of a server's own append-only file.
+
+use crate::engine::redis::rdb::{Element, Header, StreamId, StreamMeta, ValueKind};
+
+use super::{
+    batch::{Batch, decimal, word},
+    encode::{Out, Unwanted},
+};
+
+/// How many words one command has at most.
+const WORDS_MAX: usize = 1024;
+/// About how many bytes one command has at most, but for a single element that is larger.
+const COMMAND_BYTES: usize = 256 * 1024;
+
+/// A value that is being built. Its elements wait here until they are worth a command.
+#[derive(Debug)]
+pub(super) struct Building {
+    kind: ValueKind,
+    key: Vec<u8>,
+    expires_at_ms: Option<u64>,
+    /// Encoded words that wait, and how many.
+    words: Vec<u8>,
+    waiting: usize,
+    /// The same of fields that expire at one instant.
+    expiring: Vec<u8>,
+    expiring_fields: usize,
+    expiring_at_ms: u64,
+    /// By the worker's clock.
+    now_ms: u64,
+}
+
+impl Building {
+    /// Begins with nothing in the key's place.
+    pub(super) fn begin(
+        kind: ValueKind,
+        header: Header<'_>,
+        now_ms: u64,
+        out: &mut Out,
+    ) -> Result<Self, Unwanted> {
+        out.batch().command(&[b"UNLINK", header.key]);
+        out.pass_on_if_full()?;
+        Ok(Self {
+            kind,
+            key: header.key.to_vec(),
+            expires_at_ms: header.expires_at_ms,
+            words: Vec::new(),
+            waiting: 0,
+            expiring: Vec::new(),
+            expiring_fields: 0,
+            expiring_at_ms: 0,
+            now_ms,
+        })
+    }
+
+    /// Takes the next element.
+    pub(super) fn element(&mut self, element: Element<'_>, out: &mut Out) -> Result<(), Unwanted> {
+        match element {
+            Element::StringChunk(chunk) => out.batch().command(&[b"APPEND", &self.key, chunk]),
+            Element::ListItem(member) | Element::SetMember(member) => {
+                self.wait(&[member], out)?;
+            }
+            Element::ZsetMember { member, score } => {
+                self.wait(&[score.to_string().as_bytes(), member], out)?;
+            }
+            Element::HashField {
+                field,
+                value,
+                expires_at_ms,
+            } => self.field(field, value, expires_at_ms, out)?,
+            Element::StreamEntry { id, pairs } => {
+                let words = pairs.fields_and_values().count();
+                let id = id.to_string();
+                out.batch().begin(3 + words);
+                for it in [b"XADD".as_slice(), &self.key, id.as_bytes()] {
+                    out.batch().word(it);
+                }
+                for it in pairs.fields_and_values() {
+                    out.batch().word(it);
+                }
+            }
+            Element::StreamMeta(meta) => self.stream_meta(meta, out),
+            Element::StreamGroup {
+                group,
+                last_delivered,
+                entries_read,
+            } => {
+                let (id, read) = (last_delivered.to_string(), entries_read.map(text));
+                let mut words = vec![b"XGROUP", b"CREATE".as_slice(), &self.key, group];
+                words.push(id.as_bytes());
+                if let Some(read) = &read {
+                    words.extend([b"ENTRIESREAD".as_slice(), read]);
+                }
+                out.batch().command(&words);
+            }
+            Element::StreamConsumer { group, consumer } => {
+                let words: [&[u8]; 5] = [b"XGROUP", b"CREATECONSUMER", &self.key, group, consumer];
+                out.batch().command(&words);
+            }
+            Element::StreamPending {
+                group,
+                consumer,
+                id,
+                delivered_at_ms,
+                deliveries,
+            } => {
+                let (id, at) = (id.to_string(), text(delivered_at_ms));
+                let deliveries = text(deliveries);
+                let who: [&[u8]; 6] = [b"XCLAIM", &self.key, group, consumer, b"0", id.as_bytes()];
+                let what: [&[u8]; 6] = [
+                    b"TIME",
+                    &at,
+                    b"RETRYCOUNT",
+                    &deliveries,
+                    b"JUSTID",
+                    b"FORCE",
+                ];
+                out.batch().command(&[who, what].concat());
+            }
+        }
+        out.pass_on_if_full()
+    }
+
+    /// Ends the value.
+    pub(super) fn end(mut self, out: &mut Out) -> Result<(), Unwanted> {
+        self.write_waiting(out)?;
+        if let Some(at) = self.expires_at_ms {
+            out.batch().command(&[b"PEXPIREAT", &self.key, &text(at)]);
+        }
+        out.batch().keys += 1;
+        out.pass_on_if_full()
+    }
+
+    fn wait(&mut self, words: &[&[u8]], out: &mut Out) -> Result<(), Unwanted> {
+        for it in words {
+            word(it, &mut self.words);
+        }
+        self.waiting += words.len();
+        if self.waiting >= WORDS_MAX || self.words.len() >= COMMAND_BYTES {
+            self.write_waiting(out)?;
+        }
+        Ok(())
+    }
+
+    fn field(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        expires_at_ms: Option<u64>,
+        out: &mut Out,
+    ) -> Result<(), Unwanted> {
+        if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
+            return Ok(());
+        }
+        let Some(at) = expires_at_ms else {
+            return self.wait(&[field, value], out);
+        };
+        if self.expiring_at_ms != at && self.expiring_fields > 0 {
+            self.write_waiting(out)?;
+        }
+        self.expiring_at_ms = at;
+        word(field, &mut self.expiring);
+        self.expiring_fields += 1;
+        self.wait(&[field, value], out)
+    }
+
+    /// Writes what waits: first the fields, then when they expire.
+    fn write_waiting(&mut self, out: &mut Out) -> Result<(), Unwanted> {
+        if self.waiting > 0 {
+            let command: &[u8] = match self.kind {
+                ValueKind::List => b"RPUSH",
+                ValueKind::Set => b"SADD",
+                ValueKind::Zset => b"ZADD",
+                ValueKind::Hash => b"HSET",
+                // Their elements never wait.
+                ValueKind::String | ValueKind::Stream => return Ok(()),
+            };
+            send(
+                command,
+                &[&self.key],
+                &mut self.words,
+                &mut self.waiting,
+                out.batch(),
+            );
+        }
+        if self.expiring_fields > 0 {
+            let (at, fields) = (text(self.expiring_at_ms), text(self.expiring_fields as u64));
+            let firsts: [&[u8]; 4] = [&self.key, &at, b"FIELDS", &fields];
+            let (words, count) = (&mut self.expiring, &mut self.expiring_fields);
+            send(b"HPEXPIREAT", &firsts, words, count, out.batch());
+        }
+        out.pass_on_if_full()
+    }
+
+    fn stream_meta(&self, meta: StreamMeta, out: &mut Out) {
+        let last_id = meta.last_id.to_string();
+        if meta.length == 0 {
+            // The only way to an empty stream: an entry comes, and goes at once.
+            let first = StreamId { ms: 0, seq: 1 };
+            let id = meta.last_id.max(first).to_string();
+            let words: [&[u8]; 7] = [
+                b"XADD",
+                &self.key,
+                b"MAXLEN",
+                b"0",
+                id.as_bytes(),
+                b"x",
+                b"y",
+            ];
+            out.batch().command(&words);
+        }
+        let words: [&[u8]; 3] = [b"XSETID", &self.key, last_id.as_bytes()];
+        match meta.history {
+            None => out.batch().command(&words),
+            Some(history) => {
+                let added = text(history.entries_added);
+                let deleted = history.max_deleted_id.to_string();
+                let more: [&[u8]; 4] =
+                    [b"ENTRIESADDED", &added, b"MAXDELETEDID", deleted.as_bytes()];
+                out.batch().command(&[words.as_slice(), &more].concat());
+            }
+        }
+    }
+}
+
+/// Writes a command of a few words and of those that wait, and empties the waiting room.
+fn send(
+    command: &[u8],
+    firsts: &[&[u8]],
+    words: &mut Vec<u8>,
+    count: &mut usize,
+    batch: &mut Batch,
+) {
+    batch.begin(1 + firsts.len() + *count);
+    batch.word(command);
+    for first in firsts {
+        batch.word(first);
+    }
+    batch.encoded(words);
+    words.clear();
+    *count = 0;
+}
+
+fn text(number: u64) -> Vec<u8> {
+    let mut digits = Vec::new();
+    decimal(number, &mut digits);
+    digits
+}

@@ -1,0 +1,9 @@
+//! Redis and Valkey.
+
+mod halves;
+mod lab;
+mod refusals;
+mod restores;
+mod rights;
+mod server;
+mod shop;

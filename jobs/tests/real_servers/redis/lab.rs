@@ -1,0 +1,189 @@
+//! A store, a worker, and restore points of whatever RDB file a test has.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use anyhow::Result;
+use chrono::Utc;
+use lastgood_jobs::{
+    engine::Toolbox,
+    error::JobError,
+    job::{Attempt, Restore, RestoreTarget},
+    manifest::{Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION},
+    resource::{Engine, Resource, ResourceOptions},
+    restore::{Contents, Restored, restore},
+    storage::Storage,
+    worker::{Progress, Worker},
+};
+
+use crate::lab::{Switch, attempt};
+
+/// The resource's id, which a restore in place has to repeat.
+pub(crate) const ID: &str = "cache-1";
+
+/// A private store and a worker with a lease.
+pub(crate) struct Lab {
+    pub(crate) store: tempfile::TempDir,
+    _work: tempfile::TempDir,
+    pub(crate) worker: Worker,
+    pub(crate) lease: Arc<Switch>,
+}
+
+/// Where a point is, and its id.
+pub(crate) struct Point {
+    pub(crate) manifest_key: String,
+    pub(crate) archive: std::path::PathBuf,
+    pub(crate) run_id: uuid::Uuid,
+}
+
+impl Lab {
+    pub(crate) async fn new() -> Result<Self> {
+        let (store, work) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let lease = Arc::new(Switch(AtomicBool::new(true)));
+        let worker = Worker {
+            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
+            tools: Arc::new(Toolbox::default()),
+            work_dir: work.path().to_owned(),
+            lease: lease.clone(),
+            progress: Arc::new(Progress::default()),
+        };
+        Ok(Self {
+            store,
+            _work: work,
+            worker,
+            lease,
+        })
+    }
+
+    /// Makes a restore point of a file, as a backup would have.
+    pub(crate) fn point_of(&self, rdb: &[u8]) -> Result<Point> {
+        let archive = zstd::encode_all(rdb, 3)?;
+        let run_id = uuid::Uuid::new_v4();
+        let key = format!("v1/acme/{ID}/{run_id}-e1.rdb.zst");
+        let manifest_key = format!("v1/acme/{ID}/{run_id}.manifest.json");
+        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+        let now = Utc::now();
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            run_id,
+            epoch: 1,
+            resource_id: ID.parse()?,
+            team: "acme".parse()?,
+            tier: "pro".parse()?,
+            engine: Engine::Redis,
+            consistent_at: now,
+            consistency: Consistency::Snapshot,
+            started_at: now,
+            finished_at: now,
+            made_by: "a test".to_owned(),
+            archive: Stored {
+                key: key.clone(),
+                size_bytes: archive.len() as u64,
+                blake3: hash(&archive),
+                compression: "zstd".to_owned(),
+            },
+            dump: Dump {
+                format: "RDB".to_owned(),
+                size_bytes: rdb.len() as u64,
+                blake3: hash(rdb),
+            },
+            server_version: "a test".to_owned(),
+            tool_version: "a test".to_owned(),
+            details: Details::Redis {
+                rdb_version: 9,
+                keys: std::collections::BTreeMap::new(),
+                functions: 0,
+                read_by: RedisRead::Replication,
+            },
+            warnings: Vec::new(),
+        };
+        let objects = self.store.path().join("objects");
+        let path = objects.join(&key);
+        std::fs::create_dir_all(objects.join(format!("v1/acme/{ID}")))?;
+        std::fs::write(&path, archive)?;
+        std::fs::write(objects.join(&manifest_key), serde_json::to_vec(&manifest)?)?;
+        Ok(Point {
+            manifest_key,
+            archive: path,
+            run_id,
+        })
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        point: &Point,
+        url: &str,
+        target: RestoreTarget,
+    ) -> Result<Restored, JobError> {
+        self.restore_as(attempt(), point, url, target).await
+    }
+
+    /// Restores to the resource's own server, which is at `url`, or to the reference that resolves to it.
+    pub(crate) async fn restore_as(
+        &self,
+        attempt: Attempt,
+        point: &Point,
+        url: &str,
+        target: RestoreTarget,
+    ) -> Result<Restored, JobError> {
+        let (own, reference) = match target {
+            RestoreTarget::Reference { .. } => {
+                ("redis://nowhere.invalid", Some(url.to_owned().into()))
+            }
+            _ => (url, None),
+        };
+        let resource = Resource {
+            id: ID.parse().map_err(|_| JobError::NoTargetUrl)?,
+            team: "acme".parse().map_err(|_| JobError::NoTargetUrl)?,
+            tier: "pro".parse().map_err(|_| JobError::NoTargetUrl)?,
+            engine: Engine::Redis,
+            options: ResourceOptions::default(),
+            url: own.to_owned().into(),
+        };
+        let job = Restore {
+            point: point.run_id,
+            target,
+            no_owner: false,
+            no_acl: false,
+        };
+        let manifest_key = &point.manifest_key;
+        restore(
+            attempt,
+            &resource,
+            &job,
+            manifest_key,
+            reference,
+            &self.worker,
+        )
+        .await
+    }
+}
+
+/// Over what is there; the rest of it goes.
+pub(crate) fn exact() -> Result<RestoreTarget> {
+    Ok(RestoreTarget::InPlace {
+        overwrite: ID.parse()?,
+        merge: false,
+    })
+}
+
+/// Over what is there; the rest of it stays.
+pub(crate) fn merge() -> Result<RestoreTarget> {
+    Ok(RestoreTarget::InPlace {
+        overwrite: ID.parse()?,
+        merge: true,
+    })
+}
+
+/// (keys, expired, removed, functions)
+pub(crate) fn counts(restored: &Restored) -> (u64, u64, u64, u64) {
+    match restored.contents {
+        Contents::Redis {
+            keys,
+            expired_keys,
+            removed_keys,
+            functions,
+        } => (keys, expired_keys, removed_keys, functions),
+        Contents::Postgres { .. } | Contents::Mongodb { .. } => (0, 0, 0, 0),
+    }
+}
