@@ -16,6 +16,10 @@ class Failure(Exception):
     """Something expected went wrong: the message tells a reader what, and what to do."""
 
 
+class Unavailable(Failure):
+    """This machine cannot have it, and most others can: what needs it is skipped, and says so."""
+
+
 def say(text: str = "") -> None:
     print(text, flush=True)
 

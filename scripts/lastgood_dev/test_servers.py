@@ -1,15 +1,37 @@
-"""Which servers do the tests need, and how are they told where to find them?"""
+"""Which servers do the tests need, and how are they told where to find them?
+
+A variable that begins with `skip: ` says why there is no such server here. Those that end in `_PROGRAM` hold a `Program` in JSON, for a
+test that needs a server of its own.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
+from typing import Callable
 
+from .mongodb import Topology, mongodb_program, start_mongodb
 from .postgres import Major, start_postgres, without_libpq
+from .program import SKIP
+from .redis import Flavour, redis_cli, start_redis
+from .repo import Unavailable, say
 from .session import Session
+
+MONGO_TOOLS = ("mongodump", "mongorestore")
 
 
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
+    return {**_postgres(session), **_mongodb(session), **_redis(session), "SQLX_OFFLINE": "true"}
+
+
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """Returns our environment with `variables`, less what would lead a test to a server that is not its own."""
+    return {**without_libpq(os.environ), **variables}
+
+
+def _postgres(session: Session) -> dict[str, str]:
     catalog = start_postgres(session, "catalog")
     pg18 = start_postgres(session, "customer18")
     pg17 = start_postgres(session, "customer17", Major.PG17)
@@ -18,10 +40,39 @@ def start_test_servers(session: Session) -> dict[str, str]:
         "LASTGOOD_TEST_PG18_URL": pg18.url(),
         "LASTGOOD_TEST_PG17_URL": pg17.url(),
         "LASTGOOD_TEST_PG_CLIENT_DIRS": f"{pg18.bin}:{pg17.bin}",
-        "SQLX_OFFLINE": "true",
     }
 
 
-def environment(variables: dict[str, str]) -> dict[str, str]:
-    """Returns our environment with `variables`, less what would lead a test to a server that is not its own."""
-    return {**without_libpq(os.environ), **variables}
+def _mongodb(session: Session) -> dict[str, str]:
+    return {
+        "LASTGOOD_TEST_MONGODB_URL": start_mongodb(session, "mongodb").url(),
+        "LASTGOOD_TEST_MONGODB_STANDALONE_URL": start_mongodb(session, "mongodb-standalone", Topology.STANDALONE).url(),
+        "LASTGOOD_TEST_MONGODB_PROGRAM": mongodb_program().json(),
+        "LASTGOOD_TEST_MONGO_TOOLS": _or_skip(_mongo_tools),
+    }
+
+
+def _redis(session: Session) -> dict[str, str]:
+    variables = {"LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli()))}
+    for flavour in Flavour:
+        name = f"LASTGOOD_TEST_{flavour.value}"
+        variables[f"{name}_PROGRAM"] = program = _or_skip(lambda: flavour.program().json())
+        variables[f"{name}_URL"] = program if program.startswith(SKIP) else start_redis(session, flavour.value.lower(), flavour).url()
+    return variables
+
+
+def _mongo_tools() -> str:
+    """Returns the folder of MongoDB's own tools, which are in no package registry: a machine has them or not."""
+    found = {Path(path).parent for path in map(shutil.which, MONGO_TOOLS) if path}
+    if len(found) != 1 or not all((folder / tool).exists() for folder in found for tool in MONGO_TOOLS):
+        raise Unavailable(f"{' and '.join(MONGO_TOOLS)} are not on PATH")
+    return str(found.pop())
+
+
+def _or_skip(find: Callable[[], str]) -> str:
+    """Returns what was found, or why it cannot be, which the tests report."""
+    try:
+        return find()
+    except Unavailable as why:
+        say(f"{SKIP}{why}")
+        return SKIP + " ".join(str(why).split())

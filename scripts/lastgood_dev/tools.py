@@ -8,9 +8,12 @@ import tempfile
 from pathlib import Path
 
 from .child import run
+from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
-from .repo import DEV_DIR, Failure, say
+from .program import SKIP
+from .redis import Flavour
+from .repo import DEV_DIR, Failure, Unavailable, say
 
 TYPOS = Wheel("typos", "1.52.0", (
     "418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6",  # Linux x86_64
@@ -31,6 +34,12 @@ def install_everything() -> None:
     """Brings all that tests and checks need, so that nothing after this uses the network."""
     for major in Major:
         major.install()
+    mongodb_program()
+    for flavour in Flavour:
+        try:
+            flavour.program()
+        except Unavailable as why:
+            say(f"{SKIP}{why}")
     for name in TOOLS:
         tool(name)
 
