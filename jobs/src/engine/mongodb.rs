@@ -1,6 +1,7 @@
 //! MongoDB: dumped and restored by this process itself, over the network.
 
 mod address;
+pub mod archive_format;
 pub(crate) mod dump;
 mod error;
 mod meaning;
