@@ -11,6 +11,14 @@ pub enum MongodbError {
         /// Why. Repeats nothing of the URL but names of parameters.
         why: String,
     },
+    /// An answer that MongoDB's protocol does not allow.
+    #[error("cannot {doing}: the server's answer has {what}")]
+    OddAnswer {
+        /// What was being done.
+        doing: &'static str,
+        /// What is odd about it.
+        what: &'static str,
+    },
 }
 
 impl MongodbError {
@@ -18,6 +26,7 @@ impl MongodbError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Address { .. } => ErrorKind::Config,
+            Self::OddAnswer { .. } => ErrorKind::Internal,
         }
     }
 
@@ -25,6 +34,7 @@ impl MongodbError {
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Address { .. } => true,
+            Self::OddAnswer { .. } => false,
         }
     }
 }
