@@ -10,7 +10,7 @@ pub(crate) mod session;
 
 use secrecy::SecretString;
 
-pub use self::error::MongodbError;
+pub use self::{error::MongodbError, restore::RestoreFault};
 use crate::error::JobError;
 
 /// Checks a connection URL without reaching for its server. The error never repeats the URL.
