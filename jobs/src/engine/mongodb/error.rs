@@ -1,5 +1,6 @@
 //! What can go wrong with MongoDB and nowhere else.
 
+use super::restore::RestoreFault;
 use crate::error::ErrorKind;
 
 /// A failure that only this engine knows.
@@ -11,6 +12,17 @@ pub enum MongodbError {
         /// Why. Repeats nothing of the URL but names of parameters.
         why: String,
     },
+    /// An answer that MongoDB's protocol does not allow.
+    #[error("cannot {doing}: the server's answer has {what}")]
+    OddAnswer {
+        /// What was being done.
+        doing: &'static str,
+        /// What is odd about it.
+        what: &'static str,
+    },
+    /// A restore's own failure.
+    #[error(transparent)]
+    Restore(#[from] RestoreFault),
 }
 
 impl MongodbError {
@@ -18,6 +30,8 @@ impl MongodbError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Address { .. } => ErrorKind::Config,
+            Self::OddAnswer { .. } => ErrorKind::Internal,
+            Self::Restore(fault) => fault.kind(),
         }
     }
 
@@ -25,6 +39,8 @@ impl MongodbError {
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Address { .. } => true,
+            Self::OddAnswer { .. } => false,
+            Self::Restore(fault) => fault.is_permanent(),
         }
     }
 }

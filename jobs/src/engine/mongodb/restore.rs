@@ -1,16 +1,45 @@
-//! A restore, native.
+//! A restore to where it was asked for, by the way that harms least.
+//!
+//! Reads any archive of `mongodump`. Different from `mongorestore`: the whole archive is verified before the first
+//! write; the target must be empty, or is replaced collection by collection at the end (`mongorestore --drop` drops each
+//! before it reads the first document of it); a document that is refused is a failure; documents that break their
+//! collection's validator come back. As with `mongorestore`, collections get new UUIDs, and an index the current version.
+
+mod access;
+mod batch;
+mod collections;
+mod empty;
+mod fault;
+mod fill;
+mod in_place;
+mod indexes;
+mod insert;
+mod mark;
+mod metadata;
+mod plan;
+mod source;
+mod target;
 
 use secrecy::SecretString;
 
-use super::error::MongodbError;
+pub use self::fault::RestoreFault;
+use self::{collections::Made, plan::Plan, source::Source};
+use super::session::{self, Session};
 use crate::{
     error::JobError,
-    job::{Attempt, Restore},
+    job::{Attempt, Restore, RestoreTarget},
     manifest::Manifest,
-    resource::Resource,
-    restore::Restored,
+    resource::{ReadPreference, Resource},
+    restore::{Contents, Restored},
     worker::Worker,
 };
+
+/// Where a restore goes.
+struct Target {
+    session: Session,
+    /// The name that the archive's only database gets; `None` where each keeps its own.
+    renamed: Option<String>,
+}
 
 /// Restores the point that `manifest` describes to where `job` says.
 pub(crate) async fn restore(
@@ -21,7 +50,100 @@ pub(crate) async fn restore(
     target_url: Option<&SecretString>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
-    let _ = (attempt, resource, job, manifest, target_url, worker);
-    let why = "TODO".to_owned();
-    Err(MongodbError::Address { why }.into())
+    let not_this_way = |how, instead| {
+        let engine = resource.engine;
+        Err(JobError::NotThisWay {
+            engine,
+            how,
+            instead,
+        })
+    };
+    match &job.target {
+        RestoreTarget::Swap {} => not_this_way(
+            "by swapping with a fresh database",
+            "restore into its own database if that is empty, name an empty one with --into, or replace it with --in-place",
+        ),
+        RestoreTarget::InPlace { merge: true, .. } => not_this_way(
+            "by adding to what is there",
+            "leave --merge out: collections that the backup does not have stay in any case",
+        ),
+        RestoreTarget::Own {} => {
+            let target = connect(&resource.url, None, manifest).await?;
+            empty::into_empty(attempt, &target, manifest, worker).await
+        }
+        RestoreTarget::Database { name } => {
+            if source::database(manifest)?.is_none() {
+                return not_this_way(
+                    "into one database",
+                    "its backup is of a whole deployment: restore it into another, behind a secret reference",
+                );
+            }
+            let target = connect(&resource.url, Some(name), manifest).await?;
+            empty::into_empty(attempt, &target, manifest, worker).await
+        }
+        RestoreTarget::Reference { .. } => {
+            let url = target_url.ok_or(JobError::NoTargetUrl)?;
+            let target = connect(url, None, manifest).await?;
+            empty::into_empty(attempt, &target, manifest, worker).await
+        }
+        RestoreTarget::InPlace { merge: false, .. } => {
+            let target = connect(&resource.url, None, manifest).await?;
+            in_place::in_place(attempt, &target, manifest, worker).await
+        }
+    }
+}
+
+/// Connects to where writes go. The archive's database gets the given name, else that in the URL.
+async fn connect(
+    url: &SecretString,
+    name: Option<&str>,
+    manifest: &Manifest,
+) -> Result<Target, JobError> {
+    let archived = source::database(manifest)?;
+    let session = session::connect(url, Some(ReadPreference::Primary)).await?;
+    let renamed = match name.or(session.database.as_deref()) {
+        Some(renamed) if archived.is_none() => {
+            return Err(RestoreFault::WholeDeployment {
+                target: renamed.to_owned(),
+            }
+            .into());
+        }
+        renamed => renamed.map(str::to_owned),
+    };
+    Ok(Target { session, renamed })
+}
+
+/// Makes sure that nobody else has the run by now.
+async fn alive(worker: &Worker) -> Result<(), JobError> {
+    if worker.lease.is_alive().await {
+        Ok(())
+    } else {
+        Err(JobError::LeaseLost)
+    }
+}
+
+/// Reports a restore that is done.
+fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made) -> Restored {
+    let databases = plan.databases();
+    let mut notes = made.notes;
+    if !plan.left_out.is_empty() {
+        let left_out = plan.left_out.join(", ");
+        notes.push(format!(
+            "left out, because only a server itself writes them: {left_out}"
+        ));
+    }
+    Restored {
+        database: match database {
+            Some(database) => database.to_owned(),
+            None => databases.into_iter().collect::<Vec<_>>().join(", "),
+        },
+        kept: None,
+        contents: Contents::Mongodb {
+            collections: plan.items.len() as u64,
+            documents: plan.documents(),
+            indexes: collections::count_indexes(&plan.items, made.indexes_refused),
+        },
+        dump_bytes: source.manifest.dump.size_bytes,
+        notes,
+    }
 }

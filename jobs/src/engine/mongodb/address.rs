@@ -1,0 +1,116 @@
+//! Whether a connection URL can be used, and what is wrong with it, without repeating it.
+
+use mongodb::options::ConnectionString;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::MongodbError;
+
+/// The longest name of an option that is worth repeating.
+const OPTION_CHARS_SHOWN: usize = 40;
+
+/// Parses `mongodb://…` or `mongodb+srv://…`, with every option that the driver has. Reaches for no server.
+pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError> {
+    let url = url.expose_secret();
+    let mut parsed = ConnectionString::parse(url).map_err(|_| MongodbError::Address {
+        // The driver's own words quote what they are about, which may be a part of the password.
+        why: complaint(url),
+    })?;
+    #[expect(
+        deprecated,
+        reason = "the driver takes the option only to refuse it later"
+    )]
+    {
+        // Common in URLs made for other drivers. Every wait here has its own deadline.
+        parsed.socket_timeout = None;
+    }
+    Ok(parsed)
+}
+
+/// Says what is wrong with a URL that the driver refuses. Repeats nothing of it but the name of an option.
+fn complaint(url: &str) -> String {
+    let Some((before, options)) = url.split_once('?') else {
+        return main_part_complaint(url);
+    };
+    // A `?` in a password that was not encoded: then nothing behind it is an option.
+    if options.contains('@') || ConnectionString::parse(before).is_err() {
+        return main_part_complaint(url);
+    }
+    let is_fine = |option: &&str| ConnectionString::parse(format!("{before}?{option}")).is_ok();
+    let Some(option) = options.split('&').find(|option| !is_fine(option)) else {
+        return "its options contradict each other, or one is given twice".to_owned();
+    };
+    match option.split_once('=') {
+        Some((name, _)) if is_name(name) => {
+            format!("its option {name} is unknown to the driver, or has an impossible value")
+        }
+        Some(_) | None => "an option of it is no name=value".to_owned(),
+    }
+}
+
+fn main_part_complaint(url: &str) -> String {
+    if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
+        "write it as mongodb://user:password@host:port/database?options, or mongodb+srv:// with one host and no port, and \
+         percent-encode what is not a letter or a digit in user and password"
+            .to_owned()
+    } else {
+        "it begins with neither mongodb:// nor mongodb+srv://".to_owned()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=OPTION_CHARS_SHOWN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("mongodb://u:p%40ss@h:27017/shop", Some("shop"))]
+    #[case::deployment(
+        "mongodb://u:p@h1:1,h2:2,[::1]:3/?replicaSet=rs0&authSource=admin",
+        None
+    )]
+    #[case::no_slash("mongodb://h", None)]
+    #[case::srv(
+        "mongodb+srv://u:p@cluster.example.com/shop?retryWrites=true&w=majority",
+        Some("shop")
+    )]
+    #[case::tls("mongodb://h/a?tls=true&tlsAllowInvalidCertificates=true", Some("a"))]
+    #[case::scram(
+        "mongodb://u:p@h/a?authMechanism=SCRAM-SHA-256&readPreference=secondary",
+        Some("a")
+    )]
+    #[case::other_drivers("mongodb://h/a?socketTimeoutMS=1000", Some("a"))]
+    #[case::compressed("mongodb://h/a?compressors=zlib", Some("a"))]
+    fn what_the_driver_understands_is_taken(#[case] url: &str, #[case] database: Option<&str>) {
+        let parsed = parse(&url.to_owned().into()).unwrap();
+        assert_eq!(parsed.default_database.as_deref(), database);
+    }
+
+    #[rstest]
+    #[case::other_engine("postgres://u:hunter2marker@h/d", "begins with neither")]
+    #[case::no_url("hunter2marker", "begins with neither")]
+    #[case::slash_in_password("mongodb://u:hunter2marker/x@h/d", "percent-encode")]
+    #[case::mark_in_password("mongodb://u:hunter2marker?x=hunter2marker@h/d", "percent-encode")]
+    #[case::percent_in_password("mongodb://u:hunter2marker%zz@h/d", "percent-encode")]
+    #[case::colon_in_password("mongodb://u:hunter2marker:x@h/d", "percent-encode")]
+    #[case::port("mongodb://u:hunter2marker@h:hunter2marker/d", "percent-encode")]
+    #[case::srv_with_port("mongodb+srv://u:hunter2marker@h:1/d", "no port")]
+    #[case::option(
+        "mongodb://u:hunter2marker@h/d?authSorce=hunter2marker",
+        "option authSorce"
+    )]
+    #[case::value("mongodb://u:hunter2marker@h/d?tls=hunter2marker", "option tls")]
+    #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
+    #[case::odd_option("mongodb://u:hunter2marker@h/d?hunter2marker=1", "no name=value")]
+    #[case::twice("mongodb://u:hunter2marker@h/d?tls=true&tls=false", "given twice")]
+    fn what_it_does_not_is_explained_without_being_repeated(#[case] url: &str, #[case] says: &str) {
+        let error = parse(&url.to_owned().into()).unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(says), "{text}");
+        assert!(!text.contains("hunter2marker"), "{text}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Users and roles: merged into those that are there by the server's own command for it, where that is possible.
+
+use bson::doc;
+use uuid::Uuid;
+
+use super::{
+    batch::{Destination, EmptyTimestamps, Order, Rules, Stored},
+    plan::{Access, AccessOf, Plan},
+    target::{self, empty_timestamps, has_code, run, run_long, version},
+};
+use crate::{engine::mongodb::session::Session, error::JobError};
+
+/// Where the command takes them from, and what it is run in.
+const ADMIN: &str = "admin";
+const COMMAND: &str = "_mergeAuthzCollections";
+const COMMAND_NOT_FOUND: &str = "59";
+const BY_HAND: &str = "to bring them back, decompress the archive and run mongorestore --archive --restoreDbUsersAndRoles";
+
+/// Users and roles that can be restored, each with the name of the collection that they are put into first.
+#[derive(Default)]
+pub(super) struct Merge<'a> {
+    parts: Vec<(&'a Access, String)>,
+}
+
+/// Finds out which users and roles can be restored. Returns besides what to tell of those that cannot.
+///
+/// An archive's users never cost its documents: where a server does not let us in, they are told of and left out.
+pub(super) async fn prepare<'a>(
+    session: &Session,
+    plan: &'a Plan,
+    run_id: Uuid,
+) -> Result<(Merge<'a>, Vec<String>), JobError> {
+    let none = |why: &str| {
+        let note = format!("users and roles were not restored, because {why}: {BY_HAND}");
+        Ok((Merge::default(), vec![note]))
+    };
+    if plan.access.is_empty() {
+        return Ok((Merge::default(), Vec::new()));
+    }
+    let is_renamed = |it: &Access| it.databases.as_ref().is_some_and(|(old, new)| old != new);
+    if plan.access.iter().any(is_renamed) {
+        return none("the database has another name");
+    }
+    // Without a source it does nothing, and says why it cannot.
+    let idle = doc! {COMMAND: 1, "drop": false, "db": ADMIN};
+    match run(session, "ask for leave to restore users", ADMIN, idle).await {
+        Err(JobError::Denied { .. }) => {
+            return none("the role may not: it needs the role \"restore\" on \"admin\"");
+        }
+        Err(error) if has_code(&error, COMMAND_NOT_FOUND) => {
+            return none("this server has no command for it");
+        }
+        Err(JobError::Statement { .. }) | Ok(_) => {}
+        Err(error) => return Err(error),
+    }
+    let run = run_id.simple().to_string();
+    let run = run.get(..8).unwrap_or_default();
+    let named = |it: &'a Access| (it, format!("lastgood_restore.{run}.{}", it.name()));
+    let parts = plan.access.iter().map(named).collect();
+    Ok((Merge { parts }, Vec::new()))
+}
+
+impl Access {
+    /// Returns a name for them that no others in the archive have.
+    fn name(&self) -> String {
+        format!("{}.{}", self.of.name(), self.place)
+    }
+}
+
+impl Merge<'_> {
+    /// Returns where the documents go first.
+    pub(super) fn destinations(&self, session: &Session) -> Vec<(usize, Destination)> {
+        let one = |(access, name): &(&Access, String)| {
+            let destination = Destination {
+                database: ADMIN.to_owned(),
+                collection: name.clone(),
+                order: Order::Any,
+                stored: Stored::AsDocuments,
+                empty_timestamps: EmptyTimestamps::Kept,
+                rules: Rules::None,
+            };
+            (access.place, destination)
+        };
+        let mut all: Vec<_> = self.parts.iter().map(one).collect();
+        for (_, destination) in &mut all {
+            destination.empty_timestamps = empty_timestamps(version(session));
+        }
+        all
+    }
+
+    /// Makes room: drops what an earlier attempt left.
+    pub(super) async fn clear(&self, session: &Session) -> Result<(), JobError> {
+        for (_, name) in &self.parts {
+            target::drop(session, ADMIN, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges what was put there. Users and roles that are not in the archive stay as they are.
+    pub(super) async fn finish(self, session: &Session) -> Result<(), JobError> {
+        for (access, name) in &self.parts {
+            let from = match access.of {
+                AccessOf::Users => "tempUsersCollection",
+                AccessOf::Roles => "tempRolesCollection",
+            };
+            // An empty name speaks of all databases.
+            let database = access.databases.as_ref().map_or("", |(_, now)| now);
+            let command = doc! {
+                COMMAND: 1, from: format!("{ADMIN}.{name}"), "drop": false, "db": database,
+                "writeConcern": {"w": "majority"},
+            };
+            run_long(session, "restore users and roles", ADMIN, command).await?;
+        }
+        self.clear(session).await
+    }
+}

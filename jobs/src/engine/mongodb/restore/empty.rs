@@ -1,0 +1,224 @@
+//! A restore into what must be empty: a database, or all the databases of an archive.
+//!
+//! The run's mark is set first and removed last. A failure drops what was made. What a killed worker leaves, the run's
+//! next attempt recognises by the mark, drops, and makes anew.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bson::doc;
+
+use super::{
+    Target,
+    access::{self, Merge},
+    alive,
+    collections::{self, Made},
+    mark::{self, MARK},
+    plan::{Item, Plan, Shape},
+    restored,
+    source::{self, Source},
+    target::{self, Found, contents, run},
+};
+use crate::{
+    engine::mongodb::session::{Session, Topology, number},
+    error::{ErrorKind, JobError},
+    job::Attempt,
+    manifest::Manifest,
+    restore::Restored,
+    worker::Worker,
+};
+
+/// How long the clean-up after a failure may take; the next attempt can do it as well.
+const UNDO_TIMEOUT: Duration = Duration::from_mins(2);
+/// How many names of what is in the way are shown.
+const EXAMPLES: usize = 5;
+
+/// Restores into databases that have nothing of their users' own.
+pub(super) async fn into_empty(
+    attempt: Attempt,
+    target: &Target,
+    manifest: &Manifest,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    let session = &target.session;
+    let known = target.renamed.as_deref().or(source::database(manifest)?);
+    if let Some(database) = known.filter(|_| attempt.epoch <= 1) {
+        // Long before the archive is read: nobody has been here before, so all that is there is somebody's.
+        refuse(attempt, database, &contents(session, database).await?)?;
+    }
+    let source = Source::verify(manifest, worker).await?;
+    let plan = Plan::new(&source, target.renamed.as_deref())?;
+    let databases = plan.databases();
+    let Some(home) = databases.first().copied() else {
+        let notes = vec!["the backup has no collections".to_owned()];
+        return Ok(restored(&source, &plan, known, Made::just(notes)));
+    };
+    match occupancy(session, &plan, home, attempt).await? {
+        Occupancy::Nobody | Occupancy::ThisRun => {}
+        Occupancy::Done => {
+            let notes = vec!["an earlier attempt of this run had done it already".to_owned()];
+            return Ok(restored(&source, &plan, known, Made::just(notes)));
+        }
+    }
+    let (merge, notes) = access::prepare(session, &plan, attempt.run_id).await?;
+    alive(worker).await?;
+    mark::set(session, home, attempt.run_id).await?;
+    match make(session, &source, &plan, merge, worker).await {
+        Ok(mut made) => {
+            mark::remove(session, home).await?;
+            made.notes.extend(notes);
+            Ok(restored(&source, &plan, known, made))
+        }
+        Err(error) => {
+            undo(session, &plan, home, &error, worker).await;
+            Err(error)
+        }
+    }
+}
+
+/// Who has filled the target.
+enum Occupancy {
+    /// It is empty.
+    Nobody,
+    /// An earlier attempt of this run has begun to.
+    ThisRun,
+    /// An earlier attempt of this run, to the end: each collection has as many documents as the archive.
+    Done,
+}
+
+async fn occupancy(
+    session: &Session,
+    plan: &Plan,
+    home: &str,
+    attempt: Attempt,
+) -> Result<Occupancy, JobError> {
+    let mut found = Vec::new();
+    for database in plan.databases() {
+        found.push((database, contents(session, database).await?));
+    }
+    if mark::is_set(session, home, attempt.run_id).await? {
+        for (database, found) in found {
+            let mut ours = names(plan, database);
+            ours.extend((database == home).then_some(MARK));
+            let is_strange = |it: &Found| !ours.contains(it.name.as_str());
+            let strange: Vec<_> = found.into_iter().filter(is_strange).collect();
+            refuse(attempt, database, &strange)?;
+        }
+        return Ok(Occupancy::ThisRun);
+    }
+    if found.iter().all(|(_, found)| found.is_empty()) {
+        return Ok(Occupancy::Nobody);
+    }
+    if attempt.epoch > 1 && is_done(session, plan, &found).await? {
+        return Ok(Occupancy::Done);
+    }
+    for (database, found) in found {
+        refuse(attempt, database, &found)?;
+    }
+    Ok(Occupancy::Nobody)
+}
+
+/// Returns whether the databases have the archive's collections, no others, and as many documents.
+async fn is_done(
+    session: &Session,
+    plan: &Plan,
+    found: &[(&str, Vec<Found>)],
+) -> Result<bool, JobError> {
+    for (database, found) in found {
+        let found: BTreeSet<_> = found.iter().map(|it| it.name.as_str()).collect();
+        if found != names(plan, database) || !has_all(session, plan, database).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn names<'a>(plan: &'a Plan, database: &str) -> BTreeSet<&'a str> {
+    let of_database = plan.items.iter().filter(|it| it.database == database);
+    of_database.map(|it| it.collection.as_str()).collect()
+}
+
+/// Returns whether each collection of the plan has as many documents as the archive has of it.
+async fn has_all(session: &Session, plan: &Plan, database: &str) -> Result<bool, JobError> {
+    let counted = |it: &&Item| match it.shape {
+        Shape::Collection | Shape::Capped | Shape::Functions => it.database == database,
+        // A view shows what others have; a time series shows other documents than its buckets.
+        Shape::View | Shape::TimeSeries => false,
+    };
+    for item in plan.items.iter().filter(counted) {
+        let command = doc! {"count": &item.collection};
+        let count = run(session, "count documents", database, command).await?;
+        if number(&count, "n").and_then(|it| u64::try_from(it).ok()) != Some(item.documents) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fails where something is in the way.
+fn refuse(attempt: Attempt, database: &str, found: &[Found]) -> Result<(), JobError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let shown = found.iter().take(EXAMPLES);
+    let mut shown: Vec<_> = shown.map(|it| format!("{} {}", it.kind, it.name)).collect();
+    if found.len() > EXAMPLES {
+        shown.push(format!("{} more", found.len() - EXAMPLES));
+    }
+    let (database, found) = (database.to_owned(), shown.join(", "));
+    Err(match attempt.epoch {
+        ..=1 => JobError::TargetNotEmpty { database, found },
+        _ => JobError::PerhapsFilledBefore { database, found },
+    })
+}
+
+/// Makes all that is planned.
+async fn make(
+    session: &Session,
+    source: &Source<'_>,
+    plan: &Plan,
+    merge: Merge<'_>,
+    worker: &Worker,
+) -> Result<Made, JobError> {
+    merge.clear(session).await?;
+    let items: Vec<_> = plan
+        .items
+        .iter()
+        .map(|item| (item, item.collection.clone()))
+        .collect();
+    // What an earlier attempt has made: it may be half of it.
+    for (item, name) in &items {
+        target::drop(session, &item.database, name).await?;
+    }
+    let besides = merge.destinations(session);
+    let mut made = collections::make(session, source, &items, besides, worker).await?;
+    collections::make_views(session, &plan.items).await?;
+    merge.finish(session).await?;
+    if session.server.topology == Topology::Sharded {
+        made.notes
+            .push("the cluster is sharded, and the restored collections are not".to_owned());
+    }
+    Ok(made)
+}
+
+/// Drops what a failed attempt has made. What cannot be dropped now is dropped by the next attempt.
+async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, worker: &Worker) {
+    // Without its lease, what is there may be another attempt's work.
+    if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
+        return;
+    }
+    let dropping = async {
+        for item in &plan.items {
+            target::drop(session, &item.database, &item.collection).await?;
+        }
+        mark::remove(session, home).await
+    };
+    match tokio::time::timeout(UNDO_TIMEOUT, dropping).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error.report(), "a failed restore left collections behind")
+        }
+        Err(_) => {
+            tracing::warn!("a failed restore left collections behind: no answer from the server")
+        }
+    }
+}

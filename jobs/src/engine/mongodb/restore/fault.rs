@@ -1,0 +1,148 @@
+//! What can go wrong with a restore and nowhere else.
+
+use crate::{
+    engine::mongodb::MongodbError,
+    error::{ErrorKind, JobError, ServerFault},
+};
+
+/// A failure that only a restore knows.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFault {
+    /// An archive that needs a replay of the oplog in it.
+    #[error(
+        "the archive holds an oplog, as mongodump --oplog makes it, which is not replayed here: decompress it and use \
+         mongorestore --archive --oplogReplay"
+    )]
+    HasOplog,
+    /// What an archive says of a collection cannot be read.
+    #[error(
+        "what the archive says of the options and indexes of {namespace} cannot be read: {why}"
+    )]
+    BadMetadata {
+        /// Which collection.
+        namespace: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A name that no server takes, perhaps because its database has a longer name now.
+    #[error(
+        "{namespace:?} is too long: a database's name has 63 bytes at most, and a database's and a collection's together 255"
+    )]
+    NameTooLong {
+        /// The database and the collection.
+        namespace: String,
+    },
+    /// Several databases that would all become one.
+    #[error("the archive holds the databases {found}: they cannot all be restored into {target:?}")]
+    ManyDatabases {
+        /// Their names.
+        found: String,
+        /// Where they should go.
+        target: String,
+    },
+    /// A backup of a whole deployment, and a URL that names one database.
+    #[error(
+        "the backup is of a whole deployment, and the target's URL names the database {target:?}: leave it out, and put \
+         authSource=… behind a ? if it was the one that knows the user"
+    )]
+    WholeDeployment {
+        /// The database in the URL.
+        target: String,
+    },
+    /// A collection or view that cannot be made as it was.
+    #[error("the target's server does not create {namespace} with the options that it had")]
+    CreationRefused {
+        /// Which one.
+        namespace: String,
+        /// What the server said.
+        #[source]
+        source: ServerFault,
+    },
+    /// Documents that do not get in.
+    #[error("the target's server did not take documents of {namespace}")]
+    DocumentsRefused {
+        /// Of which collection.
+        namespace: String,
+        /// What the server said of the first.
+        #[source]
+        source: ServerFault,
+    },
+    /// Fewer documents than were sent, and no reason given.
+    #[error(
+        "{namespace} has {found} of its {expected} documents: do not use it; restore once more"
+    )]
+    CountDiffers {
+        /// Which collection.
+        namespace: String,
+        /// How many there should be.
+        expected: u64,
+        /// How many the server confirmed.
+        found: u64,
+    },
+    /// An index that the data cannot do without.
+    #[error(
+        "the target's server refuses the unique index {index:?} of {namespace}: without it nothing keeps doubles out, so \
+         nothing was restored"
+    )]
+    IndexRefused {
+        /// Of which collection.
+        namespace: String,
+        /// Its name.
+        index: String,
+        /// What the server said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A restore in place that stopped while collections took their places.
+    #[error(
+        "the restore stopped half way: these are restored: {new}; these are not, and those of them that could not be \
+         renamed may be missing: {old}; restore once more"
+    )]
+    HalfReplaced {
+        /// Namespaces that are as in the backup.
+        new: String,
+        /// Namespaces that are not.
+        old: String,
+        /// What stopped it.
+        #[source]
+        source: Box<JobError>,
+    },
+}
+
+impl RestoreFault {
+    /// Returns the family.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => ErrorKind::Config,
+            Self::HasOplog | Self::BadMetadata { .. } => ErrorKind::Corrupt,
+            Self::NameTooLong { .. } | Self::CreationRefused { .. } | Self::IndexRefused { .. } => {
+                ErrorKind::Target
+            }
+            Self::DocumentsRefused { .. }
+            | Self::CountDiffers { .. }
+            | Self::HalfReplaced { .. } => ErrorKind::Restore,
+        }
+    }
+
+    /// Returns whether another attempt could never do better without somebody changing something first.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::HasOplog
+            | Self::BadMetadata { .. }
+            | Self::NameTooLong { .. }
+            | Self::ManyDatabases { .. }
+            | Self::WholeDeployment { .. }
+            | Self::CreationRefused { .. }
+            | Self::IndexRefused { .. } => true,
+            Self::DocumentsRefused { .. }
+            | Self::CountDiffers { .. }
+            | Self::HalfReplaced { .. } => false,
+        }
+    }
+}
+
+impl From<RestoreFault> for JobError {
+    fn from(fault: RestoreFault) -> Self {
+        MongodbError::from(fault).into()
+    }
+}

@@ -1,0 +1,266 @@
+//! Documents on their way from the archive into collections: read once, in bounded memory, several batches under way.
+
+use std::sync::{Arc, mpsc};
+
+use bson::{RawBsonRef, RawDocument, Timestamp};
+use mongodb::Client;
+use tokio::task::JoinSet;
+
+use super::{
+    batch::{Batch, Destination, EmptyTimestamps, Order},
+    insert::{Inserted, insert},
+    source::Source,
+};
+use crate::{
+    archive,
+    engine::mongodb::{
+        RestoreFault,
+        archive_format::{FormatError, Prelude, Reader, Visit},
+        session::Session,
+    },
+    error::JobError,
+    worker::Worker,
+};
+
+/// How much may be on its way to the server. The driver copies what it sends, so this counts about three times.
+const BYTES_UNDER_WAY: usize = 20 * 1024 * 1024;
+/// How many commands may be.
+const BATCHES_UNDER_WAY: usize = 4;
+/// How much may wait in batches that are not full: an archive may go to and fro between any number of collections.
+const BYTES_OPEN: usize = 16 * 1024 * 1024;
+
+/// Where the documents of each namespace go, by its place in the prelude; `None` is passed over.
+pub(super) type Destinations = Arc<[Option<Destination>]>;
+
+/// Reads the archive and inserts what has a destination.
+///
+/// Returns once the server has confirmed every document, and their number is the archive's: in how many of them it put
+/// the current time where there was an empty timestamp.
+pub(super) async fn fill(
+    session: &Session,
+    source: &Source<'_>,
+    destinations: Destinations,
+    worker: &Worker,
+) -> Result<u64, JobError> {
+    let manifest = source.manifest;
+    let mut reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
+    let (full, batches) = mpsc::channel();
+    let mut reader = Reader::new(Sorter {
+        open: destinations.iter().map(|_| None).collect(),
+        bytes_open: 0,
+        timestamps_replaced: 0,
+        destinations: Arc::clone(&destinations),
+        full,
+    });
+    let mut inserts = Inserts::new(session, &destinations);
+    while let Some(chunk) = reading.next().await {
+        worker.progress.add_dump(chunk.len() as u64);
+        reader.feed(&chunk).map_err(|why| source.damaged(why))?;
+        for batch in batches.try_iter() {
+            inserts.begin(batch).await?;
+        }
+    }
+    reading.finish().await?;
+    let (_, sorter) = reader.finish().map_err(|why| source.damaged(why))?;
+    let inserted = inserts.finish().await?;
+    compare(source, &destinations, &inserted)?;
+    Ok(sorter.timestamps_replaced)
+}
+
+/// Makes sure that what was confirmed is what was read.
+fn compare(
+    source: &Source<'_>,
+    destinations: &Destinations,
+    inserted: &[u64],
+) -> Result<(), JobError> {
+    let told = source.summary.namespaces.iter();
+    for ((destination, told), &found) in destinations.iter().zip(told).zip(inserted) {
+        if let Some(destination) = destination
+            && told.documents != found
+        {
+            return Err(RestoreFault::CountDiffers {
+                namespace: destination.namespace(),
+                expected: told.documents,
+                found,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Sorts documents into batches as the archive is read.
+struct Sorter {
+    destinations: Destinations,
+    /// By place in the prelude.
+    open: Vec<Option<Batch>>,
+    bytes_open: usize,
+    timestamps_replaced: u64,
+    full: mpsc::Sender<Batch>,
+}
+
+impl Sorter {
+    fn hand_over(&mut self, place: usize) {
+        if let Some(batch) = self.open.get_mut(place).and_then(Option::take) {
+            self.bytes_open = self.bytes_open.saturating_sub(batch.bytes());
+            // Who reads the archive holds the other end.
+            let _taken = self.full.send(batch);
+        }
+    }
+}
+
+impl Visit for Sorter {
+    fn prelude(&mut self, prelude: &Prelude) -> Result<(), FormatError> {
+        if prelude.namespaces.len() == self.destinations.len() {
+            return Ok(());
+        }
+        Err(refused("it is another one than was verified"))
+    }
+
+    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), FormatError> {
+        let destinations = Arc::clone(&self.destinations);
+        let Some(Some(destination)) = destinations.get(place) else {
+            return Ok(());
+        };
+        if matches!(self.open.get(place), Some(Some(batch)) if batch.is_full_for(raw)) {
+            self.hand_over(place);
+        }
+        if let Some(slot) = self.open.get_mut(place) {
+            let mut batch = match slot.take() {
+                Some(batch) => batch,
+                None => {
+                    Batch::new(place, destination).map_err(|error| refused(&error.to_string()))?
+                }
+            };
+            let before = batch.bytes();
+            batch.push(raw);
+            self.bytes_open += batch.bytes() - before;
+            *slot = Some(batch);
+        }
+        if destination.empty_timestamps == EmptyTimestamps::Replaced && has_empty_timestamp(raw) {
+            self.timestamps_replaced += 1;
+        }
+        if self.bytes_open > BYTES_OPEN {
+            (0..self.open.len()).for_each(|place| self.hand_over(place));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, place: usize) -> Result<(), FormatError> {
+        self.hand_over(place);
+        Ok(())
+    }
+}
+
+/// Returns whether a server would put the current time into a document: not into `_id`, and nowhere below the top.
+fn has_empty_timestamp(raw: &[u8]) -> bool {
+    let empty = RawBsonRef::Timestamp(Timestamp {
+        time: 0,
+        increment: 0,
+    });
+    let Ok(document) = RawDocument::from_bytes(raw) else {
+        return false;
+    };
+    let mut fields = document.iter().map_while(Result::ok);
+    fields.any(|(name, value)| name.as_str() != "_id" && value == empty)
+}
+
+fn refused(why: &str) -> FormatError {
+    FormatError::Refused {
+        why: why.to_owned(),
+    }
+}
+
+/// Batches on their way to the server. Dropping it stops them all.
+struct Inserts {
+    client: Client,
+    destinations: Destinations,
+    under_way: JoinSet<Result<Inserted, JobError>>,
+    bytes_under_way: usize,
+    /// By place in the prelude.
+    inserted: Vec<u64>,
+}
+
+impl Inserts {
+    fn new(session: &Session, destinations: &Destinations) -> Self {
+        Self {
+            client: session.client.clone(),
+            destinations: Arc::clone(destinations),
+            under_way: JoinSet::new(),
+            bytes_under_way: 0,
+            inserted: vec![0; destinations.len()],
+        }
+    }
+
+    /// Sends a batch, once there is room for it. Fails as soon as any batch has failed.
+    async fn begin(&mut self, batch: Batch) -> Result<(), JobError> {
+        let Some(Some(destination)) = self.destinations.get(batch.place).cloned() else {
+            return Ok(());
+        };
+        let is_alone = destination.order == Order::Kept;
+        while !self.under_way.is_empty() && (is_alone || !self.has_room_for(&batch)) {
+            self.wait().await?;
+        }
+        self.bytes_under_way += batch.bytes();
+        self.under_way
+            .spawn(insert(self.client.clone(), destination, batch));
+        if is_alone {
+            self.wait().await?;
+        }
+        Ok(())
+    }
+
+    fn has_room_for(&self, batch: &Batch) -> bool {
+        self.under_way.len() < BATCHES_UNDER_WAY
+            && self.bytes_under_way + batch.bytes() <= BYTES_UNDER_WAY
+    }
+
+    async fn wait(&mut self) -> Result<(), JobError> {
+        let Some(done) = self.under_way.join_next().await else {
+            return Ok(());
+        };
+        let done = done.map_err(|_| JobError::Stopped {
+            what: "the insertion of documents",
+        })??;
+        self.bytes_under_way = self.bytes_under_way.saturating_sub(done.bytes);
+        if let Some(inserted) = self.inserted.get_mut(done.place) {
+            *inserted += done.documents;
+        }
+        Ok(())
+    }
+
+    /// Returns how many documents were confirmed, by place in the prelude.
+    async fn finish(mut self) -> Result<Vec<u64>, JobError> {
+        while !self.under_way.is_empty() {
+            self.wait().await?;
+        }
+        Ok(self.inserted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, doc};
+    use rstest::rstest;
+
+    use super::*;
+
+    const EMPTY: Timestamp = Timestamp {
+        time: 0,
+        increment: 0,
+    };
+
+    #[rstest]
+    #[case::at_the_top(doc! {"_id": 1, "at": EMPTY}, true)]
+    #[case::on_id(doc! {"_id": EMPTY}, false)]
+    #[case::below(doc! {"_id": 1, "a": {"at": EMPTY}}, false)]
+    #[case::another(doc! {"_id": 1, "at": Timestamp { time: 0, increment: 1 }}, false)]
+    fn the_timestamps_are_found_that_a_server_would_replace(
+        #[case] document: Document,
+        #[case] found: bool,
+    ) -> anyhow::Result<()> {
+        let raw = bson::serialize_to_vec(&document)?;
+        assert_eq!(has_empty_timestamp(&raw), found);
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! A restore over what is there: each collection of the archive is made beside the old one, and takes its name at the end.
+//!
+//! Until the first old collection is replaced, a failure leaves everything as it was. What cannot be renamed is dropped
+//! and made in its place, last of all: time series, views, stored functions, and on servers whose renaming forgets
+//! options, collections that have some. What the archive does not have stays as it is.
+
+use bson::{Document, doc};
+
+use super::{
+    Target, access, alive,
+    collections::{self, Made, Named},
+    plan::{Item, Plan, Shape},
+    restored,
+    source::{self, Source},
+    target::{self, contents, run},
+};
+use crate::{
+    engine::mongodb::{
+        RestoreFault,
+        session::{Session, Topology},
+    },
+    error::{ErrorKind, JobError},
+    job::Attempt,
+    manifest::Manifest,
+    restore::Restored,
+    worker::Worker,
+};
+
+/// What the names of collections begin with that are made beside others.
+const BESIDE: &str = "lastgood_restore.";
+
+/// Restores over what is there: once more in each attempt, with the same outcome.
+pub(super) async fn in_place(
+    attempt: Attempt,
+    target: &Target,
+    manifest: &Manifest,
+    worker: &Worker,
+) -> Result<Restored, JobError> {
+    let session = &target.session;
+    let known = target.renamed.as_deref().or(source::database(manifest)?);
+    let source = Source::verify(manifest, worker).await?;
+    let plan = Plan::new(&source, target.renamed.as_deref())?;
+    let (merge, mut notes) = access::prepare(session, &plan, attempt.run_id).await?;
+    alive(worker).await?;
+    let prefix = prefix(attempt);
+    notes.extend(clear(session, &plan, &prefix).await?);
+    merge.clear(session).await?;
+    let parts = Parts::of(session, &plan, &prefix).await?;
+    let besides = merge.destinations(session);
+    let beside = collections::make(session, &source, &parts.renamed, besides, worker).await;
+    let mut made = match beside {
+        Ok(made) => made,
+        Err(error) => {
+            undo(session, &plan, &prefix, &error, worker).await;
+            return Err(error);
+        }
+    };
+    alive(worker).await?;
+    made.add(replace(session, &source, &plan, &parts, worker).await?);
+    merge.finish(session).await?;
+    made.notes.extend(notes);
+    made.notes
+        .push("collections that the backup does not have were left as they were".to_owned());
+    if session.server.topology == Topology::Sharded {
+        let note = "the cluster is sharded, and the restored collections are not";
+        made.notes.push(note.to_owned());
+    }
+    Ok(restored(&source, &plan, known, made))
+}
+
+fn prefix(attempt: Attempt) -> String {
+    let run = attempt.run_id.simple().to_string();
+    format!("{BESIDE}{}.", run.get(..8).unwrap_or_default())
+}
+
+/// Drops what an earlier attempt of this run left. Returns what to tell of other runs' leftovers: they may be alive.
+async fn clear(session: &Session, plan: &Plan, prefix: &str) -> Result<Vec<String>, JobError> {
+    let mut others = Vec::new();
+    for database in plan.databases() {
+        for found in contents(session, database).await? {
+            if found.name.starts_with(prefix) {
+                target::drop(session, database, &found.name).await?;
+            } else if found.name.starts_with(BESIDE) {
+                others.push(format!("{database}.{}", found.name));
+            }
+        }
+    }
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let others = others.join(", ");
+    Ok(vec![format!(
+        "another run left collections behind, or is at work: drop them once it has ended: {others}"
+    )])
+}
+
+/// The plan's items by the way in which they come to their place.
+struct Parts<'a> {
+    /// Made under another name, which is here, then renamed.
+    renamed: Vec<Named<'a>>,
+    /// Made in their place.
+    made: Vec<Named<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    async fn of(session: &Session, plan: &'a Plan, prefix: &str) -> Result<Self, JobError> {
+        let has_options = |it: &&Item| is_renamable(it) && !it.options.is_empty();
+        let options_stay = match plan.items.iter().find(has_options) {
+            Some(item) => options_stay(session, item, prefix).await?,
+            None => true,
+        };
+        let mut parts = Self {
+            renamed: Vec::new(),
+            made: Vec::new(),
+        };
+        for (n, item) in plan.items.iter().enumerate() {
+            if is_renamable(item) && (options_stay || item.options.is_empty()) {
+                parts.renamed.push((item, format!("{prefix}{n}")));
+            } else if item.shape != Shape::View {
+                parts.made.push((item, item.collection.clone()));
+            }
+        }
+        Ok(parts)
+    }
+}
+
+fn is_renamable(item: &Item) -> bool {
+    match item.shape {
+        Shape::Collection | Shape::Capped => true,
+        Shape::View | Shape::TimeSeries | Shape::Functions => false,
+    }
+}
+
+/// Tries whether a collection with this item's options has them still once it was renamed. MongoDB's own server keeps
+/// them; not every server that speaks its protocol does.
+async fn options_stay(session: &Session, item: &Item, prefix: &str) -> Result<bool, JobError> {
+    let (first, second) = (format!("{prefix}trial"), format!("{prefix}trial_renamed"));
+    target::create(session, item, &first).await?;
+    let before = options_of(session, &item.database, &first).await?;
+    rename(session, &item.database, &first, &second).await?;
+    let after = options_of(session, &item.database, &second).await?;
+    target::drop(session, &item.database, &second).await?;
+    Ok(before == after)
+}
+
+async fn options_of(
+    session: &Session,
+    database: &str,
+    name: &str,
+) -> Result<Option<Document>, JobError> {
+    let mut found = contents(session, database).await?.into_iter();
+    Ok(found.find(|it| it.name == name).map(|it| it.options))
+}
+
+async fn rename(session: &Session, database: &str, from: &str, to: &str) -> Result<(), JobError> {
+    let command = doc! {
+        "renameCollection": format!("{database}.{from}"),
+        "to": format!("{database}.{to}"),
+        "dropTarget": true,
+        "writeConcern": {"w": "majority"},
+    };
+    run(session, "rename a collection", "admin", command)
+        .await
+        .map(|_| ())
+}
+
+/// Puts what was made in the place of what is there. From its first success on, a failure leaves some of both.
+async fn replace(
+    session: &Session,
+    source: &Source<'_>,
+    plan: &Plan,
+    parts: &Parts<'_>,
+    worker: &Worker,
+) -> Result<Made, JobError> {
+    let mut new = Vec::new();
+    let replaced = replace_each(session, source, plan, parts, worker, &mut new).await;
+    replaced.map_err(|error| match new.is_empty() {
+        true => error,
+        false => half_replaced(plan, &new, error),
+    })
+}
+
+async fn replace_each(
+    session: &Session,
+    source: &Source<'_>,
+    plan: &Plan,
+    parts: &Parts<'_>,
+    worker: &Worker,
+    new: &mut Vec<String>,
+) -> Result<Made, JobError> {
+    drop_other_kinds(session, plan).await?;
+    for (item, beside) in &parts.renamed {
+        rename(session, &item.database, beside, &item.collection).await?;
+        new.push(item.namespace());
+    }
+    let mut made = Made::default();
+    if !parts.made.is_empty() {
+        for (item, name) in &parts.made {
+            target::drop(session, &item.database, name).await?;
+        }
+        made = collections::make(session, source, &parts.made, Vec::new(), worker).await?;
+        new.extend(parts.made.iter().map(|(item, _)| item.namespace()));
+    }
+    let is_view = |item: &&Item| item.shape == Shape::View;
+    for view in plan.items.iter().filter(is_view) {
+        target::drop(session, &view.database, &view.collection).await?;
+    }
+    collections::make_views(session, &plan.items).await?;
+    Ok(made)
+}
+
+/// Drops views and time series that have the name of a collection in the archive: nothing is renamed over them.
+async fn drop_other_kinds(session: &Session, plan: &Plan) -> Result<(), JobError> {
+    for database in plan.databases() {
+        for found in contents(session, database).await? {
+            let takes_its_place = |item: &Item| {
+                item.database == database && item.collection == found.name && is_renamable(item)
+            };
+            if found.kind != "collection" && plan.items.iter().any(takes_its_place) {
+                target::drop(session, database, &found.name).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn half_replaced(plan: &Plan, new: &[String], error: JobError) -> JobError {
+    let all = plan.items.iter().map(Item::namespace);
+    let old: Vec<_> = all.filter(|it| !new.contains(it)).collect();
+    RestoreFault::HalfReplaced {
+        new: new.join(", "),
+        old: old.join(", "),
+        source: Box::new(error),
+    }
+    .into()
+}
+
+/// Drops what a failed attempt made beside. What cannot be dropped now is dropped by the next attempt.
+async fn undo(session: &Session, plan: &Plan, prefix: &str, error: &JobError, worker: &Worker) {
+    // Without its lease, what is there may be another attempt's work.
+    if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
+        return;
+    }
+    if let Err(error) = clear(session, plan, prefix).await {
+        tracing::warn!(error = %error.report(), "a failed restore left collections behind");
+    }
+}

@@ -1,0 +1,133 @@
+//! One batch into one collection, and what the server says to it.
+
+use std::time::Duration;
+
+use bson::Document;
+use mongodb::Client;
+
+use super::{
+    batch::{Batch, Destination},
+    target::fault,
+};
+use crate::{
+    engine::mongodb::{
+        RestoreFault,
+        session::{self, answer_within},
+    },
+    error::{JobError, ServerFault},
+};
+
+/// How long a batch may take: some seconds for the server, and as long as it may wait for its members.
+const INSERT_TIMEOUT: Duration = Duration::from_mins(5);
+const DOING: &str = "insert documents";
+
+/// A batch that the server has confirmed.
+#[derive(Debug)]
+pub(super) struct Inserted {
+    pub(super) place: usize,
+    pub(super) documents: u64,
+    /// How much memory it took.
+    pub(super) bytes: usize,
+}
+
+/// Inserts one batch. It is all there, or it is a failure.
+///
+/// Never sent twice: what became of a batch whose answer was lost is not known, and its attempt ends.
+pub(super) async fn insert(
+    client: Client,
+    destination: Destination,
+    batch: Batch,
+) -> Result<Inserted, JobError> {
+    let (place, documents, bytes) = (batch.place, batch.documents as u64, batch.bytes());
+    let command = batch.into_command().map_err(|error| JobError::Statement {
+        doing: DOING,
+        source: ServerFault::new(error.to_string(), None),
+    })?;
+    let database = client.database(&destination.database);
+    let answer = answer_within(INSERT_TIMEOUT, DOING, database.run_raw_command(command)).await;
+    let answer = answer.map_err(|error| refused_by(&destination, error))?;
+    if let Some(error) = complaint(&destination, documents, &answer) {
+        return Err(error.into());
+    }
+    Ok(Inserted {
+        place,
+        documents,
+        bytes,
+    })
+}
+
+impl Destination {
+    /// Returns `database.collection`.
+    pub(super) fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.collection)
+    }
+}
+
+/// Names the collection where the server refused the whole command.
+fn refused_by(destination: &Destination, error: JobError) -> JobError {
+    if let JobError::Statement { source, .. } = error {
+        let namespace = destination.namespace();
+        return RestoreFault::DocumentsRefused { namespace, source }.into();
+    }
+    error
+}
+
+/// Returns what is wrong with an answer that is no failure of the command.
+fn complaint(destination: &Destination, sent: u64, answer: &Document) -> Option<RestoreFault> {
+    let namespace = destination.namespace();
+    let first = answer.get_array("writeErrors").ok();
+    let first = first.and_then(|errors| errors.first()?.as_document());
+    let unconfirmed = || answer.get_document("writeConcernError").ok();
+    if let Some(told) = first.or_else(unconfirmed) {
+        let source = fault(told);
+        return Some(RestoreFault::DocumentsRefused { namespace, source });
+    }
+    let found = session::number(answer, "n").and_then(|it| u64::try_from(it).ok());
+    let found = found.unwrap_or_default();
+    (found != sent).then_some(RestoreFault::CountDiffers {
+        namespace,
+        expected: sent,
+        found,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::engine::mongodb::restore::batch::{EmptyTimestamps, Order, Rules, Stored};
+
+    #[rstest]
+    #[case::all(doc! {"n": 2}, None)]
+    #[case::fewer(doc! {"n": 1}, Some("has 1 of its 2 documents"))]
+    #[case::no_number(doc! {}, Some("has 0 of its 2 documents"))]
+    #[case::one_refused(
+        doc! {"n": 1, "writeErrors": [{"index": 0, "code": 11000, "errmsg": "E11000 duplicate key"}]},
+        Some("MongoDB error 11000")
+    )]
+    #[case::not_confirmed(
+        doc! {"n": 2, "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
+        Some("MongoDB error 64")
+    )]
+    fn whatever_is_not_a_whole_batch_is_a_failure(
+        #[case] answer: Document,
+        #[case] told: Option<&str>,
+    ) {
+        let destination = Destination {
+            database: "a".to_owned(),
+            collection: "b".to_owned(),
+            order: Order::Any,
+            stored: Stored::AsDocuments,
+            empty_timestamps: EmptyTimestamps::Kept,
+            rules: Rules::None,
+        };
+        let error = complaint(&destination, 2, &answer).map(JobError::from);
+        let report = error.map(|error| error.report());
+        assert_eq!(report.is_some(), told.is_some(), "{report:?}");
+        if let (Some(report), Some(told)) = (report, told) {
+            assert!(report.contains(told) && report.contains("a.b"), "{report}");
+        }
+    }
+}

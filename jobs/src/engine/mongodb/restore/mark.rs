@@ -1,0 +1,48 @@
+//! Which run is filling a database that was empty: a collection of its own, which stays until the restore is done.
+//!
+//! So whoever finds the mark of his own run knows that all that is there is its half-done work, even if the worker that
+//! did it is dead. It is in one database, the first of those that are filled, and speaks for all of them.
+
+use bson::doc;
+use uuid::Uuid;
+
+use super::target::{self, run};
+use crate::{engine::mongodb::session::Session, error::JobError};
+
+/// The collection that is the mark.
+pub(super) const MARK: &str = "lastgood_restore.mark";
+
+/// Marks a database as being filled by this run.
+pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Result<(), JobError> {
+    let mark = doc! {
+        "_id": run_id.to_string(),
+        "about": "lastgood is filling this database; it removes this collection once it is done",
+    };
+    // An earlier attempt may have set the same.
+    let update = doc! {"q": {"_id": run_id.to_string()}, "u": mark, "upsert": true};
+    let command = doc! {"update": MARK, "updates": [update], "writeConcern": {"w": "majority"}};
+    run(session, "mark the target as this run's", database, command)
+        .await
+        .map(|_| ())
+}
+
+/// Returns whether a database has this run's mark, and nobody else's.
+pub(super) async fn is_set(
+    session: &Session,
+    database: &str,
+    run_id: Uuid,
+) -> Result<bool, JobError> {
+    let count = |query| {
+        let command = doc! {"count": MARK, "query": query};
+        run(session, "look for this run's mark", database, command)
+    };
+    let ours = count(doc! {"_id": run_id.to_string()}).await?;
+    let all = count(doc! {}).await?;
+    let number = |answer| crate::engine::mongodb::session::number(answer, "n");
+    Ok(number(&ours) == Some(1) && number(&all) == Some(1))
+}
+
+/// Removes the mark: the restore is done, or undone.
+pub(super) async fn remove(session: &Session, database: &str) -> Result<(), JobError> {
+    target::drop(session, database, MARK).await
+}

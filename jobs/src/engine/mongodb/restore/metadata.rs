@@ -1,0 +1,209 @@
+//! What an archive says of a collection besides its documents, as a server takes it back.
+
+use bson::{Bson, Document, doc};
+use serde_json::{Map, Value};
+
+/// What listings told of a collection and `create` does not take: its old name, and what later versions abolished.
+///
+/// Whether there is an index on `_id` is not asked since 4.0; there always is.
+const NO_OPTIONS: [&str; 6] = [
+    "create",
+    "ns",
+    "uuid",
+    "autoIndexId",
+    "idIndex",
+    "recordIdsReplicated",
+];
+/// What listings told of an index and `createIndexes` does not take, or should choose anew: the format's version.
+const NO_INDEX_OPTIONS: [&str; 3] = ["ns", "v", "dropDups"];
+
+/// The options and indexes of one collection, view or time series.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Metadata {
+    /// What `create` takes besides the name.
+    pub(super) options: Document,
+    /// What is to be built once the documents are there: all but those that come with the collection.
+    pub(super) indexes: Vec<Document>,
+}
+
+/// Reads canonical extended JSON. The order of keys is kept: that of a compound index is part of what it does.
+///
+/// The index on `_id` is left out, because `create` makes it, with the collation of the collection.
+pub(super) fn parse(text: &str) -> Result<Metadata, String> {
+    if text.is_empty() {
+        return Ok(Metadata::default());
+    }
+    let mut json: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut options = match json.remove("options") {
+        None | Some(Value::Null) => Document::new(),
+        Some(options) => document(options, "options")?,
+    };
+    for name in NO_OPTIONS {
+        options.remove(name);
+    }
+    let listed = match json.remove("indexes") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(indexes)) => indexes,
+        Some(_) => return Err("its indexes are no list".to_owned()),
+    };
+    let has_collation = has_collation(&options);
+    let mut indexes = Vec::new();
+    for index in listed {
+        let index = document(index, "an index")?;
+        if !comes_with_collection(&index) {
+            indexes.push(to_build(index, has_collation)?);
+        }
+    }
+    Ok(Metadata { options, indexes })
+}
+
+fn document(json: Value, what: &str) -> Result<Document, String> {
+    match Bson::try_from(json) {
+        Ok(Bson::Document(document)) => Ok(document),
+        Ok(_) => Err(format!("{what}: not a document")),
+        Err(error) => Err(format!("{what}: {error}")),
+    }
+}
+
+/// Returns an index as `createIndexes` takes it.
+fn to_build(mut index: Document, has_collation: bool) -> Result<Document, String> {
+    if index.get_str("name").is_err() || index.get_document("key").is_err() {
+        return Err("an index without a name or a key".to_owned());
+    }
+    // Servers from 9.0 on list the simple collation; version 1 does not take any.
+    let is_first_version = number(&index, "v") == Some(1.0);
+    if is_first_version && !has_collation && is_simple(&index) {
+        index.remove("collation");
+    }
+    for name in NO_INDEX_OPTIONS {
+        index.remove(name);
+    }
+    if has_collation && !index.contains_key("collation") {
+        // Older servers do not list the simple collation. Left out, it would be the collection's.
+        index.insert("collation", doc! {"locale": "simple"});
+    }
+    Ok(index)
+}
+
+/// Returns whether this is the index on `_id` that every collection has, or the one that a collection is clustered by.
+fn comes_with_collection(index: &Document) -> bool {
+    if matches!(index.get_bool("clustered"), Ok(true)) {
+        return true;
+    }
+    let Ok(key) = index.get_document("key") else {
+        return false;
+    };
+    let is_on_id = key.len() == 1 && number(key, "_id") == Some(1.0);
+    is_on_id && !index.contains_key("partialFilterExpression")
+}
+
+fn has_collation(options: &Document) -> bool {
+    options.contains_key("collation") && !is_simple(options)
+}
+
+fn is_simple(of: &Document) -> bool {
+    let locale = of.get_document("collation").map(|it| it.get_str("locale"));
+    matches!(locale, Ok(Ok("simple")))
+}
+
+fn number(document: &Document, name: &str) -> Option<f64> {
+    let value = document.get(name)?;
+    let from_long = || value.as_i64().and_then(|it| i32::try_from(it).ok());
+    let from_whole = || value.as_i32().or_else(from_long).map(f64::from);
+    value.as_f64().or_else(from_whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_a_compound_key_and_the_types_in_it_are_kept() -> anyhow::Result<()> {
+        let text = r#"{"indexes":[
+            {"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_","ns":"a.b"},
+            {"v":{"$numberInt":"2"},"key":{"z":{"$numberDouble":"1.0"},"a":{"$numberLong":"-1"},"m":"2dsphere"},
+             "name":"z","unique":true,"partialFilterExpression":{"z":{"$gt":{"$date":{"$numberLong":"5"}}}}}]}"#;
+        let metadata = parse(text).map_err(anyhow::Error::msg)?;
+        let later = bson::DateTime::from_millis(5);
+        let index = doc! {
+            "key": {"z": 1.0, "a": -1_i64, "m": "2dsphere"}, "name": "z", "unique": true,
+            "partialFilterExpression": {"z": {"$gt": later}},
+        };
+        assert_eq!(bytes(&metadata.indexes)?, bytes(&[index])?);
+        Ok(())
+    }
+
+    fn bytes(documents: &[Document]) -> anyhow::Result<Vec<Vec<u8>>> {
+        let bytes = documents.iter().map(bson::serialize_to_vec);
+        Ok(bytes.collect::<Result<_, _>>()?)
+    }
+
+    #[rstest]
+    #[case::no_collation(r#"{"indexes":[{"key":{"a":1},"name":"a"}]}"#, None)]
+    #[case::inherited(
+        r#"{"options":{"collation":{"locale":"fr"}},"indexes":[{"key":{"a":1},"name":"a"}]}"#,
+        Some("simple")
+    )]
+    #[case::its_own(
+        r#"{"options":{"collation":{"locale":"fr"}},"indexes":[{"key":{"a":1},"name":"a","collation":{"locale":"de"}}]}"#,
+        Some("de")
+    )]
+    #[case::of_version_one(
+        r#"{"indexes":[{"v":1,"key":{"a":1},"name":"a","collation":{"locale":"simple"}}]}"#,
+        None
+    )]
+    fn an_index_keeps_the_collation_that_it_had(
+        #[case] text: &str,
+        #[case] locale: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let metadata = parse(text).map_err(anyhow::Error::msg)?;
+        let index = metadata.indexes.first().unwrap();
+        let collation = index.get_document("collation").ok();
+        assert_eq!(collation.map(|it| it.get_str("locale").unwrap()), locale);
+        Ok(())
+    }
+
+    #[rstest]
+    #[case::on_id(r#"{"key":{"_id":1},"name":"_id_"}"#, 0)]
+    #[case::on_id_long(r#"{"key":{"_id":{"$numberLong":"1"}},"name":"_id_"}"#, 0)]
+    #[case::clustered(r#"{"key":{"_id":1},"name":"mine","clustered":true,"unique":true}"#, 0)]
+    #[case::on_id_down(r#"{"key":{"_id":-1},"name":"down"}"#, 1)]
+    #[case::on_id_hashed(r#"{"key":{"_id":"hashed"},"name":"hashed"}"#, 1)]
+    #[case::on_id_and_more(r#"{"key":{"_id":1,"a":1},"name":"more"}"#, 1)]
+    fn what_comes_with_a_collection_is_not_built_again(
+        #[case] index: &str,
+        #[case] built: usize,
+    ) -> anyhow::Result<()> {
+        let text = format!(r#"{{"indexes":[{index}]}}"#);
+        let metadata = parse(&text).map_err(anyhow::Error::msg)?;
+        assert_eq!(metadata.indexes.len(), built);
+        Ok(())
+    }
+
+    #[test]
+    fn options_come_back_but_for_those_that_no_server_takes() -> anyhow::Result<()> {
+        let text = r#"{"options":{"create":"c","uuid":{"$binary":{"base64":"AA==","subType":"00"}},"capped":true,
+            "autoIndexId":false,"size":{"$numberDouble":"4096.0"},"validator":{"b":{"$regex":"^a","$options":"i"},"a":
+            {"$type":"string"}}},"indexes":[],"uuid":"00","collectionName":"c","type":"collection"}"#;
+        let metadata = parse(text).map_err(anyhow::Error::msg)?;
+        let validator = doc! {"b": {"$regex": "^a", "$options": "i"}, "a": {"$type": "string"}};
+        let options = doc! {"capped": true, "size": 4096.0, "validator": validator};
+        assert_eq!(bytes(&[metadata.options])?, bytes(&[options])?);
+        Ok(())
+    }
+
+    #[rstest]
+    #[case::nothing("", true)]
+    #[case::null_options(r#"{"options":null,"indexes":null}"#, true)]
+    #[case::no_json("{", false)]
+    #[case::no_object("[]", false)]
+    #[case::indexes_no_list(r#"{"indexes":{}}"#, false)]
+    #[case::index_without_name(r#"{"indexes":[{"key":{"a":1}}]}"#, false)]
+    #[case::bad_number(r#"{"options":{"size":{"$numberInt":"x"}}}"#, false)]
+    fn what_is_no_metadata_is_refused(#[case] text: &str, #[case] is_fine: bool) {
+        assert_eq!(parse(text).is_ok(), is_fine);
+    }
+}

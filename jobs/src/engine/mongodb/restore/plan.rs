@@ -1,0 +1,247 @@
+//! What of an archive is restored, as what, and under which names: decided before the first write.
+
+use std::collections::BTreeSet;
+
+use bson::Document;
+
+use super::{metadata, source::Source};
+use crate::{
+    engine::mongodb::{
+        RestoreFault,
+        archive_format::{Kind, Namespace},
+    },
+    error::JobError,
+};
+
+/// The most bytes of a database's name, and of a database's and a collection's together, that servers take.
+const DATABASE_BYTES_MAX: usize = 63;
+const NAMESPACE_BYTES_MAX: usize = 255;
+/// Databases of the server's own.
+const SERVERS_OWN: [&str; 2] = ["local", "config"];
+/// What `mongodump` of one database puts before the names of users and roles.
+const AUTHORISATION: &str = "$admin.";
+
+/// What is to be restored.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// In the archive's order.
+    pub(super) items: Vec<Item>,
+    /// Users and roles.
+    pub(super) access: Vec<Access>,
+    /// The namespaces that are not restored, because they are the server's own.
+    pub(super) left_out: Vec<String>,
+}
+
+/// One collection, view or time series to restore.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Its place in the archive's prelude.
+    pub(super) place: usize,
+    /// Where it goes.
+    pub(super) database: String,
+    pub(super) collection: String,
+    pub(super) shape: Shape,
+    /// What `create` takes.
+    pub(super) options: Document,
+    /// What is to be built after the documents.
+    pub(super) indexes: Vec<Document>,
+    /// How many documents the archive has of it.
+    pub(super) documents: u64,
+}
+
+/// What an item is, as far as it matters how it is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Collection,
+    /// Keeps the order in which documents come.
+    Capped,
+    View,
+    /// Its documents are its buckets.
+    TimeSeries,
+    /// `system.js`: can be neither created nor renamed.
+    Functions,
+}
+
+/// Users or roles to restore.
+#[derive(Debug)]
+pub(super) struct Access {
+    /// Their place in the archive's prelude.
+    pub(super) place: usize,
+    /// The database that they are of, as the archive has it and as it is now; `None` for all.
+    pub(super) databases: Option<(String, String)>,
+    pub(super) of: AccessOf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AccessOf {
+    Users,
+    Roles,
+}
+
+impl Plan {
+    /// Plans the restore of a verified archive. `renamed` is the name that its only database gets.
+    pub(super) fn new(source: &Source, renamed: Option<&str>) -> Result<Self, JobError> {
+        let mut plan = Self {
+            items: Vec::new(),
+            access: Vec::new(),
+            left_out: Vec::new(),
+        };
+        let namespaces = &source.prelude.namespaces;
+        if let Some(name) = renamed {
+            is_one_database(namespaces, name)?;
+        }
+        for (place, namespace) in namespaces.iter().enumerate() {
+            let told = source.summary.namespaces.get(place);
+            let documents = told.map(|it| it.documents).unwrap_or_default();
+            plan.add(place, namespace, documents, renamed)?;
+        }
+        Ok(plan)
+    }
+
+    /// Returns the databases that are written to, in alphabetical order.
+    pub(super) fn databases(&self) -> BTreeSet<&str> {
+        self.items.iter().map(|it| it.database.as_str()).collect()
+    }
+
+    /// Returns how many documents come back in collections.
+    pub(super) fn documents(&self) -> u64 {
+        self.items.iter().map(|it| it.documents).sum()
+    }
+
+    fn add(
+        &mut self,
+        place: usize,
+        namespace: &Namespace,
+        documents: u64,
+        renamed: Option<&str>,
+    ) -> Result<(), JobError> {
+        if namespace.database.is_empty() {
+            return match documents {
+                0 => Ok(()),
+                _ => Err(RestoreFault::HasOplog.into()),
+            };
+        }
+        let database = renamed.unwrap_or(&namespace.database);
+        if let Some(of) = AccessOf::of(namespace) {
+            let is_of_all = namespace.database == "admin";
+            let databases = (!is_of_all).then(|| (namespace.database.clone(), database.to_owned()));
+            self.access.push(Access {
+                place,
+                databases,
+                of,
+            });
+            return Ok(());
+        }
+        if is_servers_own(namespace) {
+            self.left_out
+                .push(format!("{}.{}", namespace.database, namespace.collection));
+            return Ok(());
+        }
+        check_lengths(database, &namespace.collection)?;
+        self.items
+            .push(Item::new(place, namespace, database, documents)?);
+        Ok(())
+    }
+}
+
+impl Item {
+    fn new(
+        place: usize,
+        namespace: &Namespace,
+        database: &str,
+        documents: u64,
+    ) -> Result<Self, JobError> {
+        let metadata =
+            metadata::parse(&namespace.metadata).map_err(|why| RestoreFault::BadMetadata {
+                namespace: format!("{}.{}", namespace.database, namespace.collection),
+                why,
+            })?;
+        Ok(Self {
+            place,
+            database: database.to_owned(),
+            collection: namespace.collection.clone(),
+            shape: Shape::of(namespace, &metadata.options),
+            options: metadata.options,
+            indexes: metadata.indexes,
+            documents,
+        })
+    }
+
+    /// Returns `database.collection`.
+    pub(super) fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.collection)
+    }
+}
+
+impl Shape {
+    fn of(namespace: &Namespace, options: &Document) -> Self {
+        // Archives from before 100.4 tell a view by its options alone.
+        if namespace.kind == Kind::View || options.contains_key("viewOn") {
+            return Self::View;
+        }
+        match namespace.kind {
+            Kind::Timeseries => Self::TimeSeries,
+            _ if namespace.collection == "system.js" => Self::Functions,
+            Kind::Collection | Kind::View => match options.get_bool("capped") {
+                Ok(true) => Self::Capped,
+                Ok(false) | Err(_) => Self::Collection,
+            },
+        }
+    }
+}
+
+impl AccessOf {
+    fn of(namespace: &Namespace) -> Option<Self> {
+        let name = namespace.collection.as_str();
+        let name = match name.strip_prefix(AUTHORISATION) {
+            Some(name) => name,
+            None if namespace.database == "admin" => name,
+            None => return None,
+        };
+        match name {
+            "system.users" => Some(Self::Users),
+            "system.roles" => Some(Self::Roles),
+            _ => None,
+        }
+    }
+
+    /// Returns `users` or `roles`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Roles => "roles",
+        }
+    }
+}
+
+/// Returns whether only a server itself writes there.
+fn is_servers_own(namespace: &Namespace) -> bool {
+    let name = namespace.collection.as_str();
+    SERVERS_OWN.contains(&namespace.database.as_str())
+        || name.starts_with(AUTHORISATION)
+        || (name.starts_with("system.") && name != "system.js")
+}
+
+fn is_one_database(namespaces: &[Namespace], renamed: &str) -> Result<(), JobError> {
+    let found: BTreeSet<_> = namespaces.iter().map(|it| it.database.as_str()).collect();
+    let found: Vec<_> = found.into_iter().filter(|it| !it.is_empty()).collect();
+    if found.len() <= 1 {
+        return Ok(());
+    }
+    Err(RestoreFault::ManyDatabases {
+        found: found.join(", "),
+        target: renamed.to_owned(),
+    }
+    .into())
+}
+
+fn check_lengths(database: &str, collection: &str) -> Result<(), JobError> {
+    let namespace = database.len() + 1 + collection.len();
+    if database.len() <= DATABASE_BYTES_MAX && namespace <= NAMESPACE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(RestoreFault::NameTooLong {
+        namespace: format!("{database}.{collection}"),
+    }
+    .into())
+}

@@ -1,0 +1,202 @@
+//! The server that a restore writes to: what it can do, what is there already, and how it is told.
+
+use std::{pin::pin, time::Duration};
+
+use bson::{Document, doc};
+use futures::TryStreamExt as _;
+
+use super::{
+    batch::{Destination, EmptyTimestamps, Order, Rules, Stored},
+    plan::{Item, Shape},
+};
+use crate::{
+    engine::mongodb::{
+        RestoreFault,
+        meaning::meaning,
+        session::{self, Session, answer},
+    },
+    error::{JobError, ServerFault},
+};
+
+/// The first version that keeps a time series' buckets under the time series' own name.
+const VIEWLESS_TIME_SERIES: (u32, u32, u32) = (8, 3, 0);
+/// How often a server that works on something long is asked whether it is still there.
+const ATTENTION: Duration = Duration::from_secs(30);
+
+/// One collection or view that is there.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Found {
+    pub(super) name: String,
+    /// `collection`, `view`, `timeseries`.
+    pub(super) kind: String,
+    pub(super) options: Document,
+}
+
+/// Returns what a database has of its users' own, `system.js` included.
+pub(super) async fn contents(session: &Session, database: &str) -> Result<Vec<Found>, JobError> {
+    let doing = "list the target's collections";
+    let handle = session.client.database(database);
+    let command = doc! {"listCollections": 1, "authorizedCollections": false};
+    let mut cursor = answer(doing, handle.run_cursor_command(command)).await?;
+    let mut found = Vec::new();
+    while let Some(mut told) = answer(doing, cursor.try_next()).await? {
+        let name = told.get_str("name").unwrap_or_default().to_owned();
+        if name.starts_with("system.") && name != "system.js" {
+            continue;
+        }
+        let kind = told.get_str("type").unwrap_or("collection").to_owned();
+        let options = match told.remove("options") {
+            Some(bson::Bson::Document(options)) => options,
+            Some(_) | None => Document::new(),
+        };
+        found.push(Found {
+            name,
+            kind,
+            options,
+        });
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+/// Runs a command that is quickly done.
+pub(super) async fn run(
+    session: &Session,
+    doing: &'static str,
+    database: &str,
+    command: Document,
+) -> Result<Document, JobError> {
+    let told = session.ask(doing, database, command).await?;
+    let complaint = told.get_array("writeErrors").ok();
+    let complaint = complaint.and_then(|errors| errors.first()?.as_document());
+    match complaint.or_else(|| told.get_document("writeConcernError").ok()) {
+        Some(complaint) => Err(JobError::Statement {
+            doing,
+            source: fault(complaint),
+        }),
+        None => Ok(told),
+    }
+}
+
+/// Returns what a server complains of in an answer that is no refusal.
+pub(super) fn fault(complaint: &Document) -> ServerFault {
+    let said = complaint.get_str("errmsg").unwrap_or("no reason given");
+    let code = session::number(complaint, "code").map(|code| code.to_string());
+    let said = match &code {
+        Some(code) => format!("{said} (MongoDB error {code})"),
+        None => said.to_owned(),
+    };
+    ServerFault::new(said, code)
+}
+
+/// Runs a command that may take hours, as long as its server is there.
+pub(super) async fn run_long(
+    session: &Session,
+    doing: &'static str,
+    database: &str,
+    command: Document,
+) -> Result<Document, JobError> {
+    let handle = session.client.database(database);
+    let mut work = pin!(handle.run_command(command).into_future());
+    loop {
+        match tokio::time::timeout(ATTENTION, &mut work).await {
+            Ok(done) => return done.map_err(|error| meaning(doing, &error)),
+            Err(_) => session.ask(doing, "admin", doc! {"ping": 1}).await?,
+        };
+    }
+}
+
+/// Creates an item under a name: nothing in it yet, none of its indexes.
+pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result<(), JobError> {
+    if item.shape == Shape::Functions {
+        return Ok(());
+    }
+    let mut command = doc! {"create": name};
+    command.extend(item.options.clone());
+    command.insert("writeConcern", doc! {"w": "majority"});
+    let created = run(session, "create a collection", &item.database, command).await;
+    created.map(|_| ()).map_err(|error| match error {
+        JobError::Statement { source, .. } => RestoreFault::CreationRefused {
+            namespace: item.namespace(),
+            source,
+        }
+        .into(),
+        error => error,
+    })
+}
+
+/// Drops a collection or view; one that is not there already is dropped.
+pub(super) async fn drop(session: &Session, database: &str, name: &str) -> Result<(), JobError> {
+    let command = if name == "system.js" {
+        // It may be emptied, and on some servers not dropped.
+        let all = doc! {"q": {}, "limit": 0};
+        doc! {"delete": name, "deletes": [all], "writeConcern": {"w": "majority"}}
+    } else {
+        doc! {"drop": name, "writeConcern": {"w": "majority"}}
+    };
+    match run(session, "drop a collection", database, command).await {
+        Err(error) if has_code(&error, NAMESPACE_NOT_FOUND) => Ok(()),
+        dropped => dropped.map(|_| ()),
+    }
+}
+
+const NAMESPACE_NOT_FOUND: &str = "26";
+
+/// Returns whether the server gave this code for its refusal.
+pub(super) fn has_code(error: &JobError, code: &str) -> bool {
+    refusal(error).is_some_and(|source| source.code() == Some(code))
+}
+
+/// Returns what the server said, where it refused the command itself.
+pub(super) fn refusal(error: &JobError) -> Option<&ServerFault> {
+    if let JobError::Statement { source, .. } | JobError::Denied { source, .. } = error {
+        return Some(source).filter(|source| source.code().is_some());
+    }
+    None
+}
+
+/// Returns where an item's documents go that is being restored under a name.
+pub(super) fn destination(session: &Session, item: &Item, name: &str) -> Option<Destination> {
+    let version = version(session);
+    let (collection, stored) = match item.shape {
+        Shape::View => return None,
+        Shape::Collection | Shape::Capped | Shape::Functions => {
+            (name.to_owned(), Stored::AsDocuments)
+        }
+        Shape::TimeSeries if version < VIEWLESS_TIME_SERIES => {
+            (format!("system.buckets.{name}"), Stored::AsDocuments)
+        }
+        Shape::TimeSeries => (name.to_owned(), Stored::AsRawData),
+    };
+    Some(Destination {
+        database: item.database.clone(),
+        collection,
+        order: match item.shape {
+            Shape::Capped => Order::Kept,
+            Shape::Collection | Shape::View | Shape::TimeSeries | Shape::Functions => Order::Any,
+        },
+        stored,
+        empty_timestamps: empty_timestamps(version),
+        rules: if item.options.contains_key("validator") {
+            Rules::PassedBy
+        } else {
+            Rules::None
+        },
+    })
+}
+
+/// Returns whether a server of this version can be told to keep timestamps of 0: those from 8.0 on, and late ones of
+/// three major versions before.
+pub(super) fn empty_timestamps(version: (u32, u32, u32)) -> EmptyTimestamps {
+    match version {
+        (8.., _, _) | (7, 0, 13..) | (6, 0, 17..) | (5, 0, 29..) => EmptyTimestamps::Kept,
+        _ => EmptyTimestamps::Replaced,
+    }
+}
+
+/// Returns the server's version, e.g. 8, 0, 4; what is no version, as the oldest.
+pub(super) fn version(session: &Session) -> (u32, u32, u32) {
+    let mut numbers = session.server.version.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|it| it.parse().ok()).unwrap_or(0);
+    (next(), next(), next())
+}
