@@ -12,7 +12,7 @@ pub(crate) use self::{
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},
 };
-use crate::engine::postgres::custom_format;
+use crate::engine::{mongodb::archive_format, postgres::custom_format};
 
 /// The name of the compression, as manifests record it.
 pub(crate) const COMPRESSION: &str = "zstd";
@@ -46,6 +46,9 @@ pub enum FormatError {
     /// `pg_dump`'s custom format.
     #[error(transparent)]
     Postgres(#[from] custom_format::FormatError),
+    /// `mongodump`'s archive.
+    #[error(transparent)]
+    Mongodb(#[from] archive_format::FormatError),
     /// A fault of ours: nothing is known of the dump.
     #[error("its check stopped before its end")]
     CheckStopped,

@@ -33,10 +33,11 @@ mod read;
 mod told;
 mod write;
 
+pub use self::told::FormatError;
 pub(crate) use self::{
     prelude::{Header, Kind, Namespace, Prelude},
     read::{Reader, Visit},
-    told::{FormatError, NamespaceSummary, Summary},
+    told::{NamespaceSummary, Summary},
     write::Body,
 };
 

@@ -1,5 +1,6 @@
 //! What can go wrong with MongoDB and nowhere else.
 
+use super::dump::DumpFault;
 use crate::error::ErrorKind;
 
 /// A failure that only this engine knows.
@@ -19,6 +20,9 @@ pub enum MongodbError {
         /// What is odd about it.
         what: &'static str,
     },
+    /// A dump's own failure.
+    #[error(transparent)]
+    Dump(#[from] DumpFault),
 }
 
 impl MongodbError {
@@ -27,6 +31,7 @@ impl MongodbError {
         match self {
             Self::Address { .. } => ErrorKind::Config,
             Self::OddAnswer { .. } => ErrorKind::Internal,
+            Self::Dump(fault) => fault.kind(),
         }
     }
 
@@ -35,6 +40,7 @@ impl MongodbError {
         match self {
             Self::Address { .. } => true,
             Self::OddAnswer { .. } => false,
+            Self::Dump(fault) => fault.is_permanent(),
         }
     }
 }

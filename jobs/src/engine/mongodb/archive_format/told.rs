@@ -22,7 +22,7 @@ pub(crate) struct NamespaceSummary {
 
 /// Why a stream is no whole archive of `mongodump`, or why one cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FormatError {
+pub enum FormatError {
     /// Another format.
     #[error("it does not begin like a mongodump archive")]
     NotArchive,
