@@ -150,3 +150,6 @@ impl Inspect for Whole {
         Ok(summary)
     }
 }
+
+#[cfg(test)]
+mod tests;
