@@ -10,8 +10,11 @@ pub(crate) mod session;
 
 use secrecy::SecretString;
 
-pub use self::{error::MongodbError, restore::RestoreFault};
+pub use self::{dump::DumpFault, error::MongodbError, restore::RestoreFault};
 use crate::error::JobError;
+
+/// The library that speaks to servers, as `Cargo.lock` has it.
+const DRIVER: &str = "mongodb driver 3.9.1";
 
 /// Checks a connection URL without reaching for its server. The error never repeats the URL.
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
@@ -21,5 +24,21 @@ pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
 
 /// Returns the protocols and formats that this build speaks.
 pub(crate) fn protocols() -> Vec<String> {
-    vec!["TODO".to_owned()]
+    vec![
+        format!("MongoDB wire protocol ({DRIVER})"),
+        dump::FORMAT.to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_is_the_one_that_is_linked() {
+        let (_, version) = DRIVER.rsplit_once(' ').unwrap();
+        let locked = include_str!("../../../Cargo.lock");
+        let linked = format!("name = \"mongodb\"\nversion = \"{version}\"");
+        assert!(locked.contains(&linked), "Cargo.lock has another driver");
+    }
 }

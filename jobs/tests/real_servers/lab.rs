@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// Stands in every password here; it must be seen nowhere else.
 pub(crate) const MARKER: &str = "hunter2-marker";
 
-fn variable(name: &str) -> Result<String> {
+pub(crate) fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("set {name}: these tests need real servers"))
 }
 

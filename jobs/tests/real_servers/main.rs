@@ -8,6 +8,7 @@ mod backups;
 mod failures;
 mod formats;
 mod lab;
+mod mongodb;
 mod proxy;
 mod redis;
 mod restores;

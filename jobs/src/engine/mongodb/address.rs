@@ -5,6 +5,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::MongodbError;
 
+/// Databases that hold nothing of a customer's: a backup of one would be green and empty.
+const OWN: [&str; 3] = ["admin", "config", "local"];
 /// The longest name of an option that is worth repeating.
 const OPTION_CHARS_SHOWN: usize = 40;
 
@@ -15,6 +17,14 @@ pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError
         // The driver's own words quote what they are about, which may be a part of the password.
         why: complaint(url),
     })?;
+    let own = |it: &&str| OWN.contains(it);
+    if let Some(own) = parsed.default_database.as_deref().filter(own) {
+        let why = format!(
+            "its path names the server's own database {own}: name yours, or none for the whole deployment, and put \
+             authSource={own} behind a ? if it is the one that knows the user"
+        );
+        return Err(MongodbError::Address { why });
+    }
     #[expect(
         deprecated,
         reason = "the driver takes the option only to refuse it later"
@@ -106,6 +116,7 @@ mod tests {
     #[case::value("mongodb://u:hunter2marker@h/d?tls=hunter2marker", "option tls")]
     #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
     #[case::odd_option("mongodb://u:hunter2marker@h/d?hunter2marker=1", "no name=value")]
+    #[case::servers_own("mongodb://u:hunter2marker@h/admin", "authSource=admin")]
     #[case::twice("mongodb://u:hunter2marker@h/d?tls=true&tls=false", "given twice")]
     fn what_it_does_not_is_explained_without_being_repeated(#[case] url: &str, #[case] says: &str) {
         let error = parse(&url.to_owned().into()).unwrap_err();

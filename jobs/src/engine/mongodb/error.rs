@@ -1,6 +1,6 @@
 //! What can go wrong with MongoDB and nowhere else.
 
-use super::restore::RestoreFault;
+use super::{dump::DumpFault, restore::RestoreFault};
 use crate::error::ErrorKind;
 
 /// A failure that only this engine knows.
@@ -23,6 +23,9 @@ pub enum MongodbError {
     /// A restore's own failure.
     #[error(transparent)]
     Restore(#[from] RestoreFault),
+    /// A dump's own failure.
+    #[error(transparent)]
+    Dump(#[from] DumpFault),
 }
 
 impl MongodbError {
@@ -32,6 +35,7 @@ impl MongodbError {
             Self::Address { .. } => ErrorKind::Config,
             Self::OddAnswer { .. } => ErrorKind::Internal,
             Self::Restore(fault) => fault.kind(),
+            Self::Dump(fault) => fault.kind(),
         }
     }
 
@@ -41,6 +45,7 @@ impl MongodbError {
             Self::Address { .. } => true,
             Self::OddAnswer { .. } => false,
             Self::Restore(fault) => fault.is_permanent(),
+            Self::Dump(fault) => fault.is_permanent(),
         }
     }
 }

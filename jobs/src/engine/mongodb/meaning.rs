@@ -18,8 +18,7 @@ const CHARS_SHOWN: usize = 600;
 
 /// Says what an error means. Never repeats a URL or a password: neither is ever part of what the driver says here.
 pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
-    let (code, said) = told(error);
-    let source = ServerFault::new(shortened(said), code.map(|code| code.to_string()));
+    let (code, source) = (code_of(error), fault(error));
     if matches!(*error.kind, ErrorKind::Authentication { .. }) {
         return JobError::Refused(source);
     }
@@ -45,6 +44,12 @@ pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
 /// Returns the server's code, if it was the server that spoke.
 pub(crate) fn code_of(error: &Error) -> Option<i32> {
     told(error).0
+}
+
+/// Returns what was said, and the server's code for it.
+pub(crate) fn fault(error: &Error) -> ServerFault {
+    let (code, said) = told(error);
+    ServerFault::new(shortened(said), code.map(|code| code.to_string()))
 }
 
 fn told(error: &Error) -> (Option<i32>, String) {

@@ -1,0 +1,279 @@
+//! Which namespaces are dumped, and what stands in the archive of each besides its documents.
+
+use bson::{Document, doc};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use mongodb::Database;
+
+use super::{
+    super::{
+        archive_format::{Header, Kind, Namespace},
+        error::MongodbError,
+        meaning::code_of,
+        session::{Session, answer, answer_within, odd_answer},
+    },
+    accounts,
+    fault::DumpFault,
+    metadata,
+};
+use crate::error::JobError;
+
+/// What is to be dumped of a deployment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// One database; `None` for all but the server's own.
+    pub(super) database: Option<&'a str>,
+    /// Says where a time series' buckets belong.
+    pub(super) header: &'a Header,
+    pub(super) users_and_roles: bool,
+}
+
+/// One namespace of a dump.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    /// What stands in the archive's prelude.
+    pub(super) namespace: Namespace,
+    /// Where its documents are; a view has none.
+    pub(super) source: Option<Source>,
+    /// What tells a collection from a later one of the same name; a view has none.
+    pub(super) uuid: Option<String>,
+    /// Capped collections cannot be read from a snapshot.
+    pub(super) is_capped: bool,
+}
+
+/// What is read for one namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Source {
+    pub(super) database: String,
+    pub(super) collection: String,
+    /// Which documents; all of them where it is empty.
+    pub(super) filter: Document,
+    pub(super) what: What,
+}
+
+/// How a namespace's documents are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Documents,
+    /// The buckets of a time series, which servers from 8.3 on keep under its own name and show on demand.
+    Buckets,
+    /// Users or roles: not counted among the collections.
+    Accounts,
+}
+
+/// How many collections are asked for their indexes at once.
+const ASKED_AT_ONCE: usize = 4;
+/// How long a listing may take: some thousand collections take seconds.
+const LISTING_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
+/// The code for a collection that is not there.
+const NAMESPACE_NOT_FOUND: i32 = 26;
+/// What begins the names of databases that belong to the server's own machinery.
+const INTERNAL: &str = "__mdb_internal";
+/// The server's own databases.
+const OWN: [&str; 2] = ["config", "local"];
+
+impl Entry {
+    /// Returns `database.collection`, for people.
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.namespace.database, self.namespace.collection)
+    }
+
+    /// Returns whether this is the same collection, whatever its options and indexes are.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.uuid == other.uuid
+            && self.namespace.database == other.namespace.database
+            && self.namespace.collection == other.namespace.collection
+    }
+
+    /// Returns whether it is of the customer's own data.
+    pub(super) fn is_data(&self) -> bool {
+        let is_account = |source: &Source| source.what == What::Accounts;
+        !self.source.as_ref().is_some_and(is_account)
+    }
+}
+
+/// Lists what is there, in the order of names, with options and indexes as the server has them.
+pub(super) async fn list(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Entry>, JobError> {
+    let databases = match wanted.database {
+        Some(database) => vec![database.to_owned()],
+        None => databases(session).await?,
+    };
+    let mut entries = Vec::new();
+    for database in databases {
+        entries.append(&mut collections(session, wanted.header, &database).await?);
+    }
+    if wanted.users_and_roles {
+        entries.append(&mut accounts::entries(wanted.database));
+    }
+    let name = |entry: &Entry| {
+        (
+            entry.namespace.database.clone(),
+            entry.namespace.collection.clone(),
+        )
+    };
+    entries.sort_by_cached_key(name);
+    Ok(entries)
+}
+
+async fn databases(session: &Session) -> Result<Vec<String>, JobError> {
+    let doing = "list the databases";
+    // Without the last, a role that sees only some of them would get only those, and no error.
+    let command = doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+    let told = session.ask(doing, "admin", command).await?;
+    let odd = || odd_answer(doing, "no names");
+    let listed = told.get_array("databases").map_err(|_| odd())?;
+    let mut names = Vec::new();
+    for database in listed {
+        let name = database
+            .as_document()
+            .and_then(|it| it.get_str("name").ok());
+        let name = name.ok_or_else(odd)?;
+        if !OWN.contains(&name) && !name.starts_with(INTERNAL) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+async fn collections(
+    session: &Session,
+    header: &Header,
+    database: &str,
+) -> Result<Vec<Entry>, JobError> {
+    let on = session.client.database(database);
+    let doing = "list the collections";
+    let told = all(session, &on, doc! {"listCollections": 1});
+    let told = answer_within(LISTING_TIMEOUT, doing, told).await?;
+    let names: Vec<&str> = told
+        .iter()
+        .filter_map(|it| it.get_str("name").ok())
+        .collect();
+    let wanted = told.iter().filter(|it| is_wanted(it));
+    let asked: Vec<BoxFuture<'_, _>> = wanted
+        .map(|told| entry(session, header, &on, told, &names).boxed())
+        .collect();
+    let listed = stream::iter(asked).buffered(ASKED_AT_ONCE);
+    let listed: Vec<Option<Entry>> = listed.try_collect().await?;
+    Ok(listed.into_iter().flatten().collect())
+}
+
+/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, and nothing that the
+/// server throws away by itself.
+fn is_wanted(told: &Document) -> bool {
+    let name = told.get_str("name").unwrap_or_default();
+    let is_own = name.starts_with("system.") && name != "system.js";
+    let options = told.get_document("options");
+    let is_temporary = options.is_ok_and(|it| it.get_bool("temp").unwrap_or(false));
+    !is_own && !is_temporary
+}
+
+/// Makes the entry of one collection; `None` if it was dropped since it was listed.
+async fn entry(
+    session: &Session,
+    header: &Header,
+    on: &Database,
+    told: &Document,
+    names: &[&str],
+) -> Result<Option<Entry>, JobError> {
+    let collection = told
+        .get_str("name")
+        .map_err(|_| odd_answer("list the collections", "no name"))?;
+    let name = format!("{}.{collection}", on.name());
+    let kind = match told.get_str("type").unwrap_or("collection") {
+        "collection" => Kind::Collection,
+        "view" => Kind::View,
+        "timeseries" => Kind::Timeseries,
+        other => {
+            return Err(MongodbError::Dump(DumpFault::UnknownKind {
+                namespace: name,
+                kind: other.to_owned(),
+            })
+            .into());
+        }
+    };
+    let indexes = match kind {
+        Kind::View => Some(Vec::new()),
+        Kind::Collection | Kind::Timeseries => indexes(session, on, collection).await?,
+    };
+    let Some(indexes) = indexes else {
+        return Ok(None);
+    };
+    let options = told.get_document("options").cloned().unwrap_or_default();
+    let is_capped = options.get_bool("capped").unwrap_or(false);
+    let namespace = Namespace {
+        database: on.name().to_owned(),
+        collection: collection.to_owned(),
+        metadata: metadata::of_collection(told, options, indexes),
+        size: 0,
+        kind,
+    };
+    let kept_in = namespace.data_collection(header).into_owned();
+    let what = match kind {
+        Kind::View => None,
+        Kind::Collection => Some(What::Documents),
+        Kind::Timeseries if kept_in == collection => Some(What::Buckets),
+        Kind::Timeseries if names.contains(&kept_in.as_str()) => Some(What::Documents),
+        Kind::Timeseries => {
+            return Err(MongodbError::Dump(DumpFault::NoBuckets { namespace: name }).into());
+        }
+    };
+    let source = what.map(|what| Source {
+        database: on.name().to_owned(),
+        collection: kept_in,
+        filter: Document::new(),
+        what,
+    });
+    Ok(Some(Entry {
+        uuid: metadata::uuid(told),
+        namespace,
+        source,
+        is_capped,
+    }))
+}
+
+/// Asks for a collection's indexes; `None` if there is no such collection any more.
+async fn indexes(
+    session: &Session,
+    on: &Database,
+    collection: &str,
+) -> Result<Option<Vec<Document>>, JobError> {
+    let told = all(session, on, doc! {"listIndexes": collection});
+    let there = async {
+        match told.await {
+            Err(error) if code_of(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(None),
+            told => told.map(Some),
+        }
+    };
+    answer("list the indexes", there).await
+}
+
+/// Returns all that a listing has.
+async fn all(
+    session: &Session,
+    on: &Database,
+    command: Document,
+) -> mongodb::error::Result<Vec<Document>> {
+    let cursor = on
+        .run_cursor_command(command)
+        .selection_criteria(session.read.clone())
+        .await?;
+    cursor.try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain(doc! {"name": "a"}, true)]
+    #[case::odd_name(doc! {"name": "systemic $x"}, true)]
+    #[case::functions(doc! {"name": "system.js"}, true)]
+    #[case::views(doc! {"name": "system.views"}, false)]
+    #[case::buckets(doc! {"name": "system.buckets.t"}, false)]
+    #[case::profile(doc! {"name": "system.profile", "options": {"capped": true}}, false)]
+    #[case::temporary(doc! {"name": "tmp.agg_out.1", "options": {"temp": true}}, false)]
+    fn the_servers_own_collections_are_left_out(#[case] told: Document, #[case] wanted: bool) {
+        assert_eq!(is_wanted(&told), wanted);
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a dump is not of one instant, as its manifest tells it.
+
+use crate::manifest::Consistency;
+
+/// How many namespaces a warning names.
+const NAMES_SHOWN: usize = 5;
+
+/// Everything that keeps a dump from being of one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Doubts {
+    /// The server reads no snapshots: why.
+    pub(super) no_snapshots: Option<String>,
+    /// What was read outside the snapshot.
+    pub(super) outside: Vec<String>,
+    /// What the server showed as of another instant than it was asked for.
+    pub(super) elsewhen: Vec<String>,
+    /// Whose options or indexes changed while the snapshot was taken.
+    pub(super) unsettled: Vec<String>,
+    /// Whose options or indexes changed while the dump ran, which nothing held.
+    pub(super) changed: Vec<String>,
+}
+
+impl Doubts {
+    /// Returns what can be promised all the same.
+    pub(super) fn consistency(&self) -> Consistency {
+        if *self == Self::default() {
+            Consistency::Snapshot
+        } else {
+            Consistency::None
+        }
+    }
+
+    /// Says what happened, and what to do.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(why) = &self.no_snapshots {
+            warnings.push(format!(
+                "the collections were read one after another while others may have written: {why}"
+            ));
+        }
+        let mut about = |namespaces: &[String], what: &str| {
+            if !namespaces.is_empty() {
+                warnings.push(format!("{}: {what}", shown(namespaces)));
+            }
+        };
+        about(
+            &self.outside,
+            "read a little later than the rest, because the server reads no snapshot of it; a capped collection never has one",
+        );
+        about(
+            &self.elsewhen,
+            "read as of another instant than the rest: the server does not keep to the one that it is asked for",
+        );
+        about(
+            &self.unsettled,
+            "its options or indexes changed as the snapshot was taken, and may be older or newer than the documents",
+        );
+        about(
+            &self.changed,
+            "created, dropped or changed in options or indexes while the dump ran: compare it after a restore",
+        );
+        warnings
+    }
+}
+
+fn shown(names: &[String]) -> String {
+    let first: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_doubt_it_is_a_snapshot() {
+        assert_eq!(Doubts::default().consistency(), Consistency::Snapshot);
+        assert!(Doubts::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn any_doubt_is_told_by_name() {
+        let doubts = Doubts {
+            outside: (1..=7).map(|n| format!("shop.log{n}")).collect(),
+            ..Doubts::default()
+        };
+        assert_eq!(doubts.consistency(), Consistency::None);
+        let [warning] = &doubts.warnings()[..] else {
+            panic!("one doubt, one warning");
+        };
+        assert!(
+            warning
+                .starts_with("shop.log1, shop.log2, shop.log3, shop.log4, shop.log5 and 2 more: ")
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! Which instant a dump shows, and that the list of collections is of that instant too.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, Timestamp, doc};
+use chrono::{DateTime, Utc};
+use mongodb::options::ReadPreference;
+
+use super::{
+    super::{
+        error::MongodbError,
+        meaning::{code_of, fault, meaning},
+        session::{Server, Session, Topology, answer, odd_answer},
+    },
+    catalog::{self, Entry, Wanted, What},
+    doubt::Doubts,
+    fault::DumpFault,
+};
+use crate::error::JobError;
+
+/// How often an instant is taken anew because collections or indexes changed around it.
+const TRIES: usize = 3;
+/// The first version of the wire protocol with snapshot reads outside transactions: MongoDB 5.0.
+const WIRE_VERSION_SNAPSHOTS: i32 = 13;
+/// What servers answer that read no snapshots, of this collection or at all: `IllegalOperation`, `InvalidOptions`,
+/// `NotAReplicaSet`, `SnapshotUnavailable`, `OperationNotSupportedInTransaction`.
+const NO_SNAPSHOT: [i32; 5] = [20, 72, 123, 246, 263];
+
+/// What is dumped, and as of when.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) entries: Vec<Entry>,
+    /// The cluster's time to read at; `None` where there is no reading at a time.
+    pub(super) at: Option<Timestamp>,
+    /// The worker's clock before anything was read that the dump shows.
+    pub(super) clock: DateTime<Utc>,
+    pub(super) doubts: Doubts,
+}
+
+/// Fixes the instant that everything is read at, where the deployment can.
+///
+/// The collections, their options and indexes are listed before and after the instant was taken: if both lists are the
+/// same, they are what there was at it. Where no instant can be had, everything is read from primaries, because a
+/// secondary may be any time behind.
+pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<Frozen, JobError> {
+    let mut why = match refusal(&session.server) {
+        Some(why) => return loose(session, wanted, why).await,
+        None => String::new(),
+    };
+    let mut entries = listed(session, wanted).await?;
+    let mut settled = None;
+    for _ in 0..TRIES {
+        let clock = Utc::now();
+        let at = match take(session, &entries).await? {
+            Taken::At(at) => at,
+            Taken::Nothing(reason) => {
+                why = reason;
+                continue;
+            }
+        };
+        let after = listed(session, wanted).await?;
+        let unsettled = differing(&entries, &after);
+        let is_settled = unsettled.is_empty();
+        settled = Some(Frozen {
+            entries: after.clone(),
+            at: Some(at),
+            clock,
+            doubts: Doubts {
+                unsettled,
+                ..Doubts::default()
+            },
+        });
+        if is_settled {
+            break;
+        }
+        entries = after;
+    }
+    match settled {
+        Some(frozen) => Ok(frozen),
+        None => loose(session, wanted, why).await,
+    }
+}
+
+/// Returns the names of namespaces that only one list has, or that differ in the two.
+pub(super) fn differing(before: &[Entry], after: &[Entry]) -> Vec<String> {
+    let differ = |these: &[Entry], those: &[Entry]| {
+        let new = these.iter().filter(|it| !those.contains(it));
+        new.map(Entry::name).collect::<BTreeSet<_>>()
+    };
+    let mut names = differ(before, after);
+    names.append(&mut differ(after, before));
+    names.into_iter().collect()
+}
+
+/// Returns whether a server said by this that it does not read a snapshot.
+pub(super) fn is_refusal(code: Option<i32>) -> bool {
+    code.is_some_and(|code| NO_SNAPSHOT.contains(&code))
+}
+
+/// Says why a server reads no snapshots, if that can be known without asking.
+fn refusal(server: &Server) -> Option<String> {
+    if server.topology == Topology::Standalone {
+        let why = "a standalone server reads no snapshots: make it a replica set, which may have one member";
+        return Some(why.to_owned());
+    }
+    if server.wire_version < WIRE_VERSION_SNAPSHOTS {
+        let version = &server.version;
+        return Some(format!(
+            "MongoDB {version} reads no snapshots over more than a transaction, and 5.0 does"
+        ));
+    }
+    None
+}
+
+/// Prepares a dump that is of no one instant.
+async fn loose(session: &mut Session, wanted: Wanted<'_>, why: String) -> Result<Frozen, JobError> {
+    session.read = ReadPreference::Primary.into();
+    let clock = Utc::now();
+    Ok(Frozen {
+        entries: listed(session, wanted).await?,
+        at: None,
+        clock,
+        doubts: Doubts {
+            no_snapshots: Some(why),
+            ..Doubts::default()
+        },
+    })
+}
+
+/// Lists what is there, and insists that there is something: an empty backup of a mistyped name would look like a good one.
+async fn listed(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Entry>, JobError> {
+    let entries = catalog::list(session, wanted).await?;
+    if entries.iter().any(Entry::is_data) {
+        return Ok(entries);
+    }
+    Err(MongodbError::Dump(match wanted.database {
+        Some(database) => DumpFault::NoCollections {
+            database: database.to_owned(),
+        },
+        None => DumpFault::NoDatabases,
+    })
+    .into())
+}
+
+enum Taken {
+    At(Timestamp),
+    Nothing(String),
+}
+
+/// Asks for the time of a snapshot, by reading a document of one: the server remembers it from then on.
+async fn take(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
+    let doing = "take a snapshot";
+    let sources = entries.iter().filter(|it| !it.is_capped);
+    let mut sources = sources.filter_map(|it| it.source.as_ref());
+    let Some(source) = sources.find(|it| it.what == What::Documents) else {
+        let why = "no collection is of a kind that has snapshots";
+        return Ok(Taken::Nothing(why.to_owned()));
+    };
+    let find = doc! {
+        "find": &source.collection,
+        "projection": {"_id": 1},
+        "limit": 1,
+        "singleBatch": true,
+        "readConcern": {"level": "snapshot"},
+    };
+    let on = session.client.database(&source.database);
+    let asked = on
+        .run_command(find)
+        .selection_criteria(session.read.clone());
+    match answer(doing, async { Ok(asked.await) }).await? {
+        Ok(reply) => {
+            let cursor = reply.get_document("cursor").ok();
+            match cursor.and_then(|it| it.get("atClusterTime")) {
+                Some(Bson::Timestamp(at)) => Ok(Taken::At(*at)),
+                Some(_) => Err(odd_answer(doing, "a time that is none")),
+                None => Ok(Taken::Nothing(
+                    "the server does not say as of which instant it reads".to_owned(),
+                )),
+            }
+        }
+        Err(error) if is_refusal(code_of(&error)) => {
+            let refused = fault(&error);
+            Ok(Taken::Nothing(format!(
+                "the server reads no snapshots ({refused})"
+            )))
+        }
+        Err(error) => Err(meaning(doing, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::standalone(Topology::Standalone, 21, Some("a replica set"))]
+    #[case::old(Topology::ReplicaSet, 9, Some("5.0"))]
+    #[case::member(Topology::ReplicaSet, 13, None)]
+    #[case::routers(Topology::Sharded, 25, None)]
+    fn who_reads_no_snapshots_is_known_beforehand(
+        #[case] topology: Topology,
+        #[case] wire_version: i32,
+        #[case] says: Option<&str>,
+    ) {
+        let why = refusal(&Server {
+            version: "4.4.1".to_owned(),
+            topology,
+            wire_version,
+            document_bytes_max: 0,
+            message_bytes_max: 0,
+            batch_max: 0,
+        });
+        assert_eq!(why.is_some(), says.is_some());
+        assert!(why.unwrap_or_default().contains(says.unwrap_or_default()));
+    }
+}

@@ -1,0 +1,260 @@
+//! How the documents of one namespace get from the server into the archive, untouched.
+
+use std::time::Duration;
+
+use bson::{RawDocumentBuf, Timestamp, raw::RawBsonRef, rawdoc};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+
+use super::{
+    super::{
+        archive_format::{self, Body, Header},
+        error::MongodbError,
+        meaning::{code_of, fault, meaning},
+        session::{Session, answer_within, odd_answer},
+    },
+    catalog::{Entry, Source, What},
+    fault::DumpFault,
+    instant::is_refusal,
+};
+use crate::{
+    engine::native::{Spout, Stopped},
+    error::JobError,
+};
+
+/// How long the next documents may take to come.
+const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
+/// No batch has so many: the server ends each at 16 MiB.
+const BATCH_DOCUMENTS: i32 = 1_000_000;
+/// How much is written at a time.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// A privilege is missing.
+const DENIED: i32 = 13;
+/// The snapshot's time is out of the server's memory.
+const SNAPSHOT_TOO_OLD: i32 = 239;
+/// The collection is gone, or the server has ended the cursor.
+const CUT_SHORT: [i32; 6] = [26, 43, 175, 237, 11601, 28_617];
+const DOING: &str = "read a collection";
+
+/// How a namespace was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// As of when, by the server's own word.
+    pub(super) at: Option<Timestamp>,
+    /// Whether the server refused to read it from the snapshot.
+    pub(super) is_outside: bool,
+    pub(super) documents: u64,
+}
+
+/// Writes all documents of a namespace, and its end. The next batch is on its way while one is written.
+pub(super) async fn namespace(
+    session: &Session,
+    header: &Header,
+    entry: &Entry,
+    at: Option<Timestamp>,
+    spout: &Spout,
+) -> Result<Read, Stopped> {
+    let mut body = Body::new(header, &entry.namespace);
+    let mut read = Read {
+        at: None,
+        is_outside: false,
+        documents: 0,
+    };
+    if let Some(source) = &entry.source {
+        let mut cursor = open(session, entry, source, at, &mut read).await?;
+        let mut batch = next(&mut cursor, entry).await?;
+        read.at = batch.as_ref().and_then(time_of);
+        while let Some(full) = batch {
+            let write = write(&full, &mut body, spout);
+            let next = async { next(&mut cursor, entry).await.map_err(Stopped::from) };
+            let (documents, following) = tokio::try_join!(write, next)?;
+            read.documents += documents;
+            batch = following;
+        }
+    }
+    let mut end = Vec::new();
+    body.end(&mut end);
+    spout.write(end.into()).await?;
+    Ok(read)
+}
+
+/// Begins to read. A capped collection that is refused from the snapshot is read as it is after it.
+async fn open(
+    session: &Session,
+    entry: &Entry,
+    source: &Source,
+    at: Option<Timestamp>,
+    read: &mut Read,
+) -> Result<RawBatchCursor, JobError> {
+    let first = find(session, source, at.map(ReadAt::Snapshot)).await?;
+    let refused = match first {
+        Ok(cursor) => return Ok(cursor),
+        Err(error) => error,
+    };
+    match at {
+        Some(at) if entry.is_capped && is_refusal(code_of(&refused)) => {
+            read.is_outside = true;
+            let again = find(session, source, Some(ReadAt::After(at))).await?;
+            again.map_err(|error| explain(entry, &error))
+        }
+        Some(_) | None => Err(explain(entry, &refused)),
+    }
+}
+
+/// What a read has to show.
+#[derive(Debug, Clone, Copy)]
+enum ReadAt {
+    /// What was there then.
+    Snapshot(Timestamp),
+    /// What was there then or later.
+    After(Timestamp),
+}
+
+async fn find(
+    session: &Session,
+    source: &Source,
+    at: Option<ReadAt>,
+) -> Result<mongodb::error::Result<RawBatchCursor>, JobError> {
+    let command = command(source, at).map_err(|_| odd_answer(DOING, "a name with a 0 in it"))?;
+    let on = session.client.database(&source.database);
+    let asked = on
+        .run_raw_cursor_command(command)
+        .selection_criteria(session.read.clone())
+        .batch();
+    answer_within(BATCH_TIMEOUT, DOING, async { Ok(asked.await) }).await
+}
+
+fn command(source: &Source, at: Option<ReadAt>) -> bson::error::Result<RawDocumentBuf> {
+    let mut find = rawdoc! {"find": source.collection.as_str(), "batchSize": BATCH_DOCUMENTS};
+    if source.filter.is_empty() {
+        // A whole scan on purpose: some servers refuse one that does not say so.
+        find.append(bson::cstr!("hint"), rawdoc! {"$natural": 1});
+    } else {
+        let filter = RawDocumentBuf::try_from(&source.filter)?;
+        find.append(bson::cstr!("filter"), filter);
+    }
+    if source.what == What::Buckets {
+        find.append(bson::cstr!("rawData"), true);
+    }
+    let concern = match at {
+        None => return Ok(find),
+        Some(ReadAt::Snapshot(at)) => rawdoc! {"level": "snapshot", "atClusterTime": at},
+        Some(ReadAt::After(at)) => rawdoc! {"level": "majority", "afterClusterTime": at},
+    };
+    find.append(bson::cstr!("readConcern"), concern);
+    Ok(find)
+}
+
+/// Returns the next batch; `None` after the last.
+async fn next(cursor: &mut RawBatchCursor, entry: &Entry) -> Result<Option<RawBatch>, JobError> {
+    let Ok(batch) = tokio::time::timeout(BATCH_TIMEOUT, cursor.next()).await else {
+        return Err(JobError::NoAnswer {
+            doing: DOING,
+            seconds: BATCH_TIMEOUT.as_secs(),
+        });
+    };
+    batch.transpose().map_err(|error| explain(entry, &error))
+}
+
+/// Returns as of when a first batch was read.
+fn time_of(batch: &RawBatch) -> Option<Timestamp> {
+    let cursor = batch.as_raw_document().get_document("cursor").ok()?;
+    cursor.get_timestamp("atClusterTime").ok()
+}
+
+/// Writes a batch in blocks. Returns how many documents it had.
+async fn write(batch: &RawBatch, body: &mut Body, spout: &Spout) -> Result<u64, Stopped> {
+    let odd = || odd_answer(DOING, "no documents where they belong");
+    let documents = batch.doc_slices().map_err(|_| odd())?;
+    let (mut pieces, mut bytes, mut count) = (Vec::new(), 0, 0);
+    for document in documents {
+        let Ok(RawBsonRef::Document(document)) = document else {
+            return Err(odd().into());
+        };
+        pieces.push(document.as_bytes());
+        bytes += document.as_bytes().len();
+        count += 1;
+        if bytes >= BLOCK_BYTES {
+            spout.write(block(body, &pieces, bytes)?).await?;
+            pieces.clear();
+            bytes = 0;
+        }
+    }
+    if !pieces.is_empty() {
+        spout.write(block(body, &pieces, bytes)?).await?;
+    }
+    Ok(count)
+}
+
+fn block(body: &mut Body, pieces: &[&[u8]], bytes: usize) -> Result<Bytes, JobError> {
+    // Room for the block's header and mark besides.
+    let mut out = Vec::with_capacity(bytes + 1024);
+    body.block(pieces.iter().copied(), &mut out)
+        .map_err(unwritable)?;
+    Ok(out.into())
+}
+
+/// Says that the archive cannot hold what the server has.
+pub(super) fn unwritable(error: archive_format::FormatError) -> JobError {
+    JobError::DumpNotWhole(error.into())
+}
+
+/// Says what an error means that came in the place of documents.
+fn explain(entry: &Entry, error: &mongodb::error::Error) -> JobError {
+    let Some(code) = code_of(error) else {
+        return meaning(DOING, error);
+    };
+    let namespace = entry.name();
+    let source = fault(error);
+    let means = match code {
+        DENIED if !entry.is_data() => DumpFault::AccountsDenied(source),
+        SNAPSHOT_TOO_OLD => DumpFault::SnapshotTooOld { namespace, source },
+        code if CUT_SHORT.contains(&code) => DumpFault::CutShort { namespace, source },
+        code if is_refusal(Some(code)) => DumpFault::SnapshotUnavailable { namespace, source },
+        _ => return meaning(DOING, error),
+    };
+    MongodbError::Dump(means).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, doc};
+    use rstest::rstest;
+
+    use super::*;
+
+    const T: Timestamp = Timestamp {
+        time: 7,
+        increment: 1,
+    };
+
+    #[rstest]
+    #[case::plain(Document::new(), What::Documents, None,
+        doc! {"find": "c", "batchSize": 1_000_000, "hint": {"$natural": 1}})]
+    #[case::snapshot(Document::new(), What::Documents, Some(ReadAt::Snapshot(T)),
+        doc! {"find": "c", "batchSize": 1_000_000, "hint": {"$natural": 1},
+            "readConcern": {"level": "snapshot", "atClusterTime": T}})]
+    #[case::capped(Document::new(), What::Documents, Some(ReadAt::After(T)),
+        doc! {"find": "c", "batchSize": 1_000_000, "hint": {"$natural": 1},
+            "readConcern": {"level": "majority", "afterClusterTime": T}})]
+    #[case::buckets(Document::new(), What::Buckets, None,
+        doc! {"find": "c", "batchSize": 1_000_000, "hint": {"$natural": 1}, "rawData": true})]
+    #[case::accounts(doc! {"db": "shop"}, What::Accounts, None,
+        doc! {"find": "c", "batchSize": 1_000_000, "filter": {"db": "shop"}})]
+    fn a_read_asks_for_what_it_has_to_show(
+        #[case] filter: Document,
+        #[case] what: What,
+        #[case] at: Option<ReadAt>,
+        #[case] asked: Document,
+    ) -> anyhow::Result<()> {
+        let source = Source {
+            database: "d".to_owned(),
+            collection: "c".to_owned(),
+            filter,
+            what,
+        };
+        assert_eq!(command(&source, at)?, RawDocumentBuf::try_from(&asked)?);
+        Ok(())
+    }
+}

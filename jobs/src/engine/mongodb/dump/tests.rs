@@ -1,0 +1,407 @@
+//! What a dump asks of a server, and what it makes of answers that real servers give seldom.
+
+mod bank;
+mod pretend;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bson::{Document, doc};
+use futures::future::BoxFuture;
+
+use self::{
+    bank::Bank,
+    pretend::{Pretend, no},
+};
+use super::{
+    super::archive_format::{FormatError, Prelude, Reader, Visit},
+    dump,
+};
+use crate::{
+    archive,
+    backup::Dumped,
+    engine::Toolbox,
+    error::{ErrorKind, JobError},
+    manifest::{Consistency, Stored},
+    resource::{Engine, Resource, ResourceOptions},
+    storage::Storage,
+    worker::{Lease, Progress, Worker},
+};
+
+const KEY: &str = "v1/acme/db-1/x.archive.zst";
+
+struct Alive;
+
+impl Lease for Alive {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { true })
+    }
+}
+
+/// A private store, and what dumps into it.
+struct Lab {
+    store: tempfile::TempDir,
+    worker: Worker,
+}
+
+impl Lab {
+    async fn new() -> Result<Self> {
+        let store = tempfile::tempdir()?;
+        let worker = Worker {
+            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
+            tools: Arc::new(Toolbox::default()),
+            work_dir: store.path().to_owned(),
+            lease: Arc::new(Alive),
+            progress: Arc::new(Progress::default()),
+        };
+        Ok(Self { store, worker })
+    }
+
+    async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
+        let resource = Resource {
+            id: "db-1".parse().unwrap(),
+            team: "acme".parse().unwrap(),
+            tier: "pro".parse().unwrap(),
+            engine: Engine::Mongodb,
+            url: server.url("bank").into(),
+            options: ResourceOptions::default(),
+        };
+        dump(&resource, KEY, &self.worker).await
+    }
+
+    /// Returns the documents of a dump, each with its namespace's place.
+    async fn documents(&self, dumped: &Dumped) -> Result<Vec<(usize, Document)>> {
+        let stored = Stored {
+            key: KEY.to_owned(),
+            size_bytes: dumped.archive.size_bytes,
+            blake3: dumped.archive.blake3.clone(),
+            compression: archive::COMPRESSION.to_owned(),
+        };
+        let bytes = std::fs::read(self.store.path().join("objects").join(stored.key))?;
+        let mut reader = Reader::new(Collect(Vec::new()));
+        reader.feed(&zstd::decode_all(&bytes[..])?)?;
+        let (_, Collect(documents)) = reader.finish()?;
+        Ok(documents)
+    }
+
+    /// Returns whether no file is in the store.
+    fn is_empty(&self) -> Result<bool> {
+        let mut directories = vec![self.store.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path();
+                if !path.is_dir() {
+                    return Ok(false);
+                }
+                directories.push(path);
+            }
+        }
+        Ok(true)
+    }
+}
+
+struct Collect(Vec<(usize, Document)>);
+
+impl Visit for Collect {
+    fn prelude(&mut self, _: &Prelude) -> Result<(), FormatError> {
+        Ok(())
+    }
+
+    fn document(&mut self, namespace: usize, raw: &[u8]) -> Result<(), FormatError> {
+        let why = |error: bson::error::Error| FormatError::Refused {
+            why: error.to_string(),
+        };
+        let document = bson::deserialize_from_slice(raw).map_err(why)?;
+        self.0.push((namespace, document));
+        Ok(())
+    }
+
+    fn end(&mut self, _: usize) -> Result<(), FormatError> {
+        Ok(())
+    }
+}
+
+fn now() -> u32 {
+    u32::try_from(chrono::Utc::now().timestamp()).unwrap()
+}
+
+/// Starts a bank that answers some commands in its own way.
+async fn bank_but(
+    other: impl Fn(&Bank, &Document) -> Option<Document> + Send + Sync + 'static,
+) -> Result<Pretend> {
+    let bank = Bank::at(now());
+    let answer =
+        move |command: &Document| other(&bank, command).unwrap_or_else(|| bank.answer(command));
+    Pretend::start("7.0.1", answer).await
+}
+
+fn is(command: &Document, wanted: &str) -> bool {
+    pretend::name(command) == wanted
+}
+
+fn total(documents: &[(usize, Document)]) -> i32 {
+    let holds = |(_, it): &(usize, Document)| it.get_i32("holds").unwrap();
+    documents.iter().map(holds).sum()
+}
+
+async fn fails(server: &Pretend, kind: ErrorKind, is_permanent: bool) -> Result<String> {
+    let lab = Lab::new().await?;
+    let error = lab.dump(server).await.err().context("the dump succeeded")?;
+    assert_eq!(error.kind(), kind, "{}", error.report());
+    assert_eq!(error.is_permanent(), is_permanent, "{}", error.report());
+    assert!(lab.is_empty()?, "something is left in the store");
+    Ok(error.report())
+}
+
+#[tokio::test]
+async fn money_that_moves_during_a_dump_is_counted_once() -> Result<()> {
+    let server = bank_but(|_, _| None).await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    let documents = lab.documents(&dumped).await?;
+    assert_eq!((documents.len(), total(&documents)), (20, bank::TOTAL));
+    assert_eq!(dumped.consistency, Consistency::Snapshot);
+    assert_eq!(dumped.warnings, Vec::<String>::new());
+    // The collections, their indexes, and the instant between two lists.
+    assert_eq!(server.asked("listCollections").len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_shows_another_instant_is_not_believed() -> Result<()> {
+    let server = bank_but(|bank, command| {
+        let mut forgetful = command.clone();
+        let concern = forgetful.get_document_mut("readConcern").ok()?;
+        concern.remove("atClusterTime");
+        Some(bank.answer(&forgetful))
+    })
+    .await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert_ne!(total(&lab.documents(&dumped).await?), bank::TOTAL);
+    assert_eq!(dumped.consistency, Consistency::None);
+    let warning = dumped.warnings.first().context("no warning")?;
+    assert!(
+        warning.starts_with("bank.giving, bank.taking: "),
+        "{warning}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dump_is_never_newer_than_what_it_shows() -> Result<()> {
+    let an_hour_ago = now() - 3600;
+    let bank = Bank::at(an_hour_ago);
+    let behind = Pretend::start("7.0.1", move |command| bank.answer(command)).await?;
+    let dumped = Lab::new().await?.dump(&behind).await?;
+    assert_eq!(dumped.consistent_at.timestamp(), i64::from(an_hour_ago));
+
+    let before = chrono::Utc::now();
+    let bank = Bank::at(now() + 3600);
+    let ahead = Pretend::start("7.0.1", move |command| bank.answer(command)).await?;
+    let dumped = Lab::new().await?.dump(&ahead).await?;
+    assert!(before <= dumped.consistent_at && dumped.consistent_at <= chrono::Utc::now());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_has_no_snapshot_is_read_after_it_and_told() -> Result<()> {
+    let server = bank_but(|bank, command| {
+        if is(command, "listCollections") {
+            let mut told = bank.answer(command);
+            let cursor = told.get_document_mut("cursor").unwrap();
+            let listed = cursor.get_array_mut("firstBatch").unwrap();
+            listed.push(bank::collection("log", "collection", doc! {"capped": true}).into());
+            return Some(told);
+        }
+        let is_snapshot = command
+            .get_document("readConcern")
+            .ok()?
+            .get_str("level")
+            .ok()?
+            == "snapshot";
+        (command.get_str("find").ok()? == "log" && is_snapshot).then(|| no(246))
+    })
+    .await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert_eq!(lab.documents(&dumped).await?.len(), 30);
+    assert_eq!(dumped.consistency, Consistency::None);
+    let warning = dumped.warnings.first().context("no warning")?;
+    assert!(warning.starts_with("bank.log: "), "{warning}");
+    let reads = server.asked("find");
+    let last = reads
+        .iter()
+        .rfind(|it| it.get_str("find").is_ok_and(|it| it == "log"));
+    let concern = last.context("not read")?.get_document("readConcern")?;
+    assert_eq!(concern.get_str("level")?, "majority");
+    assert!(concern.contains_key("afterClusterTime"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_snapshots_is_read_all_the_same_and_the_manifest_says_so() -> Result<()> {
+    let server = bank_but(|_, command| {
+        let concern = command.get_document("readConcern").ok()?;
+        (concern.get_str("level").ok()? == "snapshot").then(|| no(246))
+    })
+    .await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert_eq!(lab.documents(&dumped).await?.len(), 20);
+    assert_eq!(dumped.consistency, Consistency::None);
+    assert!(
+        dumped
+            .warnings
+            .first()
+            .context("no warning")?
+            .contains("error 246")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn indexes_that_change_around_the_instant_are_told() -> Result<()> {
+    let server = bank_but(|bank, command| {
+        let told = bank.answer(command);
+        let time = i32::try_from(bank.now()).unwrap();
+        let index = doc! {"v": 2, "key": {"x": 1}, "name": "x", "expireAfterSeconds": time};
+        let is_changing = command
+            .get_str("listIndexes")
+            .is_ok_and(|it| it == "taking");
+        is_changing
+            .then(|| bank::cursor("bank.taking", vec![index]))
+            .or(Some(told))
+    })
+    .await?;
+    let dumped = Lab::new().await?.dump(&server).await?;
+    assert_eq!(dumped.consistency, Consistency::None);
+    let warning = dumped.warnings.first().context("no warning")?;
+    assert!(
+        warning.starts_with("bank.taking: its options or indexes"),
+        "{warning}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_that_grew_too_old_is_told_with_what_helps() -> Result<()> {
+    let server = bank_but(|_, command| is(command, "getMore").then(|| no(239))).await?;
+    let report = fails(&server, ErrorKind::Dump, false).await?;
+    assert!(
+        report.contains("minSnapshotHistoryWindowInSeconds"),
+        "{report}"
+    );
+    Ok(())
+}
+
+#[rstest::rstest]
+#[case::dropped(175)]
+#[case::cursor_gone(43)]
+#[case::killed(237)]
+#[tokio::test]
+async fn a_collection_that_goes_half_way_fails_the_dump_by_name(#[case] code: i32) -> Result<()> {
+    let server = bank_but(move |_, command| {
+        let is_it = command.get_str("collection").is_ok_and(|it| it == "taking");
+        (is(command, "getMore") && is_it).then(|| no(code))
+    })
+    .await?;
+    let report = fails(&server, ErrorKind::Dump, false).await?;
+    assert!(
+        report.contains("bank.taking could not be read to its end"),
+        "{report}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collection_that_was_dropped_before_its_turn_is_not_taken_for_empty() -> Result<()> {
+    let lists = std::sync::atomic::AtomicU32::new(0);
+    let server = bank_but(move |_, command| {
+        if is(command, "listCollections")
+            && lists.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2
+        {
+            let only = bank::collection("giving", "collection", doc! {});
+            return Some(bank::cursor("bank.$cmd.listCollections", vec![only]));
+        }
+        let is_gone = command.get_str("find").is_ok_and(|it| it == "taking");
+        is_gone.then(|| bank::cursor("bank.taking", Vec::new()))
+    })
+    .await?;
+    let report = fails(&server, ErrorKind::Dump, false).await?;
+    assert!(report.contains("bank.taking was dropped"), "{report}");
+    Ok(())
+}
+
+/// Lists one time series, and its buckets where the test wants them.
+fn time_series(command: &Document, buckets: Option<&str>) -> Option<Document> {
+    let mut listed = vec![bank::collection(
+        "ts",
+        "timeseries",
+        doc! {"timeseries": {"timeField": "t"}},
+    )];
+    listed.extend(buckets.map(|it| bank::collection(it, "collection", doc! {})));
+    is(command, "listCollections").then(|| bank::cursor("bank.$cmd.listCollections", listed))
+}
+
+#[rstest::rstest]
+#[case::beside("7.0.1", Some("system.buckets.ts"), "system.buckets.ts", false)]
+#[case::in_place("8.3.0", None, "ts", true)]
+#[tokio::test]
+async fn a_time_series_is_dumped_bucket_by_bucket(
+    #[case] version: &'static str,
+    #[case] buckets: Option<&'static str>,
+    #[case] read: &str,
+    #[case] is_raw: bool,
+) -> Result<()> {
+    let bank = Bank::at(now());
+    let answer = move |command: &Document| {
+        time_series(command, buckets).unwrap_or_else(|| bank.answer(command))
+    };
+    let server = Pretend::start(version, answer).await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert_eq!(lab.documents(&dumped).await?.len(), 10);
+    let reads = server.asked("find");
+    let last = reads.last().context("nothing was read")?;
+    assert_eq!(
+        (last.get_str("find")?, last.get_bool("rawData").is_ok()),
+        (read, is_raw)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_time_series_without_buckets_is_not_taken_for_empty() -> Result<()> {
+    let server = bank_but(|_, command| time_series(command, None)).await?;
+    let report = fails(&server, ErrorKind::Dump, true).await?;
+    assert!(report.contains("bank.ts has no buckets"), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_kind_of_collection_fails_the_dump_by_name() -> Result<()> {
+    let server = bank_but(|_, command| {
+        let listed = vec![bank::collection("new", "hologram", doc! {})];
+        is(command, "listCollections").then(|| bank::cursor("bank.$cmd.listCollections", listed))
+    })
+    .await?;
+    let report = fails(&server, ErrorKind::Dump, true).await?;
+    assert!(report.contains("bank.new is of a kind"), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_documents_fails_the_dump() -> Result<()> {
+    let server = bank_but(|_, command| {
+        let odd = doc! {"ok": 1.0, "cursor": {"id": 0_i64, "ns": "bank.any", "nextBatch": [1, 2]}};
+        is(command, "getMore").then_some(odd)
+    })
+    .await?;
+    let report = fails(&server, ErrorKind::Internal, false).await?;
+    assert!(
+        report.contains("no documents where they belong"),
+        "{report}"
+    );
+    Ok(())
+}

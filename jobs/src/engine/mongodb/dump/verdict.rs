@@ -1,0 +1,74 @@
+//! What a dump can promise once it was read: as of when it is, and what speaks against that.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    catalog::Entry,
+    doubt::Doubts,
+    fault::DumpFault,
+    instant::{Frozen, differing},
+    read::Read,
+};
+
+/// What can be promised.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Nothing that the dump shows is older.
+    pub(super) consistent_at: DateTime<Utc>,
+    pub(super) doubts: Doubts,
+}
+
+/// Judges by what the server said of each read, and by what is there after the last.
+///
+/// `consistent_at` is the worker's clock before the instant was taken, or the cluster's time of it, whichever is earlier:
+/// a secondary shows what it has, which may be long ago, and clocks differ. The cluster's time has whole seconds, rounded
+/// down, and stands still while nobody writes: on a server that writes no heartbeats of its own, a dump may look older
+/// than it is, and never newer.
+pub(super) fn reach(
+    frozen: &Frozen,
+    reads: &[(&Entry, Read)],
+    after: &[Entry],
+) -> Result<Verdict, DumpFault> {
+    let mut doubts = frozen.doubts.clone();
+    if frozen.at.is_some() {
+        for (entry, read) in reads.iter().filter(|(entry, _)| entry.source.is_some()) {
+            if read.is_outside {
+                doubts.outside.push(entry.name());
+            } else if !is_as_asked(frozen, read) {
+                doubts.elsewhen.push(entry.name());
+            }
+            if is_lost(entry, read, after) {
+                let namespace = entry.name();
+                return Err(DumpFault::Dropped { namespace });
+            }
+        }
+        doubts.outside.sort();
+        doubts.elsewhen.sort();
+    } else {
+        doubts.changed = differing(&frozen.entries, after);
+    }
+    let told = reads
+        .iter()
+        .filter_map(|(_, read)| read.at)
+        .chain(frozen.at);
+    let instants = told.filter_map(|at| DateTime::from_timestamp(i64::from(at.time), 0));
+    Ok(Verdict {
+        consistent_at: instants.fold(frozen.clock, Ord::min),
+        doubts,
+    })
+}
+
+/// Returns whether a read was as of the instant that it was asked for. One that found nothing need not say so.
+fn is_as_asked(frozen: &Frozen, read: &Read) -> bool {
+    match read.at {
+        Some(at) => Some(at) == frozen.at,
+        None => read.documents == 0,
+    }
+}
+
+/// Returns whether a collection was empty when its turn came because it was no longer there.
+///
+/// One that had documents was read whole, as of the instant: what became of it later is of no interest.
+fn is_lost(entry: &Entry, read: &Read, after: &[Entry]) -> bool {
+    read.documents == 0 && entry.is_data() && !after.iter().any(|it| it.is_same_as(entry))
+}

@@ -1,0 +1,228 @@
+//! A private database, store and user, and servers that may be killed.
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use ::mongodb::{Client, Database};
+use anyhow::{Context as _, Result, ensure};
+use bson::{Document, doc};
+use lastgood_jobs::{
+    backup::{RestorePoint, backup},
+    engine::Toolbox,
+    error::{ErrorKind, JobError},
+    resource::{Engine, Resource, ResourceOptions},
+    storage::Storage,
+    worker::{Progress, Worker},
+};
+use uuid::Uuid;
+
+use super::archive::Archive;
+use crate::lab::{MARKER, Switch, attempt, shows_no_secret, until, variable};
+
+/// A server of this test alone, without passwords.
+pub(crate) struct Private {
+    child: Child,
+    home: tempfile::TempDir,
+    pub(crate) port: u16,
+}
+
+impl Private {
+    /// Starts a server and waits until it answers.
+    pub(crate) async fn start() -> Result<Self> {
+        let program: serde_json::Value =
+            serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
+        let argv = program["argv"].as_array().context("argv")?;
+        let mut argv = argv.iter().filter_map(serde_json::Value::as_str);
+        let home = tempfile::tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let mut command = Command::new(argv.next().context("no program")?);
+        for (name, value) in program["env"].as_object().context("env")? {
+            command.env(name, value.as_str().unwrap_or_default());
+        }
+        let child = command
+            .args(argv)
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .arg("--storage-path")
+            .arg(home.path().join("data"))
+            .current_dir(home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let server = Self { child, home, port };
+        until("the private server answers", || async {
+            Ok(tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok())
+        })
+        .await?;
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("mongodb://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Kills it, and waits for its end.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        ensure!(self.home.path().exists(), "its directory outlives it");
+        Ok(())
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _gone_already = self.child.wait();
+    }
+}
+
+/// A private database with a user of its own, and a private store.
+pub(crate) struct Lab {
+    pub(crate) name: String,
+    /// As root.
+    pub(crate) client: Client,
+    pub(crate) store: tempfile::TempDir,
+    pub(crate) worker: Worker,
+    pub(crate) resource: Resource,
+}
+
+impl Lab {
+    /// On the server that says it is a replica set.
+    pub(crate) async fn new() -> Result<Self> {
+        Self::on("LASTGOOD_TEST_MONGODB_URL").await
+    }
+
+    /// On the server that says it is none.
+    pub(crate) async fn standalone() -> Result<Self> {
+        Self::on("LASTGOOD_TEST_MONGODB_STANDALONE_URL").await
+    }
+
+    async fn on(server: &str) -> Result<Self> {
+        let root = variable(server)?;
+        let client = Client::with_uri_str(&root).await?;
+        let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let user =
+            doc! {"createUser": &name, "pwd": MARKER, "roles": [{"role": "dbOwner", "db": &name}]};
+        client.database(&name).run_command(user).await?;
+        let (_, rest) = root.split_once('@').context("root's URL has a user")?;
+        let (host, _) = rest.split_once('/').context("root's URL has a path")?;
+        let url = format!("mongodb://{name}:{MARKER}@{host}/{name}");
+        Self::of(name, client, url).await
+    }
+
+    /// On a private server.
+    pub(crate) async fn private(server: &Private) -> Result<Self> {
+        let client = Client::with_uri_str(server.url("")).await?;
+        Self::of("shop".to_owned(), client, server.url("shop")).await
+    }
+
+    async fn of(name: String, client: Client, url: String) -> Result<Self> {
+        let store = tempfile::tempdir()?;
+        let worker = Worker {
+            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
+            tools: Arc::new(Toolbox::only(&[]).await),
+            work_dir: store.path().to_owned(),
+            lease: Arc::new(Switch(AtomicBool::new(true))),
+            progress: Arc::new(Progress::default()),
+        };
+        let resource = Resource {
+            id: "db-1".parse()?,
+            team: "acme".parse()?,
+            tier: "pro".parse()?,
+            engine: Engine::Mongodb,
+            options: ResourceOptions::default(),
+            url: url.into(),
+        };
+        Ok(Self {
+            name,
+            client,
+            store,
+            worker,
+            resource,
+        })
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        self.client.database(&self.name)
+    }
+
+    /// Runs a command in the private database, as root.
+    pub(crate) async fn run(&self, command: Document) -> Result<Document> {
+        Ok(self.database().run_command(command).await?)
+    }
+
+    pub(crate) fn with_url(&self, from: &str, to: &str) -> Resource {
+        let url = secrecy::ExposeSecret::expose_secret(&self.resource.url);
+        Resource {
+            url: url.replace(from, to).into(),
+            ..self.resource.clone()
+        }
+    }
+
+    pub(crate) async fn backup(&self) -> Result<(RestorePoint, Archive)> {
+        let point = backup(attempt(), &self.resource, None, &self.worker).await?;
+        let object = self
+            .store
+            .path()
+            .join("objects")
+            .join(&point.manifest.archive.key);
+        Ok((point, Archive::read(&std::fs::read(object)?)?))
+    }
+
+    /// Fails unless a backup fails as told, without a secret and without a trace.
+    pub(crate) async fn fails(
+        &self,
+        resource: &Resource,
+        kind: ErrorKind,
+        is_permanent: bool,
+    ) -> Result<JobError> {
+        let result = backup(attempt(), resource, None, &self.worker).await;
+        let error = result.err().context("the backup succeeded")?;
+        shows_no_secret(&error)?;
+        ensure!(
+            error.kind() == kind,
+            "{:?}: {}",
+            error.kind(),
+            error.report()
+        );
+        ensure!(error.is_permanent() == is_permanent, "{}", error.report());
+        self.leaves_nothing().await?;
+        Ok(error)
+    }
+
+    /// Fails where something stays in the store.
+    pub(crate) async fn leaves_nothing(&self) -> Result<()> {
+        until("no file is left", || async { Ok(self.files()?.is_empty()) }).await
+    }
+
+    /// Every file in the store.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.store.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    files.push(path.display().to_string());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Drops the user and the database.
+    pub(crate) async fn clean(self) -> Result<()> {
+        self.run(doc! {"dropUser": &self.name}).await?;
+        self.database().drop().await?;
+        Ok(())
+    }
+}
