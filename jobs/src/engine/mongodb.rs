@@ -2,6 +2,10 @@
 
 #[cfg_attr(
     not(any(test, fuzzing)),
-    expect(dead_code, reason = "the dump and the restore that use it come next")
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the dump and the restore that use it come next"
+    )
 )]
 pub(crate) mod archive_format;

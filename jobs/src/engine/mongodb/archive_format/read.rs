@@ -156,15 +156,12 @@ impl<V: Visit> Reader<V> {
             Some(head) => bytes.split_at_checked(self.length_of(*head)?),
             None => None,
         };
-        match split {
-            Some((item, rest)) => {
-                self.act(item)?;
-                Ok(rest)
-            }
-            None => {
-                self.partial.extend_from_slice(bytes);
-                Ok(&[])
-            }
+        if let Some((item, rest)) = split {
+            self.act(item)?;
+            Ok(rest)
+        } else {
+            self.partial.extend_from_slice(bytes);
+            Ok(&[])
         }
     }
 
