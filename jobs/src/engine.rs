@@ -1,5 +1,6 @@
 //! Which tools speak to which engine, and what this worker can truly do.
 
+pub mod mongodb;
 pub mod postgres;
 pub mod redis;
 

@@ -5,6 +5,8 @@ pub mod backup;
 pub mod detached;
 pub mod engine;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod job;
 pub mod manifest;
 mod process;
