@@ -163,7 +163,11 @@ fn shown(element: Element<'_>) -> String {
                 text(consumer)
             )
         }
-        other => panic!("{other:?} in a stream"),
+        Element::StringChunk(_)
+        | Element::ListItem(_)
+        | Element::SetMember(_)
+        | Element::ZsetMember { .. }
+        | Element::HashField { .. } => panic!("{element:?} in a stream"),
     }
 }
 
