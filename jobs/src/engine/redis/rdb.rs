@@ -92,3 +92,6 @@ pub(crate) fn split<R: Read, V: Visit>(
 ) -> Result<Summary, SplitError<V::Error>> {
     Splitter::begin(source, visitor, limits)?.finish()
 }
+
+#[cfg(test)]
+mod tests;
