@@ -62,12 +62,17 @@ pub enum Contents {
 ///
 /// `target_url` is the resolved secret reference of [`crate::job::RestoreTarget::Reference`], else `None`.
 /// Safe to run twice. A second delivery after the swap, or after a database that was empty was filled, finds it done;
-/// the latter by a mark in the comment on the database, which only its owner may set: without it, the second delivery
+/// in `PostgreSQL` by a mark in the comment on the database, which only its owner may set: without it, the second delivery
 /// fails with [`JobError::PerhapsFilledBefore`] and changes nothing. In place it is done once more.
 ///
-/// All or nothing: the archive's hash is verified before the target is touched, and the target is filled in one
+/// The archive's hash is verified before the target is touched. `PostgreSQL` is all or nothing: the target is filled in one
 /// transaction. A swap that fails leaves the old database under its name, and the fresh one dropped. What it replaced
 /// is kept, open to connections, until [`drop_replaced`].
+///
+/// MongoDB has no transaction for so much. A target that must be empty carries a mark while it is filled: a failure
+/// drops what was made, and after a kill the run's next attempt makes it anew. In place, each collection is made beside the
+/// old one and takes its name at the end, when all are made. An attempt that dies while they take their names leaves some
+/// of both; its error says which, and the next attempt finishes.
 ///
 /// A worker that is killed in the moment between closing the old database and renaming it leaves it closed. The run's
 /// next attempt opens it first of all; after the last one, [`JobError::DatabaseClosed`] says how to do it by hand.

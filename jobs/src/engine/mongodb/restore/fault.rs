@@ -134,9 +134,11 @@ impl RestoreFault {
             | Self::WholeDeployment { .. }
             | Self::CreationRefused { .. }
             | Self::IndexRefused { .. } => true,
-            Self::DocumentsRefused { .. }
-            | Self::CountDiffers { .. }
-            | Self::HalfReplaced { .. } => false,
+            // A double, too large, against a rule: it will be so the next time.
+            Self::DocumentsRefused { source, .. } => {
+                matches!(source.code(), Some("11000" | "10334" | "121" | "2"))
+            }
+            Self::CountDiffers { .. } | Self::HalfReplaced { .. } => false,
         }
     }
 }

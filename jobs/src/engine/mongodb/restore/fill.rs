@@ -1,10 +1,10 @@
 //! Documents on their way from the archive into collections: read once, in bounded memory, several batches under way.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use bson::{RawBsonRef, RawDocument, Timestamp};
 use mongodb::Client;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     batch::{Batch, Destination, EmptyTimestamps, Order},
@@ -44,7 +44,8 @@ pub(super) async fn fill(
 ) -> Result<u64, JobError> {
     let manifest = source.manifest;
     let mut reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
-    let (full, batches) = mpsc::channel();
+    // Never holds more than one chunk of the archive brings, and what was open.
+    let (full, mut batches) = mpsc::unbounded_channel();
     let mut reader = Reader::new(Sorter {
         open: destinations.iter().map(|_| None).collect(),
         bytes_open: 0,
@@ -56,7 +57,7 @@ pub(super) async fn fill(
     while let Some(chunk) = reading.next().await {
         worker.progress.add_dump(chunk.len() as u64);
         reader.feed(&chunk).map_err(|why| source.damaged(why))?;
-        for batch in batches.try_iter() {
+        while let Ok(batch) = batches.try_recv() {
             inserts.begin(batch).await?;
         }
     }
@@ -96,7 +97,7 @@ struct Sorter {
     open: Vec<Option<Batch>>,
     bytes_open: usize,
     timestamps_replaced: u64,
-    full: mpsc::Sender<Batch>,
+    full: mpsc::UnboundedSender<Batch>,
 }
 
 impl Sorter {

@@ -4,6 +4,8 @@
 //! and made in its place, last of all: time series, views, stored functions, and on servers whose renaming forgets
 //! options, collections that have some. What the archive does not have stays as it is.
 
+use std::collections::BTreeSet;
+
 use bson::{Document, doc};
 
 use super::{
@@ -56,7 +58,15 @@ pub(super) async fn in_place(
         }
     };
     alive(worker).await?;
-    made.add(replace(session, &source, &plan, &parts, worker).await?);
+    let mut progress = Progress::default();
+    match replace(session, &source, &plan, &parts, worker, &mut progress).await {
+        Ok(more) => made.add(more),
+        Err(error) if progress.has_begun => return Err(half_replaced(&plan, &progress.new, error)),
+        Err(error) => {
+            undo(session, &plan, &prefix, &error, worker).await;
+            return Err(error);
+        }
+    }
     merge.finish(session).await?;
     made.notes.extend(notes);
     made.notes
@@ -164,64 +174,62 @@ async fn rename(session: &Session, database: &str, from: &str, to: &str) -> Resu
         .map(|_| ())
 }
 
-/// Puts what was made in the place of what is there. From its first success on, a failure leaves some of both.
+/// How far the old has given way to the new.
+#[derive(Default)]
+struct Progress {
+    /// Whether anything old is gone.
+    has_begun: bool,
+    /// The namespaces that are as in the backup.
+    new: Vec<String>,
+}
+
+/// Puts what was made in the place of what is there.
 async fn replace(
     session: &Session,
     source: &Source<'_>,
     plan: &Plan,
     parts: &Parts<'_>,
     worker: &Worker,
+    progress: &mut Progress,
 ) -> Result<Made, JobError> {
-    let mut new = Vec::new();
-    let replaced = replace_each(session, source, plan, parts, worker, &mut new).await;
-    replaced.map_err(|error| match new.is_empty() {
-        true => error,
-        false => half_replaced(plan, &new, error),
-    })
-}
-
-async fn replace_each(
-    session: &Session,
-    source: &Source<'_>,
-    plan: &Plan,
-    parts: &Parts<'_>,
-    worker: &Worker,
-    new: &mut Vec<String>,
-) -> Result<Made, JobError> {
-    drop_other_kinds(session, plan).await?;
+    let in_the_way = in_the_way(session, plan).await?;
     for (item, beside) in &parts.renamed {
+        if in_the_way.contains(&item.namespace()) {
+            progress.has_begun = true;
+            target::drop(session, &item.database, &item.collection).await?;
+        }
         rename(session, &item.database, beside, &item.collection).await?;
-        new.push(item.namespace());
+        progress.has_begun = true;
+        progress.new.push(item.namespace());
     }
     let mut made = Made::default();
     if !parts.made.is_empty() {
+        progress.has_begun = true;
         for (item, name) in &parts.made {
             target::drop(session, &item.database, name).await?;
         }
         made = collections::make(session, source, &parts.made, Vec::new(), worker).await?;
-        new.extend(parts.made.iter().map(|(item, _)| item.namespace()));
+        let new = parts.made.iter().map(|(item, _)| item.namespace());
+        progress.new.extend(new);
     }
     let is_view = |item: &&Item| item.shape == Shape::View;
     for view in plan.items.iter().filter(is_view) {
+        progress.has_begun = true;
         target::drop(session, &view.database, &view.collection).await?;
     }
     collections::make_views(session, &plan.items).await?;
     Ok(made)
 }
 
-/// Drops views and time series that have the name of a collection in the archive: nothing is renamed over them.
-async fn drop_other_kinds(session: &Session, plan: &Plan) -> Result<(), JobError> {
+/// Returns the views and time series that have a name in the archive: nothing is renamed over them.
+async fn in_the_way(session: &Session, plan: &Plan) -> Result<BTreeSet<String>, JobError> {
+    let mut all = BTreeSet::new();
     for database in plan.databases() {
-        for found in contents(session, database).await? {
-            let takes_its_place = |item: &Item| {
-                item.database == database && item.collection == found.name && is_renamable(item)
-            };
-            if found.kind != "collection" && plan.items.iter().any(takes_its_place) {
-                target::drop(session, database, &found.name).await?;
-            }
-        }
+        let found = contents(session, database).await?.into_iter();
+        let others = found.filter(|it| it.kind != "collection");
+        all.extend(others.map(|it| format!("{database}.{}", it.name)));
     }
-    Ok(())
+    Ok(all)
 }
 
 fn half_replaced(plan: &Plan, new: &[String], error: JobError) -> JobError {
