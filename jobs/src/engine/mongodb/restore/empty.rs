@@ -215,10 +215,10 @@ async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, work
     match tokio::time::timeout(UNDO_TIMEOUT, dropping).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(error = %error.report(), "a failed restore left collections behind")
+            tracing::warn!(error = %error.report(), "a failed restore left collections behind");
         }
         Err(_) => {
-            tracing::warn!("a failed restore left collections behind: no answer from the server")
+            tracing::warn!("a failed restore left collections behind: no answer from the server");
         }
     }
 }

@@ -115,14 +115,15 @@ pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result
     command.extend(item.options.clone());
     command.insert("writeConcern", doc! {"w": "majority"});
     let created = run(session, "create a collection", &item.database, command).await;
-    created.map(|_| ()).map_err(|error| match error {
-        JobError::Statement { source, .. } => RestoreFault::CreationRefused {
+    match created {
+        Ok(_) => Ok(()),
+        Err(JobError::Statement { source, .. }) => Err(RestoreFault::CreationRefused {
             namespace: item.namespace(),
             source,
         }
-        .into(),
-        error => error,
-    })
+        .into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Drops a collection or view; one that is not there already is dropped.

@@ -6,7 +6,7 @@ mod laws;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
+use super::{told::StreamHistory, *};
 
 /// What a visitor heard, in a form that can be compared.
 #[derive(Debug, Default)]

@@ -36,6 +36,7 @@ impl RdbWriter {
     }
 
     /// Writes what the file says about itself: `redis-ver`, `ctime`, …
+    #[cfg(test)]
     pub(crate) fn aux(&mut self, field: &[u8], value: &[u8], out: &mut Vec<u8>) {
         self.append(out, |out| {
             out.push(OPCODE_AUX);
