@@ -7,4 +7,9 @@
 mod archive;
 mod dump_failures;
 mod dumps;
+mod forge;
 mod lab;
+mod restore_failures;
+mod restores;
+mod restores_in_place;
+mod restoring;

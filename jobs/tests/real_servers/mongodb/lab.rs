@@ -31,36 +31,28 @@ pub(crate) struct Private {
 impl Private {
     /// Starts a server and waits until it answers.
     pub(crate) async fn start() -> Result<Self> {
-        let program: serde_json::Value =
-            serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
-        let argv = program["argv"].as_array().context("argv")?;
-        let mut argv = argv.iter().filter_map(serde_json::Value::as_str);
         let home = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
-        let mut command = Command::new(argv.next().context("no program")?);
-        for (name, value) in program["env"].as_object().context("env")? {
-            command.env(name, value.as_str().unwrap_or_default());
-        }
-        let child = command
-            .args(argv)
-            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-            .arg("--storage-path")
-            .arg(home.path().join("data"))
-            .current_dir(home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let child = spawn(home.path(), port)?;
         let server = Self { child, home, port };
-        until("the private server answers", || async {
-            Ok(tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok())
-        })
-        .await?;
+        server.answers().await?;
         Ok(server)
+    }
+
+    /// Starts a killed server again, with the data that it had.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(self.home.path(), self.port)?;
+        self.answers().await
+    }
+
+    async fn answers(&self) -> Result<()> {
+        until("the private server answers", || async {
+            let address = ("127.0.0.1", self.port);
+            Ok(tokio::net::TcpStream::connect(address).await.is_ok())
+        })
+        .await
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
@@ -81,6 +73,28 @@ impl Drop for Private {
         let _gone_already = self.child.kill();
         let _gone_already = self.child.wait();
     }
+}
+
+fn spawn(home: &std::path::Path, port: u16) -> Result<Child> {
+    let program: serde_json::Value =
+        serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
+    let argv = program["argv"].as_array().context("argv")?;
+    let mut argv = argv.iter().filter_map(serde_json::Value::as_str);
+    let mut command = Command::new(argv.next().context("no program")?);
+    for (name, value) in program["env"].as_object().context("env")? {
+        command.env(name, value.as_str().unwrap_or_default());
+    }
+    let child = command
+        .args(argv)
+        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+        .arg("--storage-path")
+        .arg(home.join("data"))
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(child)
 }
 
 /// A private database with a user of its own, and a private store.

@@ -132,12 +132,13 @@ impl RestoreFault {
             | Self::NameTooLong { .. }
             | Self::ManyDatabases { .. }
             | Self::WholeDeployment { .. }
-            | Self::CreationRefused { .. }
             | Self::IndexRefused { .. } => true,
-            // A double, too large, against a rule: it will be so the next time.
+            // Too large, or against a rule: it will be so the next time. Not so a double, or a collection that is there
+            // already: a batch that a dead attempt had sent may arrive after the next one has begun.
             Self::DocumentsRefused { source, .. } => {
-                matches!(source.code(), Some("11000" | "10334" | "121" | "2"))
+                matches!(source.code(), Some("10334" | "121" | "2"))
             }
+            Self::CreationRefused { source, .. } => source.code() != Some("48"),
             Self::CountDiffers { .. } | Self::HalfReplaced { .. } => false,
         }
     }
