@@ -1,5 +1,6 @@
 //! Redis and Valkey.
 
+mod dumps;
 mod halves;
 mod lab;
 mod refusals;
