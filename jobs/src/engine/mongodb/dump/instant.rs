@@ -152,17 +152,20 @@ async fn take(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
     let doing = "take a snapshot";
     let sources = entries.iter().filter(|it| !it.is_capped);
     let mut sources = sources.filter_map(|it| it.source.as_ref());
-    let Some(source) = sources.find(|it| it.what == What::Documents) else {
+    let Some(source) = sources.find(|it| it.what != What::Accounts) else {
         let why = "no collection is of a kind that has snapshots";
         return Ok(Taken::Nothing(why.to_owned()));
     };
-    let find = doc! {
+    let mut find = doc! {
         "find": &source.collection,
         "projection": {"_id": 1},
         "limit": 1,
         "singleBatch": true,
         "readConcern": {"level": "snapshot"},
     };
+    if source.what == What::Buckets {
+        find.insert("rawData", true);
+    }
     let on = session.client.database(&source.database);
     let asked = on
         .run_command(find)
