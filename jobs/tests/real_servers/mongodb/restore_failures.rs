@@ -139,7 +139,7 @@ async fn a_wrong_password_is_told_apart_and_not_repeated() -> Result<()> {
 
 /// A point with so many documents that its restore takes a while, and how many there are.
 fn large(lab: &Lab) -> Result<(Point, i32)> {
-    let documents = 40_000;
+    let documents = 15_000;
     let dump = Forge::default()
         .plain(&lab.name, "orders", documents)
         .plain(&lab.name, "more", 10)
