@@ -115,14 +115,19 @@ pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result
     command.extend(item.options.clone());
     command.insert("writeConcern", doc! {"w": "majority"});
     let created = run(session, "create a collection", &item.database, command).await;
-    created.map(|_| ()).map_err(|error| match error {
-        JobError::Statement { source, .. } => RestoreFault::CreationRefused {
-            namespace: item.namespace(),
-            source,
-        }
-        .into(),
-        error => error,
-    })
+    match created {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(item, error)),
+    }
+}
+
+/// Names the collection that the server refused to create.
+fn refused(item: &Item, error: JobError) -> JobError {
+    if let JobError::Statement { source, .. } = error {
+        let namespace = item.namespace();
+        return RestoreFault::CreationRefused { namespace, source }.into();
+    }
+    error
 }
 
 /// Drops a collection or view; one that is not there already is dropped.
