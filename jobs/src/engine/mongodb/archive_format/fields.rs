@@ -1,6 +1,9 @@
 //! How the format's own small documents are read, field by field. What is wrong with one is said in a few words.
 
-use bson::raw::{RawDocument, RawElement};
+use bson::{
+    RawBsonRef,
+    raw::{RawDocument, RawElement},
+};
 
 /// Visits the fields of a document in their order.
 pub(super) fn each<'a>(
@@ -36,13 +39,13 @@ pub(super) fn text<'a>(element: &RawElement<'a>) -> Result<&'a str, &'static str
 }
 
 pub(super) fn truth(element: &RawElement<'_>) -> Result<bool, &'static str> {
-    let value = element.value().ok().and_then(|it| it.as_bool());
+    let value = element.value().ok().and_then(RawBsonRef::as_bool);
     value.ok_or("a header without a boolean where it belongs")
 }
 
 /// Reads an int64, and nothing else.
 pub(super) fn long(element: &RawElement<'_>) -> Result<i64, &'static str> {
-    let value = element.value().ok().and_then(|it| it.as_i64());
+    let value = element.value().ok().and_then(RawBsonRef::as_i64);
     value.ok_or("a header without an int64 where it belongs")
 }
 

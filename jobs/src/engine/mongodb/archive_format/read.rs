@@ -2,6 +2,7 @@
 
 mod ledger;
 mod state;
+mod visit;
 
 use self::{ledger::Ledger, state::State};
 use super::{
@@ -11,27 +12,12 @@ use super::{
     length_of,
 };
 
+pub(crate) use self::visit::Visit;
+
 /// The length of the magic number, of a terminator, and of a document's length.
 const HEAD_BYTES: usize = 4;
 /// `gzip` begins thus.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-
-/// Who is shown what an archive holds. `()` looks at nothing: for an archive that is only to be checked.
-///
-/// An error stops the reader for good; [`FormatError::Refused`] is for the visitor's own.
-pub(crate) trait Visit {
-    /// Shows what stands before the documents.
-    fn prelude(&mut self, prelude: &Prelude) -> Result<(), FormatError>;
-
-    /// Shows one document of a namespace, named by its place in the prelude.
-    ///
-    /// Only its length and its last byte were checked, and the checksum stands at the namespace's end: whoever acts on
-    /// documents at once has to know from elsewhere that the archive is unharmed.
-    fn document(&mut self, namespace: usize, raw: &[u8]) -> Result<(), FormatError>;
-
-    /// Says that a namespace has ended, and that its documents were those that were dumped.
-    fn end(&mut self, namespace: usize) -> Result<(), FormatError>;
-}
 
 /// Reads an archive.
 ///
@@ -156,15 +142,12 @@ impl<V: Visit> Reader<V> {
             Some(head) => bytes.split_at_checked(self.length_of(*head)?),
             None => None,
         };
-        match split {
-            Some((item, rest)) => {
-                self.act(item)?;
-                Ok(rest)
-            }
-            None => {
-                self.partial.extend_from_slice(bytes);
-                Ok(&[])
-            }
+        if let Some((item, rest)) = split {
+            self.act(item)?;
+            Ok(rest)
+        } else {
+            self.partial.extend_from_slice(bytes);
+            Ok(&[])
         }
     }
 
@@ -325,19 +308,5 @@ impl<V: Visit> Reader<V> {
 
     fn malformed(&self, what: &'static str) -> FormatError {
         FormatError::Malformed { what, at: self.at }
-    }
-}
-
-impl Visit for () {
-    fn prelude(&mut self, _: &Prelude) -> Result<(), FormatError> {
-        Ok(())
-    }
-
-    fn document(&mut self, _: usize, _: &[u8]) -> Result<(), FormatError> {
-        Ok(())
-    }
-
-    fn end(&mut self, _: usize) -> Result<(), FormatError> {
-        Ok(())
     }
 }

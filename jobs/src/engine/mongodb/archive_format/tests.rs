@@ -232,7 +232,7 @@ fn a_header_that_is_wrong_is_said() {
     assert!(changed(b"\x02version", b"\x02versio_").contains("without a version"));
     assert!(changed(b"\x02db", b"\x02dc").contains("without a database"));
     assert!(changed(b"\x02collection", b"\x02collectioN").contains("without a collection"));
-    assert!(changed(b"timeseries\0\0", b"timeserieS\0\0").contains("of an unknown type"));
+    assert!(changed(b"timeseries\0\0", b"Timeseries\0\0").contains("of an unknown type"));
     assert!(changed(b"recent\0\x02metadata", b"orders\0\x02metadata").contains("same name"));
     assert!(changed(b"\x08EOF\0\0", b"\x08EOF\0\x02").contains("without a boolean"));
     assert!(changed(b"\x08EOF", b"\x08EoF").contains("with an unknown field"));
