@@ -1,7 +1,6 @@
 //! What a dump asks of a server, and what it makes of answers that real servers give seldom.
 
 mod bank;
-mod pretend;
 
 use std::sync::Arc;
 
@@ -9,12 +8,12 @@ use anyhow::{Context as _, Result};
 use bson::{Document, doc};
 use futures::future::BoxFuture;
 
-use self::{
-    bank::Bank,
-    pretend::{Pretend, no},
-};
+use self::bank::Bank;
 use super::{
-    super::archive_format::{FormatError, Prelude, Reader, Visit},
+    super::{
+        archive_format::{FormatError, Prelude, Reader, Visit},
+        pretend::{self, Pretend, no},
+    },
     dump,
 };
 use crate::{
