@@ -60,8 +60,10 @@ pub async fn backup(
         Engine::Postgres | Engine::Vector => {
             postgres::dump::dump(&resource.url, &keys.archive(), worker).await?
         }
-        Engine::Mongodb => mongodb::dump::dump(resource, &keys.archive(), worker).await?,
-        Engine::Redis => redis::dump::dump(&resource.url, &keys.archive(), worker).await?,
+        Engine::Mongodb => Box::pin(mongodb::dump::dump(resource, &keys.archive(), worker)).await?,
+        Engine::Redis => {
+            Box::pin(redis::dump::dump(&resource.url, &keys.archive(), worker)).await?
+        }
     };
     let (manifest, archive) = describe(
         dumped,

@@ -1,6 +1,10 @@
 //! What the fuzz targets in `fuzz/` call: laws about bytes from anywhere. Built by a fuzzer alone.
 
+mod redis_rdb;
+
 use crate::engine::mongodb::archive_format::{Body, FormatError, Prelude, Reader, Summary, Visit};
+
+pub use redis_rdb::redis_rdb;
 
 /// Reads bytes as an archive of `mongodump`: whole, and in pieces of the length that the first byte says.
 ///

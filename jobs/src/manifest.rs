@@ -123,8 +123,8 @@ pub enum Details {
     Redis {
         /// The number in the RDB file's header.
         rdb_version: u32,
-        /// Keys by database number.
-        keys: BTreeMap<u64, u64>,
+        /// Keys by database number, which JSON makes a text.
+        keys: BTreeMap<String, u64>,
         /// Function libraries.
         functions: u64,
         /// How it was read.
@@ -231,6 +231,36 @@ pub(crate) mod tests {
         let json = example().to_json()?;
         assert_eq!(Manifest::from_json(&json)?, example());
         insta::assert_snapshot!(String::from_utf8(json)?);
+        Ok(())
+    }
+
+    #[rstest::rstest]
+    #[case::mongodb(Engine::Mongodb, Details::Mongodb {
+        database: Some("app".to_owned()),
+        collections: 3,
+        documents: 40,
+        users_and_roles: false,
+    })]
+    #[case::redis(Engine::Redis, Details::Redis {
+        rdb_version: 11,
+        keys: BTreeMap::from([("0".to_owned(), 40), ("3".to_owned(), 1)]),
+        functions: 1,
+        read_by: RedisRead::Replication,
+    })]
+    fn the_details_of_each_engine_are_permanent(
+        #[case] engine: Engine,
+        #[case] details: Details,
+    ) -> anyhow::Result<()> {
+        let manifest = Manifest {
+            engine,
+            details,
+            consistency: Consistency::None,
+            ..example()
+        };
+        let json = manifest.to_json()?;
+        assert_eq!(Manifest::from_json(&json)?, manifest);
+        let details = serde_json::to_string_pretty(&manifest.details)?;
+        insta::assert_snapshot!(format!("details_{engine}"), details);
         Ok(())
     }
 

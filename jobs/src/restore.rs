@@ -97,11 +97,17 @@ pub async fn restore(
         }
         Engine::Mongodb => {
             let target_url = target_url.as_ref();
-            mongodb::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
+            Box::pin(mongodb::restore::restore(
+                attempt, resource, job, &manifest, target_url, worker,
+            ))
+            .await
         }
         Engine::Redis => {
             let target_url = target_url.as_ref();
-            redis::restore::restore(attempt, resource, job, &manifest, target_url, worker).await
+            Box::pin(redis::restore::restore(
+                attempt, resource, job, &manifest, target_url, worker,
+            ))
+            .await
         }
     }
 }

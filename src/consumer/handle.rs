@@ -41,8 +41,8 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         progress: Arc::clone(&run.progress),
     };
     match &run.args {
-        Job::Backup {} => make_backup(&run, &row, newest, &resource, &worker).await,
-        Job::Restore(job) => make_restore(&run, job, &resource, &shared, &worker).await,
+        Job::Backup {} => Box::pin(make_backup(&run, &row, newest, &resource, &worker)).await,
+        Job::Restore(job) => Box::pin(make_restore(&run, job, &resource, &shared, &worker)).await,
         Job::DropReplaced(job) => drop_database(job, &resource).await,
     }
 }

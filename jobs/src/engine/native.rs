@@ -84,8 +84,8 @@ pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
         worker.progress.clone(),
         || {},
     );
-    let (made, sealed) = tokio::join!(make(Spout { chunks }), sealing);
-    match believe(made, sealed, floor_bytes) {
+    let (told, sealed) = tokio::join!(make(Spout { chunks }), sealing);
+    match believe(told, sealed, floor_bytes) {
         Ok((maker, contents, dump, archive)) => Ok(Poured {
             maker,
             contents,

@@ -125,6 +125,7 @@ impl Cache {
             for n = 1, 500 do redis.call('set', 'session:' .. n, string.rep(n, 20)) end
             for n = 1, 300 do redis.call('rpush', 'jobs', 'job ' .. n) redis.call('zadd', 'scores', n / 3, 'p' .. n) end
             redis.call('hset', 'user:1', 'name', 'Ann', 'blob', '\\0\\255\\r\\n')
+            redis.call('hpexpire', 'user:1', 86400000, 'fields', 1, 'blob')
             redis.call('sadd', 'tags', 'a', 'b', 'c') redis.call('sadd', 'numbers', 1, 2, 70000)
             redis.call('pexpire', 'session:7', 86400000)
             for n = 1, 50 do redis.call('xadd', 'events', n .. '-1', 'n', n) end

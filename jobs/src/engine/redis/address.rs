@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::error::RedisError;
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!((address.host.as_str(), address.port), (host, port));
         assert_eq!(address.user.as_deref(), user);
         assert_eq!(
-            address.password.as_ref().map(|it| it.expose_secret()),
+            address.password.as_ref().map(ExposeSecret::expose_secret),
             password
         );
         assert_eq!(address.tls, None);

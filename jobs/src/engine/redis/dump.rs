@@ -185,7 +185,7 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
             .collect(),
         details: Details::Redis {
             rdb_version: census.summary.version.number().into(),
-            keys: census.keys,
+            keys: by_name(census.keys),
             functions: census.summary.functions,
             read_by,
         },
@@ -233,6 +233,14 @@ fn oddities(census: &Census) -> Vec<String> {
             .map(|(count, what)| format!("{count} {what}")),
     );
     odd
+}
+
+/// Returns keys by database as a manifest has them.
+fn by_name(keys: std::collections::BTreeMap<u64, u64>) -> std::collections::BTreeMap<String, u64> {
+    let named = keys
+        .into_iter()
+        .map(|(database, keys)| (database.to_string(), keys));
+    named.collect()
 }
 
 #[cfg(test)]

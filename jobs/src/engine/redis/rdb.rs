@@ -35,11 +35,11 @@ use std::io::Read;
 
 use self::splitter::Splitter;
 
-pub(crate) use layout::{Flavour, Version};
+pub(crate) use layout::Version;
 pub(crate) use payload::{parse_dump_payload, restore_payload};
 pub(crate) use told::{
-    Checksum, Element, EntryPairs, FormatError, Header, SplitError, Stored, StreamHistory,
-    StreamId, StreamMeta, Summary, Value, ValueKind,
+    Checksum, Element, FormatError, Header, SplitError, Stored, StreamId, StreamMeta, Summary,
+    Value, ValueKind,
 };
 pub(crate) use writer::RdbWriter;
 
@@ -92,3 +92,6 @@ pub(crate) fn split<R: Read, V: Visit>(
 ) -> Result<Summary, SplitError<V::Error>> {
     Splitter::begin(source, visitor, limits)?.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,11 +45,11 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Existing {
     /// Nothing may be there.
-    IsRefused,
+    Refused,
     /// Afterwards there is what the backup has, and nothing else.
-    IsReplaced,
+    Replaced,
     /// Keys that the backup does not have stay.
-    IsMerged,
+    Merged,
 }
 
 /// Restores the point that `manifest` describes to where `job` says.
@@ -62,16 +62,16 @@ pub(crate) async fn restore(
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     let (address, existing) = match &job.target {
-        RestoreTarget::Own {} => (Address::parse(&resource.url)?, Existing::IsRefused),
+        RestoreTarget::Own {} => (Address::parse(&resource.url)?, Existing::Refused),
         RestoreTarget::Reference { .. } => {
             let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            (Address::parse(url)?, Existing::IsRefused)
+            (Address::parse(url)?, Existing::Refused)
         }
         RestoreTarget::InPlace { merge: false, .. } => {
-            (Address::parse(&resource.url)?, Existing::IsReplaced)
+            (Address::parse(&resource.url)?, Existing::Replaced)
         }
         RestoreTarget::InPlace { merge: true, .. } => {
-            (Address::parse(&resource.url)?, Existing::IsMerged)
+            (Address::parse(&resource.url)?, Existing::Merged)
         }
         RestoreTarget::Swap {} => {
             return Err(JobError::NotThisWay {
@@ -89,6 +89,15 @@ pub(crate) async fn restore(
         }
     };
     into(&address, existing, attempt, manifest, worker).await
+}
+
+/// What is to be written, and how.
+struct Plan<'a> {
+    run: Uuid,
+    existing: Existing,
+    manifest: &'a Manifest,
+    census: Census,
+    worker: &'a Worker,
 }
 
 async fn into(
@@ -111,17 +120,16 @@ async fn into(
     target.can_take(&census, attempt.run_id).await?;
     alive(worker).await?;
 
-    let taken = Taken::default();
-    let written = write(
-        &mut target,
-        &census,
+    let plan = Plan {
+        run: attempt.run_id,
         existing,
-        attempt.run_id,
         manifest,
-        &taken,
+        census,
         worker,
-    );
-    let (counts, removed_keys) = written.await.map_err(|source| RedisError::HalfRestored {
+    };
+    let taken = Taken::default();
+    let written = write(&mut target, &plan, &taken).await;
+    let (counts, removed_keys) = written.map_err(|source| RedisError::HalfRestored {
         server: server.clone(),
         keys: taken.keys(),
         source: Box::new(source),
@@ -136,7 +144,7 @@ async fn into(
             functions: counts.functions,
         },
         dump_bytes: manifest.dump.size_bytes,
-        notes: notes(&census, &target),
+        notes: notes(&plan.census, &target),
     })
 }
 
@@ -158,11 +166,11 @@ fn admit(
     server: &str,
 ) -> Result<(), JobError> {
     match (existing, &target.marked) {
-        (Existing::IsReplaced | Existing::IsMerged, _)
+        (Existing::Replaced | Existing::Merged, _)
         // What an earlier attempt of this run began.
-        | (Existing::IsRefused, Marked::ByThisRun) => return Ok(()),
-        (Existing::IsRefused, Marked::No | Marked::NoMark) if target.is_empty() => return Ok(()),
-        (Existing::IsRefused, Marked::No | Marked::NoMark | Marked::ByAnother(_)) => {}
+        | (Existing::Refused, Marked::ByThisRun) => return Ok(()),
+        (Existing::Refused, Marked::No | Marked::NoMark) if target.is_empty() => return Ok(()),
+        (Existing::Refused, Marked::No | Marked::NoMark | Marked::ByAnother(_)) => {}
     }
     let (database, found) = (server.to_owned(), target.found());
     // A mark of another run was not left by this one.
@@ -176,33 +184,29 @@ fn admit(
 /// Writes it all, between a mark and its removal. Returns what was written, and how many keys were removed.
 async fn write(
     target: &mut Target,
-    census: &Census,
-    existing: Existing,
-    run: Uuid,
-    manifest: &Manifest,
+    plan: &Plan<'_>,
     taken: &Taken,
-    worker: &Worker,
 ) -> Result<(Counts, u64), JobError> {
     let connection = &mut target.connection;
-    mark::set(connection, run).await?;
-    let roll = match existing {
-        Existing::IsRefused | Existing::IsMerged => None,
-        Existing::IsReplaced => {
+    mark::set(connection, plan.run).await?;
+    let roll = match plan.existing {
+        Existing::Refused | Existing::Merged => None,
+        Existing::Replaced => {
             if target.libraries.as_ref().is_some_and(|it| !it.is_empty()) {
                 let doing = "remove the target's functions (FUNCTION FLUSH)";
                 connection.ask(doing, &[b"FUNCTION", b"FLUSH"]).await?;
             }
-            Some(Roll::with_capacity(census.keys.values().sum()))
+            Some(Roll::with_capacity(plan.census.keys.values().sum()))
         }
     };
-    let Filled { counts, roll } = fill(connection, manifest, roll, taken, worker).await?;
-    alive(worker).await?;
+    let Filled { counts, roll } = fill(connection, plan.manifest, roll, taken, plan.worker).await?;
+    alive(plan.worker).await?;
     let removed = match roll.map(Roll::close) {
-        Some(roll) => tidy::remove_others(connection, &roll, worker).await?,
+        Some(roll) => tidy::remove_others(connection, &roll, plan.worker).await?,
         None => 0,
     };
     tidy::check(connection, &target.server, counts).await?;
-    alive(worker).await?;
+    alive(plan.worker).await?;
     mark::remove(connection).await?;
     Ok((counts, removed))
 }
@@ -244,8 +248,7 @@ fn notes(census: &Census, target: &Target) -> Vec<String> {
     if census.has_mark {
         notes.push(format!(
             "the backup was made while a restore into its server was at work or had failed, and may hold a part of the \
-             keys only: its key {} was left out",
-            MARK
+             keys only: its key {MARK} was left out"
         ));
     }
     let summary = &census.summary;

@@ -62,20 +62,7 @@ async fn a_deployment_that_may_not_be_listed_fails_the_backup() -> Result<()> {
         .collection("a")
         .insert_one(doc! {"x": 1})
         .await?;
-    let whole = format!("/?authSource={}", lab.name);
-    let resource = lab.with_url(&format!("/{}", lab.name), &whole);
-    let resource = lastgood_jobs::resource::Resource {
-        // The user has the database's name, and the first slashes are the scheme's.
-        url: {
-            let url = secrecy::ExposeSecret::expose_secret(&resource.url).to_owned();
-            url.replace(
-                &format!("mongodb:/{whole}"),
-                &format!("mongodb://{}", lab.name),
-            )
-            .into()
-        },
-        ..resource
-    };
+    let resource = lab.whole_deployment();
     let error = lab.fails(&resource, ErrorKind::Auth, true).await?;
     assert!(error.to_string().contains("list the databases"), "{error}");
     lab.clean().await

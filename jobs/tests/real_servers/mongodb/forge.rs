@@ -30,7 +30,7 @@ impl Forge {
         documents: Vec<RawDocumentBuf>,
     ) -> Self {
         let metadata = Bson::Document(metadata.clone()).into_canonical_extjson();
-        let is_view = matches!(metadata.pointer("/options/viewOn"), Some(_));
+        let is_view = metadata.pointer("/options/viewOn").is_some();
         let told = doc! {
             "db": database, "collection": collection, "metadata": metadata.to_string(), "size": 0,
             "type": if is_view { "view" } else { "collection" },

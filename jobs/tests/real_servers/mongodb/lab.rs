@@ -78,10 +78,17 @@ impl Drop for Private {
 fn spawn(home: &std::path::Path, port: u16) -> Result<Child> {
     let program: serde_json::Value =
         serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
-    let argv = program["argv"].as_array().context("argv")?;
+    let argv = program
+        .get("argv")
+        .and_then(|it| it.as_array())
+        .context("argv")?;
     let mut argv = argv.iter().filter_map(serde_json::Value::as_str);
     let mut command = Command::new(argv.next().context("no program")?);
-    for (name, value) in program["env"].as_object().context("env")? {
+    for (name, value) in program
+        .get("env")
+        .and_then(|it| it.as_object())
+        .context("env")?
+    {
         command.env(name, value.as_str().unwrap_or_default());
     }
     let child = command
@@ -176,6 +183,16 @@ impl Lab {
         let url = secrecy::ExposeSecret::expose_secret(&self.resource.url);
         Resource {
             url: url.replace(from, to).into(),
+            ..self.resource.clone()
+        }
+    }
+
+    /// The same user, who is asked for everything on the server.
+    pub(crate) fn whole_deployment(&self) -> Resource {
+        let url = secrecy::ExposeSecret::expose_secret(&self.resource.url);
+        let (server, database) = url.rsplit_once('/').unwrap_or_default();
+        Resource {
+            url: format!("{server}/?authSource={database}").into(),
             ..self.resource.clone()
         }
     }

@@ -130,7 +130,10 @@ impl Lab {
             RestoreTarget::Reference { .. } => {
                 ("redis://nowhere.invalid", Some(url.to_owned().into()))
             }
-            _ => (url, None),
+            RestoreTarget::Swap {}
+            | RestoreTarget::Own {}
+            | RestoreTarget::Database { .. }
+            | RestoreTarget::InPlace { .. } => (url, None),
         };
         let resource = Resource {
             id: ID.parse().map_err(|_| JobError::NoTargetUrl)?,

@@ -1,6 +1,6 @@
 //! What is refused before the first write: the target is left as it was.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{error::JobError, job::RestoreTarget};
 use rstest::rstest;
 
@@ -39,11 +39,11 @@ impl Pair {
     /// Fails to restore, with an error of this kind that trying again does not help, and changes nothing.
     async fn is_refused(&self, target: RestoreTarget, kind: &str, says: &str) -> Result<()> {
         let before = self.target.digest().await?;
-        let error = self
+        let restored = self
             .lab
             .restore(&self.point, &self.target.url(), target)
-            .await
-            .unwrap_err();
+            .await;
+        let error = restored.err().context("it was not refused")?;
         refusal(&error, kind, says)?;
         assert_eq!(self.target.digest().await?, before);
         Ok(())

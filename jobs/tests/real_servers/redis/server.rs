@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 /// The password of every user.
 const MARKER: &str = "hunter2-marker";
 /// How long an answer may take: a million keys are summed up in some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Which server; each writes its dumps in another version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

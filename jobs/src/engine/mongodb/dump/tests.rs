@@ -1,124 +1,19 @@
 //! What a dump asks of a server, and what it makes of answers that real servers give seldom.
 
 mod bank;
+mod lab;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use bson::{Document, doc};
-use futures::future::BoxFuture;
 
-use self::bank::Bank;
-use super::{
-    super::{
-        archive_format::{FormatError, Prelude, Reader, Visit},
-        pretend::{self, Pretend, no},
-    },
-    dump,
-};
+use self::{bank::Bank, lab::Lab};
 use crate::{
-    archive,
-    backup::Dumped,
-    engine::Toolbox,
-    error::{ErrorKind, JobError},
-    manifest::{Consistency, Stored},
-    resource::{Engine, Resource, ResourceOptions},
-    storage::Storage,
-    worker::{Lease, Progress, Worker},
+    engine::mongodb::pretend::{self, Pretend, no},
+    error::ErrorKind,
+    manifest::Consistency,
 };
-
-const KEY: &str = "v1/acme/db-1/x.archive.zst";
-
-struct Alive;
-
-impl Lease for Alive {
-    fn is_alive(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async { true })
-    }
-}
-
-/// A private store, and what dumps into it.
-struct Lab {
-    store: tempfile::TempDir,
-    worker: Worker,
-}
-
-impl Lab {
-    async fn new() -> Result<Self> {
-        let store = tempfile::tempdir()?;
-        let worker = Worker {
-            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
-            tools: Arc::new(Toolbox::default()),
-            work_dir: store.path().to_owned(),
-            lease: Arc::new(Alive),
-            progress: Arc::new(Progress::default()),
-        };
-        Ok(Self { store, worker })
-    }
-
-    async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
-        let resource = Resource {
-            id: "db-1".parse().unwrap(),
-            team: "acme".parse().unwrap(),
-            tier: "pro".parse().unwrap(),
-            engine: Engine::Mongodb,
-            url: server.url("bank").into(),
-            options: ResourceOptions::default(),
-        };
-        dump(&resource, KEY, &self.worker).await
-    }
-
-    /// Returns the documents of a dump, each with its namespace's place.
-    async fn documents(&self, dumped: &Dumped) -> Result<Vec<(usize, Document)>> {
-        let stored = Stored {
-            key: KEY.to_owned(),
-            size_bytes: dumped.archive.size_bytes,
-            blake3: dumped.archive.blake3.clone(),
-            compression: archive::COMPRESSION.to_owned(),
-        };
-        let bytes = std::fs::read(self.store.path().join("objects").join(stored.key))?;
-        let mut reader = Reader::new(Collect(Vec::new()));
-        reader.feed(&zstd::decode_all(&bytes[..])?)?;
-        let (_, Collect(documents)) = reader.finish()?;
-        Ok(documents)
-    }
-
-    /// Returns whether no file is in the store.
-    fn is_empty(&self) -> Result<bool> {
-        let mut directories = vec![self.store.path().to_owned()];
-        while let Some(directory) = directories.pop() {
-            for entry in std::fs::read_dir(directory)? {
-                let path = entry?.path();
-                if !path.is_dir() {
-                    return Ok(false);
-                }
-                directories.push(path);
-            }
-        }
-        Ok(true)
-    }
-}
-
-struct Collect(Vec<(usize, Document)>);
-
-impl Visit for Collect {
-    fn prelude(&mut self, _: &Prelude) -> Result<(), FormatError> {
-        Ok(())
-    }
-
-    fn document(&mut self, namespace: usize, raw: &[u8]) -> Result<(), FormatError> {
-        let why = |error: bson::error::Error| FormatError::Refused {
-            why: error.to_string(),
-        };
-        let document = bson::deserialize_from_slice(raw).map_err(why)?;
-        self.0.push((namespace, document));
-        Ok(())
-    }
-
-    fn end(&mut self, _: usize) -> Result<(), FormatError> {
-        Ok(())
-    }
-}
 
 fn now() -> u32 {
     u32::try_from(chrono::Utc::now().timestamp()).unwrap()
@@ -157,7 +52,7 @@ async fn money_that_moves_during_a_dump_is_counted_once() -> Result<()> {
     let server = bank_but(|_, _| None).await?;
     let lab = Lab::new().await?;
     let dumped = lab.dump(&server).await?;
-    let documents = lab.documents(&dumped).await?;
+    let documents = lab.documents()?;
     assert_eq!((documents.len(), total(&documents)), (20, bank::TOTAL));
     assert_eq!(dumped.consistency, Consistency::Snapshot);
     assert_eq!(dumped.warnings, Vec::<String>::new());
@@ -177,7 +72,7 @@ async fn a_server_that_shows_another_instant_is_not_believed() -> Result<()> {
     .await?;
     let lab = Lab::new().await?;
     let dumped = lab.dump(&server).await?;
-    assert_ne!(total(&lab.documents(&dumped).await?), bank::TOTAL);
+    assert_ne!(total(&lab.documents()?), bank::TOTAL);
     assert_eq!(dumped.consistency, Consistency::None);
     let warning = dumped.warnings.first().context("no warning")?;
     assert!(
@@ -224,7 +119,7 @@ async fn what_has_no_snapshot_is_read_after_it_and_told() -> Result<()> {
     .await?;
     let lab = Lab::new().await?;
     let dumped = lab.dump(&server).await?;
-    assert_eq!(lab.documents(&dumped).await?.len(), 30);
+    assert_eq!(lab.documents()?.len(), 30);
     assert_eq!(dumped.consistency, Consistency::None);
     let warning = dumped.warnings.first().context("no warning")?;
     assert!(warning.starts_with("bank.log: "), "{warning}");
@@ -247,7 +142,7 @@ async fn a_server_without_snapshots_is_read_all_the_same_and_the_manifest_says_s
     .await?;
     let lab = Lab::new().await?;
     let dumped = lab.dump(&server).await?;
-    assert_eq!(lab.documents(&dumped).await?.len(), 20);
+    assert_eq!(lab.documents()?.len(), 20);
     assert_eq!(dumped.consistency, Consistency::None);
     assert!(
         dumped
@@ -315,11 +210,9 @@ async fn a_collection_that_goes_half_way_fails_the_dump_by_name(#[case] code: i3
 
 #[tokio::test]
 async fn a_collection_that_was_dropped_before_its_turn_is_not_taken_for_empty() -> Result<()> {
-    let lists = std::sync::atomic::AtomicU32::new(0);
+    let lists = AtomicU32::new(0);
     let server = bank_but(move |_, command| {
-        if is(command, "listCollections")
-            && lists.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2
-        {
+        if is(command, "listCollections") && lists.fetch_add(1, Ordering::SeqCst) == 2 {
             let only = bank::collection("giving", "collection", doc! {});
             return Some(bank::cursor("bank.$cmd.listCollections", vec![only]));
         }
@@ -360,7 +253,8 @@ async fn a_time_series_is_dumped_bucket_by_bucket(
     let server = Pretend::start(version, answer).await?;
     let lab = Lab::new().await?;
     let dumped = lab.dump(&server).await?;
-    assert_eq!(lab.documents(&dumped).await?.len(), 10);
+    assert_eq!(dumped.consistency, Consistency::Snapshot);
+    assert_eq!(lab.documents()?.len(), 10);
     let reads = server.asked("find");
     let last = reads.last().context("nothing was read")?;
     assert_eq!(

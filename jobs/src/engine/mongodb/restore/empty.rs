@@ -212,10 +212,13 @@ async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, work
         }
         mark::remove(session, home).await
     };
-    let doing = "drop what a failed restore has made";
-    let seconds = UNDO_TIMEOUT.as_secs();
-    let dropped = tokio::time::timeout(UNDO_TIMEOUT, dropping).await;
-    if let Err(error) = dropped.unwrap_or(Err(JobError::NoAnswer { doing, seconds })) {
-        tracing::warn!(error = %error.report(), "a failed restore left collections behind");
+    match tokio::time::timeout(UNDO_TIMEOUT, dropping).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error.report(), "a failed restore left collections behind");
+        }
+        Err(_) => {
+            tracing::warn!("a failed restore left collections behind: no answer from the server");
+        }
     }
 }

@@ -117,17 +117,13 @@ pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result
     let created = run(session, "create a collection", &item.database, command).await;
     match created {
         Ok(_) => Ok(()),
-        Err(error) => Err(refused(item, error)),
+        Err(JobError::Statement { source, .. }) => Err(RestoreFault::CreationRefused {
+            namespace: item.namespace(),
+            source,
+        }
+        .into()),
+        Err(error) => Err(error),
     }
-}
-
-/// Names the collection that the server refused to create.
-fn refused(item: &Item, error: JobError) -> JobError {
-    if let JobError::Statement { source, .. } = error {
-        let namespace = item.namespace();
-        return RestoreFault::CreationRefused { namespace, source }.into();
-    }
-    error
 }
 
 /// Drops a collection or view; one that is not there already is dropped.

@@ -40,13 +40,16 @@ pub(super) enum Ending {
 /// Asks for the snapshot, and waits until it begins: a server waits for others, then forks, then saves.
 pub(super) async fn begin(connection: &mut Connection) -> Result<Begun, JobError> {
     let doing = "ask for the server's snapshot";
-    let options: [&[&[u8]]; 2] = [
+    let options: [&[&[u8]]; 3] = [
         &[b"REPLCONF", b"capa", b"eof"],
+        // Valkey writes what a replica of this version can read; to one that says nothing, a format that cannot hold fields
+        // that expire, and then it hangs up on the first of them.
+        &[b"REPLCONF", b"version", b"9.0.0"],
         // Tells servers to keep no later writes for us.
         &[b"REPLCONF", b"rdb-only", b"1"],
     ];
     for option in options {
-        // Both only spare the server work; what it thinks of replicas, it says to SYNC.
+        // They spare the server work, or it does not know them; what it thinks of replicas, it says to SYNC.
         let _whatever_it_says = connection.try_to(doing, option).await?;
     }
     let mut packed = Vec::new();

@@ -4,8 +4,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 
 use super::{
     layout::{
-        Flavour, OPCODE_AUX, OPCODE_END, OPCODE_EXPIRES_MILLIS, OPCODE_FREQUENCY, OPCODE_FUNCTION,
-        OPCODE_IDLE, OPCODE_SELECT_DB, Version,
+        Flavour, OPCODE_END, OPCODE_EXPIRES_MILLIS, OPCODE_FREQUENCY, OPCODE_FUNCTION, OPCODE_IDLE,
+        OPCODE_SELECT_DB, Version,
     },
     told::Value,
 };
@@ -36,9 +36,10 @@ impl RdbWriter {
     }
 
     /// Writes what the file says about itself: `redis-ver`, `ctime`, …
+    #[cfg(test)]
     pub(crate) fn aux(&mut self, field: &[u8], value: &[u8], out: &mut Vec<u8>) {
         self.append(out, |out| {
-            out.push(OPCODE_AUX);
+            out.push(super::layout::OPCODE_AUX);
             string(field, out);
             string(value, out);
         });

@@ -76,14 +76,14 @@ pub(super) async fn fill(
     let encoding = tokio::task::spawn_blocking(move || encode(source, encoder));
     let poured = pour(connection, waiting, taken, worker).await;
     // Whoever stopped first has the reason, but for a damaged dump: that ends in a regular way.
-    let encoded = encoding.await;
+    let done = encoding.await;
     let ended = end.finish().await;
     poured?;
     ended?;
     let stopped = JobError::Stopped {
         what: "the encoding of the dump",
     };
-    match encoded {
+    match done {
         Ok(Ok((counts, roll))) => Ok(Filled { counts, roll }),
         Ok(Err(SplitError::Format(wrong))) => Err(JobError::Damaged {
             key: manifest.archive.key.clone(),

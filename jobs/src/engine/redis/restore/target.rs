@@ -67,8 +67,7 @@ impl Target {
         let mut found = Vec::new();
         if let Marked::ByAnother(run) = &self.marked {
             found.push(format!(
-                "the mark of a restore that did not end (run {run}, key {})",
-                MARK
+                "the mark of a restore that did not end (run {run}, key {MARK})"
             ));
         }
         let keys = self.server.keys.iter();
@@ -91,7 +90,7 @@ impl Target {
         let highest = census.keys.keys().next_back().copied();
         self.has_database(highest.unwrap_or(0)).await?;
         self.can_load(census).await?;
-        let probe = format!("{}:{run}", MARK);
+        let probe = format!("{MARK}:{run}");
         let connection = &mut self.connection;
         let doing = "remove keys (UNLINK)";
         connection

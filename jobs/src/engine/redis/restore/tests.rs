@@ -73,7 +73,7 @@ async fn write_in_pieces(rdb: Vec<u8>, target: &Server) -> Result<u64> {
     let taken = Taken::default();
     pour(
         &mut connection,
-        encoded,
+        waiting,
         &taken,
         &worker(home.path()).await?,
     )
@@ -94,9 +94,8 @@ async fn groups(server: &Server) -> Result<Vec<String>> {
         let groups: redis::Value = server.ask(0, &["XINFO", "GROUPS", name]).await?;
         said.push(format!("{groups:?}"));
     }
-    type Pending = Vec<(String, String, u64, u64)>;
     let words = ["XPENDING", "stream", "group", "-", "+", "1000"];
-    let pending: Pending = server.ask(0, &words).await?;
+    let pending: Vec<(String, String, u64, u64)> = server.ask(0, &words).await?;
     anyhow::ensure!(pending.len() == 48, "{pending:?}");
     let without_idle = pending
         .iter()

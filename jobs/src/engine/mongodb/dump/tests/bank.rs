@@ -50,7 +50,7 @@ impl Bank {
                 vec![doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"}],
             ),
             "find" => self.find(command),
-            "getMore" => self.get_more(command),
+            "getMore" => get_more(command),
             _ => no(59),
         }
     }
@@ -77,14 +77,14 @@ impl Bank {
         }
         doc! {"ok": 1.0, "cursor": reply}
     }
+}
 
-    /// Answers with the rest, as of the time in the cursor's id where it reads a snapshot.
-    fn get_more(&self, command: &Document) -> Document {
-        let collection = command.get_str("collection").unwrap();
-        let at = u32::try_from(command.get_i64("getMore").unwrap()).unwrap();
-        let rest = accounts(collection, at, ACCOUNTS / 2..ACCOUNTS);
-        doc! {"ok": 1.0, "cursor": {"id": 0_i64, "ns": format!("bank.{collection}"), "nextBatch": rest}}
-    }
+/// Answers with the rest, as of the time in the cursor's id.
+fn get_more(command: &Document) -> Document {
+    let collection = command.get_str("collection").unwrap();
+    let at = u32::try_from(command.get_i64("getMore").unwrap()).unwrap();
+    let rest = accounts(collection, at, ACCOUNTS / 2..ACCOUNTS);
+    doc! {"ok": 1.0, "cursor": {"id": 0_i64, "ns": format!("bank.{collection}"), "nextBatch": rest}}
 }
 
 fn accounts(collection: &str, at: u32, numbers: std::ops::Range<i32>) -> Vec<Bson> {

@@ -15,7 +15,7 @@ use crate::engine::redis::rdb::{
     layout::StreamVersion,
     listpack::{DAMAGED, Listpack},
     reader::{Reader, Stop},
-    skim::skim_idempotency,
+    skim::{consumer_times, skim_idempotency},
     told::{Element, EntryPairs, SplitError, StreamHistory, StreamId, StreamMeta},
 };
 
@@ -252,7 +252,7 @@ fn give_group<R: Read, E>(
     for _ in 0..consumers {
         reader.string_into(consumer)?;
         // When it was last seen; no command sets that.
-        reader.skip(super::super::skim::consumer_times(version))?;
+        reader.skip(consumer_times(version))?;
         give(Element::StreamConsumer { group, consumer })?;
         let count = reader.length()?;
         for _ in 0..count {

@@ -1,0 +1,110 @@
+//! A private store for the dumps of a pretended server, and what such a dump holds.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use bson::Document;
+use futures::future::BoxFuture;
+
+use super::super::dump;
+use crate::{
+    backup::Dumped,
+    engine::{
+        Toolbox,
+        mongodb::{
+            archive_format::{FormatError, Prelude, Reader, Visit},
+            pretend::Pretend,
+        },
+    },
+    error::JobError,
+    resource::{Engine, Resource, ResourceOptions},
+    storage::Storage,
+    worker::{Lease, Progress, Worker},
+};
+
+const KEY: &str = "v1/acme/db-1/x.archive.zst";
+
+struct Alive;
+
+impl Lease for Alive {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { true })
+    }
+}
+
+/// A private store, and what dumps into it.
+pub(super) struct Lab {
+    store: tempfile::TempDir,
+    worker: Worker,
+}
+
+impl Lab {
+    pub(super) async fn new() -> Result<Self> {
+        let store = tempfile::tempdir()?;
+        let worker = Worker {
+            storage: Storage::open(&store.path().display().to_string().parse()?).await?,
+            tools: Arc::new(Toolbox::default()),
+            work_dir: store.path().to_owned(),
+            lease: Arc::new(Alive),
+            progress: Arc::new(Progress::default()),
+        };
+        Ok(Self { store, worker })
+    }
+
+    pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
+        let resource = Resource {
+            id: "db-1".parse().unwrap(),
+            team: "acme".parse().unwrap(),
+            tier: "pro".parse().unwrap(),
+            engine: Engine::Mongodb,
+            url: server.url("bank").into(),
+            options: ResourceOptions::default(),
+        };
+        dump(&resource, KEY, &self.worker).await
+    }
+
+    /// Returns the documents of the dump in the store, each with its namespace's place.
+    pub(super) fn documents(&self) -> Result<Vec<(usize, Document)>> {
+        let bytes = std::fs::read(self.store.path().join("objects").join(KEY))?;
+        let mut reader = Reader::new(Collect(Vec::new()));
+        reader.feed(&zstd::decode_all(&bytes[..])?)?;
+        let (_, Collect(documents)) = reader.finish()?;
+        Ok(documents)
+    }
+
+    /// Returns whether no file is in the store.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        let mut directories = vec![self.store.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path();
+                if !path.is_dir() {
+                    return Ok(false);
+                }
+                directories.push(path);
+            }
+        }
+        Ok(true)
+    }
+}
+
+struct Collect(Vec<(usize, Document)>);
+
+impl Visit for Collect {
+    fn prelude(&mut self, _: &Prelude) -> Result<(), FormatError> {
+        Ok(())
+    }
+
+    fn document(&mut self, namespace: usize, raw: &[u8]) -> Result<(), FormatError> {
+        let why = |error: bson::error::Error| FormatError::Refused {
+            why: error.to_string(),
+        };
+        let document = bson::deserialize_from_slice(raw).map_err(why)?;
+        self.0.push((namespace, document));
+        Ok(())
+    }
+
+    fn end(&mut self, _: usize) -> Result<(), FormatError> {
+        Ok(())
+    }
+}
