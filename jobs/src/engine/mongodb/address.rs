@@ -110,8 +110,8 @@ mod tests {
     #[case::port("mongodb://u:hunter2marker@h:hunter2marker/d", "percent-encode")]
     #[case::srv_with_port("mongodb+srv://u:hunter2marker@h:1/d", "no port")]
     #[case::option(
-        "mongodb://u:hunter2marker@h/d?authSorce=hunter2marker",
-        "option authSorce"
+        "mongodb://u:hunter2marker@h/d?authOrigin=hunter2marker",
+        "option authOrigin"
     )]
     #[case::value("mongodb://u:hunter2marker@h/d?tls=hunter2marker", "option tls")]
     #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
