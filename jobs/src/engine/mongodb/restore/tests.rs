@@ -1,6 +1,9 @@
 //! What a restore asks of servers that the tests have none of, and what it makes of their answers.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Result;
 use bson::{Document, doc, rawdoc};
@@ -151,7 +154,7 @@ async fn server_but(
             "insert" => {
                 doc! {"ok": 1.0, "n": i32::try_from(command.get_array("documents").unwrap().len()).unwrap()}
             }
-            "count" => doc! {"ok": 1.0, "n": 0},
+            "count" => doc! {"ok": 1.0, "n": 1},
             _ => doc! {"ok": 1.0},
         })
     };
@@ -345,5 +348,29 @@ async fn an_answer_that_is_not_a_yes_fails_the_restore(
     let error = lab.restore(&server, OWN).await.unwrap_err();
     assert!(!error.is_permanent(), "{}", error.report());
     assert_eq!(server.asked(command).len(), 1);
+    Ok(())
+}
+
+#[rstest]
+#[case::the_mark("lastgood_restore.mark", true, "took \"shop\" for its own")]
+#[case::documents("orders", false, "shop.orders has 0 of its 1 documents")]
+#[tokio::test]
+async fn what_somebody_takes_away_meanwhile_is_missed(
+    #[case] collection: &'static str,
+    #[case] is_permanent: bool,
+    #[case] told: &str,
+) -> Result<()> {
+    let is_filled = AtomicBool::new(false);
+    let server = server_but("8.0.4", move |command| {
+        let is_insert = name(command) == "insert";
+        let is_late = is_filled.fetch_or(is_insert, Ordering::SeqCst);
+        let is_gone = is_late && matches!(command.get_str("count"), Ok(it) if it == collection);
+        is_gone.then(|| doc! {"ok": 1.0, "n": 0})
+    })
+    .await?;
+    let lab = Lab::with("8.0.4", &[("orders", Kind::Collection, "")]).await?;
+    let error = lab.restore(&server, OWN).await.unwrap_err();
+    assert!(error.report().contains(told), "{}", error.report());
+    assert_eq!(error.is_permanent(), is_permanent);
     Ok(())
 }
