@@ -5,6 +5,8 @@ pub mod archive_format;
 pub(crate) mod dump;
 mod error;
 mod meaning;
+#[cfg(test)]
+mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
 

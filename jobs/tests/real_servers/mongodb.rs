@@ -13,3 +13,4 @@ mod restore_failures;
 mod restores;
 mod restores_in_place;
 mod restoring;
+mod round_trips;

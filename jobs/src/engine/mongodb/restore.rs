@@ -147,3 +147,6 @@ fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made
         notes,
     }
 }
+
+#[cfg(test)]
+mod tests;

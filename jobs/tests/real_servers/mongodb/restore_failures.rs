@@ -101,6 +101,9 @@ async fn a_failure_in_the_middle_leaves_the_target_empty() -> Result<()> {
     let point = lab.store(&refused.bytes()?, Some(&lab.name))?;
     let error = lab.refuses(&point, OWN, ErrorKind::Restore).await?;
     assert!(error.report().contains(".twice"), "{}", error.report());
+    assert!(!error.is_permanent());
+    // For the next attempt to know what may still arrive.
+    assert!(lab.state().await?.keys().eq(["lastgood_restore.mark"]));
     let odd = orders(&lab).add(
         &lab.name,
         "odd",
@@ -111,6 +114,17 @@ async fn a_failure_in_the_middle_leaves_the_target_empty() -> Result<()> {
     let error = lab.refuses(&point, OWN, ErrorKind::Target).await?;
     assert!(error.report().contains(".odd"), "{}", error.report());
     assert_eq!(lab.state().await?, State::new());
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_mark_without_anything_else_is_in_nobodys_way() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.insert("lastgood_restore.mark", &[doc! {"_id": "another run"}])
+        .await?;
+    let point = lab.store(&orders(&lab).bytes()?, Some(&lab.name))?;
+    lab.restore(&point, OWN).await?;
+    assert!(lab.state().await?.keys().eq(["orders"]));
     lab.clean().await
 }
 
@@ -139,7 +153,7 @@ async fn a_wrong_password_is_told_apart_and_not_repeated() -> Result<()> {
 
 /// A point with so many documents that its restore takes a while, and how many there are.
 fn large(lab: &Lab) -> Result<(Point, i32)> {
-    let documents = 15_000;
+    let documents = 20_000;
     let dump = Forge::default()
         .plain(&lab.name, "orders", documents)
         .plain(&lab.name, "more", 10)

@@ -18,7 +18,7 @@ use crate::lab::attempt;
 const OWN: RestoreTarget = RestoreTarget::Own {};
 
 /// Makes a database of everything that may matter to one who copies it.
-async fn furnish(lab: &Lab) -> Result<()> {
+pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
     for command in [
         doc! {"create": "people", "validator": {"age": {"$gte": 0}, "name": {"$regex": "^[a-z]", "$options": "i"}}, "validationLevel": "moderate"},
         doc! {"create": "log", "capped": true, "size": 65_536, "max": 1000},

@@ -10,12 +10,16 @@ use bson::{doc, rawdoc};
 use futures::future::BoxFuture;
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
-    job::RestoreTarget,
+    job::{Attempt, RestoreTarget},
     worker::Lease,
 };
 
-use super::{forge::Forge, lab::Lab, restoring::counts};
-use crate::lab::attempt;
+use super::{
+    forge::Forge,
+    lab::{Lab, Private},
+    restoring::counts,
+};
+use crate::{lab::attempt, proxy::Proxy};
 
 /// A lease that is lost after so many questions.
 struct Lost(AtomicUsize);
@@ -190,4 +194,57 @@ async fn what_cannot_be_done_is_refused_with_what_can() -> Result<()> {
         assert!(error.report().contains(instead), "{}", error.report());
     }
     lab.clean().await
+}
+
+#[tokio::test]
+async fn a_failure_between_two_replacements_says_what_is_new_and_the_next_attempt_finishes()
+-> Result<()> {
+    let server = Private::start().await?;
+    let mut lab = Lab::private(&server).await?;
+    let forge = Forge::default()
+        .plain("shop", "first", 2)
+        .plain("shop", "second", 2);
+    let point = lab.store(&forge.bytes()?, Some("shop"))?;
+    lab.insert("first", &[doc! {"_id": "old"}]).await?;
+    lab.insert("second", &[doc! {"_id": "old"}]).await?;
+    // Where the second one takes its name; every other command speaks of what was made beside.
+    let proxy = Proxy::breaking_at("shop.second", 0, &server.url("shop").parse()?).await?;
+    let url = format!(
+        "mongodb://127.0.0.1:{}/shop?directConnection=true",
+        proxy.port
+    );
+    let direct = std::mem::replace(&mut lab.resource.url, url.into());
+    let first = attempt();
+    let error = lab
+        .restore_as(first, &point, lab.over_itself())
+        .await
+        .unwrap_err();
+    let report = error.report();
+    assert!(
+        report.contains("these are restored: shop.first; "),
+        "{report}"
+    );
+    assert!(report.contains("may be missing: shop.second; "), "{report}");
+    assert!(!error.is_permanent());
+    let after = lab.state().await?;
+    assert_eq!(
+        (
+            after["first"].documents.len(),
+            after["second"].documents.len()
+        ),
+        (2, 1)
+    );
+    lab.resource.url = direct;
+    let second = Attempt { epoch: 2, ..first };
+    lab.restore_as(second, &point, lab.over_itself()).await?;
+    let after = lab.state().await?;
+    assert!(after.keys().eq(["first", "second"]), "{:?}", after.keys());
+    assert_eq!(
+        (
+            after["first"].documents.len(),
+            after["second"].documents.len()
+        ),
+        (2, 2)
+    );
+    Ok(())
 }

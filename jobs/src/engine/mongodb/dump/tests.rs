@@ -2,19 +2,18 @@
 
 mod bank;
 mod lab;
-mod pretend;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use bson::{Document, doc};
 
-use self::{
-    bank::Bank,
-    lab::Lab,
-    pretend::{Pretend, no},
+use self::{bank::Bank, lab::Lab};
+use crate::{
+    engine::mongodb::pretend::{self, Pretend, no},
+    error::ErrorKind,
+    manifest::Consistency,
 };
-use crate::{error::ErrorKind, manifest::Consistency};
 
 fn now() -> u32 {
     u32::try_from(chrono::Utc::now().timestamp()).unwrap()

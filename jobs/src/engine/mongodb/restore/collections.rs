@@ -1,15 +1,20 @@
 //! Collections and time series, made, filled and indexed; views.
 
+use bson::doc;
+
 use super::{
     batch::Destination,
     fill::fill,
     indexes,
     plan::{Item, Shape},
     source::Source,
-    target::{create, destination, refusal},
+    target::{create, destination, refusal, run},
 };
 use crate::{
-    engine::mongodb::{MongodbError, RestoreFault, session::Session},
+    engine::mongodb::{
+        MongodbError, RestoreFault,
+        session::{Session, number},
+    },
     error::JobError,
     worker::Worker,
 };
@@ -70,12 +75,33 @@ pub(super) async fn make(
              restore: upgrade the server to 8.0 and restore once more if they matter"
         ));
     }
+    for (item, name) in items.iter().filter(|it| it.0.shape == Shape::Collection) {
+        make_sure_of(session, item, name).await?;
+    }
     for (item, name) in items.iter().filter(|it| it.0.shape != Shape::View) {
         let refused = indexes::build(session, item, name).await?;
         made.indexes_refused += refused.len();
         made.notes.extend(refused);
     }
     Ok(made)
+}
+
+/// Makes sure, before an index may expire any, that the server has as many documents as it has confirmed: whoever drops a
+/// collection while it is filled takes some of them along.
+async fn make_sure_of(session: &Session, item: &Item, name: &str) -> Result<(), JobError> {
+    let command = doc! {"count": name};
+    let count = run(session, "count documents", &item.database, command).await?;
+    let found = number(&count, "n").and_then(|it| u64::try_from(it).ok());
+    let (expected, found) = (item.documents, found.unwrap_or_default());
+    if found >= expected {
+        return Ok(());
+    }
+    Err(RestoreFault::CountDiffers {
+        namespace: item.namespace(),
+        expected,
+        found,
+    }
+    .into())
 }
 
 /// Makes the views among these items, each after what it shows.

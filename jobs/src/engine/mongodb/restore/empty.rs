@@ -19,7 +19,10 @@ use super::{
     target::{self, Found, contents, run},
 };
 use crate::{
-    engine::mongodb::session::{Session, Topology, number},
+    engine::mongodb::{
+        RestoreFault,
+        session::{Session, Topology, number},
+    },
     error::{ErrorKind, JobError},
     job::Attempt,
     manifest::Manifest,
@@ -43,7 +46,8 @@ pub(super) async fn into_empty(
     let known = target.renamed.as_deref().or(source::database(manifest)?);
     if let Some(database) = known.filter(|_| attempt.epoch <= 1) {
         // Long before the archive is read: nobody has been here before, so all that is there is somebody's.
-        refuse(attempt, database, &contents(session, database).await?)?;
+        let found = besides_mark(contents(session, database).await?);
+        refuse(attempt, database, &found)?;
     }
     let source = Source::verify(manifest, worker).await?;
     let plan = Plan::new(&source, target.renamed.as_deref())?;
@@ -64,6 +68,11 @@ pub(super) async fn into_empty(
     mark::set(session, home, attempt.run_id).await?;
     match make(session, &source, &plan, merge, worker).await {
         Ok(mut made) => {
+            if !mark::is_set(session, home, attempt.run_id).await? {
+                // Who took the target may have dropped what was filled.
+                let database = home.to_owned();
+                return Err(RestoreFault::TakenOver { database }.into());
+            }
             mark::remove(session, home).await?;
             made.notes.extend(notes);
             Ok(restored(&source, &plan, known, made))
@@ -105,6 +114,9 @@ async fn occupancy(
         }
         return Ok(Occupancy::ThisRun);
     }
+    for (_, found) in &mut found {
+        *found = besides_mark(std::mem::take(found));
+    }
     if found.iter().all(|(_, found)| found.is_empty()) {
         return Ok(Occupancy::Nobody);
     }
@@ -130,6 +142,14 @@ async fn is_done(
         }
     }
     Ok(true)
+}
+
+/// Takes a mark that is all there is for nothing: a run that failed for good, or whose last attempt failed, left it.
+fn besides_mark(found: Vec<Found>) -> Vec<Found> {
+    match &found[..] {
+        [only] if only.name == MARK => Vec::new(),
+        _ => found,
+    }
 }
 
 fn names<'a>(plan: &'a Plan, database: &str) -> BTreeSet<&'a str> {
@@ -201,6 +221,8 @@ async fn make(
 }
 
 /// Drops what a failed attempt has made. What cannot be dropped now is dropped by the next attempt.
+///
+/// Where there may be a next attempt the mark stays: what a dead one had sent may still arrive, and is known by it.
 async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, worker: &Worker) {
     // Without its lease, what is there may be another attempt's work.
     if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
@@ -210,7 +232,11 @@ async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, work
         for item in &plan.items {
             target::drop(session, &item.database, &item.collection).await?;
         }
-        mark::remove(session, home).await
+        if error.is_permanent() {
+            mark::remove(session, home).await
+        } else {
+            Ok(())
+        }
     };
     match tokio::time::timeout(UNDO_TIMEOUT, dropping).await {
         Ok(Ok(())) => {}

@@ -79,6 +79,15 @@ pub enum RestoreFault {
         /// How many the server confirmed.
         found: u64,
     },
+    /// A target whose mark is another's now, or gone.
+    #[error(
+        "something else took {database:?} for its own while it was filled: see what else restores there, and restore once \
+         more when it has ended"
+    )]
+    TakenOver {
+        /// The database that had the mark.
+        database: String,
+    },
     /// An index that the data cannot do without.
     #[error(
         "the target's server refuses the unique index {index:?} of {namespace}: without it nothing keeps doubles out, so \
@@ -115,9 +124,10 @@ impl RestoreFault {
         match self {
             Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => ErrorKind::Config,
             Self::HasOplog | Self::BadMetadata { .. } => ErrorKind::Corrupt,
-            Self::NameTooLong { .. } | Self::CreationRefused { .. } | Self::IndexRefused { .. } => {
-                ErrorKind::Target
-            }
+            Self::NameTooLong { .. }
+            | Self::CreationRefused { .. }
+            | Self::TakenOver { .. }
+            | Self::IndexRefused { .. } => ErrorKind::Target,
             Self::DocumentsRefused { .. }
             | Self::CountDiffers { .. }
             | Self::HalfReplaced { .. } => ErrorKind::Restore,
@@ -132,6 +142,7 @@ impl RestoreFault {
             | Self::NameTooLong { .. }
             | Self::ManyDatabases { .. }
             | Self::WholeDeployment { .. }
+            | Self::TakenOver { .. }
             | Self::IndexRefused { .. } => true,
             // Too large, or against a rule: it will be so the next time. Not so a double, or a collection that is there
             // already: a batch that a dead attempt had sent may arrive after the next one has begun.

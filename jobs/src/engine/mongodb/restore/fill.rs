@@ -1,6 +1,6 @@
 //! Documents on their way from the archive into collections: read once, in bounded memory, several batches under way.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bson::{RawBsonRef, RawDocument, Timestamp};
 use mongodb::Client;
@@ -28,6 +28,8 @@ const BYTES_UNDER_WAY: usize = 20 * 1024 * 1024;
 const BATCHES_UNDER_WAY: usize = 4;
 /// How much may wait in batches that are not full: an archive may go to and fro between any number of collections.
 const BYTES_OPEN: usize = 16 * 1024 * 1024;
+/// How long a failure waits for the batches that are under way.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where the documents of each namespace go, by its place in the prelude; `None` is passed over.
 pub(super) type Destinations = Arc<[Option<Destination>]>;
@@ -54,15 +56,24 @@ pub(super) async fn fill(
         full,
     });
     let mut inserts = Inserts::new(session, &destinations);
-    while let Some(chunk) = reading.next().await {
-        worker.progress.add_dump(chunk.len() as u64);
-        reader.feed(&chunk).map_err(|why| source.damaged(why))?;
-        while let Ok(batch) = batches.try_recv() {
-            inserts.begin(batch).await?;
+    let read = async {
+        while let Some(chunk) = reading.next().await {
+            worker.progress.add_dump(chunk.len() as u64);
+            reader.feed(&chunk).map_err(|why| source.damaged(why))?;
+            while let Ok(batch) = batches.try_recv() {
+                inserts.begin(batch).await?;
+            }
         }
-    }
-    reading.finish().await?;
-    let (_, sorter) = reader.finish().map_err(|why| source.damaged(why))?;
+        reading.finish().await?;
+        reader.finish().map_err(|why| source.damaged(why))
+    };
+    let sorter = match read.await {
+        Ok((_, sorter)) => sorter,
+        Err(error) => {
+            inserts.settle().await;
+            return Err(error);
+        }
+    };
     let inserted = inserts.finish().await?;
     compare(source, &destinations, &inserted)?;
     Ok(sorter.timestamps_replaced)
@@ -233,9 +244,19 @@ impl Inserts {
     /// Returns how many documents were confirmed, by place in the prelude.
     async fn finish(mut self) -> Result<Vec<u64>, JobError> {
         while !self.under_way.is_empty() {
-            self.wait().await?;
+            if let Err(error) = self.wait().await {
+                self.settle().await;
+                return Err(error);
+            }
         }
         Ok(self.inserted)
+    }
+
+    /// Waits, for a while, for what is under way after a failure: what arrives later than the clean-up would make a
+    /// dropped collection again.
+    async fn settle(mut self) {
+        let all = async { while self.under_way.join_next().await.is_some() {} };
+        let _settled_or_not = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
     }
 }
 

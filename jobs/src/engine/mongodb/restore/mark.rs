@@ -12,18 +12,20 @@ use crate::{engine::mongodb::session::Session, error::JobError};
 /// The collection that is the mark.
 pub(super) const MARK: &str = "lastgood_restore.mark";
 
-/// Marks a database as being filled by this run.
+/// Marks a database as being filled by this run, and by no other.
 pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Result<(), JobError> {
     let mark = doc! {
         "_id": run_id.to_string(),
         "about": "lastgood is filling this database; it removes this collection once it is done",
     };
+    let doing = "mark the target as this run's";
+    let others = doc! {"q": {"_id": {"$ne": run_id.to_string()}}, "limit": 0};
+    let command = doc! {"delete": MARK, "deletes": [others], "writeConcern": {"w": "majority"}};
+    run(session, doing, database, command).await?;
     // An earlier attempt may have set the same.
     let update = doc! {"q": {"_id": run_id.to_string()}, "u": mark, "upsert": true};
     let command = doc! {"update": MARK, "updates": [update], "writeConcern": {"w": "majority"}};
-    run(session, "mark the target as this run's", database, command)
-        .await
-        .map(|_| ())
+    run(session, doing, database, command).await.map(|_| ())
 }
 
 /// Returns whether a database has this run's mark, and nobody else's.

@@ -62,7 +62,9 @@ fn long() -> Vec<u8> {
 fn read_by(dumped: &Dumped) -> Result<RedisRead> {
     match &dumped.details {
         Details::Redis { read_by, .. } => Ok(*read_by),
-        other => bail!("no details of Redis: {other:?}"),
+        other @ (Details::Postgres { .. } | Details::Mongodb { .. }) => {
+            bail!("no details of Redis: {other:?}")
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bson::{Bson, Document, Timestamp, doc};
 
-use super::pretend::{name, no};
+use crate::engine::mongodb::pretend::{name, no};
 
 /// What each account held at first.
 const BEGIN: i32 = 1000;

@@ -6,16 +6,16 @@ use anyhow::Result;
 use bson::Document;
 use futures::future::BoxFuture;
 
-use super::{
-    super::{
-        super::archive_format::{FormatError, Prelude, Reader, Visit},
-        dump,
-    },
-    pretend::Pretend,
-};
+use super::super::dump;
 use crate::{
     backup::Dumped,
-    engine::Toolbox,
+    engine::{
+        Toolbox,
+        mongodb::{
+            archive_format::{FormatError, Prelude, Reader, Visit},
+            pretend::Pretend,
+        },
+    },
     error::JobError,
     resource::{Engine, Resource, ResourceOptions},
     storage::Storage,

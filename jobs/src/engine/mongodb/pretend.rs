@@ -1,4 +1,4 @@
-//! A server that speaks as much of MongoDB's protocol as a dump needs, and answers as a test wants it to.
+//! A server that speaks as much of MongoDB's protocol as a dump or a restore needs, and answers as a test wants it to.
 
 use std::{
     net::SocketAddr,

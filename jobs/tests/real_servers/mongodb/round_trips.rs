@@ -1,0 +1,192 @@
+//! What our own dump and those of `mongodump` hold comes back, whoever writes meanwhile.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result, ensure};
+use bson::{Document, doc};
+use futures::TryStreamExt as _;
+use lastgood_jobs::{
+    backup::{RestorePoint, backup},
+    job::RestoreTarget,
+    manifest::Consistency,
+};
+use mongodb::{Client, Database};
+
+use super::{
+    lab::{Lab, Private},
+    restores::furnish,
+    restoring::{Point, counts, state},
+};
+use crate::lab::{attempt, until};
+
+const OWN: RestoreTarget = RestoreTarget::Own {};
+
+impl From<&RestorePoint> for Point {
+    fn from(point: &RestorePoint) -> Self {
+        Self {
+            run_id: point.manifest.run_id,
+            manifest_key: point.manifest_key.clone(),
+            archive_key: point.manifest.archive.key.clone(),
+        }
+    }
+}
+
+async fn back_up(lab: &Lab) -> Result<Point> {
+    Ok(Point::from(&back_up_whole(lab).await?))
+}
+
+async fn back_up_whole(lab: &Lab) -> Result<RestorePoint> {
+    Ok(backup(attempt(), &lab.resource, None, &lab.worker).await?)
+}
+
+#[tokio::test]
+async fn a_backup_restores_to_what_was_backed_up() -> Result<()> {
+    let lab = Lab::new().await?;
+    furnish(&lab).await?;
+    let before = lab.state().await?;
+    let point = back_up(&lab).await?;
+    for name in before.keys() {
+        lab.run(doc! {"drop": name}).await?;
+    }
+    let restored = lab.restore(&point, OWN).await?;
+    assert_eq!(lab.state().await?, before);
+    assert_eq!(restored.notes, Vec::<String>::new());
+    lab.insert("people", &[doc! {"_id": "new", "age": 1, "name": "a"}])
+        .await?;
+    lab.restore(&point, lab.over_itself()).await?;
+    assert_eq!(lab.state().await?, before);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_standalone_takes_it_too() -> Result<()> {
+    let lab = Lab::standalone().await?;
+    lab.insert("orders", &[doc! {"_id": 1}]).await?;
+    let before = lab.state().await?;
+    let point = back_up(&lab).await?;
+    lab.restore(&point, lab.over_itself()).await?;
+    assert_eq!(lab.state().await?, before);
+    lab.run(doc! {"drop": "orders"}).await?;
+    lab.restore(&point, OWN).await?;
+    assert_eq!(lab.state().await?, before);
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn a_whole_deployment_goes_to_another() -> Result<()> {
+    let (from, to) = (Private::start().await?, Private::start().await?);
+    let mut lab = Lab::private(&from).await?;
+    lab.resource.url = from.url("").into();
+    lab.insert("orders", &[doc! {"_id": 1}]).await?;
+    let blog = lab.client.database("blog");
+    blog.collection("posts").insert_one(doc! {"_id": 1}).await?;
+    let point = back_up(&lab).await?;
+    let reference = RestoreTarget::Reference {
+        reference: "env:X".to_owned(),
+    };
+    let restored = lab
+        .restore_to(attempt(), &point, reference, Some(to.url("")))
+        .await?;
+    assert_eq!(counts(&restored), (2, 2, 2));
+    let client = Client::with_uri_str(to.url("")).await?;
+    assert_eq!(state(&client.database("shop")).await?, lab.state().await?);
+    assert_eq!(state(&client.database("blog")).await?, state(&blog).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn archives_of_mongodump_old_and_new_come_back() -> Result<()> {
+    let lab = Lab::new().await?;
+    let of_2017 = include_bytes!("../../../fuzz/seeds/mongodb_archive/of_2017");
+    let of_today = include_bytes!("../../../fuzz/seeds/mongodb_archive/of_today");
+    for (seed, collections, documents) in [(&of_2017[..], 1, 1), (&of_today[..], 3, 3)] {
+        // Before the archive a seed has a byte that tells the fuzz target how to cut it.
+        let (_, archive) = seed.split_first().context("an empty seed")?;
+        let restored = lab.restore(&lab.store(archive, Some("any"))?, OWN).await?;
+        let (found, inserted, _) = counts(&restored);
+        assert_eq!((found, inserted), (collections, documents), "{restored:?}");
+        for name in lab.state().await?.keys() {
+            lab.run(doc! {"drop": name}).await?;
+        }
+    }
+    lab.clean().await
+}
+
+const ACCOUNTS: i32 = 50;
+const EACH: i64 = 100;
+
+/// Moves money from one collection to the other until it is told to stop.
+async fn transfer(client: &Client, stop: &AtomicBool, done: &AtomicU64) -> Result<()> {
+    let database = client.database("shop");
+    let mut session = client.start_session().await?;
+    while !stop.load(Ordering::SeqCst) {
+        let n = i32::try_from(done.load(Ordering::SeqCst) % 50)?;
+        session.start_transaction().await?;
+        for (collection, amount) in [("checking", -1_i64), ("savings", 1)] {
+            let accounts = database.collection::<Document>(collection);
+            let change = accounts.update_one(doc! {"_id": n}, doc! {"$inc": {"money": amount}});
+            change.session(&mut session).await?;
+        }
+        session.commit_transaction().await?;
+        done.fetch_add(1, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+async fn money(database: &Database) -> Result<i64> {
+    let mut sum = 0;
+    for collection in ["checking", "savings"] {
+        let all = database.collection::<Document>(collection);
+        let all: Vec<Document> = all.find(doc! {}).await?.try_collect().await?;
+        ensure!(
+            all.len() == usize::try_from(ACCOUNTS)?,
+            "{} accounts",
+            all.len()
+        );
+        for account in all {
+            sum += account.get_i64("money")?;
+        }
+    }
+    Ok(sum)
+}
+
+#[tokio::test]
+async fn what_is_restored_adds_up_or_the_manifest_says_why_it_may_not() -> Result<()> {
+    let server = Private::start().await?;
+    let lab = Lab::private(&server).await?;
+    for collection in ["checking", "savings"] {
+        let accounts: Vec<_> = (0..ACCOUNTS)
+            .map(|n| doc! {"_id": n, "money": EACH})
+            .collect();
+        lab.insert(collection, &accounts).await?;
+    }
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let backing_up = async {
+        let mut points = Vec::new();
+        for _ in 0..5 {
+            let before = done.load(Ordering::SeqCst);
+            until("the writer writes", || async {
+                Ok(done.load(Ordering::SeqCst) > before)
+            })
+            .await?;
+            points.push(back_up_whole(&lab).await);
+        }
+        stop.store(true, Ordering::SeqCst);
+        points.into_iter().collect::<Result<Vec<_>>>()
+    };
+    let (points, written) = tokio::join!(backing_up, transfer(&lab.client, &stop, &done));
+    written.context("the writer failed")?;
+    for (n, point) in points?.iter().enumerate() {
+        let name = format!("copy{n}");
+        let target = RestoreTarget::Database { name: name.clone() };
+        lab.restore(&Point::from(point), target).await?;
+        let copied = money(&lab.client.database(&name)).await?;
+        let manifest = &point.manifest;
+        match manifest.consistency {
+            Consistency::Snapshot => assert_eq!(copied, 2 * i64::from(ACCOUNTS) * EACH),
+            // What this server does while others write.
+            Consistency::None => assert!(!manifest.warnings.is_empty()),
+        }
+    }
+    Ok(())
+}
