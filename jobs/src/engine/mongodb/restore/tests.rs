@@ -1,7 +1,7 @@
 //! What a restore asks of servers that the tests have none of, and what it makes of their answers.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -68,7 +68,9 @@ impl Lab {
         prelude.write(&mut dump)?;
         for namespace in &prelude.namespaces {
             let mut body = Body::new(&prelude.header, namespace);
-            body.block([document.as_bytes()], &mut dump)?;
+            if namespace.kind != Kind::View {
+                body.block([document.as_bytes()], &mut dump)?;
+            }
             body.end(&mut dump);
         }
         let store = tempfile::tempdir()?;
@@ -372,5 +374,39 @@ async fn what_somebody_takes_away_meanwhile_is_missed(
     let error = lab.restore(&server, OWN).await.unwrap_err();
     assert!(error.report().contains(told), "{}", error.report());
     assert_eq!(error.is_permanent(), is_permanent);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_view_is_made_after_what_it_shows() -> Result<()> {
+    let made = Mutex::new(Vec::new());
+    let server = server_but("8.0.4", move |command| {
+        let made = &mut made.lock().unwrap();
+        let shown = command.get_str("viewOn").unwrap_or("orders");
+        if shown != "orders" && !made.contains(&shown.to_owned()) {
+            return Some(no(26));
+        }
+        made.push(command.get_str("create").ok()?.to_owned());
+        None
+    })
+    .await?;
+    let on = |shown: &str| format!(r#"{{"options":{{"viewOn":"{shown}","pipeline":[]}}}}"#);
+    let (on_b, on_c, on_orders) = (on("b"), on("c"), on("orders"));
+    let collections = [
+        ("a", Kind::View, &on_b[..]),
+        ("b", Kind::View, &on_c),
+        ("c", Kind::View, &on_orders),
+        ("orders", Kind::Collection, ""),
+    ];
+    let lab = Lab::with("8.0.4", &collections).await?;
+    lab.restore(&server, OWN).await?;
+    let asked = texts(&server.asked("create"), "create");
+    assert_eq!(asked, ["orders", "a", "b", "c", "a", "b", "a"]);
+    let cycle = on("a");
+    let collections = [("a", Kind::View, &on_b[..]), ("b", Kind::View, &cycle)];
+    let server = server_but("8.0.4", |it| it.contains_key("viewOn").then(|| no(130))).await?;
+    let lab = Lab::with("8.0.4", &collections).await?;
+    let error = lab.restore(&server, OWN).await.unwrap_err();
+    assert!(error.report().contains("shop.a"), "{}", error.report());
     Ok(())
 }
