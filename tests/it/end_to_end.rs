@@ -9,6 +9,7 @@ mod gate;
 mod lab;
 mod lost_workers;
 mod native;
+mod native_faults;
 mod orders;
 mod program;
 mod requests;

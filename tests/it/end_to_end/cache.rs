@@ -103,7 +103,7 @@ impl Cache {
         self.home.path().to_owned()
     }
 
-    async fn connection(&self) -> Result<MultiplexedConnection> {
+    pub(super) async fn connection(&self) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
         Ok(client.get_multiplexed_async_connection().await?)
     }

@@ -35,18 +35,18 @@ pub(super) async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -
 }
 
 /// Backs up once, which fails for this reason and leaves nothing.
-async fn fails(lab: &Lab, id: &str, kind: &str, words: &str) -> Result<()> {
-    let run = lab.enqueue_single_attempt(id).await?;
+pub(super) async fn fails(lab: &Lab, queue: &str, id: &str, kind: &str, words: &str) -> Result<()> {
+    let run = lab.enqueue_single_attempt(queue, id).await?;
     says_why(lab, &lab.ends(run).await?, kind, words).await?;
     lab.has_points(0).await?;
     Ok(())
 }
 
-/// Backs up once more, now that the fault is mended.
-async fn goes_on(lab: &Lab, id: &str) -> Result<()> {
-    let run = lab.enqueue_single_attempt(id).await?;
+/// Backs up once more, now that the fault is mended: there are so many restore points then.
+pub(super) async fn goes_on(lab: &Lab, queue: &str, id: &str, points: usize) -> Result<()> {
+    let run = lab.enqueue_single_attempt(queue, id).await?;
     lab.succeeds(run).await?;
-    lab.has_points(1).await?;
+    lab.has_points(points).await?;
     Ok(())
 }
 
@@ -137,6 +137,7 @@ async fn a_dump_that_is_cut_short_is_none_although_its_tool_says_success() -> Re
     let consumer = lab.consumer("consumer", &[]).await?;
     fails(
         &lab,
+        "vector",
         "shop",
         "dump",
         "the dump is not whole, although nothing on the way reported a failure",
@@ -144,7 +145,7 @@ async fn a_dump_that_is_cut_short_is_none_although_its_tool_says_success() -> Re
     .await?;
     consumer.shows(FAILED, 1.0).await?;
     tools.open()?;
-    goes_on(&lab, "shop").await
+    goes_on(&lab, "vector", "shop", 1).await
 }
 
 #[tokio::test]
@@ -161,13 +162,14 @@ async fn a_tool_that_vanished_is_named() -> Result<()> {
     std::fs::rename(&here, &away)?;
     fails(
         &lab,
+        "vector",
         "shop",
         "tool",
         &format!("cannot start {}", here.display()),
     )
     .await?;
     std::fs::rename(&away, &here)?;
-    goes_on(&lab, "shop").await
+    goes_on(&lab, "vector", "shop", 1).await
 }
 
 #[tokio::test]
@@ -190,6 +192,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
     let without = lab.consumer("without", &[]).await?;
     fails(
         &lab,
+        "vector",
         "shop",
         "tool",
         "no pg_dump of major version 18 for this server",
@@ -198,7 +201,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
     drop(without);
     lab.set("LASTGOOD_PG_CLIENT_DIRS", client_dirs()?);
     let _with = lab.consumer("with", &[]).await?;
-    goes_on(&lab, "shop").await
+    goes_on(&lab, "vector", "shop", 1).await
 }
 
 /// Says it past the test runner, which shows nothing of a test that passes.
@@ -207,11 +210,11 @@ pub(super) fn skipped(why: &str) {
 }
 
 /// A small file system; gone with the value.
-struct Tiny(String);
+pub(super) struct Tiny(String);
 
 impl Tiny {
     /// Returns `None`, and says so, where only root could mount it and we are not root.
-    fn mount(at: &Path) -> Result<Option<Self>> {
+    pub(super) fn mount(at: &Path) -> Result<Option<Self>> {
         std::fs::create_dir_all(at)?;
         let tiny = Self(at.display().to_string());
         match tiny.run("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
@@ -223,7 +226,7 @@ impl Tiny {
         }
     }
 
-    fn grow(&self) -> Result<()> {
+    pub(super) fn grow(&self) -> Result<()> {
         self.run("mount", &["-o", "remount,size=200m"])
     }
 
@@ -250,9 +253,9 @@ async fn a_full_store_is_said_to_be_full_and_keeps_nothing() -> Result<()> {
     shop.run(LARGE_TABLE).await?;
     lab.add("shop", &shop).await?;
     let _consumer = lab.consumer("consumer", &[]).await?;
-    fails(&lab, "shop", "storage", "the store is full").await?;
+    fails(&lab, "vector", "shop", "storage", "the store is full").await?;
     store.grow()?;
-    goes_on(&lab, "shop").await
+    goes_on(&lab, "vector", "shop", 1).await
 }
 
 #[tokio::test]

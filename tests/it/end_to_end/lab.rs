@@ -160,11 +160,12 @@ impl Lab {
     }
 
     /// Enqueues a backup that is tried once.
-    pub(super) async fn enqueue_single_attempt(&self, id: &str) -> Result<Uuid> {
+    pub(super) async fn enqueue_single_attempt(&self, queue: &str, id: &str) -> Result<Uuid> {
         let statement =
             "insert into lastgood.runs (queue, kind, trigger, resource_id, args, max_attempts)
-            values ('vector', 'backup', 'adhoc', $1, '{\"kind\": \"backup\"}', 1) returning id";
+            values ($1, 'backup', 'adhoc', $2, '{\"kind\": \"backup\"}', 1) returning id";
         Ok(sqlx::query_scalar(statement)
+            .bind(queue)
             .bind(id)
             .fetch_one(self.catalog.pool())
             .await?)

@@ -6,14 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     cache::Cache,
-    faults::says_why,
-    lab::{Lab, PATIENCE, free_port},
+    lab::{Lab, PATIENCE},
     orders::{MARKER, Orders},
     store,
 };
 use crate::eventually::eventually;
 
-async fn add(lab: &Lab, id: &str, engine: &str, tier: &str, url: &str) -> Result<()> {
+pub(super) async fn add(lab: &Lab, id: &str, engine: &str, tier: &str, url: &str) -> Result<()> {
     let args = [
         "resource",
         "add",
@@ -143,89 +142,6 @@ async fn in_place_only_what_the_backup_has_is_replaced_or_all_of_a_server() -> R
     ensure!(cache.ask::<i64>(&["EXISTS", "newer"]).await? == 0, "exact");
     ensure!((orders.state().await?, cache.state().await?) == before);
     orders.drop().await
-}
-
-#[tokio::test]
-async fn a_customer_that_cannot_be_reached_is_told_of_and_leaves_nothing() -> Result<()> {
-    let (lab, orders, cache) = (
-        Lab::create().await?,
-        Orders::create().await?,
-        Cache::start().await?,
-    );
-    orders.fill().await?;
-    let nobody = free_port()?;
-    let wrong = [
-        (
-            "mongodb-refused",
-            "mongodb",
-            orders.url_with("wrong", &orders.name),
-            "auth",
-        ),
-        ("redis-refused", "redis", cache.url_with("wrong"), "auth"),
-        (
-            "mongodb-down",
-            "mongodb",
-            format!("mongodb://u:{MARKER}@127.0.0.1:{nobody}/shop?serverSelectionTimeoutMS=2000"),
-            "connect",
-        ),
-        (
-            "redis-down",
-            "redis",
-            format!("redis://:{MARKER}@127.0.0.1:{nobody}"),
-            "connect",
-        ),
-    ];
-    let mut runs = Vec::new();
-    for (id, engine, url, kind) in &wrong {
-        add(&lab, id, engine, "free", url).await?;
-        runs.push((lab.enqueue_backup(id).await?, *kind));
-    }
-    lab.catalog
-        .execute("update lastgood.runs set max_attempts = 1")
-        .await?;
-    let consumer = lab.consumer("consumer", &[]).await?;
-    for (run, kind) in runs {
-        says_why(&lab, &lab.ends(run).await?, kind, "").await?;
-    }
-    lab.has_points(0).await?;
-    ensure!(
-        !consumer.log()?.contains(MARKER),
-        "a secret is seen in the log"
-    );
-    orders.drop().await
-}
-
-#[tokio::test]
-async fn an_engine_that_nobody_knows_fails_its_run_and_holds_up_no_queue() -> Result<()> {
-    let (lab, cache) = (Lab::create().await?, Cache::start().await?);
-    lab.catalog.add_on("mysql", "old", "acme", "pro").await?;
-    add(&lab, "cache", "redis", "pro", &cache.url()).await?;
-    let _services = (lab.producer()?, lab.consumer("consumer", &[]).await?);
-    let ended = async || {
-        Ok(lab
-            .runs()
-            .await?
-            .iter()
-            .filter(|run| run.has_ended())
-            .count()
-            >= 2)
-    };
-    eventually(PATIENCE, "both have ended", ended).await?;
-    let runs = lab.runs().await?;
-    let of = |id: &str| {
-        runs.iter()
-            .find(|run| run.resource_id == id)
-            .context("no run")
-    };
-    says_why(
-        &lab,
-        of("old")?,
-        "config",
-        "engine \"mysql\" is not supported: use one of postgres, vector, mongodb, redis",
-    )
-    .await?;
-    ensure!(of("cache")?.state == "succeeded", "{runs:?}");
-    Ok(())
 }
 
 #[tokio::test]

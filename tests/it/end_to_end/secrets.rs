@@ -220,7 +220,7 @@ async fn no_secret_is_seen_outside_its_place() -> Result<()> {
     lab.succeeds(taken_over).await?;
     back_up_and_restore(&lab, &shop).await?;
     for id in wrong {
-        let run = lab.enqueue_single_attempt(id).await?;
+        let run = lab.enqueue_single_attempt("vector", id).await?;
         ensure!(lab.ends(run).await?.state == "failed");
         lab.run(&["run", "show", &run.to_string()])
             .await?

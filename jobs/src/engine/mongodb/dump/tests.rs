@@ -61,6 +61,31 @@ async fn money_that_moves_during_a_dump_is_counted_once() -> Result<()> {
     Ok(())
 }
 
+/// The pretended bank keeps its books of every instant, as MongoDB does; the tests' server, which has none, takes the restore.
+#[tokio::test]
+async fn a_bank_that_was_dumped_while_money_moved_adds_up_where_it_is_restored() -> Result<()> {
+    let server = bank_but(|_, _| None).await?;
+    let lab = Lab::new().await?;
+    let point = lab.back_up(&server).await?;
+    assert_eq!(point.manifest.consistency, Consistency::Snapshot);
+    let restored = lab.restore(&point).await?;
+    let mut holds = Vec::new();
+    for collection in ["giving", "taking"] {
+        let mut found = restored
+            .collection::<Document>(collection)
+            .find(doc! {})
+            .await?;
+        while found.advance().await? {
+            holds.push(found.deserialize_current()?.get_i32("holds")?);
+        }
+    }
+    restored.drop().await?;
+    assert_eq!((holds.len(), holds.iter().sum()), (20, bank::TOTAL));
+    // Had money not moved meanwhile, any dump would add up.
+    assert!(bank::TOTAL / 20 - holds[0] > 3, "{holds:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_server_that_shows_another_instant_is_not_believed() -> Result<()> {
     let server = bank_but(|bank, command| {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bson::Document;
 use futures::future::BoxFuture;
+use mongodb::{Client, Database};
+use uuid::Uuid;
 
 use super::super::dump;
 use crate::{
-    backup::Dumped,
+    backup::{Dumped, RestorePoint, backup},
     engine::{
         Toolbox,
         mongodb::{
@@ -17,7 +19,9 @@ use crate::{
         },
     },
     error::JobError,
+    job::{Attempt, Restore, RestoreTarget},
     resource::{Engine, Resource, ResourceOptions},
+    restore::restore,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -29,6 +33,25 @@ struct Alive;
 impl Lease for Alive {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
         Box::pin(async { true })
+    }
+}
+
+fn resource(url: String) -> Resource {
+    Resource {
+        id: "db-1".parse().unwrap(),
+        team: "acme".parse().unwrap(),
+        tier: "pro".parse().unwrap(),
+        engine: Engine::Mongodb,
+        url: url.into(),
+        options: ResourceOptions::default(),
+    }
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        run_id: Uuid::new_v4(),
+        epoch: 1,
+        created_at: chrono::Utc::now(),
     }
 }
 
@@ -52,15 +75,30 @@ impl Lab {
     }
 
     pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
-        let resource = Resource {
-            id: "db-1".parse().unwrap(),
-            team: "acme".parse().unwrap(),
-            tier: "pro".parse().unwrap(),
-            engine: Engine::Mongodb,
-            url: server.url("bank").into(),
-            options: ResourceOptions::default(),
+        dump(&resource(server.url("bank")), KEY, &self.worker).await
+    }
+
+    /// Makes a whole restore point.
+    pub(super) async fn back_up(&self, server: &Pretend) -> Result<RestorePoint, JobError> {
+        let resource = resource(server.url("bank"));
+        backup(attempt(), &resource, None, &self.worker).await
+    }
+
+    /// Restores into a new database of the tests' server, which it returns.
+    pub(super) async fn restore(&self, point: &RestorePoint) -> Result<Database> {
+        let variable = "LASTGOOD_TEST_MONGODB_URL";
+        let server = std::env::var(variable)
+            .with_context(|| format!("set {variable}: this test needs a real server"))?;
+        let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let job = Restore {
+            point: point.manifest.run_id,
+            target: RestoreTarget::Database { name: name.clone() },
+            no_owner: false,
+            no_acl: false,
         };
-        dump(&resource, KEY, &self.worker).await
+        let (key, resource) = (&point.manifest_key, resource(server.clone()));
+        restore(attempt(), &resource, &job, key, None, &self.worker).await?;
+        Ok(Client::with_uri_str(&server).await?.database(&name))
     }
 
     /// Returns the documents of the dump in the store, each with its namespace's place.
