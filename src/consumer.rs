@@ -1,6 +1,9 @@
 //! The consumer: claims runs of its engines, executes them, and says while it lives what it can truly do.
 
+mod copy;
+mod expire;
 mod handle;
+mod verify;
 mod work_dir;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -34,7 +34,14 @@ const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
 const SWEPT: &str = "lastgood_janitor_removed_total";
 const BUILD: &str = "lastgood_build_info";
 
-const KINDS: [&str; 3] = ["backup", "restore", "drop_replaced"];
+const KINDS: [&str; 6] = [
+    "backup",
+    "restore",
+    "drop_replaced",
+    "copy",
+    "verify",
+    "expire",
+];
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
 
 /// How an attempt ended, as the label `result` says it.

@@ -16,6 +16,38 @@ pub enum Job {
     Restore(Restore),
     /// Drop a database that a restore replaced and kept.
     DropReplaced(DropReplaced),
+    /// Copy a restore point into another store.
+    Copy(Copy),
+    /// Read a restore point back, all of it.
+    Verify(Verify),
+    /// Remove a restore point that retention has let go from every store that holds it.
+    Expire(Expire),
+}
+
+/// Which restore point to copy, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The restore point.
+    pub point: Uuid,
+    /// The name of the store that is to get it.
+    pub store: String,
+}
+
+/// Which restore point to read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// The restore point.
+    pub point: Uuid,
+}
+
+/// Which restore point to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expire {
+    /// The restore point.
+    pub point: Uuid,
 }
 
 /// A restore as it was asked for.

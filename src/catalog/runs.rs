@@ -111,6 +111,10 @@ impl Catalog {
             Job::Restore(_) => ("restore", 100_i16),
             Job::Backup {} => ("backup", 50),
             Job::DropReplaced(_) => ("drop_replaced", 50),
+            // Below what somebody waits for and what is promised: upkeep takes the slots that are left.
+            Job::Copy(_) => ("copy", -10),
+            Job::Verify(_) => ("verify", -20),
+            Job::Expire(_) => ("expire", -30),
         };
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;

@@ -119,7 +119,14 @@ async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>
     Ok(
         first.and_then(|(_, asked)| match serde_json::from_value(asked) {
             Ok(Job::Restore(restore)) => Some(restore.point),
-            Ok(Job::Backup {} | Job::DropReplaced(_)) | Err(_) => None,
+            Ok(
+                Job::Backup {}
+                | Job::DropReplaced(_)
+                | Job::Copy(_)
+                | Job::Verify(_)
+                | Job::Expire(_),
+            )
+            | Err(_) => None,
         }),
     )
 }

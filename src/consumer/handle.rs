@@ -13,7 +13,7 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::Shared;
+use super::{Shared, copy, expire, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     queue::{Failure, Outcome, Run},
@@ -25,6 +25,42 @@ const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Executes one run.
 pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Failure> {
+    match &run.args {
+        Job::Backup {} => {
+            let subject = subject(&run, &shared).await?;
+            Box::pin(make_backup(&run, subject, &worker(&run, &shared))).await
+        }
+        Job::Restore(job) => {
+            let resource = subject(&run, &shared).await?.resource;
+            let worker = worker(&run, &shared);
+            Box::pin(make_restore(&run, job, &resource, &shared, &worker)).await
+        }
+        Job::DropReplaced(job) => drop_database(job, &subject(&run, &shared).await?.resource).await,
+        Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
+        Job::Verify(job) => Box::pin(verify::verify(&run, job, &shared)).await,
+        Job::Expire(job) => Box::pin(expire::expire(&run, job, &shared)).await,
+    }
+}
+
+/// Returns what a job is given.
+pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
+    Worker {
+        storage: shared.storage.clone(),
+        tools: Arc::clone(&shared.tools),
+        work_dir: shared.work_dir.clone(),
+        lease: Arc::new(run.lease.clone()),
+        progress: Arc::clone(&run.progress),
+    }
+}
+
+/// The resource that a run is about, as the catalog has it and as a job takes it.
+struct Subject {
+    row: ResourceRow,
+    newest: Option<PointRow>,
+    resource: Resource,
+}
+
+async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     let reading = async {
         let row = shared.catalog.resource(&run.resource_id).await?;
         let connection = shared.catalog.connection(&run.resource_id).await?;
@@ -32,28 +68,24 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         Ok((row, connection, newest))
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
-    let resource = resource(&row, connection, &shared)?;
-    let worker = Worker {
-        storage: shared.storage.clone(),
-        tools: Arc::clone(&shared.tools),
-        work_dir: shared.work_dir.clone(),
-        lease: Arc::new(run.lease.clone()),
-        progress: Arc::clone(&run.progress),
-    };
-    match &run.args {
-        Job::Backup {} => Box::pin(make_backup(&run, &row, newest, &resource, &worker)).await,
-        Job::Restore(job) => Box::pin(make_restore(&run, job, &resource, &shared, &worker)).await,
-        Job::DropReplaced(job) => drop_database(job, &resource).await,
-    }
+    let resource = resource(&row, connection, shared)?;
+    Ok(Subject {
+        row,
+        newest,
+        resource,
+    })
 }
 
 async fn make_backup(
     run: &Run<Job>,
-    row: &ResourceRow,
-    newest: Option<PointRow>,
-    resource: &Resource,
+    subject: Subject,
     worker: &Worker,
 ) -> Result<Outcome, Failure> {
+    let Subject {
+        row,
+        newest,
+        resource,
+    } = subject;
     // What waited when it was paused or removed was cancelled; this one ran, failed and came back.
     let is_unwanted = match row.status.as_str() {
         "removed" => true,
@@ -68,7 +100,7 @@ async fn make_backup(
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
     let last_bytes = newest.and_then(|point| u64::try_from(point.dump_bytes).ok());
-    let point = backup(run.attempt_id(), resource, last_bytes, worker).await?;
+    let point = backup(run.attempt_id(), &resource, last_bytes, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
