@@ -55,6 +55,11 @@ def peak_mb(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+def forget_peak(pid: int) -> None:
+    """Lets `peak_mb` tell of what comes, not of what was."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def must_run(command: Sequence[str | Path], env: Mapping[str, str]) -> None:
     done = subprocess.run([str(part) for part in command], env=dict(env), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:

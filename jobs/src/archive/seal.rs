@@ -48,11 +48,23 @@ pub(crate) async fn seal<I: Inspect>(
     on_first_bytes: impl FnOnce(),
 ) -> Result<Sealed<I::Contents>, SealError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
-    let press = tokio::task::spawn_blocking(move || press(waiting, inspector, into, &progress));
+    let (looked_at, ready) = mpsc::channel(CHUNKS_WAITING);
+    // On threads of their own: where the dump comes faster than one of them works, the other is not kept waiting.
+    let pressing = progress.clone();
+    let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
+    let press = tokio::task::spawn_blocking(move || press(ready, into, &pressing));
     let pumped = pump(&mut dump, chunks, on_first_bytes).await;
-    let sealed = press.await.map_err(|_| SealError::Stopped)?;
+    let looked = look.await.map_err(|_| SealError::Stopped)?;
+    let pressed = press.await.map_err(|_| SealError::Stopped)?;
     pumped.map_err(SealError::Io)?;
-    sealed
+    let (dump, contents) = looked.map_err(SealError::Refused)?;
+    // Before anybody asks for the contents: a press that failed stopped the look, which then misses the end of the dump.
+    let archive = pressed?;
+    Ok(Sealed {
+        dump,
+        archive,
+        contents,
+    })
 }
 
 /// Reads the dump to its end. Stops early, without an error, when the press has: it knows why.
@@ -77,13 +89,34 @@ async fn pump(
     }
 }
 
-fn press<I: Inspect>(
+/// What the dump measures, and what the inspector knows of it, or misses in it.
+type Looked<T> = (Measured, Result<T, FormatError>);
+
+/// Shows the dump to its inspector, measures it, and passes it on. A refusal stops it.
+fn look<I: Inspect>(
     mut chunks: mpsc::Receiver<Bytes>,
     mut inspector: I,
+    progress: &Progress,
+    looked_at: &mpsc::Sender<Bytes>,
+) -> Result<Looked<I::Contents>, FormatError> {
+    let mut dump = Meter::default();
+    while let Some(chunk) = chunks.blocking_recv() {
+        inspector.inspect(&chunk)?;
+        dump.update(&chunk);
+        progress.add_dump(chunk.len() as u64);
+        if looked_at.blocking_send(chunk).is_err() {
+            break;
+        }
+    }
+    Ok((dump.finish(), inspector.finish()))
+}
+
+/// Compresses what comes, measures that, and hands it to the upload.
+fn press(
+    mut chunks: mpsc::Receiver<Bytes>,
     into: UploadWriter,
     progress: &Progress,
-) -> Result<Sealed<I::Contents>, SealError> {
-    let mut dump = Meter::default();
+) -> Result<Measured, SealError> {
     let archive = ArchiveSink {
         meter: Meter::default(),
         buffer: BytesMut::with_capacity(CHUNK_BYTES),
@@ -94,9 +127,6 @@ fn press<I: Inspect>(
     let mut zstd = zstd::stream::write::Encoder::new(archive, LEVEL).map_err(SealError::Io)?;
     zstd.include_checksum(true).map_err(SealError::Io)?;
     while let Some(chunk) = chunks.blocking_recv() {
-        inspector.inspect(&chunk).map_err(SealError::Refused)?;
-        dump.update(&chunk);
-        progress.add_dump(chunk.len() as u64);
         if let Err(error) = zstd.write_all(&chunk) {
             return Err(zstd.get_ref().explain(error));
         }
@@ -108,11 +138,7 @@ fn press<I: Inspect>(
     if let Err(error) = archive.send() {
         return Err(archive.explain(error));
     }
-    Ok(Sealed {
-        dump: dump.finish(),
-        archive: archive.meter.finish(),
-        contents: inspector.finish(),
-    })
+    Ok(archive.meter.finish())
 }
 
 /// Takes compressed bytes: measures them and passes them on in chunks.
