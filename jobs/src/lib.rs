@@ -5,9 +5,11 @@ pub mod backup;
 pub mod detached;
 pub mod engine;
 pub mod error;
+pub mod escrow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod job;
+pub mod key;
 pub mod manifest;
 mod process;
 pub mod resource;

@@ -48,6 +48,8 @@ pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
         storage: shared.storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
+        encrypt_to: None,
+        keyring: Arc::new(lastgood_jobs::key::NoKeys),
         lease: Arc::new(run.lease.clone()),
         progress: Arc::clone(&run.progress),
     }
