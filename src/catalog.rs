@@ -1,5 +1,6 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
+mod audit;
 mod consumers;
 mod exposure;
 mod points;
@@ -16,6 +17,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub(crate) use audit::record;
+pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use points::PointRow;
