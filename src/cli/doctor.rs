@@ -4,12 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use lastgood_jobs::{engine::Toolbox, escrow, key, resource::Engine, storage::Storage};
+use lastgood_jobs::{
+    engine::Toolbox,
+    escrow,
+    key::{self, Keyring as _},
+    resource::Engine,
+    storage::Storage,
+};
 use serde::Serialize;
 
 use super::output::Output;
 use crate::{
-    catalog::{Catalog, KeySample},
+    catalog::{Catalog, KeyRow, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     keys::CatalogKeyring,
     plan,
@@ -17,6 +23,8 @@ use crate::{
 
 /// Of how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
+/// How many keys are opened themselves, chosen anew each time.
+const KEYS_SAMPLED: usize = 50;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -138,37 +146,22 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
 
 /// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
 async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
-    let keys = catalog.keys().await?;
-    let living: Vec<_> = keys
-        .iter()
-        .filter(|key| key.shredded_at.is_none())
-        .collect();
-    if living.is_empty() {
+    let mut keys = catalog.keys().await?;
+    let living = keys.iter().filter(|key| key.shredded_at.is_none()).count();
+    if living == 0 {
         return Ok(
             "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
         );
     }
     let storage = Storage::open(&args.storage.storage).await?;
-    for key in &living {
-        let is_there = escrow::exists(&storage, key.id).await?;
-        anyhow::ensure!(
-            is_there,
-            "key {} has no escrow in the store: write it anew with `lastgood key escrow --recipient age1…`",
-            key.id
-        );
-    }
-    for key in keys.iter().filter(|key| key.shredded_at.is_some()) {
-        let is_there = escrow::exists(&storage, key.id).await?;
-        anyhow::ensure!(
-            !is_there,
-            "key {} was shredded, and its escrow is still in the store: shred it again",
-            key.id
-        );
-    }
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
         master: config::master_key()?,
     };
+    fastrand::shuffle(&mut keys);
+    for key in keys.iter().take(KEYS_SAMPLED) {
+        is_whole(&storage, &keyring, key).await?;
+    }
     let (mut opened, mut plain) = (0, 0);
     for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
         let opens = opens(&storage, &sample, &keyring).await;
@@ -180,9 +173,28 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
         }
     }
     Ok(format!(
-        "{} keys, each with its escrow; the newest restore points open: {opened} encrypted, {plain} from before the key",
-        living.len()
+        "{living} keys, with their escrows; the newest restore points open: {opened} encrypted, {plain} from before the key"
     ))
+}
+
+/// A key opens with the master key and has its escrow in the store; one that was shredded has neither.
+async fn is_whole(storage: &Storage, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
+    let has_escrow = escrow::exists(storage, key.id).await?;
+    if key.shredded_at.is_some() {
+        anyhow::ensure!(
+            !has_escrow,
+            "key {} was shredded, and its escrow is still in the store: shred it once more",
+            key.id
+        );
+        return Ok(());
+    }
+    keyring.identity(key.id, &key.recipient.parse()?).await?;
+    anyhow::ensure!(
+        has_escrow,
+        "key {} has no escrow in the store: `lastgood key escrow --recipient age1…` writes it anew",
+        key.id
+    );
+    Ok(())
 }
 
 async fn opens(

@@ -212,9 +212,10 @@ fn told(team: &TeamId, shredded: &Shredded) -> String {
         keys.len()
     );
     if *points_left > 0 {
-        text += &format!(
+        let left = format!(
             "STILL READABLE: {points_left} restore point(s) of team {team} were not encrypted to a key of its own\n"
         );
+        text.push_str(&left);
     }
     text
 }

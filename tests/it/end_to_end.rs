@@ -3,6 +3,7 @@
 mod cache;
 mod customer;
 mod drains;
+mod encryption;
 mod faults;
 mod fleet;
 mod gate;
