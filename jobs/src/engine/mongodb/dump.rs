@@ -38,7 +38,7 @@ use crate::{
 pub(crate) const FORMAT: &str = "mongodump archive 0.1";
 /// Less than any archive: one of an empty collection has about three hundred bytes.
 const FLOOR_BYTES: u64 = 200;
-/// How many collections are read at once: each holds up to two batches of 16 MiB.
+/// How many collections are read at once: each holds two batches.
 const READ_AT_ONCE: usize = 2;
 
 /// Dumps the resource's database or deployment into `key`. Any failure leaves no object.
