@@ -23,6 +23,7 @@ mod target;
 use secrecy::SecretString;
 
 pub use self::fault::RestoreFault;
+pub(super) use self::mark::MARK;
 use self::{collections::Made, plan::Plan, source::Source};
 use super::session::{self, Session};
 use crate::{
@@ -130,6 +131,13 @@ fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made
         let left_out = plan.left_out.join(", ");
         notes.push(format!(
             "left out, because only a server itself writes them: {left_out}"
+        ));
+    }
+    if !plan.ours.is_empty() {
+        let ours = plan.ours.join(", ");
+        notes.push(format!(
+            "the backup was made while a restore was at work in it or had failed, and may hold a part of the documents only: \
+             what that restore had made for itself was left out: {ours}"
         ));
     }
     Restored {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::restore;
+use super::{MARK, restore};
 use crate::{
     engine::{
         Toolbox,
@@ -374,6 +374,25 @@ async fn what_somebody_takes_away_meanwhile_is_missed(
     let error = lab.restore(&server, OWN).await.unwrap_err();
     assert!(error.report().contains(told), "{}", error.report());
     assert_eq!(error.is_permanent(), is_permanent);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_mark_of_another_restore_in_a_backup_is_left_out_and_told() -> Result<()> {
+    let server = server_but("8.0.4", |_| None).await?;
+    let collections = [
+        ("lastgood_restore.0a1b2c3d.0", Kind::Collection, ""),
+        (MARK, Kind::Collection, ""),
+        ("orders", Kind::Collection, ""),
+    ];
+    let lab = Lab::with("8.0.4", &collections).await?;
+    let restored = lab.restore(&server, OWN).await?;
+    assert_eq!(texts(&server.asked("insert"), "insert"), ["orders"]);
+    assert_eq!(texts(&server.asked("create"), "create"), ["orders"]);
+    let [note] = &restored.notes[..] else {
+        anyhow::bail!("{:?}", restored.notes);
+    };
+    assert!(note.contains("shop.lastgood_restore.mark"), "{note}");
     Ok(())
 }
 
