@@ -79,6 +79,7 @@ pub(crate) async fn restore(
                     "its backup is of a whole deployment: restore it into another, behind a secret reference",
                 );
             }
+            target::check_name(name)?;
             let target = connect(&resource.url, Some(name), manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
