@@ -17,6 +17,7 @@ mod insert;
 mod mark;
 mod metadata;
 mod plan;
+mod same;
 mod source;
 mod target;
 
