@@ -6,9 +6,11 @@ use mongodb::Database;
 
 use super::{
     super::{
+        OURS,
         archive_format::{Header, Kind, Namespace},
         error::MongodbError,
         meaning::code_of,
+        restore::MARK,
         session::{Session, answer, answer_within, odd_answer},
     },
     accounts,
@@ -156,14 +158,39 @@ async fn collections(
     Ok(listed.into_iter().flatten().collect())
 }
 
-/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, and nothing that the
-/// server throws away by itself.
+/// Returns the databases that a restore is filling, or began to fill and did not end.
+pub(super) async fn half_restored(
+    session: &Session,
+    database: Option<&str>,
+) -> Result<Vec<String>, JobError> {
+    let databases = match database {
+        Some(database) => vec![database.to_owned()],
+        None => databases(session).await?,
+    };
+    let mut marked = Vec::new();
+    for database in databases {
+        let on = session.client.database(&database);
+        let look = doc! {"listCollections": 1, "filter": {"name": MARK}};
+        let told = all(session, &on, look);
+        let told = answer_within(LISTING_TIMEOUT, "look for the mark of a restore", told).await?;
+        if told
+            .iter()
+            .any(|it| it.get_str("name").is_ok_and(|name| name == MARK))
+        {
+            marked.push(database);
+        }
+    }
+    Ok(marked)
+}
+
+/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, nothing that the
+/// server throws away by itself, and nothing that a restore of ours made for itself.
 fn is_wanted(told: &Document) -> bool {
     let name = told.get_str("name").unwrap_or_default();
     let is_own = name.starts_with("system.") && name != "system.js";
     let options = told.get_document("options");
     let is_temporary = options.is_ok_and(|it| it.get_bool("temp").unwrap_or(false));
-    !is_own && !is_temporary
+    !is_own && !is_temporary && !name.starts_with(OURS)
 }
 
 /// Makes the entry of one collection; `None` if it was dropped since it was listed.
@@ -272,6 +299,8 @@ mod tests {
     #[case::views(doc! {"name": "system.views"}, false)]
     #[case::buckets(doc! {"name": "system.buckets.t"}, false)]
     #[case::profile(doc! {"name": "system.profile", "options": {"capped": true}}, false)]
+    #[case::mark(doc! {"name": "lastgood_restore.mark"}, false)]
+    #[case::beside(doc! {"name": "lastgood_restore.0a1b2c3d.0"}, false)]
     #[case::temporary(doc! {"name": "tmp.agg_out.1", "options": {"temp": true}}, false)]
     fn the_servers_own_collections_are_left_out(#[case] told: Document, #[case] wanted: bool) {
         assert_eq!(is_wanted(&told), wanted);

@@ -7,7 +7,7 @@ use bson::Document;
 use super::{metadata, source::Source};
 use crate::{
     engine::mongodb::{
-        RestoreFault,
+        OURS, RestoreFault,
         archive_format::{Kind, Namespace},
     },
     error::JobError,
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) access: Vec<Access>,
     /// The namespaces that are not restored, because they are the server's own.
     pub(super) left_out: Vec<String>,
+    /// Those that another restore had made for itself: the mark of it would be taken for somebody else's.
+    pub(super) ours: Vec<String>,
 }
 
 /// One collection, view or time series to restore.
@@ -85,6 +87,7 @@ impl Plan {
             items: Vec::new(),
             access: Vec::new(),
             left_out: Vec::new(),
+            ours: Vec::new(),
         };
         let namespaces = &source.prelude.namespaces;
         if let Some(name) = renamed {
@@ -134,6 +137,11 @@ impl Plan {
         }
         if is_servers_own(namespace) {
             self.left_out
+                .push(format!("{}.{}", namespace.database, namespace.collection));
+            return Ok(());
+        }
+        if namespace.collection.starts_with(OURS) {
+            self.ours
                 .push(format!("{}.{}", namespace.database, namespace.collection));
             return Ok(());
         }
