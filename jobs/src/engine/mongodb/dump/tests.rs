@@ -149,6 +149,34 @@ async fn a_dump_is_never_newer_than_what_it_shows() -> Result<()> {
     Ok(())
 }
 
+/// How often a snapshot was asked for.
+fn takes(server: &Pretend) -> usize {
+    let finds = server.asked("find");
+    finds.iter().filter(|it| it.contains_key("limit")).count()
+}
+
+#[rstest::rstest]
+#[case::a_little(5, 5)]
+// After all tries, the next is the primary's: only here is it the same server, and as far behind.
+#[case::too_far(10_000, 3 * 50)]
+#[tokio::test]
+async fn a_secondary_that_is_behind_the_list_of_collections_is_waited_for(
+    #[case] commands: u32,
+    #[case] asked: usize,
+) -> Result<()> {
+    let server = bank_but(move |bank, command| {
+        let ahead = bank.time(bank.now() + commands);
+        is(command, "ping").then(|| doc! {"ok": 1.0, "operationTime": ahead})
+    })
+    .await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert_eq!(takes(&server), asked);
+    let is_caught_up = asked < 50;
+    assert_eq!(dumped.consistency == Consistency::Snapshot, is_caught_up);
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_has_no_snapshot_is_read_after_it_and_told() -> Result<()> {
     let server = bank_but(|bank, command| {

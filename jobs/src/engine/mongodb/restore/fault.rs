@@ -90,8 +90,8 @@ pub enum RestoreFault {
     },
     /// A target whose mark is another's now, or gone.
     #[error(
-        "something else took {database:?} for its own while it was filled: see what else restores there, and restore once \
-         more when it has ended"
+        "something else took {database:?} for its own while it was filled: see what else restores there; when it has ended, \
+         drop what this restore has left in it, lastgood_restore.mark included, and restore once more"
     )]
     TakenOver {
         /// The database that had the mark.

@@ -44,7 +44,13 @@ pub(super) async fn in_place(
     let prefix = prefix(attempt);
     notes.extend(clear(session, &plan, &prefix).await?);
     merge.clear(session).await?;
-    let parts = Parts::of(session, &plan, &prefix).await?;
+    let parts = match Parts::of(session, &plan, &prefix).await {
+        Ok(parts) => parts,
+        Err(error) => {
+            undo(session, &plan, &prefix, &error, worker).await;
+            return Err(error);
+        }
+    };
     let besides = merge.destinations(session);
     let beside = collections::make(session, &source, &parts.renamed, besides, worker).await;
     let mut made = match beside {

@@ -20,6 +20,8 @@ const NAMESPACE_BYTES_MAX: usize = 255;
 const SERVERS_OWN: [&str; 2] = ["local", "config"];
 /// What `mongodump` of one database puts before the names of users and roles.
 const AUTHORISATION: &str = "$admin.";
+/// Of which version users and roles are, as a server notes it for itself.
+const ACCOUNTS_VERSION: &str = "$admin.system.version";
 
 /// What is to be restored.
 #[derive(Debug)]
@@ -133,6 +135,10 @@ impl Plan {
                 databases,
                 of,
             });
+            return Ok(());
+        }
+        if namespace.collection == ACCOUNTS_VERSION {
+            // Comes with every backup of users and roles, and says nothing of the customer's.
             return Ok(());
         }
         if is_servers_own(namespace) {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     engine::mongodb::{
         RestoreFault,
+        address::NEVER_IN_NAMES,
         meaning::meaning,
         session::{self, Session, answer},
     },
@@ -25,8 +26,6 @@ const ATTENTION: Duration = Duration::from_secs(30);
 
 /// Databases that hold nothing of a customer's; what is restored there is lost, or in the server's way.
 const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
-/// What no server takes in a database's name.
-const NEVER_IN_NAMES: [char; 6] = ['/', '\\', '.', ' ', '"', '$'];
 
 /// One collection or view that is there.
 #[derive(Debug, Clone, PartialEq)]
