@@ -1,10 +1,5 @@
 //! What is proven about restore points, and what is not: verifications asked for, damage found, proofs overdue.
 
-#![expect(
-    clippy::allow_attributes_without_reason,
-    reason = "sqlx's macros expand to such attributes"
-)]
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

@@ -2,17 +2,17 @@
 -- older than this. $3: at most so many of an engine wait or run. A verification that failed is asked for again after six
 -- hours; what it found damaged is quarantined, and no more usable.
 with live as (
-    select queue, kind, args ->> 'point' as point from lastgood.runs where state = 'queued'
+    select queue, kind, resource_id, args ->> 'point' as point from lastgood.runs where state = 'queued'
     union all
-    select queue, kind, args ->> 'point' from lastgood.runs where state = 'running'
+    select queue, kind, resource_id, args ->> 'point' from lastgood.runs where state = 'running'
 ),
 waiting as (
     select queue, count(*) as runs from live where kind = 'verify' group by queue
 ),
 tried as (
-    select point from live where kind = 'verify'
+    select resource_id, point from live where kind = 'verify'
     union all
-    select args ->> 'point' from lastgood.runs
+    select resource_id, args ->> 'point' from lastgood.runs
     where kind in ('copy', 'verify', 'expire') and state = 'failed' and kind = 'verify'
         and finished_at > now() - interval '6 hours'
 ),
@@ -29,7 +29,7 @@ newest as (
         select from lastgood.restore_points as proven
         where proven.resource_id = r.id and proven.quarantined_at is null and proven.expired_at is null
             and proven.verified_at > now() - $2::interval * (1 - r.spread / 1073741824.0)
-    ) and not exists (select from tried where tried.point = point.id::text)
+    ) and not exists (select from tried where tried.resource_id = r.id)
 ),
 oldest as (
     select point.id, point.resource_id, r.engine, coalesce(point.verified_at, point.created_at) as since
