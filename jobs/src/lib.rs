@@ -7,10 +7,12 @@ pub mod engine;
 pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod inventory;
 pub mod job;
 pub mod manifest;
 mod process;
 pub mod resource;
 pub mod restore;
 pub mod storage;
+pub mod verify;
 pub mod worker;

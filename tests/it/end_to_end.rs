@@ -16,3 +16,4 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod verifications;

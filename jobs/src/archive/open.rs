@@ -14,7 +14,7 @@ use crate::{
 };
 
 const ARCHIVE: &str = "the archive";
-const DUMP: &str = "the dump in it";
+pub(crate) const DUMP: &str = "the dump in it";
 
 /// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
 pub(crate) async fn verify<I: Inspect>(
@@ -138,27 +138,32 @@ fn expected_of(stored: &Stored) -> Measured {
     }
 }
 
-/// Streams the stored bytes into a short queue that a thread can wait on.
-async fn fetch(
-    storage: &Storage,
-    stored: &Stored,
-) -> Result<mpsc::Receiver<Result<Bytes, JobError>>, JobError> {
+/// Makes sure that the archive is in the store, with its size.
+pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
     let damaged = |source| JobError::Damaged {
         key: stored.key.clone(),
         source,
     };
     match storage.size(&stored.key).await? {
-        None => return Err(damaged(Damage::Missing)),
+        None => Err(damaged(Damage::Missing)),
         Some(found) if found != stored.size_bytes => {
             let expected = stored.size_bytes;
-            return Err(damaged(Damage::Size {
+            Err(damaged(Damage::Size {
                 what: ARCHIVE,
                 expected,
                 found,
-            }));
+            }))
         }
-        Some(_) => {}
+        Some(_) => Ok(()),
     }
+}
+
+/// Streams the stored bytes into a short queue that a thread can wait on.
+async fn fetch(
+    storage: &Storage,
+    stored: &Stored,
+) -> Result<mpsc::Receiver<Result<Bytes, JobError>>, JobError> {
+    is_there(storage, stored).await?;
     let bytes = storage.read(&stored.key).await?;
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     tokio::spawn(pump(bytes, chunks));

@@ -150,6 +150,11 @@ async fn read_on<'a>(
     Ok(reads)
 }
 
+/// Returns what reads a whole archive: lengths, checksums and ends.
+pub(crate) fn whole() -> impl Inspect {
+    Whole(Reader::new(()))
+}
+
 /// Reads the archive once more as it flies by: lengths, checksums and ends.
 struct Whole(Reader<()>);
 
