@@ -12,6 +12,10 @@ alter table lastgood.runs
 create unique index runs_one_upkeep_at_a_time on lastgood.runs ((args ->> 'point'), kind, coalesce(args ->> 'store', ''))
     where kind in ('copy', 'verify', 'expire') and state in ('queued', 'running');
 
+-- What failed lately is not asked for again at once.
+create index runs_failed_upkeep on lastgood.runs (finished_at)
+    where kind in ('copy', 'verify', 'expire') and state = 'failed';
+
 -- ── restore points ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 alter table lastgood.restore_points
@@ -41,6 +45,12 @@ alter table lastgood.restore_points
 -- What a restore may be made from.
 create index restore_points_usable on lastgood.restore_points (resource_id, consistent_at desc)
     where quarantined_at is null and expired_at is null;
+-- What to read back next, whose newest proof is how old, and what is damaged.
+create index restore_points_unproven on lastgood.restore_points ((coalesce(verified_at, created_at)))
+    where quarantined_at is null and expired_at is null;
+create index restore_points_proven on lastgood.restore_points (resource_id, verified_at desc)
+    where verified_at is not null and quarantined_at is null and expired_at is null;
+create index restore_points_quarantined on lastgood.restore_points (quarantined_at) where quarantined_at is not null;
 create index restore_points_expired on lastgood.restore_points (expired_at) where expired_at is not null;
 
 -- Which stores hold a point, the one that it was made in included. Rows of before this table are added by its first reader

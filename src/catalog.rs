@@ -5,6 +5,7 @@ mod consumers;
 mod exposure;
 mod keys;
 mod points;
+mod proofs;
 mod resources;
 mod runs;
 
@@ -24,6 +25,8 @@ pub use consumers::{ConsumerRow, Registration};
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use points::PointRow;
+pub(crate) use proofs::interval;
+pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
 
@@ -67,6 +70,12 @@ pub enum CatalogError {
         "resource {0:?} exists already: ids are never used twice, for its restore points carry them"
     )]
     Exists(String),
+    /// A resource that was rebuilt from manifests, which hold no secret.
+    #[error(
+        "resource {0:?} has no connection, for it was rebuilt from manifests: give it one with `lastgood resource set {0} \
+         --connection …`, then `lastgood resource resume {0}`"
+    )]
+    NoConnection(String),
     /// A restore of this resource is queued or running.
     #[error(
         "a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`"

@@ -11,6 +11,7 @@ mod resource;
 mod restore;
 mod run;
 mod status;
+mod verify;
 mod wait;
 
 use std::{io::Write as _, process::ExitCode};
@@ -54,6 +55,8 @@ enum Command {
     Backup(backup::Command),
     /// Bring a resource back from a restore point
     Restore(restore::Args),
+    /// Read restore points back, all of them or some, and say whether they are whole
+    Verify(verify::Args),
     /// List and show runs: the queue and its history
     #[command(subcommand)]
     Run(run::Command),
@@ -112,6 +115,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Resource(command) => resource::run(command, output).await?,
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
+        Command::Verify(args) => return verify::run(args, output).await,
         Command::Run(command) => run::run(command, output).await?,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Plans(command) => return plans::run(command, output),

@@ -1,6 +1,6 @@
 //! What the environment and the flags configure, in one place. A flag beats the environment; secrets have no flag.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use clap::Args;
 use lastgood_jobs::{
@@ -121,6 +121,22 @@ pub struct PlansArgs {
         value_name = "FILE"
     )]
     pub plans: PathBuf,
+}
+
+/// How old a restore point's proof may be.
+#[derive(Debug, Clone, Args)]
+pub struct VerificationArgs {
+    /// Read each restore point back at least this often, and each resource's newest four times as often; 0: never
+    #[arg(long = "verify-within", env = "LASTGOOD_VERIFY_WITHIN", default_value = "30d", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub verify_within: Duration,
+}
+
+impl VerificationArgs {
+    /// Returns how old a proof may be; `None`: as old as it likes.
+    #[must_use]
+    pub fn within(&self) -> Option<Duration> {
+        Some(self.verify_within).filter(|within| !within.is_zero())
+    }
 }
 
 /// The client tools.

@@ -3,6 +3,7 @@
 mod copy;
 mod expire;
 mod handle;
+mod judge;
 mod verify;
 mod work_dir;
 

@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod plan;
 pub mod producer;
 pub mod queue;
+pub mod retention;
 pub mod schedule;
 pub mod secret;

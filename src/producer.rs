@@ -2,6 +2,7 @@
 
 mod observe;
 mod reap;
+mod upkeep;
 
 use std::{
     net::SocketAddr,
@@ -13,7 +14,8 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{observe::observe_until, reap::reap_until};
+pub use self::upkeep::{Upkeep, ask_for_verifications};
+use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
     http, metrics,
@@ -36,6 +38,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How often it measures exposure.
     pub observe: Duration,
+    /// What it asks for besides backups.
+    pub upkeep: Upkeep,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
@@ -83,8 +87,10 @@ pub async fn produce(
         catalog.clone(),
         in_force,
         settings.observe,
+        settings.upkeep.verify_within,
         stop.clone(),
     ));
+    tasks.spawn(upkeep_until(catalog.clone(), settings.upkeep, stop.clone()));
     tasks.close();
 
     report_source(&plans);

@@ -10,7 +10,8 @@ mod pull;
 mod seal;
 
 pub(crate) use self::{
-    open::{Reading, open, opens, verify},
+    fetch::is_there,
+    open::{DUMP, Reading, open, opens, verify},
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},
 };

@@ -8,6 +8,7 @@ pub mod error;
 pub mod escrow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod inventory;
 pub mod job;
 pub mod key;
 pub mod manifest;
@@ -15,4 +16,5 @@ mod process;
 pub mod resource;
 pub mod restore;
 pub mod storage;
+pub mod verify;
 pub mod worker;

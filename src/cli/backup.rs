@@ -94,7 +94,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
 
 fn list(points: &[PointRow]) -> String {
     table(
-        ["id", "resource", "consistent at", "dump", "stored"],
+        ["id", "resource", "consistent at", "dump", "stored", "state"],
         points.iter().map(|point| {
             [
                 point.id.to_string(),
@@ -102,7 +102,18 @@ fn list(points: &[PointRow]) -> String {
                 instant(point.consistent_at),
                 bytes(point.dump_bytes),
                 bytes(point.stored_bytes),
+                state(point),
             ]
         }),
     )
+}
+
+/// What may be expected of a restore from it.
+fn state(point: &PointRow) -> String {
+    match (point.quarantined_at, point.expired_at, point.verified_at) {
+        (Some(_), _, _) => "DAMAGED".to_owned(),
+        (None, Some(_), _) => "expired".to_owned(),
+        (None, None, Some(at)) => format!("verified {}", instant(at)),
+        (None, None, None) => "stored".to_owned(),
+    }
 }

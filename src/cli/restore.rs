@@ -12,7 +12,7 @@ use lastgood_jobs::{
 use uuid::Uuid;
 
 use super::{
-    output::{Output, instant},
+    output::{Output, instant, printable},
     wait::wait,
 };
 use crate::catalog::{Catalog, NewRun, PointRow};
@@ -28,9 +28,12 @@ pub(super) struct Args {
     /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
-    /// Restore this point; default: the newest
+    /// Restore this point; default: the newest usable one
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
+    /// Try --point although it was found damaged: the archive's hash is verified all the same, before anything is changed
+    #[arg(long, requires = "point")]
+    even_quarantined: bool,
     /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL (Redis: the
     /// URL of an empty server). Default: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
     /// MongoDB and Redis: the resource's own, which must be empty
@@ -141,6 +144,18 @@ async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {
             args.resource,
             args.resource
         );
+        anyhow::ensure!(
+            point.expired_at.is_none(),
+            "restore point {id} has expired and is being removed: see `lastgood backup list {}`",
+            args.resource
+        );
+        anyhow::ensure!(
+            point.quarantined_at.is_none() || args.even_quarantined,
+            "restore point {id} was found damaged ({}): take another, see `lastgood backup list {}`; if the store has been \
+             mended, `lastgood verify --point {id}` acquits it, or --even-quarantined tries it",
+            printable(point.quarantined_because.as_deref().unwrap_or("no reason")),
+            args.resource
+        );
         return Ok(point);
     }
     let found = catalog
@@ -154,7 +169,8 @@ async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {
             args.resource
         ),
         None => anyhow::anyhow!(
-            "{} has no restore point: it was never backed up",
+            "{} has no usable restore point: it was never backed up, or see `lastgood backup list {}`",
+            args.resource,
             args.resource
         ),
     })

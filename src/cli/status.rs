@@ -1,16 +1,17 @@
 //! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::output::{Output, instant_or_dash, span, table};
+use super::output::{Output, instant, instant_or_dash, printable, span, table};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, QueueDepth, ResourceExposure, StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, ProofCount, QuarantinedPoint, QueueDepth, ResourceExposure, StuckRun,
+        Suspended, UnknownTier,
     },
-    config::PlansArgs,
+    config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
@@ -22,10 +23,13 @@ const PATIENCE_SECONDS: f64 = 300.0;
 pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
+    #[command(flatten)]
+    verification: VerificationArgs,
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, or no consumer alive
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a restore point damaged, a verification
+    /// overdue, or no consumer alive
     #[arg(long)]
     check: bool,
 }
@@ -40,6 +44,8 @@ struct Status {
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
     stuck: Vec<StuckRun>,
+    proofs: Vec<ProofCount>,
+    quarantined: Vec<QuarantinedPoint>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
 }
@@ -76,7 +82,8 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     if let Some(fault) = file.fault() {
         output.note(&format!("{fault}\nthe built-in plans are shown instead"));
     }
-    let status = collect(&super::catalog().await?, &file, args.limit).await?;
+    let within = args.verification.within();
+    let status = collect(&super::catalog().await?, &file, within, args.limit).await?;
     output.show(&status, text)?;
     Ok(if args.check && !status.is_as_promised() {
         ExitCode::FAILURE
@@ -90,11 +97,20 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self
+                .proofs
+                .iter()
+                .all(|count| count.quarantined + count.overdue == 0)
             && !self.consumers.is_empty()
     }
 }
 
-async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Result<Status> {
+async fn collect(
+    catalog: &Catalog,
+    file: &PlansFile,
+    verify_within: Option<Duration>,
+    limit: i64,
+) -> anyhow::Result<Status> {
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -138,6 +154,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Res
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
+        proofs: catalog.proof_counts(verify_within).await?,
+        quarantined: catalog.quarantined(limit).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -252,6 +270,28 @@ fn text(status: &Status) -> String {
             instant_or_dash(Some(run.since))
         )
     }));
+    parts.extend(status.quarantined.iter().map(|point| {
+        format!(
+            "DAMAGED: restore point {} of {} ({}), found {}: {}",
+            point.id,
+            point.resource_id,
+            instant(point.consistent_at),
+            instant(point.quarantined_at),
+            printable(&point.because)
+        )
+    }));
+    parts.extend(
+        status
+            .proofs
+            .iter()
+            .filter(|count| count.overdue > 0)
+            .map(|count| {
+                format!(
+                    "NOT VERIFIED: {} restore points of {} were not read back in time (--verify-within)",
+                    count.overdue, count.engine
+                )
+            }),
+    );
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }

@@ -8,12 +8,12 @@ use lastgood_jobs::{
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
-    restore::{drop_replaced, restore},
+    restore::{Restored, drop_replaced, restore},
     worker::Worker,
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, verify};
+use super::{Shared, copy, expire, judge::judge, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the catalog may take to say what a run is about; then the attempt failed, and another may do better.
-const READ_WITHIN: Duration = Duration::from_mins(1);
+pub(super) const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Executes one run.
 pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Failure> {
@@ -157,18 +157,26 @@ async fn make_restore(
         target_url,
         worker,
     )
-    .await?;
-    reported(&restored)
+    .await;
+    match restored {
+        // It read every byte of the dump, and the target took it: no verification proves more.
+        Ok(restored) => Ok(Outcome::Proof {
+            point: point.id,
+            report: report(&restored)?,
+        }),
+        Err(error) => Err(judge(error, &point, shared).await),
+    }
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {
     drop_replaced(resource, job).await?;
-    reported(&serde_json::json!({ "dropped": job.database }))
+    Ok(Outcome::Report(
+        serde_json::json!({ "dropped": job.database }),
+    ))
 }
 
-fn reported(report: &impl serde::Serialize) -> Result<Outcome, Failure> {
-    serde_json::to_value(report)
-        .map(Outcome::Report)
+fn report(restored: &Restored) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(restored)
         .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))
 }
 
@@ -227,9 +235,9 @@ impl From<SecretError> for Failure {
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::NotFound { .. } | CatalogError::BadRow { .. } => {
-                Self::permanent(ErrorKind::Config, chain(&error))
-            }
+            CatalogError::NotFound { .. }
+            | CatalogError::NoConnection(_)
+            | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)
             | CatalogError::NotMigrated(_)

@@ -17,3 +17,4 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod verifications;

@@ -20,7 +20,7 @@ pub(super) struct Fetched {
 }
 
 /// Makes sure that the archive is in the store, with its size.
-pub(super) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
+pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
     let damaged = |source| JobError::Damaged {
         key: stored.key.clone(),
         source,

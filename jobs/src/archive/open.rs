@@ -18,7 +18,7 @@ use crate::{
     storage::Storage,
 };
 
-const DUMP: &str = "the dump in it";
+pub(crate) const DUMP: &str = "the dump in it";
 
 /// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
 pub(crate) async fn verify<I: Inspect>(

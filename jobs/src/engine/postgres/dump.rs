@@ -257,6 +257,11 @@ fn error_first(stderr: &str) -> String {
     [from_error, before].concat().join("\n")
 }
 
+/// Returns what reads a whole dump, to its end mark.
+pub(crate) fn whole() -> impl Inspect {
+    Scanner::new(Keep::Nothing)
+}
+
 impl Inspect for Scanner {
     type Contents = Summary;
 

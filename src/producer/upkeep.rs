@@ -1,0 +1,66 @@
+//! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
+
+use std::time::Duration;
+
+use lastgood_jobs::error::chain;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, CatalogError, answered, interval};
+
+/// What takes longer is given up until the next time: a connection may hang without an error.
+const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
+/// How many verifications of one engine may wait: more would only be stale by the time they run.
+const VERIFICATIONS_WAITING: i64 = 100;
+/// Each resource has one proof at least that is younger than this part of the whole.
+const NEWEST_PART: u32 = 4;
+
+/// What upkeep is to ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Upkeep {
+    /// How often it looks.
+    pub every: Duration,
+    /// Each usable restore point is read back this often; `None`: never.
+    pub verify_within: Option<Duration>,
+}
+
+/// Asks until `stop`.
+pub(super) async fn upkeep_until(catalog: Catalog, upkeep: Upkeep, stop: CancellationToken) {
+    let mut timer = tokio::time::interval(upkeep.every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        if let Some(within) = upkeep.verify_within {
+            let asking = ask_for_verifications(&catalog, within);
+            report("verifications", answered(UPKEEP_WITHIN, asking).await);
+        }
+    }
+}
+
+fn report(what: &str, asked: Result<u64, CatalogError>) {
+    match asked {
+        Ok(0) => {}
+        Ok(asked) => tracing::info!(upkeep.asked = asked, "{what} enqueued"),
+        Err(error) => tracing::warn!(error = chain(&error), "cannot ask for {what}"),
+    }
+}
+
+/// Enqueues the verifications that are due: of each usable restore point within `within`, and of each resource's newest so that
+/// it always has one that was proven within a quarter of that. Returns how many.
+pub async fn ask_for_verifications(
+    catalog: &Catalog,
+    within: Duration,
+) -> Result<u64, CatalogError> {
+    let asked = sqlx::query_file!(
+        "src/producer/upkeep/verify.sql",
+        interval(within),
+        interval(within / NEWEST_PART),
+        VERIFICATIONS_WAITING
+    )
+    .execute(catalog.pool())
+    .await?;
+    Ok(asked.rows_affected())
+}
