@@ -87,6 +87,16 @@ pub enum CatalogError {
     /// A key is in use already.
     #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
     KeyInUse(String),
+    /// The law wants kept what could not be read any more.
+    #[error(
+        "{points} restore points of team {team:?} are under a legal hold, and could not be read any more: release them first"
+    )]
+    PointsHeld {
+        /// Whose.
+        team: String,
+        /// How many.
+        points: i64,
+    },
     /// No key is in use.
     #[error(
         "{0} has no key in use: `lastgood key create` makes one, `lastgood key list` shows all"

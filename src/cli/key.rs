@@ -1,8 +1,9 @@
-//! `lastgood key create|rotate|list|shred|escrow`.
+//! `lastgood key create|rotate|list|shred|escrow|recover`.
 
 use anyhow::{Context as _, ensure};
+use chrono::Utc;
 use lastgood_jobs::{
-    escrow,
+    escrow::{self, Escrow, object},
     key::{Identity, Recipient},
     resource::TeamId,
     storage::Storage,
@@ -15,7 +16,7 @@ use crate::{
     catalog::{Audit, Catalog, KeyRow, NewKey, Shredded, Succession},
     config::{self, StorageArgs},
     keys,
-    secret::{MasterKey, SecretError},
+    secret::{MasterKey, SecretError, read_secret_file},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -42,6 +43,14 @@ pub(super) enum Command {
         /// The public key of age whose identity is to open them
         #[arg(long, value_name = "age1…")]
         recipient: Recipient,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// After the loss of the catalog: record again the keys whose escrows the store has
+    Recover {
+        /// The recovery identity, as `age-keygen` wrote it
+        #[arg(long, value_name = "FILE")]
+        identity_file: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
@@ -86,6 +95,10 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         Command::Escrow { recipient, storage } => {
             escrow_all(&catalog, &recipient, &storage, output).await
         }
+        Command::Recover {
+            identity_file,
+            storage,
+        } => recover(&catalog, &identity_file, &storage, output).await,
     }
 }
 
@@ -115,49 +128,64 @@ async fn make(
 ) -> anyhow::Result<()> {
     let master = master_key()?;
     let recovery = config::recovery_recipient()?;
-    let team = making.owner.team.as_ref();
     let stores = stores(&making.storage).await?;
-    let (id, identity) = (Uuid::new_v4(), Identity::generate());
+    let escrow = Escrow {
+        key: Uuid::new_v4(),
+        team: making.owner.team.clone(),
+        created_at: Utc::now(),
+        identity: Identity::generate(),
+    };
     // Before it encrypts anything: a key that only the catalog has is lost with the catalog.
-    if let Err(error) = put_escrow(&stores, id, team, &identity, &recovery).await {
-        withdraw(&stores, id, output).await;
+    let recorded = match put_escrow(&stores, &escrow, &recovery).await {
+        Ok(()) => record(catalog, &master, &escrow, succession).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = recorded {
+        withdraw(&stores, escrow.key, output).await;
         return Err(error);
     }
-    let recipient = identity.recipient().to_string();
-    let new = NewKey {
-        id,
-        team: team.map(TeamId::as_str),
-        recipient: &recipient,
-        identity: &keys::seal(&master, id, &identity)?,
-    };
-    if let Err(error) = catalog.add_key(&new, succession).await {
-        withdraw(&stores, id, output).await;
-        return Err(error.into());
-    }
-    let made = json!({ "key": id, "team": team, "recipient": recipient });
+    let (id, team) = (escrow.key, &escrow.team);
+    let recipient = escrow.identity.recipient();
+    let made = json!({ "key": id, "team": team, "recipient": recipient.to_string() });
     output.show(&made, |_| {
-        let owner = team.map_or_else(
+        let owner = team.as_ref().map_or_else(
             || "the platform".to_owned(),
             |team| format!("team {team}"),
         );
         format!(
             "key {id} of {owner} encrypts its archives from now on; archives made before stay as they are\n\
              its escrow is `{}` in {} store(s), for {recovery}",
-            escrow::object(id),
+            object(id),
             stores.len()
         )
     })
 }
 
-async fn put_escrow(
-    stores: &[Named],
-    id: Uuid,
-    team: Option<&TeamId>,
-    identity: &Identity,
-    recovery: &Recipient,
+async fn record(
+    catalog: &Catalog,
+    master: &MasterKey,
+    escrow: &Escrow,
+    succession: Succession,
 ) -> anyhow::Result<()> {
+    let recipient = escrow.identity.recipient().to_string();
+    let sealed = keys::seal(master, escrow.key, &escrow.identity)?;
+    let new = row_of(escrow, &recipient, &sealed);
+    Ok(catalog.add_key(&new, succession).await?)
+}
+
+fn row_of<'a>(escrow: &'a Escrow, recipient: &'a str, identity: &'a [u8]) -> NewKey<'a> {
+    NewKey {
+        id: escrow.key,
+        team: escrow.team.as_ref().map(TeamId::as_str),
+        recipient,
+        identity,
+        created_at: escrow.created_at,
+    }
+}
+
+async fn put_escrow(stores: &[Named], escrow: &Escrow, recovery: &Recipient) -> anyhow::Result<()> {
     for store in stores {
-        let put = escrow::put(&store.storage, id, team, identity, recovery).await;
+        let put = escrow::put(&store.storage, escrow, recovery).await;
         put.with_context(|| format!("the store {} did not take the key's escrow", store.name))?;
     }
     Ok(())
@@ -167,7 +195,7 @@ async fn put_escrow(
 async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
     for store in stores {
         if escrow::remove(&store.storage, id).await.is_err() {
-            let object = escrow::object(id);
+            let object = object(id);
             output.note(&format!(
                 "`{object}` stays in {}: it is of no use",
                 store.name
@@ -191,7 +219,7 @@ async fn shred(
             removed.with_context(|| {
                 format!(
                     "the keys of {team} are gone from the catalog, but the escrow `{}` may still be in {}: run this again",
-                    escrow::object(*key),
+                    object(*key),
                     store.name
                 )
             })?;
@@ -237,8 +265,13 @@ async fn escrow_all(
             continue;
         }
         let identity = keys::open(Some(&master), &sealed)?;
-        let team = row.team.as_deref().map(str::parse::<TeamId>).transpose()?;
-        put_escrow(&stores, row.id, team.as_ref(), &identity, recovery).await?;
+        let escrow = Escrow {
+            key: row.id,
+            team: row.team.as_deref().map(str::parse).transpose()?,
+            created_at: row.created_at,
+            identity,
+        };
+        put_escrow(&stores, &escrow, recovery).await?;
         written += 1;
     }
     let entry = Audit {
@@ -254,6 +287,45 @@ async fn escrow_all(
             "the escrow of {written} key(s) was written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where \
              keys are made"
         )
+    })
+}
+
+async fn recover(
+    catalog: &Catalog,
+    identity_file: &str,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let master = master_key()?;
+    let file = read_secret_file(identity_file)?;
+    let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
+    let mut found = Vec::new();
+    for store in stores(storage).await? {
+        for key in escrow::list(&store.storage).await? {
+            found.push(escrow::open(&store.storage, key, &recovery).await?);
+        }
+    }
+    // The newest first: it is the one that its owner used.
+    found.sort_by_key(|escrow| std::cmp::Reverse(escrow.created_at));
+    let mut recovered = 0;
+    for escrow in &found {
+        let recipient = escrow.identity.recipient().to_string();
+        let sealed = keys::seal(&master, escrow.key, &escrow.identity)?;
+        let is_new = catalog
+            .recover_key(&row_of(escrow, &recipient, &sealed))
+            .await?;
+        recovered += i64::from(is_new);
+    }
+    let entry = Audit {
+        action: "recover_keys",
+        resource_id: None,
+        point_id: None,
+        detail: json!({ "keys": recovered }),
+    };
+    catalog.audit(&entry).await?;
+    let done = json!({ "keys": recovered, "known": found.len() as i64 - recovered });
+    output.show(&done, |_| {
+        format!("{recovered} key(s) were recorded from their escrows: see `lastgood key list`")
     })
 }
 

@@ -248,6 +248,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::KeyReused
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
+            | CatalogError::PointsHeld { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

@@ -76,7 +76,11 @@ impl Vault {
 
     /// Restores a point beside the resource's own database, and returns how many orders came back.
     async fn restore(&self, id: &str, point: &PointRow, shop: &Customer) -> Result<String> {
-        let database = format!("{}_{}", shop.name, &point.id.simple().to_string()[..8]);
+        let database = format!(
+            "{}_{}",
+            shop.name,
+            &Uuid::new_v4().simple().to_string()[..8]
+        );
         shop.as_superuser(&format!(
             "create database {database} owner {} template template0",
             shop.name
@@ -92,7 +96,15 @@ impl Vault {
 
     /// Makes sure that a point cannot be restored, and returns why.
     async fn refuses(&self, id: &str, point: &PointRow) -> Result<String> {
-        let args = ["restore", id, "--point", &point.id.to_string(), "--wait"];
+        let point = point.id.to_string();
+        let args = [
+            "restore",
+            id,
+            "--point",
+            &point,
+            "--even-quarantined",
+            "--wait",
+        ];
         let said = self.lab.run(&args).await?;
         ensure!(said.code == Some(1), "{said:?}");
         Ok(said.out + &said.err)
@@ -106,7 +118,7 @@ impl Vault {
     async fn identity(&self, key: Uuid) -> Result<Identity> {
         let url: StorageUrl = self.lab.store().display().to_string().parse()?;
         let storage = Storage::open(&url).await?;
-        Ok(escrow::open(&storage, key, &self.recovery).await?)
+        Ok(escrow::open(&storage, key, &self.recovery).await?.identity)
     }
 }
 
@@ -173,6 +185,20 @@ async fn each_team_has_its_own_keys_and_a_shredded_one_takes_its_archives_alone(
     let refused = lab.run(&mistyped).await?.refused()?;
     ensure!(refused.contains("--overwrite alpha"), "{refused}");
     let shred = ["key", "shred", "--team", "alpha", "--overwrite", "alpha"];
+    let hold = "update lastgood.restore_points set held_at = $2, held_because = $3 where id = $1";
+    let set_hold = async |since: Option<&str>| {
+        let since = since
+            .map(str::parse::<chrono::DateTime<chrono::Utc>>)
+            .transpose()?;
+        let because = since.map(|_| "a court asked");
+        let update = sqlx::query(hold).bind(old.id).bind(since).bind(because);
+        anyhow::Ok(update.execute(lab.catalog.pool()).await?)
+    };
+    set_hold(Some("2026-01-02T03:04:05Z")).await?;
+    let refused = lab.run(&shred).await?.refused()?;
+    ensure!(refused.contains("legal hold"), "{refused}");
+    ensure!(vault.restore("a", &new, &alpha).await? == "1000");
+    set_hold(None).await?;
     // Twice, as after a store that failed.
     for _ in 0..2 {
         let told = lab.run(&shred).await?.succeeded()?.out;
@@ -317,6 +343,49 @@ async fn a_key_that_a_store_cannot_keep_is_not_made() -> Result<()> {
     ensure!(vault.identity(key).await.is_err());
     vault.recovery = second;
     vault.identity(key).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_come_back_from_their_escrows_after_the_catalog_lost_them() -> Result<()> {
+    let (vault, shop) = (Vault::create().await?, shop().await?);
+    let lab = &vault.lab;
+    vault.add("a", "alpha", &shop.url()).await?;
+    vault.add("b", "beta", &shop.url()).await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let of_platform = vault.key("create", &["--platform"]).await?;
+    vault.key("create", &["--team", "alpha"]).await?;
+    let (old, b) = (vault.back_up("a").await?, vault.back_up("b").await?);
+    let next = vault.key("rotate", &["--team", "alpha"]).await?;
+    sqlx::query("delete from lastgood.archive_keys")
+        .execute(lab.catalog.pool())
+        .await?;
+    let why = vault.refuses("a", &old).await?;
+    ensure!(why.contains("is not known here"), "{why}");
+
+    let file = lab.home.path().join("recovery.txt");
+    let recover = [
+        "key",
+        "recover",
+        "--identity-file",
+        &file.display().to_string(),
+    ];
+    fs::write(&file, Identity::generate().to_line().expose_secret())?;
+    let refused = lab.run(&recover).await?.refused()?;
+    ensure!(refused.contains("another recovery recipient"), "{refused}");
+    let text = format!(
+        "# by age-keygen\n{}\n",
+        vault.recovery.to_line().expose_secret()
+    );
+    fs::write(&file, text)?;
+    for recovered in ["3 key(s)", "0 key(s)"] {
+        let told = lab.run(&recover).await?.succeeded()?.out;
+        ensure!(told.starts_with(recovered), "{told}");
+    }
+    ensure!(vault.restore("a", &old, &shop).await? == "1000");
+    ensure!(vault.restore("b", &b, &shop).await? == "1000");
+    ensure!(key_of(&vault.back_up("a").await?) == Some(next));
+    ensure!(key_of(&vault.back_up("b").await?) == Some(of_platform));
     Ok(())
 }
 
