@@ -5,10 +5,12 @@ pub mod backup;
 pub mod detached;
 pub mod engine;
 pub mod error;
+pub mod escrow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod inventory;
 pub mod job;
+pub mod key;
 pub mod manifest;
 mod process;
 pub mod resource;

@@ -47,6 +47,7 @@ struct Status {
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
     consumers: Vec<ConsumerRow>,
+    encryption: &'static str,
 }
 
 #[derive(Serialize)]
@@ -156,6 +157,18 @@ async fn collect(
         proofs: catalog.proof_counts(verify_within).await?,
         quarantined: catalog.quarantined(limit).await?,
         consumers: catalog.live_consumers().await?,
+        encryption: encryption(catalog).await?,
+    })
+}
+
+/// Says whose new archives are encrypted.
+async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
+    let in_use: Vec<_> = catalog.keys().await?;
+    let mut in_use = in_use.iter().filter(|key| key.retired_at.is_none());
+    Ok(match in_use.next() {
+        None => "none",
+        Some(first) if first.team.is_none() => "all",
+        Some(_) => "teams with a key",
     })
 }
 
@@ -219,6 +232,16 @@ fn text(status: &Status) -> String {
         if count > 0 {
             parts.push(format!("NOT BACKED UP: {count} resources are {how}"));
         }
+    }
+    match status.encryption {
+        "all" => {}
+        "none" => parts.push(
+            "NOT ENCRYPTED: there is no key for archives: `lastgood key create --platform`".to_owned(),
+        ),
+        _ => parts.push(
+            "NOT ENCRYPTED: archives of teams without a key of their own: `lastgood key create --platform`"
+                .to_owned(),
+        ),
     }
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
