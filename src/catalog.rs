@@ -5,6 +5,7 @@ mod consumers;
 mod exposure;
 mod points;
 mod proofs;
+mod rebuild;
 mod resources;
 mod runs;
 
@@ -25,6 +26,7 @@ pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposu
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
 

@@ -8,7 +8,7 @@ mod pull;
 mod seal;
 
 pub(crate) use self::{
-    open::{DUMP, Reading, is_there, open, verify},
+    open::{ARCHIVE, DUMP, Reading, is_there, open, verify},
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},
 };

@@ -1,4 +1,6 @@
-//! `lastgood backup now|list|show`.
+//! `lastgood backup now|list|show|download`.
+
+mod download;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
+    /// Bring a restore point's archive to a file, as it is stored; recorded in the audit log
+    Download(download::Args),
     /// Show a restore point's manifest
     Show {
         /// Its id
@@ -82,6 +86,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 .await?;
             output.show(&points, |points| list(points))?;
         }
+        Command::Download(args) => download::run(&catalog, &args, output).await?,
         Command::Show { id } => {
             let point = catalog.point(id).await?;
             output.show(&point, |point| {

@@ -13,7 +13,7 @@ use crate::{
     storage::Storage,
 };
 
-const ARCHIVE: &str = "the archive";
+pub(crate) const ARCHIVE: &str = "the archive";
 pub(crate) const DUMP: &str = "the dump in it";
 
 /// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
