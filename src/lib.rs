@@ -12,5 +12,6 @@ pub mod metrics;
 pub mod plan;
 pub mod producer;
 pub mod queue;
+pub mod retention;
 pub mod schedule;
 pub mod secret;

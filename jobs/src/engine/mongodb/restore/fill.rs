@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// How much may be on its way to the server. The driver copies what it sends, so this counts about three times.
-const BYTES_UNDER_WAY: usize = 20 * 1024 * 1024;
+const BYTES_UNDER_WAY: usize = 8 * 1024 * 1024;
 /// How many commands may be.
 const BATCHES_UNDER_WAY: usize = 4;
 /// How much may wait in batches that are not full: an archive may go to and fro between any number of collections.
-const BYTES_OPEN: usize = 16 * 1024 * 1024;
+const BYTES_OPEN: usize = 8 * 1024 * 1024;
 /// How long a failure waits for the batches that are under way.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
 
