@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[arg(required_unless_present = "from_manifest")]
     resource: Option<ResourceId>,
     /// Without a catalog and a consumer: restore the point whose manifest has this key in --storage, in this process. Needs
-    /// --into env:NAME or file:/path
+    /// --into `env:NAME` or `file:/path`
     #[arg(
         long,
         value_name = "KEY",
@@ -179,8 +179,7 @@ async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow:
         );
         anyhow::ensure!(
             point.expired_at.is_none(),
-            "restore point {id} has expired and is being removed: see `lastgood backup list {}`",
-            resource
+            "restore point {id} has expired and is being removed: see `lastgood backup list {resource}`"
         );
         anyhow::ensure!(
             point.quarantined_at.is_none() || args.even_quarantined,
@@ -200,9 +199,7 @@ async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow:
             resource
         ),
         None => anyhow::anyhow!(
-            "{} has no usable restore point: it was never backed up, or see `lastgood backup list {}`",
-            resource,
-            resource
+            "{resource} has no usable restore point: it was never backed up, or see `lastgood backup list {resource}`"
         ),
     })
 }

@@ -101,12 +101,12 @@ async fn in_this_process(
 }
 
 fn resolve(reference: &Reference) -> anyhow::Result<SecretString> {
-    reference.resolve().map_err(|error| match error {
+    reference.resolve().map_err(|error| {
         // Its own text speaks of consumers, and there is none here.
-        SecretError::NoSuchVariable(name) => {
-            anyhow::anyhow!("environment variable {name} is not set here")
+        if let SecretError::NoSuchVariable(name) = error {
+            return anyhow::anyhow!("environment variable {name} is not set here");
         }
-        error => error.into(),
+        error.into()
     })
 }
 
@@ -115,12 +115,14 @@ fn target(args: &Args) -> anyhow::Result<Reference> {
         .into
         .as_deref()
         .context("say where to: --into env:NAME or file:/path of the URL of an empty database")?;
-    into.parse::<Reference>().map_err(|error| match error {
-        SecretError::UrlInArgv => SecretError::UrlInArgv.into(),
-        _ => anyhow::anyhow!(
+    into.parse::<Reference>().map_err(|error| {
+        if let SecretError::UrlInArgv = error {
+            return error.into();
+        }
+        anyhow::anyhow!(
             "without a catalog nobody knows the resource's server: give --into env:NAME or file:/path of the URL of an empty \
              database"
-        ),
+        )
     })
 }
 
