@@ -6,6 +6,7 @@ mod exposure;
 mod keys;
 mod points;
 mod proofs;
+mod rebuild;
 mod resources;
 mod retention;
 mod runs;
@@ -29,6 +30,7 @@ pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Success
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};

@@ -2,6 +2,7 @@
 
 mod cache;
 mod customer;
+mod disaster;
 mod drains;
 mod encryption;
 mod faults;
