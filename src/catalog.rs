@@ -6,7 +6,9 @@ mod exposure;
 mod keys;
 mod points;
 mod proofs;
+mod rebuild;
 mod resources;
+mod retention;
 mod runs;
 
 use std::{borrow::Cow, time::Duration};
@@ -18,6 +20,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use uuid::Uuid;
 
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
@@ -27,7 +30,10 @@ pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Success
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
+pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
+pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
@@ -81,6 +87,15 @@ pub enum CatalogError {
         "a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`"
     )]
     RestoreUnderWay(String),
+    /// Retention has let the point go.
+    #[error(
+        "restore point {0} has expired and is being removed: take another, see `lastgood backup list`; if its removal has not \
+         begun, `lastgood backup pin {0} --because …` keeps it"
+    )]
+    PointExpired(Uuid),
+    /// Its removal has begun.
+    #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
+    TooLateToKeep(Uuid),
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,

@@ -2,6 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::Args;
 use lastgood_jobs::{
     engine::Toolbox,
@@ -158,5 +159,21 @@ impl ToolsArgs {
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path: Vec<_> = env::split_paths(&path).collect();
         Toolbox::discover(&self.pg_client_dirs, &on_path).await
+    }
+}
+
+/// Retention.
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    /// How long the former promise still holds after a tier, a retention or the plans changed
+    #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+impl RetentionArgs {
+    /// Returns the grace period.
+    #[must_use]
+    pub fn grace(&self) -> TimeDelta {
+        TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX)
     }
 }

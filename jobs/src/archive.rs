@@ -10,7 +10,7 @@ mod pull;
 mod seal;
 
 pub(crate) use self::{
-    fetch::is_there,
+    fetch::{ARCHIVE, is_there},
     open::{DUMP, Reading, open, opens, verify},
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},

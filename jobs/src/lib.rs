@@ -3,6 +3,7 @@
 mod archive;
 pub mod backup;
 pub mod detached;
+pub mod download;
 pub mod engine;
 pub mod error;
 pub mod escrow;

@@ -191,7 +191,7 @@ impl Storage {
     }
 
     /// Removes an object; one that is gone already is no error.
-    pub(crate) async fn remove(&self, key: &str) -> Result<(), JobError> {
+    pub async fn remove(&self, key: &str) -> Result<(), JobError> {
         let removed = self.operator.delete(key).await;
         removed.map_err(|error| failure("remove", key, &error))
     }

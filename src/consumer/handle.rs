@@ -235,7 +235,9 @@ impl From<SecretError> for Failure {
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::NotFound { .. }
+            CatalogError::PointExpired(_)
+            | CatalogError::TooLateToKeep(_)
+            | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl

@@ -3,6 +3,7 @@
 mod by_hand;
 mod cache;
 mod customer;
+mod disaster;
 mod drains;
 mod encryption;
 mod faults;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{CHUNKS_WAITING, Damage, Measured, Meter};
 use crate::{error::JobError, manifest::Stored, storage::Storage};
 
-pub(super) const ARCHIVE: &str = "the archive";
+pub(crate) const ARCHIVE: &str = "the archive";
 
 /// The bytes of an object, as a source to read from.
 pub(super) struct Fetched {
