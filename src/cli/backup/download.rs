@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use lastgood_jobs::{download::download, manifest::Manifest, resource::Engine, storage::Storage};
+use lastgood_jobs::{
+    download::download, escrow, manifest::Manifest, resource::Engine, storage::Storage,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -60,15 +62,25 @@ fn by_hand(manifest: &Manifest, file: &Path) -> Vec<String> {
         "echo '{}  '{file} | b3sum --check",
         manifest.archive.blake3
     )];
+    let plain = match &manifest.archive.encryption {
+        None => format!("zstd -dc {file}"),
+        Some(encryption) => {
+            let escrow = escrow::object(encryption.key);
+            commands.push(format!(
+                "age -d -i recovery.txt {escrow} > key.txt   # the key's escrow, from the store"
+            ));
+            format!("age -d -i key.txt {file} | zstd -dc")
+        }
+    };
     match manifest.engine {
         Engine::Postgres | Engine::Vector => commands.push(format!(
-            "zstd -dc {file} | pg_restore --exit-on-error --single-transaction -d \"$URL\""
+            "{plain} | pg_restore --exit-on-error --single-transaction -d \"$URL\""
         )),
-        Engine::Mongodb => commands.push(format!(
-            "zstd -dc {file} | mongorestore --archive --uri \"$URL\""
-        )),
+        Engine::Mongodb => {
+            commands.push(format!("{plain} | mongorestore --archive --uri \"$URL\""));
+        }
         Engine::Redis => commands.push(format!(
-            "zstd -d {file} -o dump.rdb   # into the `dir` of a server that is down; then start it"
+            "{plain} > dump.rdb   # into the `dir` of a server that is down; then start it"
         )),
     }
     commands

@@ -7,8 +7,10 @@ use chrono::Utc;
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
     detached,
+    escrow::EscrowKeyring,
     inventory::examine,
     job::{Attempt, Restore, RestoreTarget},
+    key::{Identity, Keyring, NoKeys},
     manifest::Manifest,
     resource::{Resource, ResourceOptions},
     restore::{Restored, restore},
@@ -29,7 +31,7 @@ use super::{
 };
 use crate::{
     consumer::WorkDir,
-    secret::{Reference, SecretError},
+    secret::{Reference, SecretError, read_secret_file},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -48,6 +50,8 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
     ));
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
     let worker = Worker {
+        encrypt_to: None,
+        keyring: keyring(args, &storage)?,
         storage,
         tools: Arc::new(args.tools.discover().await),
         work_dir: private.path().to_owned(),
@@ -63,6 +67,18 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who has what opens the archive: the file that was given, if one was.
+fn keyring(args: &Args, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
+    let Some(file) = &args.identity_file else {
+        return Ok(Arc::new(NoKeys));
+    };
+    let identity = Identity::parse(&read_secret_file(file)?).with_context(|| file.clone())?;
+    Ok(Arc::new(EscrowKeyring {
+        storage: storage.clone(),
+        identity,
+    }))
 }
 
 async fn in_this_process(

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     customer::Customer,
     store,
-    vault::{Vault, key_of, shop},
+    vault::{COUNT, Vault, key_of, shop},
 };
 
 const AGE: &[u8] = b"age-encryption.org/v1\n";
@@ -331,6 +331,60 @@ async fn keys_come_back_from_their_escrows_after_the_catalog_lost_them() -> Resu
     ensure!(vault.restore("b", &b, &shop).await? == "1000");
     ensure!(key_of(&vault.back_up("a").await?) == Some(next));
     ensure!(key_of(&vault.back_up("b").await?) == Some(of_platform));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_catalog_the_recovery_identity_or_the_keys_own_restores() -> Result<()> {
+    let (mut vault, shop) = (Vault::create().await?, shop().await?);
+    vault.add("a", "alpha", &shop.url()).await?;
+    let consumer = vault.lab.consumer("consumer", &[]).await?;
+    let key = vault.key("create", &["--team", "alpha"]).await?;
+    let point = vault.back_up("a").await?;
+    drop(consumer);
+    let files = [
+        ("own.txt", vault.identity(key).await?),
+        ("recovery.txt", vault.recovery.clone()),
+        ("another.txt", Identity::generate()),
+    ];
+    vault.lab.set("DATABASE_URL", "");
+    vault.lab.set("LASTGOOD_MASTER_KEY", "");
+    let mut answers = Vec::new();
+    for (name, identity) in files {
+        let file = vault.lab.home.path().join(name);
+        fs::write(&file, identity.to_line().expose_secret())?;
+        let database = vault.empty_database(&shop).await?;
+        vault.lab.set("TARGET_URL", shop.url_of(&database));
+        let args = [
+            "restore",
+            "--from-manifest",
+            &point.manifest_key,
+            "--into",
+            "env:TARGET_URL",
+            "--identity-file",
+            &file.display().to_string(),
+        ];
+        let said = vault.lab.run(&args).await?;
+        if said.code == Some(0) {
+            answers.push(shop.ask_in(&database, COUNT).await?);
+        } else {
+            answers.push(said.err);
+        }
+    }
+    let [own, recovery, another] = answers.as_slice() else {
+        anyhow::bail!("{answers:?}")
+    };
+    ensure!(own == "1000" && recovery == "1000", "{answers:?}");
+    ensure!(another.contains("another recovery recipient"), "{another}");
+    let args = [
+        "restore",
+        "--from-manifest",
+        &point.manifest_key,
+        "--into",
+        "env:TARGET_URL",
+    ];
+    let refused = vault.lab.run(&args).await?.refused()?;
+    ensure!(refused.contains(&key.to_string()), "{refused}");
     Ok(())
 }
 

@@ -73,22 +73,23 @@ impl Vault {
         point: &PointRow,
         shop: &Customer,
     ) -> Result<String> {
-        let database = format!(
-            "{}_{}",
-            shop.name,
-            &Uuid::new_v4().simple().to_string()[..8]
-        );
-        shop.as_superuser(&format!(
-            "create database {database} owner {} template template0",
-            shop.name
-        ))
-        .await?;
+        let database = self.empty_database(shop).await?;
         let point = point.id.to_string();
         let args = [
             "restore", id, "--point", &point, "--into", &database, "--wait",
         ];
         self.lab.run(&args).await?.succeeded()?;
         shop.ask_in(&database, COUNT).await
+    }
+
+    /// Makes an empty database beside a customer's own, and returns its name.
+    pub(super) async fn empty_database(&self, shop: &Customer) -> Result<String> {
+        let unique = &Uuid::new_v4().simple().to_string()[..8];
+        let database = format!("{}_{unique}", shop.name);
+        let owner = &shop.name;
+        let statement = format!("create database {database} owner {owner} template template0");
+        shop.as_superuser(&statement).await?;
+        Ok(database)
     }
 
     /// Makes sure that a point cannot be restored, and returns why.
