@@ -14,3 +14,4 @@ pub mod producer;
 pub mod queue;
 pub mod schedule;
 pub mod secret;
+pub mod stores;

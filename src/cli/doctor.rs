@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
+use lastgood_jobs::{engine::Toolbox, resource::Engine};
 use serde::Serialize;
 
 use super::output::Output;
@@ -12,6 +12,7 @@ use crate::{
     catalog::Catalog,
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     plan,
+    stores::{NamedStore, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
-    checks.push(Check::of("store", store(args).await));
+    checks.extend(stores(args).await);
     let tools = args.tools.discover().await;
     checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
@@ -140,12 +141,24 @@ async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
     Ok(format!("{} alive", alive.len()))
 }
 
-async fn store(args: &Args) -> anyhow::Result<String> {
-    let storage = Storage::open(&args.storage.storage).await?;
-    storage.check().await?;
+async fn stores(args: &Args) -> Vec<Check> {
+    let stores = match Stores::open(&args.storage).await {
+        Ok(stores) => stores,
+        Err(error) => return vec![Check::of("store", Err(error.into()))],
+    };
+    let mut checks = Vec::new();
+    for store in stores.iter() {
+        checks.push(Check::of("store", try_store(store).await));
+    }
+    checks
+}
+
+async fn try_store(store: &NamedStore) -> anyhow::Result<String> {
+    let NamedStore { name, url, storage } = store;
+    let tried = storage.check().await;
+    tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
     Ok(format!(
-        "{}: written, read back and removed a probe",
-        args.storage.storage
+        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
     ))
 }
 
