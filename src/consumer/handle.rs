@@ -9,6 +9,7 @@ use lastgood_jobs::{
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
+    storage::Storage,
     worker::Worker,
 };
 use secrecy::SecretString;
@@ -49,10 +50,15 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     }
 }
 
-/// Returns what a job is given.
+/// Returns what a job is given: the primary store, and all else.
 pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
+    worker_in(&shared.stores.primary().storage, run, shared)
+}
+
+/// Returns what a job is given that works in one store.
+pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> Worker {
     Worker {
-        storage: shared.storage.clone(),
+        storage: storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
         encrypt_to: None,
