@@ -3,6 +3,7 @@
 mod audit;
 mod consumers;
 mod exposure;
+mod keys;
 mod points;
 mod proofs;
 mod rebuild;
@@ -23,6 +24,7 @@ pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
+pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
@@ -84,6 +86,14 @@ pub enum CatalogError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,
+    /// A key is in use already.
+    #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
+    KeyInUse(String),
+    /// No key is in use.
+    #[error(
+        "{0} has no key in use: `lastgood key create` makes one, `lastgood key list` shows all"
+    )]
+    NoKeyInUse(String),
     /// A row that this build does not understand.
     #[error("the catalog holds {what} that this build does not understand: {why}")]
     BadRow {

@@ -4,6 +4,7 @@ mod backup;
 mod catalog;
 mod consumer;
 mod doctor;
+mod key;
 mod output;
 mod plans;
 mod producer;
@@ -68,6 +69,9 @@ enum Command {
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
+    /// Make, rotate, list and shred the keys that archives are encrypted to
+    #[command(subcommand)]
+    Key(key::Command),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
     /// Print a shell's completions
@@ -120,6 +124,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
+        Command::Key(command) => key::run(command, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

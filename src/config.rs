@@ -3,7 +3,11 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use clap::Args;
-use lastgood_jobs::{engine::Toolbox, storage::StorageUrl};
+use lastgood_jobs::{
+    engine::Toolbox,
+    key::{Recipient, RecipientError},
+    storage::StorageUrl,
+};
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
@@ -19,6 +23,15 @@ pub enum ConfigError {
     /// A value in the environment is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
+    /// Nobody could open the escrow of a key.
+    #[error(
+        "set LASTGOOD_RECOVERY_RECIPIENT to a public key of age (`age-keygen -o recovery.txt` makes a pair; keep that file \
+         offline): each key's escrow is encrypted to it"
+    )]
+    NoRecoveryRecipient,
+    /// The recovery recipient is none.
+    #[error("LASTGOOD_RECOVERY_RECIPIENT cannot be used")]
+    RecoveryRecipient(#[source] RecipientError),
     /// A secret's file cannot be read.
     #[error("{variable} cannot be used")]
     Secret {
@@ -50,6 +63,12 @@ pub fn master_key() -> Result<Option<MasterKey>, ConfigError> {
         .map(|text| MasterKey::parse(&text))
         .transpose()
         .map_err(|source| ConfigError::Secret { variable, source })
+}
+
+/// Returns the public key of `LASTGOOD_RECOVERY_RECIPIENT`, which the escrows of keys are encrypted to.
+pub fn recovery_recipient() -> Result<Recipient, ConfigError> {
+    let text = non_empty("LASTGOOD_RECOVERY_RECIPIENT")?.ok_or(ConfigError::NoRecoveryRecipient)?;
+    text.parse().map_err(ConfigError::RecoveryRecipient)
 }
 
 fn secret_variable(

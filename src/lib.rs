@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod consumer;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 pub mod plan;
 pub mod producer;

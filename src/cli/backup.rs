@@ -116,7 +116,7 @@ fn list(points: &[PointRow]) -> String {
 /// What may be expected of a restore from it.
 fn state(point: &PointRow) -> String {
     match (point.quarantined_at, point.expired_at, point.verified_at) {
-        (Some(_), _, _) => "DAMAGED".to_owned(),
+        (Some(_), _, _) => "QUARANTINED".to_owned(),
         (None, Some(_), _) => "expired".to_owned(),
         (None, None, Some(at)) => format!("verified {}", instant(at)),
         (None, None, None) => "stored".to_owned(),

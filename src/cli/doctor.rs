@@ -4,15 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use lastgood_jobs::{engine::Toolbox, resource::Engine, storage::Storage};
+use lastgood_jobs::{engine::Toolbox, escrow, key, resource::Engine, storage::Storage};
 use serde::Serialize;
 
 use super::output::Output;
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
+    keys::CatalogKeyring,
     plan,
 };
+
+/// Of how many teams with keys of their own a restore point is opened.
+const TEAMS_SAMPLED: i64 = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -57,6 +61,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
             checks.push(Check::of("catalog", schema(catalog).await));
             checks.push(Check::of("clock", clock(catalog).await));
             checks.push(Check::of("keys", keys(catalog).await));
+            checks.push(Check::of("encryption", encryption(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
@@ -129,6 +134,65 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
             Ok(format!("the master key opens the sealed URL of {id}"))
         }
     }
+}
+
+/// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
+async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+    let keys = catalog.keys().await?;
+    let living: Vec<_> = keys
+        .iter()
+        .filter(|key| key.shredded_at.is_none())
+        .collect();
+    if living.is_empty() {
+        return Ok(
+            "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
+        );
+    }
+    let storage = Storage::open(&args.storage.storage).await?;
+    for key in &living {
+        let is_there = escrow::exists(&storage, key.id).await?;
+        anyhow::ensure!(
+            is_there,
+            "key {} has no escrow in the store: write it anew with `lastgood key escrow --recipient age1…`",
+            key.id
+        );
+    }
+    for key in keys.iter().filter(|key| key.shredded_at.is_some()) {
+        let is_there = escrow::exists(&storage, key.id).await?;
+        anyhow::ensure!(
+            !is_there,
+            "key {} was shredded, and its escrow is still in the store: shred it again",
+            key.id
+        );
+    }
+    let keyring = CatalogKeyring {
+        catalog: catalog.clone(),
+        master: config::master_key()?,
+    };
+    let (mut opened, mut plain) = (0, 0);
+    for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
+        let opens = opens(&storage, &sample, &keyring).await;
+        match opens
+            .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
+        {
+            Some(_) => opened += 1,
+            None => plain += 1,
+        }
+    }
+    Ok(format!(
+        "{} keys, each with its escrow; the newest restore points open: {opened} encrypted, {plain} from before the key",
+        living.len()
+    ))
+}
+
+async fn opens(
+    storage: &Storage,
+    sample: &KeySample,
+    keyring: &CatalogKeyring,
+) -> anyhow::Result<Option<uuid::Uuid>> {
+    let manifest = storage.manifest(&sample.manifest_key).await?;
+    let manifest = manifest.with_context(|| format!("{} is missing", sample.manifest_key))?;
+    Ok(key::opens(storage, &manifest, keyring).await?)
 }
 
 async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use super::{Shared, copy, expire, judge::judge, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
+    keys::{self, CatalogKeyring},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
@@ -28,7 +29,13 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
-            Box::pin(make_backup(&run, subject, &worker(&run, &shared))).await
+            let team = subject.resource.team.as_str();
+            let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
+            let worker = Worker {
+                encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
+                ..worker(&run, &shared)
+            };
+            Box::pin(make_backup(&run, subject, &worker)).await
         }
         Job::Restore(job) => {
             let resource = subject(&run, &shared).await?.resource;
@@ -48,6 +55,11 @@ pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
         storage: shared.storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
+        encrypt_to: None,
+        keyring: Arc::new(CatalogKeyring {
+            catalog: shared.catalog.clone(),
+            master: shared.master_key.clone(),
+        }),
         lease: Arc::new(run.lease.clone()),
         progress: Arc::clone(&run.progress),
     }
@@ -234,6 +246,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::Exists(_)
             | CatalogError::RestoreUnderWay(_)
             | CatalogError::KeyReused
+            | CatalogError::KeyInUse(_)
+            | CatalogError::NoKeyInUse(_)
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

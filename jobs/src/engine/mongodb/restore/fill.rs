@@ -45,7 +45,13 @@ pub(super) async fn fill(
     worker: &Worker,
 ) -> Result<u64, JobError> {
     let manifest = source.manifest;
-    let mut reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
+    let mut reading = archive::open(
+        &worker.storage,
+        &*worker.keyring,
+        &manifest.archive,
+        &manifest.dump,
+    )
+    .await?;
     // Never holds more than one chunk of the archive brings, and what was open.
     let (full, mut batches) = mpsc::unbounded_channel();
     let mut reader = Reader::new(Sorter {

@@ -48,7 +48,13 @@ pub(super) async fn has_the_same(
         return Ok(false);
     }
     let inspector = Sums(Reader::new(Summing::default()));
-    let archived = archive::verify(&worker.storage, &source.manifest.archive, inspector).await?;
+    let archived = archive::verify(
+        &worker.storage,
+        &*worker.keyring,
+        &source.manifest.archive,
+        inspector,
+    )
+    .await?;
     for item in plan.items.iter().filter(|it| it.shape != Shape::View) {
         let archived = archived.get(item.place).copied().unwrap_or_default();
         if sum_of(session, item).await? != archived {

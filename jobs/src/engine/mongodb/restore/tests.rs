@@ -84,6 +84,7 @@ impl Lab {
                 size_bytes: archive.len() as u64,
                 blake3: blake3(&archive),
                 compression: "zstd".to_owned(),
+                encryption: None,
             },
             dump: Dump {
                 format: "mongodump archive 0.1".to_owned(),
@@ -102,6 +103,8 @@ impl Lab {
             storage,
             tools: Arc::new(Toolbox::default()),
             work_dir: store.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(crate::key::NoKeys),
             lease: Arc::new(Alive),
             progress: Arc::new(Progress::default()),
         };
