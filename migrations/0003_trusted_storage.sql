@@ -12,6 +12,10 @@ alter table lastgood.runs
 create unique index runs_one_upkeep_at_a_time on lastgood.runs ((args ->> 'point'), kind, coalesce(args ->> 'store', ''))
     where kind in ('copy', 'verify', 'expire') and state in ('queued', 'running');
 
+-- What failed is asked for again after a while: found by its newest failure.
+create index runs_failed_upkeep on lastgood.runs ((args ->> 'point'), kind, finished_at desc)
+    where kind in ('copy', 'verify', 'expire') and state = 'failed';
+
 -- ── restore points ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 alter table lastgood.restore_points

@@ -1,6 +1,7 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
 mod consumers;
+mod copies;
 mod exposure;
 mod points;
 mod resources;
@@ -17,6 +18,7 @@ use sqlx::{
 };
 
 pub use consumers::{ConsumerRow, Registration};
+pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use points::PointRow;
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};

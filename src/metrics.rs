@@ -9,7 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::catalog::{QueueDepth, TierExposure, UnknownTier};
+use crate::catalog::{MissingCopies, QueueDepth, TierExposure, UnknownTier};
 
 const RUNS: &str = "lastgood_runs_total";
 const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
@@ -32,6 +32,7 @@ const REAPED: &str = "lastgood_reaped_leases_total";
 const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
 const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
 const SWEPT: &str = "lastgood_janitor_removed_total";
+const MISSING_COPIES: &str = "lastgood_missing_copies";
 const BUILD: &str = "lastgood_build_info";
 
 const KINDS: [&str; 6] = [
@@ -176,6 +177,10 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_gauge!(
+        MISSING_COPIES,
+        "Usable restore points that a mirror does not hold yet, by store."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -213,6 +218,20 @@ pub fn prime_producer() {
     }
     queue_depths(&[]);
     live_consumers(&[]);
+}
+
+/// Shows the mirrors' series at zero.
+pub fn prime_mirrors(mirrors: &[String]) {
+    for mirror in mirrors {
+        gauge!(MISSING_COPIES, "store" => mirror.clone()).set(0.0);
+    }
+}
+
+/// Shows how many points each mirror lacks.
+pub fn missing_copies(missing: &[MissingCopies]) {
+    for mirror in missing {
+        gauge!(MISSING_COPIES, "store" => mirror.store.clone()).set(float(mirror.points));
+    }
 }
 
 /// Counts an attempt that ended.

@@ -2,6 +2,7 @@
 
 mod observe;
 mod reap;
+pub mod upkeep;
 
 use std::{
     net::SocketAddr,
@@ -13,7 +14,7 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{observe::observe_until, reap::reap_until};
+use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
     http, metrics,
@@ -36,6 +37,10 @@ pub struct Settings {
     pub lease: Duration,
     /// How often it measures exposure.
     pub observe: Duration,
+    /// How often it asks for what restore points lack.
+    pub upkeep: Duration,
+    /// The names of all stores, the primary's first.
+    pub stores: Vec<String>,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
@@ -60,6 +65,7 @@ pub async fn produce(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::prime_producer();
+    metrics::prime_mirrors(settings.stores.get(1..).unwrap_or_default());
     let (ready, is_ready) = watch::channel(false);
     let (address, server) = http::serve(
         settings.listen,
@@ -83,6 +89,12 @@ pub async fn produce(
         catalog.clone(),
         in_force,
         settings.observe,
+        stop.clone(),
+    ));
+    tasks.spawn(upkeep_until(
+        catalog.clone(),
+        settings.stores.clone(),
+        settings.upkeep,
         stop.clone(),
     ));
     tasks.close();

@@ -17,7 +17,7 @@ use lastgood_jobs::{
 use crate::secret::SecretError;
 
 /// The one store of an installation that has no stores file.
-const PRIMARY: &str = "primary";
+pub const PRIMARY: &str = "primary";
 
 /// Which stores there are.
 #[derive(Debug, Clone, Args)]

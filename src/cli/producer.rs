@@ -4,10 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    config::{self, PlansArgs},
+    config::{self, PlansArgs, StorageArgs},
     metrics,
     plan::PlansFile,
     producer::{Settings, produce},
+    stores,
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,11 @@ pub(super) struct Args {
     /// How often to measure exposure and the queue for the metrics
     #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
     observe: Duration,
+    /// How often to ask for copies of restore points that mirrors lack
+    #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = humantime::parse_duration)]
+    upkeep: Duration,
+    #[command(flatten)]
+    storage: StorageArgs,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
     listen: SocketAddr,
@@ -40,6 +46,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         reap: at_least(args.reap, 1),
         lease: args.lease,
         observe: at_least(args.observe, 1),
+        upkeep: at_least(args.upkeep, 1),
+        stores: stores::names(&args.storage)?,
         listen: args.listen,
     };
     produce(

@@ -14,7 +14,7 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, verify};
+use super::{Shared, copy, expire, holders::holders, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     queue::{Failure, Outcome, Run},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the catalog may take to say what a run is about; then the attempt failed, and another may do better.
-const READ_WITHIN: Duration = Duration::from_mins(1);
+pub(super) const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Executes one run.
 pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Failure> {
@@ -33,8 +33,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         }
         Job::Restore(job) => {
             let resource = subject(&run, &shared).await?.resource;
-            let worker = worker(&run, &shared);
-            Box::pin(make_restore(&run, job, &resource, &shared, &worker)).await
+            Box::pin(make_restore(&run, job, &resource, &shared)).await
         }
         Job::DropReplaced(job) => drop_database(job, &subject(&run, &shared).await?.resource).await,
         Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
@@ -118,7 +117,6 @@ async fn make_restore(
     job: &Restore,
     resource: &Resource,
     shared: &Shared,
-    worker: &Worker,
 ) -> Result<Outcome, Failure> {
     let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
     if point.resource_id != resource.id.as_str() {
@@ -143,16 +141,44 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    let restored = restore(
-        run.attempt_id(),
-        resource,
-        job,
-        &point.manifest_key,
-        target_url,
-        worker,
-    )
-    .await?;
-    reported(&restored)
+    let mut failure = None;
+    for store in holders(&point, shared).await? {
+        let restored = Box::pin(restore(
+            run.attempt_id(),
+            resource,
+            job,
+            &point.manifest_key,
+            target_url.clone(),
+            &worker_in(&store.storage, run, shared),
+        ))
+        .await;
+        match restored {
+            Ok(restored) => return reported_from(&store.name, &restored),
+            Err(error) if error.is_of_the_store() => {
+                tracing::warn!(
+                    store = store.name,
+                    error = error.report(),
+                    "this store cannot give the restore point"
+                );
+                // The first says most: the others may never have had it.
+                failure.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(failure.map_or_else(
+        || Failure::permanent(ErrorKind::Config, "no store is configured".to_owned()),
+        Failure::from,
+    ))
+}
+
+/// Reports what a restore did, and which store it read.
+fn reported_from(store: &str, report: &impl serde::Serialize) -> Result<Outcome, Failure> {
+    let mut outcome = reported(report)?;
+    if let Outcome::Report(serde_json::Value::Object(fields)) = &mut outcome {
+        fields.insert("store".to_owned(), store.into());
+    }
+    Ok(outcome)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {
