@@ -1,15 +1,19 @@
 //! The command line: nouns, then verbs; what every command shares.
 
 mod backup;
+mod catalog;
 mod consumer;
 mod doctor;
+mod key;
 mod output;
 mod plans;
 mod producer;
 mod resource;
 mod restore;
+mod retention;
 mod run;
 mod status;
+mod verify;
 mod wait;
 
 use std::{io::Write as _, process::ExitCode};
@@ -53,14 +57,25 @@ enum Command {
     Backup(backup::Command),
     /// Bring a resource back from a restore point
     Restore(restore::Args),
+    /// Read restore points back, all of them or some, and say whether they are whole
+    Verify(verify::Args),
+    /// Explain which restore points are kept and which go
+    #[command(subcommand)]
+    Retention(retention::Command),
     /// List and show runs: the queue and its history
     #[command(subcommand)]
     Run(run::Command),
     /// Show exposure against the promise, worst first, and what is not as it should be
     Status(status::Args),
+    /// Record again what a store's manifests say, after the catalog was lost
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
+    /// Make, rotate, list and shred the keys that archives are encrypted to
+    #[command(subcommand)]
+    Key(key::Command),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
     /// Print a shell's completions
@@ -108,9 +123,13 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Resource(command) => resource::run(command, output).await?,
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
+        Command::Verify(args) => return verify::run(args, output).await,
+        Command::Retention(command) => return retention::run(command, output).await,
         Command::Run(command) => run::run(command, output).await?,
         Command::Status(args) => return status::run(&args, output).await,
+        Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
+        Command::Key(command) => key::run(command, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,9 +1,13 @@
 //! What the environment and the flags configure, in one place. A flag beats the environment; secrets have no flag.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::Args;
-use lastgood_jobs::engine::Toolbox;
+use lastgood_jobs::{
+    engine::Toolbox,
+    key::{Recipient, RecipientError},
+};
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
@@ -20,6 +24,15 @@ pub enum ConfigError {
     /// A value in the environment is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
+    /// Nobody could open the escrow of a key.
+    #[error(
+        "set LASTGOOD_RECOVERY_RECIPIENT to a public key of age (`age-keygen -o recovery.txt` makes a pair; keep that file \
+         offline): each key's escrow is encrypted to it"
+    )]
+    NoRecoveryRecipient,
+    /// The recovery recipient is none.
+    #[error("LASTGOOD_RECOVERY_RECIPIENT cannot be used")]
+    RecoveryRecipient(#[source] RecipientError),
     /// A secret's file cannot be read.
     #[error("{variable} cannot be used")]
     Secret {
@@ -51,6 +64,12 @@ pub fn master_key() -> Result<Option<MasterKey>, ConfigError> {
         .map(|text| MasterKey::parse(&text))
         .transpose()
         .map_err(|source| ConfigError::Secret { variable, source })
+}
+
+/// Returns the public key of `LASTGOOD_RECOVERY_RECIPIENT`, which the escrows of keys are encrypted to.
+pub fn recovery_recipient() -> Result<Recipient, ConfigError> {
+    let text = non_empty("LASTGOOD_RECOVERY_RECIPIENT")?.ok_or(ConfigError::NoRecoveryRecipient)?;
+    text.parse().map_err(ConfigError::RecoveryRecipient)
 }
 
 fn secret_variable(
@@ -92,6 +111,22 @@ pub struct PlansArgs {
     pub plans: PathBuf,
 }
 
+/// How old a restore point's proof may be.
+#[derive(Debug, Clone, Args)]
+pub struct VerificationArgs {
+    /// Read each restore point back at least this often, and each resource's newest four times as often; 0: never
+    #[arg(long = "verify-within", env = "LASTGOOD_VERIFY_WITHIN", default_value = "30d", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub verify_within: Duration,
+}
+
+impl VerificationArgs {
+    /// Returns how old a proof may be; `None`: as old as it likes.
+    #[must_use]
+    pub fn within(&self) -> Option<Duration> {
+        Some(self.verify_within).filter(|within| !within.is_zero())
+    }
+}
+
 /// The client tools.
 #[derive(Debug, Clone, Args)]
 pub struct ToolsArgs {
@@ -111,5 +146,21 @@ impl ToolsArgs {
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path: Vec<_> = env::split_paths(&path).collect();
         Toolbox::discover(&self.pg_client_dirs, &on_path).await
+    }
+}
+
+/// Retention.
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    /// How long the former promise still holds after a tier, a retention or the plans changed
+    #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+impl RetentionArgs {
+    /// Returns the grace period.
+    #[must_use]
+    pub fn grace(&self) -> TimeDelta {
+        TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX)
     }
 }

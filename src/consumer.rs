@@ -4,6 +4,7 @@ mod copy;
 mod expire;
 mod handle;
 mod holders;
+mod judge;
 mod verify;
 mod work_dir;
 
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub use handle::handle;
+pub(crate) use work_dir::WorkDir;
 
 /// How often a consumer says that it is alive; three missed beats and it counts as dead.
 const BEAT_EVERY: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::catalog::{MissingCopies, QueueDepth, TierExposure, UnknownTier};
+use crate::catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier};
 
 const RUNS: &str = "lastgood_runs_total";
 const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
@@ -31,7 +31,13 @@ const COALESCED: &str = "lastgood_tick_coalesced_total";
 const REAPED: &str = "lastgood_reaped_leases_total";
 const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
 const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
+const EXPIRED: &str = "lastgood_expired_points_total";
+const AWAITING_REMOVAL: &str = "lastgood_points_awaiting_removal";
+const REFUSED_REMOVALS: &str = "lastgood_refused_removals";
 const SWEPT: &str = "lastgood_janitor_removed_total";
+const VERIFICATIONS: &str = "lastgood_verifications_total";
+const QUARANTINED: &str = "lastgood_quarantined_points";
+const OVERDUE: &str = "lastgood_verification_overdue_points";
 const MISSING_COPIES: &str = "lastgood_missing_copies";
 const BUILD: &str = "lastgood_build_info";
 
@@ -76,6 +82,26 @@ impl RunResult {
             Self::Retried => "retried",
             Self::LeaseLost => "lease_lost",
             Self::GivenBack => "given_back",
+        }
+    }
+}
+
+/// What a reading of a restore point showed, as the label `result` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Every byte of it is right.
+    Whole,
+    /// It is damaged, and quarantined.
+    Damaged,
+}
+
+impl Proof {
+    const ALL: [Self; 2] = [Self::Whole, Self::Damaged];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -177,6 +203,27 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_counter!(
+        VERIFICATIONS,
+        "Restore points that a verification or a restore read to the last byte, by engine and what it showed."
+    );
+    describe_gauge!(
+        QUARANTINED,
+        "Restore points that were found damaged and are still there, by engine."
+    );
+    describe_gauge!(
+        OVERDUE,
+        "Usable restore points that were not verified within --verify-within, by engine."
+    );
+    describe_counter!(EXPIRED, "Restore points that retention let go.");
+    describe_gauge!(
+        AWAITING_REMOVAL,
+        "Restore points that were let go and are still in a store."
+    );
+    describe_gauge!(
+        REFUSED_REMOVALS,
+        "Of these, how many a store refuses to remove: an object lock, say."
+    );
     describe_gauge!(
         MISSING_COPIES,
         "Usable restore points that a mirror does not hold yet, by store."
@@ -194,6 +241,12 @@ pub fn prime_consumer() {
         }
         counter!(DUMP_BYTES, "engine" => engine.as_str()).absolute(0);
         counter!(STORED_BYTES, "engine" => engine.as_str()).absolute(0);
+    }
+    for engine in Engine::ALL {
+        for proof in Proof::ALL {
+            counter!(VERIFICATIONS, "engine" => engine.as_str(), "result" => proof.as_str())
+                .absolute(0);
+        }
     }
     for what in ["partial", "orphan"] {
         counter!(SWEPT, "what" => what).absolute(0);
@@ -216,8 +269,12 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    counter!(EXPIRED).absolute(0);
+    gauge!(AWAITING_REMOVAL).set(0.0);
+    gauge!(REFUSED_REMOVALS).set(0.0);
     queue_depths(&[]);
     live_consumers(&[]);
+    proofs(&[]);
 }
 
 /// Shows the mirrors' series at zero.
@@ -249,6 +306,22 @@ pub fn run_ended(engine: &str, kind: &str, result: RunResult, took: Duration) {
 pub fn restore_point_made(engine: &str, manifest: &Manifest) {
     counter!(DUMP_BYTES, "engine" => engine.to_owned()).increment(manifest.dump.size_bytes);
     counter!(STORED_BYTES, "engine" => engine.to_owned()).increment(manifest.archive.size_bytes);
+}
+
+/// Counts a restore point that was read to its last byte.
+pub fn verified(engine: &str, proof: Proof) {
+    counter!(VERIFICATIONS, "engine" => engine.to_owned(), "result" => proof.as_str()).increment(1);
+}
+
+/// Shows how many restore points are damaged, and how many unproven for too long; an engine without any is shown at zero.
+pub fn proofs(counts: &[ProofCount]) {
+    for engine in Engine::ALL {
+        let found = counts.iter().find(|count| count.engine == engine.as_str());
+        gauge!(QUARANTINED, "engine" => engine.as_str())
+            .set(found.map_or(0.0, |count| float(count.quarantined)));
+        gauge!(OVERDUE, "engine" => engine.as_str())
+            .set(found.map_or(0.0, |count| float(count.overdue)));
+    }
 }
 
 /// Counts a tick that succeeded.
@@ -325,6 +398,17 @@ pub fn live_consumers(queues_of_each: &[Vec<String>]) {
         gauge!(LIVE_CONSUMERS, "engine" => engine.as_str())
             .set(float(i64::try_from(alive).unwrap_or(i64::MAX)));
     }
+}
+
+/// Counts restore points that were let go.
+pub fn expired(points: u64) {
+    counter!(EXPIRED).increment(points);
+}
+
+/// Shows what waits for its removal.
+pub fn removals(removals: &Removals) {
+    gauge!(AWAITING_REMOVAL).set(float(removals.awaiting));
+    gauge!(REFUSED_REMOVALS).set(float(removals.refused));
 }
 
 /// Shows how far this process's clock is ahead of the catalog's.

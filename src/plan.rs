@@ -12,6 +12,7 @@ mod document;
 mod doubt;
 mod fields;
 mod file;
+mod keep;
 mod problem;
 mod read;
 mod show;
@@ -21,6 +22,7 @@ mod tests;
 pub use cadence::{Cadence, CadenceError, Rpo, RpoError};
 pub use doubt::doubts;
 pub use file::{PlansFile, PlansFileError, Reload, Source, check};
+pub use keep::Keep;
 pub use problem::{PlanProblem, PlanProblems};
 pub use show::{HEADINGS, Row, rows};
 
@@ -33,6 +35,10 @@ pub struct Plan {
     pub rpo: Rpo,
     /// How many days restore points are kept, 0 or more.
     pub retention_days: i32,
+    /// Which of them are kept; `None`: all.
+    pub keep: Option<Keep>,
+    /// How many of the newest usable ones are kept, however old, while the resource lives; 1 or more.
+    pub minimum_kept: u32,
     /// How often it is backed up, or why never.
     pub protection: Protection,
     /// How far exposure may pass the RPO before the promise counts as broken.
@@ -175,6 +181,12 @@ impl Plans {
                 plan.retention_days,
                 plan.tolerance.num_minutes(),
             );
+            if let Some(keep) = plan.keep {
+                let _ = write!(text, ",thinned={keep}");
+            }
+            if plan.minimum_kept > 1 {
+                let _ = write!(text, ",minimum={}", plan.minimum_kept);
+            }
         }
         text
     }

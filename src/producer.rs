@@ -2,7 +2,7 @@
 
 mod observe;
 mod reap;
-pub mod upkeep;
+mod upkeep;
 
 use std::{
     net::SocketAddr,
@@ -14,6 +14,9 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::upkeep::{
+    Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
+};
 use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
@@ -37,10 +40,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How often it measures exposure.
     pub observe: Duration,
-    /// How often it asks for what restore points lack.
-    pub upkeep: Duration,
-    /// The names of all stores, the primary's first.
-    pub stores: Vec<String>,
+    /// What it asks for besides backups.
+    pub upkeep: Upkeep,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
@@ -65,7 +66,7 @@ pub async fn produce(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::prime_producer();
-    metrics::prime_mirrors(settings.stores.get(1..).unwrap_or_default());
+    metrics::prime_mirrors(&settings.upkeep.stores.1);
     let (ready, is_ready) = watch::channel(false);
     let (address, server) = http::serve(
         settings.listen,
@@ -77,6 +78,7 @@ pub async fn produce(
     tracing::info!(http.address = %address, "producer started, metrics at http://{address}/metrics");
 
     let (publish, in_force) = watch::channel(plans.plans().clone());
+    let (publish_own, own) = watch::channel(own(&plans));
     let tasks = TaskTracker::new();
     tasks.spawn(server);
     tasks.spawn(reap_until(
@@ -89,12 +91,13 @@ pub async fn produce(
         catalog.clone(),
         in_force,
         settings.observe,
+        settings.upkeep.verify_within,
         stop.clone(),
     ));
     tasks.spawn(upkeep_until(
         catalog.clone(),
-        settings.stores.clone(),
-        settings.upkeep,
+        settings.upkeep.clone(),
+        own,
         stop.clone(),
     ));
     tasks.close();
@@ -111,6 +114,7 @@ pub async fn produce(
         if reload(&mut plans) {
             applied = Applied::default();
             publish.send_replace(plans.plans().clone());
+            publish_own.send_replace(self::own(&plans));
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
         ready.send_replace(ticked);
@@ -205,6 +209,14 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
             );
             false
         }
+    }
+}
+
+/// Returns the plans that the operator wrote; `None` while the built-in ones stand in, by which nothing may expire.
+fn own(plans: &PlansFile) -> Option<Plans> {
+    match plans.source() {
+        Source::File => Some(plans.plans().clone()),
+        Source::BuiltIn => None,
     }
 }
 

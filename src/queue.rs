@@ -10,6 +10,7 @@
 mod backend;
 mod claim_loop;
 mod listen;
+mod proof;
 mod store;
 mod supervise;
 
@@ -93,6 +94,13 @@ pub enum Outcome {
     RestorePoint(Box<RestorePoint>),
     /// A report for the run's history.
     Report(serde_json::Value),
+    /// A report, and the restore point that was read to its last byte for it and found whole.
+    Proof {
+        /// The restore point.
+        point: Uuid,
+        /// What was done.
+        report: serde_json::Value,
+    },
 }
 
 /// Why an attempt failed, as it is stored.
@@ -105,6 +113,8 @@ pub struct Failure {
     pub message: String,
     /// Whether another attempt is pointless.
     pub permanent: bool,
+    /// The restore point that was found damaged: quarantined in the fenced finish.
+    pub condemned: Option<Uuid>,
 }
 
 impl Failure {
@@ -114,6 +124,7 @@ impl Failure {
             kind: kind.as_str(),
             message: message.into(),
             permanent: true,
+            condemned: None,
         }
     }
 
@@ -123,6 +134,7 @@ impl Failure {
             kind: kind.as_str(),
             message: message.into(),
             permanent: false,
+            condemned: None,
         }
     }
 }
@@ -133,6 +145,7 @@ impl From<JobError> for Failure {
             kind: error.kind().as_str(),
             message: error.report(),
             permanent: error.is_permanent(),
+            condemned: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::resource::Engine;
 pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
+    key::KeyError,
 };
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
@@ -289,6 +290,9 @@ pub enum JobError {
         #[source]
         source: Damage,
     },
+    /// An archive whose key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A manifest that cannot be read by this build.
     #[error("the manifest {key} cannot be read: {why}")]
     BadManifest {
@@ -441,6 +445,7 @@ impl JobError {
             | Self::NoSuchPoint { .. }
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
+            | Self::Key(_)
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -515,6 +520,7 @@ impl JobError {
             | Self::ExtensionNeedsSuperuser { .. } => true,
             Self::Mongodb(error) => error.is_permanent(),
             Self::Redis(error) => error.is_permanent(),
+            Self::Key(error) => error.is_permanent(),
             Self::ToolStart { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied

@@ -176,6 +176,18 @@ impl Storage {
             }))
     }
 
+    /// Returns the keys of all objects below `keys/`: the escrows. In no order.
+    pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
+        let cannot = |error: opendal::Error| failure("list", "keys/", &error);
+        let objects = self.operator.lister_with("keys/").recursive(true).await;
+        let objects = objects.map_err(cannot)?;
+        let objects: Vec<opendal::Entry> = objects.try_collect().await.map_err(cannot)?;
+        Ok(objects
+            .iter()
+            .map(|entry| entry.path().to_owned())
+            .collect())
+    }
+
     /// Removes a restore point: its manifest first, so that there is never one without an archive.
     ///
     /// Removing what is gone already succeeds. An archive that a crash leaves is an orphan for [`Storage::sweep`].

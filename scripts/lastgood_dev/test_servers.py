@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
+from .age import age_tools
 from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
 from .postgres import Major, start_postgres, without_libpq
@@ -25,7 +26,10 @@ MONGO_TOOLS = ("mongodump", "mongorestore")
 
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
-    return {**_postgres(session), **_mongodb(session), **_redis(session), **_s3(session), "SQLX_OFFLINE": "true"}
+    return {
+        **_postgres(session), **_mongodb(session), **_redis(session), **_s3(session), "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools),
+        "SQLX_OFFLINE": "true",
+    }
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:

@@ -19,16 +19,24 @@ pub struct MissingCopies {
 }
 
 impl Catalog {
-    /// Records that a store holds a point.
-    pub async fn record_copy(&self, point: Uuid, store: &str) -> Result<(), CatalogError> {
-        sqlx::query!(
-            "insert into lastgood.copies (point_id, store) values ($1, $2) on conflict do nothing",
+    /// Records that a store holds a point. Returns whether the point is still to be kept.
+    ///
+    /// Waits for whoever lets it go at this moment.
+    pub async fn record_copy(&self, point: Uuid, store: &str) -> Result<bool, CatalogError> {
+        let kept = sqlx::query_scalar!(
+            r#"with point as (
+                 select id from lastgood.restore_points where id = $1 and expired_at is null for share
+             ),
+             copy as (
+                 insert into lastgood.copies (point_id, store) select id, $2 from point on conflict do nothing
+             )
+             select count(*) > 0 as "kept!" from point"#,
             point,
             store
         )
-        .execute(self.pool())
+        .fetch_one(self.pool())
         .await?;
-        Ok(())
+        Ok(kept)
     }
 
     /// Returns the stores that hold each of these points, by name; a point that none is recorded for is left out.

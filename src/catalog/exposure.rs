@@ -111,7 +111,8 @@ impl Catalog {
             ResourceExposure,
             "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at,
                  (select point.manifest ->> 'consistency' from lastgood.restore_points as point
-                  where point.resource_id = r.id order by point.consistent_at desc limit 1) as consistency
+                  where point.resource_id = r.id and point.quarantined_at is null and point.expired_at is null
+                  order by point.consistent_at desc limit 1) as consistency
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
              where status = 'active' and coalesce(retention_days, 1) > 0
              order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id

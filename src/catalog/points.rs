@@ -25,6 +25,26 @@ pub struct PointRow {
     pub stored_bytes: i64,
     /// When it was recorded.
     pub created_at: DateTime<Utc>,
+    /// When all of it was last read back and found whole.
+    pub verified_at: Option<DateTime<Utc>>,
+    /// When it was found damaged.
+    pub quarantined_at: Option<DateTime<Utc>>,
+    /// What is wrong with it.
+    pub quarantined_because: Option<String>,
+    /// When retention let it go.
+    pub expired_at: Option<DateTime<Utc>>,
+    /// When an operator pinned it.
+    pub pinned_at: Option<DateTime<Utc>>,
+    /// When it was put on legal hold.
+    pub held_at: Option<DateTime<Utc>>,
+}
+
+impl PointRow {
+    /// Returns whether a restore may be made from it without further words.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.quarantined_at.is_none() && self.expired_at.is_none()
+    }
 }
 
 impl Catalog {
@@ -32,7 +52,8 @@ impl Catalog {
     pub async fn point(&self, id: Uuid) -> Result<PointRow, CatalogError> {
         sqlx::query_as!(
             PointRow,
-            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at
+            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points where id = $1",
             id
         )
@@ -45,7 +66,7 @@ impl Catalog {
         })
     }
 
-    /// Returns the newest restore point of a resource that is not younger than `at`; `None`: the newest of all.
+    /// Returns the newest usable restore point of a resource that is not younger than `at`; `None`: the newest of all.
     pub async fn newest_point(
         &self,
         resource_id: &str,
@@ -53,9 +74,11 @@ impl Catalog {
     ) -> Result<Option<PointRow>, CatalogError> {
         let row = sqlx::query_as!(
             PointRow,
-            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at
+            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
+                 and quarantined_at is null and expired_at is null
              order by consistent_at desc limit 1",
             resource_id,
             at
@@ -73,7 +96,8 @@ impl Catalog {
     ) -> Result<Vec<PointRow>, CatalogError> {
         let rows = sqlx::query_as!(
             PointRow,
-            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at
+            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where ($1::text is null or resource_id = $1)
              order by consistent_at desc limit $2",

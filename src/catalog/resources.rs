@@ -84,8 +84,10 @@ pub struct ResourceRow {
     pub status: String,
     /// Overrides the tier's retention.
     pub retention_days: Option<i32>,
-    /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog.
+    /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog, or there is none.
     pub connection_ref: Option<String>,
+    /// Whether the URL is sealed in the catalog.
+    pub is_sealed: bool,
     /// How it is to be backed up, besides; as stored.
     pub options: serde_json::Value,
     /// When it was registered.
@@ -132,9 +134,10 @@ impl Catalog {
     pub async fn resource(&self, id: &str) -> Result<ResourceRow, CatalogError> {
         sqlx::query_as!(
             ResourceRow,
-            "select id, team, tier, engine, status, retention_days, connection_ref, options, created_at, cadence_minutes,
+            r#"select id, team, tier, engine, status, retention_days, connection_ref,
+                 connection_sealed is not null as "is_sealed!", options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
-             from lastgood.resources where id = $1",
+               from lastgood.resources where id = $1"#,
             id
         )
         .fetch_optional(self.pool())
@@ -151,11 +154,12 @@ impl Catalog {
     ) -> Result<Vec<ResourceRow>, CatalogError> {
         let rows = sqlx::query_as!(
             ResourceRow,
-            "select id, team, tier, engine, status, retention_days, connection_ref, options, created_at, cadence_minutes,
+            r#"select id, team, tier, engine, status, retention_days, connection_ref,
+                 connection_sealed is not null as "is_sealed!", options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
-             from lastgood.resources
+               from lastgood.resources
              where ($1::text is null or team = $1) and ($2 or status <> 'removed')
-             order by id limit $3",
+             order by id limit $3"#,
             team,
             with_removed,
             limit
@@ -177,9 +181,10 @@ impl Catalog {
         match (row.connection_ref, row.connection_sealed) {
             (Some(reference), None) => Ok(StoredConnection::Reference(reference)),
             (None, Some(sealed)) => Ok(StoredConnection::Sealed(sealed)),
-            (Some(_), Some(_)) | (None, None) => Err(CatalogError::BadRow {
+            (None, None) => Err(CatalogError::NoConnection(id.to_owned())),
+            (Some(_), Some(_)) => Err(CatalogError::BadRow {
                 what: format!("a connection of resource {id:?}"),
-                why: "it is neither a reference nor sealed".to_owned(),
+                why: "it is both a reference and sealed".to_owned(),
             }),
         }
     }
@@ -243,7 +248,8 @@ impl Catalog {
             status.as_str()
         )
         .execute(&mut *transaction)
-        .await?;
+        .await
+        .map_err(|error| without_connection(error, id))?;
         if changed.rows_affected() == 0 {
             return Err(resource_not_found(id));
         }
@@ -263,6 +269,17 @@ impl Catalog {
 
 fn stored(options: ResourceOptions) -> Result<serde_json::Value, CatalogError> {
     serde_json::to_value(options).map_err(|error| sqlx::Error::Encode(error.into()).into())
+}
+
+/// The schema lets a resource without a connection be paused or removed, and nothing else.
+fn without_connection(error: sqlx::Error, id: &str) -> CatalogError {
+    let constraint = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint);
+    if constraint == Some("resources_one_connection") {
+        return CatalogError::NoConnection(id.to_owned());
+    }
+    error.into()
 }
 
 fn resource_not_found(id: &str) -> CatalogError {

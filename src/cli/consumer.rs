@@ -84,7 +84,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
 }
 
 /// One for each user, so that nobody trips over another's.
-fn default_work_dir() -> PathBuf {
+pub(super) fn default_work_dir() -> PathBuf {
     let user = std::fs::metadata("/proc/self").map_or(0, |of_this_process| of_this_process.uid());
     std::env::temp_dir().join(format!("lastgood-{user}"))
 }

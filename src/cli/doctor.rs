@@ -4,16 +4,28 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use lastgood_jobs::{engine::Toolbox, resource::Engine};
+use lastgood_jobs::{
+    engine::Toolbox,
+    escrow,
+    key::{self, Keyring as _},
+    resource::Engine,
+    storage::Storage,
+};
 use serde::Serialize;
 
 use super::output::Output;
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, KeyRow, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
+    keys::CatalogKeyring,
     plan,
     stores::{NamedStore, Stores},
 };
+
+/// Of how many teams with keys of their own a restore point is opened.
+const TEAMS_SAMPLED: i64 = 20;
+/// How many keys are opened themselves, chosen anew each time.
+const KEYS_SAMPLED: usize = 50;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,6 +70,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
             checks.push(Check::of("catalog", schema(catalog).await));
             checks.push(Check::of("clock", clock(catalog).await));
             checks.push(Check::of("keys", keys(catalog).await));
+            checks.push(Check::of("encryption", encryption(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
@@ -130,6 +143,70 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
             Ok(format!("the master key opens the sealed URL of {id}"))
         }
     }
+}
+
+/// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
+async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+    let mut keys = catalog.keys().await?;
+    let living = keys.iter().filter(|key| key.shredded_at.is_none()).count();
+    if living == 0 {
+        return Ok(
+            "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
+        );
+    }
+    let stores = Stores::open(&args.storage).await?;
+    let storage = stores.primary().storage.clone();
+    let keyring = CatalogKeyring {
+        catalog: catalog.clone(),
+        master: config::master_key()?,
+    };
+    fastrand::shuffle(&mut keys);
+    for key in keys.iter().take(KEYS_SAMPLED) {
+        is_whole(&storage, &keyring, key).await?;
+    }
+    let (mut opened, mut plain) = (0, 0);
+    for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
+        let opens = opens(&storage, &sample, &keyring).await;
+        match opens
+            .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
+        {
+            Some(_) => opened += 1,
+            None => plain += 1,
+        }
+    }
+    Ok(format!(
+        "{living} keys, with their escrows; the newest restore points open: {opened} encrypted, {plain} from before the key"
+    ))
+}
+
+/// A key opens with the master key and has its escrow in the store; one that was shredded has neither.
+async fn is_whole(storage: &Storage, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
+    let has_escrow = escrow::exists(storage, key.id).await?;
+    if key.shredded_at.is_some() {
+        anyhow::ensure!(
+            !has_escrow,
+            "key {} was shredded, and its escrow is still in the store: shred it once more",
+            key.id
+        );
+        return Ok(());
+    }
+    keyring.identity(key.id, &key.recipient.parse()?).await?;
+    anyhow::ensure!(
+        has_escrow,
+        "key {} has no escrow in the store: `lastgood key escrow --recipient age1…` writes it anew",
+        key.id
+    );
+    Ok(())
+}
+
+async fn opens(
+    storage: &Storage,
+    sample: &KeySample,
+    keyring: &CatalogKeyring,
+) -> anyhow::Result<Option<uuid::Uuid>> {
+    let manifest = storage.manifest(&sample.manifest_key).await?;
+    let manifest = manifest.with_context(|| format!("{} is missing", sample.manifest_key))?;
+    Ok(key::opens(storage, &manifest, keyring).await?)
 }
 
 async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {

@@ -4,10 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    config::{self, PlansArgs, StorageArgs},
+    config::{self, PlansArgs, RetentionArgs, StorageArgs, VerificationArgs},
     metrics,
     plan::PlansFile,
-    producer::{Settings, produce},
+    producer::{Settings, Upkeep, produce},
     stores,
 };
 
@@ -27,11 +27,15 @@ pub(super) struct Args {
     /// How often to measure exposure and the queue for the metrics
     #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
     observe: Duration,
-    /// How often to ask for copies of restore points that mirrors lack
+    /// How often to look for restore points that need something: a copy, verification, removal
     #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = humantime::parse_duration)]
     upkeep: Duration,
     #[command(flatten)]
     storage: StorageArgs,
+    #[command(flatten)]
+    verification: VerificationArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
     listen: SocketAddr,
@@ -46,8 +50,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         reap: at_least(args.reap, 1),
         lease: args.lease,
         observe: at_least(args.observe, 1),
-        upkeep: at_least(args.upkeep, 1),
-        stores: stores::names(&args.storage)?,
+        upkeep: Upkeep {
+            every: at_least(args.upkeep, 1),
+            verify_within: args.verification.within(),
+            grace: args.retention.grace(),
+            stores: stores::names(&args.storage)?,
+        },
         listen: args.listen,
     };
     produce(

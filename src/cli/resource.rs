@@ -356,10 +356,11 @@ fn list(rows: &[ResourceRow]) -> String {
 }
 
 fn details(row: &ResourceRow) -> String {
-    let connection = row
-        .connection_ref
-        .as_deref()
-        .unwrap_or("sealed in the catalog");
+    let connection = match (&row.connection_ref, row.is_sealed) {
+        (Some(reference), _) => reference,
+        (None, true) => "sealed in the catalog",
+        (None, false) => "none: give it one with `lastgood resource set`, then resume it",
+    };
     let cadence = row.cadence_minutes.map_or_else(
         || "not backed up, or not looked at yet".to_owned(),
         |minutes| format!("every {minutes} minutes"),

@@ -17,7 +17,7 @@ pub(super) enum Command {
         #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "cancelled"])]
         state: Option<String>,
         /// Only those of this kind
-        #[arg(long, value_parser = ["backup", "restore", "drop_replaced"])]
+        #[arg(long, value_parser = ["backup", "restore", "drop_replaced", "copy", "verify", "expire"])]
         kind: Option<String>,
         /// At most so many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
@@ -116,6 +116,7 @@ fn moved(run: &RunRow) -> Option<String> {
     match run.kind.as_str() {
         _ if run.dump_bytes == 0 => None,
         "restore" => Some(format!("{} restored", bytes(run.dump_bytes))),
+        "verify" => Some(format!("{} of the dump read back", bytes(run.dump_bytes))),
         _ => Some(format!(
             "{} dumped, {} stored",
             bytes(run.dump_bytes),

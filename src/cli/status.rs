@@ -1,16 +1,17 @@
 //! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::output::{Output, instant_or_dash, span, table};
+use super::output::{Output, instant, instant_or_dash, printable, span, table};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, QueueDepth, ResourceExposure, StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, ProofCount, QuarantinedPoint, QueueDepth, Removals, ResourceExposure,
+        StuckRun, Suspended, UnknownTier,
     },
-    config::PlansArgs,
+    config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
@@ -22,10 +23,13 @@ const PATIENCE_SECONDS: f64 = 300.0;
 pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
+    #[command(flatten)]
+    verification: VerificationArgs,
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, or no consumer alive
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a restore point damaged, a verification
+    /// overdue, or no consumer alive
     #[arg(long)]
     check: bool,
 }
@@ -40,7 +44,11 @@ struct Status {
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
     stuck: Vec<StuckRun>,
+    proofs: Vec<ProofCount>,
+    quarantined: Vec<QuarantinedPoint>,
+    removals: Removals,
     consumers: Vec<ConsumerRow>,
+    encryption: &'static str,
 }
 
 #[derive(Serialize)]
@@ -75,7 +83,8 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     if let Some(fault) = file.fault() {
         output.note(&format!("{fault}\nthe built-in plans are shown instead"));
     }
-    let status = collect(&super::catalog().await?, &file, args.limit).await?;
+    let within = args.verification.within();
+    let status = collect(&super::catalog().await?, &file, within, args.limit).await?;
     output.show(&status, text)?;
     Ok(if args.check && !status.is_as_promised() {
         ExitCode::FAILURE
@@ -89,11 +98,20 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self
+                .proofs
+                .iter()
+                .all(|count| count.quarantined + count.overdue == 0)
             && !self.consumers.is_empty()
     }
 }
 
-async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Result<Status> {
+async fn collect(
+    catalog: &Catalog,
+    file: &PlansFile,
+    verify_within: Option<Duration>,
+    limit: i64,
+) -> anyhow::Result<Status> {
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -137,7 +155,22 @@ async fn collect(catalog: &Catalog, file: &PlansFile, limit: i64) -> anyhow::Res
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
+        proofs: catalog.proof_counts(verify_within).await?,
+        quarantined: catalog.quarantined(limit).await?,
+        removals: catalog.removals().await?,
         consumers: catalog.live_consumers().await?,
+        encryption: encryption(catalog).await?,
+    })
+}
+
+/// Says whose new archives are encrypted.
+async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
+    let in_use: Vec<_> = catalog.keys().await?;
+    let mut in_use = in_use.iter().filter(|key| key.retired_at.is_none());
+    Ok(match in_use.next() {
+        None => "none",
+        Some(first) if first.team.is_none() => "all",
+        Some(_) => "teams with a key",
     })
 }
 
@@ -202,12 +235,36 @@ fn text(status: &Status) -> String {
             parts.push(format!("NOT BACKED UP: {count} resources are {how}"));
         }
     }
+    match status.encryption {
+        "all" => {}
+        "none" => parts.push(
+            "NOT ENCRYPTED: there is no key for archives: `lastgood key create --platform`".to_owned(),
+        ),
+        _ => parts.push(
+            "NOT ENCRYPTED: archives of teams without a key of their own: `lastgood key create --platform`"
+                .to_owned(),
+        ),
+    }
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
             "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
             row.id, row.id
         )
     }));
+    for (count, what) in [
+        (
+            status.removals.overdue,
+            "expired restore points have waited for their removal for more than a day: `lastgood run list --state failed`",
+        ),
+        (
+            status.removals.refused,
+            "expired restore points are refused by their store, and asked for again each week: `lastgood retention plan`",
+        ),
+    ] {
+        if count > 0 {
+            parts.push(format!("NOT REMOVED: {count} {what}"));
+        }
+    }
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {
@@ -229,6 +286,28 @@ fn text(status: &Status) -> String {
             instant_or_dash(Some(run.since))
         )
     }));
+    parts.extend(status.quarantined.iter().map(|point| {
+        format!(
+            "DAMAGED: restore point {} of {} ({}), found {}: {}",
+            point.id,
+            point.resource_id,
+            instant(point.consistent_at),
+            instant(point.quarantined_at),
+            printable(&point.because)
+        )
+    }));
+    parts.extend(
+        status
+            .proofs
+            .iter()
+            .filter(|count| count.overdue > 0)
+            .map(|count| {
+                format!(
+                    "NOT VERIFIED: {} restore points of {} were not read back in time (--verify-within)",
+                    count.overdue, count.engine
+                )
+            }),
+    );
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }

@@ -15,6 +15,11 @@ use crate::{
 /// Copies a restore point into another store, from the first that holds it whole.
 pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<Outcome, Failure> {
     let point = answered(handle::READ_WITHIN, shared.catalog.point(job.point)).await?;
+    if point.expired_at.is_some() || point.quarantined_at.is_some() {
+        return Ok(Outcome::Report(
+            serde_json::json!({ "point": point.id, "skipped": "it is not usable any more" }),
+        ));
+    }
     let Some(target) = shared.stores.get(&job.store) else {
         // Another consumer may have been told of it already.
         let message = format!(
@@ -32,7 +37,13 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
         match copy::copy(&point.manifest_key, &source.storage, &worker).await {
             Ok(copied) => {
                 let recorded = shared.catalog.record_copy(point.id, &target.name);
-                answered(handle::READ_WITHIN, recorded).await?;
+                if !answered(handle::READ_WITHIN, recorded).await? {
+                    // Retention was faster, and removed what it knew of.
+                    target.storage.remove_point(&point.manifest_key).await?;
+                    return Ok(Outcome::Report(
+                        serde_json::json!({ "point": point.id, "skipped": "it has expired meanwhile" }),
+                    ));
+                }
                 let report = serde_json::json!({
                     "store": target.name, "from": source.name, "copied": copied,
                 });

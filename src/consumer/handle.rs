@@ -8,15 +8,16 @@ use lastgood_jobs::{
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
-    restore::{drop_replaced, restore},
+    restore::{Restored, drop_replaced, restore},
     storage::Storage,
     worker::Worker,
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, holders::holders, verify};
+use super::{Shared, copy, expire, holders::holders, judge::judge, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
+    keys::{self, CatalogKeyring},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
@@ -29,7 +30,13 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
-            Box::pin(make_backup(&run, subject, &worker(&run, &shared))).await
+            let team = subject.resource.team.as_str();
+            let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
+            let worker = Worker {
+                encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
+                ..worker(&run, &shared)
+            };
+            Box::pin(make_backup(&run, subject, &worker)).await
         }
         Job::Restore(job) => {
             let resource = subject(&run, &shared).await?.resource;
@@ -53,6 +60,11 @@ pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> W
         storage: storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
+        encrypt_to: None,
+        keyring: Arc::new(CatalogKeyring {
+            catalog: shared.catalog.clone(),
+            master: shared.master_key.clone(),
+        }),
         lease: Arc::new(run.lease.clone()),
         progress: Arc::clone(&run.progress),
     }
@@ -153,7 +165,18 @@ async fn make_restore(
         ))
         .await;
         match restored {
-            Ok(restored) => return reported_from(&store.name, &restored),
+            // It read every byte of the dump, and the target took it: no verification proves more. Unless the first store
+            // could not give it: that one is not proven.
+            Ok(restored) => {
+                let report = report_from(&store.name, &restored)?;
+                return Ok(match failure {
+                    None => Outcome::Proof {
+                        point: point.id,
+                        report,
+                    },
+                    Some(_) => Outcome::Report(report),
+                });
+            }
             Err(error) if error.is_of_the_store() => {
                 tracing::warn!(
                     store = store.name,
@@ -166,30 +189,27 @@ async fn make_restore(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(failure.map_or_else(
-        || Failure::permanent(ErrorKind::Config, "no store is configured".to_owned()),
-        Failure::from,
-    ))
-}
-
-/// Reports what a restore did, and which store it read.
-fn reported_from(store: &str, report: &impl serde::Serialize) -> Result<Outcome, Failure> {
-    let mut outcome = reported(report)?;
-    if let Outcome::Report(serde_json::Value::Object(fields)) = &mut outcome {
-        fields.insert("store".to_owned(), store.into());
-    }
-    Ok(outcome)
+    Err(match failure {
+        Some(error) => judge(error, &point, shared).await,
+        None => Failure::permanent(ErrorKind::Config, "no store is configured".to_owned()),
+    })
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {
     drop_replaced(resource, job).await?;
-    reported(&serde_json::json!({ "dropped": job.database }))
+    Ok(Outcome::Report(
+        serde_json::json!({ "dropped": job.database }),
+    ))
 }
 
-fn reported(report: &impl serde::Serialize) -> Result<Outcome, Failure> {
-    serde_json::to_value(report)
-        .map(Outcome::Report)
-        .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))
+/// Reports what a restore did, and which store it read.
+fn report_from(store: &str, restored: &Restored) -> Result<serde_json::Value, Failure> {
+    let mut report = serde_json::to_value(restored)
+        .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))?;
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert("store".to_owned(), store.into());
+    }
+    Ok(report)
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
@@ -247,9 +267,11 @@ impl From<SecretError> for Failure {
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::NotFound { .. } | CatalogError::BadRow { .. } => {
-                Self::permanent(ErrorKind::Config, chain(&error))
-            }
+            CatalogError::PointExpired(_)
+            | CatalogError::TooLateToKeep(_)
+            | CatalogError::NotFound { .. }
+            | CatalogError::NoConnection(_)
+            | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)
             | CatalogError::NotMigrated(_)
@@ -258,6 +280,9 @@ impl From<CatalogError> for Failure {
             | CatalogError::Exists(_)
             | CatalogError::RestoreUnderWay(_)
             | CatalogError::KeyReused
+            | CatalogError::KeyInUse(_)
+            | CatalogError::NoKeyInUse(_)
+            | CatalogError::PointsHeld { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

@@ -1,21 +1,72 @@
-//! Reads a restore point back, all of it.
+//! Reads a restore point back, all of it, and acquits or condemns it.
 
 use lastgood_jobs::{
-    error::ErrorKind,
+    error::{ErrorKind, JobError},
     job::{Job, Verify},
+    manifest::Manifest,
+    verify,
 };
+use serde_json::json;
 
-use super::Shared;
-use crate::queue::{Failure, Outcome, Run};
+use super::{
+    Shared,
+    handle::{READ_WITHIN, worker},
+    judge::judge,
+};
+use crate::{
+    catalog::{PointRow, answered},
+    queue::{Failure, Outcome, Run},
+};
 
 /// Reads a restore point back, all of it.
 pub(super) async fn verify(
-    _run: &Run<Job>,
-    _job: &Verify,
-    _shared: &Shared,
+    run: &Run<Job>,
+    job: &Verify,
+    shared: &Shared,
 ) -> Result<Outcome, Failure> {
-    Err(Failure::permanent(
-        ErrorKind::Internal,
-        "not built yet".to_owned(),
-    ))
+    let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
+    if point.expired_at.is_some() {
+        return Ok(Outcome::Report(
+            json!({ "point": point.id, "skipped": "it has expired" }),
+        ));
+    }
+    let recorded = recorded(&point)?;
+    let read = async {
+        let verified = verify::verify(&point.manifest_key, &worker(run, shared)).await?;
+        is_as_recorded(&verified.manifest, &recorded, &point.manifest_key)
+    };
+    if let Err(error) = read.await {
+        return Err(judge(error, &point, shared).await);
+    }
+    Ok(Outcome::Proof {
+        point: point.id,
+        report: json!({
+            "point": point.id,
+            "verified": "whole",
+            "dump_bytes": recorded.dump.size_bytes,
+            "stored_bytes": recorded.archive.size_bytes,
+        }),
+    })
+}
+
+/// Returns the manifest as the catalog has it.
+fn recorded(point: &PointRow) -> Result<Manifest, Failure> {
+    serde_json::from_value(point.manifest.clone()).map_err(|error| {
+        let message = format!(
+            "the catalog's copy of the manifest of {}: {error}",
+            point.id
+        );
+        Failure::permanent(ErrorKind::Config, message)
+    })
+}
+
+/// The catalog was told what the manifest said when it was written: any other is not it.
+fn is_as_recorded(found: &Manifest, recorded: &Manifest, key: &str) -> Result<(), JobError> {
+    if found == recorded {
+        return Ok(());
+    }
+    Err(JobError::BadManifest {
+        key: key.to_owned(),
+        why: "it is another than the one that the catalog has recorded".to_owned(),
+    })
 }

@@ -46,6 +46,15 @@ fn of_plan(plan: &Plan) -> Vec<String> {
             plan.tolerance.num_minutes()
         ));
     }
+    if let (Some(keep), Protection::Every(cadence)) = (plan.keep, plan.protection)
+        && keep.hourly > 0
+        && cadence.minutes() > 60
+    {
+        doubts.push(format!(
+            "tier {tier:?}: keep has {} hourly, and it is backed up {cadence}: is daily meant?",
+            keep.hourly
+        ));
+    }
     doubts
 }
 

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use lastgood_jobs::resource::Tier;
 
 use super::{
-    Cadence, Plan, Protection, Rpo, Why,
+    Cadence, Keep, Plan, Protection, Rpo, Why,
     alias::{self, Alias, Draft},
     document::{self, Node, Value},
     fields::{self, At, Field, Problems},
@@ -18,13 +18,19 @@ const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_TOLERANCE_MINUTES: i64 = Rpo::LONGEST_MINUTES;
 
 const TOP: [&str; 2] = ["version", "tiers"];
-const TIER: [&str; 5] = [
+/// The most points that can be asked for by number: more than a century of days.
+const MOST_KEPT: u32 = 36_600;
+const TIER: [&str; 7] = [
     "rpo_minutes",
     "backup_retention_days",
+    "keep",
+    "minimum_kept",
     "cadence_minutes",
     "tolerance_minutes",
     "same_as",
 ];
+
+const KEEP: [&str; 4] = ["hourly", "daily", "weekly", "monthly"];
 
 type Fields<'a> = HashMap<&'a str, Field<'a>>;
 
@@ -180,11 +186,15 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
             own.unwrap_or(derived)
         }
     };
+    let minimum_kept = number(at, "minimum_kept", fields, problems, kept);
+    let keep = keep(at, retention_days, fields, problems);
     let (rpo, retention_days) = (rpo?, retention_days?);
     Some(Plan {
         tier: tier.clone(),
         rpo,
         retention_days,
+        keep,
+        minimum_kept: minimum_kept.unwrap_or(1),
         protection: match cadence {
             None => Protection::Never(Why::ZeroRpo),
             Some(_) if retention_days == 0 => Protection::Never(Why::ZeroRetention),
@@ -204,6 +214,77 @@ fn missing(at: At<'_>, fields: &Fields<'_>, problems: &mut Problems) {
             let what = format!("missing: write {hint}, or 0 for never");
             problems.add(at.field(at.line, name), what);
         }
+    }
+}
+
+/// Returns which points are kept. Windows that end before the retention does would break its promise: a problem.
+fn keep(
+    at: At<'_>,
+    retention_days: Option<i32>,
+    fields: &Fields<'_>,
+    problems: &mut Problems,
+) -> Option<Keep> {
+    for name in ["keep", "minimum_kept"] {
+        if let (Some(field), Some(0)) = (fields.get(name), retention_days) {
+            let what =
+                "has no meaning where backup_retention_days is 0: remove it, or set a retention";
+            problems.add(at.field(field.line, name), what);
+        }
+    }
+    let field = fields.get("keep")?;
+    let here = at.field(field.line, "keep");
+    let Value::Mapping(entries) = field.value else {
+        let shown = fields::described(field.value);
+        let what = format!(
+            "{shown}: write one or more of hourly, daily, weekly and monthly, each with a number"
+        );
+        problems.add(here, what);
+        return None;
+    };
+    let windows = fields::known(here, entries, &KEEP, problems);
+    if entries.is_empty() {
+        problems.add(
+            here,
+            "it keeps nothing: name hourly, daily, weekly or monthly, or remove it",
+        );
+        return None;
+    }
+    let mut count = |name| {
+        if windows.contains_key(name) {
+            number(at, name, &windows, problems, kept)
+        } else {
+            Some(0)
+        }
+    };
+    // All of them before the first that is wrong ends it: every problem is named.
+    let counts = KEEP.map(&mut count);
+    let [Some(hourly), Some(daily), Some(weekly), Some(monthly)] = counts else {
+        return None;
+    };
+    let keep = Keep {
+        hourly,
+        daily,
+        weekly,
+        monthly,
+    };
+    let days = retention_days.and_then(|days| u32::try_from(days).ok())?;
+    if keep.reach_days() < days {
+        let reach = keep.reach_days();
+        let what = format!(
+            "reaches {reach} days back, and backup_retention_days promises {days}: keep more, or promise less"
+        );
+        problems.add(here, what);
+    }
+    Some(keep)
+}
+
+fn kept(number: i64) -> Result<u32, String> {
+    match u32::try_from(number) {
+        Ok(number @ 1..=MOST_KEPT) => Ok(number),
+        Ok(_) | Err(_) if number < 1 => {
+            Err(format!("{number} keeps none: use 1 or more, or remove it"))
+        }
+        Ok(_) | Err(_) => Err(format!("{number} is too many: use {MOST_KEPT} at most")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Cadence, Plan, Plans, Protection, Why};
+use super::{Cadence, Keep, Plan, Plans, Protection, Why};
 
 /// The headings over [`Row::cells`].
 pub const HEADINGS: [&str; 7] = [
@@ -28,6 +28,11 @@ pub struct Row {
     pub cadence_minutes: Option<i32>,
     /// How many days restore points are kept.
     pub backup_retention_days: i32,
+    /// Which of them are kept; absent for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// How many of the newest are kept however old they are.
+    pub minimum_kept: u32,
     /// How far exposure may pass the RPO before the promise counts as broken, in minutes; absent for never.
     pub tolerance_minutes: Option<i64>,
     /// The tier that it is an alias of.
@@ -51,6 +56,8 @@ impl Row {
             cadence: cadence.map_or_else(|| "never".to_owned(), |cadence| cadence.to_string()),
             cadence_minutes: cadence.map(Cadence::minutes),
             backup_retention_days: plan.retention_days,
+            keep: plan.keep,
+            minimum_kept: plan.minimum_kept,
             tolerance_minutes: cadence.map(|_| plan.tolerance.num_minutes()),
             same_as: plan.same_as.as_ref().map(ToString::to_string),
             never_because: match plan.protection {
@@ -73,14 +80,24 @@ impl Row {
             self.cadence.clone(),
             match self.backup_retention_days {
                 0 => dash(),
-                1 => "1 day".to_owned(),
-                days => format!("{days} days"),
+                days => self.kept(days),
             },
             self.tolerance_minutes.map_or_else(dash, span),
             self.same_as.clone().unwrap_or_else(dash),
             self.never_because
                 .map_or_else(dash, |why| why.as_str().to_owned()),
         ]
+    }
+
+    fn kept(&self, days: i32) -> String {
+        let days = match days {
+            1 => "1 day".to_owned(),
+            days => format!("{days} days"),
+        };
+        let which = self.keep.map(|keep| format!(": {keep}"));
+        let newest = Some(self.minimum_kept).filter(|minimum| *minimum > 1);
+        let newest = newest.map(|minimum| format!("; the newest {minimum}"));
+        [Some(days), which, newest].into_iter().flatten().collect()
     }
 }
 

@@ -84,6 +84,29 @@ fn the_table_serializes_with_the_numbers_of_the_file() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_a_tier_keeps_is_shown_and_told_apart() -> anyhow::Result<()> {
+    let text = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30, keep: {hourly: 48, daily: 30, monthly: 12}, minimum_kept: 3}\n  b: {same_as: a}\n";
+    let plans = Plans::parse(text)?;
+    assert_eq!(doubts(&plans), Vec::<String>::new());
+    let kept: Vec<_> = rows(&plans)
+        .iter()
+        .map(|row| row.cells()[3].clone())
+        .collect();
+    let expected = "30 days: 48 hourly, 30 daily, 12 monthly; the newest 3";
+    assert_eq!(kept, [expected, expected]);
+    let json = serde_json::to_value(rows(&plans))?;
+    assert_eq!(
+        json[0]["keep"],
+        serde_json::json!({"hourly": 48, "daily": 30, "monthly": 12})
+    );
+    let other = Plans::parse(&text.replace("hourly: 48", "hourly: 47"))?;
+    let fewer = Plans::parse(&text.replace("minimum_kept: 3", "minimum_kept: 2"))?;
+    assert_ne!(plans.fingerprint(), other.fingerprint());
+    assert_ne!(plans.fingerprint(), fewer.fingerprint());
+    Ok(())
+}
+
 #[rstest]
 #[case::zero_is_never(&["rpo_minutes: 0", "backup_retention_days: 0"], Protection::Never(Why::ZeroRpo))]
 #[case::zero_rpo_is_named_first(&["rpo_minutes: 0", "backup_retention_days: 9"], Protection::Never(Why::ZeroRpo))]
@@ -196,6 +219,7 @@ fn what_is_valid_but_odd_is_a_doubt() -> anyhow::Result<()> {
         \x20 no_rpo: {rpo_minutes: 0, backup_retention_days: 7}\n\
         \x20 short: {rpo_minutes: 10080, backup_retention_days: 6}\n\
         \x20 lax: {rpo_minutes: 60, backup_retention_days: 7, tolerance_minutes: 61}\n\
+        \x20 hours_of_days: {rpo_minutes: 1440, backup_retention_days: 7, keep: {hourly: 168}}\n\
         \x20 Lax: {rpo_minutes: 60, backup_retention_days: 7}\n";
     insta::assert_snapshot!(doubts(&Plans::parse(text)?).join("\n"));
     Ok(())

@@ -20,6 +20,7 @@ pub(super) async fn observe_until(
     catalog: Catalog,
     plans: watch::Receiver<Plans>,
     every: Duration,
+    verify_within: Option<Duration>,
     stop: CancellationToken,
 ) {
     let mut timer = tokio::time::interval(every);
@@ -31,7 +32,7 @@ pub(super) async fn observe_until(
             _ = timer.tick() => {}
         }
         let in_force = plans.borrow().clone();
-        let observing = observe(&catalog, &in_force, &mut shown);
+        let observing = observe(&catalog, &in_force, verify_within, &mut shown);
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
             tracing::warn!(error = chain(&error), "cannot measure exposure");
         }
@@ -45,7 +46,12 @@ struct Shown {
     unknown: Vec<String>,
 }
 
-async fn observe(catalog: &Catalog, plans: &Plans, shown: &mut Shown) -> Result<(), CatalogError> {
+async fn observe(
+    catalog: &Catalog,
+    plans: &Plans,
+    verify_within: Option<Duration>,
+    shown: &mut Shown,
+) -> Result<(), CatalogError> {
     let (paid, allowed): (Vec<_>, Vec<_>) = plans
         .paid()
         .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
@@ -61,6 +67,8 @@ async fn observe(catalog: &Catalog, plans: &Plans, shown: &mut Shown) -> Result<
     metrics::unknown_tiers(&unknown);
     shown.tell_new(&unknown);
 
+    metrics::removals(&catalog.removals().await?);
+    metrics::proofs(&catalog.proof_counts(verify_within).await?);
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog
         .live_consumers()

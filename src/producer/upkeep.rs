@@ -1,85 +1,110 @@
-//! What is asked for on behalf of restore points that were made: copies.
-//!
-//! Any number of producers may ask: the database lets each thing be asked for once at a time.
+//! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
+
+mod copies;
+mod retain;
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use lastgood_jobs::error::chain;
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    copies::{adopt, ask_for_copies},
+    retain::{ask_for_removals, retain},
+};
 use crate::{
-    catalog::{Catalog, CatalogError, answered},
+    catalog::{Catalog, CatalogError, answered, interval},
     metrics,
+    plan::Plans,
 };
 
-/// What takes longer is given up until the next time.
+/// What takes longer is given up until the next time: a connection may hang without an error.
 const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
-/// How many copies may wait at once: a new mirror of many points must not fill the queue.
-const COPIES_WAITING_MAX: i64 = 1000;
+/// How many verifications of one engine may wait: more would only be stale by the time they run.
+const VERIFICATIONS_WAITING: i64 = 100;
+/// Each resource has one proof at least that is younger than this part of the whole.
+const NEWEST_PART: u32 = 4;
 
-/// Asks for what is missing until `stop`. `stores` are the names of all stores, the primary's first.
+/// What upkeep is to ask for.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    /// How often it looks.
+    pub every: Duration,
+    /// Each usable restore point is read back this often; `None`: never.
+    pub verify_within: Option<Duration>,
+    /// How long a former promise holds after a change.
+    pub grace: TimeDelta,
+    /// The names of all stores: the primary's, and those that get copies.
+    pub stores: (String, Vec<String>),
+}
+
+/// Asks until `stop`. `plans` are those of the file, `None` while the built-in ones stand in for it.
 pub(super) async fn upkeep_until(
     catalog: Catalog,
-    stores: Vec<String>,
-    every: Duration,
+    upkeep: Upkeep,
+    plans: watch::Receiver<Option<Plans>>,
     stop: CancellationToken,
 ) {
-    let mut timer = tokio::time::interval(every);
+    let mut timer = tokio::time::interval(upkeep.every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_adopted = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let upkeep = async {
-            if !is_adopted {
-                adopt(&catalog, &stores).await?;
-            }
-            copies(&catalog, &stores).await
-        };
-        match answered(UPKEEP_WITHIN, upkeep).await {
-            Ok(()) => is_adopted = true,
-            Err(error) => tracing::warn!(error = chain(&error), "cannot ask for upkeep"),
+        let (primary, mirrors) = &upkeep.stores;
+        let adopting = answered(UPKEEP_WITHIN, adopt(&catalog, primary)).await;
+        report("stores", adopting.map(|()| 0));
+        let asking = ask_for_copies(&catalog, mirrors);
+        report("copies", answered(UPKEEP_WITHIN, asking).await);
+        if let Some(within) = upkeep.verify_within {
+            let asking = ask_for_verifications(&catalog, within);
+            report("verifications", answered(UPKEEP_WITHIN, asking).await);
         }
+        let in_force = plans.borrow().clone();
+        if let Some(plans) = in_force {
+            let retaining = retain(&catalog, &plans, upkeep.grace);
+            let_gone(answered(UPKEEP_WITHIN, retaining).await);
+        }
+        let asking = ask_for_removals(&catalog);
+        report("removals", answered(UPKEEP_WITHIN, asking).await);
     }
 }
 
-/// Records that the primary store holds the points of which no store is recorded: those of before stores had names.
-pub async fn adopt(catalog: &Catalog, stores: &[String]) -> Result<(), CatalogError> {
-    let Some(primary) = stores.first() else {
-        return Ok(());
-    };
-    sqlx::query!(
-        "insert into lastgood.copies (point_id, store)
-         select p.id, $1 from lastgood.restore_points as p
-         where not exists (select from lastgood.copies as c where c.point_id = p.id)
-         on conflict do nothing",
-        primary
+fn report(what: &str, asked: Result<u64, CatalogError>) {
+    match asked {
+        Ok(0) => {}
+        Ok(asked) => tracing::info!(upkeep.asked = asked, "{what} enqueued"),
+        Err(error) => tracing::warn!(error = chain(&error), "cannot ask for {what}"),
+    }
+}
+
+fn let_gone(gone: Result<u64, CatalogError>) {
+    match gone {
+        Ok(0) => {}
+        Ok(gone) => {
+            metrics::expired(gone);
+            tracing::info!(retention.expired = gone, "restore points were let go");
+        }
+        Err(error) => tracing::error!(error = chain(&error), "cannot let restore points go"),
+    }
+}
+
+/// Enqueues the verifications that are due: of each usable restore point within `within`, and of each resource's newest so that
+/// it always has one that was proven within a quarter of that. Returns how many.
+pub async fn ask_for_verifications(
+    catalog: &Catalog,
+    within: Duration,
+) -> Result<u64, CatalogError> {
+    let asked = sqlx::query_file!(
+        "src/producer/upkeep/verify.sql",
+        interval(within),
+        interval(within / NEWEST_PART),
+        VERIFICATIONS_WAITING
     )
     .execute(catalog.pool())
     .await?;
-    Ok(())
-}
-
-async fn copies(catalog: &Catalog, stores: &[String]) -> Result<(), CatalogError> {
-    let mirrors = stores.get(1..).unwrap_or_default();
-    if mirrors.is_empty() {
-        return Ok(());
-    }
-    let enqueued = ask_for_copies(catalog, mirrors).await?;
-    if enqueued > 0 {
-        tracing::info!(copies.enqueued = enqueued, "copies enqueued");
-    }
-    metrics::missing_copies(&catalog.missing_copies(mirrors).await?);
-    Ok(())
-}
-
-/// Enqueues a copy into each mirror for each usable point that it lacks; returns how many. What failed waits a while.
-pub async fn ask_for_copies(catalog: &Catalog, mirrors: &[String]) -> Result<u64, CatalogError> {
-    let asked = sqlx::query_file!("src/producer/copies.sql", mirrors, COPIES_WAITING_MAX)
-        .execute(catalog.pool())
-        .await?;
     Ok(asked.rows_affected())
 }

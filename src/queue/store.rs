@@ -12,7 +12,7 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, proof};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -179,7 +179,7 @@ impl Store {
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
             Outcome::RestorePoint(point) => (Some(point), None),
-            Outcome::Report(report) => (None, Some(report)),
+            Outcome::Report(report) | Outcome::Proof { report, .. } => (None, Some(report)),
         };
         let manifest = point
             .map(|point| serde_json::to_value(&point.manifest))
@@ -198,9 +198,17 @@ impl Store {
             bigint(dump_bytes),
             bigint(stored_bytes),
             &*self.primary,
-        )
-        .fetch_one(&self.pool);
-        let finished = answered(finish).await?;
+        );
+        let recording = async {
+            let mut transaction = self.pool.begin().await?;
+            let finished = finish.fetch_one(&mut *transaction).await?;
+            if let (1, Outcome::Proof { point, .. }) = (finished, outcome) {
+                proof::acquit(&mut transaction, *point).await?;
+            }
+            transaction.commit().await?;
+            Ok(finished)
+        };
+        let finished = answered(recording).await?;
         Ok((finished == 1).then(|| "succeeded".to_owned()))
     }
 
@@ -218,9 +226,17 @@ impl Store {
             // PostgreSQL's text cannot hold a NUL; a tool's stderr can.
             failure.message.replace('\0', "\u{fffd}"),
             failure.permanent,
-        )
-        .fetch_optional(&self.pool);
-        answered(finish).await
+        );
+        let recording = async {
+            let mut transaction = self.pool.begin().await?;
+            let state = finish.fetch_optional(&mut *transaction).await?;
+            if let (Some(_), Some(point)) = (&state, failure.condemned) {
+                proof::condemn(&mut transaction, point, id, &failure.message).await?;
+            }
+            transaction.commit().await?;
+            Ok(state)
+        };
+        answered(recording).await
     }
 
     /// Gives a run back unharmed: the attempt is not spent.

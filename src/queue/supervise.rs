@@ -18,7 +18,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Failure, Outcome, Queue, Run, store::Renewal};
-use crate::metrics::{self, RunResult};
+use crate::metrics::{self, Proof, RunResult};
 
 /// The backend's own layer, outermost, so that no other layer can hide an outcome from the queue.
 #[derive(Clone)]
@@ -158,6 +158,7 @@ impl Supervision {
                 if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, &done) {
                     metrics::restore_point_made(queue, &point.manifest);
                 }
+                tell_of_proof(queue, &done, state.as_deref());
             }
         }
     }
@@ -209,8 +210,28 @@ fn failure(error: BoxDynError) -> Failure {
         Err(error) => Failure {
             kind: ErrorKind::Internal.as_str(),
             permanent: error.is::<AbortError>(),
+            condemned: None,
             message: error.to_string(),
         },
+    }
+}
+
+/// What was learned about a restore point, once it is recorded.
+fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>, state: Option<&str>) {
+    if state.is_none() {
+        return;
+    }
+    match done {
+        Ok(Outcome::Proof { .. }) => metrics::verified(queue, Proof::Whole),
+        Err(Failure {
+            condemned: Some(point),
+            message,
+            ..
+        }) => {
+            metrics::verified(queue, Proof::Damaged);
+            tracing::error!(point.id = %point, error = message, "a restore point is damaged: it is quarantined, and a backup was asked for");
+        }
+        Ok(Outcome::RestorePoint(_) | Outcome::Report(_)) | Err(_) => {}
     }
 }
 

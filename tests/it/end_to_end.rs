@@ -2,7 +2,9 @@
 
 mod cache;
 mod customer;
+mod disaster;
 mod drains;
+mod encryption;
 mod faults;
 mod fleet;
 mod gate;
@@ -16,3 +18,4 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod verifications;

@@ -10,5 +10,6 @@ mod end_to_end;
 mod eventually;
 mod planning;
 mod producer;
+mod proofs;
 mod queue;
 mod simulation;

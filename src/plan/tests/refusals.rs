@@ -116,15 +116,15 @@ fn a_retention_that_is_none_is_refused_in_words(#[case] field: &str, #[case] wha
 )]
 #[case::abbreviated(
     "rpo: 60",
-    "rpo: unknown field: did you mean rpo_minutes? Known are rpo_minutes, backup_retention_days, cadence_minutes, tolerance_minutes, same_as"
+    "rpo: unknown field: did you mean rpo_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
 )]
 #[case::misspelt(
     "tolerance_minute: 9",
-    "tolerance_minute: unknown field: did you mean tolerance_minutes? Known are rpo_minutes, backup_retention_days, cadence_minutes, tolerance_minutes, same_as"
+    "tolerance_minute: unknown field: did you mean tolerance_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
 )]
 #[case::foreign(
     "price: 9",
-    "price: unknown field: known are rpo_minutes, backup_retention_days, cadence_minutes, tolerance_minutes, same_as"
+    "price: unknown field: known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
 )]
 #[case::twice(
     "rpo_minutes: 5",
@@ -135,6 +135,65 @@ fn a_field_that_does_not_fit_is_refused_in_words(#[case] field: &str, #[case] wh
     assert_eq!(
         refused(&text),
         format!("plans.yaml:6: tier \"pro\": {what}")
+    );
+}
+
+#[rstest]
+#[case::a_number(
+    "keep: 7",
+    "keep: 7: write one or more of hourly, daily, weekly and monthly, each with a number"
+)]
+#[case::empty(
+    "keep: {}",
+    "keep: it keeps nothing: name hourly, daily, weekly or monthly, or remove it"
+)]
+#[case::misspelt(
+    "keep: {daily: 30, dayly: 3}",
+    "dayly: unknown field: did you mean daily? Known are hourly, daily, weekly, monthly"
+)]
+#[case::zero(
+    "keep: {daily: 30, hourly: 0}",
+    "hourly: 0 keeps none: use 1 or more, or remove it"
+)]
+#[case::negative(
+    "keep: {daily: -1}",
+    "daily: -1 keeps none: use 1 or more, or remove it"
+)]
+#[case::huge("keep: {daily: 36601}", "daily: 36601 is too many: use 36600 at most")]
+#[case::quoted(
+    "keep: {daily: '30'}",
+    "daily: \"30\" is text: write the number without quotes"
+)]
+#[case::too_short(
+    "keep: {hourly: 48, daily: 6}",
+    "keep: reaches 6 days back, and backup_retention_days promises 7: keep more, or promise less"
+)]
+#[case::no_minimum(
+    "minimum_kept: 0",
+    "minimum_kept: 0 keeps none: use 1 or more, or remove it"
+)]
+fn a_keep_that_breaks_the_promise_is_refused_in_words(#[case] field: &str, #[case] what: &str) {
+    let text = one_tier(&["rpo_minutes: 60", "backup_retention_days: 7", field]);
+    assert_eq!(
+        refused(&text),
+        format!("plans.yaml:6: tier \"pro\": {what}")
+    );
+}
+
+#[test]
+fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
+    let text = one_tier(&[
+        "rpo_minutes: 0",
+        "backup_retention_days: 0",
+        "keep: {daily: 7}",
+        "minimum_kept: 3",
+    ]);
+    let what = "has no meaning where backup_retention_days is 0: remove it, or set a retention";
+    assert_eq!(
+        refused(&text),
+        format!(
+            "plans.yaml:6: tier \"pro\": keep: {what}\nplans.yaml:7: tier \"pro\": minimum_kept: {what}"
+        )
     );
 }
 

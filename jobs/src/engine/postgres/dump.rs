@@ -169,6 +169,7 @@ impl Flow {
         let sealing = archive::seal(
             self.pipe,
             scanner,
+            worker.encrypt_to.clone(),
             upload.writer(),
             worker.progress.clone(),
             on_first_bytes,
@@ -254,6 +255,11 @@ fn error_first(stderr: &str) -> String {
     let is_error = |line: &&str| line.starts_with("pg_dump: error: ");
     let (before, from_error) = lines.split_at(lines.iter().position(is_error).unwrap_or(0));
     [from_error, before].concat().join("\n")
+}
+
+/// Returns what reads a whole dump, to its end mark.
+pub(crate) fn whole() -> impl Inspect {
+    Scanner::new(Keep::Nothing)
 }
 
 impl Inspect for Scanner {

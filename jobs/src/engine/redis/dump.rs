@@ -19,7 +19,7 @@ use super::{
     rdb::Checksum,
 };
 use crate::{
-    archive::Pulled,
+    archive::{Inspect, Pulled},
     backup::Dumped,
     engine::native::{self, Poured},
     error::JobError,
@@ -52,6 +52,11 @@ pub(crate) async fn dump(
             scan(&address, begin, key, worker).await
         }
     }
+}
+
+/// Returns what reads a whole dump, to its end and its checksum.
+pub(crate) fn whole() -> impl Inspect {
+    Pulled::start(census::take)
 }
 
 /// What was known before anything was asked for.

@@ -1,0 +1,74 @@
+//! What a store holds, without a catalog: is what lies at a manifest's key a restore point?
+
+use crate::{error::JobError, manifest::Manifest, storage::Storage};
+
+/// Reads a manifest, and makes sure that it is where it belongs and that its archive is there, with its size. The archive's
+/// bytes are not read: that is [`crate::verify::verify`].
+///
+/// What is wrong with the restore point is [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
+/// every other error says nothing about it.
+pub async fn examine(manifest_key: &str, storage: &Storage) -> Result<Manifest, JobError> {
+    let manifest = storage.manifest(manifest_key).await?;
+    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
+        key: manifest_key.to_owned(),
+    })?;
+    belongs(&manifest, manifest_key)?;
+    crate::archive::is_there(storage, &manifest.archive).await?;
+    Ok(manifest)
+}
+
+/// Refuses a manifest that was put elsewhere, or that points at another resource's archive.
+fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), JobError> {
+    let bad = |why: String| JobError::BadManifest {
+        key: manifest_key.to_owned(),
+        why,
+    };
+    let home = format!("v1/{}/{}/", manifest.team, manifest.resource_id);
+    if !manifest_key.starts_with(&home) {
+        return Err(bad(format!("it is of {home}… and lies elsewhere")));
+    }
+    if !manifest.archive.key.starts_with(&home) {
+        return Err(bad(format!(
+            "its archive {:?} is not under {home}",
+            manifest.archive.key
+        )));
+    }
+    if manifest.archive.size_bytes == 0 || manifest.dump.size_bytes == 0 {
+        return Err(bad("it says that nothing is in it".to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::manifest::tests::example;
+
+    #[rstest]
+    #[case::at_home("v1/acme/db-1/2026/03/04/x.manifest.json", None)]
+    #[case::of_another_team("v1/evil/db-1/2026/03/04/x.manifest.json", Some("lies elsewhere"))]
+    #[case::of_a_longer_name("v1/acme/db-10/2026/03/04/x.manifest.json", Some("lies elsewhere"))]
+    fn a_manifest_belongs_under_its_own_resource(#[case] key: &str, #[case] refused: Option<&str>) {
+        let told = belongs(&example(), key)
+            .err()
+            .map(|error| error.to_string());
+        match refused {
+            None => assert_eq!(told, None),
+            Some(why) => assert!(
+                told.clone().is_some_and(|told| told.contains(why)),
+                "{told:?}"
+            ),
+        }
+    }
+
+    #[test]
+    fn a_manifest_may_not_point_at_another_resources_archive() {
+        let mut manifest = example();
+        manifest.archive.key = "v1/rich/db-2/2026/03/04/050607Z-x-e2.pgdump.zst".to_owned();
+        let refused = belongs(&manifest, "v1/acme/db-1/2026/03/04/x.manifest.json");
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("is not under v1/acme/db-1/"), "{told}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Who did what that cannot be taken back, or that let data out.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError};
+
+/// One act, as it is to be recorded. Its detail holds no secret.
+#[derive(Debug, Clone)]
+pub struct Audit<'a> {
+    /// What was done: one word, `quarantine`.
+    pub action: &'a str,
+    /// To which resource.
+    pub resource_id: Option<&'a str>,
+    /// To which restore point.
+    pub point_id: Option<Uuid>,
+    /// What else is to be known: a JSON object.
+    pub detail: serde_json::Value,
+}
+
+/// An act as recorded.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditRow {
+    /// When, by the catalog's clock.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To which resource.
+    pub resource_id: Option<String>,
+    /// To which restore point.
+    pub point_id: Option<Uuid>,
+    /// What else is to be known.
+    pub detail: serde_json::Value,
+}
+
+impl Catalog {
+    /// Records an act. Who cannot be recorded must not act: call it before the act, or in its transaction.
+    pub async fn audit(&self, entry: &Audit<'_>) -> Result<(), CatalogError> {
+        let mut connection = self.pool().acquire().await?;
+        record(&mut connection, entry).await?;
+        Ok(())
+    }
+
+    /// Returns recorded acts, newest first.
+    pub async fn audited(&self, limit: i64) -> Result<Vec<AuditRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            AuditRow,
+            "select at, actor, action, resource_id, point_id, detail from lastgood.audit
+             order by at desc, id desc limit $1",
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+}
+
+/// Records an act in the transaction that the connection is in.
+pub(crate) async fn record(connection: &mut PgConnection, entry: &Audit<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into lastgood.audit (actor, action, resource_id, point_id, detail) values ($1, $2, $3, $4, $5)",
+        actor(),
+        entry.action,
+        entry.resource_id,
+        entry.point_id,
+        entry.detail,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Returns who acts: the user who became another one with sudo, else the user, else the user's number.
+fn actor() -> String {
+    let named = ["SUDO_USER", "USER"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        // PostgreSQL's text cannot hold a NUL, nor can a variable; the rest is for whoever reads the log.
+        .map(|name| {
+            name.chars()
+                .filter(|c| !c.is_control())
+                .take(128)
+                .collect::<String>()
+        })
+        .find(|name| !name.is_empty());
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}

@@ -1,0 +1,13 @@
+-- Each engine's restore points that are damaged, and those that are usable and were not proven within $1 (null: none is
+-- overdue). Both by partial indexes that hold little.
+with counted as (
+    select resource_id, 1 as quarantined, 0 as overdue
+    from lastgood.restore_points where quarantined_at is not null
+    union all
+    select resource_id, 0, 1
+    from lastgood.restore_points
+    where quarantined_at is null and expired_at is null and coalesce(verified_at, created_at) < now() - $1::interval
+)
+select r.engine as "engine!", sum(quarantined) as "quarantined!", sum(overdue) as "overdue!"
+from counted join lastgood.resources as r on r.id = counted.resource_id
+group by r.engine

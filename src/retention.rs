@@ -1,0 +1,295 @@
+//! Which restore points are kept and which are let go, and why: pure, from what is recorded, a policy and `now`.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+mod promise;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod windows;
+
+pub use promise::{Former, Life, Promise, Record};
+pub use verdict::{Decision, Expired, Kept, Verdict};
+pub use windows::Window;
+
+use windows::Windows;
+
+/// What is younger is never thinned out, whatever `keep:` says.
+pub const NEVER_THINNED: TimeDelta = TimeDelta::hours(24);
+
+/// A restore point as far as retention cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Its id.
+    pub id: Uuid,
+    /// The instant that it brings back, by the clock of the machine that made it.
+    pub consistent_at: DateTime<Utc>,
+    /// When the catalog recorded it, by the catalog's clock.
+    pub recorded_at: DateTime<Utc>,
+    /// When it was last proven.
+    pub verified_at: Option<DateTime<Utc>>,
+    /// Since when an operator wants it kept.
+    pub pinned_at: Option<DateTime<Utc>>,
+    /// Since when the law wants it kept.
+    pub held_at: Option<DateTime<Utc>>,
+    /// Since when it is known to be damaged.
+    pub quarantined_at: Option<DateTime<Utc>>,
+    /// Since when it has been let go.
+    pub expired_at: Option<DateTime<Utc>>,
+    /// Whether a restore from it waits or runs.
+    pub is_in_restore: bool,
+}
+
+/// What the points of one resource are judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What was and is promised; `None`: its tier is unknown and nothing was ever recorded.
+    pub record: Option<Record>,
+    /// Whether the plans know what is promised to it now.
+    pub tier: TierKnown,
+    /// Whether the resource lives.
+    pub life: Life,
+    /// How long after a change the former promise still holds.
+    pub grace: TimeDelta,
+}
+
+/// Whether the plans name the tier that a resource is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TierKnown {
+    /// They do.
+    Known,
+    /// They do not: nothing of its resources expires.
+    Unknown,
+}
+
+/// Returns a verdict for each point, in the order of the points. All of them are of one resource.
+///
+/// Promises: of a live resource neither the newest usable point nor the newest proven one ever expires, whatever the policy
+/// says; nor what is pinned, held, or being restored from; nor what lies in the future, which only a clock that was wrong
+/// can have made. Order is by recorded time. A point's age counts from the later of the two clocks that timed it, so that a
+/// machine whose clock is behind does not make points that are old at birth.
+///
+/// Without `keep:` the verdicts on old points need only those points, the newest usable, the newest proven and the
+/// `minimum_kept` newest: see [`Policy::oldest_needed`].
+#[must_use]
+pub fn decide(points: &[Point], policy: &Policy, now: DateTime<Utc>) -> Vec<Verdict> {
+    let judge = Judge::new(points, policy, now);
+    points
+        .iter()
+        .map(|point| Verdict {
+            point: point.id,
+            decision: judge.decide(point),
+        })
+        .collect()
+}
+
+impl Policy {
+    /// Returns the age from which on points may expire at all; `None`: thinning asks for every point.
+    ///
+    /// Younger ones need not be read, but for the newest usable, the newest proven and [`Policy::minimum_kept`].
+    #[must_use]
+    pub fn oldest_needed(&self) -> Option<TimeDelta> {
+        let promises = self.record.as_ref().map(Record::promises);
+        let mut shortest = None;
+        for promise in promises.into_iter().flatten() {
+            if !promise.promises_something() {
+                continue;
+            }
+            if promise.keep.is_some() {
+                return None;
+            }
+            let days = TimeDelta::days(promise.retention_days.into());
+            shortest = Some(shortest.map_or(days, |other: TimeDelta| other.min(days)));
+        }
+        Some(shortest.unwrap_or_else(TimeDelta::zero))
+    }
+
+    /// Returns how many of the newest usable points stay, however old.
+    #[must_use]
+    pub fn minimum_kept(&self) -> u32 {
+        match (self.life, &self.record) {
+            (Life::Live, Some(record)) => record.promise.minimum_kept.max(1),
+            (Life::Live, None) => 1,
+            // Else they would stay for ever.
+            (Life::Removed, _) => 0,
+        }
+    }
+}
+
+/// What is known about all points before one of them is judged.
+struct Judge<'a> {
+    policy: &'a Policy,
+    now: DateTime<Utc>,
+    newest: Option<Uuid>,
+    proven: Option<Uuid>,
+    minimum: HashSet<Uuid>,
+    /// Who stands for which windows, for each promise that thins: the current one first, then the former ones.
+    windows: Vec<Windows>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(points: &[Point], policy: &'a Policy, now: DateTime<Utc>) -> Self {
+        let mut usable: Vec<&Point> = points
+            .iter()
+            .filter(|point| point.is_usable() && !point.is_ahead_of(now))
+            .collect();
+        usable.sort_by_key(|point| std::cmp::Reverse(point.order()));
+        let live = policy.life == Life::Live;
+        let minimum = usize::try_from(policy.minimum_kept()).unwrap_or(usize::MAX);
+        let windows = policy.record.iter().flat_map(Record::promises);
+        Self {
+            policy,
+            now,
+            newest: usable.first().filter(|_| live).map(|point| point.id),
+            proven: usable
+                .iter()
+                .find(|point| point.verified_at.is_some())
+                .filter(|_| live)
+                .map(|point| point.id),
+            minimum: usable.iter().take(minimum).map(|point| point.id).collect(),
+            windows: windows
+                .map(|promise| Windows::of(&usable, promise.keep))
+                .collect(),
+        }
+    }
+
+    fn decide(&self, point: &Point) -> Decision {
+        if point.expired_at.is_some() {
+            return Decision::Expire(Expired::Already);
+        }
+        let protected = self.protected(point);
+        match self.promised(point) {
+            Decision::Keep(kept) => {
+                Decision::Keep(protected.filter(Kept::is_asked_for).unwrap_or(kept))
+            }
+            Decision::Expire(why) => protected.map_or(Decision::Expire(why), Decision::Keep),
+        }
+    }
+
+    /// What keeps a point whatever was promised.
+    fn protected(&self, point: &Point) -> Option<Kept> {
+        let is = |id: Option<Uuid>| id == Some(point.id);
+        if point.held_at.is_some() {
+            Some(Kept::Held)
+        } else if point.pinned_at.is_some() {
+            Some(Kept::Pinned)
+        } else if point.is_in_restore {
+            Some(Kept::InRestore)
+        } else if point.is_ahead_of(self.now) {
+            Some(Kept::InFuture)
+        } else if is(self.newest) {
+            Some(Kept::Newest)
+        } else if is(self.proven) {
+            Some(Kept::NewestProven)
+        } else if self.minimum.contains(&point.id) {
+            Some(Kept::Minimum {
+                number: self.policy.minimum_kept(),
+            })
+        } else {
+            None
+        }
+    }
+
+    /// What was promised about a point, now or before.
+    fn promised(&self, point: &Point) -> Decision {
+        let Some(record) = &self.policy.record else {
+            return Decision::Keep(Kept::UnknownTier);
+        };
+        if self.policy.tier == TierKnown::Unknown && self.policy.life == Life::Live {
+            return Decision::Keep(Kept::UnknownTier);
+        }
+        let mut windows = self.windows.iter();
+        let mut told = |promise: &Promise| {
+            let windows = windows.next()?;
+            promise.keeps(point, windows, self.now)
+        };
+        let now = told(&record.promise);
+        let before: Vec<_> = record
+            .former
+            .iter()
+            .map(|it| (it, told(&it.promise)))
+            .collect();
+        if let Some(kept) = now {
+            return Decision::Keep(kept);
+        }
+        let decided = if record.promise.promises_something() {
+            Decision::Expire(self.why_expired(point, &record.promise))
+        } else {
+            self.vetoed(point, record, &before)
+        };
+        if decided.is_keep() {
+            return decided;
+        }
+        let grace = before.iter().filter_map(|(former, kept)| {
+            let until = later(former.ended_at, self.policy.grace);
+            let kept = kept.as_ref().filter(|_| self.now < until)?;
+            Some(kept.until().map_or(until, |own| own.min(until)))
+        });
+        grace
+            .max()
+            .map_or(decided, |until| Decision::Keep(Kept::Grace { until }))
+    }
+
+    /// A retention of zero or less vetoes new backups; what exists stays as long as was promised before.
+    fn vetoed(
+        &self,
+        point: &Point,
+        record: &Record,
+        before: &[(&Former, Option<Kept>)],
+    ) -> Decision {
+        let last = before
+            .iter()
+            .rev()
+            .find(|(it, _)| it.promise.promises_something());
+        match last {
+            Some((_, Some(kept))) => Decision::Keep(match kept.until() {
+                Some(until) => Kept::Former { until },
+                None => kept.clone(),
+            }),
+            Some((former, None)) => Decision::Expire(self.why_expired(point, &former.promise)),
+            None => match record.removed_at.map(|at| later(at, self.policy.grace)) {
+                Some(until) if until <= self.now => Decision::Expire(Expired::NeverPromised),
+                Some(until) => Decision::Keep(Kept::Grace { until }),
+                None => Decision::Keep(Kept::NoPromise),
+            },
+        }
+    }
+
+    fn why_expired(&self, point: &Point, promise: &Promise) -> Expired {
+        let days = promise.retention_days;
+        if later(point.counted_from(), TimeDelta::days(days.into())) > self.now {
+            Expired::Thinned
+        } else {
+            Expired::TooOld { days }
+        }
+    }
+}
+
+impl Point {
+    /// Whether it may be restored from without being named.
+    fn is_usable(&self) -> bool {
+        self.quarantined_at.is_none() && self.expired_at.is_none()
+    }
+
+    fn is_ahead_of(&self, now: DateTime<Utc>) -> bool {
+        self.counted_from() > now
+    }
+
+    fn counted_from(&self) -> DateTime<Utc> {
+        self.consistent_at.max(self.recorded_at)
+    }
+
+    /// By recorded times, the data's first; the id only makes equals differ always in the same way.
+    fn order(&self) -> (DateTime<Utc>, DateTime<Utc>, Uuid) {
+        (self.consistent_at, self.recorded_at, self.id)
+    }
+}
+
+/// Returns the instant so much later, or the end of all time.
+fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_add_signed(by)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

@@ -1,0 +1,251 @@
+//! What retention decides in cases that can be told; the laws that hold in all of them are in `laws`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rstest::rstest;
+use uuid::Uuid;
+
+use super::*;
+use crate::plan::Keep;
+
+mod laws;
+
+pub(super) const GRACE: TimeDelta = TimeDelta::days(7);
+
+pub(super) fn now() -> DateTime<Utc> {
+    // A Wednesday.
+    "2031-03-05T12:30:00Z".parse().unwrap()
+}
+
+/// Returns a point that is so old, and whose id tells nothing about that.
+pub(super) fn point(age: TimeDelta) -> Point {
+    let at = now() - age;
+    Point {
+        id: Uuid::new_v4(),
+        consistent_at: at,
+        recorded_at: at,
+        verified_at: None,
+        pinned_at: None,
+        held_at: None,
+        quarantined_at: None,
+        expired_at: None,
+        is_in_restore: false,
+    }
+}
+
+pub(super) fn promise(retention_days: i32) -> Promise {
+    Promise {
+        retention_days,
+        keep: None,
+        minimum_kept: 1,
+    }
+}
+
+pub(super) fn policy(promise: Promise) -> Policy {
+    Policy {
+        record: Record::after(None, Some(promise), Life::Live, GRACE, now()),
+        tier: TierKnown::Known,
+        life: Life::Live,
+        grace: GRACE,
+    }
+}
+
+/// Returns what is decided, in the words of the text, about points of these ages and a fresh one.
+fn told(policy: &Policy, change: impl Fn(&mut Point), age: TimeDelta) -> String {
+    let mut judged = point(age);
+    change(&mut judged);
+    let verdicts = decide(
+        &[point(TimeDelta::minutes(1)), judged.clone()],
+        policy,
+        now(),
+    );
+    let verdict = verdicts.into_iter().find(|it| it.point == judged.id);
+    let decision = verdict.map(|it| it.decision);
+    match decision {
+        Some(Decision::Keep(kept)) => format!("keep: {kept}"),
+        Some(Decision::Expire(why)) => format!("expire: {why}"),
+        None => "nothing".to_owned(),
+    }
+}
+
+type Change = fn(&mut Point);
+
+#[rstest]
+#[case::young(29, |_: &mut Point| {}, "keep: within the 30 days that are promised")]
+#[case::old(30, |_: &mut Point| {}, "expire: older than the 30 days that are promised")]
+#[case::pinned(90, |point: &mut Point| point.pinned_at = Some(now()), "keep: pinned")]
+#[case::held(90, |point: &mut Point| point.held_at = Some(now()), "keep: on legal hold")]
+#[case::pinned_and_young(1, |point: &mut Point| point.pinned_at = Some(now()), "keep: pinned")]
+#[case::in_restore(90, |point: &mut Point| point.is_in_restore = true, "keep: a restore from it waits or runs")]
+#[case::proven(90, |point: &mut Point| point.verified_at = Some(now()), "keep: the newest proven one of a live resource: never removed")]
+#[case::proven_and_then_damaged(90, |point: &mut Point| { point.verified_at = Some(now()); point.quarantined_at = Some(now()); }, "expire: older than the 30 days that are promised")]
+#[case::damaged(3, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the 30 days that are promised")]
+#[case::let_go(3, |point: &mut Point| point.expired_at = Some(now()), "expire: let go before, and waits for its removal")]
+#[case::made_by_a_clock_behind(90, |point: &mut Point| point.recorded_at = now() - TimeDelta::days(1), "keep: within the 30 days that are promised")]
+#[case::made_by_a_clock_ahead(-90, |_: &mut Point| {}, "keep: within the 30 days that are promised")]
+fn a_retention_of_days_is_told_for_each_point(
+    #[case] age_days: i64,
+    #[case] change: Change,
+    #[case] expected: &str,
+) {
+    let said = told(&policy(promise(30)), change, TimeDelta::days(age_days));
+    assert_eq!(said, expected);
+}
+
+fn thinning() -> Policy {
+    policy(Promise {
+        keep: Some(Keep {
+            hourly: 48,
+            daily: 7,
+            weekly: 0,
+            monthly: 3,
+        }),
+        ..promise(30)
+    })
+}
+
+#[test]
+fn thinning_keeps_the_newest_of_each_window_in_utc_and_all_of_a_day() {
+    // One every 20 minutes for 120 days.
+    let points: Vec<Point> = (0..120 * 72)
+        .map(|n| point(TimeDelta::minutes(n * 20)))
+        .collect();
+    let verdicts = decide(&points, &thinning(), now());
+    let kept: Vec<String> = points
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| verdict.decision.is_keep())
+        .map(|(point, _)| point.consistent_at.format("%Y-%m-%d %H:%M").to_string())
+        .collect();
+    let (last_day, older) = kept.split_at(72);
+    assert_eq!(
+        last_day.first().map(String::as_str),
+        Some("2031-03-05 12:30")
+    );
+    assert_eq!(
+        last_day.last().map(String::as_str),
+        Some("2031-03-04 12:50")
+    );
+    let (hours, older) = older.split_at(24);
+    assert!(hours.iter().all(|at| at.ends_with(":50")), "{hours:?}");
+    assert_eq!(
+        hours.last().map(String::as_str),
+        Some("2031-03-03 12:50"),
+        "48 whole hours"
+    );
+    // Seven whole days, of which the hours cover two; the ends of three whole months.
+    let expected = [
+        "2031-03-02 23:50",
+        "2031-03-01 23:50",
+        "2031-02-28 23:50",
+        "2031-02-27 23:50",
+        "2031-02-26 23:50",
+        "2031-01-31 23:50",
+        "2030-12-31 23:50",
+    ];
+    assert_eq!(older, expected);
+}
+
+#[rstest]
+#[case::stands_for_a_month(33, |_: &mut Point| {}, "keep: the newest of its month")]
+#[case::damaged_within_the_retention(20, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the 30 days that are promised")]
+fn thinning_is_told(#[case] age_days: i64, #[case] change: Change, #[case] expected: &str) {
+    assert_eq!(
+        told(&thinning(), change, TimeDelta::days(age_days)),
+        expected
+    );
+}
+
+/// Returns a policy whose promises came one after another, the last one so many days ago.
+fn changed(promises: &[Promise], days_ago: i64) -> Policy {
+    let at = now() - TimeDelta::days(days_ago);
+    let mut record = None;
+    for promise in promises {
+        record = Record::after(record, Some(promise.clone()), Life::Live, GRACE, at);
+    }
+    // Looked at since, as upkeep does.
+    let last = promises.last().cloned();
+    Policy {
+        record: Record::after(record, last, Life::Live, GRACE, now()),
+        ..policy(promise(1))
+    }
+}
+
+#[rstest]
+#[case::in_its_grace(&[30, 7], 6, 20, "keep: the tier or the plan changed: what was promised before holds for a while")]
+#[case::after_its_grace(&[30, 7], 7, 20, "expire: older than the 7 days that are promised")]
+#[case::older_than_both(&[30, 7], 1, 40, "expire: older than the 7 days that are promised")]
+#[case::two_changes_in_one_grace(&[30, 7, 3], 1, 20, "keep: the tier or the plan changed: what was promised before holds for a while")]
+#[case::a_longer_one_counts_at_once(&[7, 30], 1, 20, "keep: within the 30 days that are promised")]
+#[case::a_veto_keeps_what_was_promised(&[30, 0], 300, 20, "keep: the retention is 0 now: kept as long as was promised before")]
+#[case::and_no_longer(&[30, 0], 300, 40, "expire: older than the 30 days that are promised")]
+#[case::a_veto_below_zero(&[30, -3], 300, 20, "keep: the retention is 0 now: kept as long as was promised before")]
+#[case::never_promised_anything(&[0], 300, 400, "keep: the retention is 0 and was never more: set one (`lastgood resource set --retention-days`) to let it go")]
+fn a_change_shortens_nothing_at_once(
+    #[case] days: &[i32],
+    #[case] days_ago: i64,
+    #[case] age_days: i64,
+    #[case] expected: &str,
+) {
+    let promises: Vec<_> = days.iter().copied().map(promise).collect();
+    let said = told(
+        &changed(&promises, days_ago),
+        |_| {},
+        TimeDelta::days(age_days),
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_removed_resource_keeps_its_points_by_its_promise_at_removal() {
+    let record = Record::after(None, Some(promise(30)), Life::Live, GRACE, now());
+    // The plans say less by then, or do not know the tier any more.
+    for later in [Some(promise(1)), None] {
+        let removed = Policy {
+            record: Record::after(record.clone(), later, Life::Removed, GRACE, now()),
+            tier: TierKnown::Unknown,
+            life: Life::Removed,
+            grace: GRACE,
+        };
+        let decided = |days| decide(&[point(TimeDelta::days(days))], &removed, now());
+        assert!(decided(29).iter().all(|it| it.decision.is_keep()));
+        assert!(
+            decided(30).iter().all(|it| !it.decision.is_keep()),
+            "the newest too"
+        );
+    }
+}
+
+#[test]
+fn a_removed_resource_that_was_promised_nothing_keeps_its_points_for_the_grace_period() {
+    let at = now() - TimeDelta::days(7);
+    let removed = |removed_at| Policy {
+        record: Record::after(None, Some(promise(0)), Life::Removed, GRACE, removed_at),
+        life: Life::Removed,
+        ..policy(promise(0))
+    };
+    let old = [point(TimeDelta::days(90))];
+    let within = decide(&old, &removed(at + TimeDelta::seconds(1)), now());
+    assert!(within.iter().all(|it| it.decision.is_keep()));
+    let after = decide(&old, &removed(at), now());
+    assert!(after.iter().all(|it| !it.decision.is_keep()));
+}
+
+#[test]
+fn a_promise_is_stored_under_permanent_names() -> anyhow::Result<()> {
+    let mut record = Record::after(None, Some(promise(30)), Life::Live, GRACE, now());
+    let keep = Keep {
+        daily: 7,
+        ..Keep::default()
+    };
+    let other = Promise {
+        keep: Some(keep),
+        ..promise(7)
+    };
+    record = Record::after(record, Some(other), Life::Live, GRACE, now());
+    record = Record::after(record, None, Life::Removed, GRACE, now());
+    let thinned = thinning().record;
+    insta::assert_json_snapshot!([&record, &thinned]);
+    let stored = serde_json::to_value(&record)?;
+    assert_eq!(serde_json::from_value::<Option<Record>>(stored)?, record);
+    Ok(())
+}
