@@ -27,8 +27,8 @@ MONGO_TOOLS = ("mongodump", "mongorestore")
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
     return {
-        **_postgres(session), **_mongodb(session), **_redis(session), **_s3(session), "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools),
-        "SQLX_OFFLINE": "true",
+        **_postgres(session), **_mongodb(session), **_redis(session), **_s3(session),
+        "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools), "SQLX_OFFLINE": "true",
     }
 
 

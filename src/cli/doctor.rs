@@ -155,18 +155,17 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
         );
     }
     let stores = Stores::open(&args.storage).await?;
-    let storage = stores.primary().storage.clone();
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
         master: config::master_key()?,
     };
     fastrand::shuffle(&mut keys);
     for key in keys.iter().take(KEYS_SAMPLED) {
-        is_whole(&storage, &keyring, key).await?;
+        is_whole(&stores, &keyring, key).await?;
     }
     let (mut opened, mut plain) = (0, 0);
     for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
-        let opens = opens(&storage, &sample, &keyring).await;
+        let opens = opens(&stores.primary().storage, &sample, &keyring).await;
         match opens
             .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
         {
@@ -179,23 +178,25 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     ))
 }
 
-/// A key opens with the master key and has its escrow in the store; one that was shredded has neither.
-async fn is_whole(storage: &Storage, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
-    let has_escrow = escrow::exists(storage, key.id).await?;
-    if key.shredded_at.is_some() {
+/// A key opens with the master key and has its escrow in each store; one that was shredded has neither.
+async fn is_whole(stores: &Stores, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
+    let is_shredded = key.shredded_at.is_some();
+    for NamedStore { name, storage, .. } in stores.iter() {
+        let has_escrow = escrow::exists(storage, key.id).await?;
         anyhow::ensure!(
-            !has_escrow,
-            "key {} was shredded, and its escrow is still in the store: shred it once more",
+            !(is_shredded && has_escrow),
+            "key {} was shredded, and its escrow is still in store {name}: shred it once more",
             key.id
         );
-        return Ok(());
+        anyhow::ensure!(
+            is_shredded || has_escrow,
+            "key {} has no escrow in store {name}: `lastgood key escrow --recipient age1…` writes it anew",
+            key.id
+        );
     }
-    keyring.identity(key.id, &key.recipient.parse()?).await?;
-    anyhow::ensure!(
-        has_escrow,
-        "key {} has no escrow in the store: `lastgood key escrow --recipient age1…` writes it anew",
-        key.id
-    );
+    if !is_shredded {
+        keyring.identity(key.id, &key.recipient.parse()?).await?;
+    }
     Ok(())
 }
 

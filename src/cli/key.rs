@@ -1,23 +1,24 @@
 //! `lastgood key create|rotate|list|shred|escrow|recover`.
 
+mod escrow;
+
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use lastgood_jobs::{
-    escrow::{self, Escrow, object},
+    escrow::{Escrow, object, remove},
     key::{Identity, Recipient},
     resource::TeamId,
-    storage::Storage,
 };
 use serde_json::json;
 use uuid::Uuid;
 
+use self::escrow::{master_key, row_of, stores, withdraw};
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
-    catalog::{Audit, Catalog, KeyRow, NewKey, Shredded, Succession},
+    catalog::{Catalog, CatalogError, KeyRow, Shredded, Succession},
     config::{self, StorageArgs},
     keys,
-    secret::{MasterKey, SecretError, read_secret_file},
-    stores::Stores,
+    secret::MasterKey,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -94,33 +95,13 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             shred(&catalog, &team, &storage, output).await
         }
         Command::Escrow { recipient, storage } => {
-            escrow_all(&catalog, &recipient, &storage, output).await
+            escrow::rewrite(&catalog, &recipient, &storage, output).await
         }
         Command::Recover {
             identity_file,
             storage,
-        } => recover(&catalog, &identity_file, &storage, output).await,
+        } => escrow::recover(&catalog, &identity_file, &storage, output).await,
     }
-}
-
-/// A store, and what it is called.
-struct Named {
-    name: String,
-    storage: Storage,
-}
-
-/// Opens every store: an escrow that one of them lacks, or keeps, is a hole.
-async fn stores(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
-    let stores = Stores::open(args).await?;
-    let named = stores.iter().map(|store| Named {
-        name: format!("{} ({})", store.name, store.url),
-        storage: store.storage.clone(),
-    });
-    Ok(named.collect())
-}
-
-fn master_key() -> anyhow::Result<MasterKey> {
-    Ok(config::master_key()?.ok_or(SecretError::NoMasterKey)?)
 }
 
 async fn make(
@@ -139,12 +120,18 @@ async fn make(
         identity: Identity::generate(),
     };
     // Before it encrypts anything: a key that only the catalog has is lost with the catalog.
-    let recorded = match put_escrow(&stores, &escrow, &recovery).await {
-        Ok(()) => record(catalog, &master, &escrow, succession).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = recorded {
+    if let Err(error) = escrow::put(&stores, &escrow, &recovery).await {
         withdraw(&stores, escrow.key, output).await;
+        return Err(error);
+    }
+    if let Err(error) = record(catalog, &master, &escrow, succession).await {
+        // A catalog that went away may have it.
+        let is_doubtful = error
+            .downcast_ref::<CatalogError>()
+            .is_some_and(CatalogError::may_pass);
+        if !is_doubtful {
+            withdraw(&stores, escrow.key, output).await;
+        }
         return Err(error);
     }
     let (id, team) = (escrow.key, &escrow.team);
@@ -176,37 +163,6 @@ async fn record(
     Ok(catalog.add_key(&new, succession).await?)
 }
 
-fn row_of<'a>(escrow: &'a Escrow, recipient: &'a str, identity: &'a [u8]) -> NewKey<'a> {
-    NewKey {
-        id: escrow.key,
-        team: escrow.team.as_ref().map(TeamId::as_str),
-        recipient,
-        identity,
-        created_at: escrow.created_at,
-    }
-}
-
-async fn put_escrow(stores: &[Named], escrow: &Escrow, recovery: &Recipient) -> anyhow::Result<()> {
-    for store in stores {
-        let put = escrow::put(&store.storage, escrow, recovery).await;
-        put.with_context(|| format!("the store {} did not take the key's escrow", store.name))?;
-    }
-    Ok(())
-}
-
-/// Removes the escrow of a key that was not made. One that stays opens nothing, for nothing was encrypted to it.
-async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
-    for store in stores {
-        if escrow::remove(&store.storage, id).await.is_err() {
-            let object = object(id);
-            output.note(&format!(
-                "`{object}` stays in {}: it is of no use",
-                store.name
-            ));
-        }
-    }
-}
-
 async fn shred(
     catalog: &Catalog,
     team: &TeamId,
@@ -218,7 +174,7 @@ async fn shred(
     let shredded = catalog.shred_keys(team.as_str()).await?;
     for store in &stores {
         for key in &shredded.keys {
-            let removed = escrow::remove(&store.storage, *key).await;
+            let removed = remove(&store.storage, *key).await;
             removed.with_context(|| {
                 format!(
                     "the keys of {team} are gone from the catalog, but the escrow `{}` may still be in {}: run this again",
@@ -249,87 +205,6 @@ fn told(team: &TeamId, shredded: &Shredded) -> String {
         text.push_str(&left);
     }
     text
-}
-
-async fn escrow_all(
-    catalog: &Catalog,
-    recovery: &Recipient,
-    storage: &StorageArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let master = master_key()?;
-    let stores = stores(storage).await?;
-    let mut written = 0;
-    for row in catalog.keys().await? {
-        let Some(sealed) = catalog.sealed_key(row.id).await? else {
-            continue;
-        };
-        if sealed.identity.is_none() {
-            continue;
-        }
-        let identity = keys::open(Some(&master), &sealed)?;
-        let escrow = Escrow {
-            key: row.id,
-            team: row.team.as_deref().map(str::parse).transpose()?,
-            created_at: row.created_at,
-            identity,
-        };
-        put_escrow(&stores, &escrow, recovery).await?;
-        written += 1;
-    }
-    let entry = Audit {
-        action: "escrow",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "recipient": recovery.to_string(), "keys": written }),
-    };
-    catalog.audit(&entry).await?;
-    let done = json!({ "keys": written, "recipient": recovery.to_string() });
-    output.show(&done, |_| {
-        format!(
-            "the escrow of {written} key(s) was written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where \
-             keys are made"
-        )
-    })
-}
-
-async fn recover(
-    catalog: &Catalog,
-    identity_file: &str,
-    storage: &StorageArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let master = master_key()?;
-    let file = read_secret_file(identity_file)?;
-    let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
-    let mut found = Vec::new();
-    for store in stores(storage).await? {
-        for key in escrow::list(&store.storage).await? {
-            found.push(escrow::open(&store.storage, key, &recovery).await?);
-        }
-    }
-    // The newest first: it is the one that its owner used.
-    found.sort_by_key(|escrow| std::cmp::Reverse(escrow.created_at));
-    let mut recovered = 0;
-    for escrow in &found {
-        let recipient = escrow.identity.recipient().to_string();
-        let sealed = keys::seal(&master, escrow.key, &escrow.identity)?;
-        let is_new = catalog
-            .recover_key(&row_of(escrow, &recipient, &sealed))
-            .await?;
-        recovered += i64::from(is_new);
-    }
-    let entry = Audit {
-        action: "recover_keys",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "keys": recovered }),
-    };
-    catalog.audit(&entry).await?;
-    let done = json!({ "keys": recovered, "known": found.len() as i64 - recovered });
-    output.show(&done, |_| {
-        format!("{recovered} key(s) were recorded from their escrows: see `lastgood key list`")
-    })
 }
 
 fn list(keys: &[KeyRow]) -> String {

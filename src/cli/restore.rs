@@ -74,6 +74,10 @@ pub(super) struct Args {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    /// With --from-manifest: a file with the identity of age that opens the archive, or with the recovery identity, which opens
+    /// the escrow of the archive's key in the same store
+    #[arg(long, value_name = "FILE", requires = "from_manifest")]
+    identity: Option<PathBuf>,
     /// With --from-manifest: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,

@@ -74,13 +74,9 @@ enum Removed {
 async fn remove(store: &Storage, key: &str) -> Result<Removed, JobError> {
     match store.remove(key).await {
         Ok(()) => Ok(Removed::Gone),
-        Err(error) if is_refusal(&error) => Ok(Removed::Refused(error.report())),
+        Err(error @ JobError::StoreRefuses { .. }) => Ok(Removed::Refused(error.report())),
         Err(error) => Err(error),
     }
-}
-
-fn is_refusal(error: &JobError) -> bool {
-    matches!(error, JobError::StoreRefuses { .. })
 }
 
 async fn refused(

@@ -1,5 +1,6 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
+mod by_hand;
 mod cache;
 mod customer;
 mod disaster;
@@ -18,4 +19,5 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod vault;
 mod verifications;
