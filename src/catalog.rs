@@ -3,8 +3,10 @@
 mod audit;
 mod consumers;
 mod exposure;
+mod keys;
 mod points;
 mod proofs;
+mod rebuild;
 mod resources;
 mod retention;
 mod runs;
@@ -24,9 +26,11 @@ pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
+pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
@@ -95,6 +99,24 @@ pub enum CatalogError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,
+    /// A key is in use already.
+    #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
+    KeyInUse(String),
+    /// The law wants kept what could not be read any more.
+    #[error(
+        "{points} restore points of team {team:?} are under a legal hold, and could not be read any more: release them first"
+    )]
+    PointsHeld {
+        /// Whose.
+        team: String,
+        /// How many.
+        points: i64,
+    },
+    /// No key is in use.
+    #[error(
+        "{0} has no key in use: `lastgood key create` makes one, `lastgood key list` shows all"
+    )]
+    NoKeyInUse(String),
     /// A row that this build does not understand.
     #[error("the catalog holds {what} that this build does not understand: {why}")]
     BadRow {

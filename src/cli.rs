@@ -1,8 +1,10 @@
 //! The command line: nouns, then verbs; what every command shares.
 
 mod backup;
+mod catalog;
 mod consumer;
 mod doctor;
+mod key;
 mod output;
 mod plans;
 mod producer;
@@ -65,9 +67,15 @@ enum Command {
     Run(run::Command),
     /// Show exposure against the promise, worst first, and what is not as it should be
     Status(status::Args),
+    /// Record again what a store's manifests say, after the catalog was lost
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
+    /// Make, rotate, list and shred the keys that archives are encrypted to
+    #[command(subcommand)]
+    Key(key::Command),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
     /// Print a shell's completions
@@ -119,7 +127,9 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Retention(command) => return retention::run(command, output).await,
         Command::Run(command) => run::run(command, output).await?,
         Command::Status(args) => return status::run(&args, output).await,
+        Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
+        Command::Key(command) => key::run(command, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

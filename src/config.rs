@@ -4,10 +4,14 @@ use std::{env, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use clap::Args;
-use lastgood_jobs::{engine::Toolbox, storage::StorageUrl};
+use lastgood_jobs::{
+    engine::Toolbox,
+    key::{Recipient, RecipientError},
+};
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
+pub use crate::stores::StorageArgs;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,15 @@ pub enum ConfigError {
     /// A value in the environment is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
+    /// Nobody could open the escrow of a key.
+    #[error(
+        "set LASTGOOD_RECOVERY_RECIPIENT to a public key of age (`age-keygen -o recovery.txt` makes a pair; keep that file \
+         offline): each key's escrow is encrypted to it"
+    )]
+    NoRecoveryRecipient,
+    /// The recovery recipient is none.
+    #[error("LASTGOOD_RECOVERY_RECIPIENT cannot be used")]
+    RecoveryRecipient(#[source] RecipientError),
     /// A secret's file cannot be read.
     #[error("{variable} cannot be used")]
     Secret {
@@ -53,6 +66,12 @@ pub fn master_key() -> Result<Option<MasterKey>, ConfigError> {
         .map_err(|source| ConfigError::Secret { variable, source })
 }
 
+/// Returns the public key of `LASTGOOD_RECOVERY_RECIPIENT`, which the escrows of keys are encrypted to.
+pub fn recovery_recipient() -> Result<Recipient, ConfigError> {
+    let text = non_empty("LASTGOOD_RECOVERY_RECIPIENT")?.ok_or(ConfigError::NoRecoveryRecipient)?;
+    text.parse().map_err(ConfigError::RecoveryRecipient)
+}
+
 fn secret_variable(
     variable: &'static str,
     file: &'static str,
@@ -77,19 +96,6 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(ConfigError::NotUtf8(variable)),
     }
-}
-
-/// The store.
-#[derive(Debug, Clone, Args)]
-pub struct StorageArgs {
-    /// Where archives live: a directory, or `file:///path`
-    #[arg(
-        long,
-        env = "LASTGOOD_STORAGE",
-        default_value = "lastgood-store",
-        value_name = "URL"
-    )]
-    pub storage: StorageUrl,
 }
 
 /// The plans.

@@ -1,4 +1,4 @@
-//! How a resource's URL is kept: behind a reference, or sealed under the master key. Never in clear, never in argv.
+//! How secrets are kept: behind a reference, or sealed under the master key. Never in clear, never in argv.
 
 use std::{fmt, fs, str::FromStr};
 
@@ -45,7 +45,7 @@ pub enum SecretError {
     Empty(String),
     /// No key to seal or open with.
     #[error(
-        "LASTGOOD_MASTER_KEY or LASTGOOD_MASTER_KEY_FILE is needed to seal or open a URL: make one with `openssl rand -base64 32`"
+        "LASTGOOD_MASTER_KEY or LASTGOOD_MASTER_KEY_FILE is needed to seal or open a URL or a key: make one with `openssl rand -base64 32`"
     )]
     NoMasterKey,
     /// The key is no key.
@@ -53,7 +53,7 @@ pub enum SecretError {
     BadMasterKey,
     /// It does not open.
     #[error(
-        "the sealed URL does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource, or was altered"
+        "what is sealed does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource or key, or was altered"
     )]
     DoesNotOpen,
 }
@@ -144,7 +144,8 @@ pub fn secret(bytes: Vec<u8>, from: &str) -> Result<SecretString, SecretError> {
     Ok(SecretString::from(text))
 }
 
-/// The key that connections are sealed under. Whoever has it and the catalog has every customer's URL.
+/// The key that connections and the keys of archives are sealed under. Whoever has it and the catalog has every customer's URL,
+/// and opens every archive.
 #[derive(Clone)]
 pub struct MasterKey(std::sync::Arc<SecretBox<[u8; 32]>>);
 
@@ -162,11 +163,11 @@ impl MasterKey {
         Ok(Self(std::sync::Arc::new(SecretBox::new(Box::new(key)))))
     }
 
-    /// Returns `url` sealed for the resource `id`: it opens for no other.
-    pub fn seal(&self, id: &str, url: &SecretString) -> Result<Vec<u8>, SecretError> {
+    /// Returns `secret` sealed for `id`, a resource's, say: it opens for no other.
+    pub fn seal(&self, id: &str, secret: &SecretString) -> Result<Vec<u8>, SecretError> {
         let nonce = XNonce::generate();
         let payload = Payload {
-            msg: url.expose_secret().as_bytes(),
+            msg: secret.expose_secret().as_bytes(),
             aad: id.as_bytes(),
         };
         let sealed = self
@@ -176,7 +177,7 @@ impl MasterKey {
         Ok([&[XCHACHA20_POLY1305][..], &nonce, &sealed].concat())
     }
 
-    /// Returns the URL that was sealed for the resource `id`.
+    /// Returns the secret that was sealed for `id`.
     pub fn open(&self, id: &str, sealed: &[u8]) -> Result<SecretString, SecretError> {
         let (&way, rest) = sealed.split_first().ok_or(SecretError::DoesNotOpen)?;
         let (nonce, message) = rest
@@ -186,7 +187,7 @@ impl MasterKey {
         if way != XCHACHA20_POLY1305 {
             return Err(SecretError::DoesNotOpen);
         }
-        let url = self
+        let opened = self
             .cipher()
             .decrypt(
                 &XNonce::from(nonce),
@@ -196,7 +197,7 @@ impl MasterKey {
                 },
             )
             .map_err(|_| SecretError::DoesNotOpen)?;
-        secret(url, "the sealed URL")
+        secret(opened, "what is sealed")
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {

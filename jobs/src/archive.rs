@@ -1,14 +1,17 @@
-//! The archive: a dump, compressed and hashed on its way to the store, verified on its way back.
+//! The archive: a dump, compressed, encrypted where there is a key, and hashed on its way to the store; verified on its way back.
 //!
-//! In both directions bytes stream through one thread that hashes and (de)compresses, between two short queues: memory
+//! In both directions bytes stream through threads that do this, between short queues: memory
 //! is bounded by a few MiB whatever the size of the database.
 
+mod encryption;
+mod fetch;
 mod open;
 mod pull;
 mod seal;
 
 pub(crate) use self::{
-    open::{DUMP, Reading, is_there, open, verify},
+    fetch::{ARCHIVE, is_there},
+    open::{DUMP, Reading, open, opens, verify},
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, seal},
 };
@@ -67,18 +70,18 @@ pub(crate) struct Measured {
 
 /// Measures a stream as it flies by.
 #[derive(Default)]
-struct Meter {
+pub(crate) struct Meter {
     hasher: blake3::Hasher,
     size_bytes: u64,
 }
 
 impl Meter {
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
     }
 
-    fn finish(&self) -> Measured {
+    pub(crate) fn finish(&self) -> Measured {
         Measured {
             size_bytes: self.size_bytes,
             blake3: self.hasher.finalize().to_hex().to_string(),
@@ -108,6 +111,17 @@ pub enum Damage {
         /// `the archive` or `the dump in it`.
         what: &'static str,
     },
+    /// Bytes that age refuses.
+    #[error("it does not decrypt: {0}")]
+    Encryption(&'static str),
+    /// Bytes of age where the manifest knows of none.
+    #[error("it is encrypted, and its manifest says that it is not")]
+    Encrypted,
+    /// Bytes of zstd where the manifest says age.
+    #[error(
+        "it is not encrypted, and its manifest says that it is: somebody else may have put it there"
+    )]
+    NotEncrypted,
     /// Bytes that zstd cannot read.
     #[error("it does not decompress: {0}")]
     Compression(String),

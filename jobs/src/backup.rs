@@ -8,7 +8,8 @@ use crate::{
     engine::{mongodb, postgres, redis},
     error::JobError,
     job::Attempt,
-    manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
+    key::ArchiveKey,
+    manifest::{Consistency, Details, Dump, Encryption, FORMAT, Manifest, Scheme, Stored, VERSION},
     resource::{Engine, Resource},
     storage::{Created, Keys, Storage, Unpublished},
     worker::Worker,
@@ -50,7 +51,8 @@ pub async fn backup(
     worker: &Worker,
 ) -> Result<RestorePoint, JobError> {
     let storage = &worker.storage;
-    let keys = Keys::new(&resource.team, &resource.id, resource.engine, attempt);
+    let keys = Keys::new(&resource.team, &resource.id, resource.engine, attempt)
+        .encrypted_to(worker.encrypt_to.as_ref());
     if let Some(point) = adopt(&keys, storage).await? {
         return Ok(point);
     }
@@ -65,7 +67,7 @@ pub async fn backup(
             Box::pin(redis::dump::dump(&resource.url, &keys.archive(), worker)).await?
         }
     };
-    let (manifest, archive) = describe(
+    let (mut manifest, archive) = describe(
         dumped,
         attempt,
         resource,
@@ -73,6 +75,7 @@ pub async fn backup(
         started_at,
         previous_dump_bytes,
     );
+    manifest.archive.encryption = worker.encrypt_to.clone().map(encryption);
     if !worker.lease.is_alive().await {
         archive.remove().await;
         return Err(JobError::LeaseLost);
@@ -136,6 +139,7 @@ fn describe(
             size_bytes: dumped.archive.size_bytes,
             blake3: dumped.archive.blake3,
             compression: archive::COMPRESSION.to_owned(),
+            encryption: None,
         },
         dump: Dump {
             format: dumped.format.to_owned(),
@@ -147,6 +151,14 @@ fn describe(
         details: dumped.details,
     };
     (manifest, dumped.object)
+}
+
+fn encryption(key: ArchiveKey) -> Encryption {
+    Encryption {
+        scheme: Scheme::Age,
+        key: key.id,
+        recipient: key.recipient,
+    }
 }
 
 /// Returns a warning where a dump shrank by more than half.

@@ -2,13 +2,17 @@
 
 mod archive;
 pub mod backup;
+pub mod copy;
 pub mod detached;
+pub mod download;
 pub mod engine;
 pub mod error;
+pub mod escrow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod inventory;
 pub mod job;
+pub mod key;
 pub mod manifest;
 mod process;
 pub mod resource;

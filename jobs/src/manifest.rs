@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::resource::{Engine, ResourceId, TeamId, Tier};
+use crate::{
+    key::Recipient,
+    resource::{Engine, ResourceId, TeamId, Tier},
+};
 
 /// The value of `format` in every manifest.
 pub const FORMAT: &str = "lastgood-manifest";
@@ -78,6 +81,28 @@ pub struct Stored {
     pub blake3: String,
     /// How it is compressed: `zstd`.
     pub compression: String,
+    /// How it is encrypted; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+}
+
+/// How an archive is encrypted: enough to find the key, and nothing of it that is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// The format.
+    pub scheme: Scheme,
+    /// The id of the key whose identity opens it.
+    pub key: Uuid,
+    /// That key's public half.
+    pub recipient: Recipient,
+}
+
+/// A format of encrypted archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// age, version 1, with one X25519 recipient.
+    Age,
 }
 
 /// The dump inside the archive.
@@ -207,6 +232,7 @@ pub(crate) mod tests {
                 size_bytes: 1000,
                 blake3: blake3::hash(b"stored").to_hex().to_string(),
                 compression: "zstd".to_owned(),
+                encryption: None,
             },
             dump: Dump {
                 format: "pg_dump custom".to_owned(),
@@ -231,6 +257,23 @@ pub(crate) mod tests {
         let json = example().to_json()?;
         assert_eq!(Manifest::from_json(&json)?, example());
         insta::assert_snapshot!(String::from_utf8(json)?);
+        Ok(())
+    }
+
+    #[test]
+    fn what_tells_of_encryption_is_permanent() -> anyhow::Result<()> {
+        let mut manifest = example();
+        manifest.archive.encryption = Some(Encryption {
+            scheme: Scheme::Age,
+            key: Uuid::from_u128(9),
+            recipient: "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa".parse()?,
+        });
+        let json = manifest.to_json()?;
+        assert_eq!(Manifest::from_json(&json)?, manifest);
+        let archive = serde_json::to_string_pretty(&manifest.archive)?;
+        insta::assert_snapshot!(archive);
+        let other = String::from_utf8(json)?.replace("\"age\"", "\"rot13\"");
+        assert!(Manifest::from_json(other.as_bytes()).is_err());
         Ok(())
     }
 

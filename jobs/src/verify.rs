@@ -47,7 +47,13 @@ async fn read(manifest: &Manifest, format: impl Inspect, worker: &Worker) -> Res
         expected_bytes: manifest.dump.size_bytes,
         progress: Arc::clone(&worker.progress),
     };
-    let read = archive::verify(&worker.storage, &manifest.archive, measuring).await;
+    let read = archive::verify(
+        &worker.storage,
+        &*worker.keyring,
+        &manifest.archive,
+        measuring,
+    )
+    .await;
     let found = read.map_err(fault_of_ours)?;
     let damaged = |source| JobError::Damaged {
         key: manifest.archive.key.clone(),

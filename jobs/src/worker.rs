@@ -10,7 +10,11 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use crate::{engine::Toolbox, storage::Storage};
+use crate::{
+    engine::Toolbox,
+    key::{ArchiveKey, Keyring},
+    storage::Storage,
+};
 
 /// Everything a job may touch besides its resource.
 #[derive(Clone)]
@@ -21,6 +25,10 @@ pub struct Worker {
     pub tools: Arc<Toolbox>,
     /// A private directory of this process for password files; removed with it.
     pub work_dir: PathBuf,
+    /// What new archives are encrypted to; `None`: they are not.
+    pub encrypt_to: Option<ArchiveKey>,
+    /// Who has what opens the archives that are.
+    pub keyring: Arc<dyn Keyring>,
     /// Tells whether this attempt still owns its run; asked right before anything that cannot be taken back.
     pub lease: Arc<dyn Lease>,
     /// Counts bytes for whoever waits.

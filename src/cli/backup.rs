@@ -1,6 +1,7 @@
-//! `lastgood backup now|list|show|pin|unpin|hold|release`.
+//! `lastgood backup now|list|show|download|pin|unpin|hold|release`.
 
 mod custody;
+mod download;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
+    /// Bring a restore point's archive to a file, as it is stored; recorded in the audit log
+    Download(download::Args),
     /// Show a restore point's manifest
     Show {
         /// Its id
@@ -101,6 +104,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         Command::Release(args) => {
             custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
         }
+        Command::Download(args) => download::run(&catalog, &args, output).await?,
         Command::Show { id } => {
             let point = catalog.point(id).await?;
             output.show(&point, |point| {
@@ -141,7 +145,7 @@ fn state(point: &PointRow) -> String {
 
 fn proof(point: &PointRow) -> String {
     match (point.quarantined_at, point.expired_at, point.verified_at) {
-        (Some(_), _, _) => "DAMAGED".to_owned(),
+        (Some(_), _, _) => "QUARANTINED".to_owned(),
         (None, Some(_), _) => "expired".to_owned(),
         (None, None, Some(at)) => format!("verified {}", instant(at)),
         (None, None, None) => "stored".to_owned(),

@@ -1,9 +1,11 @@
 //! `lastgood restore RESOURCE`.
 
+mod from_manifest;
 mod target;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
     job::{Job, Restore},
@@ -15,7 +17,10 @@ use super::{
     output::{Output, instant, printable},
     wait::wait,
 };
-use crate::catalog::{Catalog, NewRun, PointRow};
+use crate::{
+    catalog::{Catalog, NewRun, PointRow},
+    config::{StorageArgs, ToolsArgs},
+};
 
 #[derive(Debug, clap::Args)]
 #[expect(
@@ -24,7 +29,17 @@ use crate::catalog::{Catalog, NewRun, PointRow};
 )]
 pub(super) struct Args {
     /// The resource
-    resource: ResourceId,
+    #[arg(required_unless_present = "from_manifest")]
+    resource: Option<ResourceId>,
+    /// Without a catalog and a consumer: restore the point whose manifest has this key in --storage, in this process. Needs
+    /// --into `env:NAME` or `file:/path`
+    #[arg(
+        long,
+        value_name = "KEY",
+        requires = "into",
+        conflicts_with_all = ["resource", "at", "point", "in_place", "idempotency_key", "wait"]
+    )]
+    from_manifest: Option<String>,
     /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
@@ -55,6 +70,17 @@ pub(super) struct Args {
     /// PostgreSQL: leave grants out
     #[arg(long)]
     no_acl: bool,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    tools: ToolsArgs,
+    /// With --from-manifest: a file with the identity of age that opens the archive, or with the recovery identity, which opens
+    /// the escrow of the archive's key in the same store
+    #[arg(long, value_name = "FILE", requires = "from_manifest")]
+    identity: Option<PathBuf>,
+    /// With --from-manifest: where private files (password files, for the length of the restore) are kept
+    #[arg(long, env = "LASTGOOD_WORK_DIR")]
+    work_dir: Option<PathBuf>,
     /// A repeated request with the same key is the same request
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -69,11 +95,14 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Some(key) = &args.from_manifest {
+        return from_manifest::run(key, &args, output).await;
+    }
+    let resource = args.resource.as_ref().context("name the resource")?;
     let catalog = super::catalog().await?;
-    let (run, point) = enqueue(&catalog, &args).await?;
+    let (run, point) = enqueue(&catalog, resource, &args).await?;
     output.note(&format!(
-        "restoring {} to {} (restore point {})",
-        args.resource,
+        "restoring {resource} to {} (restore point {})",
         instant(point.consistent_at),
         point.id
     ));
@@ -87,12 +116,16 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn enqueue(catalog: &Catalog, args: &Args) -> anyhow::Result<(Uuid, PointRow)> {
-    let row = catalog.resource(args.resource.as_str()).await?;
-    let target = target::target(args, row.engine.parse()?)?;
-    let point = match repeated(catalog, args).await? {
+async fn enqueue(
+    catalog: &Catalog,
+    resource: &ResourceId,
+    args: &Args,
+) -> anyhow::Result<(Uuid, PointRow)> {
+    let row = catalog.resource(resource.as_str()).await?;
+    let target = target::target(args, resource, row.engine.parse()?)?;
+    let point = match repeated(catalog, resource, args).await? {
         Some(first) => catalog.point(first).await?,
-        None => point(catalog, args).await?,
+        None => point(catalog, resource, args).await?,
     };
     let job = Job::Restore(Restore {
         point: point.id,
@@ -110,7 +143,11 @@ async fn enqueue(catalog: &Catalog, args: &Args) -> anyhow::Result<(Uuid, PointR
 }
 
 /// Returns the point that the first request with this key chose: "the newest" may be another one by now.
-async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>> {
+async fn repeated(
+    catalog: &Catalog,
+    resource: &ResourceId,
+    args: &Args,
+) -> anyhow::Result<Option<Uuid>> {
     let Some(key) = args
         .idempotency_key
         .as_deref()
@@ -118,7 +155,7 @@ async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>
     else {
         return Ok(None);
     };
-    let first = catalog.run_with_key(args.resource.as_str(), key).await?;
+    let first = catalog.run_with_key(resource.as_str(), key).await?;
     Ok(
         first.and_then(|(_, asked)| match serde_json::from_value(asked) {
             Ok(Job::Restore(restore)) => Some(restore.point),
@@ -134,44 +171,39 @@ async fn repeated(catalog: &Catalog, args: &Args) -> anyhow::Result<Option<Uuid>
     )
 }
 
-async fn point(catalog: &Catalog, args: &Args) -> anyhow::Result<PointRow> {
+async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow::Result<PointRow> {
     if let Some(id) = args.point {
         let point = catalog.point(id).await?;
         anyhow::ensure!(
-            point.resource_id == args.resource.as_str(),
+            point.resource_id == resource.as_str(),
             "restore point {id} is of {}, not of {}: see `lastgood backup list {}`",
             point.resource_id,
-            args.resource,
-            args.resource
+            resource,
+            resource
         );
         anyhow::ensure!(
             point.expired_at.is_none(),
-            "restore point {id} has expired and is being removed: see `lastgood backup list {}`",
-            args.resource
+            "restore point {id} has expired and is being removed: see `lastgood backup list {resource}`"
         );
         anyhow::ensure!(
             point.quarantined_at.is_none() || args.even_quarantined,
             "restore point {id} was found damaged ({}): take another, see `lastgood backup list {}`; if the store has been \
              mended, `lastgood verify --point {id}` acquits it, or --even-quarantined tries it",
             printable(point.quarantined_because.as_deref().unwrap_or("no reason")),
-            args.resource
+            resource
         );
         return Ok(point);
     }
-    let found = catalog
-        .newest_point(args.resource.as_str(), args.at)
-        .await?;
+    let found = catalog.newest_point(resource.as_str(), args.at).await?;
     found.ok_or_else(|| match args.at {
         Some(at) => anyhow::anyhow!(
             "{} has no restore point at or before {}: see `lastgood backup list {}`",
-            args.resource,
+            resource,
             instant(at),
-            args.resource
+            resource
         ),
         None => anyhow::anyhow!(
-            "{} has no usable restore point: it was never backed up, or see `lastgood backup list {}`",
-            args.resource,
-            args.resource
+            "{resource} has no usable restore point: it was never backed up, or see `lastgood backup list {resource}`"
         ),
     })
 }

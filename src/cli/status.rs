@@ -28,7 +28,8 @@ pub(super) struct Args {
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a restore point damaged, a verification
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
+    /// verification
     /// overdue, or no consumer alive
     #[arg(long)]
     check: bool,
@@ -48,6 +49,7 @@ struct Status {
     quarantined: Vec<QuarantinedPoint>,
     removals: Removals,
     consumers: Vec<ConsumerRow>,
+    encryption: &'static str,
 }
 
 #[derive(Serialize)]
@@ -100,7 +102,7 @@ impl Status {
             && self
                 .proofs
                 .iter()
-                .all(|count| count.quarantined + count.overdue == 0)
+                .all(|count| count.unreplaced + count.overdue == 0)
             && !self.consumers.is_empty()
     }
 }
@@ -158,6 +160,18 @@ async fn collect(
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
         consumers: catalog.live_consumers().await?,
+        encryption: encryption(catalog).await?,
+    })
+}
+
+/// Says whose new archives are encrypted.
+async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
+    let in_use: Vec<_> = catalog.keys().await?;
+    let mut in_use = in_use.iter().filter(|key| key.retired_at.is_none());
+    Ok(match in_use.next() {
+        None => "none",
+        Some(first) if first.team.is_none() => "all",
+        Some(_) => "teams with a key",
     })
 }
 
@@ -222,6 +236,16 @@ fn text(status: &Status) -> String {
             parts.push(format!("NOT BACKED UP: {count} resources are {how}"));
         }
     }
+    match status.encryption {
+        "all" => {}
+        "none" => parts.push(
+            "NOT ENCRYPTED: there is no key for archives: `lastgood key create --platform`".to_owned(),
+        ),
+        _ => parts.push(
+            "NOT ENCRYPTED: archives of teams without a key of their own: `lastgood key create --platform`"
+                .to_owned(),
+        ),
+    }
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
             "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
@@ -265,7 +289,7 @@ fn text(status: &Status) -> String {
     }));
     parts.extend(status.quarantined.iter().map(|point| {
         format!(
-            "DAMAGED: restore point {} of {} ({}), found {}: {}",
+            "QUARANTINED: restore point {} of {} ({}), since {}: {}",
             point.id,
             point.resource_id,
             instant(point.consistent_at),

@@ -35,7 +35,7 @@ pub(super) async fn expire(
         let message = format!("the catalog's copy of the manifest of {id} names no archive");
         Failure::permanent(ErrorKind::Config, message)
     })?;
-    let stores = [&shared.storage];
+    let stores: Vec<_> = shared.stores.iter().map(|store| &store.storage).collect();
     for (index, store) in stores.iter().enumerate() {
         if let Removed::Refused(why) = remove(store, &doomed.manifest_key).await? {
             // Nothing is gone yet: whoever wants it may still keep it.
@@ -60,14 +60,9 @@ enum Removed {
 async fn remove(store: &Storage, key: &str) -> Result<Removed, JobError> {
     match store.remove(key).await {
         Ok(()) => Ok(Removed::Gone),
-        Err(error) if is_refusal(&error) => Ok(Removed::Refused(error.report())),
+        Err(error @ JobError::StoreRefuses { .. }) => Ok(Removed::Refused(error.report())),
         Err(error) => Err(error),
     }
-}
-
-fn is_refusal(error: &JobError) -> bool {
-    let words = ["ermission denied", "not permitted", "ead-only file system"];
-    matches!(error, JobError::Store { source, .. } if words.iter().any(|word| source.to_string().contains(word)))
 }
 
 async fn refused(

@@ -9,6 +9,7 @@ use lastgood_jobs::{
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
+    storage::Storage,
     worker::Worker,
 };
 use secrecy::SecretString;
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 use super::{Shared, copy, expire, judge::judge, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
+    keys::{self, CatalogKeyring},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
@@ -28,7 +30,13 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
-            Box::pin(make_backup(&run, subject, &worker(&run, &shared))).await
+            let team = subject.resource.team.as_str();
+            let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
+            let worker = Worker {
+                encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
+                ..worker(&run, &shared)
+            };
+            Box::pin(make_backup(&run, subject, &worker)).await
         }
         Job::Restore(job) => {
             let resource = subject(&run, &shared).await?.resource;
@@ -42,12 +50,22 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     }
 }
 
-/// Returns what a job is given.
+/// Returns what a job is given: the primary store, and all else.
 pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
+    worker_in(&shared.stores.primary().storage, run, shared)
+}
+
+/// Returns what a job is given that works in one store.
+pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> Worker {
     Worker {
-        storage: shared.storage.clone(),
+        storage: storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
+        encrypt_to: None,
+        keyring: Arc::new(CatalogKeyring {
+            catalog: shared.catalog.clone(),
+            master: shared.master_key.clone(),
+        }),
         lease: Arc::new(run.lease.clone()),
         progress: Arc::clone(&run.progress),
     }
@@ -236,6 +254,9 @@ impl From<CatalogError> for Failure {
             | CatalogError::Exists(_)
             | CatalogError::RestoreUnderWay(_)
             | CatalogError::KeyReused
+            | CatalogError::KeyInUse(_)
+            | CatalogError::NoKeyInUse(_)
+            | CatalogError::PointsHeld { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

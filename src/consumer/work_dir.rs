@@ -10,14 +10,14 @@ use std::{
 use anyhow::Context;
 
 /// The directory; removed with this value. Its lock file tells others that its owner lives.
-pub(super) struct WorkDir {
+pub(crate) struct WorkDir {
     path: PathBuf,
     _lock: File,
 }
 
 impl WorkDir {
     /// Makes a directory below `parent` that only this user can read, and removes those whose owners are dead.
-    pub(super) fn create(parent: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(parent: &Path) -> anyhow::Result<Self> {
         let mine = || {
             format!(
                 "cannot make a private directory in {}: choose another --work-dir",
@@ -46,7 +46,7 @@ impl WorkDir {
         Ok(Self { path, _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

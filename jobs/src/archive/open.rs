@@ -1,37 +1,58 @@
-//! The way back: store → BLAKE3 → zstd → BLAKE3 → dump.
+//! The way back: store → BLAKE3 → age → zstd → BLAKE3 → dump.
 
 use std::io::{self, Write as _};
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt as _};
 use tokio::{sync::mpsc, task::JoinHandle};
+use uuid::Uuid;
 
-use super::{CHUNK_BYTES, CHUNKS_WAITING, Damage, DumpRead, FormatError, Inspect, Measured, Meter};
+use super::{
+    CHUNK_BYTES, CHUNKS_WAITING, Damage, DumpRead, FormatError, Inspect, Measured, Meter,
+    encryption::Unwrapping,
+    fetch::{ARCHIVE, Fetched, fetch},
+};
 use crate::{
     error::JobError,
+    key::{Identity, KeyError, Keyring},
     manifest::{Dump, Stored},
     storage::Storage,
 };
 
-const ARCHIVE: &str = "the archive";
 pub(crate) const DUMP: &str = "the dump in it";
 
 /// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
 pub(crate) async fn verify<I: Inspect>(
     storage: &Storage,
+    keyring: &dyn Keyring,
     stored: &Stored,
     inspector: I,
 ) -> Result<I::Contents, JobError> {
-    let chunks = fetch(storage, stored).await?;
+    let identity = identity(stored, keyring).await?;
+    let source = fetch(storage, stored).await?;
     let expected = expected_of(stored);
     let work = tokio::task::spawn_blocking(move || {
         let contents = ContentsSink {
             inspector,
             wrong: None,
         };
-        verify_chunks(chunks, &expected, contents)
+        verify_chunks(source, identity.as_ref(), &expected, contents)
     });
     in_archive(stored, work.await)
+}
+
+/// Makes sure that `keyring` opens an archive: reads its header. Returns the key's id, `None` where it is not encrypted.
+pub(crate) async fn opens(
+    storage: &Storage,
+    stored: &Stored,
+    keyring: &dyn Keyring,
+) -> Result<Option<Uuid>, JobError> {
+    let Some(identity) = identity(stored, keyring).await? else {
+        return Ok(None);
+    };
+    let source = fetch(storage, stored).await?;
+    let work = tokio::task::spawn_blocking(move || open_header(source, &identity));
+    in_archive(stored, work.await)?;
+    Ok(stored.encryption.as_ref().map(|encryption| encryption.key))
 }
 
 /// A verified dump on its way out of its archive.
@@ -46,10 +67,12 @@ pub(crate) struct Reading {
 /// Begins to read the dump in an archive.
 pub(crate) async fn open(
     storage: &Storage,
+    keyring: &dyn Keyring,
     stored: &Stored,
     dump: &Dump,
 ) -> Result<Reading, JobError> {
-    let compressed = fetch(storage, stored).await?;
+    let identity = identity(stored, keyring).await?;
+    let source = fetch(storage, stored).await?;
     let expected = (
         expected_of(stored),
         Measured {
@@ -58,8 +81,9 @@ pub(crate) async fn open(
         },
     );
     let (out, chunks) = mpsc::channel(CHUNKS_WAITING);
-    let end =
-        tokio::task::spawn_blocking(move || open_chunks(compressed, &expected.0, &expected.1, out));
+    let end = tokio::task::spawn_blocking(move || {
+        open_chunks(source, identity.as_ref(), &expected.0, &expected.1, out)
+    });
     Ok(Reading {
         chunks,
         end,
@@ -138,76 +162,78 @@ fn expected_of(stored: &Stored) -> Measured {
     }
 }
 
-/// Makes sure that the archive is in the store, with its size.
-pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
-    let damaged = |source| JobError::Damaged {
-        key: stored.key.clone(),
-        source,
+/// Returns what opens the archive: `None` where it is not encrypted.
+async fn identity(stored: &Stored, keyring: &dyn Keyring) -> Result<Option<Identity>, JobError> {
+    let Some(encryption) = &stored.encryption else {
+        return Ok(None);
     };
-    match storage.size(&stored.key).await? {
-        None => Err(damaged(Damage::Missing)),
-        Some(found) if found != stored.size_bytes => {
-            let expected = stored.size_bytes;
-            Err(damaged(Damage::Size {
-                what: ARCHIVE,
-                expected,
-                found,
-            }))
-        }
-        Some(_) => Ok(()),
+    let (key, recipient) = (encryption.key, &encryption.recipient);
+    let identity = keyring.identity(key, recipient).await?;
+    let found = identity.recipient();
+    if found != *recipient {
+        let recipient = recipient.clone();
+        return Err(JobError::Key(KeyError::Other {
+            key,
+            recipient,
+            found,
+        }));
     }
+    Ok(Some(identity))
 }
 
-/// Streams the stored bytes into a short queue that a thread can wait on.
-async fn fetch(
-    storage: &Storage,
-    stored: &Stored,
-) -> Result<mpsc::Receiver<Result<Bytes, JobError>>, JobError> {
-    is_there(storage, stored).await?;
-    let bytes = storage.read(&stored.key).await?;
-    let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
-    tokio::spawn(pump(bytes, chunks));
-    Ok(waiting)
+fn open_header(mut source: Fetched, identity: &Identity) -> Result<(), Wrong> {
+    let head = source.peek().clone();
+    let opened = Unwrapping::begin(&head, &mut source, Some(identity)).map(|_| ());
+    explained(source, opened)
 }
 
-async fn pump(
-    mut bytes: impl Stream<Item = Result<Bytes, JobError>> + Unpin,
-    chunks: mpsc::Sender<Result<Bytes, JobError>>,
-) {
-    while let Some(chunk) = bytes.next().await {
-        if chunks.send(chunk).await.is_err() {
-            return;
-        }
+/// A failure of the store explains every other fault.
+fn explained(source: Fetched, result: Result<(), Damage>) -> Result<(), Wrong> {
+    match (source.into_failure(), result) {
+        (Some(error), _) => Err(Wrong::Store(error)),
+        (None, result) => result.map_err(Wrong::Damage),
     }
 }
 
 fn verify_chunks<I: Inspect>(
-    mut chunks: mpsc::Receiver<Result<Bytes, JobError>>,
+    mut source: Fetched,
+    identity: Option<&Identity>,
     expected: &Measured,
     contents: ContentsSink<I>,
 ) -> Result<I::Contents, Wrong> {
-    let mut archive = Meter::default();
     let mut zstd = decoder(contents)?;
-    let mut unreadable = None;
-    while let Some(chunk) = chunks.blocking_recv() {
-        let chunk = chunk.map_err(Wrong::Store)?;
-        archive.update(&chunk);
-        let is_enough = zstd.get_ref().is_enough() || unreadable.is_some();
-        if !is_enough && let Err(error) = zstd.write_all(&chunk).and_then(|()| zstd.flush()) {
-            unreadable = Some(error);
-        }
-    }
+    let shown = show(&mut source, identity, &mut zstd);
     // The hash first: it explains every other fault.
-    compare(ARCHIVE, expected, &archive.finish())?;
+    compare(ARCHIVE, expected, &source.finish().map_err(Wrong::Store)?)?;
     let contents = zstd.into_inner();
-    match (contents.wrong, unreadable) {
+    match (contents.wrong, shown) {
         (Some(wrong), _) => Err(Wrong::Damage(Damage::Dump(wrong))),
-        (None, Some(error)) => Err(unreadable_by_zstd(&error)),
-        (None, None) => contents
+        (None, Err(damage)) => Err(Wrong::Damage(damage)),
+        (None, Ok(())) => contents
             .inspector
             .finish()
             .map_err(|wrong| Wrong::Damage(Damage::Dump(wrong))),
     }
+}
+
+/// Shows the dump to its inspector, until that has seen enough.
+fn show<I: Inspect>(
+    source: &mut Fetched,
+    identity: Option<&Identity>,
+    zstd: &mut Decoder<ContentsSink<I>>,
+) -> Result<(), Damage> {
+    let head = source.peek().clone();
+    let mut compressed = Unwrapping::begin(&head, source, identity)?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    while !zstd.get_ref().is_enough() {
+        let read = compressed.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        let written = zstd.write_all(bytes).and_then(|()| zstd.flush());
+        written.map_err(|error| unreadable_by_zstd(&error))?;
+    }
+    Ok(())
 }
 
 /// Feeds an inspector until it is satisfied.
@@ -236,12 +262,12 @@ impl<I: Inspect> io::Write for ContentsSink<I> {
 }
 
 fn open_chunks(
-    mut chunks: mpsc::Receiver<Result<Bytes, JobError>>,
+    mut source: Fetched,
+    identity: Option<&Identity>,
     expected_archive: &Measured,
     expected_dump: &Measured,
     out: mpsc::Sender<Bytes>,
 ) -> Result<(), Wrong> {
-    let mut archive = Meter::default();
     let mut zstd = decoder(DumpSink {
         meter: Meter::default(),
         buffer: BytesMut::with_capacity(CHUNK_BYTES),
@@ -249,23 +275,39 @@ fn open_chunks(
         out,
         is_unwanted: false,
     })?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        let chunk = chunk.map_err(Wrong::Store)?;
-        archive.update(&chunk);
-        if let Err(error) = zstd.write_all(&chunk) {
-            return Err(zstd.get_ref().explain(&error));
-        }
-    }
-    if let Err(error) = zstd.flush() {
-        return Err(zstd.get_ref().explain(&error));
-    }
+    let unpacked = unpack(&mut source, identity, &mut zstd);
     let mut dump = zstd.into_inner();
-    if let Err(error) = dump.hold() {
-        return Err(dump.explain(&error));
+    if dump.is_unwanted {
+        return Err(Wrong::Unwanted);
     }
-    compare(ARCHIVE, expected_archive, &archive.finish())?;
+    if unpacked.is_err() {
+        return explained(source, unpacked);
+    }
+    dump.hold().map_err(|_| Wrong::Unwanted)?;
+    let archive = source.finish().map_err(Wrong::Store)?;
+    compare(ARCHIVE, expected_archive, &archive)?;
     compare(DUMP, expected_dump, &dump.meter.finish())?;
     dump.release().map_err(|_| Wrong::Unwanted)
+}
+
+/// Decrypts and decompresses all of it into the sink.
+fn unpack(
+    source: &mut Fetched,
+    identity: Option<&Identity>,
+    zstd: &mut Decoder<DumpSink>,
+) -> Result<(), Damage> {
+    let head = source.peek().clone();
+    let mut compressed = Unwrapping::begin(&head, source, identity)?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let read = compressed.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        zstd.write_all(bytes)
+            .map_err(|error| unreadable_by_zstd(&error))?;
+    }
+    zstd.flush().map_err(|error| unreadable_by_zstd(&error))
 }
 
 /// Takes decompressed bytes: measures them and passes them on in chunks, one chunk behind.
@@ -300,14 +342,6 @@ impl DumpSink {
             io::Error::other("nobody takes the dump any more")
         })
     }
-
-    fn explain(&self, error: &io::Error) -> Wrong {
-        if self.is_unwanted {
-            Wrong::Unwanted
-        } else {
-            unreadable_by_zstd(error)
-        }
-    }
 }
 
 impl io::Write for DumpSink {
@@ -326,12 +360,14 @@ impl io::Write for DumpSink {
     }
 }
 
-fn decoder<W: io::Write>(sink: W) -> Result<zstd::stream::write::Decoder<'static, W>, Wrong> {
-    zstd::stream::write::Decoder::new(sink).map_err(|error| unreadable_by_zstd(&error))
+type Decoder<W> = zstd::stream::write::Decoder<'static, W>;
+
+fn decoder<W: io::Write>(sink: W) -> Result<Decoder<W>, Wrong> {
+    Decoder::new(sink).map_err(|error| Wrong::Damage(unreadable_by_zstd(&error)))
 }
 
-fn unreadable_by_zstd(error: &io::Error) -> Wrong {
-    Wrong::Damage(Damage::Compression(error.to_string()))
+fn unreadable_by_zstd(error: &io::Error) -> Damage {
+    Damage::Compression(error.to_string())
 }
 
 fn compare(what: &'static str, expected: &Measured, found: &Measured) -> Result<(), Wrong> {

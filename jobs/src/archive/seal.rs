@@ -1,7 +1,9 @@
-//! The way out: dump → BLAKE3 → zstd → BLAKE3 → store.
+//! The way out: dump → BLAKE3 → zstd → age → BLAKE3 → store.
 
 use std::{
+    cell::Cell,
     io::{self, Write as _},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -11,8 +13,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, LEVEL, Measured, Meter};
-use crate::{storage::UploadWriter, worker::Progress};
+use super::{
+    CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, LEVEL, Measured, Meter, encryption::Wrapping,
+};
+use crate::{key::ArchiveKey, storage::UploadWriter, worker::Progress};
 
 /// A dump that has been handed to the store whole.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub(crate) struct Sealed<T> {
 /// Why a dump could not be sealed.
 #[derive(Debug)]
 pub(crate) enum SealError {
-    /// The dump could not be read, or not be compressed.
+    /// The dump could not be read, compressed or encrypted.
     Io(io::Error),
     /// The inspector refused it.
     Refused(FormatError),
@@ -36,13 +40,15 @@ pub(crate) enum SealError {
     Stopped,
 }
 
-/// Streams `dump` through `inspector` and compression `into` an upload, and measures both ends.
+/// Streams `dump` through `inspector`, compression and, where there is a `key`, encryption `into` an upload, and measures both
+/// ends.
 ///
 /// Calls `on_first_bytes` once, when the dump begins to flow. Dropping the future stops the thread; the upload is then
 /// unfinished, and is removed with its handle.
 pub(crate) async fn seal<I: Inspect>(
     mut dump: impl AsyncRead + Unpin,
     inspector: I,
+    key: Option<ArchiveKey>,
     into: UploadWriter,
     progress: Arc<Progress>,
     on_first_bytes: impl FnOnce(),
@@ -52,7 +58,7 @@ pub(crate) async fn seal<I: Inspect>(
     // On threads of their own: where the dump comes faster than one of them works, the other is not kept waiting.
     let pressing = progress.clone();
     let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
-    let press = tokio::task::spawn_blocking(move || press(ready, into, &pressing));
+    let press = tokio::task::spawn_blocking(move || press(ready, key.as_ref(), into, &pressing));
     let pumped = pump(&mut dump, chunks, on_first_bytes).await;
     let looked = look.await.map_err(|_| SealError::Stopped)?;
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
@@ -111,42 +117,53 @@ fn look<I: Inspect>(
     Ok((dump.finish(), inspector.finish()))
 }
 
-/// Compresses what comes, measures that, and hands it to the upload.
+/// Compresses and encrypts what comes, measures that, and hands it to the upload.
 fn press(
-    mut chunks: mpsc::Receiver<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+    key: Option<&ArchiveKey>,
     into: UploadWriter,
     progress: &Progress,
 ) -> Result<Measured, SealError> {
+    let has_failed = Rc::new(Cell::new(false));
     let archive = ArchiveSink {
         meter: Meter::default(),
         buffer: BytesMut::with_capacity(CHUNK_BYTES),
         into,
-        has_failed: false,
+        has_failed: has_failed.clone(),
         progress,
     };
-    let mut zstd = zstd::stream::write::Encoder::new(archive, LEVEL).map_err(SealError::Io)?;
-    zstd.include_checksum(true).map_err(SealError::Io)?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        if let Err(error) = zstd.write_all(&chunk) {
-            return Err(zstd.get_ref().explain(error));
+    press_into(archive, chunks, key).map_err(|error| {
+        if has_failed.get() {
+            SealError::Upload
+        } else {
+            SealError::Io(error)
         }
+    })
+}
+
+fn press_into(
+    archive: ArchiveSink<'_>,
+    mut chunks: mpsc::Receiver<Bytes>,
+    key: Option<&ArchiveKey>,
+) -> io::Result<Measured> {
+    let wrapping = Wrapping::begin(archive, key)?;
+    let mut zstd = zstd::stream::write::Encoder::new(wrapping, LEVEL)?;
+    zstd.include_checksum(true)?;
+    while let Some(chunk) = chunks.blocking_recv() {
+        zstd.write_all(&chunk)?;
     }
-    let mut archive = match zstd.try_finish() {
-        Ok(archive) => archive,
-        Err((zstd, error)) => return Err(zstd.get_ref().explain(error)),
-    };
-    if let Err(error) = archive.send() {
-        return Err(archive.explain(error));
-    }
+    let mut archive = zstd.finish()?.finish()?;
+    archive.send()?;
     Ok(archive.meter.finish())
 }
 
-/// Takes compressed bytes: measures them and passes them on in chunks.
+/// Takes stored bytes: measures them and passes them on in chunks.
 struct ArchiveSink<'a> {
     meter: Meter,
     buffer: BytesMut,
     into: UploadWriter,
-    has_failed: bool,
+    /// Outlives the sink, which an error takes with it.
+    has_failed: Rc<Cell<bool>>,
     progress: &'a Progress,
 }
 
@@ -156,17 +173,9 @@ impl ArchiveSink<'_> {
         self.meter.update(&full);
         self.progress.add_stored(full.len() as u64);
         self.into.blocking_write(full.freeze()).map_err(|_| {
-            self.has_failed = true;
+            self.has_failed.set(true);
             io::Error::other("the upload failed")
         })
-    }
-
-    fn explain(&self, error: io::Error) -> SealError {
-        if self.has_failed {
-            SealError::Upload
-        } else {
-            SealError::Io(error)
-        }
     }
 }
 

@@ -18,6 +18,9 @@ use crate::error::JobError;
 /// The library that speaks to servers, as `Cargo.lock` has it.
 const DRIVER: &str = "mongodb driver 3.9.1";
 
+/// What the names of collections begin with that a restore makes for itself: never a customer's. Permanent.
+const OURS: &str = "lastgood_restore.";
+
 /// Checks a connection URL without reaching for its server. The error never repeats the URL.
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
     address::parse(url)?;

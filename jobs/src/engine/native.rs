@@ -80,6 +80,7 @@ pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
     let sealing = archive::seal(
         reader,
         inspector,
+        worker.encrypt_to.clone(),
         upload.writer(),
         worker.progress.clone(),
         || {},

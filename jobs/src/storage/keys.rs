@@ -4,10 +4,13 @@ use uuid::Uuid;
 
 use crate::{
     job::Attempt,
+    key::ArchiveKey,
     resource::{Engine, ResourceId, TeamId},
 };
 
 const MANIFEST: &str = ".manifest.json";
+/// What the name of an encrypted archive ends with. Permanent.
+const ENCRYPTED: &str = ".age";
 
 /// What archives of an engine are called. Permanent.
 const fn suffix(engine: Engine) -> &'static str {
@@ -27,6 +30,7 @@ pub(crate) struct Keys {
     run: String,
     epoch: i64,
     suffix: &'static str,
+    is_encrypted: bool,
 }
 
 impl Keys {
@@ -46,7 +50,14 @@ impl Keys {
             ),
             epoch: attempt.epoch,
             suffix: suffix(engine),
+            is_encrypted: false,
         }
+    }
+
+    /// Returns the keys of an attempt that encrypts to `key`, if to any.
+    pub(crate) fn encrypted_to(mut self, key: Option<&ArchiveKey>) -> Self {
+        self.is_encrypted = key.is_some();
+        self
     }
 
     /// Returns where the run's manifest is, whichever attempt writes it.
@@ -56,10 +67,16 @@ impl Keys {
 
     /// Returns where this attempt's archive is.
     pub(crate) fn archive(&self) -> String {
+        let encrypted = if self.is_encrypted { ENCRYPTED } else { "" };
         format!(
-            "{}{}-e{}{}",
+            "{}{}-e{}{}{encrypted}",
             self.directory, self.run, self.epoch, self.suffix
         )
+    }
+
+    /// Returns what every key of the run begins with.
+    pub(crate) fn run(&self) -> String {
+        format!("{}{}", self.directory, self.run)
     }
 
     /// Returns the directory of the run's objects, with its slash.
@@ -100,7 +117,7 @@ impl<'a> ArchiveName<'a> {
         Some(Self {
             run,
             epoch: epoch.parse().ok()?,
-            is_whole: tail.is_empty(),
+            is_whole: tail.is_empty() || tail == ENCRYPTED,
         })
     }
 
@@ -141,6 +158,25 @@ mod tests {
         assert_eq!(keys(3).manifest(), format!("{run}.manifest.json"));
         assert_eq!(keys(3).archive(), format!("{run}-e3.pgdump.zst"));
         assert!(is_manifest(&keys(3).manifest()) && !is_manifest(&keys(3).archive()));
+    }
+
+    #[test]
+    fn an_encrypted_archive_says_so_in_its_name_and_is_known_as_an_archive() {
+        let key = ArchiveKey {
+            id: Uuid::from_u128(9),
+            recipient: crate::key::Identity::generate().recipient(),
+        };
+        let plain = keys(3).archive();
+        let encrypted = keys(3).encrypted_to(Some(&key)).archive();
+        assert_eq!(encrypted, format!("{plain}.age"));
+        let name = encrypted.rsplit_once('/').unwrap().1;
+        assert!(ArchiveName::parse(name).unwrap().is_whole);
+        assert!(
+            !ArchiveName::parse(&format!("{name}.x8Ty"))
+                .unwrap()
+                .is_whole
+        );
+        assert!(keys(4).is_of_earlier_attempt(name) && keys(4).is_of_this_run(name));
     }
 
     #[test]

@@ -155,6 +155,8 @@ impl Lab {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
             tools: Arc::new(Toolbox::only(&client_dirs()?).await),
             work_dir: work.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(lastgood_jobs::key::NoKeys),
             lease: lease.clone(),
             progress: Arc::new(Progress::default()),
         };

@@ -1,19 +1,25 @@
 //! Where `lastgood restore` writes: what was asked for, in the words of the resource's engine.
 
-use lastgood_jobs::{job::RestoreTarget, resource::Engine};
+use lastgood_jobs::{
+    job::RestoreTarget,
+    resource::{Engine, ResourceId},
+};
 
 use super::Args;
 use crate::secret::{Reference, SecretError};
 
 /// Returns the target, or says what the engine has instead.
-pub(super) fn target(args: &Args, engine: Engine) -> anyhow::Result<RestoreTarget> {
+pub(super) fn target(
+    args: &Args,
+    resource: &ResourceId,
+    engine: Engine,
+) -> anyhow::Result<RestoreTarget> {
     check_flags(args, engine)?;
     if args.in_place {
-        let overwrite = args.overwrite.clone().filter(|id| *id == args.resource);
+        let overwrite = args.overwrite.clone().filter(|id| id == resource);
         let overwrite = overwrite.ok_or_else(|| {
             anyhow::anyhow!(
-                "--in-place replaces what is there: repeat the id with --overwrite {}",
-                args.resource
+                "--in-place replaces what is there: repeat the id with --overwrite {resource}"
             )
         })?;
         let merge = args.merge;

@@ -324,6 +324,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
             size_bytes: 100,
             blake3: "0".repeat(64),
             compression: "zstd".to_owned(),
+            encryption: None,
         },
         dump: Dump {
             format: "pg_dump custom".to_owned(),

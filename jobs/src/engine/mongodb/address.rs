@@ -7,6 +7,8 @@ use super::error::MongodbError;
 
 /// Databases that hold nothing of a customer's: a backup of one would be green and empty.
 const OWN: [&str; 3] = ["admin", "config", "local"];
+/// What no database's name has.
+pub(super) const NEVER_IN_NAMES: [char; 6] = ['/', '\\', '.', ' ', '"', '$'];
 /// The longest name of an option that is worth repeating.
 const OPTION_CHARS_SHOWN: usize = 40;
 
@@ -24,6 +26,17 @@ pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError
              authSource={own} behind a ? if it is the one that knows the user"
         );
         return Err(MongodbError::Address { why });
+    }
+    let is_none = |it: &&str| it.contains(NEVER_IN_NAMES);
+    if parsed
+        .default_database
+        .as_deref()
+        .is_some_and(|it| is_none(&it))
+    {
+        let why = "its path is no database's name, which has none of / \\ . $ \" and spaces";
+        return Err(MongodbError::Address {
+            why: why.to_owned(),
+        });
     }
     #[expect(
         deprecated,
@@ -117,6 +130,7 @@ mod tests {
     #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
     #[case::odd_option("mongodb://u:hunter2marker@h/d?hunter2marker=1", "no name=value")]
     #[case::servers_own("mongodb://u:hunter2marker@h/admin", "authSource=admin")]
+    #[case::no_name("mongodb://u:hunter2marker@h/a.b", "no database's name")]
     #[case::twice("mongodb://u:hunter2marker@h/d?tls=true&tls=false", "given twice")]
     fn what_it_does_not_is_explained_without_being_repeated(#[case] url: &str, #[case] says: &str) {
         let error = parse(&url.to_owned().into()).unwrap_err();

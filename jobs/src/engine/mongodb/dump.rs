@@ -22,6 +22,7 @@ use super::{
     DRIVER,
     archive_format::{Header, Prelude, Reader, Summary},
     error::MongodbError,
+    restore::MARK,
     session::{self, Session},
 };
 use crate::{
@@ -38,7 +39,7 @@ use crate::{
 pub(crate) const FORMAT: &str = "mongodump archive 0.1";
 /// Less than any archive: one of an empty collection has about three hundred bytes.
 const FLOOR_BYTES: u64 = 200;
-/// How many collections are read at once: each holds up to two batches of 16 MiB.
+/// How many collections are read at once: each holds two batches.
 const READ_AT_ONCE: usize = 2;
 
 /// Dumps the resource's database or deployment into `key`. Any failure leaves no object.
@@ -61,6 +62,8 @@ pub(crate) async fn dump(
         header: &header,
         users_and_roles: options.users_and_roles,
     };
+    // Before the instant: a mark that is removed meanwhile was there at it.
+    let half_restored = catalog::half_restored(&session, wanted.database).await?;
     let frozen = instant::freeze(&mut session, wanted).await?;
     let prelude = Prelude {
         namespaces: frozen
@@ -78,7 +81,12 @@ pub(crate) async fn dump(
         format: FORMAT,
         consistent_at: verdict.consistent_at,
         consistency: verdict.doubts.consistency(),
-        warnings: verdict.doubts.warnings(),
+        warnings: verdict
+            .doubts
+            .warnings()
+            .into_iter()
+            .chain(half_restored.iter().map(|it| half_restored_warning(it)))
+            .collect(),
         object: poured.object,
         server_version: format!("MongoDB {}", session.server.version),
         tool_version,
@@ -96,6 +104,13 @@ pub(crate) async fn dump(
         dump: poured.dump,
         archive: poured.archive,
     })
+}
+
+fn half_restored_warning(database: &str) -> String {
+    format!(
+        "{database}: a restore into it was at work, or had failed: it may have had a part of its documents only (it has the \
+         collection {MARK}; drop that if no restore is at work)"
+    )
 }
 
 /// Writes the archive.

@@ -17,12 +17,14 @@ mod insert;
 mod mark;
 mod metadata;
 mod plan;
+mod same;
 mod source;
 mod target;
 
 use secrecy::SecretString;
 
 pub use self::fault::RestoreFault;
+pub(super) use self::mark::MARK;
 use self::{collections::Made, plan::Plan, source::Source};
 use super::session::{self, Session};
 use crate::{
@@ -78,6 +80,7 @@ pub(crate) async fn restore(
                     "its backup is of a whole deployment: restore it into another, behind a secret reference",
                 );
             }
+            target::check_name(name)?;
             let target = connect(&resource.url, Some(name), manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
@@ -130,6 +133,13 @@ fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made
         let left_out = plan.left_out.join(", ");
         notes.push(format!(
             "left out, because only a server itself writes them: {left_out}"
+        ));
+    }
+    if !plan.ours.is_empty() {
+        let ours = plan.ours.join(", ");
+        notes.push(format!(
+            "the backup was made while a restore was at work in it or had failed, and may hold a part of the documents only: \
+             what that restore had made for itself was left out: {ours}"
         ));
     }
     Restored {

@@ -169,6 +169,7 @@ impl Flow {
         let sealing = archive::seal(
             self.pipe,
             scanner,
+            worker.encrypt_to.clone(),
             upload.writer(),
             worker.progress.clone(),
             on_first_bytes,

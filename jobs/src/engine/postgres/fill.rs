@@ -103,6 +103,7 @@ pub(super) async fn fill(
     })?;
     let reading = archive::open(
         &worker.storage,
+        &*worker.keyring,
         &source.manifest.archive,
         &source.manifest.dump,
     )

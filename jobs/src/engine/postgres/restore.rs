@@ -46,8 +46,13 @@ impl<'a> Source<'a> {
             return Err(other_engine(manifest));
         };
         let contents = TableOfContents(Scanner::new(Keep::Entries));
-        let (summary, entries) =
-            archive::verify(&worker.storage, &manifest.archive, contents).await?;
+        let (summary, entries) = archive::verify(
+            &worker.storage,
+            &*worker.keyring,
+            &manifest.archive,
+            contents,
+        )
+        .await?;
         Ok(Self {
             manifest,
             server_major: *server_major,

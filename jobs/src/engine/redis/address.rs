@@ -52,6 +52,11 @@ impl Address {
         if hosts.contains(',') {
             return Err(unusable("it names several hosts: one server is supported"));
         }
+        // A `?` or `/` in a password that was not encoded: then what seems to be host and port is a part of it, and what is behind
+        // it is no parameter.
+        if !authority.contains('@') && rest.contains('@') {
+            return Err(not_a_url());
+        }
         let url = Url::parse(text).map_err(|_| not_a_url())?;
         if url.fragment().is_some() {
             return Err(unusable(
@@ -89,9 +94,11 @@ impl Address {
             "tls-key-file",
         ];
         let Some(name) = known.into_iter().find(|it| *it == name) else {
-            let name: String = name.chars().take(40).collect();
+            if !is_name(name) {
+                return Err(not_a_url());
+            }
             return Err(unusable(format!(
-                "its parameter {name:?} is not supported: use {}",
+                "its parameter {name} is not supported: use {}",
                 known.join(", ")
             )));
         };
@@ -148,12 +155,21 @@ fn decoded(text: &str, what: &'static str) -> Result<String, RedisError> {
     percent::decode(text).ok_or_else(|| unusable(format!("its {what} is not valid")))
 }
 
+/// Returns whether this can be repeated as a parameter's name: what cannot, may be a part of a password.
+fn is_name(text: &str) -> bool {
+    let is_of_names = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
+    (1..=40).contains(&text.len()) && text.bytes().all(is_of_names)
+}
+
 fn some(text: String) -> Option<String> {
     Some(text).filter(|it| !it.is_empty())
 }
 
 fn not_a_url() -> RedisError {
-    unusable("it is not a URL such as redis://user:password@host:6379")
+    unusable(
+        "it is not a URL such as redis://user:password@host:6379: percent-encode what is not a letter or a digit in user and \
+         password",
+    )
 }
 
 fn unusable(why: impl Into<String>) -> RedisError {
@@ -225,7 +241,11 @@ mod tests {
     #[case::database_in_query("redis://u:hunter2@h?db=2", "whole server")]
     #[case::path("redis://u:hunter2@h/hunter2", "whole server")]
     #[case::unchecked("rediss://u:hunter2@h#insecure", "proves nothing")]
-    #[case::unknown("redis://u:hunter2@h?tsl=hunter2", "\"tsl\" is not supported")]
+    #[case::unknown("redis://u:hunter2@h?tsl=hunter2", "tsl is not supported")]
+    #[case::mark_in_password("redis://u:6379?hunter2@h", "percent-encode")]
+    #[case::more_in_password("redis://u:6379?a&hunter=hunter2@h", "percent-encode")]
+    #[case::slash_in_password("redis://u:6379/hunter2@h", "percent-encode")]
+    #[case::odd_parameter("redis://u:hunter2@h?hunter2=1", "percent-encode")]
     #[case::no_tls("redis://u:hunter2@h?tls-ca-file=/hunter2", "rediss://")]
     #[case::no_key("rediss://u:hunter2@h?tls-cert-file=/hunter2", "need each other")]
     #[case::empty("rediss://u:hunter2@h?tls-ca-file=", "tls-ca-file is not valid")]

@@ -45,6 +45,14 @@ pub enum RedisError {
         /// The most there may be.
         most: usize,
     },
+    /// A value that no reply may hold.
+    #[error(
+        "a value of {bytes} bytes is too large to be read by itself (DUMP): let the user replicate, `+sync +psync +replconf`"
+    )]
+    ValueTooLarge {
+        /// How large the server said it is.
+        bytes: usize,
+    },
     /// A snapshot that ended too early.
     #[error(
         "the server cut its snapshot off after {received_bytes} bytes: it stopped, could not save, or this replica was \
@@ -165,7 +173,8 @@ impl RedisError {
             Self::Address { .. }
             | Self::TlsFile { .. }
             | Self::Cluster
-            | Self::TooManyKeys { .. } => ErrorKind::Config,
+            | Self::TooManyKeys { .. }
+            | Self::ValueTooLarge { .. } => ErrorKind::Config,
             Self::NotReadable { .. } => ErrorKind::Auth,
             Self::Cut { .. } => ErrorKind::Dump,
             Self::NotReady { .. } => ErrorKind::Connect,
@@ -188,6 +197,7 @@ impl RedisError {
             | Self::Cluster
             | Self::NotReadable { .. }
             | Self::TooManyKeys { .. }
+            | Self::ValueTooLarge { .. }
             | Self::TargetIsReplica
             | Self::TooFewDatabases { .. }
             | Self::TargetOlder { .. }

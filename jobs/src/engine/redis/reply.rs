@@ -6,7 +6,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::io::{AsyncReadExt as _, ReadHalf};
 
-use super::connection::{Carrier, broken, closed, no_answer};
+use super::{
+    RedisError,
+    connection::{Carrier, broken, closed, no_answer},
+};
 use crate::error::{JobError, ServerFault};
 
 /// How much is read at a time, where there is as much.
@@ -167,10 +170,10 @@ impl Replies {
         room: &mut Room,
     ) -> Result<Bytes, JobError> {
         let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
-        room.bytes = room
-            .bytes
-            .checked_sub(length)
-            .ok_or_else(|| gibberish(doing))?;
+        let Some(left) = room.bytes.checked_sub(length) else {
+            return Err(RedisError::ValueTooLarge { bytes: length }.into());
+        };
+        room.bytes = left;
         while self.received.len() < length + 2 {
             self.receive(doing).await?;
         }
@@ -298,7 +301,6 @@ mod tests {
     #[rstest]
     #[case::http(b"HTTP/1.1 400 Bad Request\r\n")]
     #[case::empty_line(b"\r\n")]
-    #[case::long_string(b"$999999999999\r\n")]
     #[case::negative(b"$-2\r\n")]
     #[case::no_number(b":one\r\n")]
     #[case::large_array(b"*99999999\r\n")]
@@ -308,6 +310,12 @@ mod tests {
     async fn what_is_no_reply_is_an_error(#[case] said: &[u8]) {
         let error = heard(said, 64).await.unwrap_err().report();
         assert!(error.contains("not Redis's protocol"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_too_large_is_told_with_what_helps() {
+        let error = heard(b"$999999999999\r\n", 64).await.unwrap_err().report();
+        assert!(error.contains("let the user replicate"), "{error}");
     }
 
     #[tokio::test]

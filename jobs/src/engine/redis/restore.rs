@@ -114,7 +114,13 @@ async fn into(
     admit(&found, existing, attempt, &server)?;
     drop(found);
     let inspector = Pulled::start(census::take);
-    let census = archive::verify(&worker.storage, &manifest.archive, inspector).await?;
+    let census = archive::verify(
+        &worker.storage,
+        &*worker.keyring,
+        &manifest.archive,
+        inspector,
+    )
+    .await?;
     let mut target = Target::look(address, attempt.run_id).await?;
     admit(&target, existing, attempt, &server)?;
     target.can_take(&census, attempt.run_id).await?;

@@ -150,6 +150,8 @@ impl Lab {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
             tools: Arc::new(Toolbox::only(&[]).await),
             work_dir: store.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(lastgood_jobs::key::NoKeys),
             lease: Arc::new(Switch(AtomicBool::new(true))),
             progress: Arc::new(Progress::default()),
         };

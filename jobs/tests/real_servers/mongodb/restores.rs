@@ -263,6 +263,30 @@ async fn a_second_delivery_finds_it_done_and_another_run_is_refused() -> Result<
 }
 
 #[tokio::test]
+async fn as_many_other_documents_are_not_taken_for_an_earlier_attempts_work() -> Result<()> {
+    let lab = Lab::new().await?;
+    let dump = Forge::default().plain(&lab.name, "orders", 3).bytes()?;
+    let point = lab.store(&dump, Some(&lab.name))?;
+    lab.restore(&point, OWN).await?;
+    let orders = lab
+        .client
+        .database(&lab.name)
+        .collection::<Document>("orders");
+    orders
+        .update_many(doc! {}, doc! {"$set": {"total": 0}})
+        .await?;
+    // Of another run, whose first attempt did not reach the server.
+    let second = next(attempt());
+    let error = lab.restore_as(second, &point, OWN).await.unwrap_err();
+    assert!(
+        matches!(error, JobError::PerhapsFilledBefore { .. }),
+        "{}",
+        error.report()
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
 async fn an_index_that_the_server_does_not_know_costs_no_document() -> Result<()> {
     let lab = Lab::new().await?;
     let indexes = [
@@ -306,7 +330,8 @@ async fn users_that_the_server_cannot_merge_are_told_of() -> Result<()> {
     let [note] = restored.notes.as_slice() else {
         anyhow::bail!("{:?}", restored.notes)
     };
-    assert!(note.contains("--restoreDbUsersAndRoles"), "{note}");
+    let by_hand = format!("--restoreDbUsersAndRoles --db={}", lab.name);
+    assert!(note.contains(&by_hand), "{note}");
     assert!(lab.state().await?.keys().eq(["orders"]));
     lab.clean().await
 }

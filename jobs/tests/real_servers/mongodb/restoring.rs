@@ -52,6 +52,7 @@ impl Lab {
                 size_bytes: stored.len() as u64,
                 blake3: blake3::hash(&stored).to_hex().to_string(),
                 compression: "zstd".to_owned(),
+                encryption: None,
             },
             dump: Dump {
                 format: "mongodump archive".to_owned(),

@@ -43,6 +43,8 @@ impl Lab {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
             tools: Arc::new(Toolbox::default()),
             work_dir: work.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(lastgood_jobs::key::NoKeys),
             lease: lease.clone(),
             progress: Arc::new(Progress::default()),
         };
@@ -81,6 +83,7 @@ impl Lab {
                 size_bytes: archive.len() as u64,
                 blake3: hash(&archive),
                 compression: "zstd".to_owned(),
+                encryption: None,
             },
             dump: Dump {
                 format: "RDB".to_owned(),

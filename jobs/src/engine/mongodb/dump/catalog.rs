@@ -2,13 +2,15 @@
 
 use bson::{Document, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
-use mongodb::Database;
+use mongodb::{Database, options::ReadPreference};
 
 use super::{
     super::{
+        OURS,
         archive_format::{Header, Kind, Namespace},
         error::MongodbError,
         meaning::code_of,
+        restore::MARK,
         session::{Session, answer, answer_within, odd_answer},
     },
     accounts,
@@ -118,7 +120,11 @@ async fn databases(session: &Session) -> Result<Vec<String>, JobError> {
     let doing = "list the databases";
     // Without the last, a role that sees only some of them would get only those, and no error.
     let command = doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
-    let told = session.ask(doing, "admin", command).await?;
+    let admin = session.client.database("admin");
+    let asked = admin
+        .run_command(command)
+        .selection_criteria(ReadPreference::Primary.into());
+    let told = answer(doing, asked).await?;
     let odd = || odd_answer(doing, "no names");
     let listed = told.get_array("databases").map_err(|_| odd())?;
     let mut names = Vec::new();
@@ -141,7 +147,7 @@ async fn collections(
 ) -> Result<Vec<Entry>, JobError> {
     let on = session.client.database(database);
     let doing = "list the collections";
-    let told = all(session, &on, doc! {"listCollections": 1});
+    let told = all(&on, doc! {"listCollections": 1});
     let told = answer_within(LISTING_TIMEOUT, doing, told).await?;
     let names: Vec<&str> = told
         .iter()
@@ -149,26 +155,50 @@ async fn collections(
         .collect();
     let wanted = told.iter().filter(|it| is_wanted(it));
     let asked: Vec<BoxFuture<'_, _>> = wanted
-        .map(|told| entry(session, header, &on, told, &names).boxed())
+        .map(|told| entry(header, &on, told, &names).boxed())
         .collect();
     let listed = stream::iter(asked).buffered(ASKED_AT_ONCE);
     let listed: Vec<Option<Entry>> = listed.try_collect().await?;
     Ok(listed.into_iter().flatten().collect())
 }
 
-/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, and nothing that the
-/// server throws away by itself.
+/// Returns the databases that a restore is filling, or began to fill and did not end.
+pub(super) async fn half_restored(
+    session: &Session,
+    database: Option<&str>,
+) -> Result<Vec<String>, JobError> {
+    let databases = match database {
+        Some(database) => vec![database.to_owned()],
+        None => databases(session).await?,
+    };
+    let mut marked = Vec::new();
+    for database in databases {
+        let on = session.client.database(&database);
+        let look = doc! {"listCollections": 1, "filter": {"name": MARK}};
+        let told = all(&on, look);
+        let told = answer_within(LISTING_TIMEOUT, "look for the mark of a restore", told).await?;
+        if told
+            .iter()
+            .any(|it| it.get_str("name").is_ok_and(|name| name == MARK))
+        {
+            marked.push(database);
+        }
+    }
+    Ok(marked)
+}
+
+/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, nothing that the
+/// server throws away by itself, and nothing that a restore of ours made for itself.
 fn is_wanted(told: &Document) -> bool {
     let name = told.get_str("name").unwrap_or_default();
     let is_own = name.starts_with("system.") && name != "system.js";
     let options = told.get_document("options");
     let is_temporary = options.is_ok_and(|it| it.get_bool("temp").unwrap_or(false));
-    !is_own && !is_temporary
+    !is_own && !is_temporary && !name.starts_with(OURS)
 }
 
 /// Makes the entry of one collection; `None` if it was dropped since it was listed.
 async fn entry(
-    session: &Session,
     header: &Header,
     on: &Database,
     told: &Document,
@@ -192,17 +222,26 @@ async fn entry(
     };
     let indexes = match kind {
         Kind::View => Some(Vec::new()),
-        Kind::Collection | Kind::Timeseries => indexes(session, on, collection).await?,
+        Kind::Collection | Kind::Timeseries => indexes(on, collection).await?,
     };
     let Some(indexes) = indexes else {
         return Ok(None);
     };
     let options = told.get_document("options").cloned().unwrap_or_default();
     let is_capped = options.get_bool("capped").unwrap_or(false);
+    let metadata = metadata::of_collection(told, options, indexes);
+    // Read as a restore will: better no backup today than one that cannot be restored.
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(&metadata) {
+        return Err(MongodbError::Dump(DumpFault::Unreadable {
+            namespace: name,
+            why: error.to_string(),
+        })
+        .into());
+    }
     let namespace = Namespace {
         database: on.name().to_owned(),
         collection: collection.to_owned(),
-        metadata: metadata::of_collection(told, options, indexes),
+        metadata,
         size: 0,
         kind,
     };
@@ -231,12 +270,8 @@ async fn entry(
 }
 
 /// Asks for a collection's indexes; `None` if there is no such collection any more.
-async fn indexes(
-    session: &Session,
-    on: &Database,
-    collection: &str,
-) -> Result<Option<Vec<Document>>, JobError> {
-    let told = all(session, on, doc! {"listIndexes": collection});
+async fn indexes(on: &Database, collection: &str) -> Result<Option<Vec<Document>>, JobError> {
+    let told = all(on, doc! {"listIndexes": collection});
     let there = async {
         match told.await {
             Err(error) if code_of(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(None),
@@ -246,15 +281,12 @@ async fn indexes(
     answer("list the indexes", there).await
 }
 
-/// Returns all that a listing has.
-async fn all(
-    session: &Session,
-    on: &Database,
-    command: Document,
-) -> mongodb::error::Result<Vec<Document>> {
+/// Returns all that a listing has, as the primary has it: a secondary may not have heard of a collection yet, or still have one
+/// that is gone.
+async fn all(on: &Database, command: Document) -> mongodb::error::Result<Vec<Document>> {
     let cursor = on
         .run_cursor_command(command)
-        .selection_criteria(session.read.clone())
+        .selection_criteria(ReadPreference::Primary.into())
         .await?;
     cursor.try_collect().await
 }
@@ -272,6 +304,8 @@ mod tests {
     #[case::views(doc! {"name": "system.views"}, false)]
     #[case::buckets(doc! {"name": "system.buckets.t"}, false)]
     #[case::profile(doc! {"name": "system.profile", "options": {"capped": true}}, false)]
+    #[case::mark(doc! {"name": "lastgood_restore.mark"}, false)]
+    #[case::beside(doc! {"name": "lastgood_restore.0a1b2c3d.0"}, false)]
     #[case::temporary(doc! {"name": "tmp.agg_out.1", "options": {"temp": true}}, false)]
     fn the_servers_own_collections_are_left_out(#[case] told: Document, #[case] wanted: bool) {
         assert_eq!(is_wanted(&told), wanted);

@@ -85,6 +85,16 @@ pub enum DumpFault {
         /// What the server calls it.
         kind: String,
     },
+    /// Options or indexes that no restore could read back.
+    #[error(
+        "the options or indexes of {namespace} cannot be written so that a restore reads them, nested as they are: {why}"
+    )]
+    Unreadable {
+        /// Which one.
+        namespace: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl DumpFault {
@@ -98,7 +108,8 @@ impl DumpFault {
             | Self::CutShort { .. }
             | Self::Dropped { .. }
             | Self::NoBuckets { .. }
-            | Self::UnknownKind { .. } => ErrorKind::Dump,
+            | Self::UnknownKind { .. }
+            | Self::Unreadable { .. } => ErrorKind::Dump,
         }
     }
 
@@ -109,7 +120,8 @@ impl DumpFault {
             | Self::NoDatabases
             | Self::AccountsDenied(_)
             | Self::NoBuckets { .. }
-            | Self::UnknownKind { .. } => true,
+            | Self::UnknownKind { .. }
+            | Self::Unreadable { .. } => true,
             Self::SnapshotTooOld { .. }
             | Self::SnapshotUnavailable { .. }
             | Self::CutShort { .. }

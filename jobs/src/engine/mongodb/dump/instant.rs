@@ -1,6 +1,6 @@
 //! Which instant a dump shows, and that the list of collections is of that instant too.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bson::{Bson, Timestamp, doc};
 use chrono::{DateTime, Utc};
@@ -20,6 +20,9 @@ use crate::error::JobError;
 
 /// How often an instant is taken anew because collections or indexes changed around it.
 const TRIES: usize = 3;
+/// How often a snapshot is taken anew while a secondary catches up with the primary, and what lies between: 10 s in all.
+const CATCH_UP_TRIES: usize = 50;
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 /// The first version of the wire protocol with snapshot reads outside transactions: MongoDB 5.0.
 const WIRE_VERSION_SNAPSHOTS: i32 = 13;
 /// What servers answer that read no snapshots, of this collection or at all: `IllegalOperation`, `InvalidOptions`,
@@ -40,7 +43,8 @@ pub(super) struct Frozen {
 /// Fixes the instant that everything is read at, where the deployment can.
 ///
 /// The collections, their options and indexes are listed before and after the instant was taken: if both lists are the
-/// same, they are what there was at it. Where no instant can be had, everything is read from primaries, because a
+/// same, they are what there was at it. The primary lists them, and a secondary that has not caught up with the first list
+/// is waited for, and then passed by: what it shows may be from before a collection was made. Where no instant can be had, everything is read from primaries, because a
 /// secondary may be any time behind.
 pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<Frozen, JobError> {
     let mut why = match refusal(&session.server) {
@@ -51,8 +55,16 @@ pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<
     let mut settled = None;
     for _ in 0..TRIES {
         let clock = Utc::now();
-        let at = match take(session, &entries).await? {
+        let at = match take_after(session, &entries).await? {
             Taken::At(at) => at,
+            Taken::Behind => {
+                tracing::warn!(
+                    "the secondary is too far behind the primary, which is read instead"
+                );
+                session.read = ReadPreference::Primary.into();
+                "no member shows a snapshot of what the primary has".clone_into(&mut why);
+                continue;
+            }
             Taken::Nothing(reason) => {
                 why = reason;
                 continue;
@@ -144,7 +156,36 @@ async fn listed(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Entry>, Job
 
 enum Taken {
     At(Timestamp),
+    /// The member that is read does not catch up with the primary.
+    Behind,
     Nothing(String),
+}
+
+/// Takes a snapshot that is not older than what the primary has listed.
+async fn take_after(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
+    let listed = primary_time(session).await?;
+    for _ in 0..CATCH_UP_TRIES {
+        match take(session, entries).await? {
+            Taken::At(at) if listed.is_some_and(|listed| at < listed) => {
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+            taken @ (Taken::At(_) | Taken::Behind | Taken::Nothing(_)) => return Ok(taken),
+        }
+    }
+    Ok(Taken::Behind)
+}
+
+/// Returns the primary's time, if it tells one; every member of a replica set does.
+async fn primary_time(session: &Session) -> Result<Option<Timestamp>, JobError> {
+    let doing = "ask for the cluster's time";
+    let admin = session.client.database("admin");
+    let asked = admin
+        .run_command(doc! {"ping": 1})
+        .selection_criteria(ReadPreference::Primary.into());
+    match answer(doing, async { Ok(asked.await) }).await? {
+        Ok(reply) => Ok(reply.get_timestamp("operationTime").ok()),
+        Err(error) => Err(meaning(doing, &error)),
+    }
 }
 
 /// Asks for the time of a snapshot, by reading a document of one: the server remembers it from then on.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{RawDocumentBuf, Timestamp, raw::RawBsonRef, rawdoc};
+use bson::{RawDocumentBuf, Timestamp, doc, raw::RawBsonRef, rawdoc};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -12,7 +12,7 @@ use super::{
         archive_format::{self, Body, Header},
         error::MongodbError,
         meaning::{code_of, fault, meaning},
-        session::{Session, answer_within, odd_answer},
+        session::{Session, answer, answer_within, number, odd_answer},
     },
     catalog::{Entry, Source, What},
     fault::DumpFault,
@@ -25,8 +25,10 @@ use crate::{
 
 /// How long the next documents may take to come.
 const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
-/// No batch has so many: the server ends each at 16 MiB.
-const BATCH_DOCUMENTS: i32 = 1_000_000;
+/// How much a batch should hold. The driver has each three times for a moment, and the next is on its way meanwhile.
+const BATCH_BYTES: i64 = 4 * 1024 * 1024;
+/// No batch has so many: the server ends each at 16 MiB, whatever it is asked for.
+const BATCH_DOCUMENTS: u32 = 1_000_000;
 /// How much is written at a time.
 const BLOCK_BYTES: usize = 256 * 1024;
 /// A privilege is missing.
@@ -87,7 +89,8 @@ async fn open(
     at: Option<Timestamp>,
     read: &mut Read,
 ) -> Result<RawBatchCursor, JobError> {
-    let first = find(session, source, at.map(ReadAt::Snapshot)).await?;
+    let documents = batch_documents(session, source).await;
+    let first = find(session, source, at.map(ReadAt::Snapshot), documents).await?;
     let refused = match first {
         Ok(cursor) => return Ok(cursor),
         Err(error) => error,
@@ -95,7 +98,7 @@ async fn open(
     match at {
         Some(at) if entry.is_capped && is_refusal(code_of(&refused)) => {
             read.is_outside = true;
-            let again = find(session, source, Some(ReadAt::After(at))).await?;
+            let again = find(session, source, Some(ReadAt::After(at)), documents).await?;
             again.map_err(|error| explain(entry, &error))
         }
         Some(_) | None => Err(explain(entry, &refused)),
@@ -111,22 +114,52 @@ enum ReadAt {
     After(Timestamp),
 }
 
+/// Returns how many documents make a batch, by what the server says of their size. One that does not say, because the user
+/// may not ask, say, is read in its own batches.
+async fn batch_documents(session: &Session, source: &Source) -> u32 {
+    let on = session.client.database(&source.database);
+    let asked = on
+        .run_command(doc! {"collStats": &source.collection})
+        .selection_criteria(session.read.clone());
+    let told = answer("ask how large documents are", async { Ok(asked.await) }).await;
+    let told = told.ok().and_then(Result::ok);
+    let average = told.and_then(|told| number(&told, "avgObjSize"));
+    documents_of(average.unwrap_or_default())
+}
+
+fn documents_of(average_bytes: i64) -> u32 {
+    match average_bytes {
+        ..=0 => BATCH_DOCUMENTS,
+        bytes => {
+            u32::try_from(BATCH_BYTES / bytes).map_or(1, |many| many.clamp(1, BATCH_DOCUMENTS))
+        }
+    }
+}
+
 async fn find(
     session: &Session,
     source: &Source,
     at: Option<ReadAt>,
+    documents: u32,
 ) -> Result<mongodb::error::Result<RawBatchCursor>, JobError> {
-    let command = command(source, at).map_err(|_| odd_answer(DOING, "a name with a 0 in it"))?;
+    let command =
+        command(source, at, documents).map_err(|_| odd_answer(DOING, "a name with a 0 in it"))?;
     let on = session.client.database(&source.database);
     let asked = on
         .run_raw_cursor_command(command)
         .selection_criteria(session.read.clone())
+        .batch_size(documents)
         .batch();
     answer_within(BATCH_TIMEOUT, DOING, async { Ok(asked.await) }).await
 }
 
-fn command(source: &Source, at: Option<ReadAt>) -> bson::error::Result<RawDocumentBuf> {
-    let mut find = rawdoc! {"find": source.collection.as_str(), "batchSize": BATCH_DOCUMENTS};
+fn command(
+    source: &Source,
+    at: Option<ReadAt>,
+    documents: u32,
+) -> bson::error::Result<RawDocumentBuf> {
+    let mut find =
+        rawdoc! {"find": source.collection.as_str(), "batchSize": documents.cast_signed()};
     if source.filter.is_empty() {
         // A whole scan on purpose: some servers refuse one that does not say so.
         find.append(bson::cstr!("hint"), rawdoc! {"$natural": 1});
@@ -219,7 +252,7 @@ fn explain(entry: &Entry, error: &mongodb::error::Error) -> JobError {
 
 #[cfg(test)]
 mod tests {
-    use bson::{Document, doc};
+    use bson::Document;
     use rstest::rstest;
 
     use super::*;
@@ -254,7 +287,22 @@ mod tests {
             filter,
             what,
         };
-        assert_eq!(command(&source, at)?, RawDocumentBuf::try_from(&asked)?);
+        assert_eq!(
+            command(&source, at, 1_000_000)?,
+            RawDocumentBuf::try_from(&asked)?
+        );
         Ok(())
+    }
+
+    #[rstest]
+    #[case::not_told(0, 1_000_000)]
+    #[case::tiny(1, 1_000_000)]
+    #[case::of_a_kilobyte(1024, 4096)]
+    #[case::larger_than_a_batch(16_000_000, 1)]
+    fn a_batch_holds_as_many_documents_as_make_a_few_megabytes(
+        #[case] average_bytes: i64,
+        #[case] documents: u32,
+    ) {
+        assert_eq!(documents_of(average_bytes), documents);
     }
 }

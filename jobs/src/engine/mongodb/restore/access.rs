@@ -14,7 +14,6 @@ use crate::{engine::mongodb::session::Session, error::JobError};
 const ADMIN: &str = "admin";
 const COMMAND: &str = "_mergeAuthzCollections";
 const COMMAND_NOT_FOUND: &str = "59";
-const BY_HAND: &str = "to bring them back, decompress the archive and run mongorestore --archive --restoreDbUsersAndRoles";
 
 /// Users and roles that can be restored, each with the name of the collection that they are put into first.
 #[derive(Default)]
@@ -31,7 +30,10 @@ pub(super) async fn prepare<'a>(
     run_id: Uuid,
 ) -> Result<(Merge<'a>, Vec<String>), JobError> {
     let none = |why: &str| {
-        let note = format!("users and roles were not restored, because {why}: {BY_HAND}");
+        let note = format!(
+            "users and roles were not restored, because {why}: {}",
+            by_hand(plan)
+        );
         Ok((Merge::default(), vec![note]))
     };
     if plan.access.is_empty() {
@@ -58,6 +60,16 @@ pub(super) async fn prepare<'a>(
     let named = |it: &'a Access| (it, format!("lastgood_restore.{run}.{}", it.name()));
     let parts = plan.access.iter().map(named).collect();
     Ok((Merge { parts }, Vec::new()))
+}
+
+/// Says how users and roles come back otherwise. Without a database, `mongorestore` refuses the option.
+fn by_hand(plan: &Plan) -> String {
+    let mut databases = plan.access.iter().filter_map(|it| it.databases.as_ref());
+    let options = match databases.next() {
+        Some((database, _)) => format!(" --restoreDbUsersAndRoles --db={database}"),
+        None => String::new(),
+    };
+    format!("to bring them back, decompress the archive and run mongorestore --archive{options}")
 }
 
 impl Access {

@@ -3,7 +3,7 @@
 use bson::{Document, RawDocumentBuf, doc, spec::ElementType};
 
 /// How much goes into one command, unless one document alone is more. Small enough that a few may be under way.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Every server takes as many.
 const BATCH_DOCUMENTS: usize = 10_000;
 /// How long the server may wait for its members to have a batch.

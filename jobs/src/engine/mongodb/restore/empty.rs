@@ -15,6 +15,7 @@ use super::{
     mark::{self, MARK},
     plan::{Item, Plan, Shape},
     restored,
+    same::has_the_same,
     source::{self, Source},
     target::{self, Found, contents, run},
 };
@@ -56,7 +57,7 @@ pub(super) async fn into_empty(
         let notes = vec!["the backup has no collections".to_owned()];
         return Ok(restored(&source, &plan, known, Made::just(notes)));
     };
-    match occupancy(session, &plan, home, attempt).await? {
+    match occupancy(session, &source, &plan, home, attempt, worker).await? {
         Occupancy::Nobody | Occupancy::ThisRun => {}
         Occupancy::Done => {
             let notes = vec!["an earlier attempt of this run had done it already".to_owned()];
@@ -90,15 +91,17 @@ enum Occupancy {
     Nobody,
     /// An earlier attempt of this run has begun to.
     ThisRun,
-    /// An earlier attempt of this run, to the end: each collection has as many documents as the archive.
+    /// An earlier attempt of this run, to the end: there are the archive's documents, and no others.
     Done,
 }
 
 async fn occupancy(
     session: &Session,
+    source: &Source<'_>,
     plan: &Plan,
     home: &str,
     attempt: Attempt,
+    worker: &Worker,
 ) -> Result<Occupancy, JobError> {
     let mut found = Vec::new();
     for database in plan.databases() {
@@ -120,7 +123,12 @@ async fn occupancy(
     if found.iter().all(|(_, found)| found.is_empty()) {
         return Ok(Occupancy::Nobody);
     }
-    if attempt.epoch > 1 && is_done(session, plan, &found).await? {
+    // That there are as many says little: an earlier attempt may never have got so far, and they may be somebody's, who wants
+    // them to be as they were in the backup.
+    if attempt.epoch > 1
+        && is_done(session, plan, &found).await?
+        && has_the_same(session, source, plan, worker).await?
+    {
         return Ok(Occupancy::Done);
     }
     for (database, found) in found {

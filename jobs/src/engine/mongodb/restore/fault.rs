@@ -32,6 +32,15 @@ pub enum RestoreFault {
         /// The database and the collection.
         namespace: String,
     },
+    /// A name of the server's own, or one that no server takes.
+    #[error(
+        "{database:?} is no database to restore into: name one of yours, without / \\ . $ \" and spaces; admin, config and \
+         local are the server's own"
+    )]
+    NoTarget {
+        /// The name.
+        database: String,
+    },
     /// Several databases that would all become one.
     #[error("the archive holds the databases {found}: they cannot all be restored into {target:?}")]
     ManyDatabases {
@@ -81,8 +90,8 @@ pub enum RestoreFault {
     },
     /// A target whose mark is another's now, or gone.
     #[error(
-        "something else took {database:?} for its own while it was filled: see what else restores there, and restore once \
-         more when it has ended"
+        "something else took {database:?} for its own while it was filled: see what else restores there; when it has ended, \
+         drop what this restore has left in it, lastgood_restore.mark included, and restore once more"
     )]
     TakenOver {
         /// The database that had the mark.
@@ -122,7 +131,9 @@ impl RestoreFault {
     /// Returns the family.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => ErrorKind::Config,
+            Self::NoTarget { .. } | Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => {
+                ErrorKind::Config
+            }
             Self::HasOplog | Self::BadMetadata { .. } => ErrorKind::Corrupt,
             Self::NameTooLong { .. }
             | Self::CreationRefused { .. }
@@ -140,6 +151,7 @@ impl RestoreFault {
             Self::HasOplog
             | Self::BadMetadata { .. }
             | Self::NameTooLong { .. }
+            | Self::NoTarget { .. }
             | Self::ManyDatabases { .. }
             | Self::WholeDeployment { .. }
             | Self::TakenOver { .. }

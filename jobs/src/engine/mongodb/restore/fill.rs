@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// How much may be on its way to the server. The driver copies what it sends, so this counts about three times.
-const BYTES_UNDER_WAY: usize = 20 * 1024 * 1024;
+const BYTES_UNDER_WAY: usize = 8 * 1024 * 1024;
 /// How many commands may be.
 const BATCHES_UNDER_WAY: usize = 4;
 /// How much may wait in batches that are not full: an archive may go to and fro between any number of collections.
-const BYTES_OPEN: usize = 16 * 1024 * 1024;
+const BYTES_OPEN: usize = 8 * 1024 * 1024;
 /// How long a failure waits for the batches that are under way.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -45,7 +45,13 @@ pub(super) async fn fill(
     worker: &Worker,
 ) -> Result<u64, JobError> {
     let manifest = source.manifest;
-    let mut reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
+    let mut reading = archive::open(
+        &worker.storage,
+        &*worker.keyring,
+        &manifest.archive,
+        &manifest.dump,
+    )
+    .await?;
     // Never holds more than one chunk of the archive brings, and what was open.
     let (full, mut batches) = mpsc::unbounded_channel();
     let mut reader = Reader::new(Sorter {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::mongodb::{
-        RestoreFault,
+        OURS, RestoreFault,
         session::{Session, Topology},
     },
     error::{ErrorKind, JobError},
@@ -27,9 +27,6 @@ use crate::{
     restore::Restored,
     worker::Worker,
 };
-
-/// What the names of collections begin with that are made beside others.
-const BESIDE: &str = "lastgood_restore.";
 
 /// Restores over what is there: once more in each attempt, with the same outcome.
 pub(super) async fn in_place(
@@ -47,7 +44,13 @@ pub(super) async fn in_place(
     let prefix = prefix(attempt);
     notes.extend(clear(session, &plan, &prefix).await?);
     merge.clear(session).await?;
-    let parts = Parts::of(session, &plan, &prefix).await?;
+    let parts = match Parts::of(session, &plan, &prefix).await {
+        Ok(parts) => parts,
+        Err(error) => {
+            undo(session, &plan, &prefix, &error, worker).await;
+            return Err(error);
+        }
+    };
     let besides = merge.destinations(session);
     let beside = collections::make(session, &source, &parts.renamed, besides, worker).await;
     let mut made = match beside {
@@ -80,7 +83,7 @@ pub(super) async fn in_place(
 
 fn prefix(attempt: Attempt) -> String {
     let run = attempt.run_id.simple().to_string();
-    format!("{BESIDE}{}.", run.get(..8).unwrap_or_default())
+    format!("{OURS}{}.", run.get(..8).unwrap_or_default())
 }
 
 /// Drops what an earlier attempt of this run left. Returns what to tell of other runs' leftovers: they may be alive.
@@ -90,7 +93,7 @@ async fn clear(session: &Session, plan: &Plan, prefix: &str) -> Result<Vec<Strin
         for found in contents(session, database).await? {
             if found.name.starts_with(prefix) {
                 target::drop(session, database, &found.name).await?;
-            } else if found.name.starts_with(BESIDE) {
+            } else if found.name.starts_with(OURS) {
                 others.push(format!("{database}.{}", found.name));
             }
         }

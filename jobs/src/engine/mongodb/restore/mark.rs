@@ -10,7 +10,7 @@ use super::target::{self, run};
 use crate::{engine::mongodb::session::Session, error::JobError};
 
 /// The collection that is the mark.
-pub(super) const MARK: &str = "lastgood_restore.mark";
+pub(in crate::engine::mongodb) const MARK: &str = "lastgood_restore.mark";
 
 /// Marks a database as being filled by this run, and by no other.
 pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Result<(), JobError> {

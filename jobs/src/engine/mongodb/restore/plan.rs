@@ -7,7 +7,7 @@ use bson::Document;
 use super::{metadata, source::Source};
 use crate::{
     engine::mongodb::{
-        RestoreFault,
+        OURS, RestoreFault,
         archive_format::{Kind, Namespace},
     },
     error::JobError,
@@ -20,6 +20,8 @@ const NAMESPACE_BYTES_MAX: usize = 255;
 const SERVERS_OWN: [&str; 2] = ["local", "config"];
 /// What `mongodump` of one database puts before the names of users and roles.
 const AUTHORISATION: &str = "$admin.";
+/// Of which version users and roles are, as a server notes it for itself.
+const ACCOUNTS_VERSION: &str = "$admin.system.version";
 
 /// What is to be restored.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     pub(super) access: Vec<Access>,
     /// The namespaces that are not restored, because they are the server's own.
     pub(super) left_out: Vec<String>,
+    /// Those that another restore had made for itself: the mark of it would be taken for somebody else's.
+    pub(super) ours: Vec<String>,
 }
 
 /// One collection, view or time series to restore.
@@ -85,6 +89,7 @@ impl Plan {
             items: Vec::new(),
             access: Vec::new(),
             left_out: Vec::new(),
+            ours: Vec::new(),
         };
         let namespaces = &source.prelude.namespaces;
         if let Some(name) = renamed {
@@ -132,8 +137,17 @@ impl Plan {
             });
             return Ok(());
         }
+        if namespace.collection == ACCOUNTS_VERSION {
+            // Comes with every backup of users and roles, and says nothing of the customer's.
+            return Ok(());
+        }
         if is_servers_own(namespace) {
             self.left_out
+                .push(format!("{}.{}", namespace.database, namespace.collection));
+            return Ok(());
+        }
+        if namespace.collection.starts_with(OURS) {
+            self.ours
                 .push(format!("{}.{}", namespace.database, namespace.collection));
             return Ok(());
         }

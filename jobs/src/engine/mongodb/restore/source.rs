@@ -19,8 +19,13 @@ impl<'a> Source<'a> {
     /// Verifies all stored bytes, then every checksum and end mark in the dump.
     pub(super) async fn verify(manifest: &'a Manifest, worker: &Worker) -> Result<Self, JobError> {
         let contents = Contents(Reader::new(PreludeOnly(None)));
-        let (prelude, summary) =
-            archive::verify(&worker.storage, &manifest.archive, contents).await?;
+        let (prelude, summary) = archive::verify(
+            &worker.storage,
+            &*worker.keyring,
+            &manifest.archive,
+            contents,
+        )
+        .await?;
         Ok(Self {
             manifest,
             prelude,

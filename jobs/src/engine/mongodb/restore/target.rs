@@ -12,6 +12,7 @@ use super::{
 use crate::{
     engine::mongodb::{
         RestoreFault,
+        address::NEVER_IN_NAMES,
         meaning::meaning,
         session::{self, Session, answer},
     },
@@ -23,6 +24,9 @@ const VIEWLESS_TIME_SERIES: (u32, u32, u32) = (8, 3, 0);
 /// How often a server that works on something long is asked whether it is still there.
 const ATTENTION: Duration = Duration::from_secs(30);
 
+/// Databases that hold nothing of a customer's; what is restored there is lost, or in the server's way.
+const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
+
 /// One collection or view that is there.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {
@@ -30,6 +34,16 @@ pub(super) struct Found {
     /// `collection`, `view`, `timeseries`.
     pub(super) kind: String,
     pub(super) options: Document,
+}
+
+/// Refuses a name that no customer's database can have.
+pub(super) fn check_name(database: &str) -> Result<(), RestoreFault> {
+    let is_odd = database.is_empty() || database.contains(NEVER_IN_NAMES);
+    if is_odd || SERVERS_OWN.contains(&database) {
+        let database = database.to_owned();
+        return Err(RestoreFault::NoTarget { database });
+    }
+    Ok(())
 }
 
 /// Returns what a database has of its users' own, `system.js` included.

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::restore;
+use super::{MARK, restore};
 use crate::{
     engine::{
         Toolbox,
@@ -20,7 +20,7 @@ use crate::{
             pretend::{Pretend, name, no},
         },
     },
-    error::JobError,
+    error::{ErrorKind, JobError},
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Details, Dump, Manifest, Stored, tests::example},
     resource::{Engine, Resource, ResourceOptions},
@@ -84,6 +84,7 @@ impl Lab {
                 size_bytes: archive.len() as u64,
                 blake3: blake3(&archive),
                 compression: "zstd".to_owned(),
+                encryption: None,
             },
             dump: Dump {
                 format: "mongodump archive 0.1".to_owned(),
@@ -102,6 +103,8 @@ impl Lab {
             storage,
             tools: Arc::new(Toolbox::default()),
             work_dir: store.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(crate::key::NoKeys),
             lease: Arc::new(Alive),
             progress: Arc::new(Progress::default()),
         };
@@ -308,7 +311,7 @@ async fn users_and_roles_are_merged_by_the_servers_own_command() -> Result<()> {
             .count(),
         4
     );
-    assert_eq!(restored.notes.len(), 1, "{:?}", restored.notes);
+    assert_eq!(restored.notes, Vec::<String>::new());
     Ok(())
 }
 
@@ -374,6 +377,42 @@ async fn what_somebody_takes_away_meanwhile_is_missed(
     let error = lab.restore(&server, OWN).await.unwrap_err();
     assert!(error.report().contains(told), "{}", error.report());
     assert_eq!(error.is_permanent(), is_permanent);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_mark_of_another_restore_in_a_backup_is_left_out_and_told() -> Result<()> {
+    let server = server_but("8.0.4", |_| None).await?;
+    let collections = [
+        ("lastgood_restore.0a1b2c3d.0", Kind::Collection, ""),
+        (MARK, Kind::Collection, ""),
+        ("orders", Kind::Collection, ""),
+    ];
+    let lab = Lab::with("8.0.4", &collections).await?;
+    let restored = lab.restore(&server, OWN).await?;
+    assert_eq!(texts(&server.asked("insert"), "insert"), ["orders"]);
+    assert_eq!(texts(&server.asked("create"), "create"), ["orders"]);
+    let [note] = &restored.notes[..] else {
+        anyhow::bail!("{:?}", restored.notes);
+    };
+    assert!(note.contains("shop.lastgood_restore.mark"), "{note}");
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn nothing_is_restored_into_a_database_that_cannot_be_a_customers(
+    #[values("admin", "config", "local", "", "a b", "a/b", "a.b", "$a")] name: &str,
+) -> Result<()> {
+    let server = server_but("8.0.4", |_| None).await?;
+    let lab = Lab::with("8.0.4", &[("orders", Kind::Collection, "")]).await?;
+    let target = RestoreTarget::Database {
+        name: name.to_owned(),
+    };
+    let error = lab.restore(&server, target).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{}", error.report());
+    assert!(error.is_permanent());
+    assert!(server.asked("create").is_empty());
     Ok(())
 }
 

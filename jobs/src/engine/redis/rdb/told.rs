@@ -13,6 +13,14 @@ pub(crate) struct Stored<'a> {
     pub(crate) raw: &'a [u8],
 }
 
+impl Stored<'_> {
+    /// Returns whether it is a hash of which fields may expire, and with the last of them the key itself.
+    pub(crate) fn has_expiring_fields(&self) -> bool {
+        // In versions in which these are something else, or nothing, no value gets so far.
+        matches!(self.type_byte, 22..=25)
+    }
+}
+
 /// Where a value belongs, and what is known about its use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header<'a> {

@@ -83,7 +83,7 @@ pub(super) struct Encoder {
 /// What was made of the keys of a dump.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Encoded, of which some expire one day.
+    /// Encoded, of which some expire one day: themselves, or with the last of their fields.
     pub(super) keys: u64,
     pub(super) expiring: u64,
     /// Left out, because they had expired.
@@ -153,6 +153,8 @@ impl rdb::Visit for Encoder {
         let Some(version) = self.version.filter(|_| self.begin_key(value.header)) else {
             return Ok(());
         };
+        self.counts.expiring +=
+            u64::from(value.header.expires_at_ms.is_none() && value.stored.has_expiring_fields());
         restore(value, version, self.out.batch());
         self.out.pass_on_if_full()
     }
@@ -174,7 +176,10 @@ impl rdb::Visit for Encoder {
 
     fn end_large(&mut self) -> Result<(), Unwanted> {
         match self.building.take() {
-            Some(building) => building.end(&mut self.out),
+            Some(building) => {
+                self.counts.expiring += u64::from(building.may_go_with_its_fields());
+                building.end(&mut self.out)
+            }
             None => Ok(()),
         }
     }
@@ -205,4 +210,36 @@ fn restore(value: Value<'_>, version: Version, batch: &mut Batch) {
         batch.word(&digits);
     }
     batch.keys += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::engine::redis::rdb::{Limits, split};
+
+    /// Has three keys that expire, and besides two hashes of which fields do.
+    const VALKEY_9: &[u8] = include_bytes!("../rdb/golden/valkey-9.1.rdb");
+
+    #[rstest]
+    #[case::whole(usize::MAX)]
+    #[case::in_pieces(1)]
+    #[tokio::test]
+    async fn a_hash_that_may_go_with_its_fields_is_not_missed(
+        #[case] whole_value_bytes: usize,
+    ) -> anyhow::Result<()> {
+        let (to, mut batches) = mpsc::channel(1);
+        let encoding = tokio::task::spawn_blocking(move || {
+            let mut encoder = Encoder::new(to, 1, None);
+            split(VALKEY_9, &mut encoder, Limits { whole_value_bytes })?;
+            encoder.finish().map_err(rdb::SplitError::Visitor)
+        });
+        while batches.recv().await.is_some() {}
+        let (counts, _) = encoding
+            .await?
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        assert_eq!((counts.keys, counts.expiring), (41, 5));
+        Ok(())
+    }
 }

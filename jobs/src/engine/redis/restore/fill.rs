@@ -64,7 +64,13 @@ pub(super) async fn fill(
     taken: &Taken,
     worker: &Worker,
 ) -> Result<Filled, JobError> {
-    let reading = archive::open(&worker.storage, &manifest.archive, &manifest.dump).await?;
+    let reading = archive::open(
+        &worker.storage,
+        &*worker.keyring,
+        &manifest.archive,
+        &manifest.dump,
+    )
+    .await?;
     let (source, end) = reading.into_read();
     // A short queue: the window is what is waited for.
     let (batches, waiting) = mpsc::channel(1);

@@ -25,6 +25,7 @@ pub(super) struct Building {
     expiring: Vec<u8>,
     expiring_fields: usize,
     expiring_at_ms: u64,
+    has_expiring_fields: bool,
     /// By the worker's clock.
     now_ms: u64,
 }
@@ -48,6 +49,7 @@ impl Building {
             expiring: Vec::new(),
             expiring_fields: 0,
             expiring_at_ms: 0,
+            has_expiring_fields: false,
             now_ms,
         })
     }
@@ -120,6 +122,11 @@ impl Building {
         out.pass_on_if_full()
     }
 
+    /// Returns whether the key, which does not expire itself, may be gone once its fields have expired.
+    pub(super) fn may_go_with_its_fields(&self) -> bool {
+        self.expires_at_ms.is_none() && self.has_expiring_fields
+    }
+
     /// Ends the value.
     pub(super) fn end(mut self, out: &mut Out) -> Result<(), Unwanted> {
         self.write_waiting(out)?;
@@ -148,6 +155,7 @@ impl Building {
         expires_at_ms: Option<u64>,
         out: &mut Out,
     ) -> Result<(), Unwanted> {
+        self.has_expiring_fields |= expires_at_ms.is_some();
         if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             return Ok(());
         }

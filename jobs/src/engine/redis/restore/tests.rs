@@ -51,6 +51,8 @@ async fn worker(home: &Path) -> Result<Worker> {
         storage: Storage::open(&home.display().to_string().parse()?).await?,
         tools: Arc::default(),
         work_dir: home.to_owned(),
+        encrypt_to: None,
+        keyring: std::sync::Arc::new(crate::key::NoKeys),
         lease: Arc::new(Alive),
         progress: Arc::new(Progress::default()),
     })

@@ -35,6 +35,12 @@ impl Bank {
         self.now.load(Ordering::SeqCst)
     }
 
+    /// Returns the cluster's time when so many commands had come.
+    pub(crate) fn time(&self, increment: u32) -> Timestamp {
+        let time = self.seconds;
+        Timestamp { time, increment }
+    }
+
     pub(crate) fn answer(&self, command: &Document) -> Document {
         self.now.fetch_add(1, Ordering::SeqCst);
         match name(command) {
@@ -51,6 +57,7 @@ impl Bank {
             ),
             "find" => self.find(command),
             "getMore" => get_more(command),
+            "ping" => doc! {"ok": 1.0, "operationTime": self.time(self.now())},
             _ => no(59),
         }
     }
@@ -69,11 +76,7 @@ impl Bank {
             "firstBatch": accounts(collection, at, 0..ACCOUNTS / 2),
         };
         if concern.is_some_and(|it| it.get_str("level").is_ok_and(|it| it == "snapshot")) {
-            let time = Timestamp {
-                time: self.seconds,
-                increment: at,
-            };
-            reply.insert("atClusterTime", time);
+            reply.insert("atClusterTime", self.time(at));
         }
         doc! {"ok": 1.0, "cursor": reply}
     }

@@ -45,6 +45,8 @@ impl Lab {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
             tools: Arc::new(Toolbox::default()),
             work_dir: store.path().to_owned(),
+            encrypt_to: None,
+            keyring: std::sync::Arc::new(crate::key::NoKeys),
             lease: Arc::new(Alive),
             progress: Arc::new(Progress::default()),
         };

@@ -1,0 +1,110 @@
+//! Brings an archive to a file as it is stored, and makes sure that it is the one in its manifest.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use futures::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{
+    archive::{self, ARCHIVE},
+    error::{Damage, JobError},
+    manifest::{Manifest, Stored},
+    storage::Storage,
+};
+
+/// Writes the archive that a manifest describes to `to`, and returns the manifest.
+///
+/// It grows as `{to}.partial`, for this user alone, and takes its name when its size and BLAKE3 have proved right. A file that
+/// is there already, under either name, is never touched: that is [`JobError::Io`]. On any failure nothing is left.
+pub async fn download(
+    manifest_key: &str,
+    to: &Path,
+    storage: &Storage,
+) -> Result<Manifest, JobError> {
+    let manifest = storage.manifest(manifest_key).await?;
+    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
+        key: manifest_key.to_owned(),
+    })?;
+    archive::is_there(storage, &manifest.archive).await?;
+    refuse_existing(to)?;
+    let partial = Partial::create(to).await?;
+    let written = write(&partial.path, &manifest.archive, storage).await;
+    written?;
+    // Unlike a rename, a link fails where the name has been taken meanwhile.
+    std::fs::hard_link(&partial.path, to).map_err(failed("give the file its name"))?;
+    Ok(manifest)
+}
+
+async fn write(path: &Path, stored: &Stored, storage: &Storage) -> Result<(), JobError> {
+    let file = std::fs::File::options().append(true).open(path);
+    let mut file = tokio::fs::File::from_std(file.map_err(failed("open the file"))?);
+    let mut bytes = storage.read(&stored.key).await?;
+    let (mut hasher, mut size_bytes) = (blake3::Hasher::new(), 0);
+    while let Some(chunk) = bytes.next().await {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        size_bytes += chunk.len() as u64;
+        file.write_all(&chunk)
+            .await
+            .map_err(failed("write to the file"))?;
+    }
+    file.sync_all().await.map_err(failed("sync the file"))?;
+    let damaged = |source| JobError::Damaged {
+        key: stored.key.clone(),
+        source,
+    };
+    if size_bytes != stored.size_bytes {
+        return Err(damaged(Damage::Size {
+            what: ARCHIVE,
+            expected: stored.size_bytes,
+            found: size_bytes,
+        }));
+    }
+    if hasher.finalize().to_hex().as_str() != stored.blake3 {
+        return Err(damaged(Damage::Hash { what: ARCHIVE }));
+    }
+    Ok(())
+}
+
+fn refuse_existing(to: &Path) -> Result<(), JobError> {
+    match to.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("look at the file")(error)),
+        Ok(_) => Err(failed("write the file")(
+            io::ErrorKind::AlreadyExists.into(),
+        )),
+    }
+}
+
+/// The growing file; gone with this value.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    async fn create(to: &Path) -> Result<Self, JobError> {
+        let mut name = to.as_os_str().to_owned();
+        name.push(".partial");
+        let path = PathBuf::from(name);
+        let mut options = tokio::fs::File::options();
+        options.write(true).create_new(true).mode(0o600);
+        let created = options.open(&path).await;
+        created.map_err(failed("make the file's .partial"))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove a partial download");
+        }
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> JobError {
+    move |source| JobError::Io { doing, source }
+}

@@ -1,0 +1,184 @@
+//! The escrow of a key: its identity in a store, encrypted to the recovery recipient, whose own identity stays offline.
+//!
+//! Bucket and recovery identity then open every archive, without a catalog and without lastgood:
+//! `age -d -i recovery.txt keys/ID.age > id.txt`, `age -d -i id.txt ARCHIVE.age`.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use uuid::Uuid;
+
+use crate::{
+    error::{Damage, JobError},
+    key::{Identity, Recipient},
+    resource::TeamId,
+    storage::Storage,
+};
+
+/// What the lines of an escrow begin with that say whose key it is, and since when. Permanent.
+const TEAM: &str = "# of team ";
+const PLATFORM: &str = "# of the platform";
+const CREATED: &str = "# created: ";
+
+/// Returns where the escrow of a key is. Permanent.
+#[must_use]
+pub fn object(key: Uuid) -> String {
+    format!("keys/{key}.age")
+}
+
+/// A key as its escrow tells of it.
+#[derive(Debug, Clone)]
+pub struct Escrow {
+    /// Its id.
+    pub key: Uuid,
+    /// Whose; `None`: the platform's.
+    pub team: Option<TeamId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Its secret.
+    pub identity: Identity,
+}
+
+/// Writes the escrow of a key: an identity file that says whose it is. One that is there is replaced.
+pub async fn put(storage: &Storage, escrow: &Escrow, recovery: &Recipient) -> Result<(), JobError> {
+    let sealed = sealed(escrow, recovery)?;
+    let object = object(escrow.key);
+    // Stores write once.
+    storage.remove(&object).await?;
+    let upload = storage.upload(&object);
+    // A failed write is explained by `finish`.
+    let _explained_below = upload.writer().write(sealed).await;
+    upload.finish().await?.keep();
+    Ok(())
+}
+
+fn sealed(escrow: &Escrow, recovery: &Recipient) -> Result<Bytes, JobError> {
+    let line = escrow.identity.to_line();
+    let owner = match &escrow.team {
+        Some(team) => format!("{TEAM}{team}"),
+        None => PLATFORM.to_owned(),
+    };
+    let file = Zeroizing::new(format!(
+        "# lastgood archive key {}\n{owner}\n{CREATED}{}\n# public key: {}\n{}\n",
+        escrow.key,
+        escrow.created_at.to_rfc3339(),
+        escrow.identity.recipient(),
+        line.expose_secret()
+    ));
+    age::encrypt(recovery.as_age(), file.as_bytes())
+        .map(Bytes::from)
+        .map_err(|error| JobError::Io {
+            doing: "encrypt a key to the recovery recipient",
+            source: std::io::Error::other(error.to_string()),
+        })
+}
+
+/// Returns the keys whose escrows a store has. In no order.
+pub async fn list(storage: &Storage) -> Result<Vec<Uuid>, JobError> {
+    let objects = storage.escrow_keys().await?;
+    let names = objects.iter().filter_map(|object| {
+        let name = object.strip_prefix("keys/")?.strip_suffix(".age")?;
+        Uuid::try_parse(name).ok()
+    });
+    Ok(names.collect())
+}
+
+/// Returns whether a store has the escrow of a key.
+pub async fn exists(storage: &Storage, key: Uuid) -> Result<bool, JobError> {
+    Ok(storage.size(&object(key)).await?.is_some())
+}
+
+/// Removes the escrow of a key; one that is gone already is no error.
+///
+/// A store that keeps versions keeps it as an old version: that is beyond this.
+pub async fn remove(storage: &Storage, key: Uuid) -> Result<(), JobError> {
+    storage.remove(&object(key)).await
+}
+
+/// Returns what the escrow of a key holds.
+pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<Escrow, JobError> {
+    let object = object(key);
+    let damaged = |why| JobError::Damaged {
+        key: object.clone(),
+        source: why,
+    };
+    match storage.size(&object).await? {
+        None => return Err(damaged(Damage::Missing)),
+        Some(0..=16_384) => {}
+        Some(_) => {
+            return Err(damaged(Damage::Encryption(
+                "it is no escrow: it is too large",
+            )));
+        }
+    }
+    let stored: Vec<Bytes> = storage.read(&object).await?.try_collect().await?;
+    let file = age::decrypt(recovery.as_age(), &stored.concat());
+    let file = file.map(Zeroizing::new).map_err(|_| {
+        damaged(Damage::Encryption(
+            "it is of another recovery recipient, or was altered",
+        ))
+    })?;
+    let text = std::str::from_utf8(&file).map(SecretString::from);
+    text.ok()
+        .and_then(|text| read(key, &text))
+        .ok_or_else(|| damaged(Damage::Encryption("it holds no key of lastgood")))
+}
+
+fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {
+    let said = |what: &str| {
+        let mut lines = file.expose_secret().lines();
+        lines.find_map(|line| line.strip_prefix(what))
+    };
+    let team = match said(PLATFORM) {
+        Some(_) => None,
+        None => Some(said(TEAM)?.parse().ok()?),
+    };
+    Some(Escrow {
+        key,
+        team,
+        created_at: said(CREATED)?.parse().ok()?,
+        identity: Identity::parse(file).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_escrow_opens_with_the_recovery_identity_only_and_is_replaced_whole()
+    -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let storage =
+            Storage::open(&directory.path().to_str().unwrap_or_default().parse()?).await?;
+        let key = Uuid::from_u128(9);
+        assert!(list(&storage).await?.is_empty());
+        let (first, second) = (Identity::generate(), Identity::generate());
+        let mut escrow = Escrow {
+            key,
+            team: Some("acme".parse()?),
+            created_at: "2026-03-04T05:06:07Z".parse()?,
+            identity: Identity::generate(),
+        };
+        for recovery in [&first, &second] {
+            put(&storage, &escrow, &recovery.recipient()).await?;
+            let read = open(&storage, key, recovery).await?;
+            assert_eq!(read.identity.recipient(), escrow.identity.recipient());
+            assert_eq!(
+                (&read.team, read.created_at),
+                (&escrow.team, escrow.created_at)
+            );
+            escrow.team = None;
+        }
+        assert_eq!(list(&storage).await?, [key]);
+        let bytes = std::fs::read(directory.path().join("objects").join(object(key)))?;
+        assert!(bytes.starts_with(b"age-encryption.org/v1\n"));
+        let report = open(&storage, key, &first).await.unwrap_err().report();
+        assert!(report.contains("another recovery recipient"), "{report}");
+        remove(&storage, key).await?;
+        remove(&storage, key).await?;
+        assert!(!exists(&storage, key).await?);
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! Keys of archives: one after another for each team that has its own, and for the platform, which is everybody else's.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Audit, Catalog, CatalogError, record};
+
+/// What is known of a key besides its secret.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyRow {
+    /// Its id, which manifests name.
+    pub id: Uuid,
+    /// Whose archives it is for; `None`: everybody's who has none of their own.
+    pub team: Option<String>,
+    /// Its public half.
+    pub recipient: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When the next one took its place.
+    pub retired_at: Option<DateTime<Utc>>,
+    /// When its secret was destroyed.
+    pub shredded_at: Option<DateTime<Utc>>,
+}
+
+/// A key with its secret, sealed.
+pub struct SealedKey {
+    /// Its id.
+    pub id: Uuid,
+    /// Its public half.
+    pub recipient: String,
+    /// The identity, sealed under the master key; `None`: it was shredded.
+    pub identity: Option<Vec<u8>>,
+}
+
+/// A key that is to be recorded.
+pub struct NewKey<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose; `None`: the platform's.
+    pub team: Option<&'a str>,
+    /// Its public half.
+    pub recipient: &'a str,
+    /// The identity, sealed under the master key.
+    pub identity: &'a [u8],
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Whether a new key is its owner's first in use, or takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// Nobody has one in use.
+    First,
+    /// The one in use is retired: it opens what it encrypted, and encrypts nothing more.
+    Next,
+}
+
+/// What a team's new archives are encrypted to.
+pub enum KeyInUse {
+    /// Nothing: neither the team nor the platform ever had a key.
+    None,
+    /// This.
+    Key(SealedKey),
+    /// There were keys, and none is in use.
+    Gone {
+        /// Whether they were the team's own, which were shredded; else the platform's.
+        of_team: bool,
+    },
+}
+
+/// What was lost with a team's keys, and what was not.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shredded {
+    /// All keys that the team ever had.
+    pub keys: Vec<Uuid>,
+    /// Restore points that can never be read again.
+    pub points_lost: i64,
+    /// Restore points of the team that can: they were not encrypted, or to the platform's key.
+    pub points_left: i64,
+}
+
+/// Where doctor tries a key: a restore point of a resource whose archives it encrypts.
+#[derive(Debug, Clone)]
+pub struct KeySample {
+    /// The team that has its own keys; `None`: the others.
+    pub team: Option<String>,
+    /// The resource.
+    pub resource_id: String,
+    /// Where the newest restore point's manifest is.
+    pub manifest_key: String,
+}
+
+impl Catalog {
+    /// Returns all keys, the platform's first, the newest of each owner first.
+    pub async fn keys(&self) -> Result<Vec<KeyRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            KeyRow,
+            "select id, team, recipient, created_at, retired_at, shredded_at from lastgood.archive_keys
+             order by team nulls first, created_at desc"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns a key with its secret, if there is such a key.
+    pub async fn sealed_key(&self, id: Uuid) -> Result<Option<SealedKey>, CatalogError> {
+        let row = sqlx::query_as!(
+            SealedKey,
+            "select id, recipient, identity_sealed as identity from lastgood.archive_keys where id = $1",
+            id
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row)
+    }
+
+    /// Returns what the next archive of `team` is encrypted to.
+    ///
+    /// A team that ever had a key never falls to the platform's, and nobody falls to none.
+    pub async fn key_in_use(&self, team: &str) -> Result<KeyInUse, CatalogError> {
+        let row = sqlx::query!(
+            r#"select id, recipient, identity_sealed, retired_at is null as "is_in_use!", team is not null as "of_team!"
+               from lastgood.archive_keys
+               where team = $1 or team is null
+               order by team nulls last, retired_at is not null limit 1"#,
+            team
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(match row {
+            None => KeyInUse::None,
+            Some(row) if !row.is_in_use => KeyInUse::Gone {
+                of_team: row.of_team,
+            },
+            Some(row) => KeyInUse::Key(SealedKey {
+                id: row.id,
+                recipient: row.recipient,
+                identity: row.identity_sealed,
+            }),
+        })
+    }
+
+    /// Records a key: from now on, its owner's archives are encrypted to it.
+    pub async fn add_key(
+        &self,
+        key: &NewKey<'_>,
+        succession: Succession,
+    ) -> Result<(), CatalogError> {
+        let owner = owner(key.team);
+        let mut transaction = self.pool().begin().await?;
+        if succession == Succession::Next {
+            let retired = sqlx::query!(
+                "update lastgood.archive_keys set retired_at = now()
+                 where coalesce(team, '') = coalesce($1, '') and retired_at is null",
+                key.team
+            )
+            .execute(&mut *transaction)
+            .await?;
+            if retired.rows_affected() == 0 {
+                return Err(CatalogError::NoKeyInUse(owner));
+            }
+        }
+        let added = sqlx::query!(
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at) values ($1, $2, $3, $4, $5)",
+            key.id,
+            key.team,
+            key.recipient,
+            key.identity,
+            key.created_at
+        )
+        .execute(&mut *transaction)
+        .await;
+        added.map_err(|error| match error.as_database_error() {
+            Some(said) if said.constraint() == Some("archive_keys_one_in_use") => {
+                CatalogError::KeyInUse(owner)
+            }
+            _ => error.into(),
+        })?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Records a key of an earlier catalog, unless it is known. Returns whether it was not.
+    ///
+    /// It is in use if it is its owner's newest and none is in use; else it only opens what it encrypted.
+    pub async fn recover_key(&self, key: &NewKey<'_>) -> Result<bool, CatalogError> {
+        let added = sqlx::query!(
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, retired_at)
+             select $1, $2, $3, $4, $5, case when exists (
+                 select from lastgood.archive_keys where coalesce(team, '') = coalesce($2, '')
+             ) then now() end
+             on conflict do nothing",
+            key.id,
+            key.team,
+            key.recipient,
+            key.identity,
+            key.created_at
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(added.rows_affected() > 0)
+    }
+
+    /// Destroys the secrets of all keys of a team, quarantines what they encrypted, and records who did it. Safe to repeat.
+    pub async fn shred_keys(&self, team: &str) -> Result<Shredded, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let keys = sqlx::query_scalar!(
+            "update lastgood.archive_keys
+             set identity_sealed = null, shredded_at = coalesce(shredded_at, now()), retired_at = coalesce(retired_at, now())
+             where team = $1 returning id",
+            team
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        if keys.is_empty() {
+            return Err(CatalogError::NoKeyInUse(owner(Some(team))));
+        }
+        let names: Vec<String> = keys.iter().map(Uuid::to_string).collect();
+        let held = sqlx::query_scalar!(
+            r#"select count(*) as "held!" from lastgood.restore_points as p join lastgood.resources as r on r.id = p.resource_id
+               where r.team = $1 and p.held_at is not null and p.manifest #>> '{archive,encryption,key}' = any($2::text[])"#,
+            team,
+            &names
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if held > 0 {
+            return Err(CatalogError::PointsHeld {
+                team: team.to_owned(),
+                points: held,
+            });
+        }
+        let points = sqlx::query_file!("src/catalog/shred_points.sql", team, &names)
+            .fetch_one(&mut *transaction)
+            .await?;
+        sqlx::query!(
+            "update lastgood.resources as r
+             set newest_consistent_at = (
+                 select max(p.consistent_at) from lastgood.restore_points as p
+                 where p.resource_id = r.id and p.quarantined_at is null and p.expired_at is null
+             )
+             where r.team = $1 and r.newest_consistent_at is not null",
+            team
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let shredded = Shredded {
+            keys,
+            points_lost: points.lost,
+            points_left: points.left,
+        };
+        let entry = Audit {
+            action: "shred",
+            resource_id: None,
+            point_id: None,
+            detail: json!({ "team": team, "shredded": shredded }),
+        };
+        record(&mut transaction, &entry).await?;
+        transaction.commit().await?;
+        Ok(shredded)
+    }
+
+    /// Returns where to try the keys in use: the platform's, and those of up to `teams` teams, chosen anew each time.
+    pub async fn key_samples(&self, teams: i64) -> Result<Vec<KeySample>, CatalogError> {
+        let rows = sqlx::query_file_as!(KeySample, "src/catalog/key_samples.sql", teams)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows)
+    }
+}
+
+fn owner(team: Option<&str>) -> String {
+    team.map_or_else(
+        || "the platform".to_owned(),
+        |team| format!("team {team:?}"),
+    )
+}

@@ -1,0 +1,129 @@
+//! The way back from a store's manifests: resources and restore points recorded again, however many there are.
+
+use std::collections::BTreeSet;
+
+use lastgood_jobs::manifest::Manifest;
+use sqlx::PgPool;
+
+use super::{Catalog, CatalogError};
+
+/// A manifest, and where it was found.
+#[derive(Debug)]
+pub struct FoundPoint {
+    /// Its key.
+    pub manifest_key: String,
+    /// What it says.
+    pub manifest: Manifest,
+}
+
+/// What a batch of manifests changed, or would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Restore points that were not on record.
+    pub points: i64,
+    /// Resources that were not on record.
+    pub resources: i64,
+}
+
+impl Catalog {
+    /// Records the restore points that are missing, and the resources that are: paused and without a connection, with the
+    /// team, the tier and the engine of their newest manifest. What is on record stays as it is. Safe to repeat.
+    pub async fn rebuild(&self, batch: &[FoundPoint]) -> Result<Rebuilt, CatalogError> {
+        let rows = Columns::of(batch)?;
+        let rebuilt = sqlx::query_file_as!(
+            Rebuilt,
+            "src/catalog/rebuild.sql",
+            &rows.ids,
+            &rows.resource_ids,
+            &rows.teams,
+            &rows.tiers,
+            &rows.engines,
+            &rows.consistent_ats,
+            &rows.keys,
+            &rows.manifests,
+            &rows.dump_bytes,
+            &rows.stored_bytes,
+            &rows.finished_ats,
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(rebuilt)
+    }
+
+    /// Returns what [`Self::rebuild`] would add. `seen` has the unknown resources of earlier batches, and grows by those of
+    /// this one.
+    pub async fn would_rebuild(
+        &self,
+        batch: &[FoundPoint],
+        seen: &mut BTreeSet<String>,
+    ) -> Result<Rebuilt, CatalogError> {
+        let rows = Columns::of(batch)?;
+        let points = unknown_points(self.pool(), &rows.ids).await?;
+        let unknown = sqlx::query_scalar!(
+            r#"select distinct id as "id!" from unnest($1::text[]) as found (id)
+               where not exists (select from lastgood.resources as r where r.id = found.id)"#,
+            &rows.resource_ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let before = seen.len();
+        seen.extend(unknown);
+        Ok(Rebuilt {
+            points,
+            resources: i64::try_from(seen.len() - before).unwrap_or(i64::MAX),
+        })
+    }
+}
+
+async fn unknown_points(pool: &PgPool, ids: &[uuid::Uuid]) -> Result<i64, CatalogError> {
+    let unknown = sqlx::query_scalar!(
+        r#"select count(*) as "unknown!" from unnest($1::uuid[]) as found (id)
+           where not exists (select from lastgood.restore_points as point where point.id = found.id)"#,
+        ids
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(unknown)
+}
+
+/// A batch as the statement takes it: a list for each column.
+#[derive(Default)]
+struct Columns {
+    ids: Vec<uuid::Uuid>,
+    resource_ids: Vec<String>,
+    teams: Vec<String>,
+    tiers: Vec<String>,
+    engines: Vec<String>,
+    consistent_ats: Vec<chrono::DateTime<chrono::Utc>>,
+    finished_ats: Vec<chrono::DateTime<chrono::Utc>>,
+    keys: Vec<String>,
+    manifests: Vec<serde_json::Value>,
+    dump_bytes: Vec<i64>,
+    stored_bytes: Vec<i64>,
+}
+
+impl Columns {
+    fn of(batch: &[FoundPoint]) -> Result<Self, CatalogError> {
+        let mut columns = Self::default();
+        let bigint = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for found in batch {
+            let manifest = &found.manifest;
+            let json = serde_json::to_value(manifest)
+                .map_err(|error| sqlx::Error::Encode(error.into()))?;
+            columns.ids.push(manifest.run_id);
+            columns.resource_ids.push(manifest.resource_id.to_string());
+            columns.teams.push(manifest.team.to_string());
+            columns.tiers.push(manifest.tier.to_string());
+            columns.engines.push(manifest.engine.to_string());
+            columns.consistent_ats.push(manifest.consistent_at);
+            columns.finished_ats.push(manifest.finished_at);
+            columns.keys.push(found.manifest_key.clone());
+            columns.manifests.push(json);
+            columns.dump_bytes.push(bigint(manifest.dump.size_bytes));
+            columns
+                .stored_bytes
+                .push(bigint(manifest.archive.size_bytes));
+        }
+        Ok(columns)
+    }
+}

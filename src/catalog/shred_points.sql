@@ -1,0 +1,17 @@
+-- What was encrypted to the keys $2 of team $1 can never be read again: it is no restore point to count on any more.
+with of_team as (
+    select p.id, p.quarantined_at is null and p.expired_at is null as is_usable,
+        p.manifest #>> '{archive,encryption,key}' = any($2::text[]) is true as is_lost
+    from lastgood.restore_points as p
+    join lastgood.resources as r on r.id = p.resource_id
+    where r.team = $1
+),
+lost as (
+    update lastgood.restore_points as p
+    set quarantined_at = coalesce(p.quarantined_at, now()),
+        quarantined_because = coalesce(p.quarantined_because, 'its key was shredded')
+    from of_team
+    where of_team.is_lost and p.id = of_team.id
+)
+select count(*) filter (where is_lost) as "lost!", count(*) filter (where is_usable and not is_lost) as "left!"
+from of_team

@@ -1,0 +1,165 @@
+//! `lastgood catalog rebuild`: an empty or partly filled catalog gets back what a store's manifests say.
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use lastgood_jobs::{
+    error::{ErrorKind, JobError},
+    inventory::examine,
+    storage::{Storage, StorageUrl},
+};
+use serde::Serialize;
+
+use super::output::{Output, printable};
+use crate::catalog::{Audit, Catalog, FoundPoint, Rebuilt};
+
+/// How many manifests are recorded by one statement.
+const BATCH: usize = 200;
+/// How many are read from the store at once.
+const READ_AT_ONCE: usize = 8;
+/// How many faults are told one by one in the end; each is logged when it is met.
+const FAULTS_SHOWN: usize = 1000;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Record every resource and every restore point that a store has manifests of. What is on record stays as it is
+    Rebuild {
+        /// The store: a directory, or its URL
+        #[arg(long, value_name = "URL")]
+        from: StorageUrl,
+        /// Only tell what would be recorded
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// What a rebuild has done so far.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    dry_run: bool,
+    manifests: u64,
+    restore_points: i64,
+    resources: i64,
+    skipped: u64,
+    faults: Vec<Fault>,
+}
+
+/// A manifest that was not recorded.
+#[derive(Debug, Serialize)]
+struct Fault {
+    manifest: String,
+    why: String,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    let Command::Rebuild { from, dry_run } = command;
+    let catalog = super::catalog().await?;
+    let storage = Storage::open(&from).await?;
+    if !dry_run {
+        let entry = Audit {
+            action: "rebuild",
+            resource_id: None,
+            point_id: None,
+            detail: serde_json::json!({ "from": from.to_string() }),
+        };
+        catalog.audit(&entry).await?;
+    }
+    let report = rebuild(&catalog, &storage, dry_run).await?;
+    anyhow::ensure!(
+        report.manifests > 0,
+        "there is no manifest in {from}: is it the right store?"
+    );
+    output.show(&report, text)?;
+    Ok(if report.skipped == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Reads every manifest once; holds a batch of them at a time.
+async fn rebuild(catalog: &Catalog, storage: &Storage, dry_run: bool) -> anyhow::Result<Report> {
+    let mut report = Report {
+        dry_run,
+        ..Report::default()
+    };
+    let mut unknown = BTreeSet::new();
+    let examined = storage
+        .manifest_keys()
+        .await?
+        .map_ok(|key| async move {
+            let examined = examine(&key, storage).await;
+            Ok::<_, JobError>((key, examined))
+        })
+        .try_buffer_unordered(READ_AT_ONCE);
+    let mut batches = examined.try_chunks(BATCH);
+    while let Some(batch) = batches.next().await {
+        // What was read before the store failed is recorded by the next rebuild.
+        let batch = batch.map_err(|failed| failed.1)?;
+        let mut found = Vec::with_capacity(batch.len());
+        for (manifest_key, examined) in batch {
+            report.manifests += 1;
+            match examined {
+                Ok(manifest) => found.push(FoundPoint {
+                    manifest_key,
+                    manifest,
+                }),
+                Err(error) => report.skip(manifest_key, error)?,
+            }
+        }
+        let Rebuilt { points, resources } = if dry_run {
+            catalog.would_rebuild(&found, &mut unknown).await?
+        } else {
+            catalog.rebuild(&found).await?
+        };
+        report.restore_points += points;
+        report.resources += resources;
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// Notes a manifest that is no restore point. A store that fails is no fault of a manifest.
+    fn skip(&mut self, manifest: String, error: JobError) -> Result<(), JobError> {
+        let is_of_the_manifest =
+            error.kind() == ErrorKind::Corrupt || matches!(error, JobError::NoSuchPoint { .. });
+        if !is_of_the_manifest {
+            return Err(error);
+        }
+        let why = error.report();
+        tracing::warn!(object.key = %manifest, error = why, "a manifest is skipped");
+        self.skipped += 1;
+        if self.faults.len() < FAULTS_SHOWN {
+            self.faults.push(Fault { manifest, why });
+        }
+        Ok(())
+    }
+}
+
+fn text(report: &Report) -> String {
+    let (done, next) = if report.dry_run {
+        ("would be recorded", "nothing was changed")
+    } else {
+        (
+            "recorded",
+            "resources that are new have no connection and are paused: `lastgood resource set ID --connection …`, then \
+             `lastgood resource resume ID`",
+        )
+    };
+    let mut lines = vec![format!(
+        "{} manifests read: {} restore points and {} resources {done}\n{next}",
+        report.manifests, report.restore_points, report.resources
+    )];
+    lines.extend(report.faults.iter().map(|fault| {
+        format!(
+            "SKIPPED: {}: {}",
+            printable(&fault.manifest),
+            printable(&fault.why)
+        )
+    }));
+    let untold = report.skipped - report.faults.len() as u64;
+    if untold > 0 {
+        lines.push(format!("and {untold} more: see the log"));
+    }
+    lines.join("\n")
+}

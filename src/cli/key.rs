@@ -1,0 +1,235 @@
+//! `lastgood key create|rotate|list|shred|escrow|recover`.
+
+mod escrow;
+
+use anyhow::{Context as _, ensure};
+use chrono::Utc;
+use lastgood_jobs::{
+    escrow::{Escrow, object, remove},
+    key::{Identity, Recipient},
+    resource::TeamId,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use self::escrow::{master_key, row_of, stores, withdraw};
+use super::output::{Output, instant, instant_or_dash, table};
+use crate::{
+    catalog::{Catalog, CatalogError, KeyRow, Shredded, Succession},
+    config::{self, StorageArgs},
+    keys,
+    secret::MasterKey,
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a key: from then on, its owner's archives are encrypted
+    Create(Making),
+    /// Make the next key: new archives use it, old ones stay readable with the old one
+    Rotate(Making),
+    /// List keys, without their secrets
+    List,
+    /// Destroy all keys of a team: what was encrypted to them can never be read again
+    Shred {
+        /// The team
+        #[arg(long)]
+        team: TeamId,
+        /// The team once more, to prove that it is the one that is meant
+        #[arg(long, value_name = "TEAM")]
+        overwrite: TeamId,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// Write every key's escrow anew, for another recovery recipient
+    Escrow {
+        /// The public key of age whose identity is to open them
+        #[arg(long, value_name = "age1…")]
+        recipient: Recipient,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// After the loss of the catalog: record again the keys whose escrows the store has
+    Recover {
+        /// The recovery identity, as `age-keygen` wrote it
+        #[arg(long, value_name = "FILE")]
+        identity_file: String,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Making {
+    #[command(flatten)]
+    owner: Owner,
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Owner {
+    /// For the archives of this team alone
+    #[arg(long)]
+    team: Option<TeamId>,
+    /// For the archives of every team that has no key of its own
+    #[arg(long)]
+    platform: bool,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    let catalog = super::catalog().await?;
+    match command {
+        Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
+        Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
+        Command::List => output.show(&catalog.keys().await?, |keys| list(keys)),
+        Command::Shred {
+            team,
+            overwrite,
+            storage,
+        } => {
+            ensure!(
+                team == overwrite,
+                "shredding must be confirmed with the team's own name: --overwrite {team}, not {overwrite}"
+            );
+            shred(&catalog, &team, &storage, output).await
+        }
+        Command::Escrow { recipient, storage } => {
+            escrow::rewrite(&catalog, &recipient, &storage, output).await
+        }
+        Command::Recover {
+            identity_file,
+            storage,
+        } => escrow::recover(&catalog, &identity_file, &storage, output).await,
+    }
+}
+
+async fn make(
+    catalog: &Catalog,
+    making: &Making,
+    succession: Succession,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let master = master_key()?;
+    let recovery = config::recovery_recipient()?;
+    let stores = stores(&making.storage).await?;
+    let escrow = Escrow {
+        key: Uuid::new_v4(),
+        team: making.owner.team.clone(),
+        created_at: Utc::now(),
+        identity: Identity::generate(),
+    };
+    // Before it encrypts anything: a key that only the catalog has is lost with the catalog.
+    if let Err(error) = escrow::put(&stores, &escrow, &recovery).await {
+        withdraw(&stores, escrow.key, output).await;
+        return Err(error);
+    }
+    if let Err(error) = record(catalog, &master, &escrow, succession).await {
+        // A catalog that went away may have it.
+        let is_doubtful = error
+            .downcast_ref::<CatalogError>()
+            .is_some_and(CatalogError::may_pass);
+        if !is_doubtful {
+            withdraw(&stores, escrow.key, output).await;
+        }
+        return Err(error);
+    }
+    let (id, team) = (escrow.key, &escrow.team);
+    let recipient = escrow.identity.recipient();
+    let made = json!({ "key": id, "team": team, "recipient": recipient.to_string() });
+    output.show(&made, |_| {
+        let owner = team.as_ref().map_or_else(
+            || "the platform".to_owned(),
+            |team| format!("team {team}"),
+        );
+        format!(
+            "key {id} of {owner} encrypts its archives from now on; archives made before stay as they are\n\
+             its escrow is `{}` in {} store(s), for {recovery}",
+            object(id),
+            stores.len()
+        )
+    })
+}
+
+async fn record(
+    catalog: &Catalog,
+    master: &MasterKey,
+    escrow: &Escrow,
+    succession: Succession,
+) -> anyhow::Result<()> {
+    let recipient = escrow.identity.recipient().to_string();
+    let sealed = keys::seal(master, escrow.key, &escrow.identity)?;
+    let new = row_of(escrow, &recipient, &sealed);
+    Ok(catalog.add_key(&new, succession).await?)
+}
+
+async fn shred(
+    catalog: &Catalog,
+    team: &TeamId,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let stores = stores(storage).await?;
+    // The catalog first: from then on no consumer opens them, and what follows can be repeated.
+    let shredded = catalog.shred_keys(team.as_str()).await?;
+    for store in &stores {
+        for key in &shredded.keys {
+            let removed = remove(&store.storage, *key).await;
+            removed.with_context(|| {
+                format!(
+                    "the keys of {team} are gone from the catalog, but the escrow `{}` may still be in {}: run this again",
+                    object(*key),
+                    store.name
+                )
+            })?;
+        }
+    }
+    output.show(&shredded, |shredded| told(team, shredded))
+}
+
+fn told(team: &TeamId, shredded: &Shredded) -> String {
+    let Shredded {
+        keys,
+        points_lost,
+        points_left,
+    } = shredded;
+    let mut text = format!(
+        "{} key(s) of team {team} were shredded: {points_lost} restore point(s) can never be read again\n\
+         not reached: old versions in a store that keeps versions, backups of the catalog, copies that somebody took\n",
+        keys.len()
+    );
+    if *points_left > 0 {
+        let left = format!(
+            "STILL READABLE: {points_left} restore point(s) of team {team} were not encrypted to a key of its own\n"
+        );
+        text.push_str(&left);
+    }
+    text
+}
+
+fn list(keys: &[KeyRow]) -> String {
+    if keys.is_empty() {
+        return "there is no key: archives are not encrypted; see `lastgood key create --help`"
+            .to_owned();
+    }
+    table(
+        ["id", "owner", "recipient", "state", "created", "retired"],
+        keys.iter().map(|key| {
+            let state = match (key.shredded_at, key.retired_at) {
+                (Some(_), _) => "shredded",
+                (None, Some(_)) => "opens old archives",
+                (None, None) => "in use",
+            };
+            [
+                key.id.to_string(),
+                key.team
+                    .clone()
+                    .map_or_else(|| "the platform".to_owned(), |team| format!("team {team}")),
+                key.recipient.clone(),
+                state.to_owned(),
+                instant(key.created_at),
+                instant_or_dash(key.retired_at),
+            ]
+        }),
+    )
+}

@@ -1,0 +1,200 @@
+//! `lastgood restore --from-manifest KEY`: with no catalog and no queue, from the store alone, in this process.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use chrono::Utc;
+use futures::{FutureExt as _, future::BoxFuture};
+use lastgood_jobs::{
+    detached, escrow,
+    inventory::examine,
+    job::{Attempt, Restore, RestoreTarget},
+    key::{Identity, KeyError, Keyring, NoKeys, Recipient},
+    manifest::Manifest,
+    resource::{Resource, ResourceOptions},
+    restore::{Restored, restore},
+    storage::Storage,
+    worker::{Lease, Progress, Worker},
+};
+use secrecy::SecretString;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        consumer::default_work_dir,
+        output::{Output, instant},
+        stop_on_signal,
+    },
+    Args,
+};
+use crate::{
+    consumer::WorkDir,
+    secret::{Reference, SecretError, read_secret_file},
+};
+
+/// How long what was interrupted may clear up behind itself.
+const SETTLED_WITHIN: Duration = Duration::from_secs(4);
+
+/// Restores the point into the empty target that `--into` refers to.
+pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
+    let reference = target(args)?;
+    let url = resolve(&reference)?;
+    let storage = Storage::open(&args.storage.storage).await?;
+    let manifest = examine(key, &storage).await?;
+    let at = instant(manifest.consistent_at);
+    output.note(&format!(
+        "restoring {} ({}) as of {at} from {}",
+        manifest.resource_id, manifest.engine, args.storage.storage
+    ));
+    let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
+    let worker = Worker {
+        encrypt_to: None,
+        keyring: keyring(args.identity.as_deref(), &storage)?,
+        storage,
+        tools: Arc::new(args.tools.discover().await),
+        work_dir: private.path().to_owned(),
+        lease: Arc::new(Alone),
+        progress: Arc::new(Progress::default()),
+    };
+    let restored = in_this_process(key, &manifest, &reference, url, args, &worker).await?;
+    output.show(&restored, |restored| {
+        let report = serde_json::to_value(restored).unwrap_or_default();
+        format!(
+            "restored {} as of {at} into {reference}\n  {report}",
+            manifest.resource_id
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn in_this_process(
+    key: &str,
+    manifest: &Manifest,
+    reference: &Reference,
+    url: SecretString,
+    args: &Args,
+    worker: &Worker,
+) -> anyhow::Result<Restored> {
+    let job = Restore {
+        point: manifest.run_id,
+        target: RestoreTarget::Reference {
+            reference: reference.to_string(),
+        },
+        no_owner: args.no_owner,
+        no_acl: args.no_acl,
+    };
+    let resource = described_by(manifest, url.clone());
+    let attempt = Attempt {
+        run_id: Uuid::new_v4(),
+        epoch: 1,
+        created_at: Utc::now(),
+    };
+    let stop = stop_on_signal()?;
+    tokio::select! {
+        restored = Box::pin(restore(attempt, &resource, &job, key, Some(url), worker)) => {
+            restored.map_err(|error| anyhow::anyhow!(error.report()))
+        }
+        () = stop.cancelled() => {
+            // What was begun on the server is cleared up there, if it can be.
+            drop(timeout(SETTLED_WITHIN, detached::settled()).await);
+            anyhow::bail!("interrupted: the target does not hold the backup; see that it is empty, and restore once more")
+        }
+    }
+}
+
+fn resolve(reference: &Reference) -> anyhow::Result<SecretString> {
+    reference.resolve().map_err(|error| {
+        // Its own text speaks of consumers, and there is none here.
+        if let SecretError::NoSuchVariable(name) = error {
+            return anyhow::anyhow!("environment variable {name} is not set here");
+        }
+        error.into()
+    })
+}
+
+fn target(args: &Args) -> anyhow::Result<Reference> {
+    let into = args
+        .into
+        .as_deref()
+        .context("say where to: --into env:NAME or file:/path of the URL of an empty database")?;
+    into.parse::<Reference>().map_err(|error| {
+        if let SecretError::UrlInArgv = error {
+            return error.into();
+        }
+        anyhow::anyhow!(
+            "without a catalog nobody knows the resource's server: give --into env:NAME or file:/path of the URL of an empty \
+             database"
+        )
+    })
+}
+
+/// The resource as its manifest knows it, reached where the restore goes.
+fn described_by(manifest: &Manifest, url: SecretString) -> Resource {
+    Resource {
+        id: manifest.resource_id.clone(),
+        team: manifest.team.clone(),
+        tier: manifest.tier.clone(),
+        engine: manifest.engine,
+        url,
+        options: ResourceOptions::default(),
+    }
+}
+
+/// Returns who opens archives here: the identity in a file, or, if it is the recovery identity, what the escrows in the
+/// store hold for it.
+fn keyring(file: Option<&Path>, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
+    let Some(file) = file else {
+        return Ok(Arc::new(NoKeys));
+    };
+    let text = read_secret_file(&file.to_string_lossy())?;
+    let identity = Identity::parse(&text).with_context(|| file.display().to_string())?;
+    Ok(Arc::new(OfFile {
+        identity,
+        storage: storage.clone(),
+    }))
+}
+
+/// Knows the identity in a file, and those in the escrows that it opens.
+struct OfFile {
+    identity: Identity,
+    storage: Storage,
+}
+
+impl OfFile {
+    async fn find(&self, key: Uuid, recipient: &Recipient) -> Result<Identity, KeyError> {
+        if self.identity.recipient() == *recipient {
+            return Ok(self.identity.clone());
+        }
+        let escrow = escrow::open(&self.storage, key, &self.identity).await;
+        escrow
+            .map(|it| it.identity)
+            .map_err(|error| KeyError::Unavailable {
+                key,
+                why: format!(
+                    "the identity at hand is that of {}, and the key's escrow does not help: {}",
+                    self.identity.recipient(),
+                    error.report()
+                ),
+            })
+    }
+}
+
+impl Keyring for OfFile {
+    fn identity<'a>(
+        &'a self,
+        key: Uuid,
+        recipient: &'a Recipient,
+    ) -> BoxFuture<'a, Result<Identity, KeyError>> {
+        self.find(key, recipient).boxed()
+    }
+}
+
+/// The lease of a restore that no queue knows: nobody else can have it.
+struct Alone;
+
+impl Lease for Alone {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
+    }
+}

@@ -1,0 +1,165 @@
+//! Which key an archive gets, and how its secret is kept: sealed under the master key in the catalog.
+
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use lastgood_jobs::{
+    error::{ErrorKind, KeyError, chain},
+    key::{ArchiveKey, Identity, Keyring, Recipient},
+};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::{
+    catalog::{Catalog, KeyInUse, SealedKey, answered},
+    queue::Failure,
+    secret::{MasterKey, SecretError},
+};
+
+/// How long the catalog may take to say what a key is.
+const READ_WITHIN: Duration = Duration::from_mins(1);
+
+/// Returns an identity sealed for the catalog. It opens for no other key's id, and for no resource's.
+pub fn seal(master: &MasterKey, id: Uuid, identity: &Identity) -> Result<Vec<u8>, SecretError> {
+    master.seal(&subject(id), &identity.to_line())
+}
+
+/// Returns the identity of a key, and makes sure that it is the one that its recipient belongs to.
+pub fn open(master: Option<&MasterKey>, key: &SealedKey) -> Result<Identity, KeyError> {
+    let id = key.id;
+    let Some(sealed) = &key.identity else {
+        return Err(KeyError::Shredded { key: id });
+    };
+    let unavailable = |why: String| KeyError::Unavailable { key: id, why };
+    let line: SecretString = master
+        .ok_or(SecretError::NoMasterKey)
+        .and_then(|master| master.open(&subject(id), sealed))
+        .map_err(|error| unavailable(chain(&error)))?;
+    let identity = Identity::parse(&line).map_err(|error| unavailable(error.to_string()))?;
+    if identity.recipient().to_string() != key.recipient {
+        let why = "the catalog says that its public half is another than it is".to_owned();
+        return Err(unavailable(why));
+    }
+    Ok(identity)
+}
+
+/// The name that a key's secret is sealed under: no resource can have it, for it holds spaces.
+fn subject(id: Uuid) -> String {
+    format!("archive key {id}")
+}
+
+/// Returns what the next archive of `team` is encrypted to; `None`: nobody made a key, and it is not.
+///
+/// A key whose secret cannot be opened here encrypts nothing: what nobody could read again is no backup.
+pub fn for_backup(
+    in_use: KeyInUse,
+    master: Option<&MasterKey>,
+    team: &str,
+) -> Result<Option<ArchiveKey>, Failure> {
+    let key = match in_use {
+        KeyInUse::None => return Ok(None),
+        KeyInUse::Gone { of_team } => {
+            let (whose, create) = if of_team {
+                (format!("team {team:?}"), format!("--team {team}"))
+            } else {
+                ("the platform".to_owned(), "--platform".to_owned())
+            };
+            let message = format!(
+                "{whose} had keys, and none is in use: nothing is backed up until `lastgood key create {create}`"
+            );
+            return Err(Failure::permanent(ErrorKind::Config, message));
+        }
+        KeyInUse::Key(key) => key,
+    };
+    let identity = open(master, &key).map_err(|error| {
+        let message = format!("nothing is backed up that could not be opened again: {error}");
+        Failure::retryable(ErrorKind::Config, message)
+    })?;
+    Ok(Some(ArchiveKey {
+        id: key.id,
+        recipient: identity.recipient(),
+    }))
+}
+
+/// The catalog's keys, opened with the master key, asked for each time: one that was shredded opens nothing from then on.
+pub struct CatalogKeyring {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The master key, if there is one.
+    pub master: Option<MasterKey>,
+}
+
+impl CatalogKeyring {
+    async fn find(&self, key: Uuid, recipient: &Recipient) -> Result<Identity, KeyError> {
+        let found = answered(READ_WITHIN, self.catalog.sealed_key(key)).await;
+        let found = found.map_err(|error| KeyError::Unavailable {
+            key,
+            why: chain(&error),
+        })?;
+        let sealed = found.ok_or_else(|| KeyError::Unknown {
+            key,
+            recipient: recipient.clone(),
+        })?;
+        open(self.master.as_ref(), &sealed)
+    }
+}
+
+impl Keyring for CatalogKeyring {
+    fn identity<'a>(
+        &'a self,
+        key: Uuid,
+        recipient: &'a Recipient,
+    ) -> BoxFuture<'a, Result<Identity, KeyError>> {
+        self.find(key, recipient).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn master(byte: char) -> MasterKey {
+        let text = format!("{}=", byte.to_string().repeat(43));
+        MasterKey::parse(&SecretString::from(text)).unwrap()
+    }
+
+    fn sealed(id: Uuid, identity: &Identity) -> SealedKey {
+        SealedKey {
+            id,
+            recipient: identity.recipient().to_string(),
+            identity: Some(seal(&master('A'), id, identity).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_key_opens_with_its_master_key_and_as_itself_only() {
+        let (identity, id) = (Identity::generate(), Uuid::from_u128(9));
+        let key = sealed(id, &identity);
+        let opened = open(Some(&master('A')), &key).unwrap();
+        assert_eq!(opened.recipient(), identity.recipient());
+        for (master, why) in [
+            (None, "LASTGOOD_MASTER_KEY"),
+            (Some(master('E')), "does not open"),
+        ] {
+            let error = open(master.as_ref(), &key).unwrap_err();
+            assert!(matches!(error, KeyError::Unavailable { .. }));
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        let moved = SealedKey {
+            id: Uuid::from_u128(10),
+            ..sealed(id, &identity)
+        };
+        assert!(open(Some(&master('A')), &moved).is_err());
+        let swapped = SealedKey {
+            recipient: Identity::generate().recipient().to_string(),
+            ..sealed(id, &identity)
+        };
+        assert!(open(Some(&master('A')), &swapped).is_err());
+        let shredded = SealedKey {
+            identity: None,
+            ..sealed(id, &identity)
+        };
+        let error = open(Some(&master('A')), &shredded).unwrap_err();
+        assert_eq!(error, KeyError::Shredded { key: id });
+    }
+}
