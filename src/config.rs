@@ -7,11 +7,11 @@ use clap::Args;
 use lastgood_jobs::{
     engine::Toolbox,
     key::{Recipient, RecipientError},
-    storage::StorageUrl,
 };
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
+pub use crate::stores::StorageArgs;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,19 +96,6 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(ConfigError::NotUtf8(variable)),
     }
-}
-
-/// The store.
-#[derive(Debug, Clone, Args)]
-pub struct StorageArgs {
-    /// Where archives live: a directory, or `file:///path`
-    #[arg(
-        long,
-        env = "LASTGOOD_STORAGE",
-        default_value = "lastgood-store",
-        value_name = "URL"
-    )]
-    pub storage: StorageUrl,
 }
 
 /// The plans.

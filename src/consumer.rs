@@ -3,6 +3,7 @@
 mod copy;
 mod expire;
 mod handle;
+mod holders;
 mod judge;
 mod verify;
 mod work_dir;
@@ -17,7 +18,6 @@ use lastgood_jobs::{
     error::chain,
     job::Job,
     resource::Engine,
-    storage::{JANITOR_AGE, Storage},
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -30,6 +30,7 @@ use crate::{
     http, metrics,
     queue::{Queue, Runs, Store, listen},
     secret::MasterKey,
+    stores::{NamedStore, Stores},
 };
 
 pub use handle::handle;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub job_timeout: Duration,
     /// How long a drain waits before leases are given back.
     pub drain_timeout: Duration,
+    /// What dead attempts left is removed when it is older.
+    pub janitor_age: Duration,
     /// Where it serves metrics.
     pub listen: SocketAddr,
     /// Where its private files live.
@@ -65,8 +68,8 @@ pub struct Settings {
 pub struct Shared {
     /// The catalog.
     pub catalog: Catalog,
-    /// The store.
-    pub storage: Storage,
+    /// The stores.
+    pub stores: Stores,
     /// The client tools.
     pub tools: Arc<Toolbox>,
     /// The key that sealed connections open with, if there is one.
@@ -113,7 +116,7 @@ pub async fn consume(
     tasks.spawn(server);
     let side = [
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
-        tokio::spawn(sweep_for_ever(shared.storage.clone())),
+        tokio::spawn(sweep_for_ever(shared.stores.clone(), settings.janitor_age)),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
     ];
     let heart = Heart {
@@ -192,7 +195,8 @@ fn queues(
     id: &str,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
-    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease);
+    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease)
+        .storing_in(&shared.stores.primary().name);
     // Slots of its own for each engine: one engine's long jobs must not take every slot.
     settings
         .engines
@@ -310,26 +314,34 @@ async fn remove_dead_for_ever(parent: PathBuf) {
     }
 }
 
-/// The janitor: removes what a SIGKILL left in the store, once an hour and at start.
-async fn sweep_for_ever(storage: Storage) {
+/// The janitor: removes what a SIGKILL left in the stores, once an hour and at start.
+async fn sweep_for_ever(stores: Stores, age: Duration) {
     let mut timer = tokio::time::interval(Duration::from_hours(1));
     loop {
         timer.tick().await;
-        match storage.sweep(Utc::now() - JANITOR_AGE).await {
-            Ok(swept) => {
-                metrics::swept(swept.partial, swept.orphans);
-                if swept.partial + swept.orphans > 0 {
-                    tracing::info!(
-                        swept.partial = swept.partial,
-                        swept.orphans = swept.orphans,
-                        "the janitor removed what dead attempts left"
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(
-                error = error.report(),
-                "the janitor could not sweep the store"
-            ),
+        for store in stores.iter() {
+            sweep(store, age).await;
         }
+    }
+}
+
+async fn sweep(store: &NamedStore, age: Duration) {
+    match store.storage.sweep(Utc::now() - age).await {
+        Ok(swept) => {
+            metrics::swept(swept.partial, swept.orphans);
+            if swept.partial + swept.orphans > 0 {
+                tracing::info!(
+                    store = store.name,
+                    swept.partial = swept.partial,
+                    swept.orphans = swept.orphans,
+                    "the janitor removed what dead attempts left"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(
+            store = store.name,
+            error = error.report(),
+            "the janitor could not sweep the store"
+        ),
     }
 }

@@ -6,13 +6,12 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use futures::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use uuid::Uuid;
 
 use crate::{
     error::{Damage, JobError},
-    key::{Identity, KeyError, Keyring, Recipient},
+    key::{Identity, Recipient},
     resource::TeamId,
     storage::Storage,
 };
@@ -124,37 +123,6 @@ pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<E
     text.ok()
         .and_then(|text| read(key, &text))
         .ok_or_else(|| damaged(Damage::Encryption("it holds no key of lastgood")))
-}
-
-/// Opens every archive of a store with the recovery identity, through the escrows there; or those of one key with that key's own
-/// identity. For whoever has no catalog.
-#[derive(Debug, Clone)]
-pub struct EscrowKeyring {
-    /// The store.
-    pub storage: Storage,
-    /// The recovery identity, or a key's.
-    pub identity: Identity,
-}
-
-impl Keyring for EscrowKeyring {
-    fn identity<'a>(
-        &'a self,
-        key: Uuid,
-        recipient: &'a Recipient,
-    ) -> BoxFuture<'a, Result<Identity, KeyError>> {
-        Box::pin(async move {
-            if self.identity.recipient() == *recipient {
-                return Ok(self.identity.clone());
-            }
-            let opened = open(&self.storage, key, &self.identity).await;
-            opened
-                .map(|escrow| escrow.identity)
-                .map_err(|error| KeyError::Unavailable {
-                    key,
-                    why: error.report(),
-                })
-        })
-    }
 }
 
 fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {

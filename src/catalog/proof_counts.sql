@@ -1,13 +1,15 @@
 -- Each engine's restore points that are damaged, and those that are usable and were not proven within $1 (null: none is
 -- overdue). Both by partial indexes that hold little.
 with counted as (
-    select resource_id, 1 as quarantined, 0 as overdue
-    from lastgood.restore_points where quarantined_at is not null
+    select point.resource_id, 1 as quarantined, 0 as overdue,
+        (r.status <> 'removed' and coalesce(r.newest_consistent_at, '-infinity') < point.consistent_at)::integer as unreplaced
+    from lastgood.restore_points as point join lastgood.resources as r on r.id = point.resource_id
+    where point.quarantined_at is not null
     union all
-    select resource_id, 0, 1
+    select resource_id, 0, 1, 0
     from lastgood.restore_points
     where quarantined_at is null and expired_at is null and coalesce(verified_at, created_at) < now() - $1::interval
 )
-select r.engine as "engine!", sum(quarantined) as "quarantined!", sum(overdue) as "overdue!"
+select r.engine as "engine!", sum(quarantined) as "quarantined!", sum(unreplaced) as "unreplaced!", sum(overdue) as "overdue!"
 from counted join lastgood.resources as r on r.id = counted.resource_id
 group by r.engine

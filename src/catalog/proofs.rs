@@ -16,6 +16,8 @@ pub struct ProofCount {
     pub engine: String,
     /// Found damaged.
     pub quarantined: i64,
+    /// Of these, those of resources that are not removed and have no usable point that is newer.
+    pub unreplaced: i64,
     /// Usable, and not read back for longer than they should be.
     pub overdue: i64,
 }

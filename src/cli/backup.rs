@@ -145,7 +145,7 @@ fn state(point: &PointRow) -> String {
 
 fn proof(point: &PointRow) -> String {
     match (point.quarantined_at, point.expired_at, point.verified_at) {
-        (Some(_), _, _) => "DAMAGED".to_owned(),
+        (Some(_), _, _) => "QUARANTINED".to_owned(),
         (None, Some(_), _) => "expired".to_owned(),
         (None, None, Some(at)) => format!("verified {}", instant(at)),
         (None, None, None) => "stored".to_owned(),

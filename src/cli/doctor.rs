@@ -19,6 +19,7 @@ use crate::{
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     keys::CatalogKeyring,
     plan,
+    stores::{NamedStore, Stores},
 };
 
 /// Of how many teams with keys of their own a restore point is opened.
@@ -74,7 +75,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
-    checks.push(Check::of("store", store(args).await));
+    checks.extend(stores(args).await);
     let tools = args.tools.discover().await;
     checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
@@ -153,18 +154,18 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
             "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
         );
     }
-    let storage = Storage::open(&args.storage.storage).await?;
+    let stores = Stores::open(&args.storage).await?;
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
         master: config::master_key()?,
     };
     fastrand::shuffle(&mut keys);
     for key in keys.iter().take(KEYS_SAMPLED) {
-        is_whole(&storage, &keyring, key).await?;
+        is_whole(&stores, &keyring, key).await?;
     }
     let (mut opened, mut plain) = (0, 0);
     for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
-        let opens = opens(&storage, &sample, &keyring).await;
+        let opens = opens(&stores.primary().storage, &sample, &keyring).await;
         match opens
             .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
         {
@@ -177,23 +178,25 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     ))
 }
 
-/// A key opens with the master key and has its escrow in the store; one that was shredded has neither.
-async fn is_whole(storage: &Storage, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
-    let has_escrow = escrow::exists(storage, key.id).await?;
-    if key.shredded_at.is_some() {
+/// A key opens with the master key and has its escrow in each store; one that was shredded has neither.
+async fn is_whole(stores: &Stores, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
+    let is_shredded = key.shredded_at.is_some();
+    for NamedStore { name, storage, .. } in stores.iter() {
+        let has_escrow = escrow::exists(storage, key.id).await?;
         anyhow::ensure!(
-            !has_escrow,
-            "key {} was shredded, and its escrow is still in the store: shred it once more",
+            !(is_shredded && has_escrow),
+            "key {} was shredded, and its escrow is still in store {name}: shred it once more",
             key.id
         );
-        return Ok(());
+        anyhow::ensure!(
+            is_shredded || has_escrow,
+            "key {} has no escrow in store {name}: `lastgood key escrow --recipient age1…` writes it anew",
+            key.id
+        );
     }
-    keyring.identity(key.id, &key.recipient.parse()?).await?;
-    anyhow::ensure!(
-        has_escrow,
-        "key {} has no escrow in the store: `lastgood key escrow --recipient age1…` writes it anew",
-        key.id
-    );
+    if !is_shredded {
+        keyring.identity(key.id, &key.recipient.parse()?).await?;
+    }
     Ok(())
 }
 
@@ -216,12 +219,24 @@ async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
     Ok(format!("{} alive", alive.len()))
 }
 
-async fn store(args: &Args) -> anyhow::Result<String> {
-    let storage = Storage::open(&args.storage.storage).await?;
-    storage.check().await?;
+async fn stores(args: &Args) -> Vec<Check> {
+    let stores = match Stores::open(&args.storage).await {
+        Ok(stores) => stores,
+        Err(error) => return vec![Check::of("store", Err(error.into()))],
+    };
+    let mut checks = Vec::new();
+    for store in stores.iter() {
+        checks.push(Check::of("store", try_store(store).await));
+    }
+    checks
+}
+
+async fn try_store(store: &NamedStore) -> anyhow::Result<String> {
+    let NamedStore { name, url, storage } = store;
+    let tried = storage.check().await;
+    tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
     Ok(format!(
-        "{}: written, read back and removed a probe",
-        args.storage.storage
+        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
     ))
 }
 

@@ -40,10 +40,6 @@ pub(super) struct Args {
         conflicts_with_all = ["resource", "at", "point", "in_place", "idempotency_key", "wait"]
     )]
     from_manifest: Option<String>,
-    /// With --from-manifest, where the archive is encrypted: the recovery identity, which opens the key's escrow in the store, or
-    /// the key's own
-    #[arg(long, value_name = "FILE", requires = "from_manifest")]
-    identity_file: Option<String>,
     /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
@@ -78,6 +74,10 @@ pub(super) struct Args {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    /// With --from-manifest: a file with the identity of age that opens the archive, or with the recovery identity, which opens
+    /// the escrow of the archive's key in the same store
+    #[arg(long, value_name = "FILE", requires = "from_manifest")]
+    identity: Option<PathBuf>,
     /// With --from-manifest: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,

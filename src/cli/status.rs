@@ -28,7 +28,8 @@ pub(super) struct Args {
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a restore point damaged, a verification
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
+    /// verification
     /// overdue, or no consumer alive
     #[arg(long)]
     check: bool,
@@ -101,7 +102,7 @@ impl Status {
             && self
                 .proofs
                 .iter()
-                .all(|count| count.quarantined + count.overdue == 0)
+                .all(|count| count.unreplaced + count.overdue == 0)
             && !self.consumers.is_empty()
     }
 }
@@ -288,7 +289,7 @@ fn text(status: &Status) -> String {
     }));
     parts.extend(status.quarantined.iter().map(|point| {
         format!(
-            "DAMAGED: restore point {} of {} ({}), found {}: {}",
+            "QUARANTINED: restore point {} of {} ({}), since {}: {}",
             point.id,
             point.resource_id,
             instant(point.consistent_at),

@@ -1,16 +1,15 @@
 //! `lastgood restore --from-manifest KEY`: with no catalog and no queue, from the store alone, in this process.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::Utc;
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
-    detached,
-    escrow::EscrowKeyring,
+    detached, escrow,
     inventory::examine,
     job::{Attempt, Restore, RestoreTarget},
-    key::{Identity, Keyring, NoKeys},
+    key::{Identity, KeyError, Keyring, NoKeys, Recipient},
     manifest::Manifest,
     resource::{Resource, ResourceOptions},
     restore::{Restored, restore},
@@ -32,6 +31,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
+    stores::Stores,
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -41,17 +41,20 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let storage = Storage::open(&args.storage.storage).await?;
+    let stores = Stores::open(&args.storage).await?;
+    let storage = stores.primary().storage.clone();
     let manifest = examine(key, &storage).await?;
     let at = instant(manifest.consistent_at);
     output.note(&format!(
         "restoring {} ({}) as of {at} from {}",
-        manifest.resource_id, manifest.engine, args.storage.storage
+        manifest.resource_id,
+        manifest.engine,
+        stores.primary().url
     ));
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
     let worker = Worker {
         encrypt_to: None,
-        keyring: keyring(args, &storage)?,
+        keyring: keyring(args.identity.as_deref(), &storage)?,
         storage,
         tools: Arc::new(args.tools.discover().await),
         work_dir: private.path().to_owned(),
@@ -67,18 +70,6 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
         )
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Who has what opens the archive: the file that was given, if one was.
-fn keyring(args: &Args, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
-    let Some(file) = &args.identity_file else {
-        return Ok(Arc::new(NoKeys));
-    };
-    let identity = Identity::parse(&read_secret_file(file)?).with_context(|| file.clone())?;
-    Ok(Arc::new(EscrowKeyring {
-        storage: storage.clone(),
-        identity,
-    }))
 }
 
 async fn in_this_process(
@@ -151,6 +142,55 @@ fn described_by(manifest: &Manifest, url: SecretString) -> Resource {
         engine: manifest.engine,
         url,
         options: ResourceOptions::default(),
+    }
+}
+
+/// Returns who opens archives here: the identity in a file, or, if it is the recovery identity, what the escrows in the
+/// store hold for it.
+fn keyring(file: Option<&Path>, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
+    let Some(file) = file else {
+        return Ok(Arc::new(NoKeys));
+    };
+    let text = read_secret_file(&file.to_string_lossy())?;
+    let identity = Identity::parse(&text).with_context(|| file.display().to_string())?;
+    Ok(Arc::new(OfFile {
+        identity,
+        storage: storage.clone(),
+    }))
+}
+
+/// Knows the identity in a file, and those in the escrows that it opens.
+struct OfFile {
+    identity: Identity,
+    storage: Storage,
+}
+
+impl OfFile {
+    async fn find(&self, key: Uuid, recipient: &Recipient) -> Result<Identity, KeyError> {
+        if self.identity.recipient() == *recipient {
+            return Ok(self.identity.clone());
+        }
+        let escrow = escrow::open(&self.storage, key, &self.identity).await;
+        escrow
+            .map(|it| it.identity)
+            .map_err(|error| KeyError::Unavailable {
+                key,
+                why: format!(
+                    "the identity at hand is that of {}, and the key's escrow does not help: {}",
+                    self.identity.recipient(),
+                    error.report()
+                ),
+            })
+    }
+}
+
+impl Keyring for OfFile {
+    fn identity<'a>(
+        &'a self,
+        key: Uuid,
+        recipient: &'a Recipient,
+    ) -> BoxFuture<'a, Result<Identity, KeyError>> {
+        self.find(key, recipient).boxed()
     }
 }
 

@@ -361,7 +361,7 @@ async fn without_a_catalog_the_recovery_identity_or_the_keys_own_restores() -> R
             &point.manifest_key,
             "--into",
             "env:TARGET_URL",
-            "--identity-file",
+            "--identity",
             &file.display().to_string(),
         ];
         let said = vault.lab.run(&args).await?;
