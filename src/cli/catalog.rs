@@ -11,7 +11,10 @@ use lastgood_jobs::{
 use serde::Serialize;
 
 use super::output::{Output, printable};
-use crate::catalog::{Audit, Catalog, FoundPoint, Rebuilt};
+use crate::{
+    catalog::{Audit, Catalog, FoundPoint, Rebuilt},
+    stores,
+};
 
 /// How many manifests are recorded by one statement.
 const BATCH: usize = 200;
@@ -54,7 +57,7 @@ struct Fault {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let Command::Rebuild { from, dry_run } = command;
     let catalog = super::catalog().await?;
-    let storage = Storage::open(&from).await?;
+    let storage = stores::open(&from).await?;
     if !dry_run {
         let entry = Audit {
             action: "rebuild",

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use lastgood_jobs::{download::download, manifest::Manifest, resource::Engine, storage::Storage};
+use lastgood_jobs::{download::download, manifest::Manifest, resource::Engine};
 use uuid::Uuid;
 
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::Output,
     config::StorageArgs,
+    stores::Stores,
 };
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,8 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let storage = Storage::open(&args.storage.storage).await?;
+    let stores = Stores::open(&args.storage).await?;
+    let storage = stores.primary().storage.clone();
     let entry = Audit {
         action: "download",
         resource_id: Some(&point.resource_id),

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
+    stores::Stores,
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -40,12 +41,15 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let storage = Storage::open(&args.storage.storage).await?;
+    let stores = Stores::open(&args.storage).await?;
+    let storage = stores.primary().storage.clone();
     let manifest = examine(key, &storage).await?;
     let at = instant(manifest.consistent_at);
     output.note(&format!(
         "restoring {} ({}) as of {at} from {}",
-        manifest.resource_id, manifest.engine, args.storage.storage
+        manifest.resource_id,
+        manifest.engine,
+        stores.primary().url
     ));
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
     let worker = Worker {
