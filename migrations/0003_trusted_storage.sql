@@ -33,6 +33,8 @@ alter table lastgood.restore_points
     -- Retention has let it go: nothing is restored from it any more, and a run removes it.
     add column expired_at timestamptz,
     add column expired_because text,
+    -- Its removal has begun: it is too late to keep it.
+    add column removal_began_at timestamptz,
     -- The store would not let it be removed: an object lock, say. Asked again after a while.
     add column refused_at timestamptz,
     add column refused_because text,
@@ -40,6 +42,7 @@ alter table lastgood.restore_points
     add constraint restore_points_pin_has_a_reason check ((pinned_at is null) = (pinned_because is null)),
     add constraint restore_points_hold_has_a_reason check ((held_at is null) = (held_because is null)),
     add constraint restore_points_expiry_has_a_reason check ((expired_at is null) = (expired_because is null)),
+    add constraint restore_points_only_expired_ones_are_removed check (removal_began_at is null or expired_at is not null),
     add constraint restore_points_refusal_has_a_reason check ((refused_at is null) = (refused_because is null));
 
 -- What a restore may be made from.
@@ -65,24 +68,26 @@ create table lastgood.copies (
 
 -- ── resources ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- What was promised before the last change of tier or retention: a downgrade shortens retention only after a grace period.
-alter table lastgood.resources
-    add column former_tier text,
-    add column former_retention_days integer,
-    add column promise_changed_at timestamptz;
+-- What is and was promised about each resource's restore points, as retention has seen it, and when it looks again. A change
+-- of tier, of the row's own retention or of the plans shortens retention only after a grace period.
+create table lastgood.retention (
+    resource_id text primary key references lastgood.resources (id) on delete cascade,
+    record jsonb
+        constraint retention_record_is_an_object check (jsonb_typeof(record) = 'object'),
+    look_at timestamptz not null default now()
+);
+create index retention_due on lastgood.retention (look_at);
+insert into lastgood.retention (resource_id, look_at)
+select id, now() + random() * interval '1 hour' from lastgood.resources;
 
-create function lastgood.resources_remember_promise() returns trigger language plpgsql as $$
+create function lastgood.resources_are_looked_at() returns trigger language plpgsql as $$
 begin
-    new.former_tier := old.tier;
-    new.former_retention_days := old.retention_days;
-    new.promise_changed_at := now();
-    return new;
+    insert into lastgood.retention (resource_id) select id from fresh on conflict do nothing;
+    return null;
 end $$;
 
-create trigger resources_promise_changed before update of tier, retention_days on lastgood.resources
-    for each row when (
-        old.tier is distinct from new.tier or old.retention_days is distinct from new.retention_days
-    ) execute function lastgood.resources_remember_promise();
+create trigger resources_are_looked_at after insert on lastgood.resources
+    referencing new table as fresh for each statement execute function lastgood.resources_are_looked_at();
 
 -- A resource that was rebuilt from manifests has no connection: a URL is a secret, and manifests hold none. It is paused until
 -- it gets one.

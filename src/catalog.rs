@@ -8,6 +8,7 @@ mod points;
 mod proofs;
 mod rebuild;
 mod resources;
+mod retention;
 mod runs;
 
 use std::{borrow::Cow, time::Duration};
@@ -19,6 +20,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use uuid::Uuid;
 
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
@@ -30,6 +32,8 @@ pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
+pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
+pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
@@ -83,12 +87,31 @@ pub enum CatalogError {
         "a restore of {0:?} is queued or running: wait for it, or see `lastgood run list --resource {0}`"
     )]
     RestoreUnderWay(String),
+    /// Retention has let the point go.
+    #[error(
+        "restore point {0} has expired and is being removed: take another, see `lastgood backup list`; if its removal has not \
+         begun, `lastgood backup pin {0} --because …` keeps it"
+    )]
+    PointExpired(Uuid),
+    /// Its removal has begun.
+    #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
+    TooLateToKeep(Uuid),
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,
     /// A key is in use already.
     #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
     KeyInUse(String),
+    /// The law wants kept what could not be read any more.
+    #[error(
+        "{points} restore points of team {team:?} are under a legal hold, and could not be read any more: release them first"
+    )]
+    PointsHeld {
+        /// Whose.
+        team: String,
+        /// How many.
+        points: i64,
+    },
     /// No key is in use.
     #[error(
         "{0} has no key in use: `lastgood key create` makes one, `lastgood key list` shows all"

@@ -5,11 +5,13 @@ mod catalog;
 mod consumer;
 mod doctor;
 mod key;
+mod locate;
 mod output;
 mod plans;
 mod producer;
 mod resource;
 mod restore;
+mod retention;
 mod run;
 mod status;
 mod verify;
@@ -58,6 +60,9 @@ enum Command {
     Restore(restore::Args),
     /// Read restore points back, all of them or some, and say whether they are whole
     Verify(verify::Args),
+    /// Explain which restore points are kept and which go
+    #[command(subcommand)]
+    Retention(retention::Command),
     /// List and show runs: the queue and its history
     #[command(subcommand)]
     Run(run::Command),
@@ -120,6 +125,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Verify(args) => return verify::run(args, output).await,
+        Command::Retention(command) => return retention::run(command, output).await,
         Command::Run(command) => run::run(command, output).await?,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,

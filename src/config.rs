@@ -2,15 +2,16 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::Args;
 use lastgood_jobs::{
     engine::Toolbox,
     key::{Recipient, RecipientError},
-    storage::StorageUrl,
 };
 use secrecy::SecretString;
 
 use crate::secret::{MasterKey, SecretError, read_secret_file};
+pub use crate::stores::StorageArgs;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,19 +98,6 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// The store.
-#[derive(Debug, Clone, Args)]
-pub struct StorageArgs {
-    /// Where archives live: a directory, or `file:///path`
-    #[arg(
-        long,
-        env = "LASTGOOD_STORAGE",
-        default_value = "lastgood-store",
-        value_name = "URL"
-    )]
-    pub storage: StorageUrl,
-}
-
 /// The plans.
 #[derive(Debug, Clone, Args)]
 pub struct PlansArgs {
@@ -158,5 +146,21 @@ impl ToolsArgs {
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path: Vec<_> = env::split_paths(&path).collect();
         Toolbox::discover(&self.pg_client_dirs, &on_path).await
+    }
+}
+
+/// Retention.
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    /// How long the former promise still holds after a tier, a retention or the plans changed
+    #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+impl RetentionArgs {
+    /// Returns the grace period.
+    #[must_use]
+    pub fn grace(&self) -> TimeDelta {
+        TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX)
     }
 }

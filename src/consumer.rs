@@ -17,7 +17,7 @@ use lastgood_jobs::{
     error::chain,
     job::Job,
     resource::Engine,
-    storage::{JANITOR_AGE, Storage},
+    storage::JANITOR_AGE,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -30,6 +30,7 @@ use crate::{
     http, metrics,
     queue::{Queue, Runs, Store, listen},
     secret::MasterKey,
+    stores::{NamedStore, Stores},
 };
 
 pub use handle::handle;
@@ -65,8 +66,8 @@ pub struct Settings {
 pub struct Shared {
     /// The catalog.
     pub catalog: Catalog,
-    /// The store.
-    pub storage: Storage,
+    /// The stores.
+    pub stores: Stores,
     /// The client tools.
     pub tools: Arc<Toolbox>,
     /// The key that sealed connections open with, if there is one.
@@ -113,7 +114,7 @@ pub async fn consume(
     tasks.spawn(server);
     let side = [
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
-        tokio::spawn(sweep_for_ever(shared.storage.clone())),
+        tokio::spawn(sweep_for_ever(shared.stores.clone())),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
     ];
     let heart = Heart {
@@ -310,26 +311,34 @@ async fn remove_dead_for_ever(parent: PathBuf) {
     }
 }
 
-/// The janitor: removes what a SIGKILL left in the store, once an hour and at start.
-async fn sweep_for_ever(storage: Storage) {
+/// The janitor: removes what a SIGKILL left in the stores, once an hour and at start.
+async fn sweep_for_ever(stores: Stores) {
     let mut timer = tokio::time::interval(Duration::from_hours(1));
     loop {
         timer.tick().await;
-        match storage.sweep(Utc::now() - JANITOR_AGE).await {
-            Ok(swept) => {
-                metrics::swept(swept.partial, swept.orphans);
-                if swept.partial + swept.orphans > 0 {
-                    tracing::info!(
-                        swept.partial = swept.partial,
-                        swept.orphans = swept.orphans,
-                        "the janitor removed what dead attempts left"
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(
-                error = error.report(),
-                "the janitor could not sweep the store"
-            ),
+        for store in stores.iter() {
+            sweep(store).await;
         }
+    }
+}
+
+async fn sweep(store: &NamedStore) {
+    match store.storage.sweep(Utc::now() - JANITOR_AGE).await {
+        Ok(swept) => {
+            metrics::swept(swept.partial, swept.orphans);
+            if swept.partial + swept.orphans > 0 {
+                tracing::info!(
+                    store = store.name,
+                    swept.partial = swept.partial,
+                    swept.orphans = swept.orphans,
+                    "the janitor removed what dead attempts left"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(
+            store = store.name,
+            error = error.report(),
+            "the janitor could not sweep the store"
+        ),
     }
 }

@@ -58,10 +58,14 @@ pub fn for_backup(
 ) -> Result<Option<ArchiveKey>, Failure> {
     let key = match in_use {
         KeyInUse::None => return Ok(None),
-        KeyInUse::Gone => {
+        KeyInUse::Gone { of_team } => {
+            let (whose, create) = if of_team {
+                (format!("team {team:?}"), format!("--team {team}"))
+            } else {
+                ("the platform".to_owned(), "--platform".to_owned())
+            };
             let message = format!(
-                "the keys of team {team:?} were shredded, and it has no new one: nothing is backed up until \
-                 `lastgood key create --team {team}`"
+                "{whose} had keys, and none is in use: nothing is backed up until `lastgood key create {create}`"
             );
             return Err(Failure::permanent(ErrorKind::Config, message));
         }

@@ -16,3 +16,4 @@ pub mod queue;
 pub mod retention;
 pub mod schedule;
 pub mod secret;
+pub mod stores;

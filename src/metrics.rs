@@ -9,7 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::catalog::{ProofCount, QueueDepth, TierExposure, UnknownTier};
+use crate::catalog::{ProofCount, QueueDepth, Removals, TierExposure, UnknownTier};
 
 const RUNS: &str = "lastgood_runs_total";
 const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
@@ -31,6 +31,9 @@ const COALESCED: &str = "lastgood_tick_coalesced_total";
 const REAPED: &str = "lastgood_reaped_leases_total";
 const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
 const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
+const EXPIRED: &str = "lastgood_expired_points_total";
+const AWAITING_REMOVAL: &str = "lastgood_points_awaiting_removal";
+const REFUSED_REMOVALS: &str = "lastgood_refused_removals";
 const SWEPT: &str = "lastgood_janitor_removed_total";
 const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
@@ -211,6 +214,15 @@ fn describe() {
         OVERDUE,
         "Usable restore points that were not verified within --verify-within, by engine."
     );
+    describe_counter!(EXPIRED, "Restore points that retention let go.");
+    describe_gauge!(
+        AWAITING_REMOVAL,
+        "Restore points that were let go and are still in a store."
+    );
+    describe_gauge!(
+        REFUSED_REMOVALS,
+        "Of these, how many a store refuses to remove: an object lock, say."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -252,6 +264,9 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    counter!(EXPIRED).absolute(0);
+    gauge!(AWAITING_REMOVAL).set(0.0);
+    gauge!(REFUSED_REMOVALS).set(0.0);
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
@@ -364,6 +379,17 @@ pub fn live_consumers(queues_of_each: &[Vec<String>]) {
         gauge!(LIVE_CONSUMERS, "engine" => engine.as_str())
             .set(float(i64::try_from(alive).unwrap_or(i64::MAX)));
     }
+}
+
+/// Counts restore points that were let go.
+pub fn expired(points: u64) {
+    counter!(EXPIRED).increment(points);
+}
+
+/// Shows what waits for its removal.
+pub fn removals(removals: &Removals) {
+    gauge!(AWAITING_REMOVAL).set(float(removals.awaiting));
+    gauge!(REFUSED_REMOVALS).set(float(removals.refused));
 }
 
 /// Shows how far this process's clock is ahead of the catalog's.

@@ -14,7 +14,7 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::upkeep::{Upkeep, ask_for_verifications};
+pub use self::upkeep::{Upkeep, ask_for_removals, ask_for_verifications, retain};
 use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
@@ -75,6 +75,7 @@ pub async fn produce(
     tracing::info!(http.address = %address, "producer started, metrics at http://{address}/metrics");
 
     let (publish, in_force) = watch::channel(plans.plans().clone());
+    let (publish_own, own) = watch::channel(own(&plans));
     let tasks = TaskTracker::new();
     tasks.spawn(server);
     tasks.spawn(reap_until(
@@ -90,7 +91,12 @@ pub async fn produce(
         settings.upkeep.verify_within,
         stop.clone(),
     ));
-    tasks.spawn(upkeep_until(catalog.clone(), settings.upkeep, stop.clone()));
+    tasks.spawn(upkeep_until(
+        catalog.clone(),
+        settings.upkeep,
+        own,
+        stop.clone(),
+    ));
     tasks.close();
 
     report_source(&plans);
@@ -105,6 +111,7 @@ pub async fn produce(
         if reload(&mut plans) {
             applied = Applied::default();
             publish.send_replace(plans.plans().clone());
+            publish_own.send_replace(self::own(&plans));
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
         ready.send_replace(ticked);
@@ -199,6 +206,14 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
             );
             false
         }
+    }
+}
+
+/// Returns the plans that the operator wrote; `None` while the built-in ones stand in, by which nothing may expire.
+fn own(plans: &PlansFile) -> Option<Plans> {
+    match plans.source() {
+        Source::File => Some(plans.plans().clone()),
+        Source::BuiltIn => None,
     }
 }
 

@@ -70,18 +70,18 @@ pub(crate) struct Measured {
 
 /// Measures a stream as it flies by.
 #[derive(Default)]
-struct Meter {
+pub(crate) struct Meter {
     hasher: blake3::Hasher,
     size_bytes: u64,
 }
 
 impl Meter {
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
     }
 
-    fn finish(&self) -> Measured {
+    pub(crate) fn finish(&self) -> Measured {
         Measured {
             size_bytes: self.size_bytes,
             blake3: self.hasher.finalize().to_hex().to_string(),

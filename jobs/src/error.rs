@@ -255,6 +255,32 @@ pub enum JobError {
         source: StoreFault,
     },
 
+    /// The store does not let us in, or there is no such bucket.
+    #[error(
+        "the store does not let lastgood {doing} {key}: see that the bucket exists, and that its keys are right and may do \
+         what docs/stores.md lists"
+    )]
+    StoreDenied {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        key: String,
+        /// What the store said.
+        #[source]
+        source: StoreFault,
+    },
+    /// The store keeps an object that was to be removed.
+    #[error(
+        "the store refuses to remove {key}: an object lock holds it, or the right to is missing"
+    )]
+    StoreRefuses {
+        /// The object.
+        key: String,
+        /// What the store said.
+        #[source]
+        source: StoreFault,
+    },
+
     /// An archive that is not what its manifest says.
     #[error("the archive {key} is damaged: take another point: `lastgood backup list RESOURCE`")]
     Damaged {
@@ -433,7 +459,10 @@ impl JobError {
             Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
                 ErrorKind::Dump
             }
-            Self::StoreFull { .. } | Self::Store { .. } => ErrorKind::Storage,
+            Self::StoreFull { .. }
+            | Self::Store { .. }
+            | Self::StoreDenied { .. }
+            | Self::StoreRefuses { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } => ErrorKind::Corrupt,
             Self::TargetNotEmpty { .. }
             | Self::PerhapsFilledBefore { .. }
@@ -465,6 +494,8 @@ impl JobError {
             | Self::Denied { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
+            | Self::StoreDenied { .. }
+            | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
             | Self::TargetNotEmpty { .. }

@@ -3,9 +3,8 @@
 //! Bucket and recovery identity then open every archive, without a catalog and without lastgood:
 //! `age -d -i recovery.txt keys/ID.age > id.txt`, `age -d -i id.txt ARCHIVE.age`.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use uuid::Uuid;
@@ -17,22 +16,34 @@ use crate::{
     storage::Storage,
 };
 
+/// What the lines of an escrow begin with that say whose key it is, and since when. Permanent.
+const TEAM: &str = "# of team ";
+const PLATFORM: &str = "# of the platform";
+const CREATED: &str = "# created: ";
+
 /// Returns where the escrow of a key is. Permanent.
 #[must_use]
 pub fn object(key: Uuid) -> String {
     format!("keys/{key}.age")
 }
 
+/// A key as its escrow tells of it.
+#[derive(Debug, Clone)]
+pub struct Escrow {
+    /// Its id.
+    pub key: Uuid,
+    /// Whose; `None`: the platform's.
+    pub team: Option<TeamId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Its secret.
+    pub identity: Identity,
+}
+
 /// Writes the escrow of a key: an identity file that says whose it is. One that is there is replaced.
-pub async fn put(
-    storage: &Storage,
-    key: Uuid,
-    team: Option<&TeamId>,
-    identity: &Identity,
-    recovery: &Recipient,
-) -> Result<(), JobError> {
-    let sealed = sealed(key, team, identity, recovery)?;
-    let object = object(key);
+pub async fn put(storage: &Storage, escrow: &Escrow, recovery: &Recipient) -> Result<(), JobError> {
+    let sealed = sealed(escrow, recovery)?;
+    let object = object(escrow.key);
     // Stores write once.
     storage.remove(&object).await?;
     let upload = storage.upload(&object);
@@ -42,29 +53,35 @@ pub async fn put(
     Ok(())
 }
 
-fn sealed(
-    key: Uuid,
-    team: Option<&TeamId>,
-    identity: &Identity,
-    recovery: &Recipient,
-) -> Result<Bytes, JobError> {
-    let line = identity.to_line();
-    let recipient = identity.recipient();
-    let mut file = Zeroizing::new(String::with_capacity(1024));
-    let owner = team.map_or_else(|| "platform".to_owned(), |team| format!("team {team}"));
-    let written = writeln!(
-        file,
-        "# lastgood archive key {key} of {owner}\n# public key: {recipient}\n{}",
-        line.expose_secret()
-    );
-    let cannot = |source| JobError::Io {
-        doing: "encrypt a key to the recovery recipient",
-        source,
+fn sealed(escrow: &Escrow, recovery: &Recipient) -> Result<Bytes, JobError> {
+    let line = escrow.identity.to_line();
+    let owner = match &escrow.team {
+        Some(team) => format!("{TEAM}{team}"),
+        None => PLATFORM.to_owned(),
     };
-    written.map_err(|error| cannot(std::io::Error::other(error)))?;
+    let file = Zeroizing::new(format!(
+        "# lastgood archive key {}\n{owner}\n{CREATED}{}\n# public key: {}\n{}\n",
+        escrow.key,
+        escrow.created_at.to_rfc3339(),
+        escrow.identity.recipient(),
+        line.expose_secret()
+    ));
     age::encrypt(recovery.as_age(), file.as_bytes())
         .map(Bytes::from)
-        .map_err(|error| cannot(std::io::Error::other(error.to_string())))
+        .map_err(|error| JobError::Io {
+            doing: "encrypt a key to the recovery recipient",
+            source: std::io::Error::other(error.to_string()),
+        })
+}
+
+/// Returns the keys whose escrows a store has. In no order.
+pub async fn list(storage: &Storage) -> Result<Vec<Uuid>, JobError> {
+    let objects = storage.escrow_keys().await?;
+    let names = objects.iter().filter_map(|object| {
+        let name = object.strip_prefix("keys/")?.strip_suffix(".age")?;
+        Uuid::try_parse(name).ok()
+    });
+    Ok(names.collect())
 }
 
 /// Returns whether a store has the escrow of a key.
@@ -79,8 +96,8 @@ pub async fn remove(storage: &Storage, key: Uuid) -> Result<(), JobError> {
     storage.remove(&object(key)).await
 }
 
-/// Returns the identity in the escrow of a key.
-pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<Identity, JobError> {
+/// Returns what the escrow of a key holds.
+pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<Escrow, JobError> {
     let object = object(key);
     let damaged = |why| JobError::Damaged {
         key: object.clone(),
@@ -104,8 +121,25 @@ pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<I
     })?;
     let text = std::str::from_utf8(&file).map(SecretString::from);
     text.ok()
-        .and_then(|text| Identity::parse(&text).ok())
-        .ok_or_else(|| damaged(Damage::Encryption("it holds no identity of age")))
+        .and_then(|text| read(key, &text))
+        .ok_or_else(|| damaged(Damage::Encryption("it holds no key of lastgood")))
+}
+
+fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {
+    let said = |what: &str| {
+        let mut lines = file.expose_secret().lines();
+        lines.find_map(|line| line.strip_prefix(what))
+    };
+    let team = match said(PLATFORM) {
+        Some(_) => None,
+        None => Some(said(TEAM)?.parse().ok()?),
+    };
+    Some(Escrow {
+        key,
+        team,
+        created_at: said(CREATED)?.parse().ok()?,
+        identity: Identity::parse(file).ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -119,14 +153,25 @@ mod tests {
         let storage =
             Storage::open(&directory.path().to_str().unwrap_or_default().parse()?).await?;
         let key = Uuid::from_u128(9);
-        let team: TeamId = "acme".parse()?;
-        let identity = Identity::generate();
+        assert!(list(&storage).await?.is_empty());
         let (first, second) = (Identity::generate(), Identity::generate());
+        let mut escrow = Escrow {
+            key,
+            team: Some("acme".parse()?),
+            created_at: "2026-03-04T05:06:07Z".parse()?,
+            identity: Identity::generate(),
+        };
         for recovery in [&first, &second] {
-            put(&storage, key, Some(&team), &identity, &recovery.recipient()).await?;
+            put(&storage, &escrow, &recovery.recipient()).await?;
             let read = open(&storage, key, recovery).await?;
-            assert_eq!(read.recipient(), identity.recipient());
+            assert_eq!(read.identity.recipient(), escrow.identity.recipient());
+            assert_eq!(
+                (&read.team, read.created_at),
+                (&escrow.team, escrow.created_at)
+            );
+            escrow.team = None;
         }
+        assert_eq!(list(&storage).await?, [key]);
         let bytes = std::fs::read(directory.path().join("objects").join(object(key)))?;
         assert!(bytes.starts_with(b"age-encryption.org/v1\n"));
         let report = open(&storage, key, &first).await.unwrap_err().report();

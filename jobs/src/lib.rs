@@ -2,6 +2,7 @@
 
 mod archive;
 pub mod backup;
+pub mod copy;
 pub mod detached;
 pub mod download;
 pub mod engine;

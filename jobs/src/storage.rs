@@ -1,27 +1,33 @@
 //! Where objects live: the one room that knows which store it is.
 //!
-//! Today that is a directory with two children on one file system: `objects`, where everything is whole and under its
-//! final name, and `partial`, where it grows. A name appears in `objects` by rename (archives) or by hard link
-//! (manifests, which must be written once even when two attempts race).
+//! A store is a directory or a bucket. In each, an object is under its name when it is whole and not before, and a manifest
+//! is written once even when two attempts race.
 
 mod address;
+mod bucket;
+mod directory;
+mod fault;
 mod janitor;
 mod keys;
+mod parts;
 mod upload;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use opendal::{ErrorKind, Operator, services::Fs};
+use opendal::{ErrorKind, Operator};
+use secrecy::SecretString;
 
+use self::{
+    address::Place,
+    bucket::Bucket,
+    directory::Directory,
+    fault::{REMOVE, failure, io_failure},
+};
 pub use self::{
     address::{StorageUrl, StorageUrlError},
+    bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience},
     janitor::Swept,
 };
 pub(crate) use self::{
@@ -36,8 +42,9 @@ use crate::{
 /// What is older than this was left by a dead attempt: no lease lives so long without renewal.
 pub const JANITOR_AGE: Duration = Duration::from_hours(24);
 
-/// What a reader is given at a time, and how many such parts are read ahead.
+/// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
 const READ_BYTES: usize = 2 * 1024 * 1024;
+const READ_BYTES_OF_BUCKET: usize = 8 * 1024 * 1024;
 const READS_AHEAD: usize = 2;
 /// More than any manifest; a larger object is none.
 const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -46,7 +53,19 @@ const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Storage {
     operator: Operator,
-    root: Arc<Path>,
+    backend: Backend,
+    /// How large the next object probably is; 0 where nobody knows.
+    expected_bytes: u64,
+}
+
+/// What a store is made of.
+#[derive(Debug, Clone)]
+enum Backend {
+    Directory(Directory),
+    Bucket(Bucket),
+    /// This process's memory: gone with it.
+    #[cfg(test)]
+    Memory,
 }
 
 /// Whether a write-once object is ours.
@@ -57,51 +76,70 @@ pub(crate) enum Created {
 }
 
 impl Storage {
-    /// Opens a store and makes its directories.
+    /// Opens a store that needs no keys, and makes its directories.
     pub async fn open(url: &StorageUrl) -> Result<Self, JobError> {
-        let directory = url.directory().to_owned();
-        blocking("open", "the store", move || {
-            let root = std::path::absolute(directory)?;
-            // Customers' data: nobody else on this machine may look.
-            let mut private = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700);
-            private.create(root.join("objects"))?;
-            private.create(root.join("partial"))?;
-            let utf8 = |path: PathBuf| {
-                let path = path.into_os_string().into_string();
-                path.map_err(|_| io::Error::other("its path is not UTF-8"))
-            };
-            let service = Fs::default()
-                .root(&utf8(root.join("objects"))?)
-                .atomic_write_dir(&utf8(root.join("partial"))?);
-            Ok(Self {
-                operator: Operator::new(service).map_err(io::Error::other)?,
-                root: root.into(),
-            })
-        })
-        .await
+        Self::open_with(url, &BucketAccess::default()).await
     }
 
-    /// Writes, reads back and removes a small object: what `doctor` shows.
+    /// Opens a store. A directory is made; a bucket must exist, and nothing is asked of it yet.
+    pub async fn open_with(url: &StorageUrl, access: &BucketAccess) -> Result<Self, JobError> {
+        let (operator, backend) = match &url.place {
+            Place::Directory(path) => {
+                let (directory, operator) = Directory::open(path.clone()).await?;
+                (operator, Backend::Directory(directory))
+            }
+            Place::Bucket { name, prefix } => {
+                let (bucket, operator) = Bucket::open(name, prefix, access)?;
+                (operator, Backend::Bucket(bucket))
+            }
+        };
+        Ok(Self {
+            operator,
+            backend,
+            expected_bytes: 0,
+        })
+    }
+
+    /// Returns the same store, told how large the next object probably is: the parts of its upload follow it.
+    #[must_use]
+    pub fn expecting(&self, bytes: u64) -> Self {
+        Self {
+            expected_bytes: bytes,
+            ..self.clone()
+        }
+    }
+
+    /// Writes, reads back and removes a small object, and makes sure that the store writes once what must be: what `doctor`
+    /// shows.
     pub async fn check(&self) -> Result<(), JobError> {
         let key = format!("check/{}", uuid::Uuid::new_v4());
+        let wrong = |doing, why: &str| JobError::Store {
+            doing,
+            key: key.clone(),
+            source: StoreFault(why.to_owned()),
+        };
         let written = Bytes::from(key.clone());
         let upload = self.upload(&key);
         // A failed write is explained by `finish`.
         let _explained_below = upload.writer().write(written.clone()).await;
         let object = upload.finish().await?;
         let read: Vec<Bytes> = self.read(&key).await?.try_collect().await?;
+        let again = self.create(&key, b"another".to_vec()).await?;
         object.keep();
         self.remove(&key).await?;
         if read.concat() != *written {
-            let fault = StoreFault("it gave back other bytes than it was given".to_owned());
-            return Err(JobError::Store {
-                doing: "read back",
-                key,
-                source: fault,
-            });
+            return Err(wrong(
+                "read back",
+                "it gave back other bytes than it was given",
+            ));
         }
-        Ok(())
+        if again == Created::New {
+            return Err(wrong(
+                "protect",
+                "it overwrites what must be written once: it does not know the condition `If-None-Match: *`",
+            ));
+        }
+        self.unfinished("check/").await.map(drop)
     }
 
     /// Reads a restore point's manifest. `None` if there is none.
@@ -138,6 +176,18 @@ impl Storage {
             }))
     }
 
+    /// Returns the keys of all objects below `keys/`: the escrows. In no order.
+    pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
+        let cannot = |error: opendal::Error| failure("list", "keys/", &error);
+        let objects = self.operator.lister_with("keys/").recursive(true).await;
+        let objects = objects.map_err(cannot)?;
+        let objects: Vec<opendal::Entry> = objects.try_collect().await.map_err(cannot)?;
+        Ok(objects
+            .iter()
+            .map(|entry| entry.path().to_owned())
+            .collect())
+    }
+
     /// Removes a restore point: its manifest first, so that there is never one without an archive.
     ///
     /// Removing what is gone already succeeds. An archive that a crash leaves is an orphan for [`Storage::sweep`].
@@ -159,7 +209,10 @@ impl Storage {
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, JobError> {
         match self.operator.stat(key).await {
             Ok(found) => Ok(Some(found.content_length())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.require_bucket(key).await?;
+                Ok(None)
+            }
             Err(error) => Err(failure("look for", key, &error)),
         }
     }
@@ -169,19 +222,85 @@ impl Storage {
         &self,
         key: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, JobError>> + Send + Unpin + use<>, JobError> {
+        self.stream(key, None).await
+    }
+
+    /// Streams the bytes of an object from `range.start` up to `range.end`, which it must have.
+    pub async fn read_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = Result<Bytes, JobError>> + Send + Unpin + use<>, JobError> {
+        self.stream(key, Some(range)).await
+    }
+
+    /// Returns an address from which anybody who has it can read an object until `ttl` is over. `None` where the store has no
+    /// such thing. It holds a signature: show it to whoever asked, and to no log.
+    pub async fn presign(
+        &self,
+        key: &str,
+        ttl: Duration,
+    ) -> Result<Option<SecretString>, JobError> {
+        match &self.backend {
+            Backend::Directory(_) => Ok(None),
+            #[cfg(test)]
+            Backend::Memory => Ok(None),
+            Backend::Bucket(_) => {
+                let signed = self.operator.presign_read(key, ttl).await;
+                let signed = signed.map_err(|error| failure("sign an address of", key, &error))?;
+                Ok(Some(SecretString::from(signed.uri().to_string())))
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<impl Stream<Item = Result<Bytes, JobError>> + Send + Unpin + use<>, JobError> {
+        let chunk = match &self.backend {
+            Backend::Directory(_) => READ_BYTES,
+            #[cfg(test)]
+            Backend::Memory => READ_BYTES,
+            Backend::Bucket(_) => READ_BYTES_OF_BUCKET,
+        };
         let reader = self.operator.reader_with(key);
-        let reader = reader.chunk(READ_BYTES).concurrent(READS_AHEAD).await;
+        let reader = reader.chunk(chunk).concurrent(READS_AHEAD).await;
         let reader = reader.map_err(|error| failure("open", key, &error))?;
-        let bytes = reader.into_bytes_stream(..).await;
+        let bytes = match range {
+            Some(range) => reader.into_bytes_stream(range).await,
+            None => reader.into_bytes_stream(..).await,
+        };
         let bytes = bytes.map_err(|error| failure("open", key, &error))?;
         let key = key.to_owned();
         Ok(bytes.map_err(move |error| io_failure("read", &key, &error)))
     }
 
+    /// Makes sure that it is the object that is missing, and not its bucket.
+    ///
+    /// A server cannot say so when it is asked about an object, for its answer has no body; when it is asked for one, it can.
+    async fn require_bucket(&self, missing: &str) -> Result<(), JobError> {
+        match &self.backend {
+            Backend::Directory(_) => return Ok(()),
+            #[cfg(test)]
+            Backend::Memory => return Ok(()),
+            Backend::Bucket(_) => {}
+        }
+        match self.operator.read_with(missing).range(0..1).await {
+            Err(error) if error.kind() == ErrorKind::ConfigInvalid => {
+                Err(failure("look for", missing, &error))
+            }
+            // There by now, or missing itself, or in trouble of another kind that is told elsewhere.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Removes an object; one that is gone already is no error.
-    pub(crate) async fn remove(&self, key: &str) -> Result<(), JobError> {
+    ///
+    /// [`JobError::StoreRefuses`] where an object lock or a right forbids it.
+    pub async fn remove(&self, key: &str) -> Result<(), JobError> {
         let removed = self.operator.delete(key).await;
-        removed.map_err(|error| failure("remove", key, &error))
+        removed.map_err(|error| failure(REMOVE, key, &error))
     }
 
     /// Removes an object that nobody owns, or leaves it to the janitor.
@@ -201,106 +320,37 @@ impl Storage {
             doing: "write a manifest as JSON",
             source: error.into(),
         })?;
-        let partial = self.root.join("partial");
-        let object = self.object_path(key);
-        let created = blocking("create", key, move || {
-            if let Some(directory) = object.parent() {
-                std::fs::create_dir_all(directory)?;
-            }
-            let mut file = tempfile::Builder::new()
-                .prefix("manifest.")
-                .tempfile_in(partial)?;
-            io::Write::write_all(&mut file, &json)?;
-            file.as_file().sync_all()?;
-            // A link, unlike a rename, fails where the name is taken.
-            match std::fs::hard_link(file.path(), &object) {
-                Ok(()) => Ok(Created::New),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Ok(Created::AlreadyExists)
+        self.create(key, json).await
+    }
+
+    /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
+    async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
+        match &self.backend {
+            Backend::Directory(directory) => directory.create(key, bytes).await,
+            Backend::Bucket(bucket) => bucket.create(key, bytes).await,
+            #[cfg(test)]
+            Backend::Memory => {
+                let written = self.operator.write_with(key, bytes).if_not_exists(true);
+                match written.await {
+                    Ok(_) => Ok(Created::New),
+                    Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
+                        Ok(Created::AlreadyExists)
+                    }
+                    Err(error) => Err(failure("create", key, &error)),
                 }
-                Err(error) => Err(error),
             }
-        })
-        .await?;
-        self.make_durable(key).await?;
-        Ok(created)
+        }
     }
 
-    /// Makes an object's name survive a power cut: its bytes are synced already, its directories may not be.
+    /// Makes an object that was just written survive a power cut.
     async fn make_durable(&self, key: &str) -> Result<(), JobError> {
-        let object = self.object_path(key);
-        let root = self.root.clone();
-        blocking("sync", key, move || {
-            let directories = object.ancestors().skip(1);
-            for directory in directories.take_while(|directory| directory.starts_with(&root)) {
-                std::fs::File::open(directory)?.sync_all()?;
-            }
-            Ok(())
-        })
-        .await
+        match &self.backend {
+            Backend::Directory(directory) => directory.make_durable(key).await,
+            Backend::Bucket(_) => Ok(()),
+            #[cfg(test)]
+            Backend::Memory => Ok(()),
+        }
     }
-
-    fn object_path(&self, key: &str) -> PathBuf {
-        self.root.join("objects").join(key)
-    }
-}
-
-/// Runs file system work that opendal has no word for.
-async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    key: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, JobError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(io_failure(doing, key, &error)),
-        Err(_) => Err(JobError::Stopped {
-            what: "work on the store",
-        }),
-    }
-}
-
-fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
-    if let Some(cause) = innermost_io(error) {
-        return plain_failure(doing, key, cause);
-    }
-    let why = format!("{}: {}", error.kind(), error.message());
-    let key = key.to_owned();
-    JobError::Store {
-        doing,
-        key,
-        source: StoreFault(why),
-    }
-}
-
-fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
-    plain_failure(doing, key, innermost_io(error).unwrap_or(error))
-}
-
-fn plain_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    if matches!(error.kind(), StorageFull | QuotaExceeded) {
-        return JobError::StoreFull { doing };
-    }
-    let (key, source) = (key.to_owned(), StoreFault(error.to_string()));
-    JobError::Store { doing, key, source }
-}
-
-/// Finds the system's own error: opendal and io errors wrap each other.
-fn innermost_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    let mut found = None;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        found = error.downcast_ref::<io::Error>().or(found);
-        next = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    found
 }
 
 #[cfg(test)]

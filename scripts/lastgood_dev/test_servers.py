@@ -11,12 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
+from .age import age_tools
 from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
 from .postgres import Major, start_postgres, without_libpq
 from .program import SKIP
 from .redis import Flavour, redis_cli, start_redis
 from .repo import Unavailable, say
+from .s3 import BUCKET, start_moto, start_s3s
 from .session import Session
 
 MONGO_TOOLS = ("mongodump", "mongorestore")
@@ -24,7 +26,10 @@ MONGO_TOOLS = ("mongodump", "mongorestore")
 
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
-    return {**_postgres(session), **_mongodb(session), **_redis(session), "SQLX_OFFLINE": "true"}
+    return {
+        **_postgres(session), **_mongodb(session), **_redis(session), **_s3(session),
+        "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools), "SQLX_OFFLINE": "true",
+    }
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
@@ -78,6 +83,17 @@ def _flavour(session: Session, flavour: Flavour, certificates: Certificates | No
         return dict.fromkeys((f"{name}_{each}" for each in what), _skip(why))
     tls = {f"{name}_TLS_URL": server.tls_url()} if certificates else {}
     return {f"{name}_PROGRAM": flavour.program().json(), f"{name}_URL": server.url(), **tls}
+
+
+def _s3(session: Session) -> dict[str, str]:
+    variables = {"LASTGOOD_TEST_S3_BUCKET": BUCKET}
+    for name, server in (("MOTO", start_moto(session, "moto")), ("S3S", start_s3s(session, "s3s"))):
+        variables |= {
+            f"LASTGOOD_TEST_S3_{name}_URL": server.url,
+            f"LASTGOOD_TEST_S3_{name}_ACCESS_KEY_ID": server.access_key_id,
+            f"LASTGOOD_TEST_S3_{name}_SECRET_ACCESS_KEY": server.secret_access_key,
+        }
+    return variables
 
 
 def _mongo_tools() -> str:

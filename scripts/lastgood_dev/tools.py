@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
-from .child import run
+from .cargo_tool import cargo_tool
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
 from .program import SKIP
 from .redis import Flavour
-from .repo import DEV_DIR, Failure, Unavailable, say
+from .repo import Unavailable, say
+from .s3 import moto_program, s3s_program
 
 TYPOS = Wheel("typos", "1.52.0", (
     "418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6",  # Linux x86_64
@@ -27,7 +25,7 @@ def tool(name: str) -> Path:
     """Returns the program, installed if need be."""
     if name == "typos":
         return _typos()
-    return _cargo_tool(name, CARGO_TOOLS[name])
+    return cargo_tool(name, CARGO_TOOLS[name])
 
 
 def install_everything() -> None:
@@ -35,6 +33,8 @@ def install_everything() -> None:
     for major in Major:
         major.install()
     mongodb_program()
+    moto_program()
+    s3s_program()
     for flavour in Flavour:
         try:
             flavour.program()
@@ -49,29 +49,3 @@ def _typos() -> Path:
     program = home / f"typos-{TYPOS.version}.data" / "scripts" / "typos"
     program.chmod(0o755)
     return program
-
-
-def _cargo_tool(name: str, version: str) -> Path:
-    """A debug build: it takes half the time to make, and our checks run it for seconds."""
-    on_path = shutil.which(name)
-    if on_path and version in run([on_path, "--version"]).stdout.split():
-        return Path(on_path)
-    home = DEV_DIR / "tools" / f"{name}-{version}"
-    if not home.is_dir():
-        say(f"building {name} {version} into {home.relative_to(DEV_DIR.parent)}, once")
-        _cargo_install(name, version, home)
-    return home / "bin" / name
-
-
-def _cargo_install(name: str, version: str, home: Path) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    env = {key: value for key, value in os.environ.items() if key not in ("CARGO_TARGET_DIR", "RUSTFLAGS")}
-    with tempfile.TemporaryDirectory(dir=DEV_DIR, prefix="building-") as temporary:
-        root = Path(temporary) / "root"
-        done = run(
-            ["cargo", "install", "--quiet", "--locked", "--debug", "--no-track", "--root", root, "--version", version, name],
-            env={**env, "CARGO_TARGET_DIR": str(Path(temporary) / "target")}, cwd=Path(temporary),
-        )
-        if done.returncode != 0:
-            raise Failure(f"could not build {name} {version}:\n{done.stderr.strip()}")
-        root.rename(home)

@@ -44,6 +44,8 @@ pub struct NewKey<'a> {
     pub recipient: &'a str,
     /// The identity, sealed under the master key.
     pub identity: &'a [u8],
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
 }
 
 /// Whether a new key is its owner's first in use, or takes another's place.
@@ -61,8 +63,11 @@ pub enum KeyInUse {
     None,
     /// This.
     Key(SealedKey),
-    /// The team had keys, and has none in use: they were shredded.
-    Gone,
+    /// There were keys, and none is in use.
+    Gone {
+        /// Whether they were the team's own, which were shredded; else the platform's.
+        of_team: bool,
+    },
 }
 
 /// What was lost with a team's keys, and what was not.
@@ -112,11 +117,14 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Returns what the next archive of `team` is encrypted to. A team that ever had a key never falls to the platform's.
+    /// Returns what the next archive of `team` is encrypted to.
+    ///
+    /// A team that ever had a key never falls to the platform's, and nobody falls to none.
     pub async fn key_in_use(&self, team: &str) -> Result<KeyInUse, CatalogError> {
         let row = sqlx::query!(
-            r#"select id, recipient, identity_sealed, retired_at is null as "is_in_use!" from lastgood.archive_keys
-               where team = $1 or (team is null and retired_at is null)
+            r#"select id, recipient, identity_sealed, retired_at is null as "is_in_use!", team is not null as "of_team!"
+               from lastgood.archive_keys
+               where team = $1 or team is null
                order by team nulls last, retired_at is not null limit 1"#,
             team
         )
@@ -124,7 +132,9 @@ impl Catalog {
         .await?;
         Ok(match row {
             None => KeyInUse::None,
-            Some(row) if !row.is_in_use => KeyInUse::Gone,
+            Some(row) if !row.is_in_use => KeyInUse::Gone {
+                of_team: row.of_team,
+            },
             Some(row) => KeyInUse::Key(SealedKey {
                 id: row.id,
                 recipient: row.recipient,
@@ -154,11 +164,12 @@ impl Catalog {
             }
         }
         let added = sqlx::query!(
-            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed) values ($1, $2, $3, $4)",
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at) values ($1, $2, $3, $4, $5)",
             key.id,
             key.team,
             key.recipient,
-            key.identity
+            key.identity,
+            key.created_at
         )
         .execute(&mut *transaction)
         .await;
@@ -170,6 +181,27 @@ impl Catalog {
         })?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Records a key of an earlier catalog, unless it is known. Returns whether it was not.
+    ///
+    /// It is in use if it is its owner's newest and none is in use; else it only opens what it encrypted.
+    pub async fn recover_key(&self, key: &NewKey<'_>) -> Result<bool, CatalogError> {
+        let added = sqlx::query!(
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, retired_at)
+             select $1, $2, $3, $4, $5, case when exists (
+                 select from lastgood.archive_keys where coalesce(team, '') = coalesce($2, '')
+             ) then now() end
+             on conflict do nothing",
+            key.id,
+            key.team,
+            key.recipient,
+            key.identity,
+            key.created_at
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(added.rows_affected() > 0)
     }
 
     /// Destroys the secrets of all keys of a team, quarantines what they encrypted, and records who did it. Safe to repeat.
@@ -187,6 +219,20 @@ impl Catalog {
             return Err(CatalogError::NoKeyInUse(owner(Some(team))));
         }
         let names: Vec<String> = keys.iter().map(Uuid::to_string).collect();
+        let held = sqlx::query_scalar!(
+            r#"select count(*) as "held!" from lastgood.restore_points as p join lastgood.resources as r on r.id = p.resource_id
+               where r.team = $1 and p.held_at is not null and p.manifest #>> '{archive,encryption,key}' = any($2::text[])"#,
+            team,
+            &names
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if held > 0 {
+            return Err(CatalogError::PointsHeld {
+                team: team.to_owned(),
+                points: held,
+            });
+        }
         let points = sqlx::query_file!("src/catalog/shred_points.sql", team, &names)
             .fetch_one(&mut *transaction)
             .await?;

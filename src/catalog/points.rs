@@ -33,6 +33,10 @@ pub struct PointRow {
     pub quarantined_because: Option<String>,
     /// When retention let it go.
     pub expired_at: Option<DateTime<Utc>>,
+    /// When an operator pinned it.
+    pub pinned_at: Option<DateTime<Utc>>,
+    /// When it was put on legal hold.
+    pub held_at: Option<DateTime<Utc>>,
 }
 
 impl PointRow {
@@ -49,7 +53,7 @@ impl Catalog {
         sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points where id = $1",
             id
         )
@@ -71,7 +75,7 @@ impl Catalog {
         let row = sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
                  and quarantined_at is null and expired_at is null
@@ -93,7 +97,7 @@ impl Catalog {
         let rows = sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where ($1::text is null or resource_id = $1)
              order by consistent_at desc limit $2",

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use lastgood_jobs::job::Job;
 use serde::Serialize;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
@@ -118,6 +119,20 @@ impl Catalog {
         };
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        if let (Some(key), Job::Restore(_)) = (new.idempotency_key, new.job)
+            && let Some((id, first)) = self.run_with_key(new.resource_id, key).await?
+        {
+            // What was asked for before was answered before, whatever has become of the point.
+            return if first == args {
+                Ok(Enqueued::Duplicate(id))
+            } else {
+                Err(CatalogError::KeyReused)
+            };
+        }
+        let mut transaction = self.pool().begin().await?;
+        if let Job::Restore(restore) = new.job {
+            protect(&mut transaction, restore.point).await?;
+        }
         let inserted = sqlx::query_scalar!(
             "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
              values ($1, $2, 'adhoc', $3, $4, $5, $6)
@@ -129,8 +144,9 @@ impl Catalog {
             args,
             new.idempotency_key,
         )
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         if let Some(id) = inserted {
             return Ok(Enqueued::New(id));
         }
@@ -196,5 +212,20 @@ impl Catalog {
         .fetch_all(self.pool())
         .await?;
         Ok(rows)
+    }
+}
+
+/// Makes sure that a point is not let go before the run that restores from it is there to be seen, and refuses it if it has
+/// been. A point that is not there is for the run to say.
+async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), CatalogError> {
+    let expired = sqlx::query_scalar!(
+        r#"select expired_at is not null as "expired!" from lastgood.restore_points where id = $1 for share"#,
+        point
+    )
+    .fetch_optional(connection)
+    .await?;
+    match expired {
+        Some(true) => Err(CatalogError::PointExpired(point)),
+        Some(false) | None => Ok(()),
     }
 }

@@ -1,17 +1,20 @@
-//! `lastgood backup now|list|show|download`.
+//! `lastgood backup now|list|show|download|url|pin|unpin|hold|release`.
 
+mod custody;
 mod download;
+mod url;
 
 use std::process::ExitCode;
 
 use lastgood_jobs::{job::Job, resource::ResourceId};
 use uuid::Uuid;
 
+use self::custody::{KeepArgs, NoMoreArgs};
 use super::{
     output::{Output, bytes, instant, table},
     wait::wait,
 };
-use crate::catalog::{Enqueued, NewRun, PointRow};
+use crate::catalog::{Custody, Enqueued, NewRun, PointRow};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -36,11 +39,21 @@ pub(super) enum Command {
     },
     /// Bring a restore point's archive to a file, as it is stored; recorded in the audit log
     Download(download::Args),
+    /// Print an address from which the archive can be fetched for a while, where the store can; recorded in the audit log
+    Url(url::Args),
     /// Show a restore point's manifest
     Show {
         /// Its id
         id: Uuid,
     },
+    /// Keep a restore point, whatever was promised
+    Pin(KeepArgs),
+    /// Let a pinned restore point expire as was promised
+    Unpin(NoMoreArgs),
+    /// Put a restore point on legal hold: kept, whatever was promised, pinned or not
+    Hold(KeepArgs),
+    /// End a restore point's legal hold
+    Release(NoMoreArgs),
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
@@ -86,7 +99,16 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 .await?;
             output.show(&points, |points| list(points))?;
         }
+        Command::Pin(args) => custody::keep(&catalog, Custody::Pin, &args, output).await?,
+        Command::Hold(args) => custody::keep(&catalog, Custody::Hold, &args, output).await?,
+        Command::Unpin(args) => {
+            custody::keep_no_more(&catalog, Custody::Pin, &args, output).await?;
+        }
+        Command::Release(args) => {
+            custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
+        }
         Command::Download(args) => download::run(&catalog, &args, output).await?,
+        Command::Url(args) => url::run(&catalog, &args, output).await?,
         Command::Show { id } => {
             let point = catalog.point(id).await?;
             output.show(&point, |point| {
@@ -115,6 +137,17 @@ fn list(points: &[PointRow]) -> String {
 
 /// What may be expected of a restore from it.
 fn state(point: &PointRow) -> String {
+    let kept = [(point.held_at, ", held"), (point.pinned_at, ", pinned")];
+    let kept = kept
+        .into_iter()
+        .filter(|(at, _)| at.is_some())
+        .map(|(_, word)| word);
+    std::iter::once(proof(point))
+        .chain(kept.map(str::to_owned))
+        .collect()
+}
+
+fn proof(point: &PointRow) -> String {
     match (point.quarantined_at, point.expired_at, point.verified_at) {
         (Some(_), _, _) => "QUARANTINED".to_owned(),
         (None, Some(_), _) => "expired".to_owned(),

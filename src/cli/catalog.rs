@@ -1,17 +1,20 @@
 //! `lastgood catalog rebuild`: an empty or partly filled catalog gets back what a store's manifests say.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     inventory::examine,
-    storage::{Storage, StorageUrl},
+    storage::Storage,
 };
 use serde::Serialize;
 
 use super::output::{Output, printable};
-use crate::catalog::{Audit, Catalog, FoundPoint, Rebuilt};
+use crate::{
+    catalog::{Audit, Catalog, FoundPoint, Rebuilt},
+    stores::{NamedStore, StorageArgs, Stores},
+};
 
 /// How many manifests are recorded by one statement.
 const BATCH: usize = 200;
@@ -24,9 +27,12 @@ const FAULTS_SHOWN: usize = 1000;
 pub(super) enum Command {
     /// Record every resource and every restore point that a store has manifests of. What is on record stays as it is
     Rebuild {
-        /// The store: a directory, or its URL
-        #[arg(long, value_name = "URL")]
-        from: StorageUrl,
+        /// The store: a directory, its URL, or its name in the stores file
+        #[arg(long, value_name = "STORE")]
+        from: String,
+        /// The stores file, where --from is a name in it
+        #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
+        stores: Option<PathBuf>,
         /// Only tell what would be recorded
         #[arg(long)]
         dry_run: bool,
@@ -52,9 +58,14 @@ struct Fault {
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    let Command::Rebuild { from, dry_run } = command;
+    let Command::Rebuild {
+        from,
+        stores,
+        dry_run,
+    } = command;
+    let store = store(&from, stores).await?;
     let catalog = super::catalog().await?;
-    let storage = Storage::open(&from).await?;
+    let (storage, from) = (store.storage, store.url);
     if !dry_run {
         let entry = Audit {
             action: "rebuild",
@@ -75,6 +86,24 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Returns the store of a name in the stores file, or else the one that the text is the address of.
+async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> {
+    if let Some(file) = file {
+        let args = StorageArgs {
+            storage: from.parse()?,
+            stores: Some(file),
+        };
+        if let Some(store) = Stores::open(&args).await?.get(from) {
+            return Ok(store.clone());
+        }
+    }
+    let args = StorageArgs {
+        storage: from.parse()?,
+        stores: None,
+    };
+    Ok(Stores::open(&args).await?.primary().clone())
 }
 
 /// Reads every manifest once; holds a batch of them at a time.

@@ -4,13 +4,14 @@ use std::{
     net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use lastgood_jobs::{resource::Engine, storage::Storage};
+use lastgood_jobs::resource::Engine;
 
 use crate::{
     catalog::Catalog,
     config::{self, StorageArgs, ToolsArgs},
     consumer::{Settings, Shared, consume},
     metrics,
+    stores::Stores,
 };
 
 #[derive(Debug, clap::Args)]
@@ -64,7 +65,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
     let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
         catalog,
-        storage: Storage::open(&args.storage.storage).await?,
+        stores: Stores::open(&args.storage).await?,
         tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),

@@ -4,19 +4,28 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use lastgood_jobs::{engine::Toolbox, escrow, key, resource::Engine, storage::Storage};
+use lastgood_jobs::{
+    engine::Toolbox,
+    escrow,
+    key::{self, Keyring as _},
+    resource::Engine,
+    storage::Storage,
+};
 use serde::Serialize;
 
 use super::output::Output;
 use crate::{
-    catalog::{Catalog, KeySample},
+    catalog::{Catalog, KeyRow, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     keys::CatalogKeyring,
     plan,
+    stores::{NamedStore, Stores},
 };
 
 /// Of how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
+/// How many keys are opened themselves, chosen anew each time.
+const KEYS_SAMPLED: usize = 50;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -66,7 +75,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
-    checks.push(Check::of("store", store(args).await));
+    checks.extend(stores(args).await);
     let tools = args.tools.discover().await;
     checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
@@ -138,40 +147,25 @@ async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
 
 /// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
 async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
-    let keys = catalog.keys().await?;
-    let living: Vec<_> = keys
-        .iter()
-        .filter(|key| key.shredded_at.is_none())
-        .collect();
-    if living.is_empty() {
+    let mut keys = catalog.keys().await?;
+    let living = keys.iter().filter(|key| key.shredded_at.is_none()).count();
+    if living == 0 {
         return Ok(
             "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
         );
     }
-    let storage = Storage::open(&args.storage.storage).await?;
-    for key in &living {
-        let is_there = escrow::exists(&storage, key.id).await?;
-        anyhow::ensure!(
-            is_there,
-            "key {} has no escrow in the store: write it anew with `lastgood key escrow --recipient age1…`",
-            key.id
-        );
-    }
-    for key in keys.iter().filter(|key| key.shredded_at.is_some()) {
-        let is_there = escrow::exists(&storage, key.id).await?;
-        anyhow::ensure!(
-            !is_there,
-            "key {} was shredded, and its escrow is still in the store: shred it again",
-            key.id
-        );
-    }
+    let stores = Stores::open(&args.storage).await?;
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
         master: config::master_key()?,
     };
+    fastrand::shuffle(&mut keys);
+    for key in keys.iter().take(KEYS_SAMPLED) {
+        is_whole(&stores, &keyring, key).await?;
+    }
     let (mut opened, mut plain) = (0, 0);
     for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
-        let opens = opens(&storage, &sample, &keyring).await;
+        let opens = opens(&stores.primary().storage, &sample, &keyring).await;
         match opens
             .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
         {
@@ -180,9 +174,30 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
         }
     }
     Ok(format!(
-        "{} keys, each with its escrow; the newest restore points open: {opened} encrypted, {plain} from before the key",
-        living.len()
+        "{living} keys, with their escrows; the newest restore points open: {opened} encrypted, {plain} from before the key"
     ))
+}
+
+/// A key opens with the master key and has its escrow in each store; one that was shredded has neither.
+async fn is_whole(stores: &Stores, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
+    let is_shredded = key.shredded_at.is_some();
+    for NamedStore { name, storage, .. } in stores.iter() {
+        let has_escrow = escrow::exists(storage, key.id).await?;
+        anyhow::ensure!(
+            !(is_shredded && has_escrow),
+            "key {} was shredded, and its escrow is still in store {name}: shred it once more",
+            key.id
+        );
+        anyhow::ensure!(
+            is_shredded || has_escrow,
+            "key {} has no escrow in store {name}: `lastgood key escrow --recipient age1…` writes it anew",
+            key.id
+        );
+    }
+    if !is_shredded {
+        keyring.identity(key.id, &key.recipient.parse()?).await?;
+    }
+    Ok(())
 }
 
 async fn opens(
@@ -204,12 +219,24 @@ async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
     Ok(format!("{} alive", alive.len()))
 }
 
-async fn store(args: &Args) -> anyhow::Result<String> {
-    let storage = Storage::open(&args.storage.storage).await?;
-    storage.check().await?;
+async fn stores(args: &Args) -> Vec<Check> {
+    let stores = match Stores::open(&args.storage).await {
+        Ok(stores) => stores,
+        Err(error) => return vec![Check::of("store", Err(error.into()))],
+    };
+    let mut checks = Vec::new();
+    for store in stores.iter() {
+        checks.push(Check::of("store", try_store(store).await));
+    }
+    checks
+}
+
+async fn try_store(store: &NamedStore) -> anyhow::Result<String> {
+    let NamedStore { name, url, storage } = store;
+    let tried = storage.check().await;
+    tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
     Ok(format!(
-        "{}: written, read back and removed a probe",
-        args.storage.storage
+        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
     ))
 }
 

@@ -1,21 +1,24 @@
-//! `lastgood key create|rotate|list|shred|escrow`.
+//! `lastgood key create|rotate|list|shred|escrow|recover`.
+
+mod escrow;
 
 use anyhow::{Context as _, ensure};
+use chrono::Utc;
 use lastgood_jobs::{
-    escrow,
+    escrow::{Escrow, object, remove},
     key::{Identity, Recipient},
     resource::TeamId,
-    storage::Storage,
 };
 use serde_json::json;
 use uuid::Uuid;
 
+use self::escrow::{master_key, row_of, stores, withdraw};
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
-    catalog::{Audit, Catalog, KeyRow, NewKey, Shredded, Succession},
+    catalog::{Catalog, CatalogError, KeyRow, Shredded, Succession},
     config::{self, StorageArgs},
     keys,
-    secret::{MasterKey, SecretError},
+    secret::MasterKey,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -42,6 +45,14 @@ pub(super) enum Command {
         /// The public key of age whose identity is to open them
         #[arg(long, value_name = "age1…")]
         recipient: Recipient,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// After the loss of the catalog: record again the keys whose escrows the store has
+    Recover {
+        /// The recovery identity, as `age-keygen` wrote it
+        #[arg(long, value_name = "FILE")]
+        identity_file: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
@@ -84,27 +95,13 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             shred(&catalog, &team, &storage, output).await
         }
         Command::Escrow { recipient, storage } => {
-            escrow_all(&catalog, &recipient, &storage, output).await
+            escrow::rewrite(&catalog, &recipient, &storage, output).await
         }
+        Command::Recover {
+            identity_file,
+            storage,
+        } => escrow::recover(&catalog, &identity_file, &storage, output).await,
     }
-}
-
-/// A store, and what it is called.
-struct Named {
-    name: String,
-    storage: Storage,
-}
-
-/// Opens every store: an escrow that one of them lacks, or keeps, is a hole.
-async fn stores(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
-    let name = args.storage.to_string();
-    let storage = Storage::open(&args.storage).await;
-    let storage = storage.with_context(|| format!("the store {name}"))?;
-    Ok(vec![Named { name, storage }])
-}
-
-fn master_key() -> anyhow::Result<MasterKey> {
-    Ok(config::master_key()?.ok_or(SecretError::NoMasterKey)?)
 }
 
 async fn make(
@@ -115,65 +112,55 @@ async fn make(
 ) -> anyhow::Result<()> {
     let master = master_key()?;
     let recovery = config::recovery_recipient()?;
-    let team = making.owner.team.as_ref();
     let stores = stores(&making.storage).await?;
-    let (id, identity) = (Uuid::new_v4(), Identity::generate());
+    let escrow = Escrow {
+        key: Uuid::new_v4(),
+        team: making.owner.team.clone(),
+        created_at: Utc::now(),
+        identity: Identity::generate(),
+    };
     // Before it encrypts anything: a key that only the catalog has is lost with the catalog.
-    if let Err(error) = put_escrow(&stores, id, team, &identity, &recovery).await {
-        withdraw(&stores, id, output).await;
+    if let Err(error) = escrow::put(&stores, &escrow, &recovery).await {
+        withdraw(&stores, escrow.key, output).await;
         return Err(error);
     }
-    let recipient = identity.recipient().to_string();
-    let new = NewKey {
-        id,
-        team: team.map(TeamId::as_str),
-        recipient: &recipient,
-        identity: &keys::seal(&master, id, &identity)?,
-    };
-    if let Err(error) = catalog.add_key(&new, succession).await {
-        withdraw(&stores, id, output).await;
-        return Err(error.into());
+    if let Err(error) = record(catalog, &master, &escrow, succession).await {
+        // A catalog that went away may have it.
+        let is_doubtful = error
+            .downcast_ref::<CatalogError>()
+            .is_some_and(CatalogError::may_pass);
+        if !is_doubtful {
+            withdraw(&stores, escrow.key, output).await;
+        }
+        return Err(error);
     }
-    let made = json!({ "key": id, "team": team, "recipient": recipient });
+    let (id, team) = (escrow.key, &escrow.team);
+    let recipient = escrow.identity.recipient();
+    let made = json!({ "key": id, "team": team, "recipient": recipient.to_string() });
     output.show(&made, |_| {
-        let owner = team.map_or_else(
+        let owner = team.as_ref().map_or_else(
             || "the platform".to_owned(),
             |team| format!("team {team}"),
         );
         format!(
             "key {id} of {owner} encrypts its archives from now on; archives made before stay as they are\n\
              its escrow is `{}` in {} store(s), for {recovery}",
-            escrow::object(id),
+            object(id),
             stores.len()
         )
     })
 }
 
-async fn put_escrow(
-    stores: &[Named],
-    id: Uuid,
-    team: Option<&TeamId>,
-    identity: &Identity,
-    recovery: &Recipient,
+async fn record(
+    catalog: &Catalog,
+    master: &MasterKey,
+    escrow: &Escrow,
+    succession: Succession,
 ) -> anyhow::Result<()> {
-    for store in stores {
-        let put = escrow::put(&store.storage, id, team, identity, recovery).await;
-        put.with_context(|| format!("the store {} did not take the key's escrow", store.name))?;
-    }
-    Ok(())
-}
-
-/// Removes the escrow of a key that was not made. One that stays opens nothing, for nothing was encrypted to it.
-async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
-    for store in stores {
-        if escrow::remove(&store.storage, id).await.is_err() {
-            let object = escrow::object(id);
-            output.note(&format!(
-                "`{object}` stays in {}: it is of no use",
-                store.name
-            ));
-        }
-    }
+    let recipient = escrow.identity.recipient().to_string();
+    let sealed = keys::seal(master, escrow.key, &escrow.identity)?;
+    let new = row_of(escrow, &recipient, &sealed);
+    Ok(catalog.add_key(&new, succession).await?)
 }
 
 async fn shred(
@@ -187,11 +174,11 @@ async fn shred(
     let shredded = catalog.shred_keys(team.as_str()).await?;
     for store in &stores {
         for key in &shredded.keys {
-            let removed = escrow::remove(&store.storage, *key).await;
+            let removed = remove(&store.storage, *key).await;
             removed.with_context(|| {
                 format!(
                     "the keys of {team} are gone from the catalog, but the escrow `{}` may still be in {}: run this again",
-                    escrow::object(*key),
+                    object(*key),
                     store.name
                 )
             })?;
@@ -212,48 +199,12 @@ fn told(team: &TeamId, shredded: &Shredded) -> String {
         keys.len()
     );
     if *points_left > 0 {
-        text += &format!(
+        let left = format!(
             "STILL READABLE: {points_left} restore point(s) of team {team} were not encrypted to a key of its own\n"
         );
+        text.push_str(&left);
     }
     text
-}
-
-async fn escrow_all(
-    catalog: &Catalog,
-    recovery: &Recipient,
-    storage: &StorageArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let master = master_key()?;
-    let stores = stores(storage).await?;
-    let mut written = 0;
-    for row in catalog.keys().await? {
-        let Some(sealed) = catalog.sealed_key(row.id).await? else {
-            continue;
-        };
-        if sealed.identity.is_none() {
-            continue;
-        }
-        let identity = keys::open(Some(&master), &sealed)?;
-        let team = row.team.as_deref().map(str::parse::<TeamId>).transpose()?;
-        put_escrow(&stores, row.id, team.as_ref(), &identity, recovery).await?;
-        written += 1;
-    }
-    let entry = Audit {
-        action: "escrow",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "recipient": recovery.to_string(), "keys": written }),
-    };
-    catalog.audit(&entry).await?;
-    let done = json!({ "keys": written, "recipient": recovery.to_string() });
-    output.show(&done, |_| {
-        format!(
-            "the escrow of {written} key(s) was written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where \
-             keys are made"
-        )
-    })
 }
 
 fn list(keys: &[KeyRow]) -> String {

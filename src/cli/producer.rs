@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    config::{self, PlansArgs, VerificationArgs},
+    config::{self, PlansArgs, RetentionArgs, VerificationArgs},
     metrics,
     plan::PlansFile,
     producer::{Settings, Upkeep, produce},
@@ -26,11 +26,13 @@ pub(super) struct Args {
     /// How often to measure exposure and the queue for the metrics
     #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
     observe: Duration,
-    /// How often to look for restore points that need verification
+    /// How often to look for restore points that need something: verification, removal
     #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = humantime::parse_duration)]
     upkeep: Duration,
     #[command(flatten)]
     verification: VerificationArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
     listen: SocketAddr,
@@ -48,6 +50,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         upkeep: Upkeep {
             every: at_least(args.upkeep, 1),
             verify_within: args.verification.within(),
+            grace: args.retention.grace(),
         },
         listen: args.listen,
     };

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::output::{Output, instant, instant_or_dash, printable, span, table};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, ProofCount, QuarantinedPoint, QueueDepth, ResourceExposure, StuckRun,
-        Suspended, UnknownTier,
+        Catalog, ConsumerRow, ProofCount, QuarantinedPoint, QueueDepth, Removals, ResourceExposure,
+        StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
@@ -47,6 +47,7 @@ struct Status {
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
+    removals: Removals,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
 }
@@ -157,6 +158,7 @@ async fn collect(
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(verify_within).await?,
         quarantined: catalog.quarantined(limit).await?,
+        removals: catalog.removals().await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -250,6 +252,20 @@ fn text(status: &Status) -> String {
             row.id, row.id
         )
     }));
+    for (count, what) in [
+        (
+            status.removals.overdue,
+            "expired restore points have waited for their removal for more than a day: `lastgood run list --state failed`",
+        ),
+        (
+            status.removals.refused,
+            "expired restore points are refused by their store, and asked for again each week: `lastgood retention plan`",
+        ),
+    ] {
+        if count > 0 {
+            parts.push(format!("NOT REMOVED: {count} {what}"));
+        }
+    }
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

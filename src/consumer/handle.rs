@@ -9,6 +9,7 @@ use lastgood_jobs::{
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
+    storage::Storage,
     worker::Worker,
 };
 use secrecy::SecretString;
@@ -49,10 +50,15 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     }
 }
 
-/// Returns what a job is given.
+/// Returns what a job is given: the primary store, and all else.
 pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
+    worker_in(&shared.stores.primary().storage, run, shared)
+}
+
+/// Returns what a job is given that works in one store.
+pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> Worker {
     Worker {
-        storage: shared.storage.clone(),
+        storage: storage.clone(),
         tools: Arc::clone(&shared.tools),
         work_dir: shared.work_dir.clone(),
         encrypt_to: None,
@@ -235,7 +241,9 @@ impl From<SecretError> for Failure {
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::NotFound { .. }
+            CatalogError::PointExpired(_)
+            | CatalogError::TooLateToKeep(_)
+            | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
@@ -248,6 +256,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::KeyReused
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
+            | CatalogError::PointsHeld { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

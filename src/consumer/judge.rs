@@ -93,7 +93,7 @@ async fn is_missed_alone(point: &PointRow, shared: &Shared) -> Verdict {
         return Verdict::Guilty;
     }
     for key in others {
-        match shared.storage.manifest(&key).await {
+        match shared.stores.primary().storage.manifest(&key).await {
             Ok(Some(_)) | Err(JobError::BadManifest { .. }) => return Verdict::Guilty,
             Ok(None) => {}
             Err(_) => return Verdict::NotProven,

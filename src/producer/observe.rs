@@ -67,6 +67,7 @@ async fn observe(
     metrics::unknown_tiers(&unknown);
     shown.tell_new(&unknown);
 
+    metrics::removals(&catalog.removals().await?);
     metrics::proofs(&catalog.proof_counts(verify_within).await?);
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog

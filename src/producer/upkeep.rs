@@ -1,12 +1,20 @@
 //! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
 
+mod retain;
+
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use lastgood_jobs::error::chain;
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Catalog, CatalogError, answered, interval};
+pub use self::retain::{ask_for_removals, retain};
+use crate::{
+    catalog::{Catalog, CatalogError, answered, interval},
+    metrics,
+    plan::Plans,
+};
 
 /// What takes longer is given up until the next time: a connection may hang without an error.
 const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
@@ -22,10 +30,17 @@ pub struct Upkeep {
     pub every: Duration,
     /// Each usable restore point is read back this often; `None`: never.
     pub verify_within: Option<Duration>,
+    /// How long a former promise holds after a change.
+    pub grace: TimeDelta,
 }
 
-/// Asks until `stop`.
-pub(super) async fn upkeep_until(catalog: Catalog, upkeep: Upkeep, stop: CancellationToken) {
+/// Asks until `stop`. `plans` are those of the file, `None` while the built-in ones stand in for it.
+pub(super) async fn upkeep_until(
+    catalog: Catalog,
+    upkeep: Upkeep,
+    plans: watch::Receiver<Option<Plans>>,
+    stop: CancellationToken,
+) {
     let mut timer = tokio::time::interval(upkeep.every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -37,6 +52,13 @@ pub(super) async fn upkeep_until(catalog: Catalog, upkeep: Upkeep, stop: Cancell
             let asking = ask_for_verifications(&catalog, within);
             report("verifications", answered(UPKEEP_WITHIN, asking).await);
         }
+        let in_force = plans.borrow().clone();
+        if let Some(plans) = in_force {
+            let retaining = retain(&catalog, &plans, upkeep.grace);
+            let_gone(answered(UPKEEP_WITHIN, retaining).await);
+        }
+        let asking = ask_for_removals(&catalog);
+        report("removals", answered(UPKEEP_WITHIN, asking).await);
     }
 }
 
@@ -45,6 +67,17 @@ fn report(what: &str, asked: Result<u64, CatalogError>) {
         Ok(0) => {}
         Ok(asked) => tracing::info!(upkeep.asked = asked, "{what} enqueued"),
         Err(error) => tracing::warn!(error = chain(&error), "cannot ask for {what}"),
+    }
+}
+
+fn let_gone(gone: Result<u64, CatalogError>) {
+    match gone {
+        Ok(0) => {}
+        Ok(gone) => {
+            metrics::expired(gone);
+            tracing::info!(retention.expired = gone, "restore points were let go");
+        }
+        Err(error) => tracing::error!(error = chain(&error), "cannot let restore points go"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
+mod by_hand;
 mod cache;
 mod customer;
 mod disaster;
 mod drains;
+mod encryption;
 mod faults;
 mod fleet;
 mod gate;
@@ -17,4 +19,5 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod vault;
 mod verifications;

@@ -2,15 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     time::SystemTime,
 };
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use opendal::{Entry, EntryMode};
 
 use super::{
-    Storage, blocking, failure,
+    Backend, Storage,
+    bucket::{Bucket, Pending},
+    failure,
     keys::{ArchiveName, Keys},
 };
 use crate::error::JobError;
@@ -39,10 +41,33 @@ impl Storage {
     /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read. Costs a listing: a
     /// run with one manifest and one archive, as all but a few have, is believed by the names alone.
     pub async fn sweep(&self, before: DateTime<Utc>) -> Result<Swept, JobError> {
-        let before = SystemTime::from(before);
-        let partial = self
-            .remove_partial(move |_, changed| changed < before)
-            .await?;
+        let partial = match &self.backend {
+            Backend::Directory(directory) => {
+                let before = SystemTime::from(before);
+                directory
+                    .remove_partial(move |_, changed| changed < before)
+                    .await?
+            }
+            Backend::Bucket(bucket) => {
+                abort(bucket, "", |upload| {
+                    upload.began.is_some_and(|began| began < before)
+                })
+                .await?
+            }
+            #[cfg(test)]
+            Backend::Memory => 0,
+        };
+        let orphans = match &self.backend {
+            Backend::Directory(_) => self.sweep_directories(before.into()).await?,
+            Backend::Bucket(_) => self.sweep_listing(before.into()).await?,
+            #[cfg(test)]
+            Backend::Memory => self.sweep_listing(before.into()).await?,
+        };
+        Ok(Swept { partial, orphans })
+    }
+
+    /// Walks a directory's tree.
+    async fn sweep_directories(&self, before: SystemTime) -> Result<u64, JobError> {
         let mut orphans = 0;
         let mut directories = vec!["v1/".to_owned()];
         while let Some(directory) = directories.pop() {
@@ -56,11 +81,52 @@ impl Storage {
                     .filter(below)
                     .map(|entry| entry.path().to_owned()),
             );
-            for suspect in suspects(entries.iter().map(Entry::name)) {
-                orphans += self.remove_orphans(&directory, &suspect, before).await?;
-            }
+            let names: Vec<&str> = entries.iter().map(Entry::name).collect();
+            orphans += self.sweep_names(&directory, &names, before).await?;
         }
-        Ok(Swept { partial, orphans })
+        Ok(orphans)
+    }
+
+    /// Reads one listing of all keys, a thousand at a time: a bucket has no directories that could be walked for less.
+    ///
+    /// Keys come in their order, so a run's objects come together. Where they do not, a run is looked into for nothing.
+    async fn sweep_listing(&self, before: SystemTime) -> Result<u64, JobError> {
+        let listing = self.operator.lister_with("v1/").recursive(true).await;
+        let mut listing = listing.map_err(|error| failure("list", "v1/", &error))?;
+        let mut orphans = 0;
+        let (mut directory, mut names) = (String::new(), Vec::<String>::new());
+        loop {
+            let entry = listing.try_next().await;
+            let entry = entry.map_err(|error| failure("list", "v1/", &error))?;
+            let place = entry.as_ref().map(|entry| {
+                let path = entry.path();
+                path.rsplit_once('/').unwrap_or(("", path))
+            });
+            let is_next = place.is_none_or(|(of, _)| directory.strip_suffix('/') != Some(of));
+            if is_next && !names.is_empty() {
+                let all: Vec<&str> = names.iter().map(String::as_str).collect();
+                orphans += self.sweep_names(&directory, &all, before).await?;
+                names.clear();
+            }
+            let Some((of, name)) = place else {
+                return Ok(orphans);
+            };
+            directory = format!("{of}/");
+            names.push(name.to_owned());
+        }
+    }
+
+    async fn sweep_names(
+        &self,
+        directory: &str,
+        names: &[&str],
+        before: SystemTime,
+    ) -> Result<u64, JobError> {
+        let mut orphans = 0;
+        for suspect in suspects(names.iter().copied()) {
+            orphans += self.remove_orphans(directory, &suspect, before).await?;
+        }
+        Ok(orphans)
     }
 
     /// Removes those of a run's archives that are old and that its manifest, if there is any, does not describe.
@@ -100,9 +166,7 @@ impl Storage {
 
     /// Removes the archives and unfinished uploads of this run's earlier attempts. They are dead: the epoch says so.
     pub(crate) async fn remove_earlier_attempts(&self, keys: &Keys) -> Result<(), JobError> {
-        let of = keys.clone();
-        self.remove_partial(move |name, _| of.is_of_earlier_attempt(name))
-            .await?;
+        self.remove_earlier_partial(keys).await?;
         for entry in self.list(keys.directory()).await? {
             if keys.is_of_earlier_attempt(entry.name()) {
                 self.remove(entry.path()).await?;
@@ -113,15 +177,44 @@ impl Storage {
 
     /// Removes everything of this run but its manifest and the archive `kept` that the manifest describes.
     pub(crate) async fn remove_all_but(&self, kept: &str, keys: &Keys) -> Result<(), JobError> {
-        let of = keys.clone();
-        self.remove_partial(move |name, _| of.is_of_earlier_attempt(name))
-            .await?;
+        self.remove_earlier_partial(keys).await?;
         for entry in self.list(keys.directory()).await? {
             if keys.is_of_this_run(entry.name()) && entry.path() != kept {
                 self.remove(entry.path()).await?;
             }
         }
         Ok(())
+    }
+
+    async fn remove_earlier_partial(&self, keys: &Keys) -> Result<(), JobError> {
+        let of = keys.clone();
+        match &self.backend {
+            Backend::Directory(directory) => {
+                directory
+                    .remove_partial(move |name, _| of.is_of_earlier_attempt(name))
+                    .await?;
+            }
+            Backend::Bucket(bucket) => {
+                let dead = |upload: &Pending| {
+                    let name = upload.key.rsplit('/').next().unwrap_or_default();
+                    of.is_of_earlier_attempt(name)
+                };
+                abort(bucket, &keys.run(), dead).await?;
+            }
+            #[cfg(test)]
+            Backend::Memory => {}
+        }
+        Ok(())
+    }
+
+    /// Returns how many uploads of keys below `prefix` are unfinished.
+    pub(super) async fn unfinished(&self, prefix: &str) -> Result<u64, JobError> {
+        match &self.backend {
+            Backend::Bucket(bucket) => Ok(bucket.uploads().list(prefix).await?.len() as u64),
+            Backend::Directory(_) => Ok(0),
+            #[cfg(test)]
+            Backend::Memory => Ok(0),
+        }
     }
 
     async fn list(&self, directory: &str) -> Result<Vec<Entry>, JobError> {
@@ -138,33 +231,22 @@ impl Storage {
         let changed = found.last_modified().map(SystemTime::from);
         Ok(changed.is_some_and(|changed| changed < before))
     }
+}
 
-    /// Removes unfinished uploads that are `dead`, by name and last change.
-    async fn remove_partial(
-        &self,
-        dead: impl Fn(&str, SystemTime) -> bool + Send + 'static,
-    ) -> Result<u64, JobError> {
-        let partial = self.root.join("partial");
-        blocking("clean", "partial", move || {
-            let mut removed = 0;
-            for file in std::fs::read_dir(partial)? {
-                let file = file?;
-                let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-                let changed = match file.metadata().and_then(|found| found.modified()) {
-                    Err(error) if gone(&error) => continue,
-                    changed => changed?,
-                };
-                if dead(&file.file_name().to_string_lossy(), changed) {
-                    match std::fs::remove_file(file.path()) {
-                        Err(error) if !gone(&error) => return Err(error),
-                        _removed_or_gone => removed += 1,
-                    }
-                }
-            }
-            Ok(removed)
-        })
-        .await
+/// Aborts those unfinished uploads of keys below `prefix` that are `dead`.
+async fn abort(
+    bucket: &Bucket,
+    prefix: &str,
+    dead: impl Fn(&Pending) -> bool,
+) -> Result<u64, JobError> {
+    let mut aborted = 0;
+    for upload in bucket.uploads().list(prefix).await? {
+        if dead(&upload) {
+            bucket.uploads().abort(&upload).await?;
+            aborted += 1;
+        }
     }
+    Ok(aborted)
 }
 
 /// Returns the runs of one directory that have archives and no manifest, or a manifest and more than one archive.

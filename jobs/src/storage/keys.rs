@@ -74,6 +74,11 @@ impl Keys {
         )
     }
 
+    /// Returns what every key of the run begins with.
+    pub(crate) fn run(&self) -> String {
+        format!("{}{}", self.directory, self.run)
+    }
+
     /// Returns the directory of the run's objects, with its slash.
     pub(crate) fn directory(&self) -> &str {
         &self.directory

@@ -1,7 +1,11 @@
+//! What a directory alone promises; `conformance` has what every store does.
+
+mod conformance;
+mod stores;
+
 use std::{future::Future, time::Instant};
 
 use chrono::{TimeZone as _, Utc};
-use futures::future::join_all;
 
 use super::*;
 use crate::{job::Attempt, manifest::tests::example};
@@ -113,20 +117,6 @@ async fn a_dropped_upload_leaves_nothing() -> anyhow::Result<()> {
     until(|| async { Ok(!store.files()?.is_empty()) }).await?;
     drop(upload);
     until(|| async { Ok(store.files()?.is_empty()) }).await
-}
-
-#[tokio::test]
-async fn of_manifest_writers_at_the_same_time_exactly_one_wins() -> anyhow::Result<()> {
-    let store = Store::new().await?;
-    let (key, manifest) = (keys(1).manifest(), example());
-    let outcomes = join_all((0..16).map(|_| store.storage.create_manifest(&key, &manifest))).await;
-    let outcomes: Vec<Created> = outcomes.into_iter().collect::<Result<_, _>>()?;
-    assert_eq!(outcomes.iter().filter(|it| **it == Created::New).count(), 1);
-    assert_eq!(store.storage.manifest(&key).await?, Some(manifest));
-    assert_eq!(store.files()?, [format!("objects/{key}")]);
-    let found: Vec<String> = store.storage.manifest_keys().await?.try_collect().await?;
-    assert_eq!(found, [key]);
-    Ok(())
 }
 
 #[tokio::test]

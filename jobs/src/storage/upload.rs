@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Storage, failure};
+use super::{
+    Backend, Storage, failure,
+    parts::{part_bytes, parts_in_flight},
+};
 use crate::{detached, error::JobError};
 
-/// What the store is given at a time.
+/// What a directory is given at a time.
 const PART_BYTES: usize = 2 * 1024 * 1024;
-/// How many parts are written at the same time.
+/// How many of these are written at the same time.
 const PARTS_IN_FLIGHT: usize = 2;
 /// How many writes may wait for the store.
 const WRITES_WAITING: usize = 4;
@@ -131,40 +134,121 @@ async fn store(
     key: &str,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
-    let writer = storage
-        .operator
-        .writer_with(key)
-        .chunk(PART_BYTES)
-        .concurrent(PARTS_IN_FLIGHT)
-        .await;
-    let mut writer = writer.map_err(|error| failure("begin", key, &error))?;
+    let mut writer = Growing::begin(storage, key).await?;
     while let Some(write) = incoming.recv().await {
         match write {
             Write::Bytes(bytes) => {
                 if let Err(error) = writer.write(bytes).await {
-                    abort(&mut writer, key).await;
+                    writer.abort(key).await;
                     return Err(failure("write", key, &error));
                 }
             }
-            Write::Commit => {
-                if let Err(error) = writer.close().await {
-                    abort(&mut writer, key).await;
-                    return Err(failure("finish", key, &error));
-                }
-                let durable = storage.make_durable(key).await;
-                if durable.is_err() {
-                    storage.remove_or_leave(key).await;
-                }
-                return durable;
-            }
+            Write::Commit => return commit(storage, key, writer).await,
         }
     }
-    abort(&mut writer, key).await;
+    writer.abort(key).await;
     Err(JobError::Stopped { what: "the upload" })
 }
 
-async fn abort(writer: &mut opendal::Writer, key: &str) {
-    if let Err(error) = writer.abort().await {
-        tracing::warn!(object.key = %key, error = %error, "an unfinished upload is left to the janitor");
+/// Makes the object visible, or nothing.
+async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(), JobError> {
+    if let Err(error) = writer.finish().await {
+        // The store may have done it, and only its answer was lost. The key is this attempt's alone: so is what is there.
+        if !matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written) {
+            writer.abort(key).await;
+            return Err(failure("finish", key, &error));
+        }
+        tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
+    }
+    let durable = storage.make_durable(key).await;
+    if durable.is_err() {
+        storage.remove_or_leave(key).await;
+    }
+    durable
+}
+
+/// A writer whose parts grow with what it was given.
+struct Growing {
+    inner: opendal::Writer,
+    sizes: PartSizes,
+    /// The part that is being filled.
+    part: Vec<Bytes>,
+    part_bytes: u64,
+    written: u64,
+}
+
+/// How large parts are.
+enum PartSizes {
+    /// As large as `opendal` was told.
+    Fixed,
+    /// See [`part_bytes`].
+    Growing { expected: u64 },
+}
+
+impl Growing {
+    async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
+        let writer = storage.operator.writer_with(key);
+        let fixed = |writer: opendal::operator_futures::FutureWriter<_>| {
+            writer.chunk(PART_BYTES).concurrent(PARTS_IN_FLIGHT)
+        };
+        let (writer, sizes) = match &storage.backend {
+            Backend::Directory(_) => (fixed(writer), PartSizes::Fixed),
+            #[cfg(test)]
+            Backend::Memory => (fixed(writer), PartSizes::Fixed),
+            Backend::Bucket(_) => {
+                let expected = storage.expected_bytes;
+                let writer = writer
+                    .if_not_exists(true)
+                    .concurrent(parts_in_flight(expected));
+                (writer, PartSizes::Growing { expected })
+            }
+        };
+        Ok(Self {
+            inner: writer
+                .await
+                .map_err(|error| failure("begin", key, &error))?,
+            sizes,
+            part: Vec::new(),
+            part_bytes: 0,
+            written: 0,
+        })
+    }
+
+    async fn write(&mut self, mut bytes: Bytes) -> opendal::Result<()> {
+        self.written += bytes.len() as u64;
+        let PartSizes::Growing { expected } = self.sizes else {
+            return self.inner.write(bytes).await;
+        };
+        while !bytes.is_empty() {
+            let sent = self.written - bytes.len() as u64 - self.part_bytes;
+            let room = part_bytes(expected, sent) - self.part_bytes;
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let taken = bytes.split_to(room.min(bytes.len()));
+            self.part_bytes += taken.len() as u64;
+            self.part.push(taken);
+            if !bytes.is_empty() {
+                self.send().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> opendal::Result<()> {
+        self.part_bytes = 0;
+        let part: opendal::Buffer = std::mem::take(&mut self.part).into();
+        self.inner.write(part).await
+    }
+
+    async fn finish(&mut self) -> opendal::Result<()> {
+        if !self.part.is_empty() {
+            self.send().await?;
+        }
+        self.inner.close().await.map(drop)
+    }
+
+    async fn abort(&mut self, key: &str) {
+        if let Err(error) = self.inner.abort().await {
+            tracing::warn!(object.key = %key, error = %error, "an unfinished upload is left to the janitor");
+        }
     }
 }

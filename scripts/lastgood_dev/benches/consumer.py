@@ -11,13 +11,14 @@ from ..session import Session
 
 
 def start_lastgood(
-    session: Session, binary: Path, catalog: Postgres, engine: str, resource: str, settings: Mapping[str, str]
+    session: Session, binary: Path, catalog: Postgres, engine: str, resource: str, settings: Mapping[str, str], suffix: str = ""
 ) -> tuple[Lastgood, Replica]:
     """Returns lastgood with a catalog of its own, one resource whose URL is in `settings` as NAME_URL, and its one consumer."""
-    catalog.psql(f"create database lastgood_{engine}")
+    name = engine + suffix
+    catalog.psql(f"create database lastgood_{name}")
     lastgood = Lastgood(session, binary, {
-        "DATABASE_URL": catalog.url(f"lastgood_{engine}"),
-        "LASTGOOD_STORAGE": str(session.run_dir / f"storage-{engine}"),
+        "DATABASE_URL": catalog.url(f"lastgood_{name}"),
+        "LASTGOOD_STORAGE": str(session.run_dir / f"storage-{name}"),
         "LASTGOOD_MASTER_KEY": new_master_key(),
         "LASTGOOD_WORK_DIR": str(session.run_dir / "work"),
         **settings,
@@ -27,4 +28,4 @@ def start_lastgood(
         "resource", "add", resource, "--team", "bench", "--tier", "pro", "--engine", engine,
         "--connection", f"env:{resource.upper()}_URL",
     )
-    return lastgood, lastgood.start(f"consumer-{engine}", "consumer", "--engines", engine, "--slots", "1")
+    return lastgood, lastgood.start(f"consumer-{name}", "consumer", "--engines", engine, "--slots", "1")

@@ -7,7 +7,6 @@ use chrono::Utc;
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
     detached, escrow,
-    inventory::examine,
     job::{Attempt, Restore, RestoreTarget},
     key::{Identity, KeyError, Keyring, NoKeys, Recipient},
     manifest::Manifest,
@@ -23,6 +22,7 @@ use uuid::Uuid;
 use super::{
     super::{
         consumer::default_work_dir,
+        locate::locate,
         output::{Output, instant},
         stop_on_signal,
     },
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
+    stores::{NamedStore, Stores},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -40,12 +41,19 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let storage = Storage::open(&args.storage.storage).await?;
-    let manifest = examine(key, &storage).await?;
+    let stores = Stores::open(&args.storage).await?;
+    let (
+        NamedStore {
+            storage,
+            url: store,
+            ..
+        },
+        manifest,
+    ) = locate(key, &stores).await?;
     let at = instant(manifest.consistent_at);
     output.note(&format!(
         "restoring {} ({}) as of {at} from {}",
-        manifest.resource_id, manifest.engine, args.storage.storage
+        manifest.resource_id, manifest.engine, store
     ));
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
     let worker = Worker {
@@ -167,14 +175,16 @@ impl OfFile {
             return Ok(self.identity.clone());
         }
         let escrow = escrow::open(&self.storage, key, &self.identity).await;
-        escrow.map_err(|error| KeyError::Unavailable {
-            key,
-            why: format!(
-                "the identity at hand is that of {}, and the key's escrow does not help: {}",
-                self.identity.recipient(),
-                error.report()
-            ),
-        })
+        escrow
+            .map(|it| it.identity)
+            .map_err(|error| KeyError::Unavailable {
+                key,
+                why: format!(
+                    "the identity at hand is that of {}, and the key's escrow does not help: {}",
+                    self.identity.recipient(),
+                    error.report()
+                ),
+            })
     }
 }
 

@@ -329,6 +329,9 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
     let refused = lab.run(&args).await?.refused()?;
     ensure!(refused.contains("write the file"), "{refused}");
 
+    let refused = lab.run(&["backup", "url", &id]).await?.refused()?;
+    ensure!(refused.contains("signs no addresses"), "{refused}");
+
     let mut bytes = fs::read(&archive)?;
     *bytes.last_mut().context("an empty archive")? ^= 1;
     fs::write(&archive, bytes)?;

@@ -1,0 +1,187 @@
+//! A store in a bucket: S3, or what speaks its language.
+
+mod access;
+mod pending;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use opendal::{
+    ErrorKind, HttpTransporter, OperationContext, Operator,
+    layers::{RetryLayer, TimeoutLayer},
+    services::S3,
+};
+use opendal_http_transport_reqwest::ReqwestTransport;
+use secrecy::ExposeSecret as _;
+
+pub use self::access::{Addressing, BucketAccess, Checksums, Credentials, Patience};
+pub(super) use self::pending::Pending;
+use self::pending::Uploads;
+use super::{Created, fault::failure};
+use crate::error::{JobError, StoreFault};
+
+/// How long a connection may take to come about.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The region that servers of one's own are told; they do not care.
+const ANY_REGION: &str = "us-east-1";
+
+/// A bucket, and how patient to be with it.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    /// Asks once: for what must know whether it was repeated.
+    once: Operator,
+    uploads: Arc<Uploads>,
+    patience: Patience,
+}
+
+impl Bucket {
+    /// Returns the bucket, and an operator that repeats what fails. Nothing is asked of the store yet.
+    pub(super) fn open(
+        name: &str,
+        prefix: &str,
+        access: &BucketAccess,
+    ) -> Result<(Self, Operator), JobError> {
+        let denied = |why: String| JobError::StoreDenied {
+            doing: "open",
+            key: format!("the bucket {name}"),
+            source: StoreFault(why),
+        };
+        let credentials = access.credentials.as_ref().ok_or_else(|| {
+            denied(
+                "no keys are configured: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    .to_owned(),
+            )
+        })?;
+        let region = match (&access.region, &access.endpoint) {
+            (Some(region), _) => region.as_str(),
+            (None, Some(_)) => ANY_REGION,
+            (None, None) => {
+                return Err(denied("no region is configured: set AWS_REGION".to_owned()));
+            }
+        };
+        let mut service = S3::default()
+            .bucket(name)
+            .root(prefix)
+            .region(region)
+            // Nothing but what was configured: no file in a home directory, no address of a cloud's own.
+            .disable_config_load()
+            .disable_ec2_metadata()
+            .access_key_id(&credentials.access_key_id)
+            .secret_access_key(credentials.secret_access_key.expose_secret());
+        if let Some(token) = &credentials.session_token {
+            service = service.session_token(token.expose_secret());
+        }
+        if let Some(endpoint) = &access.endpoint {
+            service = service.endpoint(endpoint);
+        }
+        if !access.is_path_style(name) {
+            service = service.enable_virtual_host_style();
+        }
+        if access.has_checksums() {
+            service = service.checksum_algorithm("crc32c");
+        }
+        let transport = HttpTransporter::new(ReqwestTransport::new(client()?));
+        let base = Operator::new(service)
+            .map_err(|error| denied(error.message().to_owned()))?
+            .with_context(OperationContext::new().with_http_transport(transport.clone()));
+        let patience = access.patience;
+        let once = base.layer(
+            TimeoutLayer::new()
+                .with_timeout(patience.answer)
+                .with_io_timeout(patience.part),
+        );
+        let operator = once.clone().layer(
+            RetryLayer::new()
+                .with_max_times(patience.tries)
+                .with_min_delay(patience.pause)
+                .with_max_delay(patience.pause_max)
+                .with_jitter(),
+        );
+        let uploads = Arc::new(Uploads::new(
+            name,
+            prefix,
+            region,
+            access,
+            credentials,
+            transport,
+        ));
+        Ok((
+            Self {
+                once,
+                uploads,
+                patience,
+            },
+            operator,
+        ))
+    }
+
+    /// Writes an object, whole and once: of two writers at the same instant, exactly one is told [`Created::New`].
+    ///
+    /// Where an answer was lost and the object turns out to be there, its bytes say whose it is.
+    pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
+        let bytes = Bytes::from(bytes);
+        let mut pause = self.patience.pause;
+        let mut tries = 0;
+        let mut perhaps_ours = false;
+        loop {
+            let written = self
+                .once
+                .write_with(key, bytes.clone())
+                .if_not_exists(true)
+                .await;
+            match written {
+                Ok(_) => return Ok(Created::New),
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
+                    let is_ours = perhaps_ours && self.holds(key, &bytes).await?;
+                    return Ok(if is_ours {
+                        Created::New
+                    } else {
+                        Created::AlreadyExists
+                    });
+                }
+                Err(error) if error.is_temporary() && tries < self.patience.tries => {
+                    tracing::debug!(object.key = %key, error = %error, "a write is repeated");
+                    perhaps_ours = true;
+                }
+                Err(error) => return Err(failure("create", key, &error)),
+            }
+            tries += 1;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.patience.pause_max);
+        }
+    }
+
+    /// Returns what knows the unfinished uploads.
+    pub(super) fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, JobError> {
+        let found = self.once.read(key).await;
+        let found = found.map_err(|error| failure("read back", key, &error))?;
+        Ok(found.to_bytes() == *bytes)
+    }
+}
+
+/// Returns an HTTP client that trusts what this machine trusts.
+fn client() -> Result<reqwest::Client, JobError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| JobError::Io {
+        doing: "set TLS up for a bucket",
+        source: std::io::Error::other(error),
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(CONNECT_WITHIN)
+        // A redirect would carry customers' data to an address that nobody configured.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| failed(error.into()))
+}

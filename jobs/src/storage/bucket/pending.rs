@@ -1,0 +1,330 @@
+//! Which uploads has a bucket that were begun and neither finished nor aborted?
+//!
+//! They cost money and no listing of objects shows them. `OpenDAL` has no word for them, so this speaks S3's own.
+
+use std::fmt::{self, Write as _};
+
+use chrono::{DateTime, Utc};
+use http::{Method, Request, Response, header::CONTENT_LENGTH};
+use opendal::{Buffer, ErrorKind, HttpTransporter};
+use reqsign_aws_v4::{Credential, RequestSigner, StaticCredentialProvider};
+use reqsign_core::{Context, Signer};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::{BucketAccess, Credentials, Patience};
+use crate::{
+    error::{JobError, StoreFault},
+    storage::fault::{failure, refused},
+};
+
+/// What S3 wants in place of a body's hash when the body is empty.
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// A page that is larger than this is none.
+const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const LIST: &str = "list unfinished uploads below";
+const ABORT: &str = "abort the upload of";
+
+/// What knows a bucket's unfinished uploads.
+pub(in crate::storage) struct Uploads {
+    /// `https://endpoint/bucket` or `https://bucket.endpoint`.
+    bucket: String,
+    /// Before every key: empty, or with a slash at its end.
+    prefix: String,
+    signer: Signer<Credential>,
+    transport: HttpTransporter,
+    patience: Patience,
+}
+
+/// An upload that was begun and neither finished nor aborted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::storage) struct Pending {
+    /// The key of the object that it would make, in the store.
+    pub(in crate::storage) key: String,
+    id: String,
+    pub(in crate::storage) began: Option<DateTime<Utc>>,
+}
+
+impl Uploads {
+    pub(super) fn new(
+        name: &str,
+        prefix: &str,
+        region: &str,
+        access: &BucketAccess,
+        credentials: &Credentials,
+        transport: HttpTransporter,
+    ) -> Self {
+        let base = access.base(region);
+        let bucket = if access.is_path_style(name) {
+            format!("{base}/{name}")
+        } else {
+            base.replacen("://", &format!("://{name}."), 1)
+        };
+        let secret = credentials.secret_access_key.expose_secret();
+        let mut provider = StaticCredentialProvider::new(&credentials.access_key_id, secret);
+        if let Some(token) = &credentials.session_token {
+            provider = provider.with_session_token(token.expose_secret());
+        }
+        let signer = RequestSigner::new("s3", region);
+        Self {
+            bucket,
+            prefix: match prefix {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            },
+            signer: Signer::new(Context::new(), provider, signer),
+            transport,
+            patience: access.patience,
+        }
+    }
+
+    /// Returns the unfinished uploads of the keys that begin with `below`: none where the store cannot list them.
+    pub(in crate::storage) async fn list(&self, below: &str) -> Result<Vec<Pending>, JobError> {
+        let mut found = Vec::new();
+        let mut marker = None::<(String, String)>;
+        loop {
+            let mut query = format!(
+                "?uploads=&prefix={}{}",
+                encoded(&self.prefix),
+                encoded(below)
+            );
+            if let Some((key, id)) = &marker {
+                let _infallible = write!(
+                    query,
+                    "&key-marker={}&upload-id-marker={}",
+                    encoded(key),
+                    encoded(id)
+                );
+            }
+            let Answer::Body(page) = self.ask(LIST, below, Method::GET, &query).await? else {
+                tracing::warn!(
+                    "the store cannot list unfinished uploads: have a lifecycle rule of its own end them after a day"
+                );
+                return Ok(found);
+            };
+            let page = read_page(below, &page)?;
+            found.extend(page.uploads.into_iter().filter_map(|upload| {
+                let key = upload.key.strip_prefix(&self.prefix)?.to_owned();
+                // A server may not know prefixes.
+                key.starts_with(below).then(|| Pending {
+                    key,
+                    id: upload.upload_id,
+                    began: upload.initiated.and_then(|at| at.parse().ok()),
+                })
+            }));
+            let next = (page.next_key_marker, page.next_upload_id_marker);
+            // A page that leads to itself would be read for ever.
+            if !page.is_truncated || next.0.is_empty() || marker.as_ref() == Some(&next) {
+                return Ok(found);
+            }
+            marker = Some(next);
+        }
+    }
+
+    /// Aborts an upload; one that is gone already is no error.
+    pub(in crate::storage) async fn abort(&self, upload: &Pending) -> Result<(), JobError> {
+        let key = format!("{}{}", self.prefix, upload.key);
+        let path = key.split('/').map(encoded).collect::<Vec<_>>().join("/");
+        let target = format!("/{path}?uploadId={}", encoded(&upload.id));
+        let asked = self.ask(ABORT, &upload.key, Method::DELETE, &target).await;
+        asked.map(drop)
+    }
+
+    /// Asks until there is an answer.
+    async fn ask(
+        &self,
+        doing: &'static str,
+        key: &str,
+        method: Method,
+        target: &str,
+    ) -> Result<Answer, JobError> {
+        let mut pause = self.patience.pause;
+        for _ in 0..self.patience.tries {
+            match self.ask_once(doing, key, &method, target).await {
+                Err(Unanswered::InPassing(error)) => {
+                    tracing::debug!(error = error.report(), "a request is repeated");
+                }
+                Err(Unanswered::ForGood(error)) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.patience.pause_max);
+        }
+        self.ask_once(doing, key, &method, target)
+            .await
+            .map_err(|(Unanswered::InPassing(error) | Unanswered::ForGood(error))| error)
+    }
+
+    async fn ask_once(
+        &self,
+        doing: &'static str,
+        key: &str,
+        method: &Method,
+        target: &str,
+    ) -> Result<Answer, Unanswered> {
+        let fault = |why: String| JobError::Store {
+            doing,
+            key: key.to_owned(),
+            source: StoreFault(why),
+        };
+        let request = self.signed(method, target).await;
+        let request = request.map_err(|why| Unanswered::ForGood(fault(why)))?;
+        let answer = tokio::time::timeout(self.patience.answer, self.transport.send(request)).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(Unanswered::InPassing(failure(doing, key, &error))),
+            Err(_) => return Err(Unanswered::InPassing(fault("no answer in time".to_owned()))),
+        };
+        match answer.status().as_u16() {
+            200..=299 => Ok(Answer::Body(answer.into_body())),
+            404 if *method == Method::DELETE => Ok(Answer::Gone),
+            405 | 501 => Ok(Answer::Unknown),
+            429 | 500 | 502..=504 => Err(Unanswered::InPassing(refusal(doing, key, answer))),
+            _ => Err(Unanswered::ForGood(refusal(doing, key, answer))),
+        }
+    }
+
+    async fn signed(&self, method: &Method, target: &str) -> Result<Request<Buffer>, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{target}", self.bucket))
+            .header("x-amz-content-sha256", EMPTY_SHA256)
+            .header(CONTENT_LENGTH, 0)
+            .body(Buffer::new())
+            .map_err(|error| error.to_string())?;
+        let (mut parts, body) = request.into_parts();
+        let signed = self.signer.sign(&mut parts, None).await;
+        signed.map_err(|error| format!("the request cannot be signed: {error}"))?;
+        Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// What a store says.
+enum Answer {
+    Body(Buffer),
+    /// There is no such upload any more.
+    Gone,
+    /// It does not know the question.
+    Unknown,
+}
+
+/// Why there is no answer, and whether asking again may help.
+enum Unanswered {
+    InPassing(JobError),
+    ForGood(JobError),
+}
+
+impl fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uploads")
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
+}
+
+fn refusal(doing: &'static str, key: &str, answer: Response<Buffer>) -> JobError {
+    let status = answer.status();
+    let kind = match status.as_u16() {
+        401 | 403 => ErrorKind::PermissionDenied,
+        404 => ErrorKind::ConfigInvalid,
+        _ => ErrorKind::Unexpected,
+    };
+    let body = answer.into_body().to_bytes();
+    let body = body.get(..body.len().min(1000)).unwrap_or_default();
+    refused(
+        doing,
+        key,
+        kind,
+        &format!("{status}: {}", String::from_utf8_lossy(body)),
+    )
+}
+
+fn read_page(below: &str, page: &Buffer) -> Result<Page, JobError> {
+    let unread = |why: String| JobError::Store {
+        doing: LIST,
+        key: below.to_owned(),
+        source: StoreFault(format!("its answer cannot be read: {why}")),
+    };
+    if page.len() > PAGE_BYTES_MAX {
+        return Err(unread(format!("it has {} bytes", page.len())));
+    }
+    quick_xml::de::from_reader(&*page.to_bytes()).map_err(|error| unread(error.to_string()))
+}
+
+/// What S3 answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    #[serde(default)]
+    is_truncated: bool,
+    #[serde(default)]
+    next_key_marker: String,
+    #[serde(default)]
+    next_upload_id_marker: String,
+    #[serde(rename = "Upload", default)]
+    uploads: Vec<Listed>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    key: String,
+    upload_id: String,
+    initiated: Option<String>,
+}
+
+/// Percent-encodes all but what a signature leaves as it is.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                let _infallible = write!(encoded, "%{byte:02X}");
+            }
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_uploads_is_read_whatever_is_left_out() -> anyhow::Result<()> {
+        let page = read_page(
+            "v1/",
+            &Buffer::from(
+                r#"<?xml version="1.0" encoding="UTF-8"?><ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+                <Bucket>b</Bucket><KeyMarker></KeyMarker><UploadIdMarker/><NextKeyMarker>v1/k</NextKeyMarker>
+                <NextUploadIdMarker>id</NextUploadIdMarker><MaxUploads>1000</MaxUploads><IsTruncated>true</IsTruncated>
+                <Upload><Key>v1/k</Key><UploadId>id</UploadId><Initiator><ID>x</ID></Initiator>
+                <Initiated>2026-03-04T05:06:07.000Z</Initiated></Upload><Upload><Key>v1/l</Key><UploadId>jd</UploadId></Upload>
+                </ListMultipartUploadsResult>"#,
+            ),
+        )?;
+        assert!(page.is_truncated);
+        assert_eq!(
+            (
+                page.next_key_marker.as_str(),
+                page.next_upload_id_marker.as_str()
+            ),
+            ("v1/k", "id")
+        );
+        let keys: Vec<&str> = page
+            .uploads
+            .iter()
+            .map(|upload| upload.key.as_str())
+            .collect();
+        assert_eq!(keys, ["v1/k", "v1/l"]);
+        assert!(read_page("v1/", &Buffer::from("<html>busy")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_signature_would_change_is_encoded() {
+        assert_eq!(encoded("v1/a b+c~é"), "v1%2Fa%20b%2Bc~%C3%A9");
+    }
+}

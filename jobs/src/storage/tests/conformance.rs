@@ -1,0 +1,354 @@
+//! What every store promises, whatever it is made of.
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use futures::{TryStreamExt as _, future::join_all};
+use rstest::rstest;
+
+use super::{
+    super::{Created, JobError, Swept},
+    keys,
+    stores::{Kind, Store},
+    until,
+};
+use crate::manifest::tests::example;
+
+/// Larger than three parts of a bucket, and no multiple of one.
+const LARGE: usize = 27 * 1024 * 1024 + 1;
+
+/// Bytes that show when they are in another order.
+fn large() -> Bytes {
+    (0..LARGE)
+        .map(|at| u8::try_from((at / 4099 + at) % 251).unwrap())
+        .collect::<Vec<_>>()
+        .into()
+}
+
+async fn put(store: &Store, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
+    let upload = store.storage.upload(key);
+    let written = upload.writer().write(bytes.into()).await;
+    ensure!(written.is_ok(), "the upload failed");
+    upload.finish().await?.keep();
+    Ok(())
+}
+
+async fn get(store: &Store, key: &str) -> Result<Vec<u8>> {
+    let read: Vec<Bytes> = store.storage.read(key).await?.try_collect().await?;
+    Ok(read.concat())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_store_passes_its_own_check_and_is_empty_after_it(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    store.storage.check().await?;
+    assert_eq!(store.objects().await?, [""; 0]);
+    assert_eq!(store.unfinished().await?, 0);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_partial_object_is_never_visible_and_a_whole_one_is_what_was_written(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let upload = store.storage.upload("v1/a/b");
+    let writer = upload.writer();
+    let bytes = large();
+    // In pieces that fit no part.
+    for piece in bytes.chunks(1_000_003) {
+        let piece = Bytes::copy_from_slice(piece);
+        ensure!(writer.write(piece).await.is_ok(), "the upload failed");
+        assert_eq!(store.storage.size("v1/a/b").await?, None);
+    }
+    assert_eq!(store.objects().await?, [""; 0]);
+    upload.finish().await?.keep();
+    assert_eq!(store.storage.size("v1/a/b").await?, Some(LARGE as u64));
+    assert!(get(&store, "v1/a/b").await? == bytes);
+    assert_eq!(store.objects().await?, ["v1/a/b"]);
+    assert_eq!(store.unfinished().await?, 0);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_aborted_upload_leaves_nothing(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    for key in ["v1/aborted", "v1/dropped"] {
+        let upload = store.storage.upload(key);
+        ensure!(upload.writer().write(large()).await.is_ok(), "failed");
+        if matches!(kind, Kind::Directory | Kind::Moto) {
+            until(|| async { Ok(store.unfinished().await? > 0) }).await?;
+        }
+        if key == "v1/aborted" {
+            upload.abort().await;
+            assert_eq!(store.unfinished().await?, 0);
+        } else {
+            drop(upload);
+            until(|| async { Ok(store.unfinished().await? == 0) }).await?;
+        }
+    }
+    assert_eq!(store.objects().await?, [""; 0]);
+    Ok(())
+}
+
+/// s3s-fs is not here: it lets two writers at the same instant both win.
+#[rstest]
+#[tokio::test]
+async fn of_manifest_writers_at_the_same_time_exactly_one_wins(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let (key, manifest) = (keys(1).manifest(), example());
+    let outcomes = join_all((0..16).map(|_| store.storage.create_manifest(&key, &manifest))).await;
+    let outcomes: Vec<Created> = outcomes.into_iter().collect::<Result<_, _>>()?;
+    assert_eq!(outcomes.iter().filter(|it| **it == Created::New).count(), 1);
+    assert_eq!(store.storage.manifest(&key).await?, Some(manifest));
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_manifest_is_written_once(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let (key, first) = (keys(1).manifest(), example());
+    let mut second = example();
+    second.epoch = 77;
+    assert_eq!(
+        store.storage.create_manifest(&key, &first).await?,
+        Created::New
+    );
+    assert_eq!(
+        store.storage.create_manifest(&key, &second).await?,
+        Created::AlreadyExists
+    );
+    assert_eq!(store.storage.manifest(&key).await?, Some(first));
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_listing_has_every_manifest_and_nothing_else(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let found: Vec<String> = store.storage.manifest_keys().await?.try_collect().await?;
+    assert!(found.is_empty());
+    let mut expected = Vec::new();
+    for epoch in 1..=30 {
+        let key = format!("v1/acme/db-{epoch}/x.manifest.json");
+        store.storage.create_manifest(&key, &example()).await?;
+        expected.push(key);
+    }
+    put(&store, &keys(1).archive(), "archive").await?;
+    let mut found: Vec<String> = store.storage.manifest_keys().await?.try_collect().await?;
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_range_is_read_alone(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let bytes = large();
+    put(&store, "v1/a", bytes.clone()).await?;
+    let (from, to) = (8 * 1024 * 1024 - 3, LARGE - 1);
+    let read = store
+        .storage
+        .read_range("v1/a", from as u64..to as u64)
+        .await?;
+    let read: Vec<Bytes> = read.try_collect().await?;
+    assert!(read.concat() == bytes.slice(from..to));
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn removing_is_idempotent_and_missing_is_told(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    put(&store, "v1/a", "x").await?;
+    store.storage.remove("v1/a").await?;
+    store.storage.remove("v1/a").await?;
+    assert_eq!(store.storage.size("v1/a").await?, None);
+    assert_eq!(store.storage.manifest("v1/a.manifest.json").await?, None);
+    assert!(get(&store, "v1/a").await.is_err());
+    Ok(())
+}
+
+/// Memory is not here: it does not remember when an object came.
+#[rstest]
+#[tokio::test]
+async fn the_janitor_removes_what_no_manifest_describes_and_nothing_else(
+    #[values(Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let mut manifest = example();
+    manifest.archive.key = keys(2).archive();
+    for epoch in [1, 2] {
+        put(&store, &keys(epoch).archive(), "archive").await?;
+    }
+    let orphan = "v1/x/y/2026/01/01/000000Z-00000000-0000-0000-0000-000000000009-e1.pgdump.zst";
+    put(&store, orphan, "orphan").await?;
+    store
+        .storage
+        .create_manifest(&keys(2).manifest(), &manifest)
+        .await?;
+
+    let young = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    assert_eq!(store.storage.sweep(young).await?, Swept::default());
+    let old = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let orphans = 2;
+    assert_eq!(
+        store.storage.sweep(old).await?,
+        Swept {
+            partial: 0,
+            orphans
+        }
+    );
+    let left = [keys(2).archive(), keys(2).manifest()];
+    assert_eq!(store.objects().await?, left);
+
+    store.storage.remove_point(&keys(2).manifest()).await?;
+    store.storage.remove_point(&keys(2).manifest()).await?;
+    assert_eq!(store.objects().await?, [""; 0]);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_janitor_ends_old_uploads_and_no_young_one(
+    #[values(Kind::Directory, Kind::Moto)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let upload = store.storage.upload(&keys(1).archive());
+    ensure!(upload.writer().write(large()).await.is_ok(), "failed");
+    until(|| async { Ok(store.unfinished().await? == 1) }).await?;
+    let young = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    assert_eq!(store.storage.sweep(young).await?, Swept::default());
+    assert_eq!(store.unfinished().await?, 1);
+    let old = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    assert_eq!(store.storage.sweep(old).await?.partial, 1);
+    assert_eq!(store.unfinished().await?, 0);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_attempt_ends_its_dead_predecessors_only(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    for epoch in [1, 2, 3] {
+        put(&store, &keys(epoch).archive(), "archive").await?;
+    }
+    let dead = store.storage.upload(&keys(0).archive());
+    let alive = store.storage.upload(&keys(4).archive());
+    for upload in [&dead, &alive] {
+        ensure!(upload.writer().write(large()).await.is_ok(), "failed");
+    }
+    let counts = matches!(kind, Kind::Directory | Kind::Moto);
+    if counts {
+        until(|| async { Ok(store.unfinished().await? == 2) }).await?;
+    }
+    store.storage.remove_earlier_attempts(&keys(2)).await?;
+    let left = [keys(2).archive(), keys(3).archive()];
+    assert_eq!(store.objects().await?, left);
+    if counts {
+        assert_eq!(store.unfinished().await?, 1);
+    }
+    drop(dead);
+    alive.finish().await?.keep();
+    assert_eq!(
+        store.storage.size(&keys(4).archive()).await?,
+        Some(LARGE as u64)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_keys_and_a_missing_bucket_are_permanent_and_say_what_to_mend() -> Result<()> {
+    let mut access = super::stores::access(Kind::S3s)?;
+    if let Some(credentials) = &mut access.credentials {
+        credentials.secret_access_key = "marker-of-a-secret".into();
+    }
+    let store = Store::in_bucket(&access, "wrong").await?;
+    let error = store.storage.check().await.unwrap_err();
+    assert!(
+        matches!(error, JobError::StoreDenied { .. }),
+        "{}",
+        error.report()
+    );
+    assert!(error.is_permanent() && error.report().contains("correct AWS_SECRET_ACCESS_KEY"));
+    let shown = format!(
+        "{} {error:?} {:?} {access:?}",
+        error.report(),
+        store.storage
+    );
+    assert!(!shown.contains("marker-of-a-secret"), "{shown}");
+
+    let url = "s3://no-such-bucket/x".parse()?;
+    // s3s-fs makes a bucket of any name.
+    let access = super::stores::access(Kind::Moto)?;
+    let storage = super::Storage::open_with(&url, &access).await?;
+    for error in [
+        storage.check().await.unwrap_err(),
+        // Asked about one object, a server does not say that it is the bucket that is missing.
+        storage.size("v1/x").await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, JobError::StoreDenied { .. }),
+            "{}",
+            error.report()
+        );
+        assert!(
+            error.report().contains("create the bucket"),
+            "{}",
+            error.report()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_is_read_by_whoever_has_its_signed_address() -> Result<()> {
+    use secrecy::ExposeSecret as _;
+
+    let store = Store::new(Kind::S3s).await?;
+    put(&store, "v1/a", "shared").await?;
+    let minute = std::time::Duration::from_mins(1);
+    let address = store.storage.presign("v1/a", minute).await?;
+    let address = address
+        .map(|address| address.expose_secret().to_owned())
+        .unwrap_or_default();
+    let got = reqwest::Client::builder()
+        .tls_backend_preconfigured(no_tls()?)
+        .build()?
+        .get(&address)
+        .send()
+        .await?;
+    assert_eq!(got.bytes().await?, "shared");
+    let directory = Store::new(Kind::Directory).await?;
+    assert!(directory.storage.presign("v1/a", minute).await?.is_none());
+    Ok(())
+}
+
+fn no_tls() -> Result<rustls::ClientConfig> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
+}

@@ -1,0 +1,118 @@
+//! An empty store of each kind, private to one test, and what is left in it afterwards.
+
+use anyhow::{Context as _, Result};
+use futures::TryStreamExt as _;
+use opendal::{Operator, services::Memory};
+
+use super::super::{Backend, BucketAccess, Checksums, Credentials, Patience, Storage};
+
+/// The kinds of stores that must all behave alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Memory,
+    Directory,
+    /// An S3 server that knows unfinished uploads, and believes any signature.
+    Moto,
+    /// An S3 server that checks signatures and checksums, and knows no unfinished uploads.
+    S3s,
+}
+
+/// A store, and what goes with it.
+pub(super) struct Store {
+    pub(super) storage: Storage,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Store {
+    pub(super) async fn new(kind: Kind) -> Result<Self> {
+        match kind {
+            Kind::Memory => Ok(Self {
+                storage: Storage {
+                    operator: Operator::new(Memory::default())?,
+                    backend: Backend::Memory,
+                    expected_bytes: 0,
+                },
+                directory: None,
+            }),
+            Kind::Directory => {
+                let directory = tempfile::tempdir()?;
+                let url = directory.path().to_str().unwrap_or_default().parse()?;
+                Ok(Self {
+                    storage: Storage::open(&url).await?,
+                    directory: Some(directory),
+                })
+            }
+            Kind::Moto | Kind::S3s => {
+                let access = access(kind)?;
+                Self::in_bucket(&access, &uuid::Uuid::new_v4().to_string()).await
+            }
+        }
+    }
+
+    pub(super) async fn in_bucket(access: &BucketAccess, prefix: &str) -> Result<Self> {
+        let bucket = variable("LASTGOOD_TEST_S3_BUCKET")?;
+        let url = format!("s3://{bucket}/{prefix}").parse()?;
+        Ok(Self {
+            storage: Storage::open_with(&url, access).await?,
+            directory: None,
+        })
+    }
+
+    /// Returns the keys of all objects, in order.
+    pub(super) async fn objects(&self) -> Result<Vec<String>> {
+        let entries = self
+            .storage
+            .operator
+            .lister_with("")
+            .recursive(true)
+            .await?;
+        let mut keys: Vec<String> = entries
+            .try_filter_map(|entry| {
+                let is_file = entry.metadata().is_file();
+                std::future::ready(Ok(is_file.then(|| entry.path().to_owned())))
+            })
+            .try_collect()
+            .await?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Returns how much is unfinished: files or uploads.
+    pub(super) async fn unfinished(&self) -> Result<u64> {
+        match &self.directory {
+            Some(directory) => {
+                let partial = std::fs::read_dir(directory.path().join("partial"))?;
+                Ok(partial.count() as u64)
+            }
+            None => Ok(self.storage.unfinished("").await?),
+        }
+    }
+}
+
+/// Returns how a test's server is reached, with the patience of a test.
+pub(super) fn access(kind: Kind) -> Result<BucketAccess> {
+    let name = match kind {
+        Kind::Moto => "MOTO",
+        Kind::S3s => "S3S",
+        Kind::Memory | Kind::Directory => anyhow::bail!("{kind:?} is no bucket"),
+    };
+    let of = |what: &str| variable(&format!("LASTGOOD_TEST_S3_{name}_{what}"));
+    Ok(BucketAccess {
+        endpoint: Some(of("URL")?),
+        checksums: Checksums::Crc32c,
+        credentials: Some(Credentials {
+            access_key_id: of("ACCESS_KEY_ID")?,
+            secret_access_key: of("SECRET_ACCESS_KEY")?.into(),
+            session_token: None,
+        }),
+        patience: Patience {
+            pause: std::time::Duration::from_millis(10),
+            ..Patience::default()
+        },
+        ..BucketAccess::default()
+    })
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
+}

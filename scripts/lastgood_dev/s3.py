@@ -1,0 +1,102 @@
+"""How do we get S3 servers of our own, without Docker and without root?
+
+Two that share no line of code. moto is quick to come and knows unfinished uploads and conditions, but believes any signature; s3s-fs
+checks signatures and keeps files, but lists no unfinished uploads and lets two writers at the same instant both win.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cargo_tool import cargo_tool
+from .child import Child, wait_until
+from .pip import installed_packages
+from .ports import free_port
+from .program import Program
+from .repo import Failure
+from .session import Session
+
+REQUIREMENTS = Path(__file__).with_name("moto-requirements.txt")
+S3S_VERSION = "0.14.1"
+BUCKET = "lastgood-test"
+SECONDS_TO_START = 30
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server with one empty bucket."""
+
+    url: str
+    access_key_id: str
+    secret_access_key: str
+    child: Child
+
+    def environment(self) -> dict[str, str]:
+        """Returns what lastgood, and any other client, reads."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.url, "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+        }
+
+
+def moto_program() -> Program:
+    """Returns moto's server, installed if need be. It takes `--host` and `--port`, and keeps all in memory."""
+    packages = installed_packages(REQUIREMENTS, "moto")
+    return Program((sys.executable, str(Path(__file__).with_name("moto_server.py"))), {"PYTHONPATH": str(packages)})
+
+
+def s3s_program() -> Path:
+    """Returns s3s-fs, built if need be."""
+    return cargo_tool("s3s-fs", S3S_VERSION, ("--features", "binary"))
+
+
+def start_moto(session: Session, name: str) -> S3Server:
+    """Returns a server that accepts connections on 127.0.0.1 until the session closes."""
+    home = session.run_dir / name
+    home.mkdir(mode=0o700)
+    keys = _keys()
+    server = _start(session, name, home, keys, moto_program(), lambda port: ("--host", "127.0.0.1", "--port", str(port)))
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/{BUCKET}", method="PUT"), timeout=SECONDS_TO_START):
+        return server
+
+
+def start_s3s(session: Session, name: str) -> S3Server:
+    """Returns a server that accepts connections on 127.0.0.1 until the session closes."""
+    home = session.run_dir / name
+    (home / "data" / BUCKET).mkdir(mode=0o700, parents=True)
+    access, secret = keys = _keys()
+    return _start(session, name, home, keys, Program((str(s3s_program()),)), lambda port: (
+        "--host", "127.0.0.1", "--port", str(port), "--access-key", access, "--secret-key", secret, home / "data",
+    ))
+
+
+def _keys() -> tuple[str, str]:
+    return f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
+
+
+def _start(session: Session, name: str, home: Path, keys: tuple[str, str], program: Program, args) -> S3Server:
+    for _ in range(TRIES):
+        port = free_port()
+        child = session.start(program.child(f"S3 server {name}", args(port), home))
+        wait_until(
+            lambda: child.exit_code() is not None or _answers(port), SECONDS_TO_START, f"{child.name} to accept connections",
+        )
+        if child.exit_code() is None:
+            return S3Server(f"http://127.0.0.1:{port}", *keys, child)
+        if "in use" not in child.log_tail():
+            break
+    raise Failure(f"the S3 server {name} did not start:\n{child.log_tail()}")
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,415 @@
+//! What retention reads and writes: what was promised, the points to judge, and the careful way from a verdict to a removal.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use super::{Audit, Catalog, CatalogError, record};
+use crate::{
+    plan::Plans,
+    retention::{Life, Point, Policy, Promise, Record, TierKnown},
+};
+
+/// The most old points of one resource that are judged at a time, where its promise does not need all of them.
+pub const JUDGED_AT_ONCE: i64 = 5000;
+
+/// A resource as retention sees it.
+#[derive(Debug, Clone)]
+pub struct Retained {
+    /// Its id.
+    pub id: String,
+    /// Its tier.
+    pub tier: String,
+    /// `active`, `paused` or `removed`.
+    pub status: String,
+    /// Its own retention.
+    pub retention_days: Option<i32>,
+    /// What is recorded of its promises, as stored.
+    pub record: Option<serde_json::Value>,
+}
+
+/// A point and the resource that it is of.
+#[derive(Debug, Clone)]
+pub struct JudgedPoint {
+    /// The resource.
+    pub resource_id: String,
+    /// The point.
+    pub point: Point,
+}
+
+/// An expired point whose removal has begun.
+#[derive(Debug, Clone)]
+pub struct Doomed {
+    /// Its resource.
+    pub resource_id: String,
+    /// Where its manifest is.
+    pub manifest_key: String,
+    /// Where its archive is, as the manifest says.
+    pub archive_key: Option<String>,
+}
+
+/// Why an operator wants a point kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Custody {
+    /// A pin: somebody may need it.
+    Pin,
+    /// A legal hold.
+    Hold,
+}
+
+/// What waits for its removal, and why it may wait.
+#[derive(Debug, Clone, Serialize)]
+pub struct Removals {
+    /// Expired points that are still there.
+    pub awaiting: i64,
+    /// Of these, those that have waited for more than a day, and not because the store refuses.
+    pub overdue: i64,
+    /// Of these, those that the store refuses to remove.
+    pub refused: i64,
+}
+
+impl Retained {
+    /// Returns what its points are judged by at `now`. What is promised now is in the record already.
+    pub fn policy(
+        &self,
+        plans: &Plans,
+        grace: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Policy, CatalogError> {
+        let before: Option<Record> = self
+            .record
+            .clone()
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| CatalogError::BadRow {
+                what: format!("promises of resource {:?}", self.id),
+                why: error.to_string(),
+            })?;
+        let life = match self.status.as_str() {
+            "removed" => Life::Removed,
+            _ => Life::Live,
+        };
+        let plan = plans.iter().find(|plan| plan.tier.as_str() == self.tier);
+        let promise = plan.map(|plan| Promise::of(plan, self.retention_days));
+        Ok(Policy {
+            tier: match promise {
+                Some(_) => TierKnown::Known,
+                None => TierKnown::Unknown,
+            },
+            record: Record::after(before, promise, life, grace, now),
+            life,
+            grace,
+        })
+    }
+}
+
+/// Returns the points of resources that their policies need to be told.
+pub(crate) async fn points_to_judge(
+    executor: impl PgExecutor<'_>,
+    subjects: &[(&Retained, &Policy)],
+) -> Result<Vec<JudgedPoint>, CatalogError> {
+    let ids: Vec<String> = subjects.iter().map(|(it, _)| it.id.clone()).collect();
+    let seconds: Vec<Option<f64>> = subjects
+        .iter()
+        .map(|(_, policy)| policy.oldest_needed().map(|age| age.as_seconds_f64()))
+        .collect();
+    let protected: Vec<i64> = subjects
+        .iter()
+        .map(|(_, policy)| policy.minimum_kept().max(1).into())
+        .collect();
+    let rows = sqlx::query_file!(
+        "src/catalog/retention/points_to_judge.sql",
+        &ids,
+        &seconds as &[Option<f64>],
+        &protected,
+        JUDGED_AT_ONCE
+    )
+    .fetch_all(executor)
+    .await?;
+    let judged = rows.into_iter().map(|row| JudgedPoint {
+        resource_id: row.resource_id,
+        point: Point {
+            id: row.id,
+            consistent_at: row.consistent_at,
+            recorded_at: row.recorded_at,
+            verified_at: row.verified_at,
+            pinned_at: row.pinned_at,
+            held_at: row.held_at,
+            quarantined_at: row.quarantined_at,
+            expired_at: row.expired_at,
+            is_in_restore: row.is_in_restore,
+        },
+    });
+    Ok(judged.collect())
+}
+
+/// Lets points go, each with its reason, unless that has become unsafe; returns how many went. The resources are locked.
+pub(crate) async fn let_go(
+    connection: &mut PgConnection,
+    points: &[Uuid],
+    because: &[String],
+) -> Result<u64, CatalogError> {
+    // Locked in a statement of its own: the next one then sees what whoever held a lock has done.
+    sqlx::query_file!("src/catalog/retention/keepers.sql", points)
+        .fetch_all(&mut *connection)
+        .await?;
+    let gone = sqlx::query_file!("src/catalog/retention/let_go.sql", points, because)
+        .execute(&mut *connection)
+        .await?;
+    Ok(gone.rows_affected())
+}
+
+impl Catalog {
+    /// Returns a resource as retention sees it.
+    pub async fn retained(&self, resource_id: &str) -> Result<Retained, CatalogError> {
+        sqlx::query_as!(
+            Retained,
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+               from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
+               where r.id = $1"#,
+            resource_id
+        )
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or_else(|| CatalogError::NotFound {
+            what: "resource",
+            id: resource_id.to_owned(),
+            list: "resource list",
+        })
+    }
+
+    /// Returns the next resources after `after`, by id, that have restore points; removed ones too.
+    pub async fn retained_after(
+        &self,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Retained>, CatalogError> {
+        let rows = sqlx::query_as!(
+            Retained,
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+               from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
+               where ($1::text is null or r.id > $1)
+                   and exists (select from lastgood.restore_points as point where point.resource_id = r.id)
+               order by r.id limit $2"#,
+            after,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns every restore point of a resource, newest first, as retention judges it, with when and why it was let go.
+    pub async fn points_with_fate(&self, resource_id: &str) -> Result<Vec<Fate>, CatalogError> {
+        let rows = sqlx::query!(
+            r#"select point.id, consistent_at, created_at, verified_at, pinned_at, held_at, quarantined_at, expired_at,
+                 expired_because, refused_because, coalesce(held_because, pinned_because) as kept_because, stored_bytes,
+                 exists (
+                     select from lastgood.runs as run
+                     where run.resource_id = point.resource_id and run.kind = 'restore'
+                         and run.state in ('queued', 'running') and run.args ->> 'point' = point.id::text
+                 ) as "is_in_restore!"
+               from lastgood.restore_points as point where point.resource_id = $1
+               order by consistent_at desc, created_at desc, id desc"#,
+            resource_id
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let fates = rows.into_iter().map(|row| Fate {
+            point: Point {
+                id: row.id,
+                consistent_at: row.consistent_at,
+                recorded_at: row.created_at,
+                verified_at: row.verified_at,
+                pinned_at: row.pinned_at,
+                held_at: row.held_at,
+                quarantined_at: row.quarantined_at,
+                expired_at: row.expired_at,
+                is_in_restore: row.is_in_restore,
+            },
+            stored_bytes: row.stored_bytes,
+            kept_because: row.kept_because,
+            expired_because: row.expired_because,
+            refused_because: row.refused_because,
+        });
+        Ok(fates.collect())
+    }
+
+    /// Begins an expired point's removal. `None`: somebody wants it after all, or it is gone already.
+    pub async fn begin_removal(&self, point: Uuid) -> Result<Option<Doomed>, CatalogError> {
+        let doomed = sqlx::query_file_as!(Doomed, "src/catalog/retention/begin_removal.sql", point)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(doomed)
+    }
+
+    /// Forgets a point that no store holds any more, and records that it was removed.
+    pub async fn finish_removal(&self, point: Uuid) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let gone = sqlx::query!(
+            r#"delete from lastgood.restore_points where id = $1 and removal_began_at is not null
+               returning resource_id, consistent_at, manifest_key, stored_bytes, expired_because as "because!""#,
+            point
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(gone) = gone {
+            let audit = Audit {
+                action: "expire",
+                resource_id: Some(&gone.resource_id),
+                point_id: Some(point),
+                detail: serde_json::json!({
+                    "because": gone.because,
+                    "consistent_at": gone.consistent_at,
+                    "manifest_key": gone.manifest_key,
+                    "stored_bytes": gone.stored_bytes,
+                }),
+            };
+            record(&mut transaction, &audit).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Records that a store refuses to remove a point. `still_whole`: its manifest is there, so that it may yet be kept.
+    pub async fn refuse_removal(
+        &self,
+        point: Uuid,
+        because: &str,
+        still_whole: bool,
+    ) -> Result<(), CatalogError> {
+        sqlx::query!(
+            "update lastgood.restore_points
+             set refused_at = now(), refused_because = $2,
+                 removal_began_at = case when $3 then null else removal_began_at end
+             where id = $1 and expired_at is not null",
+            point,
+            because.replace('\0', "\u{fffd}"),
+            still_whole
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps a point because somebody says so, also one that was let go and is still whole. The act is recorded.
+    pub async fn keep(
+        &self,
+        point: Uuid,
+        custody: Custody,
+        because: &str,
+    ) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let (pin, hold) = match custody {
+            Custody::Pin => (Some(because), None),
+            Custody::Hold => (None, Some(because)),
+        };
+        let kept = sqlx::query_scalar!(
+            "update lastgood.restore_points
+             set pinned_at = case when $2::text is null then pinned_at else now() end,
+                 pinned_because = coalesce($2, pinned_because),
+                 held_at = case when $3::text is null then held_at else now() end,
+                 held_because = coalesce($3, held_because),
+                 expired_at = null, expired_because = null, refused_at = null, refused_because = null
+             where id = $1 and removal_began_at is null
+             returning resource_id",
+            point,
+            pin,
+            hold
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(resource_id) = kept else {
+            // Not there at all, or being removed.
+            self.point(point).await?;
+            return Err(CatalogError::TooLateToKeep(point));
+        };
+        let audit = Audit {
+            action: match custody {
+                Custody::Pin => "pin",
+                Custody::Hold => "hold",
+            },
+            resource_id: Some(&resource_id),
+            point_id: Some(point),
+            detail: serde_json::json!({ "because": because }),
+        };
+        record(&mut transaction, &audit).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Ends what [`Catalog::keep`] began: the promise alone decides again. The act is recorded.
+    pub async fn keep_no_more(&self, point: Uuid, custody: Custody) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let (unpin, release) = match custody {
+            Custody::Pin => (true, false),
+            Custody::Hold => (false, true),
+        };
+        let before = sqlx::query!(
+            "with before as (
+                 select id, resource_id, case when $2 then pinned_because else held_because end as because
+                 from lastgood.restore_points where id = $1 for no key update
+             )
+             update lastgood.restore_points as point
+             set pinned_at = case when $2 then null else pinned_at end,
+                 pinned_because = case when $2 then null else pinned_because end,
+                 held_at = case when $3 then null else held_at end,
+                 held_because = case when $3 then null else held_because end
+             from before where point.id = before.id
+             returning before.resource_id, before.because",
+            point,
+            unpin,
+            release
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(before) = before else {
+            self.point(point).await?;
+            return Ok(());
+        };
+        if let Some(because) = before.because {
+            let audit = Audit {
+                action: match custody {
+                    Custody::Pin => "unpin",
+                    Custody::Hold => "release",
+                },
+                resource_id: Some(&before.resource_id),
+                point_id: Some(point),
+                detail: serde_json::json!({ "was_kept_because": because }),
+            };
+            record(&mut transaction, &audit).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Returns how many expired points wait for their removal.
+    pub async fn removals(&self) -> Result<Removals, CatalogError> {
+        let row = sqlx::query_as!(
+            Removals,
+            r#"select count(*) as "awaiting!",
+                 count(*) filter (where refused_at is null and expired_at < now() - interval '1 day') as "overdue!",
+                 count(*) filter (where refused_at is not null) as "refused!"
+               from lastgood.restore_points where expired_at is not null"#
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(row)
+    }
+}
+
+/// A restore point and what became of it.
+#[derive(Debug, Clone)]
+pub struct Fate {
+    /// The point.
+    pub point: Point,
+    /// Bytes in the store.
+    pub stored_bytes: i64,
+    /// Why an operator keeps it.
+    pub kept_because: Option<String>,
+    /// Why it was let go.
+    pub expired_because: Option<String>,
+    /// Why the store would not remove it.
+    pub refused_because: Option<String>,
+}

@@ -1,0 +1,10 @@
+-- Begins the removal of point $1, if nobody wants it after all: from now on it is too late to keep it.
+update lastgood.restore_points as point
+set removal_began_at = coalesce(point.removal_began_at, now())
+where point.id = $1 and point.expired_at is not null and point.pinned_at is null and point.held_at is null
+    and not exists (
+        select from lastgood.runs as run
+        where run.resource_id = point.resource_id and run.kind = 'restore' and run.state in ('queued', 'running')
+            and run.args ->> 'point' = point.id::text
+    )
+returning point.resource_id, point.manifest_key, point.manifest #>> '{archive,key}' as archive_key

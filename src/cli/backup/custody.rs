@@ -1,0 +1,60 @@
+//! `lastgood backup pin|unpin|hold|release`: restore points that somebody keeps, whatever was promised.
+
+use uuid::Uuid;
+
+use super::super::output::Output;
+use crate::catalog::{Catalog, Custody};
+
+/// Which point to keep, and why.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct KeepArgs {
+    /// Its id
+    id: Uuid,
+    /// Why; shown and recorded
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    because: String,
+}
+
+/// Which point to keep no more.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct NoMoreArgs {
+    /// Its id
+    id: Uuid,
+}
+
+pub(super) async fn keep(
+    catalog: &Catalog,
+    custody: Custody,
+    args: &KeepArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    catalog.keep(args.id, custody, &args.because).await?;
+    let (done, how) = match custody {
+        Custody::Pin => ("pinned", "unpin"),
+        Custody::Hold => ("held", "release"),
+    };
+    output.done(
+        done,
+        &format!(
+            "{done}: it does not expire until `lastgood backup {how} {}`",
+            args.id
+        ),
+    )
+}
+
+pub(super) async fn keep_no_more(
+    catalog: &Catalog,
+    custody: Custody,
+    args: &NoMoreArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    catalog.keep_no_more(args.id, custody).await?;
+    let done = match custody {
+        Custody::Pin => "unpinned",
+        Custody::Hold => "released",
+    };
+    output.done(
+        done,
+        &format!("{done}: it expires as its resource was promised, see `lastgood retention plan`"),
+    )
+}

@@ -1,0 +1,256 @@
+//! Lets restore points go that nothing keeps any more: resource after resource, each of them once an hour.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use lastgood_jobs::{error::chain, resource::Engine};
+use sqlx::{PgConnection, PgTransaction};
+use uuid::Uuid;
+
+use crate::{
+    catalog::{
+        Catalog, CatalogError, JUDGED_AT_ONCE, JudgedPoint, Retained, let_go, points_to_judge,
+    },
+    plan::Plans,
+    retention::{Decision, Expired, Policy, decide},
+};
+
+/// How many resources are judged in one transaction.
+const RESOURCES_AT_ONCE: i64 = 100;
+/// How many removals of one engine may wait or run: more would only make the queue long.
+const REMOVALS_WAITING: i64 = 500;
+
+/// Judges the points of the resources whose turn has come, and lets go what nothing keeps; returns how many points.
+///
+/// Any number of producers may do so at once. `plans` are those of a file: under the built-in ones, which stand in for a file
+/// that is missing or broken, nothing may expire.
+pub async fn retain(
+    catalog: &Catalog,
+    plans: &Plans,
+    grace: TimeDelta,
+) -> Result<u64, CatalogError> {
+    let mut gone = 0;
+    loop {
+        let batch = batch(catalog, plans, grace).await?;
+        gone += batch.gone;
+        if batch.resources < RESOURCES_AT_ONCE {
+            return Ok(gone);
+        }
+    }
+}
+
+/// Enqueues the removals of what has been let go: those that no run is about yet, nor failed within the hour, nor were refused
+/// by a store within the week. Returns how many.
+pub async fn ask_for_removals(catalog: &Catalog) -> Result<u64, CatalogError> {
+    let engines = Engine::ALL.map(|engine| engine.to_string());
+    let asked = sqlx::query_file!("src/producer/upkeep/expire.sql", &engines, REMOVALS_WAITING)
+        .execute(catalog.pool())
+        .await?;
+    Ok(asked.rows_affected())
+}
+
+struct Batch {
+    resources: i64,
+    gone: u64,
+}
+
+async fn batch(catalog: &Catalog, plans: &Plans, grace: TimeDelta) -> Result<Batch, CatalogError> {
+    let mut transaction = catalog.pool().begin().await?;
+    let now = sqlx::query_scalar!(r#"select now() as "now!""#)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let resources = due(&mut transaction).await?;
+    let judged = judged(&resources, plans, grace, now);
+    let known: Vec<(&Retained, &Policy)> =
+        judged.iter().map(|(it, policy)| (*it, policy)).collect();
+    let mut points = HashMap::<String, Vec<JudgedPoint>>::new();
+    for point in points_to_judge(&mut *transaction, &known).await? {
+        points
+            .entry(point.resource_id.clone())
+            .or_default()
+            .push(point);
+    }
+
+    let mut candidates = Candidates::default();
+    let mut looked_at = LookedAt::default();
+    for (resource, policy) in &judged {
+        let points = points.remove(&resource.id).unwrap_or_default();
+        candidates.add(resource, policy, points, now);
+        looked_at.add(resource, policy)?;
+    }
+    let gone = candidates.let_go(&mut transaction).await?;
+    // What was too much for one look, or changed meanwhile, is looked at again soon.
+    let again = candidates.again;
+    looked_at
+        .record(&mut transaction, &resources, &again)
+        .await?;
+    transaction.commit().await?;
+    Ok(Batch {
+        resources: i64::try_from(resources.len()).unwrap_or(i64::MAX),
+        gone,
+    })
+}
+
+async fn due(transaction: &mut PgTransaction<'_>) -> Result<Vec<Retained>, CatalogError> {
+    let rows = sqlx::query_as!(
+        Retained,
+        "select r.id, r.tier, r.status, r.retention_days, known.record
+         from lastgood.retention as known join lastgood.resources as r on r.id = known.resource_id
+         where known.look_at <= now()
+         order by known.look_at limit $1 for no key update of known skip locked",
+        RESOURCES_AT_ONCE
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    Ok(rows)
+}
+
+/// Returns what each resource is judged by. One whose record cannot be read loses nothing.
+fn judged<'a>(
+    resources: &'a [Retained],
+    plans: &Plans,
+    grace: TimeDelta,
+    now: DateTime<Utc>,
+) -> Vec<(&'a Retained, Policy)> {
+    let policy = |resource: &'a Retained| match resource.policy(plans, grace, now) {
+        Ok(policy) => Some((resource, policy)),
+        Err(error) => {
+            tracing::error!(
+                resource.id = resource.id,
+                error = chain(&error),
+                "nothing of this resource expires"
+            );
+            None
+        }
+    };
+    resources.iter().filter_map(policy).collect()
+}
+
+/// The points that nothing keeps, as far as is known before they are locked.
+#[derive(Default)]
+struct Candidates<'a> {
+    resources: Vec<&'a Retained>,
+    points: Vec<(&'a Retained, Uuid, String)>,
+    again: Vec<String>,
+}
+
+impl<'a> Candidates<'a> {
+    fn add(
+        &mut self,
+        resource: &'a Retained,
+        policy: &Policy,
+        points: Vec<JudgedPoint>,
+        now: DateTime<Utc>,
+    ) {
+        let points: Vec<_> = points.into_iter().map(|judged| judged.point).collect();
+        let before = self.points.len();
+        for verdict in decide(&points, policy, now) {
+            match verdict.decision {
+                Decision::Keep(_) | Decision::Expire(Expired::Already) => {}
+                Decision::Expire(why) => {
+                    self.points.push((resource, verdict.point, why.to_string()))
+                }
+            }
+        }
+        if self.points.len() > before {
+            self.resources.push(resource);
+        }
+        let most = usize::try_from(JUDGED_AT_ONCE).unwrap_or(usize::MAX);
+        if policy.oldest_needed().is_some() && self.points.len() - before >= most {
+            self.again.push(resource.id.clone());
+        }
+    }
+
+    /// Locks the resources, as a tick and a finish do, and lets the points go of those that have not changed since.
+    async fn let_go(&mut self, connection: &mut PgConnection) -> Result<u64, CatalogError> {
+        if self.points.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<String> = self
+            .resources
+            .iter()
+            .map(|resource| resource.id.clone())
+            .collect();
+        let locked = sqlx::query!(
+            "select id, tier, status, retention_days from lastgood.resources
+             where id = any($1) order by id for no key update",
+            &ids
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let is_as_judged = |resource: &Retained| {
+            locked.iter().any(|now| {
+                now.id == resource.id
+                    && now.tier == resource.tier
+                    && now.status == resource.status
+                    && now.retention_days == resource.retention_days
+            })
+        };
+        let changed: Vec<&str> = self
+            .resources
+            .iter()
+            .filter(|resource| !is_as_judged(resource))
+            .map(|resource| resource.id.as_str())
+            .collect();
+        let (points, because): (Vec<_>, Vec<_>) = self
+            .points
+            .iter()
+            .filter(|(resource, _, _)| !changed.contains(&resource.id.as_str()))
+            .map(|(_, point, because)| (*point, because.clone()))
+            .unzip();
+        self.again.extend(changed.into_iter().map(str::to_owned));
+        let_go(connection, &points, &because).await
+    }
+}
+
+/// What was promised to each resource, as seen in this look.
+#[derive(Default)]
+struct LookedAt {
+    ids: Vec<String>,
+    records: Vec<Option<serde_json::Value>>,
+}
+
+impl LookedAt {
+    fn add(&mut self, resource: &Retained, policy: &Policy) -> Result<(), CatalogError> {
+        let record = policy
+            .record
+            .as_ref()
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        self.ids.push(resource.id.clone());
+        self.records.push(record);
+        Ok(())
+    }
+
+    async fn record(
+        self,
+        connection: &mut PgConnection,
+        resources: &[Retained],
+        again: &[String],
+    ) -> Result<(), CatalogError> {
+        let all: Vec<String> = resources
+            .iter()
+            .map(|resource| resource.id.clone())
+            .collect();
+        sqlx::query!(
+            "update lastgood.retention
+             set look_at = now() + case when resource_id = any($2) then interval '1 minute' else interval '1 hour' end
+             where resource_id = any($1)",
+            &all,
+            again
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "update lastgood.retention as known set record = seen.record
+             from unnest($1::text[], $2::jsonb[]) as seen (resource_id, record)
+             where known.resource_id = seen.resource_id and known.record is distinct from seen.record",
+            &self.ids,
+            &self.records as &[Option<serde_json::Value>]
+        )
+        .execute(&mut *connection)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Where do archives live: which stores are there, which is the first, and how is each reached?
+//!
+//! `--storage URL` is one store, called `primary`, with the keys of the standard `AWS_*` variables. A stores file names
+//! several: the first takes the backups, the others get copies.
+
+mod environment;
+mod file;
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use lastgood_jobs::{
+    error::JobError,
+    storage::{BucketAccess, Storage, StorageUrl},
+};
+
+use crate::secret::SecretError;
+
+/// The one store of an installation that has no stores file.
+const PRIMARY: &str = "primary";
+
+/// Which stores there are.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Where archives live: a directory, `file:///path`, or `s3://bucket/prefix` with the standard AWS variables
+    #[arg(
+        long,
+        env = "LASTGOOD_STORAGE",
+        default_value = "lastgood-store",
+        value_name = "URL"
+    )]
+    pub storage: StorageUrl,
+    /// A file that names several stores: the first takes the backups, the others get copies; in place of --storage
+    #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
+    pub stores: Option<PathBuf>,
+}
+
+/// Why the stores cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoresError {
+    /// The stores file cannot be read.
+    #[error("cannot read the stores file {path}")]
+    Read {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The stores file does not say what stores there are.
+    #[error("the stores file {path} cannot be used: {why}")]
+    File {
+        /// Its path.
+        path: String,
+        /// Why. Never shows a value.
+        why: String,
+    },
+    /// A value in the environment cannot be used.
+    #[error("{variable} cannot be used: {why}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// Why. Never shows the value.
+        why: String,
+    },
+    /// A key cannot be had.
+    #[error("the {what} of store {store:?} cannot be used")]
+    Secret {
+        /// Which key.
+        what: &'static str,
+        /// The store's name.
+        store: String,
+        /// Why not.
+        #[source]
+        source: SecretError,
+    },
+    /// A store does not open.
+    #[error("store {store:?} ({url}) does not open")]
+    Open {
+        /// Its name.
+        store: String,
+        /// Its address.
+        url: StorageUrl,
+        /// Why.
+        #[source]
+        source: Box<JobError>,
+    },
+}
+
+/// A store, open, under its name.
+#[derive(Debug, Clone)]
+pub struct NamedStore {
+    /// What the catalog calls it.
+    pub name: String,
+    /// Its address.
+    pub url: StorageUrl,
+    /// The store.
+    pub storage: Storage,
+}
+
+/// What is to be opened.
+#[derive(Debug, Clone)]
+struct Configured {
+    name: String,
+    url: StorageUrl,
+    access: BucketAccess,
+}
+
+/// All stores: at least one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    primary: Arc<NamedStore>,
+    mirrors: Arc<[NamedStore]>,
+}
+
+impl Stores {
+    /// Opens every store that is configured. Directories are made; of buckets nothing is asked yet.
+    pub async fn open(args: &StorageArgs) -> Result<Self, StoresError> {
+        let mut opened = Vec::new();
+        for Configured { name, url, access } in configured(args)? {
+            match Storage::open_with(&url, &access).await {
+                Ok(storage) => opened.push(NamedStore { name, url, storage }),
+                Err(error) => {
+                    return Err(StoresError::Open {
+                        store: name,
+                        url,
+                        source: Box::new(error),
+                    });
+                }
+            }
+        }
+        let mut opened = opened.into_iter();
+        let primary = opened.next().ok_or_else(|| StoresError::File {
+            path: String::new(),
+            why: "it names no store".to_owned(),
+        })?;
+        Ok(Self {
+            primary: Arc::new(primary),
+            mirrors: opened.collect(),
+        })
+    }
+
+    /// Returns stores that are one directory: for tests.
+    #[must_use]
+    pub fn of(name: &str, url: StorageUrl, storage: Storage) -> Self {
+        let name = name.to_owned();
+        Self {
+            primary: Arc::new(NamedStore { name, url, storage }),
+            mirrors: Arc::new([]),
+        }
+    }
+
+    /// Returns the store that takes the backups.
+    #[must_use]
+    pub fn primary(&self) -> &NamedStore {
+        &self.primary
+    }
+
+    /// Returns the stores that get copies.
+    #[must_use]
+    pub fn mirrors(&self) -> &[NamedStore] {
+        &self.mirrors
+    }
+
+    /// Returns a store by its name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&NamedStore> {
+        self.iter().find(|store| store.name == name)
+    }
+
+    /// Returns all stores, the primary first.
+    pub fn iter(&self) -> impl Iterator<Item = &NamedStore> {
+        std::iter::once(&*self.primary).chain(self.mirrors.iter())
+    }
+}
+
+/// Returns the names of all stores, the primary's first, without opening any and without a key at hand.
+pub fn names(args: &StorageArgs) -> Result<Vec<String>, StoresError> {
+    match &args.stores {
+        Some(path) => file::names(path),
+        None => Ok(vec![PRIMARY.to_owned()]),
+    }
+}
+
+fn configured(args: &StorageArgs) -> Result<Vec<Configured>, StoresError> {
+    match &args.stores {
+        Some(path) => file::read(path),
+        None => Ok(vec![Configured {
+            name: PRIMARY.to_owned(),
+            url: args.storage.clone(),
+            access: environment::access(PRIMARY)?,
+        }]),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What do the standard variables say about a bucket? For each secret there is a `…_FILE` beside it.
+
+use std::env;
+
+use lastgood_jobs::storage::{Addressing, BucketAccess, Credentials};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::StoresError;
+use crate::secret::read_secret_file;
+
+/// Returns how the environment says that a bucket is reached.
+pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
+    Ok(BucketAccess {
+        endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?
+            .map(|endpoint| super::file::endpoint(&endpoint))
+            .transpose()
+            .map_err(|why| StoresError::Environment {
+                variable: "AWS_ENDPOINT_URL_S3",
+                why,
+            })?,
+        region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"])?,
+        addressing: addressing()?,
+        credentials: credentials(store)?,
+        ..BucketAccess::default()
+    })
+}
+
+/// Returns the keys that the environment holds, or names the files of.
+pub(super) fn credentials(store: &str) -> Result<Option<Credentials>, StoresError> {
+    let id = secret("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID_FILE", store)?;
+    let key = secret("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY_FILE", store)?;
+    let token = secret("AWS_SESSION_TOKEN", "AWS_SESSION_TOKEN_FILE", store)?;
+    match (id, key) {
+        (Some(id), Some(secret_access_key)) => Ok(Some(Credentials {
+            access_key_id: id.expose_secret().to_owned(),
+            secret_access_key,
+            session_token: token,
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(half("AWS_SECRET_ACCESS_KEY")),
+        (None, Some(_)) => Err(half("AWS_ACCESS_KEY_ID")),
+    }
+}
+
+fn half(missing: &'static str) -> StoresError {
+    StoresError::Environment {
+        variable: missing,
+        why: "it is not set, and the other half of the keys is".to_owned(),
+    }
+}
+
+fn addressing() -> Result<Addressing, StoresError> {
+    let variable = "LASTGOOD_S3_PATH_STYLE";
+    match text(variable)?.as_deref() {
+        None => Ok(Addressing::Auto),
+        Some("true" | "1") => Ok(Addressing::Path),
+        Some("false" | "0") => Ok(Addressing::VirtualHost),
+        Some(_) => Err(StoresError::Environment {
+            variable,
+            why: "it is neither true nor false".to_owned(),
+        }),
+    }
+}
+
+fn secret(
+    variable: &'static str,
+    file: &'static str,
+    store: &str,
+) -> Result<Option<SecretString>, StoresError> {
+    if let Some(value) = text(variable)? {
+        return Ok(Some(SecretString::from(value)));
+    }
+    let Some(path) = text(file)? else {
+        return Ok(None);
+    };
+    read_secret_file(&path)
+        .map(Some)
+        .map_err(|source| StoresError::Secret {
+            what: file,
+            store: store.to_owned(),
+            source,
+        })
+}
+
+fn first(variables: &[&'static str]) -> Result<Option<String>, StoresError> {
+    for variable in variables {
+        if let Some(value) = text(variable)? {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns a variable's text; one that is empty is not set.
+fn text(variable: &'static str) -> Result<Option<String>, StoresError> {
+    match env::var(variable) {
+        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(StoresError::Environment {
+            variable,
+            why: "it is not UTF-8".to_owned(),
+        }),
+    }
+}

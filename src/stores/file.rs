@@ -1,0 +1,178 @@
+//! What does a stores file say?
+
+use std::{collections::BTreeSet, path::Path};
+
+use lastgood_jobs::storage::{Addressing, BucketAccess, Checksums, Credentials, StorageUrl};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{Configured, StoresError, environment};
+use crate::secret::Reference;
+
+/// The version that this build reads.
+const VERSION: u32 = 1;
+/// More than any list of stores.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    stores: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    storage: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    path_style: Option<bool>,
+    checksums: Option<bool>,
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    session_token: Option<String>,
+}
+
+/// Reads the stores that a file names, and resolves their keys.
+pub(super) fn read(path: &Path) -> Result<Vec<Configured>, StoresError> {
+    let entries = entries(path)?;
+    let bad = |why| StoresError::File {
+        path: path.display().to_string(),
+        why,
+    };
+    entries
+        .into_iter()
+        .map(|entry| {
+            let url: StorageUrl = entry
+                .storage
+                .parse()
+                .map_err(|error| bad(format!("store {:?}: {error}", entry.name)))?;
+            let endpoint = entry.endpoint.as_deref().map(endpoint).transpose();
+            let endpoint = endpoint.map_err(|why| bad(format!("store {:?}: {why}", entry.name)))?;
+            Ok(Configured {
+                url,
+                access: BucketAccess {
+                    endpoint,
+                    region: entry.region.clone(),
+                    addressing: match entry.path_style {
+                        None => Addressing::Auto,
+                        Some(true) => Addressing::Path,
+                        Some(false) => Addressing::VirtualHost,
+                    },
+                    checksums: match entry.checksums {
+                        None => Checksums::Auto,
+                        Some(true) => Checksums::Crc32c,
+                        Some(false) => Checksums::None,
+                    },
+                    credentials: credentials(&entry)?,
+                    ..BucketAccess::default()
+                },
+                name: entry.name,
+            })
+        })
+        .collect()
+}
+
+/// Returns the names of the stores, without their keys.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, StoresError> {
+    Ok(entries(path)?.into_iter().map(|entry| entry.name).collect())
+}
+
+/// Returns the address of a service as it was given, if it can be one.
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    let address = text.split_once("://").filter(|(scheme, rest)| {
+        matches!(*scheme, "http" | "https")
+            && !rest.is_empty()
+            && !rest.contains(['@', '?', '#'])
+            && !rest.contains(char::is_whitespace)
+    });
+    address
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "an endpoint is https://host:port, and holds no key".to_owned())
+}
+
+fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
+    let named = || path.display().to_string();
+    let read = || {
+        use std::io::Read as _;
+        let mut text = String::new();
+        let file = std::fs::File::open(path)?;
+        file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|source| StoresError::Read {
+        path: named(),
+        source,
+    })?;
+    let bad = |why: String| StoresError::File { path: named(), why };
+    let file: File = serde_yaml::from_str(&text).map_err(|error| bad(without_values(&error)))?;
+    if file.version != VERSION {
+        return Err(bad(format!(
+            "it is of version {}, and this build reads version {VERSION}",
+            file.version
+        )));
+    }
+    if file.stores.is_empty() {
+        return Err(bad("it names no store".to_owned()));
+    }
+    let mut known = BTreeSet::new();
+    for entry in &file.stores {
+        if !is_name(&entry.name) {
+            return Err(bad(
+                "a store's name has at most 64 lower-case letters, digits, _ and -".to_owned(),
+            ));
+        }
+        if !known.insert(entry.name.as_str()) {
+            return Err(bad(format!("two stores are called {:?}", entry.name)));
+        }
+    }
+    Ok(file.stores)
+}
+
+/// Returns where a file is wrong. The parser's own words may repeat what somebody took a value for.
+fn without_values(error: &serde_yaml::Error) -> String {
+    match error.location() {
+        Some(at) => format!("line {} is not as docs/stores.md describes it", at.line()),
+        None => "it is not as docs/stores.md describes it".to_owned(),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| plain(byte) || matches!(byte, b'_' | b'-'))
+        && name.bytes().next().is_some_and(plain)
+}
+
+/// Resolves the keys of a store; one that names none has those of the environment.
+fn credentials(entry: &Entry) -> Result<Option<Credentials>, StoresError> {
+    let resolved = |what: &'static str, reference: &Option<String>| {
+        let resolve = |text: &String| text.parse::<Reference>()?.resolve();
+        let secret: Option<Result<SecretString, _>> = reference.as_ref().map(resolve);
+        secret.transpose().map_err(|source| StoresError::Secret {
+            what,
+            store: entry.name.clone(),
+            source,
+        })
+    };
+    let id = resolved("access_key_id", &entry.access_key_id)?;
+    let key = resolved("secret_access_key", &entry.secret_access_key)?;
+    let session_token = resolved("session_token", &entry.session_token)?;
+    match (id, key) {
+        (Some(id), Some(secret_access_key)) => Ok(Some(Credentials {
+            access_key_id: id.expose_secret().to_owned(),
+            secret_access_key,
+            session_token,
+        })),
+        (None, None) if entry.storage.starts_with("s3://") => environment::credentials(&entry.name),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err(StoresError::Environment {
+            variable: "access_key_id and secret_access_key",
+            why: format!("store {:?} has one without the other", entry.name),
+        }),
+    }
+}
