@@ -2,6 +2,7 @@
 
 mod audit;
 mod consumers;
+mod copies;
 mod exposure;
 mod keys;
 mod points;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
+pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use points::PointRow;

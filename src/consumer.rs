@@ -3,6 +3,7 @@
 mod copy;
 mod expire;
 mod handle;
+mod holders;
 mod judge;
 mod verify;
 mod work_dir;
@@ -193,7 +194,8 @@ fn queues(
     id: &str,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
-    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease);
+    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease)
+        .storing_in(&shared.stores.primary().name);
     // Slots of its own for each engine: one engine's long jobs must not take every slot.
     settings
         .engines

@@ -9,7 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::catalog::{ProofCount, QueueDepth, Removals, TierExposure, UnknownTier};
+use crate::catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier};
 
 const RUNS: &str = "lastgood_runs_total";
 const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
@@ -38,6 +38,7 @@ const SWEPT: &str = "lastgood_janitor_removed_total";
 const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
 const OVERDUE: &str = "lastgood_verification_overdue_points";
+const MISSING_COPIES: &str = "lastgood_missing_copies";
 const BUILD: &str = "lastgood_build_info";
 
 const KINDS: [&str; 6] = [
@@ -223,6 +224,10 @@ fn describe() {
         REFUSED_REMOVALS,
         "Of these, how many a store refuses to remove: an object lock, say."
     );
+    describe_gauge!(
+        MISSING_COPIES,
+        "Usable restore points that a mirror does not hold yet, by store."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -270,6 +275,20 @@ pub fn prime_producer() {
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+}
+
+/// Shows the mirrors' series at zero.
+pub fn prime_mirrors(mirrors: &[String]) {
+    for mirror in mirrors {
+        gauge!(MISSING_COPIES, "store" => mirror.clone()).set(0.0);
+    }
+}
+
+/// Shows how many points each mirror lacks.
+pub fn missing_copies(missing: &[MissingCopies]) {
+    for mirror in missing {
+        gauge!(MISSING_COPIES, "store" => mirror.store.clone()).set(float(mirror.points));
+    }
 }
 
 /// Counts an attempt that ended.

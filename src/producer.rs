@@ -14,7 +14,9 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::upkeep::{Upkeep, ask_for_removals, ask_for_verifications, retain};
+pub use self::upkeep::{
+    Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
+};
 use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
@@ -64,6 +66,7 @@ pub async fn produce(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::prime_producer();
+    metrics::prime_mirrors(&settings.upkeep.stores.1);
     let (ready, is_ready) = watch::channel(false);
     let (address, server) = http::serve(
         settings.listen,
@@ -93,7 +96,7 @@ pub async fn produce(
     ));
     tasks.spawn(upkeep_until(
         catalog.clone(),
-        settings.upkeep,
+        settings.upkeep.clone(),
         own,
         stop.clone(),
     ));

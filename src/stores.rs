@@ -17,7 +17,7 @@ use lastgood_jobs::{
 use crate::secret::SecretError;
 
 /// The one store of an installation that has no stores file.
-const PRIMARY: &str = "primary";
+pub const PRIMARY: &str = "primary";
 
 /// Which stores there are.
 #[derive(Debug, Clone, Args)]
@@ -174,12 +174,23 @@ impl Stores {
     }
 }
 
-/// Returns the names of all stores, the primary's first, without opening any and without a key at hand.
-pub fn names(args: &StorageArgs) -> Result<Vec<String>, StoresError> {
+/// Returns the names of the primary store and of its mirrors, without opening any and without a key at hand.
+pub fn names(args: &StorageArgs) -> Result<(String, Vec<String>), StoresError> {
     match &args.stores {
         Some(path) => file::names(path),
-        None => Ok(vec![PRIMARY.to_owned()]),
+        None => Ok((PRIMARY.to_owned(), Vec::new())),
     }
+}
+
+/// Opens the store at an address, with the keys of the environment where it needs any.
+pub async fn open(url: &StorageUrl) -> Result<Storage, StoresError> {
+    let access = environment::access(PRIMARY)?;
+    let opened = Storage::open_with(url, &access).await;
+    opened.map_err(|error| StoresError::Open {
+        store: PRIMARY.to_owned(),
+        url: url.clone(),
+        source: Box::new(error),
+    })
 }
 
 fn configured(args: &StorageArgs) -> Result<Vec<Configured>, StoresError> {

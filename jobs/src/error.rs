@@ -478,6 +478,21 @@ impl JobError {
         }
     }
 
+    /// Returns whether it was the store that failed, so that another store which holds the same point may do better.
+    #[must_use]
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchPoint { .. }
+                | Self::StoreFull { .. }
+                | Self::Store { .. }
+                | Self::StoreDenied { .. }
+                | Self::StoreRefuses { .. }
+                | Self::Damaged { .. }
+                | Self::BadManifest { .. }
+        )
+    }
+
     /// Returns whether another attempt could never do better without somebody changing something first.
     #[must_use]
     pub fn is_permanent(&self) -> bool {

@@ -6,14 +6,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     inventory::examine,
-    storage::Storage,
+    storage::{Storage, StorageUrl},
 };
 use serde::Serialize;
 
 use super::output::{Output, printable};
 use crate::{
     catalog::{Audit, Catalog, FoundPoint, Rebuilt},
-    stores::{NamedStore, StorageArgs, Stores},
+    stores::{self, StorageArgs, Stores},
 };
 
 /// How many manifests are recorded by one statement.
@@ -63,9 +63,8 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         stores,
         dry_run,
     } = command;
-    let store = store(&from, stores).await?;
+    let (storage, from) = store(&from, stores).await?;
     let catalog = super::catalog().await?;
-    let (storage, from) = (store.storage, store.url);
     if !dry_run {
         let entry = Audit {
             action: "rebuild",
@@ -89,21 +88,18 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
 }
 
 /// Returns the store of a name in the stores file, or else the one that the text is the address of.
-async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> {
+async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<(Storage, StorageUrl)> {
+    let url: StorageUrl = from.parse()?;
     if let Some(file) = file {
         let args = StorageArgs {
-            storage: from.parse()?,
+            storage: url.clone(),
             stores: Some(file),
         };
         if let Some(store) = Stores::open(&args).await?.get(from) {
-            return Ok(store.clone());
+            return Ok((store.storage.clone(), store.url.clone()));
         }
     }
-    let args = StorageArgs {
-        storage: from.parse()?,
-        stores: None,
-    };
-    Ok(Stores::open(&args).await?.primary().clone())
+    Ok((stores::open(&url).await?, url))
 }
 
 /// Reads every manifest once; holds a batch of them at a time.

@@ -4,10 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    config::{self, PlansArgs, RetentionArgs, VerificationArgs},
+    config::{self, PlansArgs, RetentionArgs, StorageArgs, VerificationArgs},
     metrics,
     plan::PlansFile,
     producer::{Settings, Upkeep, produce},
+    stores,
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,9 +27,11 @@ pub(super) struct Args {
     /// How often to measure exposure and the queue for the metrics
     #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
     observe: Duration,
-    /// How often to look for restore points that need something: verification, removal
+    /// How often to look for restore points that need something: a copy, verification, removal
     #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = humantime::parse_duration)]
     upkeep: Duration,
+    #[command(flatten)]
+    storage: StorageArgs,
     #[command(flatten)]
     verification: VerificationArgs,
     #[command(flatten)]
@@ -51,6 +54,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             every: at_least(args.upkeep, 1),
             verify_within: args.verification.within(),
             grace: args.retention.grace(),
+            stores: stores::names(&args.storage)?,
         },
         listen: args.listen,
     };

@@ -35,7 +35,7 @@ pub(super) async fn expire(
         let message = format!("the catalog's copy of the manifest of {id} names no archive");
         Failure::permanent(ErrorKind::Config, message)
     })?;
-    let stores: Vec<_> = shared.stores.iter().map(|store| &store.storage).collect();
+    let stores = reachable(id, shared).await?;
     for (index, store) in stores.iter().enumerate() {
         if let Removed::Refused(why) = remove(store, &doomed.manifest_key).await? {
             // Nothing is gone yet: whoever wants it may still keep it.
@@ -49,6 +49,20 @@ pub(super) async fn expire(
     }
     answered(READ_WITHIN, shared.catalog.finish_removal(id)).await?;
     Ok(Outcome::Report(json!({ "point": id, "removed": true })))
+}
+
+/// Returns every store. A copy in one that this consumer does not know would outlive its point, and nobody would know of it.
+async fn reachable(point: Uuid, shared: &Shared) -> Result<Vec<&Storage>, Failure> {
+    let asked = shared.catalog.stores_of(std::slice::from_ref(&point));
+    let recorded = answered(READ_WITHIN, asked).await?;
+    let mut names = recorded.get(&point).into_iter().flatten();
+    if let Some(unknown) = names.find(|name| shared.stores.get(name).is_none()) {
+        let message = format!(
+            "{point} is in store {unknown:?} too, which this consumer does not know: give every consumer the same stores file"
+        );
+        return Err(Failure::retryable(ErrorKind::Config, message));
+    }
+    Ok(shared.stores.iter().map(|store| &store.storage).collect())
 }
 
 /// What a store did about a removal.

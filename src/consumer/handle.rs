@@ -14,7 +14,7 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, judge::judge, verify};
+use super::{Shared, copy, expire, holders::holders, judge::judge, verify};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
@@ -40,8 +40,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         }
         Job::Restore(job) => {
             let resource = subject(&run, &shared).await?.resource;
-            let worker = worker(&run, &shared);
-            Box::pin(make_restore(&run, job, &resource, &shared, &worker)).await
+            Box::pin(make_restore(&run, job, &resource, &shared)).await
         }
         Job::DropReplaced(job) => drop_database(job, &subject(&run, &shared).await?.resource).await,
         Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
@@ -130,7 +129,6 @@ async fn make_restore(
     job: &Restore,
     resource: &Resource,
     shared: &Shared,
-    worker: &Worker,
 ) -> Result<Outcome, Failure> {
     let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
     if point.resource_id != resource.id.as_str() {
@@ -155,23 +153,43 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    let restored = restore(
-        run.attempt_id(),
-        resource,
-        job,
-        &point.manifest_key,
-        target_url,
-        worker,
-    )
-    .await;
-    match restored {
-        // It read every byte of the dump, and the target took it: no verification proves more.
-        Ok(restored) => Ok(Outcome::Proof {
-            point: point.id,
-            report: report(&restored)?,
-        }),
-        Err(error) => Err(judge(error, &point, shared).await),
+    let mut errors = Vec::new();
+    for store in holders(&point, shared).await? {
+        let restored = Box::pin(restore(
+            run.attempt_id(),
+            resource,
+            job,
+            &point.manifest_key,
+            target_url.clone(),
+            &worker_in(&store.storage, run, shared),
+        ))
+        .await;
+        match restored {
+            // It read every byte of the dump, and the target took it: no verification proves more. Unless the first store
+            // could not give it: that one is not proven.
+            Ok(restored) => {
+                let report = report_from(&store.name, &restored)?;
+                return Ok(if errors.is_empty() {
+                    Outcome::Proof {
+                        point: point.id,
+                        report,
+                    }
+                } else {
+                    Outcome::Report(report)
+                });
+            }
+            Err(error) if error.is_of_the_store() => {
+                tracing::warn!(
+                    store = store.name,
+                    error = error.report(),
+                    "this store cannot give the restore point"
+                );
+                errors.push(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(judge(errors, &point, shared).await)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {
@@ -181,9 +199,14 @@ async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcom
     ))
 }
 
-fn report(restored: &Restored) -> Result<serde_json::Value, Failure> {
-    serde_json::to_value(restored)
-        .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))
+/// Reports what a restore did, and which store it read.
+fn report_from(store: &str, restored: &Restored) -> Result<serde_json::Value, Failure> {
+    let mut report = serde_json::to_value(restored)
+        .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))?;
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert("store".to_owned(), store.into());
+    }
+    Ok(report)
 }
 
 /// Parses the catalog's row, once, and resolves its secret.

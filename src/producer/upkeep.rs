@@ -1,5 +1,6 @@
 //! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
 
+mod copies;
 mod retain;
 
 use std::time::Duration;
@@ -9,7 +10,10 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-pub use self::retain::{ask_for_removals, retain};
+pub use self::{
+    copies::{adopt, ask_for_copies},
+    retain::{ask_for_removals, retain},
+};
 use crate::{
     catalog::{Catalog, CatalogError, answered, interval},
     metrics,
@@ -24,7 +28,7 @@ const VERIFICATIONS_WAITING: i64 = 100;
 const NEWEST_PART: u32 = 4;
 
 /// What upkeep is to ask for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Upkeep {
     /// How often it looks.
     pub every: Duration,
@@ -32,6 +36,8 @@ pub struct Upkeep {
     pub verify_within: Option<Duration>,
     /// How long a former promise holds after a change.
     pub grace: TimeDelta,
+    /// The names of all stores: the primary's, and those that get copies.
+    pub stores: (String, Vec<String>),
 }
 
 /// Asks until `stop`. `plans` are those of the file, `None` while the built-in ones stand in for it.
@@ -48,6 +54,11 @@ pub(super) async fn upkeep_until(
             () = stop.cancelled() => return,
             _ = timer.tick() => {}
         }
+        let (primary, mirrors) = &upkeep.stores;
+        let adopting = answered(UPKEEP_WITHIN, adopt(&catalog, primary)).await;
+        report("stores", adopting.map(|()| 0));
+        let asking = ask_for_copies(&catalog, mirrors);
+        report("copies", answered(UPKEEP_WITHIN, asking).await);
         if let Some(within) = upkeep.verify_within {
             let asking = ask_for_verifications(&catalog, within);
             report("verifications", answered(UPKEEP_WITHIN, asking).await);

@@ -1,6 +1,6 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
--- moved. The resource is locked before the run, as a tick does, so that the two cannot wait for each other.
+-- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot wait for each other.
 with owner as materialized (
     select id from lastgood.resources
     where id = (select resource_id from lastgood.runs where id = $1)
@@ -21,6 +21,11 @@ point as (
     select done.id, done.resource_id, done.consistent_at, $5::text, $6::jsonb, $7::bigint, $8::bigint
     from done where done.consistent_at is not null
     on conflict (id) do nothing
+),
+copy as (
+    insert into lastgood.copies (point_id, store)
+    select done.id, $11::text from done where done.consistent_at is not null
+    on conflict do nothing
 ),
 resource as (
     update lastgood.resources as r

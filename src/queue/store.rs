@@ -23,6 +23,8 @@ pub struct Store {
     pool: PgPool,
     worker: Arc<str>,
     lease: Duration,
+    /// The store that backups go to.
+    primary: Arc<str>,
 }
 
 /// A row that was claimed, its payload still undecoded.
@@ -65,6 +67,16 @@ impl Store {
             pool,
             worker: worker.into(),
             lease,
+            primary: crate::stores::PRIMARY.into(),
+        }
+    }
+
+    /// Returns the same, whose backups are recorded as being in the store of this name.
+    #[must_use]
+    pub fn storing_in(self, primary: &str) -> Self {
+        Self {
+            primary: primary.into(),
+            ..self
         }
     }
 
@@ -185,6 +197,7 @@ impl Store {
             point.map(|point| bigint(point.manifest.archive.size_bytes)),
             bigint(dump_bytes),
             bigint(stored_bytes),
+            &*self.primary,
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;

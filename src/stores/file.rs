@@ -75,9 +75,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Configured>, StoresError> {
         .collect()
 }
 
-/// Returns the names of the stores, without their keys.
-pub(super) fn names(path: &Path) -> Result<Vec<String>, StoresError> {
-    Ok(entries(path)?.into_iter().map(|entry| entry.name).collect())
+/// Returns the names of the primary store and of its mirrors, without their keys.
+pub(super) fn names(path: &Path) -> Result<(String, Vec<String>), StoresError> {
+    let mut names = entries(path)?.into_iter().map(|entry| entry.name);
+    let primary = names.next().unwrap_or_default();
+    Ok((primary, names.collect()))
 }
 
 /// Returns the address of a service as it was given, if it can be one.

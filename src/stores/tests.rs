@@ -43,7 +43,10 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
     assert_eq!(mirrors, ["far-away"]);
     assert_eq!(stores.iter().count(), 2);
     assert!(stores.get("far-away").is_some() && stores.get("other").is_none());
-    assert_eq!(names(&args)?, ["here", "far-away"]);
+    assert_eq!(
+        names(&args)?,
+        ("here".to_owned(), vec!["far-away".to_owned()])
+    );
     assert!(!format!("{stores:?}").contains("marker"), "{stores:?}");
     Ok(())
 }

@@ -72,6 +72,7 @@ impl Simulation {
                 .bind(100_i64)
                 .bind(1000_i64)
                 .bind(100_i64)
+                .bind(lastgood::stores::PRIMARY)
                 .fetch_one(self.db.pool())
                 .await?;
         anyhow::ensure!(finished == 1, "the finish was refused");

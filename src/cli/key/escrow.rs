@@ -16,6 +16,7 @@ use crate::{
     config::{self, StorageArgs},
     keys,
     secret::{MasterKey, SecretError, read_secret_file},
+    stores::Stores,
 };
 
 /// A store, and what it is called.
@@ -26,10 +27,12 @@ pub(super) struct Named {
 
 /// Opens every store: an escrow that one of them lacks, or keeps, is a hole.
 pub(super) async fn stores(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
-    let name = args.storage.to_string();
-    let storage = Storage::open(&args.storage).await;
-    let storage = storage.with_context(|| format!("the store {name}"))?;
-    Ok(vec![Named { name, storage }])
+    let stores = Stores::open(args).await?;
+    let named = stores.iter().map(|store| Named {
+        name: format!("{} ({})", store.name, store.url),
+        storage: store.storage.clone(),
+    });
+    Ok(named.collect())
 }
 
 /// Writes the escrow of a key into every store.

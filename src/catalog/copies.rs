@@ -1,0 +1,70 @@
+//! Which stores hold which restore points.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError};
+
+/// How many usable points a store should have and has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingCopies {
+    /// The store's name.
+    pub store: String,
+    /// Points that it lacks.
+    pub points: i64,
+    /// Of these, how many were tried in vain and wait to be tried again.
+    pub failed: i64,
+}
+
+impl Catalog {
+    /// Records that a store holds a point. Returns whether the point is still to be kept.
+    ///
+    /// Waits for whoever lets it go at this moment.
+    pub async fn record_copy(&self, point: Uuid, store: &str) -> Result<bool, CatalogError> {
+        let kept = sqlx::query_scalar!(
+            r#"with point as (
+                 select id from lastgood.restore_points where id = $1 and expired_at is null for share
+             ),
+             copy as (
+                 insert into lastgood.copies (point_id, store) select id, $2 from point on conflict do nothing
+             )
+             select count(*) > 0 as "kept!" from point"#,
+            point,
+            store
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(kept)
+    }
+
+    /// Returns the stores that hold each of these points, by name; a point that none is recorded for is left out.
+    pub async fn stores_of(
+        &self,
+        points: &[Uuid],
+    ) -> Result<HashMap<Uuid, Vec<String>>, CatalogError> {
+        let rows = sqlx::query!(
+            "select point_id, store from lastgood.copies where point_id = any($1) order by point_id, store",
+            points
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut stores = HashMap::<_, Vec<_>>::new();
+        for row in rows {
+            stores.entry(row.point_id).or_default().push(row.store);
+        }
+        Ok(stores)
+    }
+
+    /// Returns, for each of these stores, how many usable points it lacks. One that lacks none is told with zeros.
+    pub async fn missing_copies(
+        &self,
+        stores: &[String],
+    ) -> Result<Vec<MissingCopies>, CatalogError> {
+        let rows = sqlx::query_file_as!(MissingCopies, "src/catalog/missing_copies.sql", stores)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows)
+    }
+}
