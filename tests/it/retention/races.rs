@@ -51,7 +51,7 @@ async fn a_restore_that_was_asked_for_first_protects_its_point() -> Result<()> {
     somebody_waits(house.db.pool()).await?;
     asking.commit().await?;
     assert_eq!(retaining.await??, 0);
-    assert_eq!(house.gone_ids().await?, [uuid::Uuid::nil(); 0]);
+    assert!(house.gone_ids().await?.is_empty());
 
     house
         .db
