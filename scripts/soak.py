@@ -103,7 +103,7 @@ class Restarting:
     def kill_and_restart(self, away_seconds: float) -> None:
         self._child.kill()
         time.sleep(away_seconds)
-        self._child = self._session.start(self.server.again(self._session))
+        self._child = self._session.start(self.server.start_again())
 
 
 class Soak:

@@ -121,6 +121,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         )?
         .install_recorder()?;
     describe();
+    describe_upkeep();
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
@@ -204,9 +205,9 @@ fn describe() {
         "Objects of dead attempts that the janitor removed, by what they were."
     );
     describe_gauge!(BUILD, "1; the version is the label.");
-    describe_upkeep();
 }
 
+/// What happens to restore points after they were made.
 fn describe_upkeep() {
     describe_counter!(
         VERIFICATIONS,
