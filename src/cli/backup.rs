@@ -1,7 +1,8 @@
-//! `lastgood backup now|list|show|download|pin|unpin|hold|release`.
+//! `lastgood backup now|list|show|download|url|pin|unpin|hold|release`.
 
 mod custody;
 mod download;
+mod url;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ pub(super) enum Command {
     },
     /// Bring a restore point's archive to a file, as it is stored; recorded in the audit log
     Download(download::Args),
+    /// Print an address from which the archive can be fetched for a while, where the store can; recorded in the audit log
+    Url(url::Args),
     /// Show a restore point's manifest
     Show {
         /// Its id
@@ -105,6 +108,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
         }
         Command::Download(args) => download::run(&catalog, &args, output).await?,
+        Command::Url(args) => url::run(&catalog, &args, output).await?,
         Command::Show { id } => {
             let point = catalog.point(id).await?;
             output.show(&point, |point| {
