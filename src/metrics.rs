@@ -121,6 +121,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         )?
         .install_recorder()?;
     describe();
+    describe_upkeep();
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
@@ -203,6 +204,11 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// What happens to restore points after they were made.
+fn describe_upkeep() {
     describe_counter!(
         VERIFICATIONS,
         "Restore points that a verification or a restore read to the last byte, by engine and what it showed."
@@ -228,7 +234,6 @@ fn describe() {
         MISSING_COPIES,
         "Usable restore points that a mirror does not hold yet, by store."
     );
-    describe_gauge!(BUILD, "1; the version is the label.");
 }
 
 /// Shows the consumer's series at zero.

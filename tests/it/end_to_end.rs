@@ -19,5 +19,6 @@ mod requests;
 mod round_trip;
 mod secrets;
 mod store;
+mod stores;
 mod vault;
 mod verifications;

@@ -148,7 +148,7 @@ impl<'a> Candidates<'a> {
             match verdict.decision {
                 Decision::Keep(_) | Decision::Expire(Expired::Already) => {}
                 Decision::Expire(why) => {
-                    self.points.push((resource, verdict.point, why.to_string()))
+                    self.points.push((resource, verdict.point, why.to_string()));
                 }
             }
         }
