@@ -118,7 +118,7 @@ async fn an_upload_that_fails_for_good_leaves_nothing(
 }
 
 #[tokio::test]
-async fn a_manifest_whose_answer_was_lost_is_known_as_ours_and_anothers_is_not() -> Result<()> {
+async fn a_manifest_whose_answer_was_lost_is_known_as_ours_and_a_strangers_is_not() -> Result<()> {
     let lost = rule("PUT", "manifest", 1, Fault::LoseAnswer);
     let (key, manifest) = (keys(1).manifest(), example());
     let behind = Behind::new(&[lost]).await?;
