@@ -5,7 +5,7 @@ ARGS ?=
 export KEEP PROFILE ONLY STORE
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench servers fmt lint sqlx clean-dev
+.PHONY: help build demo test bench soak servers fmt lint sqlx clean-dev
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,6 +21,9 @@ test: ## run every test against private servers (ARGS=part_of_a_name: only those
 
 bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)
 	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
+
+soak: ## kill consumers and an S3 server under hundreds of backups, and count what is left (BACKUPS=50: fewer)
+	@BACKUPS=$(BACKUPS) $(PYTHON) scripts/soak.py
 
 servers: ## start the tests' servers and print their addresses, until Ctrl-C
 	@$(PYTHON) scripts/servers.py

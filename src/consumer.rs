@@ -18,7 +18,6 @@ use lastgood_jobs::{
     error::chain,
     job::Job,
     resource::Engine,
-    storage::JANITOR_AGE,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -56,6 +55,8 @@ pub struct Settings {
     pub job_timeout: Duration,
     /// How long a drain waits before leases are given back.
     pub drain_timeout: Duration,
+    /// What dead attempts left is removed when it is older.
+    pub janitor_age: Duration,
     /// Where it serves metrics.
     pub listen: SocketAddr,
     /// Where its private files live.
@@ -115,7 +116,7 @@ pub async fn consume(
     tasks.spawn(server);
     let side = [
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
-        tokio::spawn(sweep_for_ever(shared.stores.clone())),
+        tokio::spawn(sweep_for_ever(shared.stores.clone(), settings.janitor_age)),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
     ];
     let heart = Heart {
@@ -314,18 +315,18 @@ async fn remove_dead_for_ever(parent: PathBuf) {
 }
 
 /// The janitor: removes what a SIGKILL left in the stores, once an hour and at start.
-async fn sweep_for_ever(stores: Stores) {
+async fn sweep_for_ever(stores: Stores, age: Duration) {
     let mut timer = tokio::time::interval(Duration::from_hours(1));
     loop {
         timer.tick().await;
         for store in stores.iter() {
-            sweep(store).await;
+            sweep(store, age).await;
         }
     }
 }
 
-async fn sweep(store: &NamedStore) {
-    match store.storage.sweep(Utc::now() - JANITOR_AGE).await {
+async fn sweep(store: &NamedStore, age: Duration) {
+    match store.storage.sweep(Utc::now() - age).await {
         Ok(swept) => {
             metrics::swept(swept.partial, swept.orphans);
             if swept.partial + swept.orphans > 0 {

@@ -39,9 +39,6 @@ use crate::{
     manifest::Manifest,
 };
 
-/// What is older than this was left by a dead attempt: no lease lives so long without renewal.
-pub const JANITOR_AGE: Duration = Duration::from_hours(24);
-
 /// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
 const READ_BYTES: usize = 2 * 1024 * 1024;
 const READ_BYTES_OF_BUCKET: usize = 8 * 1024 * 1024;

@@ -123,3 +123,6 @@ impl<I: Inspect> Inspect for Measuring<I> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

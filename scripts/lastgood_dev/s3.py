@@ -11,7 +11,9 @@ import socket
 import sys
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 from .cargo_tool import cargo_tool
 from .child import Child, wait_until
@@ -36,6 +38,7 @@ class S3Server:
     access_key_id: str
     secret_access_key: str
     child: Child
+    start_again: Callable[[], Child]
 
     def environment(self) -> dict[str, str]:
         """Returns what lastgood, and any other client, reads."""
@@ -83,12 +86,13 @@ def _keys() -> tuple[str, str]:
 def _start(session: Session, name: str, home: Path, keys: tuple[str, str], program: Program, args) -> S3Server:
     for _ in range(TRIES):
         port = free_port()
-        child = session.start(program.child(f"S3 server {name}", args(port), home))
+        start = partial(program.child, f"S3 server {name}", args(port), home)
+        child = session.start(start())
         wait_until(
             lambda: child.exit_code() is not None or _answers(port), SECONDS_TO_START, f"{child.name} to accept connections",
         )
         if child.exit_code() is None:
-            return S3Server(f"http://127.0.0.1:{port}", *keys, child)
+            return S3Server(f"http://127.0.0.1:{port}", *keys, child, start)
         if "in use" not in child.log_tail():
             break
     raise Failure(f"the S3 server {name} did not start:\n{child.log_tail()}")

@@ -112,11 +112,7 @@ pub(crate) async fn points_to_judge(
     let ids: Vec<String> = subjects.iter().map(|(it, _)| it.id.clone()).collect();
     let seconds: Vec<Option<f64>> = subjects
         .iter()
-        .map(|(_, policy)| {
-            policy
-                .oldest_needed()
-                .map(chrono::TimeDelta::as_seconds_f64)
-        })
+        .map(|(_, policy)| policy.oldest_needed().map(TimeDelta::as_seconds_f64))
         .collect();
     let protected: Vec<i64> = subjects
         .iter()

@@ -43,6 +43,10 @@ pub(super) struct Args {
     /// How long a drain lets runs finish before it gives their leases back
     #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
+    /// How old an unfinished upload, or an archive without a manifest, must be for the janitor to remove it: longer than any
+    /// backup takes
+    #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = humantime::parse_duration)]
+    janitor_age: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9751")]
     listen: SocketAddr,
@@ -77,6 +81,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
         poll: args.poll.max(Duration::from_millis(100)),
         job_timeout: args.job_timeout,
         drain_timeout: args.drain_timeout,
+        janitor_age: args.janitor_age,
         listen: args.listen,
         work_dir: args.work_dir.unwrap_or_else(default_work_dir),
     };

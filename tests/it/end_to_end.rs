@@ -16,6 +16,7 @@ mod native_faults;
 mod orders;
 mod program;
 mod requests;
+mod retention;
 mod round_trip;
 mod secrets;
 mod store;

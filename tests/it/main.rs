@@ -12,4 +12,5 @@ mod planning;
 mod producer;
 mod proofs;
 mod queue;
+mod retention;
 mod simulation;
