@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-export KEEP PROFILE ONLY
+export KEEP PROFILE ONLY STORE
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak servers fmt lint sqlx clean-dev
@@ -13,7 +13,7 @@ help: ## show this
 build: ## build the service (target/release/lastgood)
 	SQLX_OFFLINE=true cargo build --release --locked
 
-demo: ## break customers' databases and bring them back, in a minute after the build (KEEP=1: leave it all running to look around)
+demo: ## break customers' databases and bring them back, in a minute after the build (KEEP=1: leave it all running to look around; STORE=s3: archives in a bucket)
 	@$(PYTHON) scripts/demo.py
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)

@@ -4,6 +4,8 @@
     make demo           tells the story, checks every claim it makes, and exits 0 when all of them held
     make demo KEEP=1    the same, then leaves everything running to look around until Ctrl-C
 
+    make demo STORE=s3  the same, with the archives in a bucket of a local S3 server
+
 PROFILE=dev uses the development build.
 """
 
@@ -27,6 +29,7 @@ from lastgood_dev.mongodb import start_mongodb
 from lastgood_dev.postgres import Postgres, start_postgres
 from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import ROOT, Failure, say
+from lastgood_dev.s3 import BUCKET, start_moto
 from lastgood_dev.service import Lastgood, Replica, Run, build, new_master_key
 from lastgood_dev.session import Session, guarded
 
@@ -109,18 +112,28 @@ def heading(number: int, text: str) -> None:
 
 
 def settings(session: Session, catalog: Postgres, shop: Customer, embeddings: Customer) -> dict[str, str]:
-    storage = session.run_dir / "storage"
-    storage.mkdir()
     catalog.psql("create database lastgood")
     return {
         "DATABASE_URL": catalog.url("lastgood"),
-        "LASTGOOD_STORAGE": str(storage),
+        **store(session),
         "LASTGOOD_MASTER_KEY": new_master_key(),
         "LASTGOOD_PLANS": str(ROOT / "plans.yaml"),
         "LASTGOOD_WORK_DIR": str(session.run_dir / "work"),
         "LASTGOOD_PG_CLIENT_DIRS": str(shop.server.bin),
         "EMBEDDINGS_URL": embeddings.url,
     }
+
+
+def store(session: Session) -> dict[str, str]:
+    """Returns where archives go: a directory, or with STORE=s3 a bucket on a server of our own."""
+    wanted = os.environ.get("STORE") or "directory"
+    if wanted == "s3":
+        return {**start_moto(session, "s3").environment(), "LASTGOOD_STORAGE": f"s3://{BUCKET}/demo"}
+    if wanted != "directory":
+        raise Failure(f"STORE={wanted} is neither s3 nor directory")
+    storage = session.run_dir / "storage"
+    storage.mkdir()
+    return {"LASTGOOD_STORAGE": str(storage)}
 
 
 def fill_customers(server: Postgres) -> tuple[Customer, Customer]:

@@ -5,6 +5,7 @@ mod catalog;
 mod consumer;
 mod doctor;
 mod key;
+mod locate;
 mod output;
 mod plans;
 mod producer;

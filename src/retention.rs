@@ -228,9 +228,15 @@ impl<'a> Judge<'a> {
             let kept = kept.as_ref().filter(|_| self.now < until)?;
             Some(kept.until().map_or(until, |own| own.min(until)))
         });
-        grace
-            .max()
-            .map_or(decided, |until| Decision::Keep(Kept::Grace { until }))
+        if let Some(until) = grace.max() {
+            return Decision::Keep(Kept::Grace { until });
+        }
+        let until = later(record.since, self.policy.grace);
+        if self.now < until {
+            Decision::Keep(Kept::FirstSeen { until })
+        } else {
+            decided
+        }
     }
 
     /// A retention of zero or less vetoes new backups; what exists stays as long as was promised before.

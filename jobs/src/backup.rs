@@ -50,6 +50,13 @@ pub async fn backup(
     previous_dump_bytes: Option<u64>,
     worker: &Worker,
 ) -> Result<RestorePoint, JobError> {
+    // A dump is larger than its archive: parts that fit it fit the archive.
+    let worker = &Worker {
+        storage: worker
+            .storage
+            .expecting(previous_dump_bytes.unwrap_or_default()),
+        ..worker.clone()
+    };
     let storage = &worker.storage;
     let keys = Keys::new(&resource.team, &resource.id, resource.engine, attempt)
         .encrypted_to(worker.encrypt_to.as_ref());

@@ -1,11 +1,13 @@
-//! `lastgood backup now|list|show|download|pin|unpin|hold|release`.
+//! `lastgood backup now|list|show|download|url|pin|unpin|hold|release`.
 
 mod custody;
 mod download;
+mod url;
 
 use std::process::ExitCode;
 
 use lastgood_jobs::{job::Job, resource::ResourceId};
+use serde::Serialize;
 use uuid::Uuid;
 
 use self::custody::{KeepArgs, NoMoreArgs};
@@ -13,7 +15,7 @@ use super::{
     output::{Output, bytes, instant, table},
     wait::wait,
 };
-use crate::catalog::{Custody, Enqueued, NewRun, PointRow};
+use crate::catalog::{Catalog, Custody, Enqueued, NewRun, PointRow};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -38,6 +40,8 @@ pub(super) enum Command {
     },
     /// Bring a restore point's archive to a file, as it is stored; recorded in the audit log
     Download(download::Args),
+    /// Print an address from which the archive can be fetched for a while, where the store can; recorded in the audit log
+    Url(url::Args),
     /// Show a restore point's manifest
     Show {
         /// Its id
@@ -94,6 +98,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             let points = catalog
                 .points(resource.as_ref().map(ResourceId::as_str), limit)
                 .await?;
+            let points = placed(&catalog, points).await?;
             output.show(&points, |points| list(points))?;
         }
         Command::Pin(args) => custody::keep(&catalog, Custody::Pin, &args, output).await?,
@@ -105,20 +110,52 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
         }
         Command::Download(args) => download::run(&catalog, &args, output).await?,
+        Command::Url(args) => url::run(&catalog, &args, output).await?,
         Command::Show { id } => {
-            let point = catalog.point(id).await?;
-            output.show(&point, |point| {
-                serde_json::to_string_pretty(&point.manifest).unwrap_or_default()
-            })?;
+            let points = placed(&catalog, vec![catalog.point(id).await?]).await?;
+            for Placed { stores, .. } in &points {
+                output.note(&format!("in the stores: {}", stores.join(", ")));
+            }
+            if let Some(point) = points.first() {
+                output.show(point, |Placed { point, .. }| {
+                    serde_json::to_string_pretty(&point.manifest).unwrap_or_default()
+                })?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(points: &[PointRow]) -> String {
+/// A restore point, and where it is.
+#[derive(Serialize)]
+struct Placed {
+    #[serde(flatten)]
+    point: PointRow,
+    stores: Vec<String>,
+}
+
+async fn placed(catalog: &Catalog, points: Vec<PointRow>) -> anyhow::Result<Vec<Placed>> {
+    let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
+    let mut stores = catalog.stores_of(&ids).await?;
+    let placed = points.into_iter().map(|point| Placed {
+        stores: stores.remove(&point.id).unwrap_or_default(),
+        point,
+    });
+    Ok(placed.collect())
+}
+
+fn list(points: &[Placed]) -> String {
     table(
-        ["id", "resource", "consistent at", "dump", "stored", "state"],
-        points.iter().map(|point| {
+        [
+            "id",
+            "resource",
+            "consistent at",
+            "dump",
+            "stored",
+            "state",
+            "stores",
+        ],
+        points.iter().map(|Placed { point, stores }| {
             [
                 point.id.to_string(),
                 point.resource_id.clone(),
@@ -126,6 +163,7 @@ fn list(points: &[PointRow]) -> String {
                 bytes(point.dump_bytes),
                 bytes(point.stored_bytes),
                 state(point),
+                stores.join(", "),
             ]
         }),
     )

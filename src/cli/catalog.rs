@@ -1,6 +1,6 @@
 //! `lastgood catalog rebuild`: an empty or partly filled catalog gets back what a store's manifests say.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lastgood_jobs::{
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::output::{Output, printable};
 use crate::{
     catalog::{Audit, Catalog, FoundPoint, Rebuilt},
-    stores,
+    stores::{self, StorageArgs, Stores},
 };
 
 /// How many manifests are recorded by one statement.
@@ -27,9 +27,12 @@ const FAULTS_SHOWN: usize = 1000;
 pub(super) enum Command {
     /// Record every resource and every restore point that a store has manifests of. What is on record stays as it is
     Rebuild {
-        /// The store: a directory, or its URL
-        #[arg(long, value_name = "URL")]
-        from: StorageUrl,
+        /// The store: a directory, its URL, or its name in the stores file
+        #[arg(long, value_name = "STORE")]
+        from: String,
+        /// The stores file, where --from is a name in it
+        #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
+        stores: Option<PathBuf>,
         /// Only tell what would be recorded
         #[arg(long)]
         dry_run: bool,
@@ -55,9 +58,13 @@ struct Fault {
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    let Command::Rebuild { from, dry_run } = command;
+    let Command::Rebuild {
+        from,
+        stores,
+        dry_run,
+    } = command;
+    let (storage, from) = store(&from, stores).await?;
     let catalog = super::catalog().await?;
-    let storage = stores::open(&from).await?;
     if !dry_run {
         let entry = Audit {
             action: "rebuild",
@@ -78,6 +85,21 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Returns the store of a name in the stores file, or else the one that the text is the address of.
+async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<(Storage, StorageUrl)> {
+    let url: StorageUrl = from.parse()?;
+    if let Some(file) = file {
+        let args = StorageArgs {
+            storage: url.clone(),
+            stores: Some(file),
+        };
+        if let Some(store) = Stores::open(&args).await?.get(from) {
+            return Ok((store.storage.clone(), store.url.clone()));
+        }
+    }
+    Ok((stores::open(&url).await?, url))
 }
 
 /// Reads every manifest once; holds a batch of them at a time.

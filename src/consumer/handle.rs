@@ -153,7 +153,7 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    let mut failure = None;
+    let mut errors = Vec::new();
     for store in holders(&point, shared).await? {
         let restored = Box::pin(restore(
             run.attempt_id(),
@@ -169,12 +169,13 @@ async fn make_restore(
             // could not give it: that one is not proven.
             Ok(restored) => {
                 let report = report_from(&store.name, &restored)?;
-                return Ok(match failure {
-                    None => Outcome::Proof {
+                return Ok(if errors.is_empty() {
+                    Outcome::Proof {
                         point: point.id,
                         report,
-                    },
-                    Some(_) => Outcome::Report(report),
+                    }
+                } else {
+                    Outcome::Report(report)
                 });
             }
             Err(error) if error.is_of_the_store() => {
@@ -183,16 +184,12 @@ async fn make_restore(
                     error = error.report(),
                     "this store cannot give the restore point"
                 );
-                // The first says most: the others may never have had it.
-                failure.get_or_insert(error);
+                errors.push(error);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(match failure {
-        Some(error) => judge(error, &point, shared).await,
-        None => Failure::permanent(ErrorKind::Config, "no store is configured".to_owned()),
-    })
+    Err(judge(errors, &point, shared).await)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {

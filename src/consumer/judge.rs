@@ -8,8 +8,24 @@ use lastgood_jobs::{
 use super::Shared;
 use crate::{catalog::PointRow, queue::Failure};
 
-/// Returns the failure that an error of a job is, and condemns the restore point that the job read if it is to blame.
-pub(super) async fn judge(error: JobError, point: &PointRow, shared: &Shared) -> Failure {
+/// Returns the failure that a job's errors are, one from each store that it tried to read a restore point from, the first store
+/// first; and condemns the point if it is to blame. A store that could not be read may hold it whole: then it is not.
+pub(super) async fn judge(errors: Vec<JobError>, point: &PointRow, shared: &Shared) -> Failure {
+    let mut errors = errors.into_iter();
+    let Some(error) = errors.next() else {
+        return Failure::permanent(ErrorKind::Config, "no store is configured");
+    };
+    if matches!(blame(&error), Blame::Elsewhere) {
+        return error.into();
+    }
+    if let Some(other) = errors.find(|other| matches!(blame(other), Blame::Elsewhere)) {
+        let message = format!(
+            "{}: and another store cannot be read: {}",
+            error.report(),
+            other.report()
+        );
+        return Failure::retryable(other.kind(), message);
+    }
     let verdict = match blame(&error) {
         Blame::Elsewhere => Verdict::NotProven,
         Blame::Point | Blame::Absence if is_beyond_us(point) => Verdict::NotProven,

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::{
     Shared,
-    handle::{READ_WITHIN, worker},
+    handle::{READ_WITHIN, worker_in},
+    holders::holders,
     judge::judge,
 };
 use crate::{
@@ -31,18 +32,45 @@ pub(super) async fn verify(
         ));
     }
     let recorded = recorded(&point)?;
-    let read = async {
-        let verified = verify::verify(&point.manifest_key, &worker(run, shared)).await?;
-        is_as_recorded(&verified.manifest, &recorded, &point.manifest_key)
-    };
-    if let Err(error) = read.await {
-        return Err(judge(error, &point, shared).await);
+    let mut errors = Vec::new();
+    for store in holders(&point, shared).await? {
+        let read = async {
+            let worker = worker_in(&store.storage, run, shared);
+            let verified = verify::verify(&point.manifest_key, &worker).await?;
+            is_as_recorded(&verified.manifest, &recorded, &point.manifest_key)
+        };
+        match read.await {
+            Ok(()) => return whole(&point, &recorded, &store.name, &errors),
+            Err(error) => errors.push(error),
+        }
+    }
+    Err(judge(errors, &point, shared).await)
+}
+
+/// Reports what was found whole in `store`, unless a store before it could not give it: then the point is usable, and not
+/// proven.
+fn whole(
+    point: &PointRow,
+    recorded: &Manifest,
+    store: &str,
+    errors: &[JobError],
+) -> Result<Outcome, Failure> {
+    if let Some(error) = errors.first() {
+        let message = format!(
+            "{}: but store {store:?} holds the point whole, and restores read it there: nothing was quarantined",
+            error.report()
+        );
+        return Err(Failure {
+            permanent: error.is_permanent(),
+            ..Failure::retryable(error.kind(), message)
+        });
     }
     Ok(Outcome::Proof {
         point: point.id,
         report: json!({
             "point": point.id,
             "verified": "whole",
+            "store": store,
             "dump_bytes": recorded.dump.size_bytes,
             "stored_bytes": recorded.archive.size_bytes,
         }),

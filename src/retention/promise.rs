@@ -93,6 +93,9 @@ pub struct Record {
     /// What was, the oldest first, while it still matters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
+    /// Since when this is recorded. Nothing expires in the grace period after that: what was promised before, and what was pinned
+    /// before a catalog was rebuilt, nobody knows.
+    pub since: DateTime<Utc>,
     /// When the resource was first seen to be removed; from then on the promise changes no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<DateTime<Utc>>,
@@ -117,6 +120,7 @@ impl Record {
             (None, Some(promise)) => Self {
                 promise,
                 former: Vec::new(),
+                since: now,
                 removed_at: None,
             },
             (Some(before), Some(promise)) if life == Life::Live => before.turned_to(promise, now),

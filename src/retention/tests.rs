@@ -32,6 +32,10 @@ pub(super) fn point(age: TimeDelta) -> Point {
     }
 }
 
+pub(super) fn long_ago() -> DateTime<Utc> {
+    now() - GRACE - GRACE
+}
+
 pub(super) fn promise(retention_days: i32) -> Promise {
     Promise {
         retention_days,
@@ -42,7 +46,7 @@ pub(super) fn promise(retention_days: i32) -> Promise {
 
 pub(super) fn policy(promise: Promise) -> Policy {
     Policy {
-        record: Record::after(None, Some(promise), Life::Live, GRACE, now()),
+        record: Record::after(None, Some(promise), Life::Live, GRACE, long_ago()),
         tier: TierKnown::Known,
         life: Life::Live,
         grace: GRACE,
@@ -158,7 +162,8 @@ fn thinning_is_told(#[case] age_days: i64, #[case] change: Change, #[case] expec
 /// Returns a policy whose promises came one after another, the last one so many days ago.
 fn changed(promises: &[Promise], days_ago: i64) -> Policy {
     let at = now() - TimeDelta::days(days_ago);
-    let mut record = None;
+    let first = promises.first().cloned();
+    let mut record = Record::after(None, first, Life::Live, GRACE, at - GRACE);
     for promise in promises {
         record = Record::after(record, Some(promise.clone()), Life::Live, GRACE, at);
     }
@@ -197,7 +202,7 @@ fn a_change_shortens_nothing_at_once(
 
 #[test]
 fn a_removed_resource_keeps_its_points_by_its_promise_at_removal() {
-    let record = Record::after(None, Some(promise(30)), Life::Live, GRACE, now());
+    let record = Record::after(None, Some(promise(30)), Life::Live, GRACE, long_ago());
     // The plans say less by then, or do not know the tier any more.
     for later in [Some(promise(1)), None] {
         let removed = Policy {
@@ -213,6 +218,21 @@ fn a_removed_resource_keeps_its_points_by_its_promise_at_removal() {
             "the newest too"
         );
     }
+}
+
+#[test]
+fn nothing_of_a_resource_that_is_new_to_retention_expires_for_the_grace_period() {
+    let old = [point(TimeDelta::days(1)), point(TimeDelta::days(90))];
+    let seen = |at| Policy {
+        record: Record::after(None, Some(promise(30)), Life::Live, GRACE, at),
+        ..policy(promise(30))
+    };
+    let kept = |at| {
+        let verdicts = decide(&old, &seen(at), now());
+        verdicts.iter().filter(|it| it.decision.is_keep()).count()
+    };
+    assert_eq!(kept(now() - GRACE + TimeDelta::seconds(1)), 2);
+    assert_eq!(kept(now() - GRACE), 1);
 }
 
 #[test]

@@ -88,6 +88,11 @@ pub enum Kept {
         /// So long.
         until: DateTime<Utc>,
     },
+    /// Retention has seen the resource for the first time lately: nothing of it expires for a while.
+    FirstSeen {
+        /// So long.
+        until: DateTime<Utc>,
+    },
     /// New backups are vetoed; this one is kept as was promised before.
     Former {
         /// So long.
@@ -108,6 +113,7 @@ impl Kept {
             | Self::Young { until }
             | Self::Stands { until, .. }
             | Self::Grace { until }
+            | Self::FirstSeen { until }
             | Self::Former { until } => Some(*until),
             Self::Held
             | Self::Pinned
@@ -150,6 +156,9 @@ impl fmt::Display for Kept {
             Self::Grace { .. } => {
                 f.write_str("the tier or the plan changed: what was promised before holds for a while")
             }
+            Self::FirstSeen { .. } => f.write_str(
+                "retention has seen its resource for the first time lately: nothing expires for a while",
+            ),
             Self::Former { .. } => {
                 f.write_str("the retention is 0 now: kept as long as was promised before")
             }

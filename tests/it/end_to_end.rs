@@ -20,5 +20,6 @@ mod retention;
 mod round_trip;
 mod secrets;
 mod store;
+mod stores;
 mod vault;
 mod verifications;

@@ -37,7 +37,15 @@ impl House {
             now,
         };
         house.db.add("shop", "acme", "pro").await?;
+        house.seen().await?;
         Ok(house)
+    }
+
+    /// Makes retention know every resource since a grace period ago.
+    async fn seen(&self) -> Result<()> {
+        self.db.set_clock(self.now - GRACE).await?;
+        anyhow::ensure!(self.retain().await? == 0, "of what is new nothing expires");
+        self.db.set_clock(self.now).await
     }
 
     async fn advance(&mut self, by: TimeDelta) -> Result<()> {

@@ -1,6 +1,8 @@
 //! What a directory alone promises; `conformance` has what every store does.
 
 mod conformance;
+mod faults;
+mod proxy;
 mod stores;
 
 use std::{future::Future, time::Instant};

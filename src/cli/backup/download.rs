@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use lastgood_jobs::{download::download, escrow, manifest::Manifest, resource::Engine};
 use uuid::Uuid;
 
+use super::super::locate::locate;
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::Output,
-    config::StorageArgs,
-    stores::Stores,
+    stores::{StorageArgs, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,15 +26,15 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
     let stores = Stores::open(&args.storage).await?;
-    let storage = stores.primary().storage.clone();
+    let (store, _) = locate(&point.manifest_key, &stores).await?;
     let entry = Audit {
         action: "download",
         resource_id: Some(&point.resource_id),
         point_id: Some(point.id),
-        detail: serde_json::json!({ "to": args.to.display().to_string() }),
+        detail: serde_json::json!({ "store": store.name, "to": args.to.display().to_string() }),
     };
     catalog.audit(&entry).await?;
-    let manifest = download(&point.manifest_key, &args.to, &storage)
+    let manifest = download(&point.manifest_key, &args.to, &store.storage)
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;
     let answer = serde_json::json!({

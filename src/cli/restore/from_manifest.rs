@@ -7,7 +7,6 @@ use chrono::Utc;
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
     detached, escrow,
-    inventory::examine,
     job::{Attempt, Restore, RestoreTarget},
     key::{Identity, KeyError, Keyring, NoKeys, Recipient},
     manifest::Manifest,
@@ -23,6 +22,7 @@ use uuid::Uuid;
 use super::{
     super::{
         consumer::default_work_dir,
+        locate::locate,
         output::{Output, instant},
         stop_on_signal,
     },
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
-    stores::Stores,
+    stores::{NamedStore, Stores},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -42,14 +42,18 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
     let reference = target(args)?;
     let url = resolve(&reference)?;
     let stores = Stores::open(&args.storage).await?;
-    let storage = stores.primary().storage.clone();
-    let manifest = examine(key, &storage).await?;
+    let (
+        NamedStore {
+            storage,
+            url: store,
+            ..
+        },
+        manifest,
+    ) = locate(key, &stores).await?;
     let at = instant(manifest.consistent_at);
     output.note(&format!(
         "restoring {} ({}) as of {at} from {}",
-        manifest.resource_id,
-        manifest.engine,
-        stores.primary().url
+        manifest.resource_id, manifest.engine, store
     ));
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
     let worker = Worker {

@@ -36,7 +36,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     (vec((any_promise(), 0_i64..400), 0..4), any_life(), known).prop_map(|(changes, life, tier)| {
         let hours: i64 = changes.iter().map(|(_, hours)| hours).sum();
         let mut at = now() - TimeDelta::hours(hours);
-        let mut record = None;
+        let first = changes.first().map(|(promise, _)| promise.clone());
+        // Some are new to retention, most are not.
+        let seen = if hours % 5 == 0 { at } else { at - GRACE };
+        let mut record = Record::after(None, first, Life::Live, GRACE, seen);
         for (promise, hours) in changes {
             record = Record::after(record, Some(promise), Life::Live, GRACE, at);
             at += TimeDelta::hours(hours);
@@ -199,7 +202,7 @@ proptest! {
     #[test]
     fn what_the_former_promise_keeps_is_kept_for_the_grace_period(points in vec(any_point(), 0..40), before in any_promise(), after in any_promise(), hours in 0_i64..168) {
         let changed_at = now() - TimeDelta::hours(hours);
-        let record = Record::after(None, Some(before), Life::Live, GRACE, changed_at);
+        let record = Record::after(None, Some(before), Life::Live, GRACE, changed_at - GRACE - GRACE);
         let former = Policy { record: record.clone(), ..policy(promise(1)) };
         let changed = Policy { record: Record::after(record, Some(after), Life::Live, GRACE, changed_at), ..former.clone() };
         // The minimum is not a matter of time: the new one counts.

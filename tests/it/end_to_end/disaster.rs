@@ -329,6 +329,9 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
     let refused = lab.run(&args).await?.refused()?;
     ensure!(refused.contains("write the file"), "{refused}");
 
+    let refused = lab.run(&["backup", "url", &id]).await?.refused()?;
+    ensure!(refused.contains("signs no addresses"), "{refused}");
+
     let mut bytes = fs::read(&archive)?;
     *bytes.last_mut().context("an empty archive")? ^= 1;
     fs::write(&archive, bytes)?;
@@ -346,10 +349,12 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
     ensure!(left.is_empty(), "{left:?}");
     let audited = lab.catalog.catalog.audited(10).await?;
     ensure!(
-        audited.len() == 3
-            && audited.iter().all(|it| it.action == "download"
-                && it.point_id == Some(run)
-                && !it.actor.is_empty()),
+        audited.len() == 4
+            && audited
+                .iter()
+                .all(|it| ["download", "url"].contains(&it.action.as_str())
+                    && it.point_id == Some(run)
+                    && !it.actor.is_empty()),
         "{audited:?}"
     );
     Ok(())

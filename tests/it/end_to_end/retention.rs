@@ -40,8 +40,12 @@ async fn old_house() -> Result<(Lab, Customer, [Uuid; 3])> {
         .execute(lab.catalog.pool())
         .await?;
     }
+    // Known to retention for long.
     lab.catalog
-        .execute("update lastgood.retention set look_at = now()")
+        .execute(
+            r#"update lastgood.retention set look_at = now(), record =
+                   '{"promise": {"retention_days": 7, "minimum_kept": 1}, "since": "2020-01-01T00:00:00Z"}'"#,
+        )
         .await?;
     Ok((lab, shop, points))
 }

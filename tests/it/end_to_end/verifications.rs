@@ -275,3 +275,48 @@ async fn a_manifest_that_is_gone_or_not_the_one_that_was_recorded_condemns_its_p
     ensure!(lab.point_of(whole.id).await?.verified_at.is_some());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_point_is_set_aside_only_when_no_store_holds_it_whole() -> Result<()> {
+    let (mut lab, shop) = (Lab::create().await?, shop().await?);
+    lab.add("shop", &shop).await?;
+    let (first, second) = (lab.store(), lab.home.path().join("second"));
+    let stores = format!(
+        "version: 1\nstores:\n  - name: first\n    storage: {}\n  - name: second\n    storage: {}\n",
+        first.display(),
+        second.display()
+    );
+    let file = lab.home.path().join("stores.yaml");
+    fs::write(&file, stores)?;
+    lab.set("LASTGOOD_STORES", file.display().to_string());
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let point = lab.back_up("shop").await?;
+    let manifest = format!("objects/{}", point.manifest_key);
+    let (from, to) = (
+        store::archive(&first, &point)?,
+        store::archive(&second, &point)?,
+    );
+    fs::create_dir_all(to.parent().context("no directory")?)?;
+    fs::copy(&from, &to)?;
+    fs::copy(first.join(&manifest), second.join(&manifest))?;
+
+    lab.spoil(&point)?;
+    let id = point.id.to_string();
+    let said = lab.run(&["verify", "--point", &id, "--wait"]).await?;
+    ensure!(
+        said.code == Some(1) && said.out.contains("store \"second\" holds the point whole"),
+        "{said:?}"
+    );
+    ensure!(lab.quarantined().await?.is_empty());
+    lab.run(&["restore", "shop", "--wait"]).await?.succeeded()?;
+    ensure!(lab.point_of(point.id).await?.verified_at.is_none());
+
+    fs::remove_file(&to)?;
+    let said = lab.run(&["verify", "--point", &id, "--wait"]).await?;
+    ensure!(
+        said.code == Some(1) && said.out.contains("DAMAGED"),
+        "{said:?}"
+    );
+    ensure!(lab.quarantined().await? == [point.id]);
+    Ok(())
+}

@@ -78,6 +78,7 @@ async fn many_resources_and_thinned_tiers_are_judged_alike() -> Result<()> {
              ) as fresh",
         )
         .await?;
+    house.seen().await?;
     house.retain().await?;
     let left: Vec<(String, i64)> = sqlx::query_as(
         "select resource_id, count(*) from lastgood.restore_points where expired_at is null group by 1",
@@ -156,6 +157,7 @@ async fn two_producers_let_go_as_much_as_one() -> Result<()> {
         }
     }
     let another = house.db.another().await?;
+    house.seen().await?;
     house
         .db
         .execute("update lastgood.retention set look_at = now()")
@@ -186,6 +188,8 @@ async fn what_cannot_be_judged_is_not_let_go() -> Result<()> {
         .db
         .execute("update lastgood.retention set record = null")
         .await?;
+    assert_eq!(house.retain().await?, 0, "new to retention");
+    house.advance(GRACE).await?;
     assert_eq!(house.retain().await?, 1);
     Ok(())
 }

@@ -1,0 +1,171 @@
+//! A network that misbehaves on demand, between us and an S3 server.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const BUSY: &str =
+    "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+
+/// What is done to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Answered with a 503; the server never sees it.
+    Busy,
+    /// The connection is cut in the middle of the body.
+    CutRequest,
+    /// The server does it, and its answer is lost.
+    LoseAnswer,
+    /// The connection is cut in the middle of the answer.
+    CutAnswer,
+    /// Nothing is answered until the client goes away.
+    Silence,
+    /// The answer comes late.
+    Slow(Duration),
+}
+
+/// Which requests, how many of them, and what is done to them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) method: &'static str,
+    /// What the request line contains.
+    pub(super) with: &'static str,
+    pub(super) times: usize,
+    pub(super) fault: Fault,
+}
+
+/// The network.
+pub(super) struct Proxy {
+    pub(super) url: String,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    listening: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(super) async fn to(endpoint: &str, rules: &[Rule]) -> Result<Self> {
+        let server = endpoint
+            .strip_prefix("http://")
+            .context("not http")?
+            .to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let rules = Arc::new(Mutex::new(rules.to_vec()));
+        let shared = Arc::clone(&rules);
+        let listening = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, rules) = (server.clone(), Arc::clone(&shared));
+                tokio::spawn(async move { drop(serve(client, &server, &rules).await) });
+            }
+        });
+        Ok(Self {
+            url,
+            rules,
+            listening,
+        })
+    }
+
+    /// Returns how many faults are still to come.
+    pub(super) fn left(&self) -> usize {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.iter().map(|rule| rule.times).sum()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Passes one request on; a connection carries no second one.
+async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Vec<Rule>>) -> io::Result<()> {
+    let (head, mut body) = read_head(&mut client).await?;
+    let line = head.lines().next().unwrap_or_default().to_owned();
+    let length = length_of(&head);
+    let fault = take(rules, &line);
+    if fault == Some(Fault::CutRequest) {
+        let mut some = vec![0; (length / 2).saturating_sub(body.len())];
+        client.read_exact(&mut some).await?;
+        return Ok(());
+    }
+    let begun = body.len();
+    body.resize(length.max(begun), 0);
+    if head.to_lowercase().contains("expect: 100-continue") {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    client
+        .read_exact(body.get_mut(begun..).unwrap_or_default())
+        .await?;
+    match fault {
+        Some(Fault::Busy) => {
+            let answer = format!(
+                "HTTP/1.1 503 Slow Down\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{BUSY}",
+                BUSY.len()
+            );
+            return client.write_all(answer.as_bytes()).await;
+        }
+        Some(Fault::Silence) => {
+            client.read_to_end(&mut Vec::new()).await?;
+            return Ok(());
+        }
+        Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
+        Some(Fault::CutRequest | Fault::LoseAnswer | Fault::CutAnswer) | None => {}
+    }
+    let mut upstream = TcpStream::connect(server).await?;
+    let (first, others) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let head = format!("{first}\r\nconnection: close\r\n{others}");
+    upstream.write_all(head.as_bytes()).await?;
+    upstream.write_all(&body).await?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer).await?;
+    match fault {
+        Some(Fault::LoseAnswer) => Ok(()),
+        Some(Fault::CutAnswer) => {
+            let half = answer.get(..answer.len() / 2).unwrap_or_default();
+            client.write_all(half).await
+        }
+        _ => client.write_all(&answer).await,
+    }
+}
+
+fn take(rules: &Mutex<Vec<Rule>>, line: &str) -> Option<Fault> {
+    let mut rules = rules.lock().unwrap_or_else(PoisonError::into_inner);
+    let rule = rules
+        .iter_mut()
+        .find(|rule| rule.times > 0 && line.starts_with(rule.method) && line.contains(rule.with))?;
+    rule.times -= 1;
+    Some(rule.fault)
+}
+
+/// Returns a request's head, and what was read of its body.
+async fn read_head(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            let body = read.split_off(end + 4);
+            return Ok((String::from_utf8_lossy(&read).into_owned(), body));
+        }
+        if read.len() > HEAD_BYTES_MAX || client.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn length_of(head: &str) -> usize {
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
+    });
+    length.unwrap_or(0)
+}
