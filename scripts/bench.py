@@ -3,7 +3,7 @@
 
     make bench            all of it, on a PostgreSQL database of 1.2 GB (about ten minutes after the build)
     make bench SCALE=160  on one twice as large
-    make bench ONLY=redis one part: queue, postgres, mongodb, redis or encryption
+    make bench ONLY=redis one part: queue, postgres, mongodb, redis, encryption or stores
 
 Prints a line a figure as it comes, and a table at the end. Takes the median of three interleaved rounds.
 """
@@ -17,6 +17,7 @@ from lastgood_dev.benches.mongodb import mongodb_figures
 from lastgood_dev.benches.postgres import postgres_figures
 from lastgood_dev.benches.queue import queue_figures
 from lastgood_dev.benches.redis import redis_figures
+from lastgood_dev.benches.stores import stores_figures
 from lastgood_dev.postgres import Durability, start_postgres
 from lastgood_dev.repo import Failure, say
 from lastgood_dev.service import build
@@ -33,6 +34,7 @@ def main(session: Session) -> int:
         "mongodb": lambda: mongodb_figures(session, binary, catalog),
         "redis": lambda: redis_figures(session, binary, catalog),
         "encryption": lambda: encryption_figures(session, binary, catalog),
+        "stores": lambda: stores_figures(session, binary, catalog),
     }
     only = os.environ.get("ONLY") or ""
     if only and only not in parts:

@@ -48,10 +48,14 @@ class S3Server:
         }
 
 
+def moto_packages() -> Path:
+    """Returns where moto is installed, and with it boto3, which is a plain client of S3."""
+    return installed_packages(REQUIREMENTS, "moto")
+
+
 def moto_program() -> Program:
     """Returns moto's server, installed if need be. It takes `--host` and `--port`, and keeps all in memory."""
-    packages = installed_packages(REQUIREMENTS, "moto")
-    return Program((sys.executable, str(Path(__file__).with_name("moto_server.py"))), {"PYTHONPATH": str(packages)})
+    return Program((sys.executable, str(Path(__file__).with_name("moto_server.py"))), {"PYTHONPATH": str(moto_packages())})
 
 
 def s3s_program() -> Path:

@@ -130,6 +130,9 @@ class Lastgood:
         began, ended = (datetime.fromisoformat(fields[name].replace("Z", "+00:00")) for name in ("started_at", "finished_at"))
         return (ended - began).total_seconds()
 
+    def run_result(self, run_id: str) -> dict[str, Any]:
+        return self._json("run", "show", run_id)["result"]
+
     def restore_points(self, resource: str) -> list[RestorePoint]:
         return [RestorePoint.read(fields) for fields in self._json("backup", "list", resource)]
 

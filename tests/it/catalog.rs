@@ -141,6 +141,15 @@ async fn a_slot_that_failed_or_was_cancelled_is_free_again() -> Result<()> {
 #[case::an_empty_archive("stored_bytes = 0", "restore_points_archive_is_not_empty")]
 #[case::a_manifest_by_position("manifest = '[]'", "restore_points_manifest_is_an_object")]
 #[case::of_nothing("resource_id = 'nobody'", "restore_points_resource_id_fkey")]
+#[case::set_aside_for_no_reason("quarantined_at = now()", "restore_points_quarantine_has_a_reason")]
+#[case::pinned_for_no_reason("pinned_at = now()", "restore_points_pin_has_a_reason")]
+#[case::held_for_no_reason("held_at = now()", "restore_points_hold_has_a_reason")]
+#[case::expired_for_no_reason("expired_at = now()", "restore_points_expiry_has_a_reason")]
+#[case::removed_yet_kept(
+    "removal_began_at = now()",
+    "restore_points_only_expired_ones_are_removed"
+)]
+#[case::refused_for_no_reason("refused_at = now()", "restore_points_refusal_has_a_reason")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_restore_point_is_refused(
     #[case] change: &str,
@@ -178,6 +187,48 @@ async fn an_impossible_consumer_is_refused(
         constraint,
     )
     .await
+}
+
+#[rstest]
+#[case::a_store_that_is_a_path(
+    "copies (point_id, store) values (gen_random_uuid(), '../x')",
+    "copies_store_is_a_name"
+)]
+#[case::a_record_by_position(
+    "retention (resource_id, record) values ('x', '[]')",
+    "retention_record_is_an_object"
+)]
+#[case::a_key_of_a_path(
+    "archive_keys (team, recipient, identity_sealed) values ('a..b', 'age1x', 'x')",
+    "archive_keys_team_is_a_name"
+)]
+#[case::a_key_that_is_none(
+    "archive_keys (recipient, identity_sealed) values ('AGE-SECRET-KEY-1', 'x')",
+    "archive_keys_recipient_is_age"
+)]
+#[case::a_key_without_its_secret(
+    "archive_keys (recipient) values ('age1x')",
+    "archive_keys_shredded_has_no_identity"
+)]
+#[case::a_shredded_key_in_use(
+    "archive_keys (recipient, shredded_at) values ('age1x', now())",
+    "archive_keys_shredded_is_retired"
+)]
+#[case::an_act_in_words(
+    "audit (actor, action) values ('root', 'Did it')",
+    "audit_action_is_a_word"
+)]
+#[case::details_by_position(
+    "audit (actor, action, detail) values ('root', 'pin', '[]')",
+    "audit_detail_is_an_object"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_record_of_upkeep_is_refused(
+    #[case] row: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    refused(&db, &format!("insert into lastgood.{row}"), constraint).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

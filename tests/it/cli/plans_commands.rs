@@ -91,6 +91,7 @@ async fn show_prints_each_tier_with_the_cadence_that_its_rpo_leads_to() -> Resul
         "cadence": "hourly",
         "cadence_minutes": 60,
         "backup_retention_days": 30,
+        "minimum_kept": 1,
         "tolerance_minutes": 6,
         "same_as": null,
         "never_because": null

@@ -274,15 +274,18 @@ async fn a_flipped_bit_is_found_before_the_target_is_touched() -> Result<()> {
     std::fs::write(&archive, bytes)?;
 
     shop.run("insert into orders values (1001)").await?;
-    let in_place: &[&str] = &[
+    let point = points.first().context("no restore point")?.id.to_string();
+    // By its id: the first failure sets it aside, and asks for another.
+    let damaged = [
         "restore",
         "shop",
         "--wait",
-        "--in-place",
-        "--overwrite",
-        "shop",
+        "--point",
+        &point,
+        "--even-quarantined",
     ];
-    for args in [&["restore", "shop", "--wait"], in_place] {
+    let in_place = [&damaged[..], &["--in-place", "--overwrite", "shop"]].concat();
+    for args in [&damaged[..], &in_place] {
         let said = lab.run(args).await?;
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.out.contains("corrupt: the archive"), "{said:?}");

@@ -71,7 +71,7 @@ impl Orders {
             "createIndexes": "orders",
             "indexes": [
                 { "key": { "total": -1, "at": 1, "_id": 1 }, "name": "z_then_a" },
-                { "key": { "at": 1 }, "name": "old", "expireAfterSeconds": 1_000_000_000 },
+                { "key": { "at": 1 }, "name": "old", "expireAfterSeconds": i32::MAX },
             ],
         };
         database.run_command(indexes).await?;
