@@ -160,9 +160,9 @@ class Soak:
                 self.kills["consumers"] += 1
         attempts = self.sql("select sum(attempt) from lastgood.runs")
         say(f"  done in {attempts} attempts; killed: " + ", ".join(f"{who} {times} times" for who, times in self.kills.items()))
-        failed = self.sql("select count(*) from lastgood.runs where state <> 'succeeded'")
-        if failed != "0":
-            raise Failure(f"{failed} backups failed")
+        failed = self.sql("select resource_id || ': ' || error_kind || ': ' || error from lastgood.runs where state <> 'succeeded'")
+        if failed:
+            raise Failure(f"backups failed:\n{failed}")
         for consumer in consumers:
             consumer.child.stop()
         self._keeper = self.start_consumer("--janitor-age", JANITOR_AGE)

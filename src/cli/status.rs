@@ -1,6 +1,6 @@
 //! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::output::{Output, instant, instant_or_dash, printable, span, table};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, ProofCount, QuarantinedPoint, QueueDepth, Removals, ResourceExposure,
-        StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, MissingCopies, ProofCount, QuarantinedPoint, QueueDepth, Removals,
+        ResourceExposure, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
     schedule::{Exposure, Verdict, exposure, verdict},
+    stores::{self, StorageArgs},
 };
 
 /// A run that waits or stays unrenewed for longer is called stuck.
@@ -25,6 +26,8 @@ pub(super) struct Args {
     plans: PlansArgs,
     #[command(flatten)]
     verification: VerificationArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
@@ -48,6 +51,7 @@ struct Status {
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
     removals: Removals,
+    copies: Vec<MissingCopies>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
 }
@@ -84,8 +88,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     if let Some(fault) = file.fault() {
         output.note(&format!("{fault}\nthe built-in plans are shown instead"));
     }
-    let within = args.verification.within();
-    let status = collect(&super::catalog().await?, &file, within, args.limit).await?;
+    let status = collect(&super::catalog().await?, &file, args).await?;
     output.show(&status, text)?;
     Ok(if args.check && !status.is_as_promised() {
         ExitCode::FAILURE
@@ -107,12 +110,9 @@ impl Status {
     }
 }
 
-async fn collect(
-    catalog: &Catalog,
-    file: &PlansFile,
-    verify_within: Option<Duration>,
-    limit: i64,
-) -> anyhow::Result<Status> {
+async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Result<Status> {
+    let limit = args.limit;
+    let (_, mirrors) = stores::names(&args.storage)?;
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -156,9 +156,10 @@ async fn collect(
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
-        proofs: catalog.proof_counts(verify_within).await?,
+        proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
+        copies: catalog.missing_copies(&mirrors).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -217,6 +218,19 @@ fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Optio
     })
 }
 
+fn not_copied(missing: &MissingCopies) -> Option<String> {
+    let MissingCopies {
+        store,
+        points,
+        failed,
+    } = missing;
+    (*points > 0).then(|| {
+        format!(
+            "NOT COPIED: store {store} lacks {points} restore points, {failed} of which failed and are tried again: `lastgood run list --state failed`"
+        )
+    })
+}
+
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.unknown_tiers.iter().map(|tier| {
@@ -266,6 +280,7 @@ fn text(status: &Status) -> String {
             parts.push(format!("NOT REMOVED: {count} {what}"));
         }
     }
+    parts.extend(status.copies.iter().filter_map(not_copied));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

@@ -87,6 +87,18 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
     assert_eq!(store, Some(&"mirror".into()), "{result:?}");
     assert_eq!(shop.ask("select count(*)::text from items").await?, "1000");
 
+    drop(producer);
+    lab.catalog
+        .execute("delete from lastgood.copies where store = 'mirror'")
+        .await?;
+    let status = lab.run(&["status"]).await?.succeeded()?;
+    ensure!(
+        status
+            .out
+            .contains("NOT COPIED: store mirror lacks 1 restore points"),
+        "{status:?}"
+    );
+
     let logs = std::fs::read_dir(lab.home.path().join("logs"))?;
     for log in logs {
         let said = std::fs::read_to_string(log?.path())?;
