@@ -9,12 +9,12 @@ use std::io;
 
 pub use fault::{ServerFault, StoreFault};
 
-use crate::resource::Engine;
 pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
     key::KeyError,
 };
+use crate::{resource::Engine, storage::PUT_TOGETHER};
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -509,7 +509,6 @@ impl JobError {
             | Self::Denied { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
-            | Self::StoreDenied { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
@@ -521,6 +520,8 @@ impl JobError {
             Self::Mongodb(error) => error.is_permanent(),
             Self::Redis(error) => error.is_permanent(),
             Self::Key(error) => error.is_permanent(),
+            // The same keys were good for the parts: a server that was started anew may have forgotten those.
+            Self::StoreDenied { doing, .. } => *doing != PUT_TOGETHER,
             Self::ToolStart { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied

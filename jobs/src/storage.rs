@@ -32,7 +32,7 @@ pub use self::{
 };
 pub(crate) use self::{
     keys::Keys,
-    upload::{Unpublished, Upload, UploadWriter},
+    upload::{PUT_TOGETHER, Unpublished, Upload, UploadWriter},
 };
 use crate::{
     error::{JobError, StoreFault},

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Backend, Storage, failure,
-    parts::{part_bytes, parts_in_flight},
+    parts::{PART_BYTES_MIN, part_bytes, parts_in_flight},
 };
 use crate::{detached, error::JobError};
 
@@ -156,7 +156,9 @@ async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(),
         // The store may have done it, and only its answer was lost. The key is this attempt's alone: so is what is there.
         if !matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written) {
             writer.abort(key).await;
-            return Err(failure("finish", key, &error));
+            let parts = writer.written > PART_BYTES_MIN;
+            let doing = if parts { PUT_TOGETHER } else { "finish" };
+            return Err(failure(doing, key, &error));
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
     }
@@ -166,6 +168,9 @@ async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(),
     }
     durable
 }
+
+/// What is done last to an object of several parts. Whoever denies it had taken the parts.
+pub(crate) const PUT_TOGETHER: &str = "put together the parts of";
 
 /// A writer whose parts grow with what it was given.
 struct Growing {

@@ -117,6 +117,26 @@ async fn an_upload_that_fails_for_good_leaves_nothing(
     Ok(())
 }
 
+/// As after a restart of a server that keeps unfinished uploads in memory.
+#[rstest]
+#[case::at_the_begin("uploads", true)]
+#[case::at_the_end("uploadId", false)]
+#[tokio::test]
+async fn keys_that_were_good_for_the_parts_are_not_blamed_at_the_end(
+    #[case] with: &'static str,
+    #[case] is_permanent: bool,
+) -> Result<()> {
+    let behind = Behind::new(&[rule("POST", with, 1000, Fault::Deny)]).await?;
+    let error = behind.put().await.unwrap_err();
+    ensure!(
+        matches!(error, JobError::StoreDenied { .. }) && error.is_permanent() == is_permanent,
+        "{}",
+        error.report()
+    );
+    assert_eq!(behind.straight.objects().await?, [""; 0]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_manifest_whose_answer_was_lost_is_known_as_ours_and_a_strangers_is_not() -> Result<()> {
     let lost = rule("PUT", "manifest", 1, Fault::LoseAnswer);

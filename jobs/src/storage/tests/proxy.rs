@@ -14,6 +14,8 @@ use tokio::{
 };
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+const DENIED: &str =
+    "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>";
 const BUSY: &str =
     "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
@@ -22,6 +24,8 @@ const BUSY: &str =
 pub(super) enum Fault {
     /// Answered with a 503; the server never sees it.
     Busy,
+    /// Answered with a 403; the server never sees it.
+    Deny,
     /// The connection is cut in the middle of the body.
     CutRequest,
     /// The server does it, and its answer is lost.
@@ -107,10 +111,15 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Vec<Rule>>) ->
         .read_exact(body.get_mut(begun..).unwrap_or_default())
         .await?;
     match fault {
-        Some(Fault::Busy) => {
+        Some(fault @ (Fault::Busy | Fault::Deny)) => {
+            let (status, said) = if fault == Fault::Deny {
+                ("403 Forbidden", DENIED)
+            } else {
+                ("503 Slow Down", BUSY)
+            };
             let answer = format!(
-                "HTTP/1.1 503 Slow Down\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{BUSY}",
-                BUSY.len()
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{said}",
+                said.len()
             );
             return client.write_all(answer.as_bytes()).await;
         }
