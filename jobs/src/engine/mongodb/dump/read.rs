@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{RawDocumentBuf, Timestamp, doc, raw::RawBsonRef, rawdoc};
+use bson::{RawDocumentBuf, Timestamp, raw::RawBsonRef, rawdoc};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -12,7 +12,7 @@ use super::{
         archive_format::{self, Body, Header},
         error::MongodbError,
         meaning::{code_of, fault, meaning},
-        session::{Session, answer, answer_within, number, odd_answer},
+        session::{Session, answer_within, odd_answer},
     },
     catalog::{Entry, Source, What},
     fault::DumpFault,
@@ -26,7 +26,9 @@ use crate::{
 /// How long the next documents may take to come.
 const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
 /// How much a batch should hold. The driver has each three times for a moment, and the next is on its way meanwhile.
-const BATCH_BYTES: i64 = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How many documents tell how large the others are.
+const SAMPLE: i32 = 100;
 /// No batch has so many: the server ends each at 16 MiB, whatever it is asked for.
 const BATCH_DOCUMENTS: u32 = 1_000_000;
 /// How much is written at a time.
@@ -114,26 +116,35 @@ enum ReadAt {
     After(Timestamp),
 }
 
-/// Returns how many documents make a batch, by what the server says of their size. One that does not say, because the user
-/// may not ask, say, is read in its own batches.
+/// Returns how many documents make a batch, by the size of the first few. What cannot be looked at so is read in the server's
+/// own batches. (`collStats` knows the average, and there are servers that read every document for it.)
 async fn batch_documents(session: &Session, source: &Source) -> u32 {
+    if source.what != What::Documents {
+        return BATCH_DOCUMENTS;
+    }
+    let collection = source.collection.as_str();
+    let sample = rawdoc! {
+        "find": collection, "limit": SAMPLE, "singleBatch": true, "hint": {"$natural": 1},
+    };
     let on = session.client.database(&source.database);
     let asked = on
-        .run_command(doc! {"collStats": &source.collection})
-        .selection_criteria(session.read.clone());
-    let told = answer("ask how large documents are", async { Ok(asked.await) }).await;
-    let told = told.ok().and_then(Result::ok);
-    let average = told.and_then(|told| number(&told, "avgObjSize"));
-    documents_of(average.unwrap_or_default())
+        .run_raw_cursor_command(sample)
+        .selection_criteria(session.read.clone())
+        .batch();
+    let looking = async { asked.await?.next().await.transpose() };
+    let Ok(Some(batch)) = answer_within(BATCH_TIMEOUT, DOING, looking).await else {
+        return BATCH_DOCUMENTS;
+    };
+    let documents = batch.doc_slices().map_or(0, |it| it.into_iter().count());
+    documents_of(batch.as_raw_document().as_bytes().len(), documents)
 }
 
-fn documents_of(average_bytes: i64) -> u32 {
-    match average_bytes {
-        ..=0 => BATCH_DOCUMENTS,
-        bytes => {
-            u32::try_from(BATCH_BYTES / bytes).map_or(1, |many| many.clamp(1, BATCH_DOCUMENTS))
-        }
-    }
+fn documents_of(bytes: usize, documents: usize) -> u32 {
+    let Some(average) = bytes.checked_div(documents) else {
+        return BATCH_DOCUMENTS;
+    };
+    u32::try_from(BATCH_BYTES / average.max(1))
+        .map_or(BATCH_DOCUMENTS, |many| many.clamp(1, BATCH_DOCUMENTS))
 }
 
 async fn find(
@@ -252,7 +263,7 @@ fn explain(entry: &Entry, error: &mongodb::error::Error) -> JobError {
 
 #[cfg(test)]
 mod tests {
-    use bson::Document;
+    use bson::{Document, doc};
     use rstest::rstest;
 
     use super::*;
@@ -295,14 +306,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case::not_told(0, 1_000_000)]
-    #[case::tiny(1, 1_000_000)]
-    #[case::of_a_kilobyte(1024, 4096)]
-    #[case::larger_than_a_batch(16_000_000, 1)]
+    #[case::none(100, 0, 1_000_000)]
+    #[case::tiny(100, 100, 1_000_000)]
+    #[case::of_a_kilobyte(102_400, 100, 4096)]
+    #[case::larger_than_a_batch(16_000_000, 1, 1)]
     fn a_batch_holds_as_many_documents_as_make_a_few_megabytes(
-        #[case] average_bytes: i64,
-        #[case] documents: u32,
+        #[case] bytes: usize,
+        #[case] documents: usize,
+        #[case] batch: u32,
     ) {
-        assert_eq!(documents_of(average_bytes), documents);
+        assert_eq!(documents_of(bytes, documents), batch);
     }
 }
