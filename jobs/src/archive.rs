@@ -31,6 +31,11 @@ pub(crate) trait Inspect: Send + 'static {
     /// What it knows of a dump that was whole.
     type Contents: Send + 'static;
 
+    /// Returns zstd's level for such a dump.
+    fn level(&self) -> i32 {
+        LEVEL
+    }
+
     /// Takes the next bytes.
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError>;
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-use super::{CHUNKS_WAITING, FormatError, Inspect};
+use super::{CHUNKS_WAITING, FormatError, Inspect, LEVEL};
 
 /// An inspector that reads the dump on a thread of its own.
 ///
@@ -17,6 +17,7 @@ use super::{CHUNKS_WAITING, FormatError, Inspect};
 pub(crate) struct Pulled<T> {
     chunks: SyncSender<Bytes>,
     thread: Option<JoinHandle<Result<T, FormatError>>>,
+    level: i32,
 }
 
 impl<T: Send + 'static> Pulled<T> {
@@ -30,7 +31,17 @@ impl<T: Send + 'static> Pulled<T> {
             chunk: Bytes::new(),
         };
         let thread = Some(std::thread::spawn(move || read(source)));
-        Self { chunks, thread }
+        let level = LEVEL;
+        Self {
+            chunks,
+            thread,
+            level,
+        }
+    }
+
+    /// Has such dumps compressed at another level of zstd.
+    pub(crate) fn at_level(self, level: i32) -> Self {
+        Self { level, ..self }
     }
 
     /// Waits for the thread, which has ended or is about to.
@@ -42,6 +53,10 @@ impl<T: Send + 'static> Pulled<T> {
 
 impl<T: Send + 'static> Inspect for Pulled<T> {
     type Contents = T;
+
+    fn level(&self) -> i32 {
+        self.level
+    }
 
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         if self.chunks.send(Bytes::copy_from_slice(bytes)).is_ok() {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, LEVEL, Measured, Meter, encryption::Wrapping,
+    CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, Measured, Meter, encryption::Wrapping,
 };
 use crate::{key::ArchiveKey, storage::UploadWriter, worker::Progress};
 
@@ -56,9 +56,10 @@ pub(crate) async fn seal<I: Inspect>(
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     let (looked_at, ready) = mpsc::channel(CHUNKS_WAITING);
     // On threads of their own: where the dump comes faster than one of them works, the other is not kept waiting.
-    let pressing = progress.clone();
+    let (pressing, level) = (progress.clone(), inspector.level());
     let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
-    let press = tokio::task::spawn_blocking(move || press(ready, key.as_ref(), into, &pressing));
+    let press =
+        tokio::task::spawn_blocking(move || press(ready, level, key.as_ref(), into, &pressing));
     let pumped = pump(&mut dump, chunks, on_first_bytes).await;
     let looked = look.await.map_err(|_| SealError::Stopped)?;
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
@@ -120,6 +121,7 @@ fn look<I: Inspect>(
 /// Compresses and encrypts what comes, measures that, and hands it to the upload.
 fn press(
     chunks: mpsc::Receiver<Bytes>,
+    level: i32,
     key: Option<&ArchiveKey>,
     into: UploadWriter,
     progress: &Progress,
@@ -132,7 +134,7 @@ fn press(
         has_failed: has_failed.clone(),
         progress,
     };
-    press_into(archive, chunks, key).map_err(|error| {
+    press_into(archive, chunks, level, key).map_err(|error| {
         if has_failed.get() {
             SealError::Upload
         } else {
@@ -144,10 +146,11 @@ fn press(
 fn press_into(
     archive: ArchiveSink<'_>,
     mut chunks: mpsc::Receiver<Bytes>,
+    level: i32,
     key: Option<&ArchiveKey>,
 ) -> io::Result<Measured> {
     let wrapping = Wrapping::begin(archive, key)?;
-    let mut zstd = zstd::stream::write::Encoder::new(wrapping, LEVEL)?;
+    let mut zstd = zstd::stream::write::Encoder::new(wrapping, level)?;
     zstd.include_checksum(true)?;
     while let Some(chunk) = chunks.blocking_recv() {
         zstd.write_all(&chunk)?;

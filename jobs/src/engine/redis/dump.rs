@@ -54,9 +54,13 @@ pub(crate) async fn dump(
     }
 }
 
+/// zstd's level for these dumps, one of its fast ones: servers compress long values themselves (LZF), and at level 1 a dump takes
+/// longer than the server needs to send it.
+const LEVEL: i32 = -3;
+
 /// Returns what reads a whole dump, to its end and its checksum.
-pub(crate) fn whole() -> impl Inspect {
-    Pulled::start(census::take)
+pub(crate) fn whole() -> impl Inspect<Contents = Census> {
+    Pulled::start(census::take).at_level(LEVEL)
 }
 
 /// What was known before anything was asked for.
@@ -131,13 +135,9 @@ async fn follow(
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let poured = native::pour(
-        key,
-        worker,
-        Pulled::start(census::take),
-        FLOOR_BYTES,
-        |spout| async move { replica::receive(&mut connection.replies, ending, &spout).await },
-    );
+    let poured = native::pour(key, worker, whole(), FLOOR_BYTES, |spout| async move {
+        replica::receive(&mut connection.replies, ending, &spout).await
+    });
     let poured = poured.await?;
     Ok(Dumped {
         consistent_at: begin.consistent_at(poured.contents.ctime),
@@ -158,13 +158,9 @@ async fn scan(
         .server
         .as_ref()
         .map(|it| it.keys.keys().copied().collect());
-    let poured = native::pour(
-        key,
-        worker,
-        Pulled::start(census::take),
-        FLOOR_BYTES,
-        |spout| async move { scan::read(&mut connection, databases, &spout).await },
-    );
+    let poured = native::pour(key, worker, whole(), FLOOR_BYTES, |spout| async move {
+        scan::read(&mut connection, databases, &spout).await
+    });
     let mut dumped = describe(poured.await?, &begin, RedisRead::Scan);
     dumped.warnings.push(
         "not point-in-time: the server refuses SYNC, and its keys were read one by one".to_owned(),

@@ -26,7 +26,7 @@ use crate::{
 /// How long the next documents may take to come.
 const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
 /// How much a batch should hold. The driver has each three times for a moment, and the next is on its way meanwhile.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How many documents tell how large the others are.
 const SAMPLE: i32 = 100;
 /// No batch has so many: the server ends each at 16 MiB, whatever it is asked for.
@@ -308,7 +308,7 @@ mod tests {
     #[rstest]
     #[case::none(100, 0, 1_000_000)]
     #[case::tiny(100, 100, 1_000_000)]
-    #[case::of_a_kilobyte(102_400, 100, 4096)]
+    #[case::of_a_kilobyte(102_400, 100, 8192)]
     #[case::larger_than_a_batch(16_000_000, 1, 1)]
     fn a_batch_holds_as_many_documents_as_make_a_few_megabytes(
         #[case] bytes: usize,

@@ -77,7 +77,7 @@ impl Lab {
     }
 
     pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
-        dump(&resource(server.url("bank")), KEY, &self.worker).await
+        Box::pin(dump(&resource(server.url("bank")), KEY, &self.worker)).await
     }
 
     /// Makes a whole restore point.
