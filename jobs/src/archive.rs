@@ -19,7 +19,8 @@ use crate::engine::{mongodb::archive_format, postgres::custom_format, redis::rdb
 
 /// The name of the compression, as manifests record it.
 pub(crate) const COMPRESSION: &str = "zstd";
-/// The fastest: on two cores a higher level slows the dump beside it, and what it gains in size is little (BENCHMARKS.md).
+/// The lowest of the ordinary ones: on two cores a higher level slows the dump beside it, and what it gains in size is little
+/// (BENCHMARKS.md). A format may ask for another, see [`Inspect::level`].
 const LEVEL: i32 = 1;
 /// How much passes between two stages at a time.
 const CHUNK_BYTES: usize = 512 * 1024;
