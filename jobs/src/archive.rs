@@ -13,8 +13,10 @@ pub(crate) use self::{
     fetch::{ARCHIVE, is_there},
     open::{DUMP, Reading, open, opens, verify},
     pull::{DumpRead, Pulled},
-    seal::{SealError, Sealed, seal},
+    seal::{SealError, Sealed, in_chunks, seal},
 };
+use bytes::Bytes;
+
 use crate::engine::{mongodb::archive_format, postgres::custom_format, redis::rdb};
 
 /// The name of the compression, as manifests record it.
@@ -39,6 +41,11 @@ pub(crate) trait Inspect: Send + 'static {
 
     /// Takes the next bytes.
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError>;
+
+    /// Takes the next bytes, which it may keep without a copy.
+    fn inspect_chunk(&mut self, chunk: &Bytes) -> Result<(), FormatError> {
+        self.inspect(chunk)
+    }
 
     /// Returns whether it has seen what it wanted to see: a verification then stops to show it more.
     fn is_satisfied(&self) -> bool {

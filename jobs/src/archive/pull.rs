@@ -59,7 +59,11 @@ impl<T: Send + 'static> Inspect for Pulled<T> {
     }
 
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
-        if self.chunks.send(Bytes::copy_from_slice(bytes)).is_ok() {
+        self.inspect_chunk(&Bytes::copy_from_slice(bytes))
+    }
+
+    fn inspect_chunk(&mut self, chunk: &Bytes) -> Result<(), FormatError> {
+        if self.chunks.send(chunk.clone()).is_ok() {
             return Ok(());
         }
         // A thread that takes no more before the end has found a fault.

@@ -3,11 +3,13 @@
 use std::{
     cell::Cell,
     io::{self, Write as _},
+    pin::pin,
     rc::Rc,
     sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     sync::mpsc,
@@ -43,15 +45,15 @@ pub(crate) enum SealError {
 /// Streams `dump` through `inspector`, compression and, where there is a `key`, encryption `into` an upload, and measures both
 /// ends.
 ///
-/// Calls `on_first_bytes` once, when the dump begins to flow. Dropping the future stops the thread; the upload is then
+/// Calls `on_first_chunk` once, when the dump begins to flow. Dropping the future stops the thread; the upload is then
 /// unfinished, and is removed with its handle.
 pub(crate) async fn seal<I: Inspect>(
-    mut dump: impl AsyncRead + Unpin,
+    dump: impl Stream<Item = io::Result<Bytes>>,
     inspector: I,
     key: Option<ArchiveKey>,
     into: UploadWriter,
     progress: Arc<Progress>,
-    on_first_bytes: impl FnOnce(),
+    on_first_chunk: impl FnOnce(),
 ) -> Result<Sealed<I::Contents>, SealError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     let (looked_at, ready) = mpsc::channel(CHUNKS_WAITING);
@@ -60,7 +62,7 @@ pub(crate) async fn seal<I: Inspect>(
     let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
     let press =
         tokio::task::spawn_blocking(move || press(ready, level, key.as_ref(), into, &pressing));
-    let pumped = pump(&mut dump, chunks, on_first_bytes).await;
+    let pumped = pump(dump, chunks, on_first_chunk).await;
     let looked = look.await.map_err(|_| SealError::Stopped)?;
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
     pumped.map_err(SealError::Io)?;
@@ -74,26 +76,31 @@ pub(crate) async fn seal<I: Inspect>(
     })
 }
 
+/// Returns what a reader gives, in full chunks: a pipe gives far less at a time.
+pub(crate) fn in_chunks(reader: impl AsyncRead + Unpin) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::try_unfold(reader, async |mut reader| {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        while chunk.len() < chunk.capacity() && reader.read_buf(&mut chunk).await? > 0 {}
+        Ok((!chunk.is_empty()).then(|| (chunk.freeze(), reader)))
+    })
+}
+
 /// Reads the dump to its end. Stops early, without an error, when the press has: it knows why.
 async fn pump(
-    dump: &mut (impl AsyncRead + Unpin),
+    dump: impl Stream<Item = io::Result<Bytes>>,
     chunks: mpsc::Sender<Bytes>,
-    on_first_bytes: impl FnOnce(),
+    on_first_chunk: impl FnOnce(),
 ) -> io::Result<()> {
-    let mut on_first_bytes = Some(on_first_bytes);
-    let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
-    loop {
-        let read = dump.read_buf(&mut buffer).await?;
-        if let Some(call) = on_first_bytes.take() {
-            call();
+    let mut dump = pin!(dump);
+    let mut next = dump.next().await.transpose()?;
+    on_first_chunk();
+    while let Some(chunk) = next {
+        if chunks.send(chunk).await.is_err() {
+            break;
         }
-        if read == 0 || buffer.len() == buffer.capacity() {
-            let full = std::mem::replace(&mut buffer, BytesMut::with_capacity(CHUNK_BYTES));
-            if chunks.send(full.freeze()).await.is_err() || read == 0 {
-                return Ok(());
-            }
-        }
+        next = dump.try_next().await?;
     }
+    Ok(())
 }
 
 /// What the dump measures, and what the inspector knows of it, or misses in it.
@@ -108,7 +115,7 @@ fn look<I: Inspect>(
 ) -> Result<Looked<I::Contents>, FormatError> {
     let mut dump = Meter::default();
     while let Some(chunk) = chunks.blocking_recv() {
-        inspector.inspect(&chunk)?;
+        inspector.inspect_chunk(&chunk)?;
         dump.update(&chunk);
         progress.add_dump(chunk.len() as u64);
         if looked_at.blocking_send(chunk).is_err() {

@@ -60,7 +60,7 @@ async fn archive_for(bytes: &[u8], identity: Option<Identity>) -> anyhow::Result
     let mut first = 0;
     let (writer, count) = (upload.writer(), || first += 1);
     let sealed = seal(
-        bytes,
+        in_chunks(bytes),
         Anything,
         key.clone(),
         writer,

@@ -1,10 +1,9 @@
 //! A dump that this process makes itself: bytes from a future of ours into an upload, believed only when all agree.
 
-use std::{io, pin::pin};
+use std::io;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_util::io::StreamReader;
 
 use crate::{
     archive::{self, Inspect, Measured, SealError, Sealed},
@@ -75,10 +74,9 @@ pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
 ) -> Result<Poured<M, I::Contents>, JobError> {
     let upload = worker.storage.upload(key);
     let (chunks, mut waiting) = mpsc::channel(CHUNKS_WAITING);
-    let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
-    let reader = pin!(StreamReader::new(stream));
+    let dump = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
     let sealing = archive::seal(
-        reader,
+        dump,
         inspector,
         worker.encrypt_to.clone(),
         upload.writer(),

@@ -3,6 +3,8 @@
 //! Both are on one file system. A name appears in `objects` by rename (archives) or by hard link (manifests, which must be
 //! written once even when two attempts race).
 
+mod growing;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -11,8 +13,10 @@ use std::{
 };
 
 use opendal::{Operator, services::Fs};
+use tokio::sync::mpsc;
 
-use super::{Created, fault::io_failure};
+use self::growing::Growing;
+use super::{Created, fault::io_failure, upload::Write};
 use crate::error::JobError;
 
 /// The root of a store in a directory.
@@ -69,6 +73,30 @@ impl Directory {
         .await?;
         self.make_durable(key).await?;
         Ok(created)
+    }
+
+    /// Writes what comes, on a thread of its own, and makes it an object, not yet durable, once that is asked for. Until
+    /// then, and on any failure, there is nothing.
+    pub(super) async fn store(
+        &self,
+        key: &str,
+        mut incoming: mpsc::Receiver<Write>,
+    ) -> Result<(), JobError> {
+        let partial = self.root.join("partial");
+        let object = self.object_path(key);
+        let is_whole = blocking("write", key, move || {
+            let mut growing = Growing::begin(&partial, &object)?;
+            while let Some(write) = incoming.blocking_recv() {
+                match write {
+                    Write::Bytes(bytes) => growing.write(&bytes)?,
+                    Write::Commit => return growing.publish(&object).map(|()| true),
+                }
+            }
+            Ok(false)
+        })
+        .await?;
+        let stopped = JobError::Stopped { what: "the upload" };
+        is_whole.then_some(()).ok_or(stopped)
     }
 
     /// Makes an object's name survive a power cut: its bytes are synced already, its directories may not be.

@@ -103,6 +103,30 @@ async fn an_object_is_seen_when_it_is_whole_and_not_before() -> anyhow::Result<(
     Ok(())
 }
 
+/// Enough that it is written back more than once while it grows.
+#[tokio::test]
+async fn a_large_object_is_whole() -> anyhow::Result<()> {
+    let store = Store::new().await?;
+    let upload = store.storage.upload("v1/a/b");
+    let parts: Vec<u8> = (0..75).collect();
+    for part in &parts {
+        let part = Bytes::from(vec![*part; 1024 * 1024]);
+        assert!(upload.writer().write(part).await.is_ok());
+    }
+    upload.finish().await?.keep();
+    let mut read = store.storage.read("v1/a/b").await?;
+    let mut at: usize = 0;
+    while let Some(bytes) = read.try_next().await? {
+        for chunk in bytes.chunks(1024) {
+            assert!(chunk.iter().all(|byte| *byte == parts[at / (1024 * 1024)]));
+            at += chunk.len();
+        }
+    }
+    assert_eq!(at, 75 * 1024 * 1024);
+    assert_eq!(store.files()?, ["objects/v1/a/b"]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_dropped_upload_leaves_nothing() -> anyhow::Result<()> {
     let store = Store::new().await?;

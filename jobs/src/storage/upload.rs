@@ -9,10 +9,6 @@ use super::{
 };
 use crate::{detached, error::JobError};
 
-/// What a directory is given at a time.
-const PART_BYTES: usize = 2 * 1024 * 1024;
-/// How many of these are written at the same time.
-const PARTS_IN_FLIGHT: usize = 2;
 /// How many writes may wait for the store.
 const WRITES_WAITING: usize = 4;
 
@@ -25,7 +21,8 @@ pub(crate) struct Upload {
     result: oneshot::Receiver<Result<Unpublished, JobError>>,
 }
 
-enum Write {
+/// What an upload is told.
+pub(super) enum Write {
     Bytes(Bytes),
     Commit,
 }
@@ -128,12 +125,16 @@ impl UploadWriter {
     }
 }
 
-/// Owns the store's writer from its first byte to its commit or its abort.
+/// Owns what writes into the store, from its first byte to its commit or its abort.
 async fn store(
     storage: &Storage,
     key: &str,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
+    if let Backend::Directory(directory) = &storage.backend {
+        directory.store(key, incoming).await?;
+        return durable(storage, key).await;
+    }
     let mut writer = Growing::begin(storage, key).await?;
     while let Some(write) = incoming.recv().await {
         match write {
@@ -162,6 +163,11 @@ async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(),
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
     }
+    durable(storage, key).await
+}
+
+/// Has a whole object survive a power cut, or removes it.
+async fn durable(storage: &Storage, key: &str) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
     if durable.is_err() {
         storage.remove_or_leave(key).await;
@@ -172,47 +178,24 @@ async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(),
 /// What is done last to an object of several parts. Whoever denies it had taken the parts.
 pub(crate) const PUT_TOGETHER: &str = "put together the parts of";
 
-/// A writer whose parts grow with what it was given.
+/// A writer whose parts grow with what it was given, see [`part_bytes`].
 struct Growing {
     inner: opendal::Writer,
-    sizes: PartSizes,
+    expected: u64,
     /// The part that is being filled.
     part: Vec<Bytes>,
     part_bytes: u64,
     written: u64,
 }
 
-/// How large parts are.
-enum PartSizes {
-    /// As large as `opendal` was told.
-    Fixed,
-    /// See [`part_bytes`].
-    Growing { expected: u64 },
-}
-
 impl Growing {
     async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
-        let writer = storage.operator.writer_with(key);
-        let fixed = |writer: opendal::operator_futures::FutureWriter<_>| {
-            writer.chunk(PART_BYTES).concurrent(PARTS_IN_FLIGHT)
-        };
-        let (writer, sizes) = match &storage.backend {
-            Backend::Directory(_) => (fixed(writer), PartSizes::Fixed),
-            #[cfg(test)]
-            Backend::Memory => (fixed(writer), PartSizes::Fixed),
-            Backend::Bucket(_) => {
-                let expected = storage.expected_bytes;
-                let writer = writer
-                    .if_not_exists(true)
-                    .concurrent(parts_in_flight(expected));
-                (writer, PartSizes::Growing { expected })
-            }
-        };
+        let expected = storage.expected_bytes;
+        let writer = storage.operator.writer_with(key).if_not_exists(true);
+        let writer = writer.concurrent(parts_in_flight(expected)).await;
         Ok(Self {
-            inner: writer
-                .await
-                .map_err(|error| failure("begin", key, &error))?,
-            sizes,
+            inner: writer.map_err(|error| failure("begin", key, &error))?,
+            expected,
             part: Vec::new(),
             part_bytes: 0,
             written: 0,
@@ -221,12 +204,9 @@ impl Growing {
 
     async fn write(&mut self, mut bytes: Bytes) -> opendal::Result<()> {
         self.written += bytes.len() as u64;
-        let PartSizes::Growing { expected } = self.sizes else {
-            return self.inner.write(bytes).await;
-        };
         while !bytes.is_empty() {
             let sent = self.written - bytes.len() as u64 - self.part_bytes;
-            let room = part_bytes(expected, sent) - self.part_bytes;
+            let room = part_bytes(self.expected, sent) - self.part_bytes;
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let taken = bytes.split_to(room.min(bytes.len()));
             self.part_bytes += taken.len() as u64;

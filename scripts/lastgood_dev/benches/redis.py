@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -27,9 +28,10 @@ def redis_figures(session: Session, binary: Path, catalog: Postgres) -> list[Row
     fill(source)
     settings = {"CACHE_URL": source.url(), "TARGET_URL": target.url()}
     lastgood, consumer = start_lastgood(session, binary, catalog, "redis", "cache", settings)
-    file = session.run_dir / "bare.rdb"
+    # Each dump is a new file, as each archive is: to write over an old one is cheaper.
+    files = (session.run_dir / f"bare-{number}.rdb" for number in itertools.count())
     contenders = {
-        "redis-cli --rdb FILE": lambda: timed(f"exec {cli} -p {source.port} --rdb {file} >/dev/null 2>&1", {"REDISCLI_AUTH": source.password}),
+        "redis-cli --rdb FILE": lambda: timed(f"exec {cli} -p {source.port} --rdb {next(files)} >/dev/null 2>&1", {"REDISCLI_AUTH": source.password}),
         "lastgood backup of Redis": lambda: run_seconds(lastgood, "backup", "now", "cache"),
     }
     dumps = {}
@@ -40,7 +42,7 @@ def redis_figures(session: Session, binary: Path, catalog: Postgres) -> list[Row
     peak = peak_mb(consumer.child.pid)
     forget_peak(consumer.child.pid)
     restore = medians({"lastgood restore of Redis": lambda: restored(lastgood, target)})["lastgood restore of Redis"]
-    return rows_of(file.stat().st_size, dumps, restore, (peak, peak_mb(consumer.child.pid)), lastgood)
+    return rows_of((session.run_dir / "bare-0.rdb").stat().st_size, dumps, restore, (peak, peak_mb(consumer.child.pid)), lastgood)
 
 
 def fill(server: Redis) -> None:

@@ -164,15 +164,15 @@ impl Flow {
         worker: &Worker,
     ) -> Result<(Flowed, Unpublished), JobError> {
         let (flowing, flows) = oneshot::channel();
-        let on_first_bytes = move || drop(flowing);
+        let on_first_chunk = move || drop(flowing);
         let scanner = Scanner::new(Keep::Nothing);
         let sealing = archive::seal(
-            self.pipe,
+            archive::in_chunks(self.pipe),
             scanner,
             worker.encrypt_to.clone(),
             upload.writer(),
             worker.progress.clone(),
-            on_first_bytes,
+            on_first_chunk,
         );
         let ending = async {
             // The tool imports the snapshot before it writes: from its first bytes on, ours only holds back vacuum.

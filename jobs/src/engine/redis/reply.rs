@@ -13,7 +13,7 @@ use super::{
 use crate::error::{JobError, ServerFault};
 
 /// How much is read at a time, where there is as much.
-const READ_BYTES: usize = 512 * 1024;
+const READ_BYTES: usize = 1024 * 1024;
 /// A status, an error, a number.
 const LONGEST_LINE: usize = 64 * 1024;
 /// The most bytes in one reply: what a string has at most, and what `DUMP` adds to it.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How much is handed over at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 512 * 1024;
 /// How long the mark is that ends a snapshot whose length the server does not know beforehand.
 const MARK_BYTES: usize = 40;
 
