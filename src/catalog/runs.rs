@@ -18,6 +18,29 @@ pub struct NewRun<'a> {
     pub job: &'a Job,
     /// Makes a repeated request the same request.
     pub idempotency_key: Option<&'a str>,
+    /// What the caller said, where a repeated request is told from another one by it and not by the job.
+    pub asked: Option<&'a serde_json::Value>,
+}
+
+/// The run that the first request with a key made.
+#[derive(Debug, Clone)]
+pub struct FirstRun {
+    /// Its id.
+    pub id: Uuid,
+    /// Its job, as stored.
+    pub args: serde_json::Value,
+    /// What the caller said.
+    pub asked: Option<serde_json::Value>,
+}
+
+impl FirstRun {
+    fn answers(self, new: &NewRun<'_>, args: &serde_json::Value) -> Result<Enqueued, CatalogError> {
+        let is_same = match (&self.asked, new.asked) {
+            (Some(first), Some(again)) => first == again,
+            (Some(_), None) | (None, Some(_) | None) => self.args == *args,
+        };
+        if is_same { Ok(Enqueued::Duplicate(self.id)) } else { Err(CatalogError::KeyReused) }
+    }
 }
 
 /// What became of a request.
@@ -101,6 +124,10 @@ pub struct RunFilter {
     pub state: Option<String>,
     /// Of one kind.
     pub kind: Option<String>,
+    /// Of one team's resources.
+    pub team: Option<String>,
+    /// Older than this instant.
+    pub before: Option<DateTime<Utc>>,
     /// At most so many.
     pub limit: i64,
 }
@@ -120,22 +147,18 @@ impl Catalog {
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
         if let (Some(key), Job::Restore(_)) = (new.idempotency_key, new.job)
-            && let Some((id, first)) = self.run_with_key(new.resource_id, key).await?
+            && let Some(first) = self.run_with_key(new.resource_id, key).await?
         {
             // What was asked for before was answered before, whatever has become of the point.
-            return if first == args {
-                Ok(Enqueued::Duplicate(id))
-            } else {
-                Err(CatalogError::KeyReused)
-            };
+            return first.answers(new, &args);
         }
         let mut transaction = self.pool().begin().await?;
         if let Job::Restore(restore) = new.job {
             protect(&mut transaction, restore.point).await?;
         }
         let inserted = sqlx::query_scalar!(
-            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
-             values ($1, $2, 'adhoc', $3, $4, $5, $6)
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key, asked)
+             values ($1, $2, 'adhoc', $3, $4, $5, $6, $7)
              on conflict do nothing returning id",
             new.queue,
             kind,
@@ -143,6 +166,7 @@ impl Catalog {
             priority,
             args,
             new.idempotency_key,
+            new.asked,
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -154,8 +178,7 @@ impl Catalog {
             return Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned()));
         };
         match self.run_with_key(new.resource_id, key).await? {
-            Some((id, first)) if first == args => Ok(Enqueued::Duplicate(id)),
-            Some(_) => Err(CatalogError::KeyReused),
+            Some(first) => first.answers(new, &args),
             None => Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned())),
         }
     }
@@ -165,15 +188,16 @@ impl Catalog {
         &self,
         resource_id: &str,
         key: &str,
-    ) -> Result<Option<(Uuid, serde_json::Value)>, CatalogError> {
-        let row = sqlx::query!(
-            "select id, args from lastgood.runs where resource_id = $1 and idempotency_key = $2",
+    ) -> Result<Option<FirstRun>, CatalogError> {
+        let row = sqlx::query_as!(
+            FirstRun,
+            "select id, args, asked from lastgood.runs where resource_id = $1 and idempotency_key = $2",
             resource_id,
             key
         )
         .fetch_optional(self.pool())
         .await?;
-        Ok(row.map(|row| (row.id, row.args)))
+        Ok(row)
     }
 
     /// Returns one run.
@@ -202,12 +226,15 @@ impl Catalog {
                  lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
              from lastgood.runs
              where ($1::text is null or resource_id = $1) and ($2::text is null or state = $2)
-                 and ($3::text is null or kind = $3)
+                 and ($3::text is null or kind = $3) and ($5::timestamptz is null or created_at < $5)
+                 and ($6::text is null or resource_id in (select r.id from lastgood.resources as r where r.team = $6))
              order by created_at desc limit $4",
             filter.resource_id,
             filter.state,
             filter.kind,
-            filter.limit
+            filter.limit,
+            filter.before,
+            filter.team
         )
         .fetch_all(self.pool())
         .await?;
