@@ -1,15 +1,20 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
+mod attempts;
 mod audit;
+mod cancel;
 mod consumers;
 mod copies;
 mod exposure;
 mod keys;
+mod order;
+mod pauses;
 mod points;
 mod proofs;
 mod rebuild;
 mod resources;
 mod retention;
+mod retry;
 mod runs;
 
 use std::{borrow::Cow, time::Duration};
@@ -23,12 +28,15 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
+pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
