@@ -1,11 +1,15 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
 mod adhoc;
+mod attempts;
 mod audit;
+mod cancel;
 mod consumers;
 mod copies;
 mod exposure;
 mod keys;
+mod order;
+mod pauses;
 mod points;
 mod producers;
 mod proofs;
@@ -13,6 +17,7 @@ mod rebuild;
 mod registry;
 mod resources;
 mod retention;
+mod retry;
 mod runs;
 mod tokens;
 
@@ -28,23 +33,26 @@ use sqlx::{
 use uuid::Uuid;
 
 pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
-pub use audit::{Audit, AuditRow};
+pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
+pub use audit::{Audit, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
+pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use rebuild::{FoundPoint, Rebuilt};
+use resources::resource_not_found;
 pub use resources::{
     NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
     StoredConnection,
 };
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
-use resources::resource_not_found;
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
 pub use tokens::{Holder, NewToken, TokenRow};
 
@@ -115,7 +123,9 @@ pub enum CatalogError {
     #[error("an idempotency key has 1 to 255 characters")]
     BadKey,
     /// Another token has the name.
-    #[error("a token named {0:?} is in use: choose another name, or revoke that one: `lastgood token list`")]
+    #[error(
+        "a token named {0:?} is in use: choose another name, or revoke that one: `lastgood token list`"
+    )]
     TokenNameInUse(String),
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]

@@ -10,10 +10,7 @@ use lastgood_jobs::{
 };
 use uuid::Uuid;
 
-use crate::{
-    catalog::CatalogError,
-    secret::SecretError,
-};
+use crate::{catalog::CatalogError, secret::SecretError};
 
 pub use registry::{Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, restore};
@@ -49,16 +46,22 @@ pub enum RequestError {
     #[error("--no-owner and --no-acl are PostgreSQL's: {0} has neither")]
     NoOwners(Engine),
     /// Merging is Redis's.
-    #[error("--merge is Redis's: in place, {0} replaces what the backup has and leaves the rest as it is")]
+    #[error(
+        "--merge is Redis's: in place, {0} replaces what the backup has and leaves the rest as it is"
+    )]
     NoMerge(Engine),
     /// The word that cannot be typed by accident is missing.
     #[error("--in-place replaces what is there: repeat the id with --overwrite {0}")]
     NotOverwritten(ResourceId),
     /// A backup of Redis is of a whole server.
-    #[error("a backup of Redis is of a whole server: give --into env:NAME or file:/path of another server's URL")]
+    #[error(
+        "a backup of Redis is of a whole server: give --into env:NAME or file:/path of another server's URL"
+    )]
     WholeServer,
     /// A point of another resource.
-    #[error("restore point {point} is of {owner}, not of {resource}: see `lastgood backup list {resource}`")]
+    #[error(
+        "restore point {point} is of {owner}, not of {resource}: see `lastgood backup list {resource}`"
+    )]
     OtherPoint {
         /// The point.
         point: Uuid,
@@ -68,7 +71,9 @@ pub enum RequestError {
         resource: ResourceId,
     },
     /// Retention has let it go.
-    #[error("restore point {point} has expired and is being removed: see `lastgood backup list {resource}`")]
+    #[error(
+        "restore point {point} has expired and is being removed: see `lastgood backup list {resource}`"
+    )]
     Expired {
         /// The point.
         point: Uuid,
@@ -97,6 +102,8 @@ pub enum RequestError {
         at: DateTime<Utc>,
     },
     /// There is nothing.
-    #[error("{0} has no usable restore point: it was never backed up, or see `lastgood backup list {0}`")]
+    #[error(
+        "{0} has no usable restore point: it was never backed up, or see `lastgood backup list {0}`"
+    )]
     NothingUsable(ResourceId),
 }

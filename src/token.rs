@@ -78,7 +78,9 @@ pub struct Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,7 +123,10 @@ impl Token {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_at_checked(32)?;
-        let bytes = URL_SAFE_NO_PAD.decode(secret.strip_prefix('_')?).map(Zeroizing::new).ok()?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(secret.strip_prefix('_')?)
+            .map(Zeroizing::new)
+            .ok()?;
         Some(Self {
             id: Uuid::try_parse(id).ok()?,
             secret: Zeroizing::new(bytes.as_slice().try_into().ok()?),
@@ -178,7 +183,9 @@ mod tests {
     #[case::prefix("lastgood_")]
     #[case::no_secret("lastgood_00000000000000000000000000000000_")]
     #[case::short("lastgood_00000000000000000000000000000000_AAAA")]
-    #[case::no_id("lastgood_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]
+    #[case::no_id(
+        "lastgood_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    )]
     #[case::not_ascii("lastgood_0000000000000000000000000000000é_A")]
     fn what_is_no_token_opens_nothing(#[case] text: &str) {
         assert!(Token::parse(text).is_none());

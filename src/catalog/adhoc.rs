@@ -1,14 +1,11 @@
 //! Ad-hoc backups as services ask for them: through one SQL function, under limits.
 
-use sqlx::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    Audit, Catalog, CatalogError, Enqueued, Order,
-    audit::record_by,
-};
+use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by};
 
 /// How many ad-hoc backups services may ask for in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +50,12 @@ impl Catalog {
         order: &Order,
     ) -> Result<AdhocBackup, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        sqlx::query("select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext($1))")
-            .bind(team)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext($1))",
+        )
+        .bind(team)
+        .execute(&mut *transaction)
+        .await?;
         let asked = ask(&mut transaction, resource_id, idempotency_key).await?;
         if let AdhocBackup::Run(Enqueued::New(run)) = asked {
             let entry = Audit {
@@ -73,9 +72,12 @@ impl Catalog {
 
     /// Returns the limits in force.
     pub async fn adhoc_limits(&self) -> Result<AdhocLimits, CatalogError> {
-        let limits = sqlx::query_as!(AdhocLimits, "select per_resource, per_team from lastgood.adhoc_limits")
-            .fetch_one(self.pool())
-            .await?;
+        let limits = sqlx::query_as!(
+            AdhocLimits,
+            "select per_resource, per_team from lastgood.adhoc_limits"
+        )
+        .fetch_one(self.pool())
+        .await?;
         Ok(limits)
     }
 
@@ -123,7 +125,11 @@ async fn ask(
     .await?;
     let limited = |of| AdhocBackup::Limited {
         of,
-        retry_after_seconds: answer.retry_after_seconds.unwrap_or(0).max(1).unsigned_abs(),
+        retry_after_seconds: answer
+            .retry_after_seconds
+            .unwrap_or(0)
+            .max(1)
+            .unsigned_abs(),
     };
     let not_understood = |why: &str| CatalogError::BadRow {
         what: "an answer of lastgood.ask_for_backup".to_owned(),

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use lastgood_jobs::job::Job;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 
 /// A run that somebody asks for.
 pub struct NewRun<'a> {
@@ -39,7 +40,11 @@ impl FirstRun {
             (Some(first), Some(again)) => first == again,
             (Some(_), None) | (None, Some(_) | None) => self.args == *args,
         };
-        if is_same { Ok(Enqueued::Duplicate(self.id)) } else { Err(CatalogError::KeyReused) }
+        if is_same {
+            Ok(Enqueued::Duplicate(self.id))
+        } else {
+            Err(CatalogError::KeyReused)
+        }
     }
 }
 
@@ -135,6 +140,15 @@ pub struct RunFilter {
 impl Catalog {
     /// Enqueues a job that somebody asked for. The same idempotency key returns the first run; with another job, an error.
     pub async fn enqueue(&self, new: &NewRun<'_>) -> Result<Enqueued, CatalogError> {
+        self.enqueue_by(new, None).await
+    }
+
+    /// The same, and records by whose order where there is a new run.
+    pub async fn enqueue_by(
+        &self,
+        new: &NewRun<'_>,
+        order: Option<&Order>,
+    ) -> Result<Enqueued, CatalogError> {
         let (kind, priority) = match new.job {
             Job::Restore(_) => ("restore", 100_i16),
             Job::Backup {} => ("backup", 50),
@@ -170,6 +184,15 @@ impl Catalog {
         )
         .fetch_optional(&mut *transaction)
         .await?;
+        if let (Some(id), Some(order)) = (inserted, order) {
+            let entry = Audit {
+                action: kind,
+                resource_id: Some(new.resource_id),
+                point_id: None,
+                detail: json!({ "run": id, "args": args }),
+            };
+            record_by(&mut transaction, order.by(), &entry).await?;
+        }
         transaction.commit().await?;
         if let Some(id) = inserted {
             return Ok(Enqueued::New(id));
@@ -211,11 +234,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "run",
-            id: id.to_string(),
-            list: "run list",
-        })
+        .ok_or_else(|| run_not_found(id))
     }
 
     /// Returns runs, newest first.
@@ -244,7 +263,10 @@ impl Catalog {
 
 /// Makes sure that a point is not let go before the run that restores from it is there to be seen, and refuses it if it has
 /// been. A point that is not there is for the run to say.
-async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), CatalogError> {
+pub(super) async fn protect(
+    connection: &mut PgConnection,
+    point: Uuid,
+) -> Result<(), CatalogError> {
     let expired = sqlx::query_scalar!(
         r#"select expired_at is not null as "expired!" from lastgood.restore_points where id = $1 for share"#,
         point
@@ -254,5 +276,13 @@ async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), Catal
     match expired {
         Some(true) => Err(CatalogError::PointExpired(point)),
         Some(false) | None => Ok(()),
+    }
+}
+
+pub(super) fn run_not_found(id: Uuid) -> CatalogError {
+    CatalogError::NotFound {
+        what: "run",
+        id: id.to_string(),
+        list: "run list",
     }
 }

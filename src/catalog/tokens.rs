@@ -5,10 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    Audit, Catalog, CatalogError, Order,
-    audit::record_by,
-};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 use crate::token::{Scope, Token, TokenHash};
 
 /// A token to be made.
@@ -155,20 +152,28 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?;
-        let Some(row) = row.filter(|row| TokenHash::stored(&row.hash).is_some_and(|hash| hash.is_of(token)))
+        let Some(row) =
+            row.filter(|row| TokenHash::stored(&row.hash).is_some_and(|hash| hash.is_of(token)))
         else {
             return Ok(None);
         };
         if row.is_news {
-            sqlx::query!("update lastgood.tokens set last_used_at = now() where id = $1", token.id)
-                .execute(self.pool())
-                .await?;
+            sqlx::query!(
+                "update lastgood.tokens set last_used_at = now() where id = $1",
+                token.id
+            )
+            .execute(self.pool())
+            .await?;
         }
         Ok(Some(Holder {
             id: token.id,
             name: row.name,
             // A scope of a later version is none of ours.
-            scopes: row.scopes.iter().filter_map(|scope| scope.parse().ok()).collect(),
+            scopes: row
+                .scopes
+                .iter()
+                .filter_map(|scope| scope.parse().ok())
+                .collect(),
             team: row.team,
         }))
     }
@@ -189,7 +194,9 @@ impl Catalog {
 }
 
 fn name_in_use(error: sqlx::Error, name: &str) -> CatalogError {
-    let constraint = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
+    let constraint = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint);
     if constraint == Some("tokens_name_in_use") {
         return CatalogError::TokenNameInUse(name.to_owned());
     }

@@ -14,8 +14,8 @@ use self::options::OptionsArgs;
 use super::output::{Output, instant_or_dash, table};
 use crate::{
     catalog::{
-        Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter, ResourceRow,
-        ResourceStatus, StoredConnection,
+        Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter,
+        ResourceRow, ResourceStatus, StoredConnection,
     },
     config::{self, PlansArgs},
     plan::PlansFile,
@@ -198,7 +198,9 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 }
 
 async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
-    let options = args.options.apply(args.engine, ResourceOptions::default())?;
+    let options = args
+        .options
+        .apply(args.engine, ResourceOptions::default())?;
     let catalog = super::catalog().await?;
     let connection = connection(&args.connection, &args.id, args.engine, &catalog).await?;
     let plans = PlansFile::load(args.plans.plans);
@@ -233,7 +235,10 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
     let before = catalog.resource(args.id.as_str()).await?;
     let engine = before.engine.parse()?;
     let options = match args.options.is_given() {
-        true => Some(args.options.apply(engine, request::stored_options(&before)?)?),
+        true => Some(
+            args.options
+                .apply(engine, request::stored_options(&before)?)?,
+        ),
         false => None,
     };
     let connection = match &args.connection {
@@ -252,7 +257,8 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         .alter_resource(args.id.as_str(), &change, None, &Order::of_this_user(None))
         .await?;
     let after = catalog.resource(args.id.as_str()).await?;
-    let promise = request::promise(plans.plans(), &after.tier.parse()?, after.retention_days).to_string();
+    let promise =
+        request::promise(plans.plans(), &after.tier.parse()?, after.retention_days).to_string();
     let answer = serde_json::json!({ "changed": args.id, "promise": promise });
     output.show(&answer, |_| format!("changed {}: {promise}", args.id))
 }

@@ -14,6 +14,7 @@ use super::{
     wait::wait,
 };
 use crate::{
+    catalog::Order,
     config::{StorageArgs, ToolsArgs},
     request::{RestoreRequest, RestoreWhere, restore},
 };
@@ -97,7 +98,8 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let resource = args.resource.as_ref().context("name the resource")?;
     let catalog = super::catalog().await?;
     let row = catalog.resource(resource.as_str()).await?;
-    let (enqueued, point) = restore(&catalog, &row, &request(&args)).await?;
+    let (enqueued, point) =
+        restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
     let run = enqueued.id();
     output.note(&format!(
         "restoring {resource} to {} (restore point {})",

@@ -83,7 +83,10 @@ pub fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> Promi
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(tier) => write!(f, "tier {tier} is not in the plans: it is NOT backed up until it is"),
+            Self::Unknown(tier) => write!(
+                f,
+                "tier {tier} is not in the plans: it is NOT backed up until it is"
+            ),
             Self::Never(tier) => write!(f, "tier {tier} is never backed up"),
             Self::Vetoed => f.write_str("retention 0: it is never backed up"),
             Self::Every(cadence) => write!(f, "backed up {cadence}"),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::RequestError;
 use crate::{
-    catalog::{Catalog, Enqueued, NewRun, PointRow, ResourceRow},
+    catalog::{Catalog, Enqueued, NewRun, Order, PointRow, ResourceRow},
     secret::{Reference, SecretError},
 };
 
@@ -56,6 +56,7 @@ pub async fn restore(
     catalog: &Catalog,
     row: &ResourceRow,
     request: &RestoreRequest,
+    order: &Order,
 ) -> Result<(Enqueued, PointRow), RequestError> {
     let resource: ResourceId = row.id.parse()?;
     let target = target(request, &resource, row.engine.parse()?)?;
@@ -76,7 +77,7 @@ pub async fn restore(
         idempotency_key: request.idempotency_key.as_deref(),
         asked: request.asked.as_ref(),
     };
-    Ok((catalog.enqueue(&new).await?, point))
+    Ok((catalog.enqueue_by(&new, Some(order)).await?, point))
 }
 
 /// Returns the point that the first request with this key chose: "the newest" may be another one by now.
@@ -90,17 +91,19 @@ async fn repeated(
         return Ok(None);
     };
     let first = catalog.run_with_key(resource.as_str(), key).await?;
-    Ok(first.and_then(|first| match serde_json::from_value(first.args) {
-        Ok(Job::Restore(restore)) => Some(restore.point),
-        Ok(
-            Job::Backup {}
-            | Job::DropReplaced(_)
-            | Job::Copy(_)
-            | Job::Verify(_)
-            | Job::Expire(_),
-        )
-        | Err(_) => None,
-    }))
+    Ok(
+        first.and_then(|first| match serde_json::from_value(first.args) {
+            Ok(Job::Restore(restore)) => Some(restore.point),
+            Ok(
+                Job::Backup {}
+                | Job::DropReplaced(_)
+                | Job::Copy(_)
+                | Job::Verify(_)
+                | Job::Expire(_),
+            )
+            | Err(_) => None,
+        }),
+    )
 }
 
 async fn point(
@@ -138,7 +141,10 @@ async fn point(
             point: id,
             resource: resource.clone(),
             // What comes from outside must not steer a terminal.
-            because: because.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+            because: because
+                .chars()
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect(),
         });
     }
     Ok(point)
@@ -163,7 +169,8 @@ fn target(
         }
         RestoreWhere::InPlace { overwrite, merge } => {
             let overwrite = overwrite.clone().filter(|id| id == resource);
-            let overwrite = overwrite.ok_or_else(|| RequestError::NotOverwritten(resource.clone()))?;
+            let overwrite =
+                overwrite.ok_or_else(|| RequestError::NotOverwritten(resource.clone()))?;
             Ok(RestoreTarget::InPlace {
                 overwrite,
                 merge: *merge,
