@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
+use self::problem::{Kind, Problem};
 use crate::{
     catalog::{Catalog, answered},
     http, metrics,
@@ -71,6 +72,15 @@ struct InForce {
     source: Source,
 }
 
+impl InForce {
+    fn of(file: &PlansFile) -> Self {
+        Self {
+            plans: file.plans().clone(),
+            source: file.source(),
+        }
+    }
+}
+
 /// Serves until `stop`, then drains: requests finish, streams of events end.
 pub async fn serve(
     catalog: Catalog,
@@ -98,54 +108,21 @@ pub async fn serve(
         )
     })?;
     let address = listener.local_addr()?;
-
-    let (publish, in_force) = watch::channel(InForce {
-        plans: plans.plans().clone(),
-        source: plans.source(),
-    });
-    let (ready, is_ready) = watch::channel(true);
-    let api = Arc::new(Api {
-        catalog: catalog.clone(),
-        plans: in_force,
-        has_public_capabilities: settings.has_public_capabilities,
-        verify_within: settings.verify_within,
-        master_key: settings.master_key,
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        stop: stop.clone(),
-    });
-    let (routes, document) = routes();
-    metrics::prime_api(&operations(&document));
-    let app = routes
-        .with_state(api)
-        .merge(SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document))
-        .merge(http::face(recorder, is_ready))
-        .fallback(async || {
-            problem::Problem::new(
-                problem::Kind::NotFound,
-                "there is no such path: see /api/docs",
-            )
-        })
-        .method_not_allowed_fallback(async || {
-            problem::Problem::new(
-                problem::Kind::NoSuchMethod,
-                "this path has other methods: see `allow` and /api/docs",
-            )
-        })
-        .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
-        .layer(middleware::from_fn(envelope::envelope));
+    let drain_timeout = settings.drain_timeout;
+    let (app, switches) = app(catalog.clone(), &plans, settings, recorder, stop.clone());
     tracing::info!(
         http.address = %address,
         "API started at http://{address}/api/v1, documentation at http://{address}/api/docs, metrics at http://{address}/metrics"
     );
 
-    let looking = tokio::spawn(look_for_ever(catalog, plans, publish, ready, stop.clone()));
+    let looking = tokio::spawn(look_for_ever(catalog, plans, switches, stop.clone()));
     let overtime = async {
         stop.cancelled().await;
         tracing::info!(
-            drain.seconds = settings.drain_timeout.as_secs(),
+            drain.seconds = drain_timeout.as_secs(),
             "draining: requests may finish"
         );
-        tokio::time::sleep(settings.drain_timeout).await;
+        tokio::time::sleep(drain_timeout).await;
     };
     let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
@@ -155,6 +132,54 @@ pub async fn serve(
     looking.abort();
     tracing::info!("API stopped");
     Ok(())
+}
+
+/// What changes while the API runs.
+pub struct Switches {
+    plans: watch::Sender<InForce>,
+    ready: watch::Sender<bool>,
+}
+
+/// Returns everything that is served, and the switches of it.
+#[must_use]
+pub fn app(
+    catalog: Catalog,
+    plans: &PlansFile,
+    settings: Settings,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> (Router, Switches) {
+    let (publish, in_force) = watch::channel(InForce::of(plans));
+    let (ready, is_ready) = watch::channel(true);
+    let api = Arc::new(Api {
+        catalog,
+        plans: in_force,
+        has_public_capabilities: settings.has_public_capabilities,
+        verify_within: settings.verify_within,
+        master_key: settings.master_key,
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        stop,
+    });
+    let (routes, document) = routes();
+    metrics::prime_api(&operations(&document));
+    let app = routes
+        .with_state(api)
+        .merge(SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document))
+        .merge(http::face(recorder, is_ready))
+        .fallback(async || Problem::new(Kind::NotFound, "there is no such path: see /api/docs"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                Kind::NoSuchMethod,
+                "this path has other methods: see `allow` and /api/docs",
+            )
+        })
+        .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
+        .layer(middleware::from_fn(envelope::envelope));
+    let switches = Switches {
+        plans: publish,
+        ready,
+    };
+    (app, switches)
 }
 
 /// Returns the OpenAPI document, as it is served.
@@ -189,15 +214,14 @@ fn operations(document: &OpenApi) -> Vec<(&'static str, String)> {
 async fn look_for_ever(
     catalog: Catalog,
     mut plans: PlansFile,
-    publish: watch::Sender<InForce>,
-    ready: watch::Sender<bool>,
+    switches: Switches,
     stop: CancellationToken,
 ) {
     let mut timer = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => {
-                ready.send_replace(false);
+                switches.ready.send_replace(false);
                 return;
             }
             _ = timer.tick() => {}
@@ -206,10 +230,7 @@ async fn look_for_ever(
             Reload::Unchanged | Reload::Mended => {}
             Reload::Changed => {
                 tracing::info!("the plans file changed, answers go by the new plans");
-                publish.send_replace(InForce {
-                    plans: plans.plans().clone(),
-                    source: plans.source(),
-                });
+                switches.plans.send_replace(InForce::of(&plans));
             }
             Reload::Kept(fault) => {
                 tracing::error!(error = %fault, "the plans file cannot be used, answers go by the last good plans");
@@ -219,6 +240,6 @@ async fn look_for_ever(
         if let Err(error) = &answer {
             tracing::warn!(error = chain(error), "the catalog does not answer");
         }
-        ready.send_replace(answer.is_ok());
+        switches.ready.send_replace(answer.is_ok());
     }
 }

@@ -1,13 +1,13 @@
 //! How a request's parts are read: bodies, queries, keys and instants, each refused with what to do.
 
 use axum::{
-    Json,
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::JsonRejection},
-    http::{HeaderMap, StatusCode, request::Parts},
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use super::problem::{Kind, Problem};
 
@@ -21,10 +21,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(rejection) => Err(refused(&rejection)),
-        }
+        let is_json = is_json(request.headers());
+        let bytes = bytes(request, state).await?;
+        parsed(&bytes, is_json).map(Self)
     }
 }
 
@@ -35,73 +34,77 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Optional<
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| of_status(rejection.status()))?;
-        if bytes.is_empty() {
+        let is_json = is_json(request.headers());
+        let bytes = bytes(request, state).await?;
+        if bytes.is_empty() || (is_json && bytes.trim_ascii() == b"null") {
             return Ok(Self(T::default()));
         }
-        match Json::from_bytes(&bytes) {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(rejection) => Err(refused(&rejection)),
-        }
+        parsed(&bytes, is_json).map(Self)
     }
 }
 
-fn refused(rejection: &JsonRejection) -> Problem {
-    let place = place(rejection);
-    match rejection {
-        JsonRejection::JsonDataError(_) => Problem::new(
-            Kind::NotAccepted,
-            format!("the body does not fit this route's schema in /api/v1/openapi.json{place}"),
-        ),
-        JsonRejection::JsonSyntaxError(_) => {
-            Problem::new(Kind::BadRequest, format!("the body is not JSON{place}"))
-        }
-        other => of_status(other.status()),
-    }
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
 }
 
-/// Where in the body, and which field: what names no value.
-fn place(rejection: &JsonRejection) -> String {
-    let error = std::error::Error::source(rejection)
-        .and_then(|source| source.source().or(Some(source)))
-        .and_then(|source| source.downcast_ref::<serde_json::Error>());
-    let Some(error) = error else {
-        return String::new();
-    };
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::new(
+                    Kind::TooLarge,
+                    format!("a body has {LARGEST_BODY} bytes at most"),
+                )
+            } else {
+                Problem::new(
+                    Kind::BadRequest,
+                    "the body could not be read: send it again",
+                )
+            }
+        })
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8], is_json: bool) -> Result<T, Problem> {
+    if !is_json {
+        let detail = "send JSON, and say so: `Content-Type: application/json`";
+        return Err(Problem::new(Kind::NotJson, detail));
+    }
+    // serde takes an array of the fields' values for an object.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let detail = "the body is an array, and this route takes an object";
+        return Err(Problem::new(Kind::NotAccepted, detail));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let place = place(&error);
+        match error.classify() {
+            Category::Data => Problem::new(
+                Kind::NotAccepted,
+                format!(
+                    "the body does not fit this route's schema in /api/v1/openapi.json: {place}"
+                ),
+            ),
+            Category::Io | Category::Syntax | Category::Eof => {
+                Problem::new(Kind::BadRequest, format!("the body is not JSON: {place}"))
+            }
+        }
+    })
+}
+
+/// Where in the body, and which field: what repeats no value.
+fn place(error: &serde_json::Error) -> String {
     let words = error.to_string();
-    let field = ["missing field", "unknown field"]
+    let names_a_field = ["missing field", "unknown field"]
         .into_iter()
-        .any(|begin| words.starts_with(begin))
-        .then(|| {
-            words
-                .split(" at line")
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        });
-    match field {
-        Some(field) => format!(": {field}"),
-        None => format!(": see line {}, column {}", error.line(), error.column()),
+        .any(|begin| words.starts_with(begin));
+    if names_a_field {
+        return words;
     }
-}
-
-fn of_status(status: StatusCode) -> Problem {
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            Kind::TooLarge,
-            format!("a body has {LARGEST_BODY} bytes at most"),
-        ),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(
-            Kind::NotJson,
-            "send JSON, and say so: `Content-Type: application/json`",
-        ),
-        _ => Problem::new(
-            Kind::BadRequest,
-            "the body could not be read: send it again",
-        ),
-    }
+    format!("see line {}, column {}", error.line(), error.column())
 }
 
 /// The query of a URL. What is not understood is refused: a misspelt filter must not show everything.

@@ -1,5 +1,6 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
+mod api;
 mod by_hand;
 mod cache;
 mod customer;
