@@ -5,7 +5,7 @@ ARGS ?=
 export KEEP PROFILE ONLY STORE
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak servers fmt lint sqlx clean-dev
+.PHONY: help build demo test contract bench soak servers fmt lint sqlx clean-dev
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +18,9 @@ demo: ## break customers' databases and bring them back, in a minute after the b
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
+
+contract: ## hold the HTTP API to its OpenAPI document, for a minute
+	@$(PYTHON) scripts/contract.py
 
 bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)
 	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .cargo_tool import cargo_tool
+from .contract import schemathesis_packages
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
@@ -35,6 +36,7 @@ def install_everything() -> None:
     mongodb_program()
     moto_program()
     s3s_program()
+    schemathesis_packages()
     for flavour in Flavour:
         try:
             flavour.program()
