@@ -31,6 +31,7 @@ use crate::{
     queue::{Queue, Runs, Store, listen},
     secret::MasterKey,
     stores::{NamedStore, Stores},
+    version::VERSION,
 };
 
 pub use handle::handle;
@@ -235,7 +236,7 @@ fn registration(
         ),
         host,
         pid: i32::try_from(std::process::id()).unwrap_or(0),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         queues: settings.engines.iter().map(ToString::to_string).collect(),
         slots: i32::try_from(settings.slots)?,
         capabilities: serde_json::to_value(mine)?,
