@@ -8,6 +8,7 @@ from .cargo_tool import cargo_tool
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
+from .promtool import promtool
 from .program import SKIP
 from .redis import Flavour
 from .repo import Unavailable, say
@@ -35,9 +36,9 @@ def install_everything() -> None:
     mongodb_program()
     moto_program()
     s3s_program()
-    for flavour in Flavour:
+    for needs_apt in (*(flavour.program for flavour in Flavour), promtool):
         try:
-            flavour.program()
+            needs_apt()
         except Unavailable as why:
             say(f"{SKIP}{why}")
     for name in TOOLS:
