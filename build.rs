@@ -2,11 +2,6 @@
 //!
 //! A development build does not ask: its commit would be wrong with the next edit, and each commit would compile it anew.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this is how a build script speaks to cargo"
-)]
-
 use std::{env, path::Path, process::Command};
 
 /// Whatever the program is made of: a change here makes a build something else than its commit.

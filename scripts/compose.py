@@ -130,7 +130,7 @@ def start_servers(stack: Stack) -> None:
         client.orders.orders.insert_many({"_id": number} for number in range(1000))
     with cache.connection() as redis:
         redis.command("CONFIG", "SET", "requirepass", stack.secret("cache", "password"))
-    point_to(volumes / "secrets" / "lastgood" / "database-url", "catalog:5432", catalog.port)
+    point_to(volumes / "secrets" / "database" / "database-url", "catalog:5432", catalog.port)
     for sample in ("shop", "embeddings"):
         point_to(volumes / "secrets" / "urls" / sample, "customers:5432", customers.port)
     point_to(volumes / "secrets" / "urls" / "orders", "orders:27017", orders.port, "?replicaSet=rs0")

@@ -19,19 +19,19 @@ put() {
 }
 
 # Folders are passed through by whoever the image runs as; files belong to that one.
-for volume in catalog store lastgood customers orders cache urls grafana; do
+for volume in catalog store database keys customers orders cache urls grafana; do
     mkdir -p "$root/$volume"
     chmod 755 "$root/$volume"
 done
 lastgood=10001 postgres=999 mongodb=999 redis=999 grafana=472
 
 random | put catalog/password $postgres
-printf 'postgresql://lastgood:%s@catalog:5432/lastgood\n' "$(cat "$root/catalog/password")" | put lastgood/database-url $lastgood
-head -c 32 /dev/urandom | base64 | put lastgood/master-key $lastgood
+printf 'postgresql://lastgood:%s@catalog:5432/lastgood\n' "$(cat "$root/catalog/password")" | put database/database-url $lastgood
+head -c 32 /dev/urandom | base64 | put keys/master-key $lastgood
 
-printf 'lastgood\n' | put lastgood/s3-id $lastgood
-random | put lastgood/s3-key $lastgood
-printf 'MINIO_ROOT_USER=lastgood\nMINIO_ROOT_PASSWORD=%s\n' "$(cat "$root/lastgood/s3-key")" | put store/minio.env 0
+printf 'lastgood\n' | put keys/s3-id $lastgood
+random | put keys/s3-key $lastgood
+printf 'MINIO_ROOT_USER=lastgood\nMINIO_ROOT_PASSWORD=%s\n' "$(cat "$root/keys/s3-key")" | put store/minio.env 0
 
 random | put customers/superuser $postgres
 random | put customers/shop $postgres
