@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import unittest
-from typing import Any, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
 
 from lastgood_dev.child import run
 from lastgood_dev.metrics import documented, wrong_names
@@ -24,9 +27,23 @@ class Alerts(unittest.TestCase):
             program = promtool()
         except Unavailable as why:
             self.skipTest(str(why))
-        for arguments in (("check", "rules", str(RULES)), ("test", "rules", str(TESTS))):
+        for arguments in (("check", "rules", RULES), ("test", "rules", TESTS), ("check", "config", PROMETHEUS / "prometheus.yml")):
             done = run([*program.argv, *arguments], env=dict(program.env), cwd=PROMETHEUS)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_the_queries_of_the_dashboard_are_well_formed(self) -> None:
+        try:
+            program = promtool()
+        except Unavailable as why:
+            self.skipTest(str(why))
+        variables = {"$__rate_interval": "5m", "$tier": ".*", "$engine": ".*"}
+        queries = [reduce(lambda query, pair: query.replace(*pair), variables.items(), query) for query in panel_queries()]
+        rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "panels.yml"
+            file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML
+            done = run([*program.argv, "check", "rules", file], env=dict(program.env))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_each_alert_is_tested_firing_and_silent(self) -> None:
         fires = {alert["alert"]: set() for alert in alerts()}
@@ -51,7 +68,7 @@ class Alerts(unittest.TestCase):
 
     def test_rules_and_dashboard_ask_only_for_what_metrics_md_promises(self) -> None:
         metrics = documented()
-        queries = [alert["expr"] for alert in alerts()] + list(dashboard_queries())
+        queries = [alert["expr"] for alert in alerts()] + panel_queries() + variable_queries()
         self.assertGreater(len(queries), 20)
         wrong = [f"{why} in {query.strip()}" for query in queries for why in wrong_names(query, metrics)]
         self.assertEqual(wrong, [])
@@ -70,12 +87,13 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for group in read_yaml(RULES)["groups"] for rule in group["rules"]]
 
 
-def dashboard_queries() -> Iterator[str]:
-    """Yields the queries of all panels and variables."""
-    dashboard = json.loads(DASHBOARD.read_text())
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            yield target["expr"]
-    for variable in dashboard["templating"]["list"]:
-        if variable["type"] == "query":
-            yield variable["query"]["query"]
+def panel_queries() -> list[str]:
+    return [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
+
+
+def variable_queries() -> list[str]:
+    return [variable["query"]["query"] for variable in dashboard()["templating"]["list"] if variable["type"] == "query"]
+
+
+def dashboard() -> dict[str, Any]:
+    return json.loads(DASHBOARD.read_text())
