@@ -3,29 +3,34 @@
 
 The servers beside them are those of the tests: PostgreSQL for the catalog and the customers, SecantusDB for MongoDB, Valkey for Redis,
 moto for the bucket. Passes when each of the four samples has a restore point, every service is healthy by the image's own check,
-and a second start changes nothing. Images, mounts, users and networks are not tried here: those need Docker.
+every panel of the dashboard shows something, no alert fires, and a second start changes nothing. Images, mounts, users and networks are not tried here: those need Docker.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood_dev.child import Child, run, wait_until
 from lastgood_dev.compose import Service, fresh_volumes, services
+from lastgood_dev.dashboard import Panel, panels
 from lastgood_dev.mongodb import start_mongodb
 from lastgood_dev.ports import free_port
 from lastgood_dev.postgres import start_postgres, without_libpq
+from lastgood_dev.prometheus import Prometheus, start_prometheus
 from lastgood_dev.redis import Flavour, start_redis
-from lastgood_dev.repo import ROOT, Failure, say
+from lastgood_dev.program import SKIP
+from lastgood_dev.repo import ROOT, Failure, Unavailable, say
 from lastgood_dev.s3 import BUCKET, start_moto
 from lastgood_dev.service import build
 from lastgood_dev.session import Session, guarded
 
 SAMPLES = ("shop", "embeddings", "orders", "cache")
 SECONDS = 60
+# Nothing failed, and there is one store.
+NOTHING_TO_SHOW = {"Copies that mirrors lack"}
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Stack:
     volumes: Path
     places: dict[str, str]
     client_tools: str = ""
+    listening: list[str] = field(default_factory=list)
 
     def run(self, name: str) -> None:
         """Runs a one-shot service to its end."""
@@ -56,7 +62,8 @@ class Stack:
         """Starts every replica of a service and waits until the image's health check passes."""
         service = self.services[name]
         for replica in range(1, service.replicas + 1):
-            env = {**self._environment(service), "LASTGOOD_LISTEN": f"127.0.0.1:{free_port()}"}
+            address = f"127.0.0.1:{free_port()}"
+            env = {**self._environment(service), "LASTGOOD_LISTEN": address}
             child = self.session.start(Child(
                 f"{name}-{replica}", service.argv(self.binary, self.places), env=env,
                 log=self.session.run_dir / f"{name}-{replica}.log", cwd=self.session.run_dir,
@@ -68,6 +75,7 @@ class Stack:
             )
             if child.exit_code() is not None:
                 raise Failure(f"{child.name} ended with exit code {child.exit_code()}")
+            self.listening.append(address)
             say(f"  {child.name}: healthy")
 
     def secret(self, volume: str, name: str) -> str:
@@ -95,6 +103,7 @@ def main(session: Session) -> int:
     stack.run("register")
     for sample in SAMPLES:
         wait_until(lambda: stack.ask("register", "lastgood", "backup", "list", sample, "--json").strip() != "[]", SECONDS, f"a backup of {sample}", pause=1)
+    watch(stack)
     before = contents(volumes)
     for again in ("secrets", "migrate", "register"):
         stack.run(again)
@@ -135,6 +144,28 @@ def start_servers(stack: Stack) -> None:
         point_to(volumes / "secrets" / "urls" / sample, "customers:5432", customers.port)
     point_to(volumes / "secrets" / "urls" / "orders", "orders:27017", orders.port, "?replicaSet=rs0")
     point_to(volumes / "secrets" / "urls" / "cache", "cache:6379", cache.port)
+
+
+def watch(stack: Stack) -> None:
+    """Looks at all of it as the file's Prometheus and Grafana do."""
+    try:
+        prometheus = start_prometheus(stack.session, stack.listening)
+    except Unavailable as why:
+        say(f"  {SKIP}{why}")
+        return
+    all_panels = panels()
+    shown = [panel for panel in all_panels if panel.title not in NOTHING_TO_SHOW]
+    for panel in shown:
+        wait_until(lambda: shows_something(panel, prometheus), SECONDS, f"something to show in the panel {panel.title!r}", pause=0.5)
+    alerts = prometheus.alerts()
+    firing = [name for name, state in alerts.items() if state == "firing"]
+    if firing or not alerts:
+        raise Failure(f"of {len(alerts)} alerts these fire where nothing is wrong: {firing}")
+    say(f"  {len(shown)} of {len(all_panels)} panels show something, none of {len(alerts)} alerts fires")
+
+
+def shows_something(panel: Panel, prometheus: Prometheus) -> bool:
+    return all([prometheus.ask(query) for query in panel.queries])
 
 
 def point_to(file: Path, there: str, port: int, less: str = "") -> None:

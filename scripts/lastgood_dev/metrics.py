@@ -48,7 +48,7 @@ def wrong_names(query: str, metrics: dict[str, Metric]) -> list[str]:
             label, values = matcher["label"], matcher["value"].split("|")
             if label not in metric.labels.keys() | FROM_PROMETHEUS:
                 wrong.append(f"{named['name']} has no label {label}")
-            elif (known := metric.labels.get(label)) and not all(value in known or "$" in value for value in values):
+            elif (known := metric.labels.get(label)) and not all(value in known or value == ".*" for value in values):
                 wrong.append(f"{named['name']} has no {label} {matcher['value']}")
     return wrong
 

@@ -8,8 +8,8 @@ from .cargo_tool import cargo_tool
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
-from .promtool import promtool
 from .program import SKIP
+from .prometheus import promtool
 from .redis import Flavour
 from .repo import Unavailable, say
 from .s3 import moto_program, s3s_program

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import tempfile
 import unittest
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from lastgood_dev.child import run
+from lastgood_dev.dashboard import panels, variable_queries
 from lastgood_dev.metrics import documented, wrong_names
-from lastgood_dev.promtool import promtool
+from lastgood_dev.prometheus import FOLDER as PROMETHEUS
+from lastgood_dev.prometheus import promtool
 from lastgood_dev.repo import ROOT, Unavailable
 from lastgood_dev.yaml_file import read_yaml
 
-PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES, TESTS = PROMETHEUS / "lastgood.rules.yml", PROMETHEUS / "lastgood.rules.test.yml"
-DASHBOARD = ROOT / "deploy" / "grafana" / "lastgood.json"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 
@@ -36,9 +35,7 @@ class Alerts(unittest.TestCase):
             program = promtool()
         except Unavailable as why:
             self.skipTest(str(why))
-        variables = {"$__rate_interval": "5m", "$tier": ".*", "$engine": ".*"}
-        queries = [reduce(lambda query, pair: query.replace(*pair), variables.items(), query) for query in panel_queries()]
-        rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+        rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(panel_queries())]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "panels.yml"
             file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML
@@ -88,12 +85,4 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def panel_queries() -> list[str]:
-    return [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
-
-
-def variable_queries() -> list[str]:
-    return [variable["query"]["query"] for variable in dashboard()["templating"]["list"] if variable["type"] == "query"]
-
-
-def dashboard() -> dict[str, Any]:
-    return json.loads(DASHBOARD.read_text())
+    return [query for panel in panels() for query in panel.queries]
