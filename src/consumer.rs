@@ -5,6 +5,7 @@ mod expire;
 mod handle;
 mod holders;
 mod judge;
+mod record;
 mod verify;
 mod work_dir;
 

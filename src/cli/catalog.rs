@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     inventory::examine,
+    sought::Sought,
     storage::{Storage, StorageUrl},
 };
 use serde::Serialize;
@@ -113,7 +114,8 @@ async fn rebuild(catalog: &Catalog, storage: &Storage, dry_run: bool) -> anyhow:
         .manifest_keys()
         .await?
         .map_ok(|key| async move {
-            let examined = examine(&key, storage).await;
+            let sought = Sought::at(&key);
+            let examined = examine(&sought, storage).await;
             Ok::<_, JobError>((key, examined))
         })
         .try_buffer_unordered(READ_AT_ONCE);

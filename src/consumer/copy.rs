@@ -2,11 +2,15 @@
 
 use lastgood_jobs::{
     copy,
-    error::ErrorKind,
+    error::{ErrorKind, JobError},
     job::{Copy, Job},
 };
 
-use super::{Shared, handle, holders::holders};
+use super::{
+    Shared, handle,
+    holders::holders,
+    record::{recorded, sought},
+};
 use crate::{
     catalog::answered,
     queue::{Failure, Outcome, Run},
@@ -29,12 +33,14 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
         return Err(Failure::retryable(ErrorKind::Config, message));
     };
     let worker = handle::worker_in(&target.storage, run, shared);
+    let recorded = recorded(&point)?;
+    let sought = sought(&point, &recorded);
     let mut failure = None;
     for source in holders(&point, shared).await? {
         if source.name == target.name {
             continue;
         }
-        match copy::copy(&point.manifest_key, &source.storage, &worker).await {
+        match copy::copy(&sought, &source.storage, &worker).await {
             Ok(copied) => {
                 let recorded = shared.catalog.record_copy(point.id, &target.name);
                 if !answered(handle::READ_WITHIN, recorded).await? {
@@ -49,6 +55,8 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
                 });
                 return Ok(Outcome::Report(report));
             }
+            // Another worker owns the run: nothing more may be written.
+            Err(error @ JobError::LeaseLost) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(
                     store = source.name,

@@ -14,7 +14,13 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, holders::holders, judge::judge, verify};
+use super::{
+    Shared, copy, expire,
+    holders::holders,
+    judge::judge,
+    record::{recorded, sought},
+    verify,
+};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
@@ -153,13 +159,15 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
+    let recorded = recorded(&point)?;
+    let sought = sought(&point, &recorded);
     let mut errors = Vec::new();
     for store in holders(&point, shared).await? {
         let restored = Box::pin(restore(
             run.attempt_id(),
             resource,
             job,
-            &point.manifest_key,
+            &sought,
             target_url.clone(),
             &worker_in(&store.storage, run, shared),
         ))
