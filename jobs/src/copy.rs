@@ -22,6 +22,15 @@ pub enum Copied {
     AlreadyThere,
 }
 
+/// Returns whether a store holds a restore point already, with the bytes that its manifest describes.
+pub async fn is_there(
+    manifest_key: &str,
+    manifest: &Manifest,
+    store: &Storage,
+) -> Result<bool, JobError> {
+    Ok(same(manifest_key, store, manifest).await? && is_whole(store, &manifest.archive).await?)
+}
+
 /// How often an archive is written again that goes while its manifest comes.
 const WRITTEN_MAX: u32 = 2;
 
