@@ -64,15 +64,18 @@ pub enum RunResult {
     LeaseLost,
     /// A drain ran out of time.
     GivenBack,
+    /// An operator ordered it.
+    Cancelled,
 }
 
 impl RunResult {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,
         Self::Retried,
         Self::LeaseLost,
         Self::GivenBack,
+        Self::Cancelled,
     ];
 
     fn as_str(self) -> &'static str {
@@ -82,6 +85,7 @@ impl RunResult {
             Self::Retried => "retried",
             Self::LeaseLost => "lease_lost",
             Self::GivenBack => "given_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -10,6 +10,7 @@
 mod backend;
 mod claim_loop;
 mod listen;
+mod orders;
 mod proof;
 mod store;
 mod supervise;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use listen::{Wakers, listen};
+pub use orders::{InFlight, watch};
 pub use store::{LeaseHandle, Limits, Reaped, Store};
 pub use supervise::Supervise;
 
@@ -49,6 +51,8 @@ pub struct Queue {
     pub timeout: Duration,
     /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
     pub give_back: CancellationToken,
+    /// What this process executes now, so that it can be ended by an order.
+    pub in_flight: InFlight,
 }
 
 /// A claimed run: what a handler receives.

@@ -43,7 +43,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let recorder = metrics::install()?;
-    let stop = super::stop_on_signal()?;
+    let stop = super::stop_on_signal()?.drain;
     let catalog = Catalog::open(&config::database_url()?, 4).await?;
     let settings = Settings {
         tick: at_least(args.tick, 1),

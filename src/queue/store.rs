@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
 use lastgood_jobs::{
+    backup::RestorePoint,
     error::ErrorKind,
     worker::{Lease, Progress},
 };
@@ -284,6 +285,62 @@ impl Store {
         if let Err(error) = answered(release).await {
             tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot give a run back, the reaper will take it");
         }
+    }
+
+    /// Returns those of these attempts, given by run and epoch, that are over.
+    pub(super) async fn over(
+        &self,
+        ids: &[Uuid],
+        epochs: &[i64],
+    ) -> sqlx::Result<Vec<(Uuid, i64)>> {
+        let over = sqlx::query!(
+            r#"select mine.id as "id!", mine.epoch as "epoch!"
+               from unnest($1::uuid[], $2::bigint[]) as mine (id, epoch)
+               left join lastgood.runs as run on run.id = mine.id
+               where run.epoch is distinct from mine.epoch or run.state <> 'running'"#,
+            ids,
+            epochs
+        )
+        .fetch_all(&self.pool);
+        let rows = answered(over).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.epoch)).collect())
+    }
+
+    /// Returns whether the attempt of this epoch was ended by an operator's order. `false` where nobody answers.
+    pub(super) async fn was_cancelled(&self, id: Uuid, epoch: i64) -> bool {
+        let cancelled = sqlx::query_scalar!(
+            r#"select exists (
+                   select from lastgood.attempts where run_id = $1 and epoch = $2 and result = 'cancelled'
+               ) as "cancelled!""#,
+            id,
+            epoch
+        )
+        .fetch_one(&self.pool);
+        answered(cancelled).await.unwrap_or(false)
+    }
+
+    /// Records the restore point of a run that was cancelled too late: its manifest is written.
+    pub(super) async fn record_late(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        point: &RestorePoint,
+    ) -> sqlx::Result<bool> {
+        let manifest = serde_json::to_value(&point.manifest)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let recording = sqlx::query_file_scalar!(
+            "src/queue/late_point.sql",
+            id,
+            epoch,
+            point.manifest.consistent_at,
+            point.manifest_key,
+            manifest,
+            bigint(point.manifest.dump.size_bytes),
+            bigint(point.manifest.archive.size_bytes),
+            &*self.primary,
+        )
+        .fetch_one(&self.pool);
+        Ok(answered(recording).await? == 1)
     }
 
     /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.

@@ -5,6 +5,7 @@ mod claims;
 mod drain;
 mod failures;
 mod leases;
+mod order;
 mod outages;
 mod unknown_engines;
 mod wake_ups;
