@@ -8,6 +8,7 @@ mod cli;
 mod database;
 mod end_to_end;
 mod eventually;
+mod history;
 mod planning;
 mod producer;
 mod proofs;

@@ -5,6 +5,7 @@ mod claims;
 mod drain;
 mod failures;
 mod leases;
+mod operators;
 mod order;
 mod outages;
 mod unknown_engines;
