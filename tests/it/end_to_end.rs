@@ -13,6 +13,7 @@ mod lab;
 mod lost_workers;
 mod native;
 mod native_faults;
+mod operators;
 mod orders;
 mod program;
 mod requests;
