@@ -1,15 +1,22 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
+mod attempts;
 mod audit;
+mod cancel;
 mod consumers;
 mod copies;
 mod exposure;
+mod history;
 mod keys;
+mod order;
+mod pauses;
 mod points;
 mod proofs;
+mod queue_stats;
 mod rebuild;
 mod resources;
 mod retention;
+mod retry;
 mod runs;
 
 use std::{borrow::Cow, time::Duration};
@@ -23,15 +30,20 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditRow};
-pub use consumers::{ConsumerRow, Registration};
+pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
+pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
+pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use queue_stats::{QueueFigures, QueueStats};
 pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};

@@ -48,6 +48,8 @@ const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
 const OVERDUE: &str = "lastgood_verification_overdue_points";
 const MISSING_COPIES: &str = "lastgood_missing_copies";
+const PAUSES: &str = "lastgood_queue_pauses";
+const PRUNED: &str = "lastgood_pruned_runs_total";
 const BUILD: &str = "lastgood_build_info";
 
 const KINDS: [&str; 6] = [
@@ -73,15 +75,18 @@ pub enum RunResult {
     LeaseLost,
     /// A drain ran out of time.
     GivenBack,
+    /// An operator ordered it.
+    Cancelled,
 }
 
 impl RunResult {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,
         Self::Retried,
         Self::LeaseLost,
         Self::GivenBack,
+        Self::Cancelled,
     ];
 
     fn as_str(self) -> &'static str {
@@ -91,6 +96,7 @@ impl RunResult {
             Self::Retried => "retried",
             Self::LeaseLost => "lease_lost",
             Self::GivenBack => "given_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -231,6 +237,11 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -301,6 +312,8 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    counter!(PRUNED).absolute(0);
+    pauses(0);
     counter!(EXPIRED).absolute(0);
     gauge!(AWAITING_REMOVAL).set(0.0);
     gauge!(REFUSED_REMOVALS).set(0.0);
@@ -400,6 +413,16 @@ pub fn queue_depths(depths: &[QueueDepth]) {
             }
         }
     }
+}
+
+/// Shows how many pauses are in force.
+pub fn pauses(count: usize) {
+    gauge!(PAUSES).set(float(i64::try_from(count).unwrap_or(i64::MAX)));
+}
+
+/// Counts runs whose history was removed.
+pub fn pruned(runs: u64) {
+    counter!(PRUNED).increment(runs);
 }
 
 /// Shows exposure for each paid tier; one without resources is shown at zero.

@@ -187,11 +187,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "run",
-            id: id.to_string(),
-            list: "run list",
-        })
+        .ok_or_else(|| run_not_found(id))
     }
 
     /// Returns runs, newest first.
@@ -217,7 +213,10 @@ impl Catalog {
 
 /// Makes sure that a point is not let go before the run that restores from it is there to be seen, and refuses it if it has
 /// been. A point that is not there is for the run to say.
-async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), CatalogError> {
+pub(super) async fn protect(
+    connection: &mut PgConnection,
+    point: Uuid,
+) -> Result<(), CatalogError> {
     let expired = sqlx::query_scalar!(
         r#"select expired_at is not null as "expired!" from lastgood.restore_points where id = $1 for share"#,
         point
@@ -227,5 +226,13 @@ async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), Catal
     match expired {
         Some(true) => Err(CatalogError::PointExpired(point)),
         Some(false) | None => Ok(()),
+    }
+}
+
+pub(super) fn run_not_found(id: Uuid) -> CatalogError {
+    CatalogError::NotFound {
+        what: "run",
+        id: id.to_string(),
+        list: "run list",
     }
 }

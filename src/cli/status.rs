@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::output::{Output, instant, instant_or_dash, printable, span, table};
+use super::{
+    output::{Output, instant, instant_or_dash, printable, span, table},
+    queue::described,
+};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, MissingCopies, ProofCount, QuarantinedPoint, QueueDepth, Removals,
-        ResourceExposure, StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
+        Removals, ResourceExposure, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
@@ -47,6 +50,7 @@ struct Status {
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
+    pauses: Vec<PauseCost>,
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
@@ -156,6 +160,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         suspended: catalog.suspended(&paid).await?,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
+        pauses: catalog.pause_costs(&paid, &allowed).await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
@@ -232,6 +237,20 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// What a pause covers, and what it costs.
+fn paused(cost: &PauseCost) -> String {
+    let next = cost.next_break_at.map_or_else(String::new, |at| {
+        format!(", the next promise breaks at {}", instant(at))
+    });
+    format!(
+        "PAUSED: {}\n  it holds up {} protected resources: {} promises have broken since, {} break within the hour{next}",
+        described(&cost.pause),
+        cost.resources,
+        cost.broken,
+        cost.breaking
+    )
+}
+
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.unknown_tiers.iter().map(|tier| {
@@ -293,6 +312,7 @@ fn text(status: &Status) -> String {
             .iter()
             .map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)),
     );
+    parts.extend(status.pauses.iter().map(paused));
     parts.extend(status.stuck.iter().map(|run| {
         format!(
             "STUCK: {} {} of {}, {} since {}",

@@ -46,13 +46,15 @@ impl Simulation {
                 days: 0,
                 microseconds: 30_000_000,
             })
+            .bind(None::<i32>)
+            .bind(2_i32)
             .fetch_all(self.db.pool())
             .await?;
         rows.iter()
             .map(|row| {
                 Ok(Claim {
-                    id: row.try_get("id")?,
-                    epoch: row.try_get("epoch")?,
+                    id: row.try_get("id!")?,
+                    epoch: row.try_get("epoch!")?,
                 })
             })
             .collect()
@@ -87,6 +89,7 @@ impl Simulation {
             .bind("dump")
             .bind("the dump was cut short")
             .bind(true)
+            .bind(None::<String>)
             .fetch_one(self.db.pool())
             .await?;
         anyhow::ensure!(state == "failed", "the run is {state}");
