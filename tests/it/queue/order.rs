@@ -190,8 +190,8 @@ async fn limits_hold_while_many_claim_at_once() -> Result<()> {
     }
     // Two backups of each resource, too.
     db.execute(
-        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
-           select queue, kind, trigger, resource_id, args from lastgood.runs"#,
+        "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+         select queue, kind, trigger, resource_id, args from lastgood.runs",
     )
     .await?;
     let others = try_join_all((0..4).map(|_| db.another())).await?;
