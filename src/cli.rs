@@ -4,6 +4,7 @@ mod backup;
 mod catalog;
 mod consumer;
 mod doctor;
+mod health;
 mod key;
 mod locate;
 mod output;
@@ -23,14 +24,14 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{catalog::Catalog, config, consumer::Stop};
+use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
 use output::Output;
 
 /// Keeps the promise that you lose at most N minutes of data, and proves it.
 #[derive(Debug, Parser)]
 #[command(
     name = "lastgood",
-    version,
+    version = VERSION,
     arg_required_else_help = true,
     max_term_width = 120
 )]
@@ -82,6 +83,9 @@ enum Command {
     Key(key::Command),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
+    /// Ask a service on this machine whether it is ready: a container's health check
+    #[command(hide = true)]
+    Health(health::Args),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -136,6 +140,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Plans(command) => return plans::run(command, output),
         Command::Key(command) => key::run(command, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
+        Command::Health(args) => health::run(&args, output).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lastgood", &mut script);

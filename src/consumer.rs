@@ -5,6 +5,7 @@ mod expire;
 mod handle;
 mod holders;
 mod judge;
+mod record;
 mod verify;
 mod work_dir;
 
@@ -28,9 +29,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::{Catalog, Registration, answered},
     http, metrics,
-    queue::{InFlight, Limits, Queue, Runs, Store, Wakers, listen, watch},
+    queue::{InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
     secret::MasterKey,
     stores::{NamedStore, Stores},
+    version::VERSION,
 };
 
 pub use handle::handle;
@@ -45,7 +47,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub struct Settings {
     /// The engines it serves.
     pub engines: Vec<Engine>,
-    /// How many runs of each engine it executes at once.
+    /// How many backups and restores of each engine it executes at once; upkeep has [`upkeep_slots`] beside them.
     pub slots: u32,
     /// How much may run at once of what could crowd out the rest.
     pub limits: Limits,
@@ -122,11 +124,13 @@ pub async fn consume(
     let give_back = CancellationToken::new();
     let queues = queues(&store, settings, &in_flight, &give_back);
     let drain_asked = Arc::new(Notify::new());
+    let mut claim_loops = HashMap::<_, Vec<_>>::new();
+    for queue in &queues {
+        let of_name = claim_loops.entry(Arc::clone(&queue.name)).or_default();
+        of_name.push(Arc::clone(&queue.wake));
+    }
     let wakers = Wakers {
-        queues: queues
-            .iter()
-            .map(|queue| (Arc::clone(&queue.name), Arc::clone(&queue.wake)))
-            .collect(),
+        queues: claim_loops,
         drain: (id.as_str().into(), Arc::clone(&drain_asked)),
         ..Wakers::default()
     };
@@ -180,7 +184,7 @@ async fn run_workers(
     let mut monitor = Monitor::new().should_restart(|_, _| true);
     for queue in queues {
         let shared = shared.clone();
-        let name = format!("{id}-{}", queue.name);
+        let name = format!("{id}-{}-{:?}", queue.name, queue.lane);
         monitor = monitor.register(move |restart| {
             WorkerBuilder::new(format!("{name}-{restart}"))
                 .backend(Runs::<Job>::new(queue.clone()))
@@ -219,21 +223,35 @@ fn queues(
     in_flight: &InFlight,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
-    // Slots of its own for each engine: one engine's long jobs must not take every slot.
-    settings
+    let lanes = [
+        (Lane::Promised, settings.slots),
+        (Lane::Upkeep, upkeep_slots(settings.slots)),
+    ];
+    // Slots of its own for each engine, and for its upkeep: one engine's long jobs must not take every slot, and what is read
+    // back or copied must keep no backup waiting.
+    let each = settings
         .engines
         .iter()
-        .map(|engine| Queue {
-            store: store.clone(),
-            name: engine.as_str().into(),
-            slots: Arc::new(Semaphore::new(settings.slots as usize)),
-            wake: Arc::new(Notify::new()),
-            poll: settings.poll,
-            timeout: settings.job_timeout,
-            give_back: give_back.clone(),
-            in_flight: in_flight.clone(),
-        })
-        .collect()
+        .flat_map(|engine| lanes.map(|lane| (engine, lane)));
+    each.map(|(engine, (lane, slots))| Queue {
+        store: store.clone(),
+        name: engine.as_str().into(),
+        lane,
+        slots: Arc::new(Semaphore::new(slots as usize)),
+        wake: Arc::new(Notify::new()),
+        poll: settings.poll,
+        timeout: settings.job_timeout,
+        give_back: give_back.clone(),
+        in_flight: in_flight.clone(),
+    })
+    .collect()
+}
+
+/// Returns how many copies, verifications and removals run at once beside so many backups and restores: half as many, and one
+/// at least.
+#[must_use]
+pub fn upkeep_slots(slots: u32) -> u32 {
+    (slots / 2).max(1)
 }
 
 fn registration(
@@ -258,7 +276,7 @@ fn registration(
         ),
         host,
         pid: i32::try_from(std::process::id()).unwrap_or(0),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         queues: settings.engines.iter().map(ToString::to_string).collect(),
         slots: i32::try_from(settings.slots)?,
         capabilities: serde_json::to_value(mine)?,

@@ -17,3 +17,4 @@ pub mod retention;
 pub mod schedule;
 pub mod secret;
 pub mod stores;
+pub mod version;

@@ -116,7 +116,8 @@ impl Status {
 
 async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Result<Status> {
     let limit = args.limit;
-    let (_, mirrors) = stores::names(&args.storage)?;
+    let (primary, mirrors) = stores::names(&args.storage)?;
+    let stores: Vec<_> = std::iter::once(primary).chain(mirrors).collect();
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -164,7 +165,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
-        copies: catalog.missing_copies(&mirrors).await?,
+        copies: catalog.missing_copies(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })

@@ -60,6 +60,7 @@ async fn observe(
     // A tier that left the plans must not go on showing what it last was.
     let before = std::mem::replace(&mut shown.tiers, paid);
     metrics::exposures(&before, &[]);
+    metrics::promises(&before, plans);
     metrics::exposures(&shown.tiers, &exposures);
 
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();

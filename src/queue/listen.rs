@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Default)]
 pub struct Wakers {
     /// The claim loops, by queue name.
-    pub queues: HashMap<Arc<str>, Arc<Notify>>,
+    pub queues: HashMap<Arc<str>, Vec<Arc<Notify>>>,
     /// Who looks for cancelled runs.
     pub cancelled: Arc<Notify>,
     /// Who looks for an order to drain, and the name that the order is for.
@@ -35,15 +35,15 @@ async fn listen_until_lost(pool: &PgPool, wakers: &Wakers) -> sqlx::Result<()> {
     let (worker, drain) = &wakers.drain;
     loop {
         // A fresh connection may have missed some.
-        wakers.queues.values().for_each(|waker| waker.notify_one());
+        let loops = wakers.queues.values().flatten();
+        loops.for_each(|waker| waker.notify_one());
         wakers.cancelled.notify_one();
         drain.notify_one();
         while let Some(notification) = listener.try_recv().await? {
             match (notification.channel(), notification.payload()) {
                 ("lastgood_runs", queue) => {
-                    if let Some(waker) = wakers.queues.get(queue) {
-                        waker.notify_one();
-                    }
+                    let loops = wakers.queues.get(queue).into_iter().flatten();
+                    loops.for_each(|waker| waker.notify_one());
                 }
                 (_, to) if to == &**worker => drain.notify_one(),
                 _ => wakers.cancelled.notify_one(),

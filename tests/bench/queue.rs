@@ -25,7 +25,7 @@ use lastgood::{
     catalog::Catalog,
     plan::Plans,
     producer,
-    queue::{Failure, InFlight, Outcome, Queue, Run, Runs, Store, Wakers, listen},
+    queue::{Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
@@ -59,6 +59,7 @@ async fn work(url: &str, slots: usize) -> Result<()> {
             Duration::from_secs(30),
         ),
         name: "bench".into(),
+        lane: Lane::Whole,
         slots: Arc::new(Semaphore::new(slots)),
         wake: Arc::new(Notify::new()),
         poll: Duration::from_secs(2),
@@ -67,7 +68,7 @@ async fn work(url: &str, slots: usize) -> Result<()> {
         in_flight: InFlight::default(),
     };
     let wakers = Wakers {
-        queues: HashMap::from([(Arc::clone(&queue.name), Arc::clone(&queue.wake))]),
+        queues: HashMap::from([(Arc::clone(&queue.name), vec![Arc::clone(&queue.wake)])]),
         ..Wakers::default()
     };
     tokio::spawn(listen(catalog.pool().clone(), wakers));

@@ -8,6 +8,7 @@ mod leases;
 mod operators;
 mod order;
 mod outages;
+mod proofs;
 mod unknown_engines;
 mod wake_ups;
 mod workers;
