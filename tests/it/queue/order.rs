@@ -314,7 +314,7 @@ async fn a_claim_reads_none_of_the_history() -> Result<()> {
     db.execute("analyze lastgood.runs").await?;
     let mut transaction = db.pool().begin().await?;
     let claimed: i64 = sqlx::query_scalar(
-        "select count(*) from lastgood.claim('postgres', 10, 'somebody', interval '30 s', null, 2)",
+        "select count(*) from lastgood.claim('postgres', 10, 'somebody', interval '30 s', null, 2, 0::smallint, 100::smallint)",
     )
     .fetch_one(&mut *transaction)
     .await?;
