@@ -131,7 +131,9 @@ begin
     -- "lastgood" in ASCII: one claim at a time, or two would count the same free slot.
     perform pg_advisory_xact_lock(x'6c617374676f6f64'::bigint);
     if team_limit is null then
-        select greatest(2, ceil(sum(slots) / 2.0)) into team_limit from lastgood.consumers
+        -- Upkeep has half as many slots of its own, one at least.
+        select greatest(2, ceil(sum(case when highest_priority < 0 then greatest(slots / 2, 1) else slots end) / 2.0))
+        into team_limit from lastgood.consumers
         where from_queue = any (queues) and state = 'running' and seen_at > now() - interval '30 seconds'
         having count(*) > 0;
     end if;

@@ -124,15 +124,9 @@ pub async fn consume(
     let give_back = CancellationToken::new();
     let queues = queues(&store, settings, &in_flight, &give_back);
     let drain_asked = Arc::new(Notify::new());
-    let mut claim_loops = HashMap::<_, Vec<_>>::new();
-    for queue in &queues {
-        let of_name = claim_loops.entry(Arc::clone(&queue.name)).or_default();
-        of_name.push(Arc::clone(&queue.wake));
-    }
     let wakers = Wakers {
-        queues: claim_loops,
         drain: (id.as_str().into(), Arc::clone(&drain_asked)),
-        ..Wakers::default()
+        ..Wakers::of(&queues)
     };
     let tasks = TaskTracker::new();
     tasks.spawn(server);

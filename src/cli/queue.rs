@@ -135,7 +135,8 @@ async fn resume(
 
 #[derive(Serialize)]
 struct Drained {
-    drained: bool,
+    #[serde(rename = "drained")]
+    is_done: bool,
     still_running: Vec<RunningRun>,
     resume_with: String,
 }
@@ -158,13 +159,13 @@ async fn drain(
         tokio::time::sleep(LOOK_EVERY).await;
     };
     let drained = Drained {
-        drained: still_running.is_empty(),
+        is_done: still_running.is_empty(),
         still_running,
         resume_with: how_to_resume(&pause),
     };
     output.show(&drained, |drained| {
         let then = format!("everything stays paused until `{}`", drained.resume_with);
-        if drained.drained {
+        if drained.is_done {
             return format!("drained: nothing runs, {then}");
         }
         format!(
@@ -172,7 +173,7 @@ async fn drain(
             running(&drained.still_running)
         )
     })?;
-    Ok(if drained.drained {
+    Ok(if drained.is_done {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

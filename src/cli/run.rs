@@ -80,28 +80,27 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
 
 /// Each attempt that has ended, with all that is known of why.
 fn attempts(shown: &Shown) -> String {
-    let told = |row: &AttemptRow| {
-        let mut text = format!(
-            "\n  attempt {} (epoch {}) {} after {} on {}, at {}",
-            row.attempt,
-            row.epoch,
-            row.result,
-            span(row.ended_at - row.started_at),
-            printable(&row.worker),
-            instant(row.ended_at),
-        );
-        if let Some((kind, error)) = row.error_kind.as_ref().zip(row.error.as_ref()) {
-            text += &format!("\n    {kind}: {}", indented(error));
-        }
-        // The error of a tool that failed repeats what it said.
-        let words = row.tool_words.as_deref().unwrap_or_default();
-        let is_new = !words.is_empty() && !row.error.as_ref().is_some_and(|it| it.contains(words));
-        if is_new {
-            text += &format!("\n    the tool said: {}", indented(words));
-        }
-        text
-    };
-    shown.attempts.iter().map(told).collect()
+    shown.attempts.iter().map(attempt).collect()
+}
+
+fn attempt(row: &AttemptRow) -> String {
+    let error = row.error_kind.as_ref().zip(row.error.as_ref());
+    let error = error.map(|(kind, error)| format!("\n    {kind}: {}", indented(error)));
+    // The error of a tool that failed repeats what it said.
+    let is_told = |words: &&String| row.error.as_ref().is_some_and(|it| it.contains(*words));
+    let words = row.tool_words.as_ref().filter(|words| !is_told(words));
+    let words = words.map(|words| format!("\n    the tool said: {}", indented(words)));
+    format!(
+        "\n  attempt {} (epoch {}) {} after {} on {}, at {}{}{}",
+        row.attempt,
+        row.epoch,
+        row.result,
+        span(row.ended_at - row.started_at),
+        printable(&row.worker),
+        instant(row.ended_at),
+        error.unwrap_or_default(),
+        words.unwrap_or_default()
+    )
 }
 
 fn indented(text: &str) -> String {

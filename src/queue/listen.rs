@@ -5,6 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::Notify;
 
+use super::Queue;
+
 /// Who to wake.
 #[derive(Clone, Default)]
 pub struct Wakers {
@@ -14,6 +16,18 @@ pub struct Wakers {
     pub cancelled: Arc<Notify>,
     /// Who looks for an order to drain, and the name that the order is for.
     pub drain: (Arc<str>, Arc<Notify>),
+}
+
+impl Wakers {
+    /// Returns those of the claim loops of these queues.
+    pub fn of(queues: &[Queue]) -> Self {
+        let mut wakers = Self::default();
+        for queue in queues {
+            let of_name = wakers.queues.entry(Arc::clone(&queue.name)).or_default();
+            of_name.push(Arc::clone(&queue.wake));
+        }
+        wakers
+    }
 }
 
 /// Wakes the claim loops when runs arrive, and others when an operator orders something; never returns. Polls are the guarantee
@@ -35,15 +49,18 @@ async fn listen_until_lost(pool: &PgPool, wakers: &Wakers) -> sqlx::Result<()> {
     let (worker, drain) = &wakers.drain;
     loop {
         // A fresh connection may have missed some.
-        let loops = wakers.queues.values().flatten();
-        loops.for_each(|waker| waker.notify_one());
+        wakers
+            .queues
+            .values()
+            .flatten()
+            .for_each(|waker| waker.notify_one());
         wakers.cancelled.notify_one();
         drain.notify_one();
         while let Some(notification) = listener.try_recv().await? {
             match (notification.channel(), notification.payload()) {
                 ("lastgood_runs", queue) => {
-                    let loops = wakers.queues.get(queue).into_iter().flatten();
-                    loops.for_each(|waker| waker.notify_one());
+                    let woken = wakers.queues.get(queue).into_iter().flatten();
+                    woken.for_each(|waker| waker.notify_one());
                 }
                 (_, to) if to == &**worker => drain.notify_one(),
                 _ => wakers.cancelled.notify_one(),

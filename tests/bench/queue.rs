@@ -12,7 +12,6 @@
 )]
 
 use std::{
-    collections::HashMap,
     env,
     process::{Child, Command},
     sync::Arc,
@@ -67,10 +66,7 @@ async fn work(url: &str, slots: usize) -> Result<()> {
         give_back: CancellationToken::new(),
         in_flight: InFlight::default(),
     };
-    let wakers = Wakers {
-        queues: HashMap::from([(Arc::clone(&queue.name), vec![Arc::clone(&queue.wake)])]),
-        ..Wakers::default()
-    };
+    let wakers = Wakers::of(std::slice::from_ref(&queue));
     tokio::spawn(listen(catalog.pool().clone(), wakers));
     let worker = move |restart: usize| {
         WorkerBuilder::new(format!("bench-{restart}"))

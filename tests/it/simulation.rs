@@ -48,6 +48,8 @@ impl Simulation {
             })
             .bind(None::<i32>)
             .bind(2_i32)
+            .bind(i16::MIN)
+            .bind(i16::MAX)
             .fetch_all(self.db.pool())
             .await?;
         rows.iter()

@@ -174,15 +174,15 @@ async fn the_queue_is_paused_drained_and_resumed_by_command_and_status_says_so()
     assert_eq!(lab.row(waits).await?.state, "queued");
     let status = lab.run(&["status"]).await?.succeeded()?.out;
     assert!(status.contains("PAUSED: everything since"), "{status}");
-    let stats = lab
+    let figures = lab
         .run(&["--json", "queue", "stats"])
         .await?
         .succeeded()?
         .json()?;
     assert_eq!(
         (
-            &stats["queues"][0]["runnable"],
-            &stats["pauses"][0]["because"]
+            &figures["queues"][0]["runnable"],
+            &figures["pauses"][0]["because"]
         ),
         (&1.into(), &"drain".into())
     );

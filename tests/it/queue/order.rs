@@ -190,8 +190,8 @@ async fn limits_hold_while_many_claim_at_once() -> Result<()> {
     }
     // Two backups of each resource, too.
     db.execute(
-        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
-           select queue, kind, trigger, resource_id, args from lastgood.runs"#,
+        "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+         select queue, kind, trigger, resource_id, args from lastgood.runs",
     )
     .await?;
     let others = try_join_all((0..4).map(|_| db.another())).await?;
@@ -315,7 +315,7 @@ async fn a_claim_reads_none_of_the_history() -> Result<()> {
     db.execute("analyze lastgood.runs").await?;
     let mut transaction = db.pool().begin().await?;
     let claimed: i64 = sqlx::query_scalar(
-        "select count(*) from lastgood.claim('postgres', 10, 'somebody', interval '30 s', null, 2)",
+        "select count(*) from lastgood.claim('postgres', 10, 'somebody', interval '30 s', null, 2, 0::smallint, 100::smallint)",
     )
     .fetch_one(&mut *transaction)
     .await?;

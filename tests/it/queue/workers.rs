@@ -116,13 +116,7 @@ impl Workers {
                 in_flight: in_flight.clone(),
             })
             .collect();
-        let wakers = Wakers {
-            queues: queues
-                .iter()
-                .map(|queue| (Arc::clone(&queue.name), vec![Arc::clone(&queue.wake)]))
-                .collect(),
-            ..Wakers::default()
-        };
+        let wakers = Wakers::of(&queues);
         let cancelled = Arc::clone(&wakers.cancelled);
         let mut side = vec![tokio::spawn(watch(store, in_flight, cancelled))];
         if settings.listens {
