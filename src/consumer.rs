@@ -9,7 +9,7 @@ mod record;
 mod verify;
 mod work_dir;
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::Utc;

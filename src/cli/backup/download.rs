@@ -41,7 +41,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let manifest = tokio::select! {
         fetched = fetch(catalog, &point, &sought, &stores, &args.to) => fetched?,
         // What has arrived so far goes with the future.
-        () = stop.drain.cancelled() => anyhow::bail!("interrupted: nothing was left; download once more"),
+        () = stop.cancelled() => anyhow::bail!("interrupted: nothing was left; download once more"),
     };
     let answer = serde_json::json!({
         "point": point.id,
