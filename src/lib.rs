@@ -22,3 +22,4 @@ pub mod secret;
 pub mod status;
 pub mod stores;
 pub mod token;
+pub mod version;

@@ -44,6 +44,8 @@ pub struct TierExposure {
     pub resources: i64,
     /// Those with no restore point at all.
     pub never_backed_up: i64,
+    /// How long ago the oldest of those was registered, in seconds; 0 without any.
+    pub oldest_never_seconds: f64,
     /// Those whose exposure has passed the RPO and the tolerance.
     pub broken: i64,
     /// The longest exposure, in seconds.

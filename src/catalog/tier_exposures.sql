@@ -12,6 +12,7 @@ exposed as (
 )
 select tier as "tier!", count(*) as "resources!",
     count(*) filter (where never) as "never_backed_up!",
+    coalesce(max(seconds) filter (where never), 0) as "oldest_never_seconds!",
     count(*) filter (where seconds > allowed_seconds) as "broken!",
     max(seconds)::bigint as "worst_seconds!",
     percentile_disc(array[0.5, 0.9, 0.99, 1]) within group (order by seconds) as "quantiles!"
