@@ -30,6 +30,8 @@ use crate::{
 const APPLY_EVERY: Duration = Duration::from_mins(10);
 /// A tick that takes longer is given up: a connection may hang without an error.
 const TICK_WITHIN: Duration = Duration::from_mins(5);
+/// Nobody waits longer for a record of a tick.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the producer is to run.
 pub struct Settings {
@@ -111,6 +113,7 @@ pub async fn produce(
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut applied = Applied::default();
+    let id = uuid::Uuid::new_v4().to_string();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -122,10 +125,19 @@ pub async fn produce(
             publish_own.send_replace(self::own(&plans));
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
+        if ticked {
+            tell_of_tick(&catalog, &id, settings.tick).await;
+        }
         ready.send_replace(ticked);
     }
     ready.send_replace(false);
     tasks.wait().await;
+    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_stopped(&id)).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record that this producer stopped"
+        );
+    }
     tracing::info!("producer stopped");
     Ok(())
 }
@@ -222,6 +234,16 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
             );
             false
         }
+    }
+}
+
+/// Lets others see that something is scheduling: what is promised depends on it.
+async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration) {
+    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_ticked(id, every)).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record that this producer ticks"
+        );
     }
 }
 

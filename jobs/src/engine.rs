@@ -47,7 +47,7 @@ pub(crate) struct Client {
 }
 
 /// One thing this worker can do, as its consumer registers it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capability {
     /// For which engine.
     pub engine: Engine,

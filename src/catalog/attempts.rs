@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
 /// One execution of a run that has ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AttemptRow {
     /// Its fencing token.
     pub epoch: i64,
@@ -34,7 +35,7 @@ pub struct AttemptRow {
 }
 
 /// A run that is being executed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RunningRun {
     /// Its id.
     pub id: Uuid,

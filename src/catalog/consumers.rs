@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub struct Registration {
 }
 
 /// A consumer as stored.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsumerRow {
     /// Its id.
     pub id: String,
@@ -132,5 +133,21 @@ impl Catalog {
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Returns what the consumers can do that were seen in the last 30 seconds and take new runs.
+    pub async fn live_capabilities(
+        &self,
+    ) -> Result<Vec<(Vec<String>, serde_json::Value)>, CatalogError> {
+        let rows = sqlx::query!(
+            "select queues, capabilities from lastgood.consumers
+             where state = 'running' and seen_at > now() - interval '30 seconds' order by id"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.queues, row.capabilities))
+            .collect())
     }
 }

@@ -8,11 +8,12 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 
 /// What a pause covers; `None` covers any.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Scope {
     /// One engine.
     pub engine: Option<String>,
@@ -23,7 +24,7 @@ pub struct Scope {
 }
 
 /// A pause in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pause {
     /// The engine it covers; `None`: all.
     pub engine: Option<String>,
@@ -49,7 +50,7 @@ pub enum Paused {
 }
 
 /// What a pause costs in exposure.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PauseCost {
     /// The pause.
     #[serde(flatten)]

@@ -60,6 +60,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 state,
                 kind,
                 limit,
+                ..RunFilter::default()
             };
             let runs = catalog.runs(&filter).await?;
             output.show(&runs, |runs| list(runs))?;

@@ -275,6 +275,7 @@ async fn a_restore_waits_for_no_backup_of_its_team_or_its_server() -> Result<()>
         queue: "postgres",
         job: &restore,
         idempotency_key: None,
+        asked: None,
     };
     let id = db.catalog.enqueue(&new).await?.id();
     becomes(&db, id, "running").await?;
