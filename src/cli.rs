@@ -1,11 +1,13 @@
 //! The command line: nouns, then verbs; what every command shares.
 
+mod api;
 mod backup;
 mod catalog;
 mod consumer;
 mod doctor;
 mod health;
 mod key;
+mod limits;
 mod locate;
 mod output;
 mod plans;
@@ -15,6 +17,7 @@ mod restore;
 mod retention;
 mod run;
 mod status;
+mod token;
 mod verify;
 mod wait;
 
@@ -51,6 +54,14 @@ enum Command {
     Producer(producer::Args),
     /// Claim runs and execute them
     Consumer(consumer::Args),
+    /// Serve the HTTP API that other services ask
+    Api(api::Args),
+    /// Make, list and revoke the HTTP API's tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Show and change how many ad-hoc backups services may ask for
+    #[command(subcommand)]
+    Limits(limits::Command),
     /// Register, show, pause, resume and remove what is protected
     #[command(subcommand)]
     Resource(resource::Command),
@@ -125,6 +136,9 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         }
         Command::Producer(args) => producer::run(args).await?,
         Command::Consumer(args) => consumer::run(args).await?,
+        Command::Api(args) => api::run(args).await?,
+        Command::Token(command) => token::run(command, output).await?,
+        Command::Limits(command) => limits::run(command, output).await?,
         Command::Resource(command) => resource::run(command, output).await?,
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,

@@ -48,6 +48,8 @@ const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
 const OVERDUE: &str = "lastgood_verification_overdue_points";
 const MISSING_COPIES: &str = "lastgood_missing_copies";
+const API_REQUESTS: &str = "lastgood_api_requests_total";
+const API_SECONDS: &str = "lastgood_api_request_duration_seconds";
 const BUILD: &str = "lastgood_build_info";
 
 const KINDS: [&str; 6] = [
@@ -127,6 +129,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(
             Matcher::Full(TICK_SECONDS.to_owned()),
             &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0],
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full(API_SECONDS.to_owned()),
+            &[0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0],
         )?
         .install_recorder()?;
     introduce();
@@ -231,6 +237,15 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_counter!(
+        API_REQUESTS,
+        "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
+    );
+    describe_histogram!(
+        API_SECONDS,
+        Unit::Seconds,
+        "How long requests to the HTTP API took, by route; of a stream of events, until it began."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -307,6 +322,32 @@ pub fn prime_producer() {
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+}
+
+/// Shows the API's series at zero, for each method and route.
+pub fn prime_api(operations: &[(&'static str, String)]) {
+    for (method, route) in operations {
+        for result in ["done", "refused", "failed"] {
+            counter!(API_REQUESTS, "method" => *method, "route" => route.clone(), "result" => result)
+                .absolute(0);
+        }
+    }
+}
+
+/// Counts a request to the API that was answered.
+pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
+    let result = match status {
+        ..400 => "done",
+        400..500 => "refused",
+        500.. => "failed",
+    };
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("result", result.to_owned()),
+    ];
+    counter!(API_REQUESTS, &labels).increment(1);
+    histogram!(API_SECONDS, "route" => route.to_owned()).record(took);
 }
 
 /// Shows the mirrors' series at zero.

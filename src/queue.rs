@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use listen::{Wakers, listen};
-pub use store::{LeaseHandle, Reaped, Store};
+pub use store::{LeaseHandle, Limits, Reaped, Store};
 pub use supervise::Supervise;
 
 /// One queue as one consumer process works on it.
@@ -115,6 +115,8 @@ pub struct Failure {
     pub permanent: bool,
     /// The restore point that was found damaged: quarantined in the fenced finish.
     pub condemned: Option<Uuid>,
+    /// What the tool itself said, without secrets, where one ran.
+    pub tool_words: Option<String>,
 }
 
 impl Failure {
@@ -125,6 +127,7 @@ impl Failure {
             message: message.into(),
             permanent: true,
             condemned: None,
+            tool_words: None,
         }
     }
 
@@ -135,6 +138,7 @@ impl Failure {
             message: message.into(),
             permanent: false,
             condemned: None,
+            tool_words: None,
         }
     }
 }
@@ -146,6 +150,7 @@ impl From<JobError> for Failure {
             message: error.report(),
             permanent: error.is_permanent(),
             condemned: None,
+            tool_words: error.tool_words().map(str::to_owned),
         }
     }
 }

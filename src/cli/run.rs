@@ -44,6 +44,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 state,
                 kind,
                 limit,
+                ..RunFilter::default()
             };
             let runs = catalog.runs(&filter).await?;
             output.show(&runs, |runs| list(runs))

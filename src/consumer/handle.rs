@@ -268,6 +268,9 @@ impl From<CatalogError> for Failure {
             | CatalogError::TooLateToKeep(_)
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
+            | CatalogError::Removed(_)
+            | CatalogError::BadKey
+            | CatalogError::TokenNameInUse(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)

@@ -56,7 +56,7 @@ async fn observe(
         .paid()
         .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
         .unzip();
-    let exposures = catalog.tier_exposures(&paid, &allowed).await?;
+    let exposures = catalog.tier_exposures(&paid, &allowed, None).await?;
     // A tier that left the plans must not go on showing what it last was.
     let before = std::mem::replace(&mut shown.tiers, paid);
     metrics::exposures(&before, &[]);

@@ -25,6 +25,25 @@ pub struct Store {
     lease: Duration,
     /// The store that backups go to.
     primary: Arc<str>,
+    limits: Limits,
+}
+
+/// How much may run at once, over all consumers, of what could crowd out the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Runs of one team in one queue; its restores are counted apart. `None`: half of the live slots of the queue, two at least.
+    pub team_slots: Option<u32>,
+    /// Dumps that read from one server.
+    pub server_slots: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            team_slots: None,
+            server_slots: 2,
+        }
+    }
 }
 
 /// A row that was claimed, its payload still undecoded.
@@ -68,7 +87,14 @@ impl Store {
             worker: worker.into(),
             lease,
             primary: crate::stores::PRIMARY.into(),
+            limits: Limits::default(),
         }
+    }
+
+    /// Returns the same, whose claims hold to these limits.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Returns the same, whose backups are recorded as being in the store of this name.
@@ -101,6 +127,8 @@ impl Store {
             limit,
             &*self.worker,
             interval(self.lease),
+            self.limits.team_slots.map(integer),
+            integer(self.limits.server_slots),
         )
         .fetch_all(&self.pool);
         answered(claim).await
@@ -223,9 +251,9 @@ impl Store {
             id,
             epoch,
             failure.kind,
-            // PostgreSQL's text cannot hold a NUL; a tool's stderr can.
-            failure.message.replace('\0', "\u{fffd}"),
+            without_nul(&failure.message),
             failure.permanent,
+            failure.tool_words.as_deref().map(without_nul),
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;
@@ -334,4 +362,13 @@ fn interval(duration: Duration) -> PgInterval {
 
 fn bigint(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// PostgreSQL's text cannot hold a NUL; a tool's stderr can.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -211,6 +211,7 @@ fn failure(error: BoxDynError) -> Failure {
             kind: ErrorKind::Internal.as_str(),
             permanent: error.is::<AbortError>(),
             condemned: None,
+            tool_words: None,
             message: error.to_string(),
         },
     }

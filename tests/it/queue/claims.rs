@@ -141,6 +141,7 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         queue: "postgres",
         job: &restore,
         idempotency_key: None,
+        asked: None,
     };
     db.catalog.enqueue(&new).await?;
     let witness = Witness::default();

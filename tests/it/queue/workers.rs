@@ -360,6 +360,7 @@ pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str)
         queue,
         job: &Job::Backup {},
         idempotency_key: None,
+        asked: None,
     };
     Ok(db.catalog.enqueue(&new).await?.id())
 }
