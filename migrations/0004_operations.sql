@@ -91,10 +91,15 @@ drop index lastgood.runs_claim;
 -- Without history and without lease_until: a claim costs the same at any age, and a renewal touches no index.
 create index runs_claim on lastgood.runs (queue, priority desc, due_by, run_at, id) where state = 'queued';
 
--- What a run counts against: restores are limited apart, so that one never waits for its own team's backups.
+-- What a run counts against: restores are limited apart, so that one never waits for its own team's backups, and upkeep, so that no
+-- backup waits for it.
 create function lastgood.team_share(kind text, team text) returns text
 language sql immutable parallel safe
-return case when kind = 'restore' then 'restores of ' else 'runs of ' end || team;
+return case
+    when kind = 'restore' then 'restores of '
+    when kind in ('copy', 'verify', 'expire') then 'upkeep of '
+    else 'runs of '
+end || team;
 
 -- Takes at most so many runnable runs of a queue for a worker, the most urgent first, and passes over what a pause or a limit
 -- holds back. docs/queue.md states the order and the limits.
@@ -103,7 +108,8 @@ return case when kind = 'restore' then 'restores of ' else 'runs of ' end || tea
 -- client that stands still between two statements would hold up everybody's claims.
 -- `slots_per_team` null: half of the live slots of the queue, two at least; without live consumers, no limit.
 create function lastgood.claim(
-    from_queue text, at_most bigint, for_worker text, with_lease interval, slots_per_team integer, slots_per_server integer
+    from_queue text, at_most bigint, for_worker text, with_lease interval, slots_per_team integer, slots_per_server integer,
+    lowest_priority smallint, highest_priority smallint
 ) returns setof lastgood.runs
 language plpgsql set lock_timeout = '5s' as $$
 declare
@@ -113,7 +119,11 @@ declare
     waiting record;
     chosen uuid[] := '{}';
 begin
-    if not exists (select from lastgood.runs where queue = from_queue and state = 'queued' and run_at <= now())
+    if not exists (
+            select from lastgood.runs
+            where queue = from_queue and state = 'queued' and run_at <= now()
+                and priority between lowest_priority and highest_priority
+        )
         or exists (select from lastgood.pauses where coalesce(engine, from_queue) = from_queue and tier is null and team is null)
     then
         return;
@@ -121,7 +131,9 @@ begin
     -- "lastgood" in ASCII: one claim at a time, or two would count the same free slot.
     perform pg_advisory_xact_lock(x'6c617374676f6f64'::bigint);
     if team_limit is null then
-        select greatest(2, ceil(sum(slots) / 2.0)) into team_limit from lastgood.consumers
+        -- Upkeep has half as many slots of its own, one at least.
+        select greatest(2, ceil(sum(case when highest_priority < 0 then greatest(slots / 2, 1) else slots end) / 2.0))
+        into team_limit from lastgood.consumers
         where from_queue = any (queues) and state = 'running' and seen_at > now() - interval '30 seconds'
         having count(*) > 0;
     end if;
@@ -145,6 +157,7 @@ begin
             case when run.kind = 'backup' then 'dump ' || r.id end as dump
         from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
         where run.queue = from_queue and run.state = 'queued' and run.run_at <= now() and run.attempt < run.max_attempts
+            and run.priority between lowest_priority and highest_priority
             and not exists (
                 select from lastgood.pauses as pause
                 where coalesce(pause.engine, run.queue) = run.queue and coalesce(pause.tier, r.tier) = r.tier

@@ -12,6 +12,7 @@ mod locate;
 mod output;
 mod plans;
 mod producer;
+mod queue;
 mod resource;
 mod restore;
 mod retention;
@@ -24,10 +25,9 @@ mod wait;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{catalog::Catalog, config, version::VERSION};
+use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
 use output::Output;
 
 /// Keeps the promise that you lose at most N minutes of data, and proves it.
@@ -52,7 +52,7 @@ enum Command {
     Migrate,
     /// Turn plans into due backups, take back what lost workers held, measure exposure
     Producer(producer::Args),
-    /// Claim runs and execute them
+    /// Claim runs and execute them; list and drain those who do
     Consumer(consumer::Args),
     /// Serve the HTTP API that other services ask
     Api(api::Args),
@@ -75,9 +75,12 @@ enum Command {
     /// Explain which restore points are kept and which go
     #[command(subcommand)]
     Retention(retention::Command),
-    /// List and show runs: the queue and its history
+    /// List, show, retry and cancel runs
     #[command(subcommand)]
     Run(run::Command),
+    /// Pause, resume and drain the queue, and show what is in it
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Show exposure against the promise, worst first, and what is not as it should be
     Status(status::Args),
     /// Record again what a store's manifests say, after the catalog was lost
@@ -135,7 +138,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
             output.done("migrated", "the catalog's schema is up to date")?;
         }
         Command::Producer(args) => producer::run(args).await?,
-        Command::Consumer(args) => consumer::run(args).await?,
+        Command::Consumer(args) => consumer::run(args, output).await?,
         Command::Api(args) => api::run(args).await?,
         Command::Token(command) => token::run(command, output).await?,
         Command::Limits(command) => limits::run(command, output).await?,
@@ -144,7 +147,8 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Verify(args) => return verify::run(args, output).await,
         Command::Retention(command) => return retention::run(command, output).await,
-        Command::Run(command) => run::run(command, output).await?,
+        Command::Run(command) => return run::run(command, output).await,
+        Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
@@ -181,19 +185,21 @@ fn start_log() {
     }
 }
 
-/// Returns a token that SIGTERM or SIGINT cancels.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+/// Returns what SIGTERM or SIGINT asks for: the first a drain, the second an end at once.
+fn stop_on_signal() -> anyhow::Result<Stop> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
+    let stop = Stop::default();
+    let asked = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for order in [asked.drain, asked.at_once] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            order.cancel();
         }
-        stopping.cancel();
     });
     Ok(stop)
 }

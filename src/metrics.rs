@@ -48,6 +48,8 @@ const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
 const OVERDUE: &str = "lastgood_verification_overdue_points";
 const MISSING_COPIES: &str = "lastgood_missing_copies";
+const PAUSES: &str = "lastgood_queue_pauses";
+const PRUNED: &str = "lastgood_pruned_runs_total";
 const API_REQUESTS: &str = "lastgood_api_requests_total";
 const API_SECONDS: &str = "lastgood_api_request_duration_seconds";
 const BUILD: &str = "lastgood_build_info";
@@ -75,15 +77,18 @@ pub enum RunResult {
     LeaseLost,
     /// A drain ran out of time.
     GivenBack,
+    /// An operator ordered it.
+    Cancelled,
 }
 
 impl RunResult {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,
         Self::Retried,
         Self::LeaseLost,
         Self::GivenBack,
+        Self::Cancelled,
     ];
 
     fn as_str(self) -> &'static str {
@@ -93,6 +98,7 @@ impl RunResult {
             Self::Retried => "retried",
             Self::LeaseLost => "lease_lost",
             Self::GivenBack => "given_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -237,6 +243,11 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_counter!(
         API_REQUESTS,
         "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
@@ -274,7 +285,7 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         MISSING_COPIES,
-        "Usable restore points that a mirror does not hold yet, by store."
+        "Usable restore points that a store does not hold, by store."
     );
 }
 
@@ -316,6 +327,8 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    counter!(PRUNED).absolute(0);
+    pauses(0);
     counter!(EXPIRED).absolute(0);
     gauge!(AWAITING_REMOVAL).set(0.0);
     gauge!(REFUSED_REMOVALS).set(0.0);
@@ -350,17 +363,17 @@ pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
     histogram!(API_SECONDS, "route" => route.to_owned()).record(took);
 }
 
-/// Shows the mirrors' series at zero.
-pub fn prime_mirrors(mirrors: &[String]) {
-    for mirror in mirrors {
-        gauge!(MISSING_COPIES, "store" => mirror.clone()).set(0.0);
+/// Shows the stores' series at zero.
+pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
+    for store in stores {
+        gauge!(MISSING_COPIES, "store" => store.clone()).set(0.0);
     }
 }
 
-/// Shows how many points each mirror lacks.
+/// Shows how many points each store lacks.
 pub fn missing_copies(missing: &[MissingCopies]) {
-    for mirror in missing {
-        gauge!(MISSING_COPIES, "store" => mirror.store.clone()).set(float(mirror.points));
+    for store in missing {
+        gauge!(MISSING_COPIES, "store" => store.store.clone()).set(float(store.points));
     }
 }
 
@@ -441,6 +454,16 @@ pub fn queue_depths(depths: &[QueueDepth]) {
             }
         }
     }
+}
+
+/// Shows how many pauses are in force.
+pub fn pauses(count: usize) {
+    gauge!(PAUSES).set(float(i64::try_from(count).unwrap_or(i64::MAX)));
+}
+
+/// Counts runs whose history was removed.
+pub fn pruned(runs: u64) {
+    counter!(PRUNED).increment(runs);
 }
 
 /// Shows exposure for each paid tier; one without resources is shown at zero.

@@ -1,5 +1,6 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod history;
 mod observe;
 mod reap;
 mod upkeep;
@@ -17,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::upkeep::{
     Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
 };
-use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
+use self::{history::prune_until, observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
     http, metrics,
@@ -44,6 +45,8 @@ pub struct Settings {
     pub observe: Duration,
     /// What it asks for besides backups.
     pub upkeep: Upkeep,
+    /// How long runs that have ended stay on record; `None`: for ever.
+    pub history: Option<Duration>,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
@@ -68,7 +71,8 @@ pub async fn produce(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::prime_producer();
-    metrics::prime_mirrors(&settings.upkeep.stores.1);
+    let (primary, mirrors) = &settings.upkeep.stores;
+    metrics::prime_copies(std::iter::once(primary).chain(mirrors));
     let (ready, is_ready) = watch::channel(false);
     let (address, server) = http::serve(
         settings.listen,
@@ -96,6 +100,7 @@ pub async fn produce(
         settings.upkeep.verify_within,
         stop.clone(),
     ));
+    tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));
     tasks.spawn(upkeep_until(
         catalog.clone(),
         settings.upkeep.clone(),

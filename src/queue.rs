@@ -10,6 +10,7 @@
 mod backend;
 mod claim_loop;
 mod listen;
+mod orders;
 mod proof;
 mod store;
 mod supervise;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use listen::{Wakers, listen};
+pub use orders::{InFlight, watch};
 pub use store::{LeaseHandle, Limits, Reaped, Store};
 pub use supervise::Supervise;
 
@@ -39,6 +41,8 @@ pub struct Queue {
     pub store: Store,
     /// The queue's stored name.
     pub name: Arc<str>,
+    /// Which of its runs are claimed.
+    pub lane: Lane,
     /// Free slots: a permit is taken before the claim and held to the fenced finish.
     pub slots: Arc<Semaphore>,
     /// Wakes the claim loop; a hint only.
@@ -49,6 +53,31 @@ pub struct Queue {
     pub timeout: Duration,
     /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
     pub give_back: CancellationToken,
+    /// What this process executes now, so that it can be ended by an order.
+    pub in_flight: InFlight,
+}
+
+/// Which runs of a queue are claimed. They are told apart by their priority, as the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// All of them.
+    Whole,
+    /// Backups, and what somebody waits for: everything from priority 0.
+    Promised,
+    /// Upkeep: copies, verifications and removals, below priority 0. It has slots of its own, so that however many there are, and
+    /// however long they take, no backup waits for one.
+    Upkeep,
+}
+
+impl Lane {
+    /// Returns the lowest and the highest priority.
+    fn priorities(self) -> (i16, i16) {
+        match self {
+            Self::Whole => (i16::MIN, i16::MAX),
+            Self::Promised => (0, i16::MAX),
+            Self::Upkeep => (i16::MIN, -1),
+        }
+    }
 }
 
 /// A claimed run: what a handler receives.
@@ -98,6 +127,15 @@ pub enum Outcome {
     Proof {
         /// The restore point.
         point: Uuid,
+        /// The stores that it was read from, by name.
+        stores: Vec<String>,
+        /// What was done.
+        report: serde_json::Value,
+    },
+    /// A report of what was done from one store, after others could not give the restore point.
+    Salvaged {
+        /// Those others.
+        lacking: Lacking,
         /// What was done.
         report: serde_json::Value,
     },
@@ -113,10 +151,40 @@ pub struct Failure {
     pub message: String,
     /// Whether another attempt is pointless.
     pub permanent: bool,
-    /// The restore point that was found damaged: quarantined in the fenced finish.
-    pub condemned: Option<Uuid>,
+    /// The restore point that can never be read again: quarantined in the fenced finish.
+    pub condemned: Option<Condemned>,
+    /// The stores that turned out to lack a restore point that another one holds.
+    pub lacking: Option<Lacking>,
     /// What the tool itself said, without secrets, where one ran.
     pub tool_words: Option<String>,
+}
+
+/// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The restore point.
+    pub point: Uuid,
+    /// The stores, by name; may be none.
+    pub stores: Vec<String>,
+}
+
+/// A restore point that is to be quarantined, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condemned {
+    /// No store has its bytes: a backup may have to take its place.
+    Damaged(Uuid),
+    /// Its key was shredded: somebody wanted that.
+    Shredded(Uuid),
+}
+
+impl Condemned {
+    /// Returns the restore point.
+    #[must_use]
+    pub fn point(self) -> Uuid {
+        match self {
+            Self::Damaged(point) | Self::Shredded(point) => point,
+        }
+    }
 }
 
 impl Failure {
@@ -127,6 +195,7 @@ impl Failure {
             message: message.into(),
             permanent: true,
             condemned: None,
+            lacking: None,
             tool_words: None,
         }
     }
@@ -138,6 +207,7 @@ impl Failure {
             message: message.into(),
             permanent: false,
             condemned: None,
+            lacking: None,
             tool_words: None,
         }
     }
@@ -150,6 +220,7 @@ impl From<JobError> for Failure {
             message: error.report(),
             permanent: error.is_permanent(),
             condemned: None,
+            lacking: None,
             tool_words: error.tool_words().map(str::to_owned),
         }
     }

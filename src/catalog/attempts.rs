@@ -51,8 +51,8 @@ pub struct RunningRun {
     pub attempt: i32,
     /// Since when.
     pub started_at: DateTime<Utc>,
-    /// For how long, in seconds, by the catalog's clock.
-    pub seconds: f64,
+    /// For how long, in whole seconds, by the catalog's clock.
+    pub seconds: i64,
     /// Bytes of the dump so far, as of the last renewal of the lease.
     pub dump_bytes: i64,
     /// Bytes of the archive so far.
@@ -78,7 +78,7 @@ impl Catalog {
         let rows = sqlx::query_as!(
             RunningRun,
             r#"select id, resource_id, queue as engine, kind, lease_by as "worker!", attempt, started_at as "started_at!",
-                 extract(epoch from clock_timestamp() - started_at)::float8 as "seconds!", dump_bytes, stored_bytes
+                 floor(extract(epoch from clock_timestamp() - started_at))::bigint as "seconds!", dump_bytes, stored_bytes
                from lastgood.runs where state = 'running' order by started_at, id"#
         )
         .fetch_all(self.pool())

@@ -47,6 +47,15 @@ pub struct ConsumerRow {
     pub drain_requested_at: Option<DateTime<Utc>>,
 }
 
+/// What a consumer learns when it says that it is alive.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat {
+    /// The catalog's time.
+    pub now: DateTime<Utc>,
+    /// Whether an operator wants it to drain and end.
+    pub is_to_drain: bool,
+}
+
 impl Catalog {
     /// Registers a consumer.
     pub async fn register_consumer(&self, new: &Registration) -> Result<(), CatalogError> {
@@ -66,17 +75,20 @@ impl Catalog {
         Ok(())
     }
 
-    /// Keeps a consumer's row fresh, in `state`, and returns the catalog's time.
-    pub async fn beat(&self, id: &str, state: &str) -> Result<DateTime<Utc>, CatalogError> {
-        let now = sqlx::query_scalar!(
-            r#"with beat as (update lastgood.consumers set seen_at = now(), state = $2 where id = $1)
-               select clock_timestamp() as "now!""#,
+    /// Keeps a consumer's row fresh, in `state`, and returns what it has to know.
+    pub async fn beat(&self, id: &str, state: &str) -> Result<Beat, CatalogError> {
+        let beat = sqlx::query_as!(
+            Beat,
+            r#"with beat as (
+                   update lastgood.consumers set seen_at = now(), state = $2 where id = $1 returning drain_requested_at
+               )
+               select clock_timestamp() as "now!", exists (select from beat where drain_requested_at is not null) as "is_to_drain!""#,
             id,
             state
         )
         .fetch_one(self.pool())
         .await?;
-        Ok(now)
+        Ok(beat)
     }
 
     /// Returns the consumers seen in the last 30 seconds that have not stopped.
@@ -121,17 +133,6 @@ impl Catalog {
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(())
-    }
-
-    /// Returns whether an operator wants this consumer to drain.
-    pub async fn is_to_drain(&self, id: &str) -> Result<bool, CatalogError> {
-        let asked = sqlx::query_scalar!(
-            r#"select drain_requested_at is not null as "asked!" from lastgood.consumers where id = $1"#,
-            id
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(asked.unwrap_or(false))
     }
 
     /// Returns what the consumers can do that were seen in the last 30 seconds and take new runs.

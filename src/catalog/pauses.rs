@@ -1,5 +1,10 @@
 //! Pauses: what nobody may claim for now, by whose order, and what that costs.
 
+#![expect(
+    clippy::allow_attributes_without_reason,
+    reason = "sqlx's macros expand to such attributes"
+)]
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;

@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         PlansFile::load(args.plans.plans),
         settings,
         recorder,
-        stop,
+        stop.drain,
     )
     .await
 }

@@ -5,16 +5,19 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::output::{Output, instant, instant_or_dash, printable, span, table};
+use super::{
+    output::{Output, instant, instant_or_dash, printable, span, table},
+    queue::described,
+};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, MissingCopies, ProofCount, QuarantinedPoint, QueueDepth, Removals,
-        StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
+        Removals, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
     schedule::Exposure,
-    status::{ResourceStatus, TierStatus, exposed},
+    status::{ResourceStatus, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
 };
 
@@ -48,6 +51,7 @@ struct Status {
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
+    pauses: Vec<PauseCost>,
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
@@ -86,10 +90,12 @@ impl Status {
 
 async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Result<Status> {
     let limit = args.limit;
-    let (_, mirrors) = stores::names(&args.storage)?;
+    let (primary, mirrors) = stores::names(&args.storage)?;
+    let stores: Vec<_> = std::iter::once(primary).chain(mirrors).collect();
     let at = catalog.now().await?;
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
+    let (paid, allowed) = paid(plans);
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
@@ -102,11 +108,12 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         suspended: exposed.suspended,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
+        pauses: catalog.pause_costs(&paid, &allowed).await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
-        copies: catalog.missing_copies(&mirrors).await?,
+        copies: catalog.missing_copies(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -134,6 +141,20 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
             "NOT COPIED: store {store} lacks {points} restore points, {failed} of which failed and are tried again: `lastgood run list --state failed`"
         )
     })
+}
+
+/// What a pause covers, and what it costs.
+fn paused(cost: &PauseCost) -> String {
+    let next = cost.next_break_at.map_or_else(String::new, |at| {
+        format!(", the next promise breaks at {}", instant(at))
+    });
+    format!(
+        "PAUSED: {}\n  it holds up {} protected resources: {} promises have broken since, {} break within the hour{next}",
+        described(&cost.pause),
+        cost.resources,
+        cost.broken,
+        cost.breaking
+    )
 }
 
 fn text(status: &Status) -> String {
@@ -197,6 +218,7 @@ fn text(status: &Status) -> String {
             .iter()
             .map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)),
     );
+    parts.extend(status.pauses.iter().map(paused));
     parts.extend(status.stuck.iter().map(|run| {
         format!(
             "STUCK: {} {} of {}, {} since {}",

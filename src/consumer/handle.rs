@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::backup,
+    engine::server,
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
@@ -14,7 +15,13 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, holders::holders, judge::judge, verify};
+use super::{
+    Shared, copy, expire,
+    holders::holders,
+    judge::{is_shredded, judge, lacking},
+    record::{recorded, sought},
+    verify,
+};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
@@ -30,6 +37,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
+            note_server(&subject.resource, &shared).await;
             let team = subject.resource.team.as_str();
             let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
             let worker = Worker {
@@ -93,6 +101,20 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     })
 }
 
+/// Records where the resource's server is, for the limit of dumps that read from one. Not to know it is no failure.
+async fn note_server(resource: &Resource, shared: &Shared) {
+    let Some(server) = server(resource.engine, &resource.url) else {
+        return;
+    };
+    let noting = shared.catalog.note_server(resource.id.as_str(), &server);
+    if let Err(error) = answered(READ_WITHIN, noting).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record where the resource's server is"
+        );
+    }
+}
+
 async fn make_backup(
     run: &Run<Job>,
     subject: Subject,
@@ -153,13 +175,15 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    let mut errors = Vec::new();
-    for store in holders(&point, shared).await? {
+    let recorded = recorded(&point)?;
+    let sought = sought(&point, &recorded);
+    let mut faults = Vec::new();
+    for store in holders(&point, shared).await?.all() {
         let restored = Box::pin(restore(
             run.attempt_id(),
             resource,
             job,
-            &point.manifest_key,
+            &sought,
             target_url.clone(),
             &worker_in(&store.storage, run, shared),
         ))
@@ -169,27 +193,29 @@ async fn make_restore(
             // could not give it: that one is not proven.
             Ok(restored) => {
                 let report = report_from(&store.name, &restored)?;
-                return Ok(if errors.is_empty() {
+                return Ok(if faults.is_empty() {
                     Outcome::Proof {
                         point: point.id,
+                        stores: vec![store.name.clone()],
                         report,
                     }
                 } else {
-                    Outcome::Report(report)
+                    let lacking = lacking(&faults, &point, shared).await;
+                    Outcome::Salvaged { lacking, report }
                 });
             }
-            Err(error) if error.is_of_the_store() => {
+            Err(error) if error.is_of_the_store() || is_shredded(&error) => {
                 tracing::warn!(
                     store = store.name,
                     error = error.report(),
                     "this store cannot give the restore point"
                 );
-                errors.push(error);
+                faults.push((store, error));
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(judge(errors, &point, shared).await)
+    Err(judge(faults, &point, shared).await)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {

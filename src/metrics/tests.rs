@@ -58,7 +58,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 /// What a producer shows: what it primes, and one of each that comes with the first event.
 fn producer() {
     prime_producer();
-    prime_mirrors(&["a mirror".to_owned()]);
+    prime_copies(std::iter::once(&"a mirror".to_owned()));
     ticked(Duration::ZERO, 0, 0, DateTime::UNIX_EPOCH);
     exposures(&["pro".to_owned()], &[]);
     promises(&[], &Plans::built_in());

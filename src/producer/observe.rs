@@ -70,6 +70,7 @@ async fn observe(
 
     metrics::removals(&catalog.removals().await?);
     metrics::proofs(&catalog.proof_counts(verify_within).await?);
+    metrics::pauses(catalog.pauses().await?.len());
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog
         .live_consumers()

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
 use lastgood_jobs::{
+    backup::RestorePoint,
     error::ErrorKind,
     worker::{Lease, Progress},
 };
@@ -12,7 +13,7 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, Outcome, proof};
+use super::{Failure, Lane, Outcome, proof};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -118,8 +119,14 @@ impl Store {
         &self.worker
     }
 
-    pub(super) async fn claim(&self, queue: &str, slots: usize) -> sqlx::Result<Vec<Claimed>> {
+    pub(super) async fn claim(
+        &self,
+        queue: &str,
+        lane: Lane,
+        slots: usize,
+    ) -> sqlx::Result<Vec<Claimed>> {
         let limit = i64::try_from(slots).unwrap_or(i64::MAX);
+        let (lowest, highest) = lane.priorities();
         let claim = sqlx::query_file_as!(
             Claimed,
             "src/queue/claim.sql",
@@ -129,6 +136,8 @@ impl Store {
             interval(self.lease),
             self.limits.team_slots.map(integer),
             integer(self.limits.server_slots),
+            lowest,
+            highest,
         )
         .fetch_all(&self.pool);
         answered(claim).await
@@ -207,7 +216,9 @@ impl Store {
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
             Outcome::RestorePoint(point) => (Some(point), None),
-            Outcome::Report(report) | Outcome::Proof { report, .. } => (None, Some(report)),
+            Outcome::Report(report)
+            | Outcome::Proof { report, .. }
+            | Outcome::Salvaged { report, .. } => (None, Some(report)),
         };
         let manifest = point
             .map(|point| serde_json::to_value(&point.manifest))
@@ -230,8 +241,17 @@ impl Store {
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let finished = finish.fetch_one(&mut *transaction).await?;
-            if let (1, Outcome::Proof { point, .. }) = (finished, outcome) {
-                proof::acquit(&mut transaction, *point).await?;
+            match outcome {
+                Outcome::Proof { point, stores, .. } if finished == 1 => {
+                    proof::acquit(&mut transaction, *point, stores).await?;
+                }
+                Outcome::Salvaged { lacking, .. } if finished == 1 => {
+                    proof::forget(&mut transaction, lacking).await?;
+                }
+                Outcome::RestorePoint(_)
+                | Outcome::Report(_)
+                | Outcome::Proof { .. }
+                | Outcome::Salvaged { .. } => {}
             }
             transaction.commit().await?;
             Ok(finished)
@@ -258,8 +278,11 @@ impl Store {
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let state = finish.fetch_optional(&mut *transaction).await?;
-            if let (Some(_), Some(point)) = (&state, failure.condemned) {
-                proof::condemn(&mut transaction, point, id, &failure.message).await?;
+            if let (Some(_), Some(condemned)) = (&state, failure.condemned) {
+                proof::condemn(&mut transaction, condemned, id, &failure.message).await?;
+            }
+            if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
+                proof::forget(&mut transaction, lacking).await?;
             }
             transaction.commit().await?;
             Ok(state)
@@ -284,6 +307,62 @@ impl Store {
         if let Err(error) = answered(release).await {
             tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot give a run back, the reaper will take it");
         }
+    }
+
+    /// Returns those of these attempts, given by run and epoch, that are over.
+    pub(super) async fn over(
+        &self,
+        ids: &[Uuid],
+        epochs: &[i64],
+    ) -> sqlx::Result<Vec<(Uuid, i64)>> {
+        let over = sqlx::query!(
+            r#"select mine.id as "id!", mine.epoch as "epoch!"
+               from unnest($1::uuid[], $2::bigint[]) as mine (id, epoch)
+               left join lastgood.runs as run on run.id = mine.id
+               where run.epoch is distinct from mine.epoch or run.state <> 'running'"#,
+            ids,
+            epochs
+        )
+        .fetch_all(&self.pool);
+        let rows = answered(over).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.epoch)).collect())
+    }
+
+    /// Returns whether the attempt of this epoch was ended by an operator's order. `false` where nobody answers.
+    pub(super) async fn was_cancelled(&self, id: Uuid, epoch: i64) -> bool {
+        let cancelled = sqlx::query_scalar!(
+            r#"select exists (
+                   select from lastgood.attempts where run_id = $1 and epoch = $2 and result = 'cancelled'
+               ) as "cancelled!""#,
+            id,
+            epoch
+        )
+        .fetch_one(&self.pool);
+        answered(cancelled).await.unwrap_or(false)
+    }
+
+    /// Records the restore point of a run that was cancelled too late: its manifest is written.
+    pub(super) async fn record_late(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        point: &RestorePoint,
+    ) -> sqlx::Result<bool> {
+        let manifest = serde_json::to_value(&point.manifest)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let recording = sqlx::query_file_scalar!(
+            "src/queue/late_point.sql",
+            id,
+            epoch,
+            point.manifest.consistent_at,
+            point.manifest_key,
+            manifest,
+            bigint(point.manifest.dump.size_bytes),
+            bigint(point.manifest.archive.size_bytes),
+            &*self.primary,
+        )
+        .fetch_one(&self.pool);
+        Ok(answered(recording).await? == 1)
     }
 
     /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.

@@ -5,9 +5,11 @@
 
 mod catalog;
 mod cli;
+mod copies;
 mod database;
 mod end_to_end;
 mod eventually;
+mod history;
 mod planning;
 mod producer;
 mod proofs;

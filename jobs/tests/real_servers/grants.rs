@@ -6,6 +6,7 @@ use lastgood_jobs::{
     job::{Restore, RestoreTarget},
     resource::Resource,
     restore::restore,
+    sought::Sought,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
@@ -184,7 +185,7 @@ async fn the_role_for_restores_fills_its_own_database_and_touches_no_other() -> 
         attempt(),
         &lab.resource,
         &job,
-        &point.manifest_key,
+        &Sought::at(&point.manifest_key),
         url,
         &lab.worker,
     )
