@@ -5,7 +5,7 @@ ARGS ?=
 export KEEP PROFILE ONLY STORE
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak servers fmt lint sqlx clean-dev
+.PHONY: help build demo test contract bench soak servers fmt lint sqlx metrics alerts compose clean-dev
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +18,9 @@ demo: ## break customers' databases and bring them back, in a minute after the b
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
+
+contract: ## hold the HTTP API to its OpenAPI document, for a minute
+	@$(PYTHON) scripts/contract.py
 
 bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)
 	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
@@ -39,6 +42,15 @@ lint: ## clippy, spelling, unused dependencies, dependency and layering rules
 
 sqlx: ## bring .sqlx up to date with the queries and migrations
 	@$(PYTHON) scripts/sqlx_cache.py --write
+
+metrics: ## write METRICS.md anew from src/metrics.rs
+	SQLX_OFFLINE=true WRITE_METRICS_MD=1 cargo test --locked -p lastgood --lib -- metrics::
+
+alerts: ## check and test Prometheus' rules, and what the rules and the dashboard name
+	@$(PYTHON) -m unittest discover --start-directory scripts/tests --top-level-directory scripts --pattern test_alerts.py
+
+compose: ## check docker-compose.yml, and run its commands against private servers
+	@$(PYTHON) scripts/compose.py
 
 clean-dev: ## remove the installed servers and tools
 	rm -rf .lastgood

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .cargo_tool import cargo_tool
+from .contract import schemathesis_packages
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
 from .program import SKIP
+from .prometheus import promtool
 from .redis import Flavour
 from .repo import Unavailable, say
 from .s3 import moto_program, s3s_program
@@ -35,9 +37,10 @@ def install_everything() -> None:
     mongodb_program()
     moto_program()
     s3s_program()
-    for flavour in Flavour:
+    schemathesis_packages()
+    for needs_apt in (*(flavour.program for flavour in Flavour), promtool):
         try:
-            flavour.program()
+            needs_apt()
         except Unavailable as why:
             say(f"{SKIP}{why}")
     for name in TOOLS:

@@ -12,7 +12,6 @@
 )]
 
 use std::{
-    collections::HashMap,
     env,
     process::{Child, Command},
     sync::Arc,
@@ -25,7 +24,7 @@ use lastgood::{
     catalog::Catalog,
     plan::Plans,
     producer,
-    queue::{Failure, Lane, Outcome, Queue, Run, Runs, Store, listen},
+    queue::{Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
@@ -45,6 +44,8 @@ async fn main() -> Result<()> {
     throughput(catalog.pool(), &url, 1, 16).await?;
     throughput(catalog.pool(), &url, 1, 64).await?;
     throughput(catalog.pool(), &url, 2, 64).await?;
+    throughput(catalog.pool(), &url, 4, 64).await?;
+    claim_costs(catalog.pool()).await?;
     pickup(catalog.pool(), &url).await?;
     ticks(&catalog).await
 }
@@ -65,11 +66,9 @@ async fn work(url: &str, slots: usize) -> Result<()> {
         poll: Duration::from_secs(2),
         timeout: Duration::from_mins(1),
         give_back: CancellationToken::new(),
+        in_flight: InFlight::default(),
     };
-    let wakers = Arc::new(HashMap::from([(
-        Arc::clone(&queue.name),
-        vec![Arc::clone(&queue.wake)],
-    )]));
+    let wakers = Wakers::of(std::slice::from_ref(&queue));
     tokio::spawn(listen(catalog.pool().clone(), wakers));
     let worker = move |restart: usize| {
         WorkerBuilder::new(format!("bench-{restart}"))
@@ -152,6 +151,53 @@ async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// What one claim of a run costs while a thousand wait, with no history and with a million finished runs.
+async fn claim_costs(pool: &PgPool) -> Result<()> {
+    empty(pool).await?;
+    resources(pool, 1000).await?;
+    for finished in [0_i64, 1_000_000] {
+        sqlx::query("truncate lastgood.runs cascade")
+            .execute(pool)
+            .await?;
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args, state, finished_at)
+             select 'bench', 'backup', 'adhoc', 'r' || (i % 1000 + 1), '{\"kind\":\"backup\"}', 'succeeded', now()
+             from generate_series(1, $1) as i",
+        )
+        .bind(finished)
+        .execute(pool)
+        .await?;
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+             select 'bench', 'backup', 'adhoc', 'r' || i, '{\"kind\":\"backup\"}' from generate_series(1, 1000) as i",
+        )
+        .execute(pool)
+        .await?;
+        sqlx::query("vacuum analyze lastgood.runs")
+            .execute(pool)
+            .await?;
+        sqlx::query("checkpoint").execute(pool).await?;
+        let mut millis = Vec::new();
+        for _ in 0..200 {
+            let began = Instant::now();
+            let claimed: i64 = sqlx::query_scalar(
+                "select count(*) from lastgood.claim('bench', 1, 'bench', interval '30 s', null, 1000, -100::smallint, 100::smallint)",
+            )
+            .fetch_one(pool)
+            .await?;
+            millis.push(began.elapsed().as_secs_f64() * 1000.0);
+            anyhow::ensure!(claimed == 1, "a claim took {claimed} runs");
+        }
+        millis.sort_by(f64::total_cmp);
+        println!(
+            "{}",
+            serde_json::json!({ "bench": "claim", "finished": finished, "p50_ms": round(millis[millis.len() / 2]),
+                "p95_ms": round(millis[millis.len() * 95 / 100]) })
+        );
+    }
+    Ok(())
 }
 
 /// From the insert of a run to its claim by an idle worker, by the catalog's clock.

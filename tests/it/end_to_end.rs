@@ -1,5 +1,6 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
+mod api;
 mod by_hand;
 mod cache;
 mod customer;
@@ -14,6 +15,7 @@ mod lost_workers;
 mod mirrors;
 mod native;
 mod native_faults;
+mod operators;
 mod orders;
 mod program;
 mod requests;

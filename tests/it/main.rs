@@ -3,12 +3,14 @@
 //! The tests end to end back up a customer's server besides: `LASTGOOD_TEST_PG18_URL`, with the tools of
 //! `LASTGOOD_TEST_PG_CLIENT_DIRS`. `scripts/test.py` starts all of them.
 
+mod api;
 mod catalog;
 mod cli;
 mod copies;
 mod database;
 mod end_to_end;
 mod eventually;
+mod history;
 mod planning;
 mod producer;
 mod proofs;

@@ -118,7 +118,7 @@ impl Service {
     }
 
     /// Waits until the service serves its metrics, and returns where.
-    async fn address(&self) -> Result<String> {
+    pub(super) async fn address(&self) -> Result<String> {
         let found = || -> Result<Option<String>> {
             let log = self.log()?;
             let rest = log.split_once("metrics at http://").map(|(_, rest)| rest);

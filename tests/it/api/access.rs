@@ -1,0 +1,372 @@
+//! Every route asks for its scope, and shows a token of one team nothing of another's.
+
+use anyhow::{Context as _, Result, ensure};
+use axum::http::Method;
+use lastgood::token::Scope;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::lab::{Api, request};
+
+/// What a token of another team is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stranger {
+    /// As if there were no such thing.
+    NotFound,
+    /// That it concerns every team, or another one by name.
+    NotAllowed,
+    /// What is the stranger's own, and nothing else.
+    NothingOfOurs,
+}
+
+struct Route {
+    method: Method,
+    path: &'static str,
+    scope: Scope,
+    stranger: Stranger,
+    body: Option<Value>,
+}
+
+/// Every route of the document: `every_route_of_the_document_is_in_the_table` fails where one is missing.
+fn table() -> Vec<Route> {
+    use Scope::{Admin, Enqueue, Read, Restore};
+    use Stranger::{NotAllowed, NotFound, NothingOfOurs};
+    let by_url = json!({ "team": "ours", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/shop" });
+    [
+        (Method::GET, "/resources", Read, NothingOfOurs, None),
+        (Method::GET, "/resources/{id}", Read, NotFound, None),
+        (
+            Method::PUT,
+            "/resources/{id}",
+            Admin,
+            NotAllowed,
+            Some(by_url),
+        ),
+        (
+            Method::PATCH,
+            "/resources/{id}",
+            Admin,
+            NotFound,
+            Some(json!({ "tier": "pro" })),
+        ),
+        (
+            Method::GET,
+            "/resources/{id}/restore-points",
+            Read,
+            NotFound,
+            None,
+        ),
+        (
+            Method::POST,
+            "/resources/{id}/backups",
+            Enqueue,
+            NotFound,
+            None,
+        ),
+        (
+            Method::POST,
+            "/resources/{id}/restores",
+            Restore,
+            NotFound,
+            None,
+        ),
+        (Method::GET, "/runs", Read, NothingOfOurs, None),
+        (Method::GET, "/runs/{id}", Read, NotFound, None),
+        (Method::GET, "/runs/{id}/events", Read, NotFound, None),
+        (Method::POST, "/runs/{id}/retry", Admin, NotFound, None),
+        (Method::POST, "/runs/{id}/cancel", Admin, NotFound, None),
+        (Method::GET, "/queue/pauses", Read, NothingOfOurs, None),
+        (
+            Method::POST,
+            "/queue/pauses",
+            Admin,
+            NotAllowed,
+            Some(json!({ "team": "ours" })),
+        ),
+        (
+            Method::DELETE,
+            "/queue/pauses?team=ours",
+            Admin,
+            NotFound,
+            None,
+        ),
+        (Method::POST, "/queue/drain", Admin, NotAllowed, None),
+        (Method::GET, "/status", Read, NothingOfOurs, None),
+        (Method::GET, "/plans", Read, NothingOfOurs, None),
+        (Method::GET, "/capabilities", Read, NothingOfOurs, None),
+        (Method::GET, "/consumers", Read, NotAllowed, None),
+        (Method::DELETE, "/resources/{id}", Admin, NotFound, None),
+    ]
+    .into_iter()
+    .map(|(method, path, scope, stranger, body)| Route {
+        method,
+        path,
+        scope,
+        stranger,
+        body,
+    })
+    .collect()
+}
+
+impl Route {
+    fn path_of(&self, run: Uuid) -> String {
+        let id = if self.path.starts_with("/runs") {
+            run.to_string()
+        } else {
+            "ourshop".to_owned()
+        };
+        self.path.replace("{id}", &id)
+    }
+
+    /// Whether a token of the resource's own team may, too: what concerns everybody is not a team's.
+    fn concerns_all(&self) -> bool {
+        matches!(self.path, "/queue/drain" | "/consumers")
+    }
+}
+
+/// Returns the status, and the body where it ends.
+async fn answer(api: &Api, route: &Route, run: Uuid, token: Option<&str>) -> Result<(u16, String)> {
+    let request = request(
+        route.method.clone(),
+        &route.path_of(run),
+        token,
+        route.body.clone(),
+    )?;
+    if route.path.ends_with("/events") {
+        return Ok((api.begin(request).await?.status().as_u16(), String::new()));
+    }
+    let answer = api.send(request).await?;
+    Ok((answer.status.as_u16(), answer.body))
+}
+
+/// A resource of team `ours` with a run and a restore point.
+async fn ours(api: &Api) -> Result<Uuid> {
+    api.db.add("ourshop", "ours", "pro").await?;
+    api.restore_point("ourshop", 10).await?;
+    let token = api.admin().await?;
+    let run = api
+        .ask(Method::POST, &token, "/resources/ourshop/backups", None)
+        .await?
+        .with(202)?;
+    Ok(run["id"].as_str().context("no id")?.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_the_document_is_in_the_table() -> Result<()> {
+    let document = serde_json::to_value(lastgood::api::document())?;
+    let paths = document["paths"].as_object().context("no paths")?;
+    let mut described = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().context("no item")? {
+            let path = path.strip_prefix("/api/v1").context("another prefix")?;
+            let scope = operation["security"][0]["token"][0]
+                .as_str()
+                .unwrap_or("none");
+            described.push((method.to_uppercase(), path.to_owned(), scope.to_owned()));
+        }
+    }
+    let mut tested: Vec<_> = table()
+        .into_iter()
+        .map(|route| {
+            let path = route.path.split('?').next().unwrap_or_default().to_owned();
+            (route.method.to_string(), path, route.scope.to_string())
+        })
+        .collect();
+    described.sort();
+    tested.sort();
+    assert_eq!(described, tested);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_good_token_no_route_answers() -> Result<()> {
+    let api = Api::create().await?;
+    let run = ours(&api).await?;
+    let revoked = api.admin().await?;
+    let expired = api.admin().await?;
+    let mut ids = Vec::new();
+    for token in [&revoked, &expired] {
+        ids.push(lastgood::token::Token::parse(token).context("no token")?.id);
+    }
+    let order = lastgood::catalog::Order::new("test", None);
+    api.db.catalog.revoke_token(ids[0], &order).await?;
+    sqlx::query("update lastgood.tokens set revoked_at = null, expires_at = now() where id = $1")
+        .bind(ids[1])
+        .execute(api.db.pool())
+        .await?;
+    // Another's secret under a good token's id, and the good token's own, cut short.
+    let good = api.admin().await?;
+    let forged = format!(
+        "{}{}",
+        &good[..good.len() - 43],
+        &revoked[revoked.len() - 43..]
+    );
+    let short = &good[..good.len() - 1];
+    for route in table() {
+        for token in [
+            None,
+            Some(revoked.as_str()),
+            Some(&expired),
+            Some(&forged),
+            Some(short),
+            Some(""),
+        ] {
+            let (status, body) = answer(&api, &route, run, token).await?;
+            ensure!(
+                status == 401,
+                "{} {}: {status} {body}",
+                route.method,
+                route.path
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_is_for_its_scope_and_admin_alone() -> Result<()> {
+    let api = Api::create().await?;
+    let run = ours(&api).await?;
+    for route in table() {
+        for scope in Scope::ALL {
+            for team in [None, Some("ours")] {
+                let token = api.token(&[scope], team).await?;
+                let (status, body) = answer(&api, &route, run, Some(&token)).await?;
+                let told = format!(
+                    "{} {} with {scope} of {team:?}: {status} {body}",
+                    route.method, route.path
+                );
+                if !scope.covers(route.scope) || (team.is_some() && route.concerns_all()) {
+                    ensure!(status == 403, "{told}");
+                } else {
+                    ensure!(!matches!(status, 401 | 403 | 405 | 500..), "{told}");
+                    // A pause may have been ended by the admin before.
+                    ensure!(
+                        status != 404 || route.path.starts_with("/queue/pauses"),
+                        "{told}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
+    let api = Api::create().await?;
+    let run = ours(&api).await?;
+    let order = lastgood::catalog::Order::new("test", None);
+    let pause = lastgood::catalog::Scope {
+        team: Some("ours".to_owned()),
+        ..Default::default()
+    };
+    api.db.catalog.pause(&pause, &order).await?;
+    let stranger = api.token(&[Scope::Admin], Some("theirs")).await?;
+    let before = api.db.count("select count(*) from lastgood.runs").await?;
+    for route in table() {
+        let (status, body) = answer(&api, &route, run, Some(&stranger)).await?;
+        let told = format!("{} {}: {status} {body}", route.method, route.path);
+        let expected = match route.stranger {
+            Stranger::NotFound => 404,
+            Stranger::NotAllowed => 403,
+            Stranger::NothingOfOurs => 200,
+        };
+        ensure!(status == expected, "{told}");
+        if route.stranger == Stranger::NothingOfOurs {
+            ensure!(
+                !body.contains("ourshop")
+                    && !body.contains("\"ours\"")
+                    && !body.contains(&run.to_string()),
+                "{told}"
+            );
+        }
+        // What is there and another's is told from what is not there by nothing.
+        if route.stranger == Stranger::NotFound && route.path.contains("{id}") {
+            let absent = if route.path.starts_with("/runs") {
+                Uuid::new_v4().to_string()
+            } else {
+                "no-shop".to_owned()
+            };
+            let path = route.path.replace("{id}", &absent);
+            let nothing = api
+                .ask(route.method.clone(), &stranger, &path, route.body.clone())
+                .await?;
+            let without_id = |text: &str, id: &str| {
+                let mut json: Value = serde_json::from_str(text)?;
+                json["instance"] = Value::Null;
+                Ok::<_, anyhow::Error>(json.to_string().replace(id, "ID"))
+            };
+            let id = if route.path.starts_with("/runs") {
+                run.to_string()
+            } else {
+                "ourshop".to_owned()
+            };
+            assert_eq!(without_id(&nothing.body, &absent)?, without_id(&body, &id)?);
+        }
+    }
+    assert_eq!(
+        api.db.count("select count(*) from lastgood.runs").await?,
+        before
+    );
+    assert_eq!(api.db.catalog.resource("ourshop").await?.status, "active");
+    assert_eq!(api.db.catalog.pauses().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_team_names_no_secret_of_the_consumers() -> Result<()> {
+    let api = Api::create().await?;
+    ours(&api).await?;
+    let token = api.token(&[Scope::Admin], Some("ours")).await?;
+    // It could name the URL of another team's database.
+    let register = json!({ "team": "ours", "tier": "pro", "engine": "postgres", "connection": "env:THEIR_URL" });
+    api.ask(Method::PUT, &token, "/resources/new", Some(register))
+        .await?
+        .with(403)?;
+    let change = json!({ "connection": "file:/run/secrets/theirs" });
+    api.ask(Method::PATCH, &token, "/resources/ourshop", Some(change))
+        .await?
+        .with(403)?;
+    for into in ["env:THEIR_URL", "file:/run/secrets/theirs"] {
+        let restore = json!({ "into": into });
+        api.ask(
+            Method::POST,
+            &token,
+            "/resources/ourshop/restores",
+            Some(restore),
+        )
+        .await?
+        .with(403)?;
+    }
+    api.ask(
+        Method::POST,
+        &token,
+        "/resources/ourshop/restores",
+        Some(json!({ "into": "empty" })),
+    )
+    .await?
+    .with(202)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_capabilities_are_public_and_nothing_else_is() -> Result<()> {
+    let api = Api::with(|settings| settings.has_public_capabilities = true).await?;
+    let run = ours(&api).await?;
+    for route in table() {
+        let expected = if route.path == "/capabilities" {
+            200
+        } else {
+            401
+        };
+        let (status, body) = answer(&api, &route, run, None).await?;
+        ensure!(
+            status == expected,
+            "{} {}: {status} {body}",
+            route.method,
+            route.path
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! A refusal is problem details with a request id, says what to do, and repeats no secret.
+
+use anyhow::{Context as _, Result, ensure};
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+use serde_json::json;
+
+use super::lab::{Api, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problem_has_the_requests_id_and_every_answer_safe_headers() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    for (given, is_kept) in [
+        (Some("call-7.a_B"), true),
+        (Some("x y"), false),
+        (Some(""), false),
+        (None, false),
+    ] {
+        let mut asked = request(Method::GET, "/resources/nothing", Some(&token), None)?;
+        if let Some(id) = given {
+            asked.headers_mut().insert("x-request-id", id.parse()?);
+        }
+        let answer = api.send(asked).await?;
+        let problem = answer.with(404)?;
+        let id = answer
+            .headers
+            .get("x-request-id")
+            .context("no id")?
+            .to_str()?;
+        assert_eq!(problem["instance"], id);
+        assert_eq!(given == Some(id), is_kept);
+        assert_eq!(problem["type"], "urn:lastgood:problem:not-found");
+        assert_eq!(problem["status"], 404);
+        for (name, value) in [
+            ("content-type", "application/problem+json"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+        ] {
+            assert_eq!(answer.headers.get(name).context(name)?, value);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_understood_is_refused_by_its_kind() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let put = |body: &'static str, kind: Option<&'static str>| {
+        let mut builder = Request::builder()
+            .method(Method::PUT)
+            .uri("/api/v1/resources/shop")
+            .header("authorization", format!("Bearer {token}"));
+        if let Some(kind) = kind {
+            builder = builder.header("content-type", kind);
+        }
+        builder.body(Body::from(body))
+    };
+    let json = Some("application/json");
+    for (body, kind, status, says) in [
+        ("{", json, 400, "line 1"),
+        ("", json, 400, "not JSON"),
+        ("{}", json, 422, "missing field"),
+        ("[]", json, 422, "array"),
+        ("{\"teem\": 1}", json, 422, "unknown field"),
+        ("{}", Some("text/plain"), 415, "Content-Type"),
+        ("{}", None, 415, "Content-Type"),
+    ] {
+        let answer = api.send(put(body, kind)?).await?;
+        let problem = answer.with(status)?;
+        ensure!(
+            problem["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.contains(says)),
+            "{body}: {problem}"
+        );
+    }
+    let large: &'static str =
+        Box::leak(format!("{{\"team\": \"{}\"}}", "x".repeat(64 * 1024)).into_boxed_str());
+    api.send(put(large, json)?).await?.with(413)?;
+    for query in [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "sate=failed",
+        "state=sleeping",
+        "before=yesterday",
+        "before=0001-01-01T00:00:00Z",
+    ] {
+        api.get(&token, &format!("/runs?{query}"))
+            .await?
+            .with(400)?;
+    }
+    let other = api.ask(Method::DELETE, &token, "/status", None).await?;
+    other.with(405)?;
+    assert_eq!(other.headers.get("allow").context("no allow")?, "GET,HEAD");
+    api.get(&token, "/nothing").await?.with(404)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_in_the_wrong_place_is_not_repeated() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    api.db.add("shop", "acme", "pro").await?;
+    let secret = "hunter2-marker";
+    let url = format!("postgresql://u:{secret}@h/shop");
+    let whole = |field: &str| {
+        let mut body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": url });
+        body[field] = json!(url);
+        body
+    };
+    for field in [
+        "team",
+        "tier",
+        "engine",
+        "retention_days",
+        "connection",
+        "read_preference",
+        "users_and_roles",
+    ] {
+        let answer = api
+            .ask(Method::PUT, &token, "/resources/new", Some(whole(field)))
+            .await?;
+        ensure!(
+            answer.status == 422 && !answer.body.contains(secret),
+            "{field}: {answer:?}"
+        );
+    }
+    for url in [
+        format!("mysql://u:{secret}@h/d"),
+        format!("postgresql://u:{secret}@"),
+        secret.to_owned(),
+        format!("redis://{secret}@h\u{0}"),
+    ] {
+        let body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": url });
+        let answer = api
+            .ask(Method::PUT, &token, "/resources/new", Some(body))
+            .await?;
+        ensure!(
+            answer.status == 422 && !answer.body.contains(secret),
+            "{answer:?}"
+        );
+    }
+    let into = api
+        .ask(
+            Method::POST,
+            &token,
+            "/resources/shop/restores",
+            Some(json!({ "into": url })),
+        )
+        .await?;
+    ensure!(
+        into.status == 422 && !into.body.contains(secret),
+        "{into:?}"
+    );
+    Ok(())
+}

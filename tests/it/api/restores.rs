@@ -1,0 +1,142 @@
+//! A restore takes the point that was asked for, and overwrites only what was named twice.
+
+use anyhow::{Context as _, Result};
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::lab::Api;
+
+const RESTORES: &str = "/resources/shop/restores";
+
+async fn shop() -> Result<(Api, String)> {
+    let api = Api::create().await?;
+    api.db.add("shop", "acme", "pro").await?;
+    let token = api.admin().await?;
+    Ok((api, token))
+}
+
+/// Returns where the run of an answer writes.
+async fn target(api: &Api, answer: &Value) -> Result<Value> {
+    let run = answer["run"]["id"].as_str().context("no run")?;
+    let args: Value = sqlx::query_scalar("select args from lastgood.runs where id = $1::uuid")
+        .bind(run)
+        .fetch_one(api.db.pool())
+        .await?;
+    api.db.execute("delete from lastgood.runs").await?;
+    Ok(args["target"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_point_an_instant_and_a_named_one_are_found() -> Result<()> {
+    let (api, token) = shop().await?;
+    let ask = async |body| api.ask(Method::POST, &token, RESTORES, body).await;
+    ask(None).await?.with(409)?;
+    let old = api.restore_point("shop", 120).await?;
+    let new = api.restore_point("shop", 10).await?;
+    api.db.add("other", "acme", "pro").await?;
+    let others = api.restore_point("other", 5).await?;
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    for (body, point) in [
+        (None, new),
+        (Some(json!({ "at": hour_ago })), old),
+        (Some(json!({ "point": old })), old),
+    ] {
+        let answer = ask(body).await?.with(202)?;
+        assert_eq!(answer["point"], json!(point));
+        assert_eq!(target(&api, &answer).await?, json!({ "to": "swap" }));
+    }
+    ask(Some(json!({ "point": others }))).await?.with(404)?;
+    ask(Some(json!({ "at": "2000-01-01T00:00:00Z" })))
+        .await?
+        .with(409)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_what_is_there_only_with_the_id_repeated() -> Result<()> {
+    let (api, token) = shop().await?;
+    api.restore_point("shop", 10).await?;
+    let ask = async |body| api.ask(Method::POST, &token, RESTORES, Some(body)).await;
+    for refused in [
+        json!({ "overwrite": "shopp" }),
+        json!({ "overwrite": "" }),
+        json!({ "overwrite": true }),
+        json!({ "overwrite": "shop", "into": "elsewhere" }),
+        json!({ "overwrite": "shop", "merge": true }),
+        json!({ "merge": true }),
+        json!({ "even_quarantined": true }),
+        json!({ "into": "postgresql://u:p@h/d" }),
+        json!({ "into": "a\u{0}b" }),
+        json!({ "in_place": true }),
+    ] {
+        ask(refused).await?.with(422)?;
+    }
+    assert_eq!(api.db.count("select count(*) from lastgood.runs").await?, 0);
+    let answer = ask(json!({ "overwrite": "shop" })).await?.with(202)?;
+    assert_eq!(
+        target(&api, &answer).await?,
+        json!({ "to": "in_place", "overwrite": "shop" })
+    );
+    let answer = ask(json!({ "into": "empty" })).await?.with(202)?;
+    assert_eq!(
+        target(&api, &answer).await?,
+        json!({ "to": "database", "name": "empty" })
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_restore_is_the_first_one_and_another_body_a_conflict() -> Result<()> {
+    let (api, token) = shop().await?;
+    let first_point = api.restore_point("shop", 10).await?;
+    let first = api
+        .post_once(&token, RESTORES, "k", None)
+        .await?
+        .with(202)?;
+    // "The newest" is another one by now.
+    api.restore_point("shop", 1).await?;
+    let again = api
+        .post_once(&token, RESTORES, "k", Some(json!({})))
+        .await?
+        .with(200)?;
+    assert_eq!(
+        (&again["run"]["id"], &again["point"]),
+        (&first["run"]["id"], &json!(first_point))
+    );
+    for other in [
+        json!({ "into": "elsewhere" }),
+        json!({ "point": first_point }),
+        json!({ "at": "2026-11-23T04:00:00Z" }),
+        json!({ "no_owner": true }),
+    ] {
+        api.post_once(&token, RESTORES, "k", Some(other))
+            .await?
+            .with(409)?;
+    }
+    api.ask(Method::POST, &token, RESTORES, None)
+        .await?
+        .with(409)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_point_is_restored_from_only_by_name_and_word() -> Result<()> {
+    let (api, token) = shop().await?;
+    let point = api.restore_point("shop", 10).await?;
+    api.db.execute("update lastgood.restore_points set quarantined_at = now(), quarantined_because = 'a flipped bit'").await?;
+    let ask = async |body| api.ask(Method::POST, &token, RESTORES, Some(body)).await;
+    ask(json!({})).await?.with(409)?;
+    ask(json!({ "point": point })).await?.with(409)?;
+    ask(json!({ "point": point, "even_quarantined": true }))
+        .await?
+        .with(202)?;
+    let points = api
+        .get(&token, "/resources/shop/restore-points")
+        .await?
+        .with(200)?;
+    assert_eq!(
+        (&points[0]["id"], &points[0]["usable"]),
+        (&json!(point), &json!(false))
+    );
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! A service asks for a backup in its own transaction, with the two grants of docs/enqueue.md, and can do nothing else.
+
+use anyhow::{Context as _, Result, ensure};
+use lastgood::catalog::Order;
+use secrecy::ExposeSecret as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+use crate::database::TestCatalog;
+
+/// A catalog, and a role that has what the documentation grants.
+struct Shared {
+    db: TestCatalog,
+    role: String,
+}
+
+impl Shared {
+    async fn create() -> Result<Self> {
+        let db = TestCatalog::create().await?;
+        db.add("shop", "acme", "pro").await?;
+        let role = format!("service_{}", Uuid::new_v4().simple());
+        let grants = include_str!("../../../docs/enqueue.md")
+            .split("```sql\n-- grants\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .context("docs/enqueue.md has no grants")?
+            .replace("shop_service", &role);
+        ensure!(grants.lines().count() == 2, "{grants}");
+        let statement = format!("create role {role} login password 'service'; {grants}");
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(db.pool())
+            .await?;
+        Ok(Self { db, role })
+    }
+
+    async fn connect(&self) -> Result<PgConnection> {
+        let options: PgConnectOptions = self.db.url().expose_secret().parse()?;
+        let options = options.username(&self.role).password("service");
+        Ok(PgConnection::connect_with(&options).await?)
+    }
+
+    async fn runs(&self) -> Result<i64> {
+        self.db.count("select count(*) from lastgood.runs").await
+    }
+
+    async fn end(self) -> Result<()> {
+        let statement = format!("drop owned by {0}; drop role {0}", self.role);
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(self.db.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    resource: &str,
+    key: Option<&str>,
+) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar("select lastgood.enqueue_backup($1, $2)")
+        .bind(resource)
+        .bind(key)
+        .fetch_one(connection)
+        .await
+}
+
+fn code(error: &sqlx::Error) -> String {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .unwrap_or_default()
+        .into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_exists_if_and_when_its_transaction_commits() -> Result<()> {
+    let shared = Shared::create().await?;
+    let mut service = shared.connect().await?;
+    let mut transaction = service.begin().await?;
+    ask(&mut transaction, "shop", Some("k")).await?;
+    transaction.rollback().await?;
+    assert_eq!(shared.runs().await?, 0);
+    let mut transaction = service.begin().await?;
+    let run = ask(&mut transaction, "shop", Some("k")).await?;
+    assert_eq!(shared.runs().await?, 0);
+    transaction.commit().await?;
+    let row = shared.db.catalog.run(run).await?;
+    assert_eq!(
+        (
+            row.kind.as_str(),
+            row.trigger.as_str(),
+            row.state.as_str(),
+            row.engine.as_str()
+        ),
+        ("backup", "adhoc", "queued", "postgres")
+    );
+    assert_eq!(ask(&mut service, "shop", Some("k")).await?, run);
+    assert_ne!(ask(&mut service, "shop", None).await?, run);
+    assert_eq!(shared.runs().await?, 2);
+    service.close().await?;
+    shared.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grants_of_the_documentation_allow_nothing_else() -> Result<()> {
+    let shared = Shared::create().await?;
+    let mut service = shared.connect().await?;
+    ask(&mut service, "shop", None).await?;
+    let tables: Vec<String> = sqlx::query_scalar("select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'lastgood'")
+        .fetch_all(shared.db.pool())
+        .await?;
+    ensure!(tables.len() > 8, "{tables:?}");
+    for table in tables {
+        for statement in [
+            format!("select 1 from {table}"),
+            format!("delete from {table}"),
+            format!("insert into {table} default values"),
+            format!("lock table {table}"),
+        ] {
+            let refused = sqlx::raw_sql(AssertSqlSafe(statement.clone()))
+                .execute(&mut service)
+                .await;
+            ensure!(
+                refused.as_ref().is_err_and(|error| code(error) == "42501"),
+                "{statement}: {refused:?}"
+            );
+        }
+    }
+    // The function behind it, which says of a resource whether it is there without an error's trace.
+    let inner = sqlx::query("select lastgood.ask_for_backup('shop', null)")
+        .execute(&mut service)
+        .await;
+    ensure!(
+        inner.as_ref().is_err_and(|error| code(error) == "42501"),
+        "{inner:?}"
+    );
+    // A table of the service's own in front of ours is not seen.
+    sqlx::raw_sql("create temporary table runs (id uuid); set search_path = pg_temp, lastgood")
+        .execute(&mut service)
+        .await?;
+    ask(&mut service, "shop", None).await?;
+    assert_eq!(shared.runs().await?, 2);
+    service.close().await?;
+    shared.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_the_grants_is_refused() -> Result<()> {
+    let shared = Shared::create().await?;
+    let statement = format!(
+        "revoke execute on function lastgood.enqueue_backup from {}",
+        shared.role
+    );
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(shared.db.pool())
+        .await?;
+    let mut service = shared.connect().await?;
+    let refused = ask(&mut service, "shop", None).await;
+    ensure!(
+        refused.as_ref().is_err_and(|error| code(error) == "42501"),
+        "{refused:?}"
+    );
+    service.close().await?;
+    shared.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_states_of_their_own_and_leave_nothing() -> Result<()> {
+    let shared = Shared::create().await?;
+    shared.db.add("gone", "acme", "pro").await?;
+    shared
+        .db
+        .execute("update lastgood.resources set status = 'removed' where id = 'gone'")
+        .await?;
+    shared
+        .db
+        .execute(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args, idempotency_key)
+         values ('postgres', 'drop_replaced', 'adhoc', 'shop', '{}', 'taken')",
+        )
+        .await?;
+    let mut service = shared.connect().await?;
+    for (resource, key, state) in [
+        ("nothing", Some("k"), "LG404"),
+        ("gone", Some("k"), "LG409"),
+        ("shop", Some("taken"), "LG409"),
+        ("shop", Some(""), "LG400"),
+    ] {
+        let refused = ask(&mut service, resource, key).await;
+        ensure!(
+            refused.as_ref().is_err_and(|error| code(error) == state),
+            "{resource} {key:?}: {refused:?}"
+        );
+    }
+    assert_eq!(shared.runs().await?, 1);
+    ask(&mut service, "shop", None).await?;
+    shared
+        .db
+        .catalog
+        .set_adhoc_limits(Some(1), None, &Order::new("test", None))
+        .await?;
+    let limited = ask(&mut service, "shop", None).await;
+    ensure!(
+        limited.as_ref().is_err_and(|error| code(error) == "LG429"),
+        "{limited:?}"
+    );
+    shared
+        .db
+        .catalog
+        .set_adhoc_limits(Some(5), Some(1), &Order::new("test", None))
+        .await?;
+    let limited = ask(&mut service, "shop", None).await;
+    ensure!(
+        limited.as_ref().is_err_and(|error| code(error) == "LG429"),
+        "{limited:?}"
+    );
+    service.close().await?;
+    shared.end().await
+}
