@@ -24,7 +24,7 @@ use self::{
     bucket::Bucket,
     directory::Directory,
     fault::{REMOVE, failure, io_failure},
-    upload::Writers,
+    upload::Sharing,
 };
 pub use self::{
     address::{StorageUrl, StorageUrlError},
@@ -200,13 +200,13 @@ impl Storage {
 
     /// Begins an object of this attempt alone.
     pub(crate) fn upload(&self, key: &str) -> Upload {
-        Upload::start(self.clone(), key.to_owned(), Writers::One)
+        Upload::start(self.clone(), key.to_owned(), Sharing::Alone)
     }
 
     /// Begins an object that several attempts may write at once, all of them the same bytes: it replaces what is there, all of
     /// it at once, and is never removed again by whoever wrote it.
     pub(crate) fn upload_over(&self, key: &str) -> Upload {
-        Upload::start(self.clone(), key.to_owned(), Writers::Several)
+        Upload::start(self.clone(), key.to_owned(), Sharing::Many)
     }
 
     /// Returns an object's size. `None` if there is none.

@@ -94,10 +94,10 @@ fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
         async move {
             gate.pass().await;
             begun.complete();
-            match &run.args {
-                Job::Verify(job) => Ok(whole(job.point)),
-                _ => Ok(report()),
-            }
+            let Job::Verify(job) = &run.args else {
+                return Ok(report());
+            };
+            Ok(whole(job.point))
         }
     })
 }
@@ -111,10 +111,10 @@ fn condemners(db: &TestCatalog) -> Workers {
             ..Settings::default()
         },
         |run| async move {
-            match &run.args {
-                Job::Verify(job) => Err(damaged(job.point).into()),
-                _ => Ok(report()),
-            }
+            let Job::Verify(job) = &run.args else {
+                return Ok(report());
+            };
+            Err(damaged(job.point).into())
         },
     )
 }
