@@ -15,7 +15,7 @@ use metrics::{
 use super::*;
 
 /// Labels whose values are an operator's own, or are listed once at the top.
-const OPEN_LABELS: [&str; 5] = ["engine", "store", "team", "tier", "version"];
+const OPEN_LABELS: [&str; 6] = ["engine", "route", "store", "team", "tier", "version"];
 
 #[test]
 fn metrics_md_says_what_is_recorded() -> Result<()> {
@@ -71,25 +71,37 @@ fn consumer() {
     }
 }
 
+fn api() {
+    let operations =
+        ["GET", "PUT", "POST", "PATCH", "DELETE"].map(|method| (method, "/a".to_owned()));
+    prime_api(&operations);
+    api_answered("GET", "/a", 200, Duration::ZERO);
+}
+
 fn document() -> Result<String> {
     let mut text = String::from(
         "# Metrics\n\n\
         Made from `src/metrics.rs` by `make metrics`; a test compares them. Names, labels and their values are added to, never changed.\n\n\
-        `/metrics` of each producer and each consumer serves them. Gauges come from producers and are about all of lastgood: with several\n\
+        `/metrics` of each producer, consumer and API serves them. Gauges come from producers and are about all of lastgood: with several\n\
         producers, take the `max`. Counters and histograms are of one process: take the `sum`. A counter is at zero from the start, so that\n\
         \"never\" is visible; histograms begin with the first event.\n\n\
-        `engine` is `postgres`, `vector`, `mongodb` or `redis`; `tier` is a name of your plans; `store` is a name of your stores file.\n\n\
+        `engine` is `postgres`, `vector`, `mongodb` or `redis`; `tier` is a name of your plans; `store` is a name of your stores file;\n\
+        `route` is a path of the API's document.\n\n\
         | metric | kind | labels | shown by | what it says |\n| --- | --- | --- | --- | --- |\n",
     );
-    let listeners =
-        [("producer", producer as fn()), ("consumer", consumer)].map(|(who, record)| {
-            let listener = Listener::default();
-            with_local_recorder(&listener, || {
-                introduce();
-                record();
-            });
-            (who, listener)
+    let listeners = [
+        ("producer", producer as fn()),
+        ("consumer", consumer),
+        ("api", api),
+    ]
+    .map(|(who, record)| {
+        let listener = Listener::default();
+        with_local_recorder(&listener, || {
+            introduce();
+            record();
         });
+        (who, listener)
+    });
     let mut rows = BTreeMap::<String, Row>::new();
     for (who, listener) in listeners {
         let shown = listener.shown.into_inner()?;
