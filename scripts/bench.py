@@ -3,7 +3,7 @@
 
     make bench            all of it, on a PostgreSQL database of 1.2 GB (about ten minutes after the build)
     make bench SCALE=160  on one twice as large
-    make bench ONLY=redis one part: queue, postgres, mongodb, redis, encryption or stores
+    make bench ONLY=redis one part: queue, postgres, mongodb, redis, encryption, api or stores
 
 Prints a line a figure as it comes, and a table at the end. Takes the median of three interleaved rounds.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from lastgood_dev.benches.api import api_figures
 from lastgood_dev.benches.encryption import encryption_figures
 from lastgood_dev.benches.mongodb import mongodb_figures
 from lastgood_dev.benches.postgres import postgres_figures
@@ -34,6 +35,7 @@ def main(session: Session) -> int:
         "mongodb": lambda: mongodb_figures(session, binary, catalog),
         "redis": lambda: redis_figures(session, binary, catalog),
         "encryption": lambda: encryption_figures(session, binary, catalog),
+        "api": lambda: api_figures(session, binary, catalog),
         "stores": lambda: stores_figures(session, binary, catalog),
     }
     only = os.environ.get("ONLY") or ""

@@ -125,10 +125,10 @@ pub async fn produce(
             publish_own.send_replace(self::own(&plans));
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
+        ready.send_replace(ticked);
         if ticked {
             tell_of_tick(&catalog, &id, settings.tick).await;
         }
-        ready.send_replace(ticked);
     }
     ready.send_replace(false);
     tasks.wait().await;

@@ -282,7 +282,10 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
             );
         }
         // What is there and another's is told from what is not there by nothing.
-        if route.stranger == Stranger::NotFound && route.path.contains("{id}") {
+        if route.stranger == Stranger::NotFound
+            && route.path.contains("{id}")
+            && !route.path.ends_with("/events")
+        {
             let absent = if route.path.starts_with("/runs") {
                 Uuid::new_v4().to_string()
             } else {

@@ -111,7 +111,7 @@ impl Api {
         Ok(Answer {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(to_bytes(body, 1024 * 1024).await?.to_vec())?,
+            body: String::from_utf8(to_bytes(body, 16 * 1024 * 1024).await?.to_vec())?,
         })
     }
 

@@ -1,0 +1,190 @@
+//! A typed client of lastgood's HTTP API: ask for backups and restores, wait for them, see what may be promised.
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use reqwest::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, sleep};
+use url::Url;
+use uuid::Uuid;
+
+pub use answer::{Availability, Capabilities, EngineCapabilities, RestorePoint, Restoring, Run, RunState, TierCapabilities};
+pub use error::{ClientError, Problem};
+
+/// How long one request may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
+/// How long a request is sent again while nobody answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A lastgood API and a token for it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    token: SecretString,
+    http: reqwest::Client,
+}
+
+/// What to restore, and where to; the default is the newest point, beside what is there.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Restore {
+    /// The newest point that is not younger than this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    /// This point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point: Option<Uuid>,
+    /// An empty database, by its name on the resource's server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub into: Option<String>,
+    /// Over what is there: the resource's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overwrite: Option<String>,
+}
+
+impl Client {
+    /// Returns a client of the API at `base`, `https://lastgood.internal`, say. Nothing is sent yet.
+    pub fn new(base: &str, token: SecretString) -> Result<Self, ClientError> {
+        let base = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        Ok(Self {
+            base: base.ok_or(ClientError::BadUrl)?,
+            token,
+            http: http()?,
+        })
+    }
+
+    /// Asks for a backup now, and returns its run. The same key is the same backup, however often it is asked for.
+    pub async fn back_up(&self, resource: &str, idempotency_key: &str) -> Result<Run, ClientError> {
+        let path = ["resources", resource, "backups"];
+        self.ask(Method::POST, &path, Some(idempotency_key), Some(&serde_json::json!({}))).await
+    }
+
+    /// Asks for a restore, and returns its run and the point it is made from. The same key is the same restore; with another
+    /// `restore`, it is an error.
+    pub async fn restore(&self, resource: &str, restore: &Restore, idempotency_key: &str) -> Result<Restoring, ClientError> {
+        let path = ["resources", resource, "restores"];
+        self.ask(Method::POST, &path, Some(idempotency_key), Some(restore)).await
+    }
+
+    /// Returns a run as it is now.
+    pub async fn run(&self, id: Uuid) -> Result<Run, ClientError> {
+        self.ask(Method::GET, &["runs", &id.to_string()], None, None::<&()>).await
+    }
+
+    /// Returns a run when it has ended, however it has: see its state. The run goes on when this gives up.
+    pub async fn wait(&self, id: Uuid, within: Duration) -> Result<Run, ClientError> {
+        let end = Instant::now() + within;
+        loop {
+            let run = self.run(id).await?;
+            if run.state.has_ended() {
+                return Ok(run);
+            }
+            if Instant::now() >= end {
+                return Err(ClientError::StillUnderWay { run: id, within });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Returns a resource's newest restore points, 50 at most.
+    pub async fn restore_points(&self, resource: &str) -> Result<Vec<RestorePoint>, ClientError> {
+        self.ask(Method::GET, &["resources", resource, "restore-points"], None, None::<&()>).await
+    }
+
+    /// Returns what may be promised now.
+    pub async fn capabilities(&self) -> Result<Capabilities, ClientError> {
+        self.ask(Method::GET, &["capabilities"], None, None::<&()>).await
+    }
+
+    /// Every request here may be sent twice: it reads, or has a key.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        idempotency_key: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let end = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let answer = self.ask_once(method.clone(), path, idempotency_key, body).await;
+            match answer {
+                Err(error) if error.may_pass() && Instant::now() + pause < end => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn ask_once<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        idempotency_key: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| ClientError::BadUrl)?
+            .pop_if_empty()
+            .extend(["api", "v1"])
+            .extend(path);
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token.expose_secret()))
+            .map_err(|_| ClientError::BadToken)?;
+        bearer.set_sensitive(true);
+        let mut request = self.http.request(method, url).header(AUTHORIZATION, bearer);
+        if let Some(key) = idempotency_key {
+            let key = HeaderValue::from_str(key).map_err(|_| ClientError::BadKey)?;
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(body) = body {
+            let body = serde_json::to_vec(body).map_err(ClientError::NotUnderstood)?;
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let answer = request.send().await.map_err(ClientError::unreachable)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(ClientError::unreachable)?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(ClientError::NotUnderstood);
+        }
+        Err(refusal(status, &bytes))
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice(body) {
+        Ok(problem) => ClientError::Refused(problem),
+        // A proxy's, say.
+        Err(_) => ClientError::Status(status.as_u16()),
+    }
+}
+
+/// Returns an HTTP client that trusts what this machine trusts, and follows no redirect with the token.
+fn http() -> Result<reqwest::Client, ClientError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ClientError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .timeout(ANSWERED_WITHIN)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(ClientError::unreachable)
+}
