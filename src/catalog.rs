@@ -98,6 +98,15 @@ pub enum CatalogError {
     /// Its removal has begun.
     #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
     TooLateToKeep(Uuid),
+    /// One of two clocks is wrong.
+    #[error(
+        "the catalog's clock is {minutes} minutes ahead of this machine's (less than 0: behind): fix NTP; until then nothing \
+         expires"
+    )]
+    ClocksApart {
+        /// By how much.
+        minutes: i64,
+    },
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,

@@ -14,6 +14,9 @@ use crate::{
 /// The most old points of one resource that are judged at a time, where its promise does not need all of them.
 pub const JUDGED_AT_ONCE: i64 = 5000;
 
+/// A resource whose look is so late is seen anew. Looks are an hour apart: nobody looked, or the clock jumped.
+const LONG_UNSEEN: TimeDelta = TimeDelta::days(1);
+
 /// A resource as retention sees it.
 #[derive(Debug, Clone)]
 pub struct Retained {
@@ -25,8 +28,12 @@ pub struct Retained {
     pub status: String,
     /// Its own retention.
     pub retention_days: Option<i32>,
+    /// Whether it has a connection; one that is back from manifests has none yet.
+    pub is_connected: bool,
     /// What is recorded of its promises, as stored.
     pub record: Option<serde_json::Value>,
+    /// When it was to be looked at.
+    pub look_at: Option<DateTime<Utc>>,
 }
 
 /// A point and the resource that it is of.
@@ -88,7 +95,12 @@ impl Retained {
             })?;
         let life = match self.status.as_str() {
             "removed" => Life::Removed,
+            _ if !self.is_connected => Life::Unconnected,
             _ => Life::Live,
+        };
+        let before = match self.look_at {
+            Some(look_at) if now - look_at > LONG_UNSEEN => before.map(|it| it.seen_anew(now)),
+            Some(_) | None => before,
         };
         let plan = plans.iter().find(|plan| plan.tier.as_str() == self.tier);
         let promise = plan.map(|plan| Promise::of(plan, self.retention_days));
@@ -165,7 +177,8 @@ impl Catalog {
     pub async fn retained(&self, resource_id: &str) -> Result<Retained, CatalogError> {
         sqlx::query_as!(
             Retained,
-            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?", known.look_at as "look_at?",
+                 num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
                from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
                where r.id = $1"#,
             resource_id
@@ -187,7 +200,8 @@ impl Catalog {
     ) -> Result<Vec<Retained>, CatalogError> {
         let rows = sqlx::query_as!(
             Retained,
-            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?", known.look_at as "look_at?",
+                 num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
                from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
                where ($1::text is null or r.id > $1)
                    and exists (select from lastgood.restore_points as point where point.resource_id = r.id)

@@ -280,6 +280,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
             | CatalogError::PointsHeld { .. }
+            | CatalogError::ClocksApart { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }
