@@ -11,6 +11,7 @@ mod rebuild;
 mod resources;
 mod retention;
 mod runs;
+mod stores;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -24,7 +25,7 @@ use sqlx::{
 use uuid::Uuid;
 
 pub(crate) use audit::record;
-pub use audit::{Audit, AuditRow};
+pub use audit::{Audit, AuditFilter, AuditRow};
 pub use consumers::{ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
@@ -37,6 +38,7 @@ pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, St
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
+pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
@@ -110,6 +112,17 @@ pub enum CatalogError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,
+    /// Points are on record in the store that is to be forgotten, and in no other.
+    #[error(
+        "{points} usable restore points are on record in store {store:?} alone: copy them first, or say that they are lost with \
+         --overwrite {store}; nothing was forgotten"
+    )]
+    OnlyCopies {
+        /// The store.
+        store: String,
+        /// How many.
+        points: i64,
+    },
     /// A key is in use already.
     #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
     KeyInUse(String),

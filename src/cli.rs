@@ -1,5 +1,6 @@
 //! The command line: nouns, then verbs; what every command shares.
 
+mod audit;
 mod backup;
 mod catalog;
 mod consumer;
@@ -14,6 +15,7 @@ mod restore;
 mod retention;
 mod run;
 mod status;
+mod store;
 mod verify;
 mod wait;
 
@@ -71,12 +73,17 @@ enum Command {
     /// Record again what a store's manifests say, after the catalog was lost
     #[command(subcommand)]
     Catalog(catalog::Command),
+    /// List the stores that restore points are on record in; follow one that was renamed, forget one that is gone
+    #[command(subcommand)]
+    Store(store::Command),
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
     /// Make, rotate, list and shred the keys that archives are encrypted to
     #[command(subcommand)]
     Key(key::Command),
+    /// Show who did what that cannot be taken back, or that let data out
+    Audit(audit::Args),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
     /// Print a shell's completions
@@ -129,8 +136,10 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Run(command) => run::run(command, output).await?,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
+        Command::Store(command) => store::run(command, output).await?,
         Command::Plans(command) => return plans::run(command, output),
-        Command::Key(command) => key::run(command, output).await?,
+        Command::Key(command) => return key::run(command, output).await,
+        Command::Audit(args) => audit::run(&args, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

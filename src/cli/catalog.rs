@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::output::{Output, printable};
 use crate::{
     catalog::{Audit, Catalog, FoundPoint, Rebuilt},
-    stores::{self, StorageArgs, Stores},
+    stores::{self, Absent, StorageArgs, Stores},
 };
 
 /// How many manifests are recorded by one statement.
@@ -92,10 +92,10 @@ async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<(Storage, St
     let url: StorageUrl = from.parse()?;
     if let Some(file) = file {
         let args = StorageArgs {
-            storage: url.clone(),
+            storage: from.to_owned(),
             stores: Some(file),
         };
-        if let Some(store) = Stores::open(&args).await?.get(from) {
+        if let Some(store) = Stores::open(&args, &Absent::Refused).await?.get(from) {
             return Ok((store.storage.clone(), store.url.clone()));
         }
     }

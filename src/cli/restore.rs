@@ -6,7 +6,7 @@ mod target;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use lastgood_jobs::{
     job::{Job, Restore},
     resource::ResourceId,
@@ -195,7 +195,7 @@ async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow:
         return Ok(point);
     }
     let found = catalog.newest_point(resource.as_str(), args.at).await?;
-    found.ok_or_else(|| match args.at {
+    let found = found.ok_or_else(|| match args.at {
         Some(at) => anyhow::anyhow!(
             "{} has no restore point at or before {}: see `lastgood backup list {}`",
             resource,
@@ -205,5 +205,32 @@ async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow:
         None => anyhow::anyhow!(
             "{resource} has no usable restore point: it was never backed up, or see `lastgood backup list {resource}`"
         ),
-    })
+    })?;
+    has_its_key(catalog, resource, args.at, &found).await?;
+    Ok(found)
+}
+
+/// A point whose key nobody has cannot be restored from, and an older one is not taken in its place unasked: it is named.
+async fn has_its_key(
+    catalog: &Catalog,
+    resource: &ResourceId,
+    at: Option<DateTime<Utc>>,
+    newest: &PointRow,
+) -> anyhow::Result<()> {
+    let opens = catalog.newest_that_opens(resource.as_str(), at).await?;
+    if opens.is_some_and(|opens| opens >= newest.consistent_at) {
+        return Ok(());
+    }
+    let older = match opens {
+        Some(at) => format!(
+            "or take the newest that opens: `--at {}`",
+            at.to_rfc3339_opts(SecondsFormat::Micros, true)
+        ),
+        None => format!("no restore point of {resource} opens without it"),
+    };
+    anyhow::bail!(
+        "the newest restore point of {resource}, of {}, is encrypted to a key that is not on record here, or was shredded: \
+         `lastgood key recover` brings keys back from their escrows; {older}",
+        instant(newest.consistent_at)
+    )
 }

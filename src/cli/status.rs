@@ -9,7 +9,7 @@ use super::output::{Output, instant, instant_or_dash, printable, span, table};
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, ProofCount, QuarantinedPoint, QueueDepth, Removals,
-        ResourceExposure, StuckRun, Suspended, UnknownTier,
+        ResourceExposure, StoreOnRecord, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{Plan, PlansFile, Source},
@@ -32,8 +32,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// verification
-    /// overdue, or no consumer alive
+    /// verification overdue, or no consumer alive
     #[arg(long)]
     check: bool,
 }
@@ -52,6 +51,7 @@ struct Status {
     quarantined: Vec<QuarantinedPoint>,
     removals: Removals,
     copies: Vec<MissingCopies>,
+    unknown_stores: Vec<StoreOnRecord>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
 }
@@ -112,7 +112,8 @@ impl Status {
 
 async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Result<Status> {
     let limit = args.limit;
-    let (_, mirrors) = stores::names(&args.storage)?;
+    let (primary, mirrors) = stores::names(&args.storage)?;
+    let configured: Vec<_> = mirrors.iter().cloned().chain([primary]).collect();
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -160,6 +161,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&mirrors).await?,
+        unknown_stores: catalog.unknown_stores(&configured).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -281,6 +283,14 @@ fn text(status: &Status) -> String {
         }
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
+    parts.extend(status.unknown_stores.iter().map(|it| {
+        format!(
+            "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
+             `lastgood store --help`",
+            it.points,
+            printable(&it.store)
+        )
+    }));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

@@ -9,7 +9,7 @@ use super::super::locate::locate;
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::Output,
-    stores::{StorageArgs, Stores},
+    stores::{Absent, StorageArgs, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
     let (store, _) = locate(&point.manifest_key, &stores).await?;
     let entry = Audit {
         action: "download",

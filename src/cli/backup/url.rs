@@ -10,7 +10,7 @@ use super::super::locate::locate;
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::Output,
-    stores::{StorageArgs, Stores},
+    stores::{Absent, StorageArgs, Stores},
 };
 
 /// The longest that signatures of version 4 may hold.
@@ -38,7 +38,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
     let (store, manifest) = locate(&point.manifest_key, &stores).await?;
     let seconds = args.ttl.as_secs();
     let entry = Audit {

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
-    stores::{NamedStore, Stores},
+    stores::{Absent, NamedStore, Stores},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -41,7 +41,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
     let (
         NamedStore {
             storage,
