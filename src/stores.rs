@@ -226,13 +226,11 @@ impl Stores {
 
 /// Returns the names of the primary store and of its mirrors, without opening any and without a key at hand.
 pub fn names(args: &StorageArgs) -> Result<(String, Vec<String>), StoresError> {
-    match &args.stores {
-        Some(path) => file::names(path),
-        None => {
-            let _checked: StorageUrl = args.storage.parse().map_err(StoresError::Address)?;
-            Ok((PRIMARY.to_owned(), Vec::new()))
-        }
+    if let Some(path) = &args.stores {
+        return file::names(path);
     }
+    let _checked: StorageUrl = args.storage.parse().map_err(StoresError::Address)?;
+    Ok((PRIMARY.to_owned(), Vec::new()))
 }
 
 /// Opens the store at an address, with the keys of the environment where it needs any. It must be there.

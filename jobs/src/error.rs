@@ -465,6 +465,7 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
             | Self::Key(_)
+            | Self::NoStore { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -482,7 +483,6 @@ impl JobError {
             | Self::Store { .. }
             | Self::StoreDenied { .. }
             | Self::StoreRefuses { .. } => ErrorKind::Storage,
-            Self::NoStore { .. } => ErrorKind::Config,
             Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
                 ErrorKind::Corrupt
             }

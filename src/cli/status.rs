@@ -220,6 +220,15 @@ fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Optio
     })
 }
 
+fn not_configured(unknown: &StoreOnRecord) -> String {
+    format!(
+        "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
+         `lastgood store --help`",
+        unknown.points,
+        printable(&unknown.store)
+    )
+}
+
 fn not_copied(missing: &MissingCopies) -> Option<String> {
     let MissingCopies {
         store,
@@ -283,14 +292,7 @@ fn text(status: &Status) -> String {
         }
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
-    parts.extend(status.unknown_stores.iter().map(|it| {
-        format!(
-            "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
-             `lastgood store --help`",
-            it.points,
-            printable(&it.store)
-        )
-    }));
+    parts.extend(status.unknown_stores.iter().map(not_configured));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {
