@@ -32,7 +32,7 @@ pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposu
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
-pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use rebuild::{FoundPoint, Rebuilt};
 pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};

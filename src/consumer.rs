@@ -5,6 +5,7 @@ mod expire;
 mod handle;
 mod holders;
 mod judge;
+mod record;
 mod verify;
 mod work_dir;
 
@@ -28,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::{Catalog, Registration, answered},
     http, metrics,
-    queue::{Queue, Runs, Store, listen},
+    queue::{Lane, Queue, Runs, Store, listen},
     secret::MasterKey,
     stores::{NamedStore, Stores},
 };
@@ -45,7 +46,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub struct Settings {
     /// The engines it serves.
     pub engines: Vec<Engine>,
-    /// How many runs of each engine it executes at once.
+    /// How many backups and restores of each engine it executes at once; upkeep has [`upkeep_slots`] beside them.
     pub slots: u32,
     /// How long a claim lasts without renewal.
     pub lease: Duration,
@@ -106,12 +107,12 @@ pub async fn consume(
 
     let give_back = CancellationToken::new();
     let queues = queues(&shared, settings, &id, &give_back);
-    let wakers = Arc::new(
-        queues
-            .iter()
-            .map(|queue| (Arc::clone(&queue.name), Arc::clone(&queue.wake)))
-            .collect::<HashMap<_, _>>(),
-    );
+    let mut wakers = HashMap::<_, Vec<_>>::new();
+    for queue in &queues {
+        let of_name = wakers.entry(Arc::clone(&queue.name)).or_default();
+        of_name.push(Arc::clone(&queue.wake));
+    }
+    let wakers = Arc::new(wakers);
     let tasks = TaskTracker::new();
     tasks.spawn(server);
     let side = [
@@ -159,7 +160,7 @@ async fn run_workers(
     let mut monitor = Monitor::new().should_restart(|_, _| true);
     for queue in queues {
         let shared = shared.clone();
-        let name = format!("{id}-{}", queue.name);
+        let name = format!("{id}-{}-{:?}", queue.name, queue.lane);
         monitor = monitor.register(move |restart| {
             WorkerBuilder::new(format!("{name}-{restart}"))
                 .backend(Runs::<Job>::new(queue.clone()))
@@ -197,20 +198,34 @@ fn queues(
 ) -> Vec<Queue> {
     let store = Store::new(shared.catalog.pool().clone(), id, settings.lease)
         .storing_in(&shared.stores.primary().name);
-    // Slots of its own for each engine: one engine's long jobs must not take every slot.
-    settings
+    let lanes = [
+        (Lane::Promised, settings.slots),
+        (Lane::Upkeep, upkeep_slots(settings.slots)),
+    ];
+    // Slots of its own for each engine, and for its upkeep: one engine's long jobs must not take every slot, and what is read
+    // back or copied must keep no backup waiting.
+    let each = settings
         .engines
         .iter()
-        .map(|engine| Queue {
-            store: store.clone(),
-            name: engine.as_str().into(),
-            slots: Arc::new(Semaphore::new(settings.slots as usize)),
-            wake: Arc::new(Notify::new()),
-            poll: settings.poll,
-            timeout: settings.job_timeout,
-            give_back: give_back.clone(),
-        })
-        .collect()
+        .flat_map(|engine| lanes.map(|lane| (engine, lane)));
+    each.map(|(engine, (lane, slots))| Queue {
+        store: store.clone(),
+        name: engine.as_str().into(),
+        lane,
+        slots: Arc::new(Semaphore::new(slots as usize)),
+        wake: Arc::new(Notify::new()),
+        poll: settings.poll,
+        timeout: settings.job_timeout,
+        give_back: give_back.clone(),
+    })
+    .collect()
+}
+
+/// Returns how many copies, verifications and removals run at once beside so many backups and restores: half as many, and one
+/// at least.
+#[must_use]
+pub fn upkeep_slots(slots: u32) -> u32 {
+    (slots / 2).max(1)
 }
 
 fn registration(

@@ -232,7 +232,7 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         MISSING_COPIES,
-        "Usable restore points that a mirror does not hold yet, by store."
+        "Usable restore points that a store does not hold, by store."
     );
 }
 
@@ -282,17 +282,17 @@ pub fn prime_producer() {
     proofs(&[]);
 }
 
-/// Shows the mirrors' series at zero.
-pub fn prime_mirrors(mirrors: &[String]) {
-    for mirror in mirrors {
-        gauge!(MISSING_COPIES, "store" => mirror.clone()).set(0.0);
+/// Shows the stores' series at zero.
+pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
+    for store in stores {
+        gauge!(MISSING_COPIES, "store" => store.clone()).set(0.0);
     }
 }
 
-/// Shows how many points each mirror lacks.
+/// Shows how many points each store lacks.
 pub fn missing_copies(missing: &[MissingCopies]) {
-    for mirror in missing {
-        gauge!(MISSING_COPIES, "store" => mirror.store.clone()).set(float(mirror.points));
+    for store in missing {
+        gauge!(MISSING_COPIES, "store" => store.store.clone()).set(float(store.points));
     }
 }
 

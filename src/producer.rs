@@ -66,7 +66,8 @@ pub async fn produce(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::prime_producer();
-    metrics::prime_mirrors(&settings.upkeep.stores.1);
+    let (primary, mirrors) = &settings.upkeep.stores;
+    metrics::prime_copies(std::iter::once(primary).chain(mirrors));
     let (ready, is_ready) = watch::channel(false);
     let (address, server) = http::serve(
         settings.listen,

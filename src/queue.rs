@@ -39,6 +39,8 @@ pub struct Queue {
     pub store: Store,
     /// The queue's stored name.
     pub name: Arc<str>,
+    /// Which of its runs are claimed.
+    pub lane: Lane,
     /// Free slots: a permit is taken before the claim and held to the fenced finish.
     pub slots: Arc<Semaphore>,
     /// Wakes the claim loop; a hint only.
@@ -49,6 +51,29 @@ pub struct Queue {
     pub timeout: Duration,
     /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
     pub give_back: CancellationToken,
+}
+
+/// Which runs of a queue are claimed. They are told apart by their priority, as the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// All of them.
+    Whole,
+    /// Backups, and what somebody waits for: everything from priority 0.
+    Promised,
+    /// Upkeep: copies, verifications and removals, below priority 0. It has slots of its own, so that however many there are, and
+    /// however long they take, no backup waits for one.
+    Upkeep,
+}
+
+impl Lane {
+    /// Returns the lowest and the highest priority.
+    fn priorities(self) -> (i16, i16) {
+        match self {
+            Self::Whole => (i16::MIN, i16::MAX),
+            Self::Promised => (0, i16::MAX),
+            Self::Upkeep => (i16::MIN, -1),
+        }
+    }
 }
 
 /// A claimed run: what a handler receives.
@@ -98,6 +123,15 @@ pub enum Outcome {
     Proof {
         /// The restore point.
         point: Uuid,
+        /// The stores that it was read from, by name.
+        stores: Vec<String>,
+        /// What was done.
+        report: serde_json::Value,
+    },
+    /// A report of what was done from one store, after others could not give the restore point.
+    Salvaged {
+        /// Those others.
+        lacking: Lacking,
         /// What was done.
         report: serde_json::Value,
     },
@@ -113,8 +147,38 @@ pub struct Failure {
     pub message: String,
     /// Whether another attempt is pointless.
     pub permanent: bool,
-    /// The restore point that was found damaged: quarantined in the fenced finish.
-    pub condemned: Option<Uuid>,
+    /// The restore point that can never be read again: quarantined in the fenced finish.
+    pub condemned: Option<Condemned>,
+    /// The stores that turned out to lack a restore point that another one holds.
+    pub lacking: Option<Lacking>,
+}
+
+/// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The restore point.
+    pub point: Uuid,
+    /// The stores, by name; may be none.
+    pub stores: Vec<String>,
+}
+
+/// A restore point that is to be quarantined, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condemned {
+    /// No store has its bytes: a backup may have to take its place.
+    Damaged(Uuid),
+    /// Its key was shredded: somebody wanted that.
+    Shredded(Uuid),
+}
+
+impl Condemned {
+    /// Returns the restore point.
+    #[must_use]
+    pub fn point(self) -> Uuid {
+        match self {
+            Self::Damaged(point) | Self::Shredded(point) => point,
+        }
+    }
 }
 
 impl Failure {
@@ -125,6 +189,7 @@ impl Failure {
             message: message.into(),
             permanent: true,
             condemned: None,
+            lacking: None,
         }
     }
 
@@ -135,6 +200,7 @@ impl Failure {
             message: message.into(),
             permanent: false,
             condemned: None,
+            lacking: None,
         }
     }
 }
@@ -146,6 +212,7 @@ impl From<JobError> for Failure {
             message: error.report(),
             permanent: error.is_permanent(),
             condemned: None,
+            lacking: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use lastgood_jobs::{
-    error::JobError,
+    error::{JobError, chain},
     storage::{BucketAccess, Storage, StorageUrl, StorageUrlError},
 };
 
@@ -126,10 +126,13 @@ pub struct NamedStore {
 pub enum Absent {
     /// A store is made in it.
     Made,
-    /// It is refused: whoever only reads must not take an empty store for the one that is meant.
+    /// It is refused: all of them are needed.
     Refused,
+    /// It is left out, with an error in the log: whoever only reads must not take an empty store for the one that is meant, and
+    /// can do with another. One at least must be there.
+    LeftOut,
     /// A store is made in it, unless it has one of these names: restore points are on record there, so that it is not mounted,
-    /// or is another one.
+    /// or is another one. The primary is then refused, and a mirror left out: backups go on without it.
     MadeUnless(BTreeSet<String>),
 }
 
@@ -137,8 +140,16 @@ impl Absent {
     fn is_made(&self, name: &str) -> bool {
         match self {
             Self::Made => true,
-            Self::Refused => false,
+            Self::Refused | Self::LeftOut => false,
             Self::MadeUnless(used) => !used.contains(name),
+        }
+    }
+
+    fn is_left_out(&self, is_primary: bool) -> bool {
+        match self {
+            Self::Made | Self::Refused => false,
+            Self::LeftOut => true,
+            Self::MadeUnless(_) => !is_primary,
         }
     }
 }
@@ -161,8 +172,8 @@ pub struct Stores {
 impl Stores {
     /// Opens every store that is configured. Of buckets nothing is asked yet.
     pub async fn open(args: &StorageArgs, absent: &Absent) -> Result<Self, StoresError> {
-        let mut opened = Vec::new();
-        for Configured { name, url, access } in configured(args)? {
+        let (mut opened, mut left_out) = (Vec::new(), None);
+        for (index, Configured { name, url, access }) in configured(args)?.into_iter().enumerate() {
             let storage = if absent.is_made(&name) {
                 Storage::open_with(&url, &access).await
             } else {
@@ -171,18 +182,29 @@ impl Stores {
             match storage {
                 Ok(storage) => opened.push(NamedStore { name, url, storage }),
                 Err(error) => {
-                    return Err(StoresError::Open {
+                    let is_absent = matches!(error, JobError::NoStore { .. });
+                    let failed = StoresError::Open {
                         store: name,
                         url,
                         source: Box::new(error),
-                    });
+                    };
+                    if !is_absent || !absent.is_left_out(index == 0) {
+                        return Err(failed);
+                    }
+                    tracing::error!(
+                        error = chain(&failed),
+                        "this process goes on without one of its stores: start it again once that is there"
+                    );
+                    left_out = left_out.or(Some(failed));
                 }
             }
         }
         let mut opened = opened.into_iter();
-        let primary = opened.next().ok_or_else(|| StoresError::File {
-            path: String::new(),
-            why: "it names no store".to_owned(),
+        let primary = opened.next().ok_or_else(|| {
+            left_out.unwrap_or_else(|| StoresError::File {
+                path: String::new(),
+                why: "it names no store".to_owned(),
+            })
         })?;
         Ok(Self {
             primary: Arc::new(primary),

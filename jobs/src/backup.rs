@@ -110,7 +110,7 @@ async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, J
     let archive = &manifest.archive;
     if storage.size(&archive.key).await? != Some(archive.size_bytes) {
         tracing::warn!(object.key = %manifest_key, "a manifest without its archive is removed");
-        storage.remove(&manifest_key).await?;
+        retract(storage, &manifest_key, manifest.epoch).await?;
         return Ok(None);
     }
     storage.remove_all_but(&archive.key, keys).await?;
@@ -118,6 +118,15 @@ async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, J
         manifest_key,
         manifest,
     }))
+}
+
+/// Removes the manifest that the attempt of this epoch wrote. By now another may have put its own in its place, with its own
+/// archive: that one stays.
+async fn retract(storage: &Storage, manifest_key: &str, epoch: i64) -> Result<(), JobError> {
+    match storage.manifest(manifest_key).await? {
+        Some(there) if there.epoch == epoch => storage.remove(manifest_key).await,
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn describe(
@@ -209,7 +218,7 @@ async fn commit(
     }
     // An attempt that came after this one may have taken the archive for a dead attempt's, a moment before the commit.
     if storage.size(&manifest.archive.key).await? != Some(manifest.archive.size_bytes) {
-        storage.remove(&manifest_key).await?;
+        retract(&storage, &manifest_key, manifest.epoch).await?;
         return Err(JobError::LeaseLost);
     }
     archive.keep();
@@ -224,6 +233,22 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::manifest::tests::example;
+
+    #[tokio::test]
+    async fn a_slow_attempt_retracts_its_own_manifest_and_no_others() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let url = directory.path().to_str().unwrap_or_default().parse()?;
+        let storage = Storage::open(&url).await?;
+        let manifest = example();
+        let key = "v1/acme/db-1/2026/03/04/050607Z-x.manifest.json";
+        storage.create_manifest(key, &manifest).await?;
+        retract(&storage, key, manifest.epoch - 1).await?;
+        assert_eq!(storage.manifest(key).await?.as_ref(), Some(&manifest));
+        retract(&storage, key, manifest.epoch).await?;
+        assert_eq!(storage.manifest(key).await?, None);
+        Ok(())
+    }
 
     #[rstest]
     #[case::first(100, None, false)]

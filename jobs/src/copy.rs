@@ -7,6 +7,7 @@ use crate::{
     archive::{Damage, Meter},
     error::{JobError, StoreFault},
     manifest::{Manifest, Stored},
+    sought::Sought,
     storage::{Created, Storage},
     worker::Worker,
 };
@@ -21,65 +22,86 @@ pub enum Copied {
     AlreadyThere,
 }
 
-/// Copies the restore point whose manifest is at `manifest_key` from `from` into the worker's own store.
+/// Returns whether a store holds a restore point already, with the bytes that its manifest describes.
+pub async fn is_there(
+    manifest_key: &str,
+    manifest: &Manifest,
+    store: &Storage,
+) -> Result<bool, JobError> {
+    Ok(same(manifest_key, store, manifest).await? && is_whole(store, &manifest.archive).await?)
+}
+
+/// How often an archive is written again that goes while its manifest comes.
+const WRITTEN_MAX: u32 = 2;
+
+/// Copies a restore point from `from` into the worker's own store.
 ///
 /// The archive's bytes are hashed on their way, and an archive that is not what its manifest says is aborted before anybody
 /// could see it. It is copied as it is: compressed, and encrypted where it was. Safe to run twice, and beside itself: what an
-/// earlier attempt has left is believed only if it has the manifest's hash.
-pub async fn copy(manifest_key: &str, from: &Storage, worker: &Worker) -> Result<Copied, JobError> {
+/// earlier attempt has left is believed only if it has the manifest's hash, and nothing that is there is ever removed. An
+/// archive has one key for all attempts, and a stale one cannot know who has described it meanwhile. What nobody describes, the
+/// janitor removes.
+pub async fn copy(
+    sought: &Sought<'_>,
+    from: &Storage,
+    worker: &Worker,
+) -> Result<Copied, JobError> {
     let to = &worker.storage;
-    let manifest = from.manifest(manifest_key).await?;
-    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
-        key: manifest_key.to_owned(),
-    })?;
+    let manifest = sought.read(from).await?;
     let archive = &manifest.archive;
-    let is_described = same(manifest_key, to.manifest(manifest_key).await?, &manifest)?;
-    let is_there = is_whole(to, archive).await?;
+    let mut is_described = same(sought.manifest_key, to, &manifest).await?;
+    let mut is_there = is_whole(to, archive).await?;
     if is_described && is_there {
         return Ok(Copied::AlreadyThere);
     }
-    let object = if is_there {
-        None
-    } else {
-        // Damaged, or half of another copy's: its bytes are not those that the manifest describes.
-        to.remove(&archive.key).await?;
-        Some(stream(archive, from, worker).await?)
-    };
-    if !worker.lease.is_alive().await {
-        if let Some(object) = object {
-            object.remove().await;
+    for _ in 0..WRITTEN_MAX {
+        if !is_there {
+            owned(worker).await?;
+            stream(archive, from, worker).await?;
         }
-        return Err(JobError::LeaseLost);
-    }
-    let created = if is_described {
-        Ok(Created::AlreadyExists)
-    } else {
-        to.create_manifest(manifest_key, &manifest).await
-    };
-    // Whatever the answer, the manifest may be there: then it must not lose its archive. The janitor can tell.
-    if let Some(object) = object {
-        object.keep();
-    }
-    match created? {
-        Created::New => {}
-        Created::AlreadyExists => {
-            same(manifest_key, to.manifest(manifest_key).await?, &manifest)?;
+        owned(worker).await?;
+        if !is_described {
+            is_described = describe(sought.manifest_key, to, &manifest).await?;
+        }
+        // The janitor may have taken an old archive for an orphan, a moment before it was described.
+        is_there = to.size(&archive.key).await? == Some(archive.size_bytes);
+        if is_described && is_there {
+            return Ok(Copied::New);
         }
     }
-    Ok(Copied::New)
+    Err(JobError::Store {
+        doing: "keep a copy in",
+        key: archive.key.clone(),
+        source: StoreFault(
+            "what was written there is gone again: see who else removes objects from it".to_owned(),
+        ),
+    })
+}
+
+/// Asks whether this attempt still owns its run.
+async fn owned(worker: &Worker) -> Result<(), JobError> {
+    if worker.lease.is_alive().await {
+        Ok(())
+    } else {
+        Err(JobError::LeaseLost)
+    }
+}
+
+/// Writes the manifest; returns whether it is there.
+async fn describe(key: &str, to: &Storage, manifest: &Manifest) -> Result<bool, JobError> {
+    match to.create_manifest(key, manifest).await? {
+        Created::New => Ok(true),
+        Created::AlreadyExists => same(key, to, manifest).await,
+    }
 }
 
 /// Streams an archive from one store into the other, and gives up unless it is what its manifest says.
-async fn stream(
-    archive: &Stored,
-    from: &Storage,
-    worker: &Worker,
-) -> Result<crate::storage::Unpublished, JobError> {
+async fn stream(archive: &Stored, from: &Storage, worker: &Worker) -> Result<(), JobError> {
     let bytes = from.read(&archive.key).await?;
     let upload = worker
         .storage
         .expecting(archive.size_bytes)
-        .upload(&archive.key);
+        .upload_over(&archive.key);
     let writer = upload.writer();
     let read = measure(bytes, |chunk| {
         worker.progress.add_stored(chunk.len() as u64);
@@ -91,11 +113,14 @@ async fn stream(
     drop(writer);
     let wrong = match read {
         Ok(Some(meter)) => difference(archive, &meter).err(),
-        Ok(None) => return upload.finish().await,
+        Ok(None) => None,
         Err(error) => Some(error),
     };
     match wrong {
-        None => upload.finish().await,
+        None => {
+            upload.finish().await?.keep();
+            Ok(())
+        }
         Some(error) => {
             upload.abort().await;
             Err(error)
@@ -158,14 +183,20 @@ fn difference(archive: &Stored, meter: &Meter) -> Result<(), JobError> {
 }
 
 /// Returns whether a store has this manifest already; another one in its place is an error, and never overwritten.
-fn same(key: &str, there: Option<Manifest>, manifest: &Manifest) -> Result<bool, JobError> {
-    match there {
+async fn same(key: &str, store: &Storage, manifest: &Manifest) -> Result<bool, JobError> {
+    match store.manifest(key).await? {
         None => Ok(false),
         Some(there) if there == *manifest => Ok(true),
         Some(_) => Err(JobError::Store {
             doing: "copy the manifest to",
             key: key.to_owned(),
-            source: StoreFault("another restore point's manifest is there already".to_owned()),
+            source: StoreFault(
+                "another manifest is there already, and is not overwritten: see who wrote it, and remove it by hand"
+                    .to_owned(),
+            ),
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,22 +12,20 @@ use crate::{
     archive::{self, ARCHIVE},
     error::{Damage, JobError},
     manifest::{Manifest, Stored},
+    sought::Sought,
     storage::Storage,
 };
 
-/// Writes the archive that a manifest describes to `to`, and returns the manifest.
+/// Writes the archive of a restore point to `to`, and returns its manifest.
 ///
 /// It grows as `{to}.partial`, for this user alone, and takes its name when its size and BLAKE3 have proved right. A file that
 /// is there already, under either name, is never touched: that is [`JobError::Io`]. On any failure nothing is left.
 pub async fn download(
-    manifest_key: &str,
+    sought: &Sought<'_>,
     to: &Path,
     storage: &Storage,
 ) -> Result<Manifest, JobError> {
-    let manifest = storage.manifest(manifest_key).await?;
-    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
-        key: manifest_key.to_owned(),
-    })?;
+    let manifest = sought.read(storage).await?;
     archive::is_there(storage, &manifest.archive).await?;
     refuse_existing(to)?;
     let partial = Partial::create(to).await?;
@@ -92,7 +90,13 @@ impl Partial {
         let mut options = tokio::fs::File::options();
         options.write(true).create_new(true).mode(0o600);
         let created = options.open(&path).await;
-        created.map_err(failed("make the file's .partial"))?;
+        created.map_err(|error| match error.kind() {
+            // Of a download that was killed, or of one that is under way.
+            io::ErrorKind::AlreadyExists => failed(
+                "make the file's .partial: if no other download is under way, remove the one that is there",
+            )(error),
+            _ => failed("make the file's .partial")(error),
+        })?;
         Ok(Self { path })
     }
 }

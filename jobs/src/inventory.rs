@@ -1,18 +1,15 @@
 //! What a store holds, without a catalog: is what lies at a manifest's key a restore point?
 
-use crate::{error::JobError, manifest::Manifest, storage::Storage};
+use crate::{error::JobError, manifest::Manifest, sought::Sought, storage::Storage};
 
 /// Reads a manifest, and makes sure that it is where it belongs and that its archive is there, with its size. The archive's
 /// bytes are not read: that is [`crate::verify::verify`].
 ///
 /// What is wrong with the restore point is [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
 /// every other error says nothing about it.
-pub async fn examine(manifest_key: &str, storage: &Storage) -> Result<Manifest, JobError> {
-    let manifest = storage.manifest(manifest_key).await?;
-    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
-        key: manifest_key.to_owned(),
-    })?;
-    belongs(&manifest, manifest_key)?;
+pub async fn examine(sought: &Sought<'_>, storage: &Storage) -> Result<Manifest, JobError> {
+    let manifest = sought.read(storage).await?;
+    belongs(&manifest, sought.manifest_key)?;
     crate::archive::is_there(storage, &manifest.archive).await?;
     Ok(manifest)
 }

@@ -40,6 +40,9 @@ pub struct Copy {
 pub struct Verify {
     /// The restore point.
     pub point: Uuid,
+    /// The name of the store to read it from; `None`: from each that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// Which restore point to remove.

@@ -17,6 +17,7 @@ pub mod manifest;
 mod process;
 pub mod resource;
 pub mod restore;
+pub mod sought;
 pub mod storage;
 pub mod verify;
 pub mod worker;

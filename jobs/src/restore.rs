@@ -8,6 +8,7 @@ use crate::{
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     manifest::Manifest,
     resource::{Engine, Resource},
+    sought::Sought,
     worker::Worker,
 };
 
@@ -58,7 +59,7 @@ pub enum Contents {
     },
 }
 
-/// Restores the point whose manifest is at `manifest_key`.
+/// Restores a point.
 ///
 /// `target_url` is the resolved secret reference of [`crate::job::RestoreTarget::Reference`], else `None`.
 /// Safe to run twice. A second delivery after the swap, or after a database that was empty was filled, finds it done;
@@ -80,15 +81,12 @@ pub async fn restore(
     attempt: Attempt,
     resource: &Resource,
     job: &Restore,
-    manifest_key: &str,
+    sought: &Sought<'_>,
     target_url: Option<SecretString>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     confirm(resource, job)?;
-    let manifest = worker.storage.manifest(manifest_key).await?;
-    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
-        key: manifest_key.to_owned(),
-    })?;
+    let manifest = sought.read(&worker.storage).await?;
     recognise(&manifest, resource, job)?;
     match resource.engine {
         Engine::Postgres | Engine::Vector => {

@@ -24,6 +24,7 @@ use self::{
     bucket::Bucket,
     directory::Directory,
     fault::{REMOVE, failure, io_failure},
+    upload::Writers,
 };
 pub use self::{
     address::{StorageUrl, StorageUrlError},
@@ -219,9 +220,15 @@ impl Storage {
         }
     }
 
-    /// Begins an object.
+    /// Begins an object of this attempt alone.
     pub(crate) fn upload(&self, key: &str) -> Upload {
-        Upload::start(self.clone(), key.to_owned())
+        Upload::start(self.clone(), key.to_owned(), Writers::One)
+    }
+
+    /// Begins an object that several attempts may write at once, all of them the same bytes: it replaces what is there, all of
+    /// it at once, and is never removed again by whoever wrote it.
+    pub(crate) fn upload_over(&self, key: &str) -> Upload {
+        Upload::start(self.clone(), key.to_owned(), Writers::Several)
     }
 
     /// Returns an object's size. `None` if there is none.

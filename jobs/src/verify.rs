@@ -8,6 +8,7 @@ use crate::{
     error::{Damage, JobError},
     manifest::Manifest,
     resource::Engine,
+    sought::Sought,
     worker::{Progress, Worker},
 };
 
@@ -18,16 +19,13 @@ pub struct Verified {
     pub manifest: Manifest,
 }
 
-/// Reads the archive that a manifest describes: its size and BLAKE3, zstd, the dump's size and BLAKE3, and the dump's own
+/// Reads the archive of a restore point: its size and BLAKE3, zstd, the dump's size and BLAKE3, and the dump's own
 /// format up to its end mark, checksums included. Memory is bounded by a few MiB, whatever the size of the database.
 ///
 /// What is wrong with the restore point is [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
 /// every other error says nothing about it. That a server takes the dump back is not proved: that takes a restore.
-pub async fn verify(manifest_key: &str, worker: &Worker) -> Result<Verified, JobError> {
-    let manifest = worker.storage.manifest(manifest_key).await?;
-    let manifest = manifest.ok_or_else(|| JobError::NoSuchPoint {
-        key: manifest_key.to_owned(),
-    })?;
+pub async fn verify(sought: &Sought<'_>, worker: &Worker) -> Result<Verified, JobError> {
+    let manifest = sought.read(&worker.storage).await?;
     match manifest.engine {
         Engine::Postgres | Engine::Vector => {
             read(&manifest, postgres::dump::whole(), worker).await?;

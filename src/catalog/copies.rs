@@ -29,6 +29,10 @@ impl Catalog {
              ),
              copy as (
                  insert into lastgood.copies (point_id, store) select id, $2 from point on conflict do nothing
+             ),
+             -- Also where it was on record already, and missed by mistake.
+             found as (
+                 delete from lastgood.missing_copies where point_id = $1 and store = $2
              )
              select count(*) > 0 as "kept!" from point"#,
             point,

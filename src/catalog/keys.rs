@@ -214,6 +214,13 @@ impl Catalog {
     /// Destroys the secrets of all keys of a team, quarantines what they encrypted, and records who did it. Safe to repeat.
     pub async fn shred_keys(&self, team: &str) -> Result<Shredded, CatalogError> {
         let mut transaction = self.pool().begin().await?;
+        // Whoever finishes a backup or a verification locks its resource before its key.
+        sqlx::query!(
+            "select id from lastgood.resources where team = $1 order by id for no key update",
+            team
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let keys = sqlx::query_scalar!(
             "update lastgood.archive_keys
              set identity_sealed = null, shredded_at = coalesce(shredded_at, now()), retired_at = coalesce(retired_at, now())

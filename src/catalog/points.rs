@@ -1,7 +1,8 @@
 //! Restore points as the catalog indexes them; the manifests in the store are the truth.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use lastgood_jobs::manifest::Manifest;
+use serde::{Deserialize as _, Serialize};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
@@ -40,6 +41,11 @@ pub struct PointRow {
 }
 
 impl PointRow {
+    /// Returns the manifest as it was recorded.
+    pub fn recorded(&self) -> Result<Manifest, serde_json::Error> {
+        Manifest::deserialize(&self.manifest)
+    }
+
     /// Returns whether a restore may be made from it without further words.
     #[must_use]
     pub fn is_usable(&self) -> bool {

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
+/// The most verifications that are asked for at once: a run for each of millions of points would bury the queue.
+pub const ASKED_AT_ONCE: i64 = 10_000;
+
 /// One engine's restore points, counted.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProofCount {
@@ -103,6 +106,7 @@ impl Catalog {
             selection.point,
             selection.resource_id,
             selection.part,
+            ASKED_AT_ONCE,
         )
         .fetch_all(self.pool())
         .await?;
@@ -140,14 +144,20 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the manifests' keys of a few usable points other than `point`, the newest: whoever misses that one can tell by
-    /// them whether the store is the right one.
-    pub async fn other_manifest_keys(&self, point: Uuid) -> Result<Vec<String>, CatalogError> {
+    /// Returns the manifests' keys of a few usable points other than `point` that `store` should hold, the newest there: whoever
+    /// misses that one can tell by them whether the store is the right one.
+    pub async fn other_manifest_keys(
+        &self,
+        point: Uuid,
+        store: &str,
+    ) -> Result<Vec<String>, CatalogError> {
         let keys = sqlx::query_scalar!(
-            "select manifest_key from lastgood.restore_points
-             where id <> $1 and quarantined_at is null and expired_at is null
-             order by created_at desc limit 5",
-            point
+            "select p.manifest_key
+             from lastgood.copies as c join lastgood.restore_points as p on p.id = c.point_id
+             where c.store = $2 and p.id <> $1 and p.quarantined_at is null and p.expired_at is null
+             order by c.stored_at desc limit 5",
+            point,
+            store
         )
         .fetch_all(self.pool())
         .await?;

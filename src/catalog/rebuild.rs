@@ -26,9 +26,13 @@ pub struct Rebuilt {
 }
 
 impl Catalog {
-    /// Records the restore points that are missing, and the resources that are: paused and without a connection, with the
+    /// Records the restore points of `store` that are missing, that it holds them, and the resources that are missing: paused and without a connection, with the
     /// team, the tier and the engine of their newest manifest. What is on record stays as it is. Safe to repeat.
-    pub async fn rebuild(&self, batch: &[FoundPoint]) -> Result<Rebuilt, CatalogError> {
+    pub async fn rebuild(
+        &self,
+        store: &str,
+        batch: &[FoundPoint],
+    ) -> Result<Rebuilt, CatalogError> {
         let rows = Columns::of(batch)?;
         let rebuilt = sqlx::query_file_as!(
             Rebuilt,
@@ -44,6 +48,7 @@ impl Catalog {
             &rows.dump_bytes,
             &rows.stored_bytes,
             &rows.finished_ats,
+            store,
         )
         .fetch_one(self.pool())
         .await?;

@@ -1,8 +1,12 @@
--- Records a batch of manifests ($1 to $11: a list for each column). Points that are on record stay as they are. Resources that
+-- Records a batch of manifests of store $12 ($1 to $11: a list for each column). Points that are on record stay as they are. Resources that
 -- are not on record are made, paused and without a connection, as their newest manifest describes them; one made so by an
 -- earlier batch follows a newer manifest; every other stays as it is but for its newest restorable instant.
 with found as materialized (
-    select * from unnest(
+    select manifests.*, exists (
+        select from lastgood.archive_keys as k
+        where k.id::text = manifests.manifest #>> '{archive,encryption,key}' and k.shredded_at is not null
+    ) as is_lost
+    from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::jsonb[],
         $9::bigint[], $10::bigint[], $11::timestamptz[]
     ) as manifests (
@@ -10,11 +14,12 @@ with found as materialized (
     )
 ),
 newest as (
-    select distinct on (resource_id) * from found order by resource_id, consistent_at desc
+    -- The newest that can be read, if any can.
+    select distinct on (resource_id) * from found order by resource_id, is_lost, consistent_at desc
 ),
 resource as (
     insert into lastgood.resources as r (id, team, tier, engine, status, newest_consistent_at)
-    select resource_id, team, tier, engine, 'paused', consistent_at from newest order by resource_id
+    select resource_id, team, tier, engine, 'paused', case when not is_lost then consistent_at end from newest order by resource_id
     on conflict (id) do update
     set team = case when num_nonnulls(r.connection_ref, r.connection_sealed) = 0 then excluded.team else r.team end,
         tier = case when num_nonnulls(r.connection_ref, r.connection_sealed) = 0 then excluded.tier else r.tier end,
@@ -30,13 +35,27 @@ resource as (
 ),
 point as (
     -- Recorded when it was made, as far as anybody knows: retention and verification go by it.
+    -- One whose key was shredded can never be read.
     insert into lastgood.restore_points
-        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at)
-    select id, resource_id, least(consistent_at, now()), manifest_key, manifest, dump_bytes, stored_bytes, least(finished_at, now())
+        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at, quarantined_at,
+         quarantined_because)
+    select id, resource_id, least(consistent_at, now()), manifest_key, manifest, dump_bytes, stored_bytes, least(finished_at, now()),
+        case when is_lost then now() end, case when is_lost then 'its key was shredded' end
     from found
     -- After the resources that they are of.
     where (select count(*) from resource) >= 0
     on conflict do nothing
     returning id
+),
+copy as (
+    -- Also of points that were on record, if this is what was recorded of them: another store's manifests may have brought them.
+    insert into lastgood.copies (point_id, store)
+    select found.id, $12 from found
+    where found.id in (select id from point) or exists (
+        select from lastgood.restore_points as known
+        where known.id = found.id and known.manifest_key = found.manifest_key and known.manifest = found.manifest
+            and known.expired_at is null
+    )
+    on conflict do nothing
 )
 select (select count(*) from point) as "points!", (select count(*) from resource where is_new) as "resources!"

@@ -76,8 +76,8 @@ impl Catalog {
     pub async fn rename_store(&self, old: &str, new: &str) -> Result<u64, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         sqlx::query!(
-            "insert into lastgood.copies (point_id, store, stored_at)
-             select point_id, $2, stored_at from lastgood.copies where store = $1
+            "insert into lastgood.copies (point_id, store, stored_at, verified_at)
+             select point_id, $2, stored_at, verified_at from lastgood.copies where store = $1
              on conflict do nothing",
             old,
             new

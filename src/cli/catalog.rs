@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     inventory::examine,
+    sought::Sought,
     storage::{Storage, StorageUrl},
 };
 use serde::Serialize;
@@ -13,7 +15,7 @@ use serde::Serialize;
 use super::output::{Output, printable};
 use crate::{
     catalog::{Audit, Catalog, FoundPoint, Rebuilt},
-    stores::{self, Absent, StorageArgs, Stores},
+    stores::{self, Absent, NamedStore, StorageArgs, Stores},
 };
 
 /// How many manifests are recorded by one statement.
@@ -63,18 +65,22 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         stores,
         dry_run,
     } = command;
-    let (storage, from) = store(&from, stores).await?;
+    let NamedStore {
+        name,
+        storage,
+        url: from,
+    } = store(&from, stores).await?;
     let catalog = super::catalog().await?;
     if !dry_run {
         let entry = Audit {
             action: "rebuild",
             resource_id: None,
             point_id: None,
-            detail: serde_json::json!({ "from": from.to_string() }),
+            detail: serde_json::json!({ "from": from.to_string(), "store": name }),
         };
         catalog.audit(&entry).await?;
     }
-    let report = rebuild(&catalog, &storage, dry_run).await?;
+    let report = rebuild(&catalog, &storage, &name, dry_run).await?;
     anyhow::ensure!(
         report.manifests > 0,
         "there is no manifest in {from}: is it the right store?"
@@ -87,23 +93,40 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     })
 }
 
-/// Returns the store of a name in the stores file, or else the one that the text is the address of.
-async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<(Storage, StorageUrl)> {
+/// Returns the store of a name in the stores file, or of an address there; without such a file, the one at the address.
+///
+/// The catalog remembers stores by their names: from a store that has none there, it could not say where the points are.
+async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> {
     let url: StorageUrl = from.parse()?;
-    if let Some(file) = file {
-        let args = StorageArgs {
-            storage: from.to_owned(),
-            stores: Some(file),
-        };
-        if let Some(store) = Stores::open(&args, &Absent::Refused).await?.get(from) {
-            return Ok((store.storage.clone(), store.url.clone()));
-        }
-    }
-    Ok((stores::open(&url).await?, url))
+    let Some(file) = file else {
+        return Ok(NamedStore {
+            name: stores::PRIMARY.to_owned(),
+            storage: stores::open(&url).await?,
+            url,
+        });
+    };
+    let args = StorageArgs {
+        storage: from.to_owned(),
+        stores: Some(file),
+    };
+    let stores = Stores::open(&args, &Absent::LeftOut).await?;
+    let at_address = || stores.iter().find(|store| store.url.is_same_place(&url));
+    let store = stores.get(from).or_else(at_address);
+    store.cloned().with_context(|| {
+        format!(
+            "the stores file names no store {from:?}, and none at that address: add it there, so that the catalog can say which \
+             store holds the restore points"
+        )
+    })
 }
 
 /// Reads every manifest once; holds a batch of them at a time.
-async fn rebuild(catalog: &Catalog, storage: &Storage, dry_run: bool) -> anyhow::Result<Report> {
+async fn rebuild(
+    catalog: &Catalog,
+    storage: &Storage,
+    store: &str,
+    dry_run: bool,
+) -> anyhow::Result<Report> {
     let mut report = Report {
         dry_run,
         ..Report::default()
@@ -113,7 +136,8 @@ async fn rebuild(catalog: &Catalog, storage: &Storage, dry_run: bool) -> anyhow:
         .manifest_keys()
         .await?
         .map_ok(|key| async move {
-            let examined = examine(&key, storage).await;
+            let sought = Sought::at(&key);
+            let examined = examine(&sought, storage).await;
             Ok::<_, JobError>((key, examined))
         })
         .try_buffer_unordered(READ_AT_ONCE);
@@ -135,7 +159,7 @@ async fn rebuild(catalog: &Catalog, storage: &Storage, dry_run: bool) -> anyhow:
         let Rebuilt { points, resources } = if dry_run {
             catalog.would_rebuild(&found, &mut unknown).await?
         } else {
-            catalog.rebuild(&found).await?
+            catalog.rebuild(store, &found).await?
         };
         report.restore_points += points;
         report.resources += resources;

@@ -9,7 +9,7 @@ use lastgood_jobs::resource::Engine;
 use crate::{
     catalog::Catalog,
     config::{self, StorageArgs, ToolsArgs},
-    consumer::{Settings, Shared, consume},
+    consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     stores::{self, Absent, Stores},
 };
@@ -24,7 +24,8 @@ pub(super) struct Args {
         default_value = "postgres,vector,mongodb,redis"
     )]
     engines: Vec<Engine>,
-    /// How many runs of each engine to execute at once
+    /// How many backups and restores of each engine to execute at once; half as many copies, verifications and removals go on
+    /// beside them, one at least
     #[arg(long, env = "LASTGOOD_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
     #[command(flatten)]
@@ -72,7 +73,8 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?;
     // A claim, a renewal and a finish for each slot must not wait for one another for long.
-    let slots = u32::try_from(args.engines.len())?.saturating_mul(args.slots);
+    let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
+    let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
     let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
         stores: open_stores(&args.storage, &catalog).await?,

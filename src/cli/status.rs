@@ -113,7 +113,7 @@ impl Status {
 async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Result<Status> {
     let limit = args.limit;
     let (primary, mirrors) = stores::names(&args.storage)?;
-    let configured: Vec<_> = mirrors.iter().cloned().chain([primary]).collect();
+    let stores: Vec<_> = std::iter::once(primary).chain(mirrors).collect();
     let at = catalog.now().await?;
     let plans = file.plans();
     let paid: Vec<_> = plans
@@ -160,8 +160,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
-        copies: catalog.missing_copies(&mirrors).await?,
-        unknown_stores: catalog.unknown_stores(&configured).await?,
+        copies: catalog.missing_copies(&stores).await?,
+        unknown_stores: catalog.unknown_stores(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })

@@ -106,7 +106,7 @@ async fn rename(
     output: &Output,
 ) -> anyhow::Result<()> {
     not_configured(old, storage)?;
-    let stores = Stores::open(storage, &Absent::Refused).await?;
+    let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let store = stores.get(new).with_context(|| {
         format!("no store is called {new:?} here: give the stores file in which it is (--stores)")
     })?;

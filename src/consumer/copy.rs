@@ -1,15 +1,23 @@
 //! Copies a restore point into another store.
 
 use lastgood_jobs::{
-    copy,
-    error::ErrorKind,
+    copy::{self, Copied},
+    error::{ErrorKind, JobError},
     job::{Copy, Job},
+    worker::Lease as _,
 };
+use serde_json::json;
 
-use super::{Shared, handle, holders::holders};
+use super::{
+    Shared, handle,
+    holders::holders,
+    judge::lacking,
+    record::{recorded, sought},
+};
 use crate::{
-    catalog::answered,
+    catalog::{PointRow, answered},
     queue::{Failure, Outcome, Run},
+    stores::NamedStore,
 };
 
 /// Copies a restore point into another store, from the first that holds it whole.
@@ -17,7 +25,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
     let point = answered(handle::READ_WITHIN, shared.catalog.point(job.point)).await?;
     if point.expired_at.is_some() || point.quarantined_at.is_some() {
         return Ok(Outcome::Report(
-            serde_json::json!({ "point": point.id, "skipped": "it is not usable any more" }),
+            json!({ "point": point.id, "skipped": "it is not usable any more" }),
         ));
     }
     let Some(target) = shared.stores.get(&job.store) else {
@@ -28,43 +36,64 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
         );
         return Err(Failure::retryable(ErrorKind::Config, message));
     };
+    let recorded = recorded(&point)?;
+    let sought = sought(&point, &recorded);
+    // A store that was given another name, or that the catalog has forgotten, needs no source.
+    if copy::is_there(&point.manifest_key, &recorded, &target.storage).await? {
+        let report = json!({ "store": target.name, "copied": Copied::AlreadyThere });
+        return kept(&point, target, Outcome::Report(report), run, shared).await;
+    }
     let worker = handle::worker_in(&target.storage, run, shared);
-    let mut failure = None;
-    for source in holders(&point, shared).await? {
+    let mut faults = Vec::new();
+    for source in holders(&point, shared).await?.all() {
         if source.name == target.name {
             continue;
         }
-        match copy::copy(&point.manifest_key, &source.storage, &worker).await {
+        match copy::copy(&sought, &source.storage, &worker).await {
             Ok(copied) => {
-                let recorded = shared.catalog.record_copy(point.id, &target.name);
-                if !answered(handle::READ_WITHIN, recorded).await? {
-                    // Retention was faster, and removed what it knew of.
-                    target.storage.remove_point(&point.manifest_key).await?;
-                    return Ok(Outcome::Report(
-                        serde_json::json!({ "point": point.id, "skipped": "it has expired meanwhile" }),
-                    ));
-                }
-                let report = serde_json::json!({
-                    "store": target.name, "from": source.name, "copied": copied,
-                });
-                return Ok(Outcome::Report(report));
+                let report = json!({ "store": target.name, "from": source.name, "copied": copied });
+                let lacking = lacking(&faults, &point, shared).await;
+                let done = Outcome::Salvaged { lacking, report };
+                return kept(&point, target, done, run, shared).await;
             }
+            // Another worker owns the run: nothing more may be written.
+            Err(error @ JobError::LeaseLost) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(
                     store = source.name,
                     error = error.report(),
                     "a restore point was not copied from here"
                 );
-                // The first says most: it is the store where the point was made.
-                failure.get_or_insert(error);
+                faults.push((source, error));
             }
         }
     }
-    Err(failure.map_or_else(
+    // The first says most: it is the store where the point was made.
+    Err(faults.into_iter().next().map_or_else(
         || {
             let message = format!("no store that this consumer knows holds {}", point.id);
             Failure::retryable(ErrorKind::Config, message)
         },
-        Failure::from,
+        |(_, error)| error.into(),
+    ))
+}
+
+/// Records that the store holds the point now. Where retention was faster, it has removed what it knew of: so is this.
+async fn kept(
+    point: &PointRow,
+    target: &NamedStore,
+    done: Outcome,
+    run: &Run<Job>,
+    shared: &Shared,
+) -> Result<Outcome, Failure> {
+    let recorded = shared.catalog.record_copy(point.id, &target.name);
+    if answered(handle::READ_WITHIN, recorded).await? {
+        return Ok(done);
+    }
+    if run.lease.is_alive().await {
+        target.storage.remove_point(&point.manifest_key).await?;
+    }
+    Ok(Outcome::Report(
+        json!({ "point": point.id, "skipped": "it has expired meanwhile" }),
     ))
 }

@@ -14,7 +14,13 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use super::{Shared, copy, expire, holders::holders, judge::judge, verify};
+use super::{
+    Shared, copy, expire,
+    holders::holders,
+    judge::{is_shredded, judge, lacking},
+    record::{recorded, sought},
+    verify,
+};
 use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
@@ -156,13 +162,15 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    let mut errors = Vec::new();
-    for store in holders(&point, shared).await? {
+    let recorded = recorded(&point)?;
+    let sought = sought(&point, &recorded);
+    let mut faults = Vec::new();
+    for store in holders(&point, shared).await?.all() {
         let restored = Box::pin(restore(
             run.attempt_id(),
             resource,
             job,
-            &point.manifest_key,
+            &sought,
             target_url.clone(),
             &worker_in(&store.storage, run, shared),
         ))
@@ -172,27 +180,29 @@ async fn make_restore(
             // could not give it: that one is not proven.
             Ok(restored) => {
                 let report = report_from(&store.name, &restored)?;
-                return Ok(if errors.is_empty() {
+                return Ok(if faults.is_empty() {
                     Outcome::Proof {
                         point: point.id,
+                        stores: vec![store.name.clone()],
                         report,
                     }
                 } else {
-                    Outcome::Report(report)
+                    let lacking = lacking(&faults, &point, shared).await;
+                    Outcome::Salvaged { lacking, report }
                 });
             }
-            Err(error) if error.is_of_the_store() => {
+            Err(error) if error.is_of_the_store() || is_shredded(&error) => {
                 tracing::warn!(
                     store = store.name,
                     error = error.report(),
                     "this store cannot give the restore point"
                 );
-                errors.push(error);
+                faults.push((store, error));
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(judge(errors, &point, shared).await)
+    Err(judge(faults, &point, shared).await)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {

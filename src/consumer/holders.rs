@@ -8,20 +8,33 @@ use crate::{
     stores::NamedStore,
 };
 
-/// Returns the stores that a point is looked for in: those that the catalog says hold it, the primary first, and then all
-/// others, for the catalog may not know.
+/// The stores of a point, each list in the order of the stores file.
+pub(super) struct Holders<'a> {
+    /// Those that the catalog says hold it.
+    pub(super) recorded: Vec<&'a NamedStore>,
+    /// All others: the catalog may not know.
+    pub(super) others: Vec<&'a NamedStore>,
+}
+
+impl<'a> Holders<'a> {
+    /// Returns all stores, those first that should hold the point.
+    pub(super) fn all(self) -> impl Iterator<Item = &'a NamedStore> {
+        self.recorded.into_iter().chain(self.others)
+    }
+}
+
+/// Returns the stores that a point is looked for in.
 pub(super) async fn holders<'a>(
     point: &PointRow,
     shared: &'a Shared,
-) -> Result<Vec<&'a NamedStore>, CatalogError> {
+) -> Result<Holders<'a>, CatalogError> {
     let id: Uuid = point.id;
     let asked = shared.catalog.stores_of(std::slice::from_ref(&id));
-    let recorded = answered(handle::READ_WITHIN, asked).await?;
-    let recorded = recorded.get(&id).map(Vec::as_slice).unwrap_or_default();
-    let (mut first, others): (Vec<_>, Vec<_>) = shared
+    let known = answered(handle::READ_WITHIN, asked).await?;
+    let known = known.get(&id).map(Vec::as_slice).unwrap_or_default();
+    let (recorded, others) = shared
         .stores
         .iter()
-        .partition(|store| recorded.contains(&store.name));
-    first.extend(others);
-    Ok(first)
+        .partition(|store| known.contains(&store.name));
+    Ok(Holders { recorded, others })
 }

@@ -1,54 +1,104 @@
 //! Whether an error condemns a restore point, or only the moment: a store that is away has lost nothing.
 
 use lastgood_jobs::{
-    error::{Damage, ErrorKind, JobError},
+    error::{Damage, ErrorKind, JobError, KeyError},
     manifest::VERSION,
 };
 
-use super::Shared;
-use crate::{catalog::PointRow, queue::Failure};
+use super::{Shared, handle::READ_WITHIN};
+use crate::{
+    catalog::{PointRow, answered},
+    queue::{Condemned, Failure, Lacking},
+    stores::NamedStore,
+};
 
-/// Returns the failure that a job's errors are, one from each store that it tried to read a restore point from, the first store
-/// first; and condemns the point if it is to blame. A store that could not be read may hold it whole: then it is not.
-pub(super) async fn judge(errors: Vec<JobError>, point: &PointRow, shared: &Shared) -> Failure {
-    let mut errors = errors.into_iter();
-    let Some(error) = errors.next() else {
-        return Failure::permanent(ErrorKind::Config, "no store is configured");
-    };
-    if matches!(blame(&error), Blame::Elsewhere) {
-        return error.into();
+/// What went wrong with a point in one store.
+pub(super) type Fault<'a> = (&'a NamedStore, JobError);
+
+/// Returns the failure that a job's faults are, one from each store that it tried to read a restore point from; and condemns the
+/// point if it is to blame. A store that could not be read, or that is not the one that it should be, may hold it whole: then it
+/// is not.
+pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Shared) -> Failure {
+    if let Some((_, error)) = faults.iter().find(|(_, error)| is_shredded(error)) {
+        return Failure {
+            condemned: Some(Condemned::Shredded(point.id)),
+            ..Failure::permanent(error.kind(), error.report())
+        };
     }
-    if let Some(other) = errors.find(|other| matches!(blame(other), Blame::Elsewhere)) {
-        let message = format!(
-            "{}: and another store cannot be read: {}",
-            error.report(),
-            other.report()
-        );
-        return Failure::retryable(other.kind(), message);
+    let mut guilty = None::<JobError>;
+    for (store, error) in faults {
+        let doubt = match verdict(&error, store, point, shared).await {
+            Verdict::Guilty => {
+                guilty.get_or_insert(error);
+                continue;
+            }
+            Verdict::NotProven => Failure::from(error),
+            Verdict::WrongStore => Failure::retryable(
+                ErrorKind::Storage,
+                format!(
+                    "{}: but other restore points are missing too: see that store {:?} is mounted and the right one \
+                     (--storage, --stores); nothing was quarantined",
+                    error.report(),
+                    store.name
+                ),
+            ),
+        };
+        return match guilty {
+            None => doubt,
+            Some(error) => Failure {
+                message: format!(
+                    "{}: and store {:?} cannot be read: {}",
+                    error.report(),
+                    store.name,
+                    doubt.message
+                ),
+                permanent: false,
+                ..doubt
+            },
+        };
     }
-    let verdict = match blame(&error) {
+    match guilty {
+        None => Failure::permanent(ErrorKind::Config, "no store is configured"),
+        Some(error) => Failure {
+            permanent: true,
+            condemned: Some(Condemned::Damaged(point.id)),
+            ..Failure::from(error)
+        },
+    }
+}
+
+/// Returns which of the stores lack a point that another one has given whole, and are to get it again. One that cannot be read, or
+/// that is not the one that it should be, is left alone.
+pub(super) async fn lacking(faults: &[Fault<'_>], point: &PointRow, shared: &Shared) -> Lacking {
+    let mut stores = Vec::new();
+    for (store, error) in faults {
+        if matches!(verdict(error, store, point, shared).await, Verdict::Guilty) {
+            stores.push(store.name.clone());
+        }
+    }
+    Lacking {
+        point: point.id,
+        stores,
+    }
+}
+
+async fn verdict(
+    error: &JobError,
+    store: &NamedStore,
+    point: &PointRow,
+    shared: &Shared,
+) -> Verdict {
+    match blame(error) {
         Blame::Elsewhere => Verdict::NotProven,
         Blame::Point | Blame::Absence if is_beyond_us(point) => Verdict::NotProven,
         Blame::Point => Verdict::Guilty,
-        Blame::Absence => is_missed_alone(point, shared).await,
-    };
-    let failure = Failure::from(error);
-    match verdict {
-        Verdict::NotProven => failure,
-        Verdict::Guilty => Failure {
-            permanent: true,
-            condemned: Some(point.id),
-            ..failure
-        },
-        Verdict::WrongStore => Failure::retryable(
-            ErrorKind::Storage,
-            format!(
-                "{}: but other restore points are missing too: see that this worker's store is mounted and the right one \
-                 (--storage); nothing was quarantined",
-                failure.message
-            ),
-        ),
+        Blame::Absence => is_missed_alone(point, store, shared).await,
     }
+}
+
+/// The key is in the manifest, which is the recorded one: no store can have the archive otherwise.
+pub(super) fn is_shredded(error: &JobError) -> bool {
+    matches!(error, JobError::Key(KeyError::Shredded { .. }))
 }
 
 /// What retention has let go is being removed, and a manifest of another version, as in the middle of an upgrade, is nothing
@@ -100,16 +150,17 @@ fn blame(error: &JobError) -> Blame {
     }
 }
 
-/// A directory that is not mounted, or the wrong bucket, misses everything: then no point is to blame.
-async fn is_missed_alone(point: &PointRow, shared: &Shared) -> Verdict {
-    let Ok(others) = shared.catalog.other_manifest_keys(point.id).await else {
+/// A directory that is not mounted, or the wrong bucket, misses everything that it should have: then no point is to blame.
+async fn is_missed_alone(point: &PointRow, store: &NamedStore, shared: &Shared) -> Verdict {
+    let asked = shared.catalog.other_manifest_keys(point.id, &store.name);
+    let Ok(others) = answered(READ_WITHIN, asked).await else {
         return Verdict::NotProven;
     };
     if others.is_empty() {
         return Verdict::Guilty;
     }
     for key in others {
-        match shared.stores.primary().storage.manifest(&key).await {
+        match store.storage.manifest(&key).await {
             Ok(Some(_)) | Err(JobError::BadManifest { .. }) => return Verdict::Guilty,
             Ok(None) => {}
             Err(_) => return Verdict::NotProven,

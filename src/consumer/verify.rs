@@ -4,6 +4,7 @@ use lastgood_jobs::{
     error::{ErrorKind, JobError},
     job::{Job, Verify},
     manifest::Manifest,
+    sought::Sought,
     verify,
 };
 use serde_json::json;
@@ -11,15 +12,20 @@ use serde_json::json;
 use super::{
     Shared,
     handle::{READ_WITHIN, worker_in},
-    holders::holders,
-    judge::judge,
+    holders::{Holders, holders},
+    judge::{Fault, judge, lacking},
+    record::{recorded, sought},
 };
 use crate::{
     catalog::{PointRow, answered},
     queue::{Failure, Outcome, Run},
+    stores::NamedStore,
 };
 
-/// Reads a restore point back, all of it.
+/// Reads a restore point back, all of it: from the store that the job names, or from each that should hold it.
+///
+/// Only where none of them gives it whole are the others tried: a point is condemned when no store holds it. A store that lacks
+/// what another one holds gets it again.
 pub(super) async fn verify(
     run: &Run<Job>,
     job: &Verify,
@@ -32,69 +38,101 @@ pub(super) async fn verify(
         ));
     }
     let recorded = recorded(&point)?;
-    let mut errors = Vec::new();
-    for store in holders(&point, shared).await? {
-        let read = async {
-            let worker = worker_in(&store.storage, run, shared);
-            let verified = verify::verify(&point.manifest_key, &worker).await?;
-            is_as_recorded(&verified.manifest, &recorded, &point.manifest_key)
-        };
-        match read.await {
-            Ok(()) => return whole(&point, &recorded, &store.name, &errors),
-            Err(error) => errors.push(error),
+    let sought = sought(&point, &recorded);
+    let (asked, others) = asked(job, holders(&point, shared).await?, shared)?;
+    let (mut whole, mut faults) = (Vec::new(), Vec::new());
+    for store in asked {
+        match read(&sought, store, run, shared).await {
+            Ok(()) => whole.push(store.name.clone()),
+            Err(error) => faults.push((store, error)),
         }
     }
-    Err(judge(errors, &point, shared).await)
+    if faults.is_empty() {
+        return Ok(proof(&point, &recorded, whole));
+    }
+    for store in others {
+        if !whole.is_empty() {
+            break;
+        }
+        match read(&sought, store, run, shared).await {
+            Ok(()) => whole.push(store.name.clone()),
+            Err(error) => faults.push((store, error)),
+        }
+    }
+    match whole.first() {
+        Some(store) => Err(held_by(store, &faults, &point, shared).await),
+        None => Err(judge(faults, &point, shared).await),
+    }
 }
 
-/// Reports what was found whole in `store`, unless a store before it could not give it: then the point is usable, and not
-/// proven.
-fn whole(
-    point: &PointRow,
-    recorded: &Manifest,
-    store: &str,
-    errors: &[JobError],
-) -> Result<Outcome, Failure> {
-    if let Some(error) = errors.first() {
-        let message = format!(
-            "{}: but store {store:?} holds the point whole, and restores read it there: nothing was quarantined",
-            error.report()
-        );
-        return Err(Failure {
-            permanent: error.is_permanent(),
-            ..Failure::retryable(error.kind(), message)
+/// Returns the stores that are to be read, and those that are tried if these fail.
+fn asked<'a>(
+    job: &Verify,
+    holders: Holders<'a>,
+    shared: &'a Shared,
+) -> Result<(Vec<&'a NamedStore>, Vec<&'a NamedStore>), Failure> {
+    let Some(name) = &job.store else {
+        return Ok(if holders.recorded.is_empty() {
+            let primary = shared.stores.primary();
+            let others = holders.all().filter(|store| store.name != primary.name);
+            (vec![primary], others.collect())
+        } else {
+            (holders.recorded, holders.others)
         });
-    }
-    Ok(Outcome::Proof {
+    };
+    let store = shared.stores.get(name).ok_or_else(|| {
+        let message = format!(
+            "this consumer knows no store called {name:?}: give every consumer the same stores file"
+        );
+        Failure::retryable(ErrorKind::Config, message)
+    })?;
+    let others = holders.all().filter(|other| other.name != *name);
+    Ok((vec![store], others.collect()))
+}
+
+async fn read(
+    sought: &Sought<'_>,
+    store: &NamedStore,
+    run: &Run<Job>,
+    shared: &Shared,
+) -> Result<(), JobError> {
+    let worker = worker_in(&store.storage, run, shared);
+    verify::verify(sought, &worker).await.map(drop)
+}
+
+fn proof(point: &PointRow, recorded: &Manifest, stores: Vec<String>) -> Outcome {
+    Outcome::Proof {
         point: point.id,
         report: json!({
             "point": point.id,
             "verified": "whole",
-            "store": store,
+            "stores": stores,
             "dump_bytes": recorded.dump.size_bytes,
             "stored_bytes": recorded.archive.size_bytes,
         }),
-    })
-}
-
-/// Returns the manifest as the catalog has it.
-fn recorded(point: &PointRow) -> Result<Manifest, Failure> {
-    serde_json::from_value(point.manifest.clone()).map_err(|error| {
-        let message = format!(
-            "the catalog's copy of the manifest of {}: {error}",
-            point.id
-        );
-        Failure::permanent(ErrorKind::Config, message)
-    })
-}
-
-/// The catalog was told what the manifest said when it was written: any other is not it.
-fn is_as_recorded(found: &Manifest, recorded: &Manifest, key: &str) -> Result<(), JobError> {
-    if found == recorded {
-        return Ok(());
+        stores,
     }
-    Err(JobError::BadManifest {
-        key: key.to_owned(),
-        why: "it is another than the one that the catalog has recorded".to_owned(),
-    })
+}
+
+/// Says what is wrong in a store, of a point that another one holds whole: it is usable, and not proven where it should be.
+async fn held_by(holder: &str, faults: &[Fault<'_>], point: &PointRow, shared: &Shared) -> Failure {
+    let Some((store, error)) = faults.first() else {
+        return Failure::permanent(ErrorKind::Internal, "no store was at fault");
+    };
+    let lacking = lacking(faults, point, shared).await;
+    let then = if lacking.stores.is_empty() {
+        ""
+    } else {
+        ", and it is copied again"
+    };
+    let message = format!(
+        "store {:?}: {}: but store {holder:?} holds the point whole, and restores read it there: nothing was quarantined{then}",
+        store.name,
+        error.report()
+    );
+    Failure {
+        permanent: error.is_permanent(),
+        lacking: Some(lacking),
+        ..Failure::retryable(error.kind(), message)
+    }
 }

@@ -57,7 +57,8 @@ pub(super) async fn upkeep_until(
         let (primary, mirrors) = &upkeep.stores;
         let adopting = answered(UPKEEP_WITHIN, adopt(&catalog, primary)).await;
         report("stores", adopting.map(|()| 0));
-        let asking = ask_for_copies(&catalog, mirrors);
+        let all: Vec<String> = std::iter::once(primary).chain(mirrors).cloned().collect();
+        let asking = ask_for_copies(&catalog, &all);
         report("copies", answered(UPKEEP_WITHIN, asking).await);
         if let Some(within) = upkeep.verify_within {
             let asking = ask_for_verifications(&catalog, within);
@@ -92,7 +93,7 @@ fn let_gone(gone: Result<u64, CatalogError>) {
     }
 }
 
-/// Enqueues the verifications that are due: of each usable restore point within `within`, and of each resource's newest so that
+/// Enqueues the verifications that are due: of each usable restore point, in each store that holds it, within `within`, and of each resource's newest so that
 /// it always has one that was proven within a quarter of that. Returns how many.
 pub async fn ask_for_verifications(
     catalog: &Catalog,

@@ -1,13 +1,28 @@
--- Restore point $1 was read to its last byte: it is proven, and usable if it was not. Its resource is locked by the finish
--- that this belongs to.
-with was as materialized (
-    select id, resource_id, quarantined_because from lastgood.restore_points where id = $1 for no key update
+-- Restore point $1 was read to its last byte in the stores $2: it is proven, and usable if it was not. Its resource is locked by the finish
+-- that this belongs to. Whoever was quick to read it before its key was shredded changes nothing: it can never be read again.
+-- The key is locked as well, for a shredding that is not committed yet is not seen otherwise.
+with key as materialized (
+    select k.shredded_at
+    from lastgood.restore_points as p
+    join lastgood.archive_keys as k on k.id::text = p.manifest #>> '{archive,encryption,key}'
+    where p.id = $1
+    for share of k
+),
+was as materialized (
+    select id, resource_id, quarantined_because from lastgood.restore_points
+    where id = $1 and not exists (select from key where shredded_at is not null)
+    for no key update
 ),
 proven as (
     update lastgood.restore_points as point
     set verified_at = clock_timestamp(), quarantined_at = null, quarantined_because = null
     from was where point.id = was.id
     returning point.resource_id, point.consistent_at, point.expired_at
+),
+copy as (
+    insert into lastgood.copies as c (point_id, store, verified_at)
+    select was.id, store, clock_timestamp() from was cross join unnest($2::text[]) as read (store)
+    on conflict (point_id, store) do update set verified_at = excluded.verified_at
 ),
 resource as (
     update lastgood.resources as r

@@ -1,7 +1,7 @@
--- Takes at most $2 runnable runs of queue $1 for worker $3, with a lease of $4.
+-- Takes at most $2 runnable runs of queue $1 with priorities from $5 to $6 for worker $3, with a lease of $4.
 with next as materialized (
     select id from lastgood.runs
-    where queue = $1 and state = 'queued' and run_at <= now() and attempt < max_attempts
+    where queue = $1 and priority between $5 and $6 and state = 'queued' and run_at <= now() and attempt < max_attempts
     order by priority desc, run_at
     limit $2
     for update skip locked

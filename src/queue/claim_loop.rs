@@ -75,7 +75,7 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
             continue;
         }
         let slots = permits.num_permits();
-        pace = match queue.store.claim(&queue.name, slots).await {
+        pace = match queue.store.claim(&queue.name, queue.lane, slots).await {
             Ok(rows) => {
                 let full = rows.len() == slots;
                 hand_over(&queue, &handoff, rows, permits);

@@ -1,6 +1,8 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
--- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot wait for each other.
+-- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot
+-- wait for each other. A point whose key was shredded while it was made can never be read: it is no restore point to count on.
+-- The key is locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
 with owner as materialized (
     select id from lastgood.resources
     where id = (select resource_id from lastgood.runs where id = $1)
@@ -16,10 +18,21 @@ done as (
         -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come.
         case when $4 > clock_timestamp() then runs.started_at else $4 end as consistent_at
 ),
+key as materialized (
+    select k.shredded_at
+    from done cross join lastgood.archive_keys as k
+    where k.id::text = $6::jsonb #>> '{archive,encryption,key}'
+    for share of k
+),
+lost as materialized (
+    select count(*) > 0 as is_lost from key where shredded_at is not null
+),
 point as (
-    insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
-    select done.id, done.resource_id, done.consistent_at, $5::text, $6::jsonb, $7::bigint, $8::bigint
-    from done where done.consistent_at is not null
+    insert into lastgood.restore_points
+        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, quarantined_at, quarantined_because)
+    select done.id, done.resource_id, done.consistent_at, $5::text, $6::jsonb, $7::bigint, $8::bigint,
+        case when is_lost then now() end, case when is_lost then 'its key was shredded' end
+    from done cross join lost where done.consistent_at is not null
     on conflict (id) do nothing
 ),
 copy as (
@@ -29,7 +42,7 @@ copy as (
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, done.consistent_at),
+    set newest_consistent_at = greatest(r.newest_consistent_at, case when not is_lost then done.consistent_at end),
         failures_in_a_row = 0,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
             r.cadence_minutes, r.spread, r.team_spread, now(),
@@ -43,7 +56,7 @@ resource as (
                         and other.slot = lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 )
         ) else r.next_due_at end
-    from done
+    from done cross join lost
     where r.id = done.resource_id and done.consistent_at is not null
 )
 select count(*) as "finished!" from done

@@ -6,7 +6,7 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::Notify;
 
 /// Who to wake, by queue name.
-pub type Wakers = Arc<HashMap<Arc<str>, Arc<Notify>>>;
+pub type Wakers = Arc<HashMap<Arc<str>, Vec<Arc<Notify>>>>;
 
 /// Wakes the claim loops when runs arrive; never returns. The poll is the guarantee behind it.
 pub async fn listen(pool: PgPool, wakers: Wakers) {
@@ -23,11 +23,16 @@ async fn listen_until_lost(pool: &PgPool, wakers: &Wakers) -> sqlx::Result<()> {
     listener.listen("lastgood_runs").await?;
     loop {
         // A fresh connection may have missed some.
-        wakers.values().for_each(|waker| waker.notify_one());
+        wakers
+            .values()
+            .flatten()
+            .for_each(|waker| waker.notify_one());
         while let Some(notification) = listener.try_recv().await? {
-            if let Some(waker) = wakers.get(notification.payload()) {
-                waker.notify_one();
-            }
+            let woken = wakers.get(notification.payload());
+            woken
+                .into_iter()
+                .flatten()
+                .for_each(|waker| waker.notify_one());
         }
     }
 }

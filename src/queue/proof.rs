@@ -4,12 +4,17 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::{Condemned, Lacking};
 use crate::catalog::{Audit, record};
 
-/// Records that a restore point was read to its last byte and is whole. One that was quarantined is usable again: its bytes
+/// Records that a restore point was read to its last byte in these stores and is whole. One that was quarantined is usable again: its bytes
 /// are those of its manifest, wherever they were meanwhile.
-pub(super) async fn acquit(connection: &mut PgConnection, point: Uuid) -> sqlx::Result<()> {
-    let acquitted = sqlx::query_file!("src/queue/acquit.sql", point)
+pub(super) async fn acquit(
+    connection: &mut PgConnection,
+    point: Uuid,
+    stores: &[String],
+) -> sqlx::Result<()> {
+    let acquitted = sqlx::query_file!("src/queue/acquit.sql", point, stores)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(was) = acquitted.filter(|was| was.quarantined_because.is_some()) else {
@@ -24,18 +29,24 @@ pub(super) async fn acquit(connection: &mut PgConnection, point: Uuid) -> sqlx::
     record(connection, &entry).await
 }
 
-/// Quarantines a restore point that is damaged, and asks for a backup in its place. Once: a second finding changes nothing.
+/// Quarantines a restore point that can never be read again, and asks for a backup where damage has taken the newest usable one.
+/// Once: a second finding changes nothing.
 pub(super) async fn condemn(
     connection: &mut PgConnection,
-    point: Uuid,
+    condemned: Condemned,
     by: Uuid,
     because: &str,
 ) -> sqlx::Result<()> {
     let because = because.replace('\0', "\u{fffd}");
-    let condemned = sqlx::query_file!("src/queue/condemn.sql", point, because)
+    let point = condemned.point();
+    let is_replaced = match condemned {
+        Condemned::Damaged(_) => true,
+        Condemned::Shredded(_) => false,
+    };
+    let quarantined = sqlx::query_file!("src/queue/condemn.sql", point, because, is_replaced)
         .fetch_optional(&mut *connection)
         .await?;
-    let Some(it) = condemned else {
+    let Some(it) = quarantined else {
         return Ok(());
     };
     let entry = Audit {
@@ -45,4 +56,29 @@ pub(super) async fn condemn(
         detail: json!({ "because": because, "found_by": by, "backup": it.backup }),
     };
     record(connection, &entry).await
+}
+
+/// Records that stores lack a restore point that another one holds: they are asked to get it again.
+pub(super) async fn forget(connection: &mut PgConnection, lacking: &Lacking) -> sqlx::Result<()> {
+    let gone = sqlx::query!(
+        "with gone as (
+             delete from lastgood.copies where point_id = $1 and store = any($2) returning point_id, store
+         )
+         select gone.store, point.resource_id
+         from gone join lastgood.restore_points as point on point.id = gone.point_id",
+        lacking.point,
+        &lacking.stores
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for it in gone {
+        let entry = Audit {
+            action: "copy_lost",
+            resource_id: Some(&it.resource_id),
+            point_id: Some(lacking.point),
+            detail: json!({ "store": it.store }),
+        };
+        record(connection, &entry).await?;
+    }
+    Ok(())
 }

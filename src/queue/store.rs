@@ -12,7 +12,7 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, Outcome, proof};
+use super::{Failure, Lane, Outcome, proof};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -92,8 +92,14 @@ impl Store {
         &self.worker
     }
 
-    pub(super) async fn claim(&self, queue: &str, slots: usize) -> sqlx::Result<Vec<Claimed>> {
+    pub(super) async fn claim(
+        &self,
+        queue: &str,
+        lane: Lane,
+        slots: usize,
+    ) -> sqlx::Result<Vec<Claimed>> {
         let limit = i64::try_from(slots).unwrap_or(i64::MAX);
+        let (lowest, highest) = lane.priorities();
         let claim = sqlx::query_file_as!(
             Claimed,
             "src/queue/claim.sql",
@@ -101,6 +107,8 @@ impl Store {
             limit,
             &*self.worker,
             interval(self.lease),
+            lowest,
+            highest,
         )
         .fetch_all(&self.pool);
         answered(claim).await
@@ -179,7 +187,9 @@ impl Store {
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
             Outcome::RestorePoint(point) => (Some(point), None),
-            Outcome::Report(report) | Outcome::Proof { report, .. } => (None, Some(report)),
+            Outcome::Report(report)
+            | Outcome::Proof { report, .. }
+            | Outcome::Salvaged { report, .. } => (None, Some(report)),
         };
         let manifest = point
             .map(|point| serde_json::to_value(&point.manifest))
@@ -202,8 +212,17 @@ impl Store {
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let finished = finish.fetch_one(&mut *transaction).await?;
-            if let (1, Outcome::Proof { point, .. }) = (finished, outcome) {
-                proof::acquit(&mut transaction, *point).await?;
+            match outcome {
+                Outcome::Proof { point, stores, .. } if finished == 1 => {
+                    proof::acquit(&mut transaction, *point, stores).await?;
+                }
+                Outcome::Salvaged { lacking, .. } if finished == 1 => {
+                    proof::forget(&mut transaction, lacking).await?;
+                }
+                Outcome::RestorePoint(_)
+                | Outcome::Report(_)
+                | Outcome::Proof { .. }
+                | Outcome::Salvaged { .. } => {}
             }
             transaction.commit().await?;
             Ok(finished)
@@ -230,8 +249,11 @@ impl Store {
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let state = finish.fetch_optional(&mut *transaction).await?;
-            if let (Some(_), Some(point)) = (&state, failure.condemned) {
-                proof::condemn(&mut transaction, point, id, &failure.message).await?;
+            if let (Some(_), Some(condemned)) = (&state, failure.condemned) {
+                proof::condemn(&mut transaction, condemned, id, &failure.message).await?;
+            }
+            if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
+                proof::forget(&mut transaction, lacking).await?;
             }
             transaction.commit().await?;
             Ok(state)

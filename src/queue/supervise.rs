@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Failure, Outcome, Queue, Run, store::Renewal};
+use super::{Condemned, Failure, Outcome, Queue, Run, store::Renewal};
 use crate::metrics::{self, Proof, RunResult};
 
 /// The backend's own layer, outermost, so that no other layer can hide an outcome from the queue.
@@ -211,6 +211,7 @@ fn failure(error: BoxDynError) -> Failure {
             kind: ErrorKind::Internal.as_str(),
             permanent: error.is::<AbortError>(),
             condemned: None,
+            lacking: None,
             message: error.to_string(),
         },
     }
@@ -224,14 +225,21 @@ fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>, state: Option<&st
     match done {
         Ok(Outcome::Proof { .. }) => metrics::verified(queue, Proof::Whole),
         Err(Failure {
-            condemned: Some(point),
+            condemned: Some(Condemned::Damaged(point)),
             message,
             ..
         }) => {
             metrics::verified(queue, Proof::Damaged);
-            tracing::error!(point.id = %point, error = message, "a restore point is damaged: it is quarantined, and a backup was asked for");
+            tracing::error!(point.id = %point, error = message, "a restore point is damaged: it is quarantined, and replaced by a backup where it was needed");
         }
-        Ok(Outcome::RestorePoint(_) | Outcome::Report(_)) | Err(_) => {}
+        Err(Failure {
+            condemned: Some(Condemned::Shredded(point)),
+            message,
+            ..
+        }) => {
+            tracing::warn!(point.id = %point, error = message, "a restore point cannot be opened any more: it is quarantined");
+        }
+        Ok(Outcome::RestorePoint(_) | Outcome::Report(_) | Outcome::Salvaged { .. }) | Err(_) => {}
     }
 }
 

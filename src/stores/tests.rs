@@ -111,7 +111,7 @@ async fn whoever_only_reads_makes_no_store() -> anyhow::Result<()> {
         stores: None,
     };
     let used = Absent::MadeUnless([PRIMARY.to_owned()].into());
-    for absent in [&Absent::Refused, &used] {
+    for absent in [&Absent::Refused, &Absent::LeftOut, &used] {
         let Err(error) = Stores::open(&args, absent).await else {
             anyhow::bail!("it was made")
         };
@@ -145,5 +145,37 @@ async fn an_address_that_holds_a_key_is_refused_and_not_repeated() -> anyhow::Re
             "{said}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_not_there_is_left_out_and_keeps_nobody_from_the_primary()
+-> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let at = |name: &str| home.path().join(name);
+    let (args, _file) = args(&format!(
+        "version: 1\nstores:\n- name: here\n  storage: {}\n- name: far\n  storage: {}\n",
+        at("here").display(),
+        at("far").display(),
+    ))?;
+    let names = |stores: &Stores| -> Vec<String> {
+        stores.iter().map(|store| store.name.clone()).collect()
+    };
+    let used = Absent::MadeUnless(["far".to_owned()].into());
+    assert_eq!(names(&Stores::open(&args, &used).await?), ["here"]);
+    assert!(!at("far").exists());
+    // The other way round, whoever reads does with the mirror, and whoever writes does not start.
+    std::fs::rename(at("here"), at("far"))?;
+    assert_eq!(
+        names(&Stores::open(&args, &Absent::LeftOut).await?),
+        ["far"]
+    );
+    let used = Absent::MadeUnless(["here".to_owned()].into());
+    let missing = Stores::open(&args, &used).await.err();
+    assert_eq!(
+        missing.and_then(|error| error.missing()),
+        Some("here".to_owned())
+    );
+    assert!(!at("here").exists());
     Ok(())
 }

@@ -25,7 +25,7 @@ use lastgood::{
     catalog::Catalog,
     plan::Plans,
     producer,
-    queue::{Failure, Outcome, Queue, Run, Runs, Store, listen},
+    queue::{Failure, Lane, Outcome, Queue, Run, Runs, Store, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
@@ -59,6 +59,7 @@ async fn work(url: &str, slots: usize) -> Result<()> {
             Duration::from_secs(30),
         ),
         name: "bench".into(),
+        lane: Lane::Whole,
         slots: Arc::new(Semaphore::new(slots)),
         wake: Arc::new(Notify::new()),
         poll: Duration::from_secs(2),
@@ -67,7 +68,7 @@ async fn work(url: &str, slots: usize) -> Result<()> {
     };
     let wakers = Arc::new(HashMap::from([(
         Arc::clone(&queue.name),
-        Arc::clone(&queue.wake),
+        vec![Arc::clone(&queue.wake)],
     )]));
     tokio::spawn(listen(catalog.pool().clone(), wakers));
     let worker = move |restart: usize| {

@@ -11,6 +11,7 @@ mod fleet;
 mod gate;
 mod lab;
 mod lost_workers;
+mod mirrors;
 mod native;
 mod native_faults;
 mod orders;

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod cli;
+mod copies;
 mod database;
 mod end_to_end;
 mod eventually;

@@ -18,9 +18,13 @@ fn start() -> Result<DateTime<Utc>> {
 /// Records a restore point of each resource, as of now.
 async fn record_points(db: &TestCatalog) -> Result<u64> {
     db.execute(
-        "insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
-         select id, resource, now(), 'v1/' || id, '{}', 1, 1
-         from (select gen_random_uuid() as id, r.id as resource from lastgood.resources as r) as fresh",
+        "with fresh as (
+             insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+             select id, resource, now(), 'v1/' || id, '{}', 1, 1
+             from (select gen_random_uuid() as id, r.id as resource from lastgood.resources as r) as fresh
+             returning id
+         )
+         insert into lastgood.copies (point_id, store) select id, 'here' from fresh",
     )
     .await
 }
@@ -30,7 +34,11 @@ async fn verify_all(db: &TestCatalog) -> Result<u64> {
     db.execute(
         "with done as (
              update lastgood.runs set state = 'succeeded', finished_at = now()
-             where kind = 'verify' and state = 'queued' returning args ->> 'point' as point
+             where kind = 'verify' and state = 'queued' returning args ->> 'point' as point, args ->> 'store' as store
+         ),
+         copy as (
+             update lastgood.copies as c set verified_at = now() from done
+             where c.point_id::text = done.point and c.store = done.store
          )
          update lastgood.restore_points set verified_at = now() from done where id::text = done.point",
     )
@@ -138,5 +146,42 @@ async fn what_is_not_usable_is_not_verified_and_counts_as_what_it_is() -> Result
         "{counts:?}"
     );
     ensure!(db.catalog.newest_point("shop", None).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_store_that_holds_a_point_is_read_in_its_turn() -> Result<()> {
+    let db = TestCatalog::with_clock(start()?).await?;
+    db.add("shop", "acme", "pro").await?;
+    record_points(&db).await?;
+    db.execute(
+        "insert into lastgood.copies (point_id, store) select id, 'far' from lastgood.restore_points",
+    )
+    .await?;
+    let mut read = Vec::new();
+    for day in 0..60 {
+        db.set_clock(start()? + TimeDelta::days(day)).await?;
+        ask_for_verifications(&db.catalog, WITHIN).await?;
+        let stores: Vec<String> = sqlx::query_scalar(
+            "select args ->> 'store' from lastgood.runs where kind = 'verify' and state = 'queued'",
+        )
+        .fetch_all(db.pool())
+        .await?;
+        read.extend(stores);
+        verify_all(&db).await?;
+        let overdue = db.catalog.proof_counts(Some(WITHIN)).await?;
+        ensure!(overdue.is_empty(), "day {day}: {overdue:?}");
+    }
+    let times = |name: &str| read.iter().filter(|store| *store == name).count();
+    ensure!(times("here") >= 2 && times("far") >= 2, "{read:?}");
+    ensure!(read.len() < 14, "{read:?}");
+
+    // Nobody reads the one any more: that the other is proven does not hide it.
+    db.execute(
+        "update lastgood.copies set verified_at = now() - interval '31 days' where store = 'far'",
+    )
+    .await?;
+    let overdue = db.catalog.proof_counts(Some(WITHIN)).await?;
+    ensure!(overdue.len() == 1 && overdue[0].overdue == 1, "{overdue:?}");
     Ok(())
 }

@@ -6,6 +6,7 @@ mod drain;
 mod failures;
 mod leases;
 mod outages;
+mod proofs;
 mod unknown_engines;
 mod wake_ups;
 mod workers;

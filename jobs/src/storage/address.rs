@@ -28,6 +28,14 @@ pub(super) enum Place {
 #[error("{0}")]
 pub struct StorageUrlError(String);
 
+impl StorageUrl {
+    /// Returns whether two addresses are of one place, however they are written.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
 impl FromStr for StorageUrl {
     type Err = StorageUrlError;
 

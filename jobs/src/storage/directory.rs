@@ -61,12 +61,13 @@ impl Directory {
         let partial = self.root.join("partial");
         let object = self.object_path(key);
         let created = blocking("create", key, move || {
-            if let Some(directory) = object.parent() {
-                std::fs::create_dir_all(directory)?;
-            }
+            // First: where `partial` is gone, so is the store, and nothing is to be made in its place.
             let mut file = tempfile::Builder::new()
                 .prefix("manifest.")
                 .tempfile_in(partial)?;
+            if let Some(directory) = object.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
             io::Write::write_all(&mut file, &bytes)?;
             file.as_file().sync_all()?;
             // A link, unlike a rename, fails where the name is taken.

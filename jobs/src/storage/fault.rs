@@ -12,6 +12,15 @@ const WORDS_MAX: usize = 400;
 /// What was being done: a removal that is refused is another matter than a read.
 pub(super) const REMOVE: &str = "remove";
 
+/// What a store says to keys that are wrong, or of another region.
+const UNKNOWN: [&str; 5] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+];
+
 pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
     if let Some(cause) = innermost_io(error) {
         // A socket's error says nothing about the store's disk or rights.
@@ -36,8 +45,10 @@ pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &st
         return JobError::Store { doing, key, source };
     }
     let is_denied = matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid);
+    // Who does not know us refuses everything: no lock holds this object.
+    let is_unknown = UNKNOWN.iter().any(|code| said.contains(code));
     // Object locks of some stores answer "invalid request".
-    let is_locked = kind == ErrorKind::PermissionDenied
+    let is_locked = kind == ErrorKind::PermissionDenied && !is_unknown
         || ["WORM", "ObjectLocked"]
             .iter()
             .any(|code| said.contains(code));
@@ -184,6 +195,16 @@ mod tests {
         let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
         let error = io_failure(REMOVE, "v1/x", &read_only);
         assert!(matches!(error, JobError::StoreRefuses { .. }), "{error:?}");
+    }
+
+    #[rstest]
+    #[case::key("InvalidAccessKeyId")]
+    #[case::secret("SignatureDoesNotMatch")]
+    #[case::token("InvalidToken")]
+    #[case::region("AuthorizationHeaderMalformed")]
+    fn wrong_keys_are_no_lock(#[case] code: &str) {
+        let error = refused(REMOVE, "v1/x", ErrorKind::PermissionDenied, code);
+        assert!(matches!(error, JobError::StoreDenied { .. }), "{error:?}");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::error::JobError;
 
+/// Below which keys uploads are lastgood's. A store may be a whole bucket, which others use too.
+const OURS: [&str; 3] = ["v1/", "keys/", "check/"];
+
 /// What the janitor removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -49,10 +52,13 @@ impl Storage {
                     .await?
             }
             Backend::Bucket(bucket) => {
-                abort(bucket, "", |upload| {
-                    upload.began.is_some_and(|began| began < before)
-                })
-                .await?
+                let mut aborted = 0;
+                for ours in OURS {
+                    let is_old =
+                        |upload: &Pending| upload.began.is_some_and(|began| began < before);
+                    aborted += abort(bucket, ours, is_old).await?;
+                }
+                aborted
             }
             #[cfg(test)]
             Backend::Memory => 0,

@@ -21,6 +21,15 @@ pub(crate) struct Upload {
     result: oneshot::Receiver<Result<Unpublished, JobError>>,
 }
 
+/// Who may write an object under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writers {
+    /// This attempt alone: what is there can be nobody else's, and goes with a failure.
+    One,
+    /// Several at once, all of them the same bytes: each replaces what is there, and none ever removes it.
+    Several,
+}
+
 /// What an upload is told.
 pub(super) enum Write {
     Bytes(Bytes),
@@ -38,12 +47,12 @@ pub(crate) struct UploadWriter {
 pub(crate) struct UploadFailed;
 
 impl Upload {
-    pub(super) fn start(storage: Storage, key: String) -> Self {
+    pub(super) fn start(storage: Storage, key: String, writers: Writers) -> Self {
         let (writes, incoming) = mpsc::channel(WRITES_WAITING);
         let (answer, result) = oneshot::channel();
         detached::spawn(async move {
-            let stored = store(&storage, &key, incoming).await;
-            let stored = stored.map(|()| Unpublished::new(storage, key));
+            let stored = store(&storage, &key, writers, incoming).await;
+            let stored = stored.map(|()| Unpublished::new(storage, key, writers));
             // If nobody waits any more, the answer comes back, and its object goes with it.
             let _nobody_waits = answer.send(stored);
         });
@@ -58,7 +67,7 @@ impl Upload {
 
     /// Makes the object visible under its key, durably.
     ///
-    /// Cancel-safe: if nobody waits for the answer any more, the object is removed again.
+    /// Cancel-safe: if nobody waits for the answer any more, the object is removed again, unless it may be another's.
     pub(crate) async fn finish(self) -> Result<Unpublished, JobError> {
         // A failed upload takes no commit; its answer is there already.
         let _failed_before = self.writes.send(Write::Commit).await;
@@ -73,7 +82,7 @@ impl Upload {
     }
 }
 
-/// A whole object that nothing refers to yet. Dropping this removes the object, unless it is kept.
+/// A whole object that nothing refers to yet. Dropping this removes the object, unless it is kept, or may be another's.
 #[derive(Debug)]
 pub(crate) struct Unpublished {
     storage: Storage,
@@ -81,10 +90,10 @@ pub(crate) struct Unpublished {
 }
 
 impl Unpublished {
-    fn new(storage: Storage, key: String) -> Self {
+    fn new(storage: Storage, key: String, writers: Writers) -> Self {
         Self {
             storage,
-            key: Some(key),
+            key: (writers == Writers::One).then_some(key),
         }
     }
 
@@ -129,13 +138,14 @@ impl UploadWriter {
 async fn store(
     storage: &Storage,
     key: &str,
+    writers: Writers,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
     if let Backend::Directory(directory) = &storage.backend {
         directory.store(key, incoming).await?;
-        return durable(storage, key).await;
+        return durable(storage, key, writers).await;
     }
-    let mut writer = Growing::begin(storage, key).await?;
+    let mut writer = Growing::begin(storage, key, writers).await?;
     while let Some(write) = incoming.recv().await {
         match write {
             Write::Bytes(bytes) => {
@@ -144,7 +154,7 @@ async fn store(
                     return Err(failure("write", key, &error));
                 }
             }
-            Write::Commit => return commit(storage, key, writer).await,
+            Write::Commit => return commit(storage, key, writers, writer).await,
         }
     }
     writer.abort(key).await;
@@ -152,10 +162,18 @@ async fn store(
 }
 
 /// Makes the object visible, or nothing.
-async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(), JobError> {
+async fn commit(
+    storage: &Storage,
+    key: &str,
+    writers: Writers,
+    mut writer: Growing,
+) -> Result<(), JobError> {
     if let Err(error) = writer.finish().await {
-        // The store may have done it, and only its answer was lost. The key is this attempt's alone: so is what is there.
-        if !matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written) {
+        // The store may have done it, and only its answer was lost. A key of this attempt alone: so is what is there. What
+        // others may have written, whoever comes next has to read.
+        let is_ours = writers == Writers::One
+            && matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written);
+        if !is_ours {
             writer.abort(key).await;
             let parts = writer.written > PART_BYTES_MIN;
             let doing = if parts { PUT_TOGETHER } else { "finish" };
@@ -163,13 +181,13 @@ async fn commit(storage: &Storage, key: &str, mut writer: Growing) -> Result<(),
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
     }
-    durable(storage, key).await
+    durable(storage, key, writers).await
 }
 
 /// Has a whole object survive a power cut, or removes it.
-async fn durable(storage: &Storage, key: &str) -> Result<(), JobError> {
+async fn durable(storage: &Storage, key: &str, writers: Writers) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
-    if durable.is_err() {
+    if durable.is_err() && writers == Writers::One {
         storage.remove_or_leave(key).await;
     }
     durable
@@ -189,9 +207,10 @@ struct Growing {
 }
 
 impl Growing {
-    async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
+    async fn begin(storage: &Storage, key: &str, writers: Writers) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
-        let writer = storage.operator.writer_with(key).if_not_exists(true);
+        let writer = storage.operator.writer_with(key);
+        let writer = writer.if_not_exists(writers == Writers::One);
         let writer = writer.concurrent(parts_in_flight(expected)).await;
         Ok(Self {
             inner: writer.map_err(|error| failure("begin", key, &error))?,

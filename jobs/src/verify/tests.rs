@@ -90,7 +90,8 @@ impl Lab {
     }
 
     async fn verify(&self) -> Result<Verified, JobError> {
-        verify(KEY, &self.worker).await
+        let sought = Sought::at(KEY);
+        verify(&sought, &self.worker).await
     }
 
     /// Returns what is said of a restore point that must be found damaged.

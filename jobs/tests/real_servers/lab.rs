@@ -20,6 +20,7 @@ use lastgood_jobs::{
     job::{Attempt, Restore, RestoreTarget},
     resource::{Engine, Resource, ResourceOptions},
     restore::{Contents, Restored, restore},
+    sought::Sought,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -229,7 +230,7 @@ impl Lab {
             attempt,
             &self.resource,
             &job,
-            &point.manifest_key,
+            &Sought::at(&point.manifest_key),
             None,
             &self.worker,
         )

@@ -6,6 +6,7 @@ use anyhow::Result;
 use lastgood_jobs::{
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     restore::{drop_replaced, restore},
+    sought::Sought,
 };
 
 use crate::{
@@ -311,12 +312,12 @@ async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()
     let url = newer
         .with_url(|url| url.set_path(&format!("{}-2", newer.name)))?
         .url;
-    let (key, id) = (&point.manifest_key, point.manifest.run_id);
+    let (sought, id) = (Sought::at(&point.manifest_key), point.manifest.run_id);
     restore(
         attempt(),
         &lab.resource,
         &job(id),
-        key,
+        &sought,
         Some(url),
         &lab.worker,
     )
@@ -342,12 +343,12 @@ async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()
     let url = lab
         .with_url(|url| url.set_path(&format!("{}-2", lab.name)))?
         .url;
-    let (key, id) = (&point.manifest_key, point.manifest.run_id);
+    let (sought, id) = (Sought::at(&point.manifest_key), point.manifest.run_id);
     let refused = restore(
         attempt(),
         &newer.resource,
         &job(id),
-        key,
+        &sought,
         Some(url),
         &newer.worker,
     )
@@ -590,8 +591,9 @@ async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<(
         lab.worker.clone(),
         point.manifest_key.clone(),
     );
-    let running =
-        tokio::spawn(async move { restore(attempt(), &resource, &job, &key, None, &worker).await });
+    let running = tokio::spawn(async move {
+        restore(attempt(), &resource, &job, &Sought::at(&key), None, &worker).await
+    });
     until("the restore flows", || async {
         Ok(lab.worker.progress.so_far().0 > before)
     })

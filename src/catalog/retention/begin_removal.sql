@@ -1,4 +1,6 @@
--- Begins the removal of point $1, if nobody wants it after all: from now on it is too late to keep it.
+-- Begins the removal of point $1, if nobody wants it after all: from now on it is too late to keep it. What is being copied or
+-- read back at this moment waits: the one would leave a copy behind, the other would find damage. Those that have not begun
+-- see that it has expired.
 update lastgood.restore_points as point
 set removal_began_at = coalesce(point.removal_began_at, now())
 where point.id = $1 and point.expired_at is not null and point.pinned_at is null and point.held_at is null
@@ -6,5 +8,9 @@ where point.id = $1 and point.expired_at is not null and point.pinned_at is null
         select from lastgood.runs as run
         where run.resource_id = point.resource_id and run.kind = 'restore' and run.state in ('queued', 'running')
             and run.args ->> 'point' = point.id::text
+    )
+    and not exists (
+        select from lastgood.runs as run
+        where run.kind in ('copy', 'verify') and run.state = 'running' and run.args ->> 'point' = point.id::text
     )
 returning point.resource_id, point.manifest_key, point.manifest #>> '{archive,key}' as archive_key

@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use lastgood_jobs::{download::download, escrow, manifest::Manifest, resource::Engine};
+use lastgood_jobs::{
+    download::download, escrow, manifest::Manifest, resource::Engine, sought::Sought,
+};
 use uuid::Uuid;
 
-use super::super::locate::locate;
+use super::super::{
+    locate::{fault, locate},
+    stop_on_signal,
+};
 use crate::{
-    catalog::{Audit, Catalog},
+    catalog::{Audit, Catalog, PointRow},
     cli::output::Output,
-    stores::{Absent, StorageArgs, Stores},
+    stores::{Absent, NamedStore, StorageArgs, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -25,18 +30,19 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
-    let (store, _) = locate(&point.manifest_key, &stores).await?;
-    let entry = Audit {
-        action: "download",
-        resource_id: Some(&point.resource_id),
-        point_id: Some(point.id),
-        detail: serde_json::json!({ "store": store.name, "to": args.to.display().to_string() }),
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
+    let recorded = point.recorded()?;
+    let sought = Sought {
+        manifest_key: &point.manifest_key,
+        recorded: Some(&recorded),
     };
-    catalog.audit(&entry).await?;
-    let manifest = download(&point.manifest_key, &args.to, &store.storage)
-        .await
-        .map_err(|error| anyhow::anyhow!(error.report()))?;
+    let stores = locate(&sought, &stores).await?;
+    let stop = stop_on_signal()?;
+    let manifest = tokio::select! {
+        fetched = fetch(catalog, &point, &sought, &stores, &args.to) => fetched?,
+        // What has arrived so far goes with the future.
+        () = stop.cancelled() => anyhow::bail!("interrupted: nothing was left; download once more"),
+    };
     let answer = serde_json::json!({
         "point": point.id,
         "file": args.to,
@@ -53,6 +59,40 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
             by_hand(&manifest, &args.to).join("\n  ")
         )
     })
+}
+
+/// Fetches the archive from the first store that gives it whole.
+async fn fetch(
+    catalog: &Catalog,
+    point: &PointRow,
+    sought: &Sought<'_>,
+    stores: &[(NamedStore, Manifest)],
+    to: &Path,
+) -> anyhow::Result<Manifest> {
+    let mut faults = Vec::new();
+    for (store, _) in stores {
+        let entry = Audit {
+            action: "download",
+            resource_id: Some(&point.resource_id),
+            point_id: Some(point.id),
+            detail: serde_json::json!({ "store": store.name, "to": to.display().to_string() }),
+        };
+        catalog.audit(&entry).await?;
+        match download(sought, to, &store.storage).await {
+            Ok(manifest) => return Ok(manifest),
+            Err(error) if error.is_of_the_store() => {
+                let why = error.report();
+                tracing::warn!(
+                    store = store.name,
+                    error = why,
+                    "this store cannot give the archive"
+                );
+                faults.push(fault(store, &error));
+            }
+            Err(error) => anyhow::bail!(error.report()),
+        }
+    }
+    anyhow::bail!(faults.join("; "))
 }
 
 /// Returns the commands that bring the data back without lastgood.

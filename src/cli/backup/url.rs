@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lastgood_jobs::sought::Sought;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
@@ -38,8 +39,13 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
-    let (store, manifest) = locate(&point.manifest_key, &stores).await?;
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
+    let recorded = point.recorded()?;
+    let sought = Sought {
+        manifest_key: &point.manifest_key,
+        recorded: Some(&recorded),
+    };
+    let (store, manifest) = locate(&sought, &stores).await?.swap_remove(0);
     let seconds = args.ttl.as_secs();
     let entry = Audit {
         action: "url",

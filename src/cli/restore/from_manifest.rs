@@ -6,12 +6,15 @@ use anyhow::Context as _;
 use chrono::Utc;
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
-    detached, escrow,
+    detached,
+    error::JobError,
+    escrow,
     job::{Attempt, Restore, RestoreTarget},
     key::{Identity, KeyError, Keyring, NoKeys, Recipient},
     manifest::Manifest,
     resource::{Resource, ResourceOptions},
     restore::{Restored, restore},
+    sought::Sought,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -22,7 +25,7 @@ use uuid::Uuid;
 use super::{
     super::{
         consumer::default_work_dir,
-        locate::locate,
+        locate::{fault, locate},
         output::{Output, instant},
         stop_on_signal,
     },
@@ -31,7 +34,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
-    stores::{Absent, NamedStore, Stores},
+    stores::{Absent, Stores},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -41,49 +44,65 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
-    let (
-        NamedStore {
-            storage,
-            url: store,
-            ..
-        },
-        manifest,
-    ) = locate(key, &stores).await?;
-    let at = instant(manifest.consistent_at);
-    output.note(&format!(
-        "restoring {} ({}) as of {at} from {}",
-        manifest.resource_id, manifest.engine, store
-    ));
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
+    let sought = Sought::at(key);
+    let stores = locate(&sought, &stores).await?;
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
-    let worker = Worker {
-        encrypt_to: None,
-        keyring: keyring(args.identity.as_deref(), &storage)?,
-        storage,
-        tools: Arc::new(args.tools.discover().await),
-        work_dir: private.path().to_owned(),
-        lease: Arc::new(Alone),
-        progress: Arc::new(Progress::default()),
-    };
-    let restored = in_this_process(key, &manifest, &reference, url, args, &worker).await?;
-    output.show(&restored, |restored| {
+    let tools = Arc::new(args.tools.discover().await);
+    let mut faults = Vec::new();
+    for (store, manifest) in &stores {
+        let at = instant(manifest.consistent_at);
+        output.note(&format!(
+            "restoring {} ({}) as of {at} from {}",
+            manifest.resource_id, manifest.engine, store.url
+        ));
+        let worker = Worker {
+            encrypt_to: None,
+            keyring: keyring(args.identity.as_deref(), &store.storage)?,
+            storage: store.storage.clone(),
+            tools: Arc::clone(&tools),
+            work_dir: private.path().to_owned(),
+            lease: Arc::new(Alone),
+            progress: Arc::new(Progress::default()),
+        };
+        match in_this_process(&sought, manifest, &reference, url.clone(), args, &worker).await? {
+            Ok(restored) => return show(&restored, manifest, &reference, output),
+            // Found before the target was touched.
+            Err(error) if error.is_of_the_store() => {
+                output.note(&fault(store, &error));
+                faults.push(fault(store, &error));
+            }
+            Err(error) => anyhow::bail!(error.report()),
+        }
+    }
+    anyhow::bail!(faults.join("; "))
+}
+
+fn show(
+    restored: &Restored,
+    manifest: &Manifest,
+    reference: &Reference,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    output.show(restored, |restored| {
         let report = serde_json::to_value(restored).unwrap_or_default();
         format!(
-            "restored {} as of {at} into {reference}\n  {report}",
-            manifest.resource_id
+            "restored {} as of {} into {reference}\n  {report}",
+            manifest.resource_id,
+            instant(manifest.consistent_at)
         )
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn in_this_process(
-    key: &str,
+    sought: &Sought<'_>,
     manifest: &Manifest,
     reference: &Reference,
     url: SecretString,
     args: &Args,
     worker: &Worker,
-) -> anyhow::Result<Restored> {
+) -> anyhow::Result<Result<Restored, JobError>> {
     let job = Restore {
         point: manifest.run_id,
         target: RestoreTarget::Reference {
@@ -100,9 +119,7 @@ async fn in_this_process(
     };
     let stop = stop_on_signal()?;
     tokio::select! {
-        restored = Box::pin(restore(attempt, &resource, &job, key, Some(url), worker)) => {
-            restored.map_err(|error| anyhow::anyhow!(error.report()))
-        }
+        restored = Box::pin(restore(attempt, &resource, &job, sought, Some(url), worker)) => Ok(restored),
         () = stop.cancelled() => {
             // What was begun on the server is cleared up there, if it can be.
             drop(timeout(SETTLED_WITHIN, detached::settled()).await);

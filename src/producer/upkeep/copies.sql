@@ -3,25 +3,36 @@
 with room as (
     select greatest(0, $2::bigint - count(*)) as copies
     from lastgood.runs where kind = 'copy' and state in ('queued', 'running')
+),
+due as (
+    select missing.point_id, wanted.store, missing.consistent_at
+    from unnest($1::text[]) as wanted (store)
+    cross join lateral (
+        select m.point_id, m.consistent_at
+        from lastgood.missing_copies as m join lastgood.restore_points as p on p.id = m.point_id
+        where m.store = wanted.store and p.quarantined_at is null and p.expired_at is null
+            and not exists (
+                select from lastgood.runs as asked
+                where asked.args ->> 'point' = m.point_id::text and asked.kind = 'copy'
+                    and coalesce(asked.args ->> 'store', '') = wanted.store and asked.state in ('queued', 'running')
+            )
+            and not exists (
+                select from lastgood.runs as failed
+                where failed.args ->> 'point' = m.point_id::text and failed.kind = 'copy'
+                    and failed.args ->> 'store' = wanted.store
+                    and failed.state = 'failed' and failed.finished_at > now() - interval '15 minutes'
+            )
+        order by m.consistent_at desc
+        limit (select copies from room)
+    ) as missing
+    order by missing.consistent_at desc
+    limit (select copies from room)
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
 select r.engine, 'copy', 'upkeep', r.id, -10,
-    jsonb_build_object('kind', 'copy', 'point', p.id, 'store', wanted.store)
-from unnest($1::text[]) as wanted (store)
-cross join lastgood.restore_points as p
+    jsonb_build_object('kind', 'copy', 'point', p.id, 'store', due.store)
+from due
+join lastgood.restore_points as p on p.id = due.point_id
 join lastgood.resources as r on r.id = p.resource_id
-where p.quarantined_at is null and p.expired_at is null
-    and not exists (select from lastgood.copies as c where c.point_id = p.id and c.store = wanted.store)
-    and not exists (
-        select from lastgood.runs as asked
-        where asked.args ->> 'point' = p.id::text and asked.kind = 'copy' and coalesce(asked.args ->> 'store', '') = wanted.store
-            and asked.state in ('queued', 'running')
-    )
-    and not exists (
-        select from lastgood.runs as failed
-        where failed.args ->> 'point' = p.id::text and failed.kind = 'copy' and failed.args ->> 'store' = wanted.store
-            and failed.state = 'failed' and failed.finished_at > now() - interval '15 minutes'
-    )
-order by p.consistent_at desc
-limit (select copies from room)
+order by due.consistent_at desc
 on conflict do nothing

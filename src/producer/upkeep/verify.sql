@@ -1,58 +1,67 @@
--- Enqueues verifications. $1: each usable restore point is proven at least so often. $2: each resource has a proof that is no
+-- Enqueues verifications. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
 -- older than this. $3: at most so many of an engine wait or run. A verification that failed is asked for again after six
 -- hours; what it found damaged is quarantined, and no more usable.
 with live as (
-    select queue, kind, resource_id, args ->> 'point' as point from lastgood.runs where state = 'queued'
+    select queue, kind, resource_id, args ->> 'point' as point, args ->> 'store' as store
+    from lastgood.runs where state = 'queued'
     union all
-    select queue, kind, resource_id, args ->> 'point' from lastgood.runs where state = 'running'
+    select queue, kind, resource_id, args ->> 'point', args ->> 'store' from lastgood.runs where state = 'running'
 ),
 waiting as (
     select queue, count(*) as runs from live where kind = 'verify' group by queue
 ),
 tried as (
-    select resource_id, point from live where kind = 'verify'
+    select resource_id, point, store from live where kind = 'verify'
     union all
-    select resource_id, args ->> 'point' from lastgood.runs
+    select resource_id, args ->> 'point', args ->> 'store' from lastgood.runs
     where kind in ('copy', 'verify', 'expire') and state = 'failed' and kind = 'verify'
         and finished_at > now() - interval '6 hours'
 ),
 -- Resources that were registered together must not be due together for ever: each has its own instant in the last quarter.
 newest as (
-    select point.id, point.resource_id, r.engine, '-infinity'::timestamptz as since
+    -- In the store where that is longest ago; one that nothing is recorded of is looked for in all.
+    select point.id, point.resource_id, r.engine, '-infinity'::timestamptz as since, (
+            select c.store from lastgood.copies as c where c.point_id = point.id order by c.verified_at nulls first, c.store limit 1
+        ) as store
     from lastgood.resources as r
+    left join waiting on waiting.queue = r.engine
     cross join lateral (
         select id, resource_id from lastgood.restore_points
         where resource_id = r.id and quarantined_at is null and expired_at is null
         order by consistent_at desc limit 1
     ) as point
-    where not exists (
+    where coalesce(waiting.runs, 0) < $3 and not exists (
         select from lastgood.restore_points as proven
         where proven.resource_id = r.id and proven.quarantined_at is null and proven.expired_at is null
             and proven.verified_at > now() - $2::interval * (1 - r.spread / 1073741824.0)
     ) and not exists (select from tried where tried.resource_id = r.id)
 ),
 oldest as (
-    select point.id, point.resource_id, r.engine, coalesce(point.verified_at, point.created_at) as since
-    from lastgood.restore_points as point
+    select point.id, point.resource_id, r.engine, coalesce(copy.verified_at, copy.stored_at) as since, copy.store
+    from lastgood.copies as copy
+    join lastgood.restore_points as point on point.id = copy.point_id
     join lastgood.resources as r on r.id = point.resource_id
     left join waiting on waiting.queue = r.engine
     where point.quarantined_at is null and point.expired_at is null
-        and coalesce(point.verified_at, point.created_at) < now() - $1::interval * 0.9
+        and coalesce(copy.verified_at, copy.stored_at) < now() - $1::interval * 0.9
         and coalesce(waiting.runs, 0) < $3
-        and not exists (select from tried where tried.point = point.id::text)
-    order by coalesce(point.verified_at, point.created_at)
+        and not exists (
+            select from tried
+            where tried.point = point.id::text and (tried.store is null or tried.store = copy.store)
+        )
+    order by coalesce(copy.verified_at, copy.stored_at)
     limit 10 * $3
 ),
 due as (
-    select id, resource_id, engine, min(since) as since
+    select id, resource_id, engine, store, min(since) as since
     from (select * from newest union all select * from oldest) as both_kinds
-    group by id, resource_id, engine
+    group by id, resource_id, engine, store
 ),
 ranked as (
-    select due.*, row_number() over (partition by engine order by since, id) as turn from due
+    select due.*, row_number() over (partition by engine order by since, id, store) as turn from due
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-select ranked.engine, 'verify', 'upkeep', ranked.resource_id, -20, jsonb_build_object('kind', 'verify', 'point', ranked.id)
+select ranked.engine, 'verify', 'upkeep', ranked.resource_id, -20, jsonb_strip_nulls(jsonb_build_object('kind', 'verify', 'point', ranked.id, 'store', ranked.store))
 from ranked left join waiting on waiting.queue = ranked.engine
 where ranked.turn <= $3 - coalesce(waiting.runs, 0)
 on conflict do nothing

@@ -14,7 +14,7 @@ use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, RunRow},
-    queue::{Outcome, Queue, Run, Runs, Store, listen},
+    queue::{Lane, Outcome, Queue, Run, Runs, Store, listen},
 };
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -41,6 +41,7 @@ type Handler = Arc<dyn Fn(Run<Job>, WorkerContext) -> BoxFuture<'static, Handled
 pub(super) struct Settings {
     pub(super) name: &'static str,
     pub(super) queues: &'static [&'static str],
+    pub(super) lane: Lane,
     pub(super) slots: usize,
     pub(super) lease: Duration,
     pub(super) poll: Duration,
@@ -53,6 +54,7 @@ impl Default for Settings {
         Self {
             name: "worker",
             queues: &["postgres"],
+            lane: Lane::Whole,
             slots: 2,
             lease: Duration::from_secs(30),
             poll: Duration::from_millis(100),
@@ -101,6 +103,7 @@ impl Workers {
             .map(|name| Queue {
                 store: store.clone(),
                 name: (*name).into(),
+                lane: settings.lane,
                 slots: Arc::new(Semaphore::new(settings.slots)),
                 wake: Arc::new(Notify::new()),
                 poll: settings.poll,
@@ -110,7 +113,7 @@ impl Workers {
             .collect();
         let wakers: HashMap<_, _> = queues
             .iter()
-            .map(|queue| (Arc::clone(&queue.name), Arc::clone(&queue.wake)))
+            .map(|queue| (Arc::clone(&queue.name), vec![Arc::clone(&queue.wake)]))
             .collect();
         let listening = settings
             .listens

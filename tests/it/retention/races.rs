@@ -145,3 +145,37 @@ async fn a_request_that_was_answered_is_answered_alike_after_its_point_has_gone(
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_waits_for_what_is_being_copied_or_read_back_and_not_for_what_only_waits()
+-> Result<()> {
+    let house = House::build().await?;
+    let [_, old] = house.points([1, 90]).await?;
+    assert_eq!(house.retain().await?, 1);
+    for kind in ["copy", "verify"] {
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, state, lease_by, lease_until)
+             values ('postgres', $2, 'upkeep', 'shop', -10, jsonb_build_object('kind', $2, 'point', $1::uuid), 'running', 'x', now())",
+        )
+        .bind(old)
+        .bind(kind)
+        .execute(house.db.pool())
+        .await?;
+        ensure!(
+            house.db.catalog.begin_removal(old).await?.is_none(),
+            "{kind}"
+        );
+        house
+            .db
+            .execute(
+                "update lastgood.runs set state = 'queued', lease_by = null, lease_until = null",
+            )
+            .await?;
+        // Whoever claims it now sees that it has expired.
+        ensure!(
+            house.db.catalog.begin_removal(old).await?.is_some(),
+            "{kind}"
+        );
+    }
+    Ok(())
+}

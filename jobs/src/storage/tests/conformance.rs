@@ -245,6 +245,46 @@ async fn the_janitor_ends_old_uploads_and_no_young_one(
     Ok(())
 }
 
+/// Only a bucket has others in it.
+#[tokio::test]
+async fn the_janitor_ends_no_upload_of_somebody_elses() -> Result<()> {
+    let store = Store::new(Kind::Moto).await?;
+    let ours = store.storage.upload(&keys(1).archive());
+    let theirs = store.storage.upload("videos/v1/summer.mp4");
+    for upload in [&ours, &theirs] {
+        ensure!(upload.writer().write(large()).await.is_ok(), "failed");
+    }
+    until(|| async { Ok(store.unfinished().await? == 2) }).await?;
+    let old = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    assert_eq!(store.storage.sweep(old).await?.partial, 1);
+    theirs.finish().await?.keep();
+    let size = store.storage.size("videos/v1/summer.mp4").await?;
+    assert_eq!(size, Some(LARGE as u64));
+    drop(ours);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_several_may_write_is_replaced_at_once_and_never_removed(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+) -> Result<()> {
+    let store = Store::new(kind).await?;
+    let bytes = large();
+    // Damaged, and just as long.
+    put(&store, "v1/a", vec![7; LARGE]).await?;
+    let upload = store.storage.upload_over("v1/a");
+    ensure!(upload.writer().write(bytes.clone()).await.is_ok(), "failed");
+    drop(upload.finish().await?);
+    crate::detached::settled().await;
+    assert!(get(&store, "v1/a").await? == bytes);
+    let aborted = store.storage.upload_over("v1/a");
+    ensure!(aborted.writer().write(large()).await.is_ok(), "failed");
+    aborted.abort().await;
+    assert!(get(&store, "v1/a").await? == bytes);
+    Ok(())
+}
+
 #[rstest]
 #[tokio::test]
 async fn an_attempt_ends_its_dead_predecessors_only(

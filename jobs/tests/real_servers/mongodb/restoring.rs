@@ -12,6 +12,7 @@ use lastgood_jobs::{
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
     restore::{Contents, Restored, restore},
+    sought::Sought,
 };
 use mongodb::Database;
 use uuid::Uuid;
@@ -118,7 +119,8 @@ impl Lab {
         };
         let (resource, worker) = (&self.resource, &self.worker);
         let url = url.map(Into::into);
-        restore(attempt, resource, &job, &point.manifest_key, url, worker).await
+        let sought = Sought::at(&point.manifest_key);
+        restore(attempt, resource, &job, &sought, url, worker).await
     }
 
     /// Fails unless a restore fails as told, and shows no secret.

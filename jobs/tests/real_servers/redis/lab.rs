@@ -11,6 +11,7 @@ use lastgood_jobs::{
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION},
     resource::{Engine, Resource, ResourceOptions},
     restore::{Contents, Restored, restore},
+    sought::Sought,
     storage::Storage,
     worker::{Progress, Worker},
 };
@@ -152,12 +153,11 @@ impl Lab {
             no_owner: false,
             no_acl: false,
         };
-        let manifest_key = &point.manifest_key;
         restore(
             attempt,
             &resource,
             &job,
-            manifest_key,
+            &Sought::at(&point.manifest_key),
             reference,
             &self.worker,
         )

@@ -62,7 +62,7 @@ pub(in crate::cli::key) async fn recover(
     let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
     let mut report = Report::default();
     let found = open_all(
-        &stores(storage, &Absent::Refused).await?,
+        &stores(storage, &Absent::LeftOut).await?,
         &recovery,
         &mut report,
     )

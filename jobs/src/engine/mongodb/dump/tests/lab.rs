@@ -22,6 +22,7 @@ use crate::{
     job::{Attempt, Restore, RestoreTarget},
     resource::{Engine, Resource, ResourceOptions},
     restore::restore,
+    sought::Sought,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -98,8 +99,8 @@ impl Lab {
             no_owner: false,
             no_acl: false,
         };
-        let (key, resource) = (&point.manifest_key, resource(server.clone()));
-        restore(attempt(), &resource, &job, key, None, &self.worker).await?;
+        let (sought, resource) = (Sought::at(&point.manifest_key), resource(server.clone()));
+        restore(attempt(), &resource, &job, &sought, None, &self.worker).await?;
         Ok(Client::with_uri_str(&server).await?.database(&name))
     }
 
