@@ -5,7 +5,7 @@ ARGS ?=
 export KEEP PROFILE ONLY STORE
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak servers fmt lint sqlx clean-dev
+.PHONY: help build demo test bench soak servers fmt lint sqlx metrics alerts compose clean-dev
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,15 @@ lint: ## clippy, spelling, unused dependencies, dependency and layering rules
 
 sqlx: ## bring .sqlx up to date with the queries and migrations
 	@$(PYTHON) scripts/sqlx_cache.py --write
+
+metrics: ## write METRICS.md anew from src/metrics.rs
+	SQLX_OFFLINE=true WRITE_METRICS_MD=1 cargo test --locked -p lastgood --lib -- metrics::
+
+alerts: ## check and test Prometheus' rules, and what the rules and the dashboard name
+	@$(PYTHON) -m unittest discover --start-directory scripts/tests --top-level-directory scripts --pattern test_alerts.py
+
+compose: ## check docker-compose.yml, and run its commands against private servers
+	@$(PYTHON) scripts/compose.py
 
 clean-dev: ## remove the installed servers and tools
 	rm -rf .lastgood

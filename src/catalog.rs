@@ -1,17 +1,28 @@
 //! The catalog: the Postgres database that records what is protected, asked for, restorable and alive.
 
+mod adhoc;
+mod attempts;
 mod audit;
+mod cancel;
 mod consumers;
 mod copies;
 mod exposure;
+mod history;
 mod keys;
+mod order;
+mod pauses;
 mod points;
+mod producers;
 mod proofs;
+mod queue_stats;
 mod rebuild;
+mod registry;
 mod resources;
 mod retention;
+mod retry;
 mod runs;
 mod stores;
+mod tokens;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -24,21 +35,32 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
+pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
-pub use consumers::{ConsumerRow, Registration};
+pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
+pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
+pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use queue_stats::{QueueFigures, QueueStats};
 pub use rebuild::{FoundPoint, Rebuilt};
-pub use resources::{NewResource, ResourceChange, ResourceRow, ResourceStatus, StoredConnection};
+use resources::resource_not_found;
+pub use resources::{
+    NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
+    StoredConnection,
+};
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
-pub use runs::{Enqueued, NewRun, RunFilter, RunRow};
+pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
 pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
+pub use tokens::{Holder, NewToken, TokenRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
@@ -109,6 +131,17 @@ pub enum CatalogError {
         /// By how much.
         minutes: i64,
     },
+    /// It was removed for good.
+    #[error("resource {0:?} was removed: it cannot be backed up")]
+    Removed(String),
+    /// A key that is none.
+    #[error("an idempotency key has 1 to 255 characters")]
+    BadKey,
+    /// Another token has the name.
+    #[error(
+        "a token named {0:?} is in use: choose another name, or revoke that one: `lastgood token list`"
+    )]
+    TokenNameInUse(String),
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,

@@ -1,38 +1,42 @@
 //! The command line: nouns, then verbs; what every command shares.
 
+mod api;
 mod audit;
 mod backup;
 mod catalog;
 mod consumer;
 mod doctor;
+mod health;
 mod key;
+mod limits;
 mod locate;
 mod output;
 mod plans;
 mod producer;
+mod queue;
 mod resource;
 mod restore;
 mod retention;
 mod run;
 mod status;
 mod store;
+mod token;
 mod verify;
 mod wait;
 
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{catalog::Catalog, config};
+use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
 use output::Output;
 
 /// Keeps the promise that you lose at most N minutes of data, and proves it.
 #[derive(Debug, Parser)]
 #[command(
     name = "lastgood",
-    version,
+    version = VERSION,
     arg_required_else_help = true,
     max_term_width = 120
 )]
@@ -50,8 +54,16 @@ enum Command {
     Migrate,
     /// Turn plans into due backups, take back what lost workers held, measure exposure
     Producer(producer::Args),
-    /// Claim runs and execute them
+    /// Claim runs and execute them; list and drain those who do
     Consumer(consumer::Args),
+    /// Serve the HTTP API that other services ask
+    Api(api::Args),
+    /// Make, list and revoke the HTTP API's tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Show and change how many ad-hoc backups services may ask for
+    #[command(subcommand)]
+    Limits(limits::Command),
     /// Register, show, pause, resume and remove what is protected
     #[command(subcommand)]
     Resource(resource::Command),
@@ -65,9 +77,12 @@ enum Command {
     /// Explain which restore points are kept and which go
     #[command(subcommand)]
     Retention(retention::Command),
-    /// List and show runs: the queue and its history
+    /// List, show, retry and cancel runs
     #[command(subcommand)]
     Run(run::Command),
+    /// Pause, resume and drain the queue, and show what is in it
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Show exposure against the promise, worst first, and what is not as it should be
     Status(status::Args),
     /// Record again what a store's manifests say, after the catalog was lost
@@ -86,6 +101,9 @@ enum Command {
     Audit(audit::Args),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
+    /// Ask a service on this machine whether it is ready: a container's health check
+    #[command(hide = true)]
+    Health(health::Args),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -127,13 +145,17 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
             output.done("migrated", "the catalog's schema is up to date")?;
         }
         Command::Producer(args) => producer::run(args).await?,
-        Command::Consumer(args) => consumer::run(args).await?,
+        Command::Consumer(args) => consumer::run(args, output).await?,
+        Command::Api(args) => api::run(args).await?,
+        Command::Token(command) => token::run(command, output).await?,
+        Command::Limits(command) => limits::run(command, output).await?,
         Command::Resource(command) => resource::run(command, output).await?,
         Command::Backup(command) => return backup::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Verify(args) => return verify::run(args, output).await,
         Command::Retention(command) => return retention::run(command, output).await,
-        Command::Run(command) => run::run(command, output).await?,
+        Command::Run(command) => return run::run(command, output).await,
+        Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Store(command) => store::run(command, output).await?,
@@ -141,6 +163,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Key(command) => return key::run(command, output).await,
         Command::Audit(args) => audit::run(&args, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
+        Command::Health(args) => health::run(&args, output).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lastgood", &mut script);
@@ -171,19 +194,21 @@ fn start_log() {
     }
 }
 
-/// Returns a token that SIGTERM or SIGINT cancels.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+/// Returns what SIGTERM or SIGINT asks for: the first a drain, the second an end at once.
+fn stop_on_signal() -> anyhow::Result<Stop> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
+    let stop = Stop::default();
+    let asked = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for order in [asked.drain, asked.at_once] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            order.cancel();
         }
-        stopping.cancel();
     });
     Ok(stop)
 }

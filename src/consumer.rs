@@ -9,7 +9,7 @@ mod record;
 mod verify;
 mod work_dir;
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::Utc;
@@ -21,7 +21,7 @@ use lastgood_jobs::{
     resource::Engine,
 };
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,9 +29,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::{Catalog, Registration, answered},
     http, metrics,
-    queue::{Lane, Queue, Runs, Store, listen},
+    queue::{InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
     secret::MasterKey,
     stores::{NamedStore, Stores},
+    version::VERSION,
 };
 
 pub use handle::handle;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub engines: Vec<Engine>,
     /// How many backups and restores of each engine it executes at once; upkeep has [`upkeep_slots`] beside them.
     pub slots: u32,
+    /// How much may run at once of what could crowd out the rest.
+    pub limits: Limits,
     /// How long a claim lasts without renewal.
     pub lease: Duration,
     /// How often it looks for runs when nothing wakes it.
@@ -79,12 +82,21 @@ pub struct Shared {
     pub work_dir: PathBuf,
 }
 
-/// Runs until `stop`, then drains: running jobs finish, or give their lease back at the deadline.
+/// How a consumer is told to end.
+#[derive(Clone, Default)]
+pub struct Stop {
+    /// Nothing new is claimed, what runs may finish.
+    pub drain: CancellationToken,
+    /// What still runs is stopped, and its lease given back.
+    pub at_once: CancellationToken,
+}
+
+/// Runs until it is to stop, then drains: running jobs finish, or give their lease back at the deadline.
 pub async fn consume(
     mut shared: Shared,
     settings: &Settings,
     recorder: metrics_exporter_prometheus::PrometheusHandle,
-    stop: CancellationToken,
+    stop: Stop,
 ) -> anyhow::Result<()> {
     metrics::prime_consumer();
     let private = work_dir::WorkDir::create(&settings.work_dir)?;
@@ -94,7 +106,7 @@ pub async fn consume(
     let id = registration.id.clone();
     shared.catalog.register_consumer(&registration).await?;
 
-    let (ready, is_ready) = watch::channel(true);
+    let (ready, is_ready) = tokio::sync::watch::channel(true);
     let ended = CancellationToken::new();
     let (address, server) = http::serve(
         settings.listen,
@@ -105,17 +117,21 @@ pub async fn consume(
     .await?;
     tracing::info!(consumer.id = id, http.address = %address, "consumer started, metrics at http://{address}/metrics");
 
+    let store = Store::new(shared.catalog.pool().clone(), &*id, settings.lease)
+        .storing_in(&shared.stores.primary().name)
+        .within(settings.limits);
+    let in_flight = InFlight::default();
     let give_back = CancellationToken::new();
-    let queues = queues(&shared, settings, &id, &give_back);
-    let mut wakers = HashMap::<_, Vec<_>>::new();
-    for queue in &queues {
-        let of_name = wakers.entry(Arc::clone(&queue.name)).or_default();
-        of_name.push(Arc::clone(&queue.wake));
-    }
-    let wakers = Arc::new(wakers);
+    let queues = queues(&store, settings, &in_flight, &give_back);
+    let drain_asked = Arc::new(Notify::new());
+    let wakers = Wakers {
+        drain: (id.as_str().into(), Arc::clone(&drain_asked)),
+        ..Wakers::of(&queues)
+    };
     let tasks = TaskTracker::new();
     tasks.spawn(server);
     let side = [
+        tokio::spawn(watch(store, in_flight, Arc::clone(&wakers.cancelled))),
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
         tokio::spawn(sweep_for_ever(shared.stores.clone(), settings.janitor_age)),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
@@ -124,8 +140,10 @@ pub async fn consume(
         catalog: shared.catalog.clone(),
         id: id.clone(),
         ready,
+        drain_asked,
+        drain: stop.drain.clone(),
     };
-    tasks.spawn(heart.beat_until(stop.clone(), ended.clone()));
+    tasks.spawn(heart.beat_until(ended.clone()));
     tasks.close();
 
     let drain_timeout = settings.drain_timeout;
@@ -148,7 +166,7 @@ pub async fn consume(
 async fn run_workers(
     queues: Vec<Queue>,
     shared: &Shared,
-    stop: CancellationToken,
+    stop: Stop,
     give_back: CancellationToken,
     drain_timeout: Duration,
     id: &str,
@@ -169,13 +187,16 @@ async fn run_workers(
         });
     }
     let signal = async move {
-        stop.cancelled().await;
+        stop.drain.cancelled().await;
         tracing::info!(
             drain.seconds = drain_timeout.as_secs(),
             "draining: nothing new is claimed, what runs may finish"
         );
         tokio::spawn(async move {
-            tokio::time::sleep(drain_timeout).await;
+            tokio::select! {
+                () = tokio::time::sleep(drain_timeout) => {}
+                () = stop.at_once.cancelled() => {}
+            }
             give_back.cancel();
         });
         Ok(())
@@ -191,13 +212,11 @@ async fn run_workers(
 }
 
 fn queues(
-    shared: &Shared,
+    store: &Store,
     settings: &Settings,
-    id: &str,
+    in_flight: &InFlight,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
-    let store = Store::new(shared.catalog.pool().clone(), id, settings.lease)
-        .storing_in(&shared.stores.primary().name);
     let lanes = [
         (Lane::Promised, settings.slots),
         (Lane::Upkeep, upkeep_slots(settings.slots)),
@@ -217,6 +236,7 @@ fn queues(
         poll: settings.poll,
         timeout: settings.job_timeout,
         give_back: give_back.clone(),
+        in_flight: in_flight.clone(),
     })
     .collect()
 }
@@ -250,7 +270,7 @@ fn registration(
         ),
         host,
         pid: i32::try_from(std::process::id()).unwrap_or(0),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         queues: settings.engines.iter().map(ToString::to_string).collect(),
         slots: i32::try_from(settings.slots)?,
         capabilities: serde_json::to_value(mine)?,
@@ -265,23 +285,26 @@ fn hostname() -> String {
         .unwrap_or_else(|| "unknown-host".to_owned())
 }
 
-/// Keeps this consumer's row fresh, its readiness true, and its clock compared with the catalog's.
+/// Keeps this consumer's row fresh, its readiness true, and its clock compared with the catalog's; learns of an order to drain.
 struct Heart {
     catalog: Catalog,
     id: String,
-    ready: watch::Sender<bool>,
+    ready: tokio::sync::watch::Sender<bool>,
+    drain_asked: Arc<Notify>,
+    drain: CancellationToken,
 }
 
 impl Heart {
-    async fn beat_until(self, draining: CancellationToken, ended: CancellationToken) {
+    async fn beat_until(self, ended: CancellationToken) {
         let mut timer = tokio::time::interval(BEAT_EVERY);
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
-                () = draining.cancelled(), if *self.ready.borrow() => {}
+                () = self.drain.cancelled(), if *self.ready.borrow() => {}
+                () = self.drain_asked.notified() => {}
                 _ = timer.tick() => {}
             }
-            self.beat(draining.is_cancelled()).await;
+            self.beat(self.drain.is_cancelled()).await;
         }
     }
 
@@ -291,9 +314,13 @@ impl Heart {
         }
         let state = if is_draining { "draining" } else { "running" };
         match answered(BEAT_EVERY, self.catalog.beat(&self.id, state)).await {
-            Ok(now) => {
+            Ok(beat) => {
                 self.ready.send_replace(!is_draining);
-                compare_clock(now);
+                compare_clock(beat.now);
+                if beat.is_to_drain && !is_draining {
+                    tracing::info!("an operator asked this consumer to drain and end");
+                    self.drain.cancel();
+                }
             }
             Err(error) => {
                 self.ready.send_replace(false);

@@ -36,11 +36,7 @@ pub async fn serve(
     let unusable = |source| ListenError { address, source };
     let listener = TcpListener::bind(address).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
-    let router = Router::new()
-        .route("/metrics", get(render))
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(readiness))
-        .with_state(Arc::new(Face { metrics, ready }));
+    let router = face(metrics, ready);
     let server = async move {
         if let Err(error) = axum::serve(listener, router)
             .with_graceful_shutdown(until)
@@ -50,6 +46,15 @@ pub async fn serve(
         }
     };
     Ok((bound, server))
+}
+
+/// Returns the routes that every role has.
+pub fn face(metrics: PrometheusHandle, ready: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readiness))
+        .with_state(Arc::new(Face { metrics, ready }))
 }
 
 async fn render(State(face): State<Arc<Face>>) -> impl IntoResponse {

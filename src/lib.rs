@@ -3,6 +3,8 @@
 //! This crate knows *when*: plans become due backups, a queue in Postgres carries them to consumers, a catalog records what
 //! can be restored. How a restore point is made and read is `lastgood-jobs`'s business. ARCHITECTURE.md is the map.
 
+pub mod api;
+pub mod capabilities;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -13,7 +15,11 @@ pub mod metrics;
 pub mod plan;
 pub mod producer;
 pub mod queue;
+pub mod request;
 pub mod retention;
 pub mod schedule;
 pub mod secret;
+pub mod status;
 pub mod stores;
+pub mod token;
+pub mod version;

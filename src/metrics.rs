@@ -9,7 +9,14 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier};
+use crate::{
+    catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
+    plan::Plans,
+    version::VERSION,
+};
+
+#[cfg(test)]
+mod tests;
 
 const RUNS: &str = "lastgood_runs_total";
 const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
@@ -20,7 +27,9 @@ const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
 const EXPOSURE: &str = "lastgood_exposure_seconds";
 const PROTECTED: &str = "lastgood_protected_resources";
 const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
+const OLDEST_NEVER: &str = "lastgood_never_backed_up_oldest_age_seconds";
 const BROKEN: &str = "lastgood_broken_promise_resources";
+const PROMISED: &str = "lastgood_promised_exposure_seconds";
 const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
 const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
 const TICKS: &str = "lastgood_ticks_total";
@@ -39,6 +48,10 @@ const VERIFICATIONS: &str = "lastgood_verifications_total";
 const QUARANTINED: &str = "lastgood_quarantined_points";
 const OVERDUE: &str = "lastgood_verification_overdue_points";
 const MISSING_COPIES: &str = "lastgood_missing_copies";
+const PAUSES: &str = "lastgood_queue_pauses";
+const PRUNED: &str = "lastgood_pruned_runs_total";
+const API_REQUESTS: &str = "lastgood_api_requests_total";
+const API_SECONDS: &str = "lastgood_api_request_duration_seconds";
 const BUILD: &str = "lastgood_build_info";
 
 const KINDS: [&str; 6] = [
@@ -64,15 +77,18 @@ pub enum RunResult {
     LeaseLost,
     /// A drain ran out of time.
     GivenBack,
+    /// An operator ordered it.
+    Cancelled,
 }
 
 impl RunResult {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,
         Self::Retried,
         Self::LeaseLost,
         Self::GivenBack,
+        Self::Cancelled,
     ];
 
     fn as_str(self) -> &'static str {
@@ -82,6 +98,7 @@ impl RunResult {
             Self::Retried => "retried",
             Self::LeaseLost => "lease_lost",
             Self::GivenBack => "given_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -119,11 +136,20 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
             Matcher::Full(TICK_SECONDS.to_owned()),
             &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0],
         )?
+        .set_buckets_for_metric(
+            Matcher::Full(API_SECONDS.to_owned()),
+            &[0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0],
+        )?
         .install_recorder()?;
+    introduce();
+    Ok(handle)
+}
+
+/// Says what every metric is, and which build this is.
+fn introduce() {
     describe();
     describe_upkeep();
-    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(handle)
+    gauge!(BUILD, "version" => VERSION).set(1.0);
 }
 
 fn describe() {
@@ -158,10 +184,23 @@ fn describe() {
         PROTECTED,
         "Active resources that the plans say are backed up, by tier."
     );
-    describe_gauge!(NEVER_BACKED_UP, "Of these, how many have no restore point.");
+    describe_gauge!(
+        NEVER_BACKED_UP,
+        "Protected resources that have no restore point, by tier."
+    );
+    describe_gauge!(
+        OLDEST_NEVER,
+        Unit::Seconds,
+        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 without any."
+    );
+    describe_gauge!(
+        PROMISED,
+        Unit::Seconds,
+        "The exposure above which a tier's promise is late (the RPO), and broken (the RPO and its tolerance)."
+    );
     describe_gauge!(
         BROKEN,
-        "Of these, how many have an exposure above the RPO and its tolerance."
+        "Protected resources with an exposure above the RPO and its tolerance, by tier."
     );
     describe_gauge!(
         UNKNOWN_TIER,
@@ -204,6 +243,20 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
+    describe_counter!(
+        API_REQUESTS,
+        "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
+    );
+    describe_histogram!(
+        API_SECONDS,
+        Unit::Seconds,
+        "How long requests to the HTTP API took, by route; of a stream of events, until it began."
+    );
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -228,7 +281,7 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         REFUSED_REMOVALS,
-        "Of these, how many a store refuses to remove: an object lock, say."
+        "Restore points that were let go and that a store refuses to remove: an object lock, say."
     );
     describe_gauge!(
         MISSING_COPIES,
@@ -274,12 +327,40 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    counter!(PRUNED).absolute(0);
+    pauses(0);
     counter!(EXPIRED).absolute(0);
     gauge!(AWAITING_REMOVAL).set(0.0);
     gauge!(REFUSED_REMOVALS).set(0.0);
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+}
+
+/// Shows the API's series at zero, for each method and route.
+pub fn prime_api(operations: &[(&'static str, String)]) {
+    for (method, route) in operations {
+        for result in ["done", "refused", "failed"] {
+            counter!(API_REQUESTS, "method" => *method, "route" => route.clone(), "result" => result)
+                .absolute(0);
+        }
+    }
+}
+
+/// Counts a request to the API that was answered.
+pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
+    let result = match status {
+        ..400 => "done",
+        400..500 => "refused",
+        500.. => "failed",
+    };
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("result", result.to_owned()),
+    ];
+    counter!(API_REQUESTS, &labels).increment(1);
+    histogram!(API_SECONDS, "route" => route.to_owned()).record(took);
 }
 
 /// Shows the stores' series at zero.
@@ -375,6 +456,16 @@ pub fn queue_depths(depths: &[QueueDepth]) {
     }
 }
 
+/// Shows how many pauses are in force.
+pub fn pauses(count: usize) {
+    gauge!(PAUSES).set(float(i64::try_from(count).unwrap_or(i64::MAX)));
+}
+
+/// Counts runs whose history was removed.
+pub fn pruned(runs: u64) {
+    counter!(PRUNED).increment(runs);
+}
+
 /// Shows exposure for each paid tier; one without resources is shown at zero.
 pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
     for tier in paid {
@@ -389,7 +480,26 @@ pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
         gauge!(PROTECTED, "tier" => tier.clone()).set(count(|exposure| exposure.resources));
         gauge!(NEVER_BACKED_UP, "tier" => tier.clone())
             .set(count(|exposure| exposure.never_backed_up));
+        gauge!(OLDEST_NEVER, "tier" => tier.clone())
+            .set(found.map_or(0.0, |exposure| exposure.oldest_never_seconds));
         gauge!(BROKEN, "tier" => tier.clone()).set(count(|exposure| exposure.broken));
+    }
+}
+
+/// Shows what each paid tier promises; a tier of `before` that promises nothing now is shown at zero.
+pub fn promises(before: &[String], plans: &Plans) {
+    let show = |tier: &str, late: f64, broken: f64| {
+        for (limit, seconds) in [("late", late), ("broken", broken)] {
+            gauge!(PROMISED, "tier" => tier.to_owned(), "limit" => limit).set(seconds);
+        }
+    };
+    let is_paid = |tier: &String| plans.paid().any(|(plan, _)| plan.tier.as_str() == tier);
+    for tier in before.iter().filter(|tier| !is_paid(tier)) {
+        show(tier, 0.0, 0.0);
+    }
+    for (plan, _) in plans.paid() {
+        let late = plan.rpo.as_delta().as_seconds_f64();
+        show(plan.tier.as_str(), late, plan.allowed().as_seconds_f64());
     }
 }
 

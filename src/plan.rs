@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::TimeDelta;
 use lastgood_jobs::resource::Tier;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 mod alias;
 mod cadence;
@@ -76,7 +77,7 @@ impl Protection {
 }
 
 /// Why a tier is never backed up. Serialized names are permanent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// Its `rpo_minutes` is 0.

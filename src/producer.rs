@@ -1,5 +1,6 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod history;
 mod observe;
 mod reap;
 mod upkeep;
@@ -17,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::upkeep::{
     Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
 };
-use self::{observe::observe_until, reap::reap_until, upkeep::upkeep_until};
+use self::{history::prune_until, observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
     catalog::{Catalog, CatalogError, answered},
     http, metrics,
@@ -29,6 +30,8 @@ use crate::{
 const APPLY_EVERY: Duration = Duration::from_mins(10);
 /// A tick that takes longer is given up: a connection may hang without an error.
 const TICK_WITHIN: Duration = Duration::from_mins(5);
+/// Nobody waits longer for a record of a tick.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the producer is to run.
 pub struct Settings {
@@ -42,6 +45,8 @@ pub struct Settings {
     pub observe: Duration,
     /// What it asks for besides backups.
     pub upkeep: Upkeep,
+    /// How long runs that have ended stay on record; `None`: for ever.
+    pub history: Option<Duration>,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
@@ -95,6 +100,7 @@ pub async fn produce(
         settings.upkeep.verify_within,
         stop.clone(),
     ));
+    tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));
     tasks.spawn(upkeep_until(
         catalog.clone(),
         settings.upkeep.clone(),
@@ -107,6 +113,7 @@ pub async fn produce(
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut applied = Applied::default();
+    let id = uuid::Uuid::new_v4().to_string();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -118,10 +125,19 @@ pub async fn produce(
             publish_own.send_replace(self::own(&plans));
         }
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
+        if ticked {
+            tell_of_tick(&catalog, &id, settings.tick).await;
+        }
         ready.send_replace(ticked);
     }
     ready.send_replace(false);
     tasks.wait().await;
+    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_stopped(&id)).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record that this producer stopped"
+        );
+    }
     tracing::info!("producer stopped");
     Ok(())
 }
@@ -132,33 +148,41 @@ pub async fn tick(
     plans: &Plans,
     now: DateTime<Utc>,
 ) -> Result<Ticked, CatalogError> {
-    let (tiers, cadences) = paid(plans);
+    let (tiers, cadences, rpos) = paid(plans);
     let mut transaction = catalog.pool().begin().await?;
     // A plan made for any `now` would read the whole table, however little is due.
     sqlx::query("set local plan_cache_mode = force_custom_plan")
         .execute(&mut *transaction)
         .await?;
-    let ticked = sqlx::query_file_as!(Ticked, "src/producer/tick.sql", now, &tiers, &cadences)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let ticked = sqlx::query_file_as!(
+        Ticked,
+        "src/producer/tick.sql",
+        now,
+        &tiers,
+        &cadences,
+        &rpos
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     transaction.commit().await?;
     Ok(ticked)
 }
 
 /// Makes the resources whose cadence changed be looked at in the next tick; returns how many.
 pub async fn apply_plans(catalog: &Catalog, plans: &Plans) -> Result<u64, CatalogError> {
-    let (tiers, cadences) = paid(plans);
+    let (tiers, cadences, _) = paid(plans);
     let applied = sqlx::query_file!("src/producer/apply_plans.sql", &tiers, &cadences)
         .execute(catalog.pool())
         .await?;
     Ok(applied.rows_affected())
 }
 
-fn paid(plans: &Plans) -> (Vec<String>, Vec<i32>) {
+/// The paid tiers, their cadences and their RPOs, in minutes.
+fn paid(plans: &Plans) -> (Vec<String>, Vec<i32>, Vec<i32>) {
     plans
         .paid()
-        .map(|(plan, cadence)| (plan.tier.to_string(), cadence.minutes()))
-        .unzip()
+        .map(|(plan, cadence)| (plan.tier.to_string(), cadence.minutes(), plan.rpo.minutes()))
+        .collect()
 }
 
 /// When the plans were last compared with every resource's planning.
@@ -210,6 +234,16 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
             );
             false
         }
+    }
+}
+
+/// Lets others see that something is scheduling: what is promised depends on it.
+async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration) {
+    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_ticked(id, every)).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record that this producer ticks"
+        );
     }
 }
 

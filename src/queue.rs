@@ -10,6 +10,7 @@
 mod backend;
 mod claim_loop;
 mod listen;
+mod orders;
 mod proof;
 mod store;
 mod supervise;
@@ -29,7 +30,8 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use listen::{Wakers, listen};
-pub use store::{LeaseHandle, Reaped, Store};
+pub use orders::{InFlight, watch};
+pub use store::{LeaseHandle, Limits, Reaped, Store};
 pub use supervise::Supervise;
 
 /// One queue as one consumer process works on it.
@@ -51,6 +53,8 @@ pub struct Queue {
     pub timeout: Duration,
     /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
     pub give_back: CancellationToken,
+    /// What this process executes now, so that it can be ended by an order.
+    pub in_flight: InFlight,
 }
 
 /// Which runs of a queue are claimed. They are told apart by their priority, as the index is.
@@ -151,6 +155,8 @@ pub struct Failure {
     pub condemned: Option<Condemned>,
     /// The stores that turned out to lack a restore point that another one holds.
     pub lacking: Option<Lacking>,
+    /// What the tool itself said, without secrets, where one ran.
+    pub tool_words: Option<String>,
 }
 
 /// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
@@ -190,6 +196,7 @@ impl Failure {
             permanent: true,
             condemned: None,
             lacking: None,
+            tool_words: None,
         }
     }
 
@@ -201,6 +208,7 @@ impl Failure {
             permanent: false,
             condemned: None,
             lacking: None,
+            tool_words: None,
         }
     }
 }
@@ -213,6 +221,7 @@ impl From<JobError> for Failure {
             permanent: error.is_permanent(),
             condemned: None,
             lacking: None,
+            tool_words: error.tool_words().map(str::to_owned),
         }
     }
 }

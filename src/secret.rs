@@ -86,8 +86,12 @@ impl FromStr for Reference {
             }
         }
         let path = text.strip_prefix("file:");
-        let is_absolute =
-            |path: &&str| path.len() > 1 && path.starts_with('/') && !path.starts_with("//");
+        let is_absolute = |path: &&str| {
+            path.len() > 1
+                && path.starts_with('/')
+                && !path.starts_with("//")
+                && !path.contains(char::is_control)
+        };
         if let Some(path) = path.filter(is_absolute) {
             return Ok(Self::File(path.to_owned()));
         }

@@ -47,7 +47,7 @@ pub(crate) struct Client {
 }
 
 /// One thing this worker can do, as its consumer registers it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capability {
     /// For which engine.
     pub engine: Engine,
@@ -169,6 +169,19 @@ pub fn check_url(engine: Engine, url: &SecretString) -> Result<(), JobError> {
     }
 }
 
+/// Returns where a URL's server is, to tell servers apart: `host:port` in lower case, several with commas between them, a
+/// `mongodb+srv` name as it is. Never a user, a password or a database. `None` where the URL cannot be used.
+#[must_use]
+pub fn server(engine: Engine, url: &SecretString) -> Option<String> {
+    match engine {
+        Engine::Postgres | Engine::Vector => postgres::address::Address::parse(url)
+            .ok()
+            .map(|address| address.server()),
+        Engine::Mongodb => mongodb::server(url),
+        Engine::Redis => redis::server(url),
+    }
+}
+
 /// Returns `parent/prefix*/child`, the newest-looking first.
 fn versioned(parent: &Path, prefix: &str, child: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(parent) else {
@@ -233,6 +246,42 @@ mod tests {
         assert_eq!(
             parse_version(said),
             version.map(|(major, text)| (major, text.to_owned()))
+        );
+    }
+
+    #[rstest]
+    #[case::postgres(
+        Engine::Postgres,
+        "postgresql://u:MARK@DB.Example.com/shop",
+        "db.example.com:5432"
+    )]
+    #[case::port(Engine::Vector, "postgres://u:MARK@h:6000/shop", "h:6000")]
+    #[case::ipv6(Engine::Postgres, "postgres://u:MARK@[::1]:6000/shop", "[::1]:6000")]
+    #[case::socket(
+        Engine::Postgres,
+        "postgres://u:MARK@/shop?host=/run/pg",
+        "/run/pg:5432"
+    )]
+    #[case::redis(Engine::Redis, "redis://u:MARK@Cache", "cache:6379")]
+    #[case::redis_ipv6(Engine::Redis, "redis://u:MARK@[::1]:1", "[::1]:1")]
+    #[case::set(
+        Engine::Mongodb,
+        "mongodb://u:MARK@B:2,a/shop?replicaSet=rs",
+        "a:27017,b:2"
+    )]
+    #[case::srv(
+        Engine::Mongodb,
+        "mongodb+srv://u:MARK@Cluster.example.com/shop",
+        "cluster.example.com"
+    )]
+    fn a_server_is_named_without_what_is_secret(
+        #[case] engine: Engine,
+        #[case] url: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(
+            server(engine, &url.to_owned().into()).as_deref(),
+            Some(expected)
         );
     }
 

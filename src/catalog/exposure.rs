@@ -7,12 +7,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
 /// One active resource of a tier that is backed up.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ResourceExposure {
     /// Its id.
     pub id: String,
@@ -35,7 +36,7 @@ pub struct ResourceExposure {
 }
 
 /// A tier's exposure in figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TierExposure {
     /// The tier.
     pub tier: String,
@@ -43,6 +44,8 @@ pub struct TierExposure {
     pub resources: i64,
     /// Those with no restore point at all.
     pub never_backed_up: i64,
+    /// How long ago the oldest of those was registered, in seconds; 0 without any.
+    pub oldest_never_seconds: f64,
     /// Those whose exposure has passed the RPO and the tolerance.
     pub broken: i64,
     /// The longest exposure, in seconds.
@@ -52,7 +55,7 @@ pub struct TierExposure {
 }
 
 /// A tier that resources are on and `plans.yaml` does not know.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UnknownTier {
     /// Its name.
     pub tier: String,
@@ -61,7 +64,7 @@ pub struct UnknownTier {
 }
 
 /// Resources that their tier would protect, and that are not protected.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Suspended {
     /// Paused by somebody.
     pub paused: i64,
@@ -70,7 +73,7 @@ pub struct Suspended {
 }
 
 /// How much waits and runs in one queue.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct QueueDepth {
     /// The queue: the engine.
     pub engine: String,
@@ -83,7 +86,7 @@ pub struct QueueDepth {
 }
 
 /// A run that should have moved by now.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StuckRun {
     /// Its id.
     pub id: Uuid,
@@ -105,6 +108,7 @@ impl Catalog {
         &self,
         tiers: &[String],
         allowed_seconds: &[f64],
+        team: Option<&str>,
         limit: i64,
     ) -> Result<Vec<ResourceExposure>, CatalogError> {
         let rows = sqlx::query_as!(
@@ -114,12 +118,13 @@ impl Catalog {
                   where point.resource_id = r.id and point.quarantined_at is null and point.expired_at is null
                   order by point.consistent_at desc limit 1) as consistency
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
-             where status = 'active' and coalesce(retention_days, 1) > 0
+             where status = 'active' and coalesce(retention_days, 1) > 0 and ($4::text is null or team = $4)
              order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id
              limit $3",
             tiers,
             allowed_seconds,
-            limit
+            limit,
+            team
         )
         .fetch_all(self.pool())
         .await?;
@@ -131,12 +136,14 @@ impl Catalog {
         &self,
         tiers: &[String],
         allowed_seconds: &[f64],
+        team: Option<&str>,
     ) -> Result<Vec<TierExposure>, CatalogError> {
         let rows = sqlx::query_file_as!(
             TierExposure,
             "src/catalog/tier_exposures.sql",
             tiers,
-            allowed_seconds
+            allowed_seconds,
+            team
         )
         .fetch_all(self.pool())
         .await?;
@@ -153,14 +160,20 @@ impl Catalog {
     }
 
     /// Returns how many resources on `tiers` are paused, and how many their own retention vetoes.
-    pub async fn suspended(&self, tiers: &[String]) -> Result<Suspended, CatalogError> {
+    pub async fn suspended(
+        &self,
+        tiers: &[String],
+        team: Option<&str>,
+    ) -> Result<Suspended, CatalogError> {
         let row = sqlx::query_as!(
             Suspended,
             r#"select count(*) filter (where status = 'paused') as "paused!",
                  count(*) filter (where status = 'active' and retention_days <= 0) as "vetoed!"
                from lastgood.resources
-               where tier = any($1) and (status = 'paused' or (status = 'active' and retention_days <= 0))"#,
-            tiers
+               where tier = any($1) and ($2::text is null or team = $2)
+                 and (status = 'paused' or (status = 'active' and retention_days <= 0))"#,
+            tiers,
+            team
         )
         .fetch_one(self.pool())
         .await?;

@@ -114,4 +114,27 @@ impl Catalog {
         .await?;
         Ok(rows)
     }
+
+    /// Returns a resource's restore points of before an instant, newest first.
+    pub async fn points_before(
+        &self,
+        resource_id: &str,
+        before: Option<DateTime<Utc>>,
+        limit: i64,
+    ) -> Result<Vec<PointRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            PointRow,
+            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
+                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
+             from lastgood.restore_points
+             where resource_id = $1 and consistent_at < coalesce($2, 'infinity'::timestamptz)
+             order by consistent_at desc limit $3",
+            resource_id,
+            before,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
 }

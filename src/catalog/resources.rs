@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use serde::Serialize;
+use sqlx::PgConnection;
 
 use super::{Catalog, CatalogError};
 
@@ -39,11 +40,36 @@ pub struct ResourceChange {
     /// Its tier.
     pub tier: Option<Tier>,
     /// Its own retention.
-    pub retention_days: Option<i32>,
+    pub retention: OwnRetention,
     /// How it is reached.
     pub connection: Option<StoredConnection>,
     /// How it is to be backed up, besides: all of it.
     pub options: Option<ResourceOptions>,
+}
+
+/// Which resources to list, by id.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceFilter {
+    /// Of one team.
+    pub team: Option<String>,
+    /// Those that were removed, too.
+    pub with_removed: bool,
+    /// Those whose id comes after this one.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What becomes of a resource's own retention.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OwnRetention {
+    /// It stays.
+    #[default]
+    Same,
+    /// It goes: the tier's holds.
+    OfTier,
+    /// It is so many days; 0 or less vetoes backups.
+    Days(i32),
 }
 
 /// Whether a resource is backed up.
@@ -105,29 +131,7 @@ pub struct ResourceRow {
 impl Catalog {
     /// Registers a resource. It is due at the producer's next tick if its tier is backed up.
     pub async fn add_resource(&self, new: &NewResource) -> Result<(), CatalogError> {
-        let (reference, sealed) = match &new.connection {
-            StoredConnection::Reference(reference) => (Some(reference.as_str()), None),
-            StoredConnection::Sealed(sealed) => (None, Some(sealed.as_slice())),
-        };
-        let added = sqlx::query!(
-            "insert into lastgood.resources
-                 (id, team, tier, engine, retention_days, connection_ref, connection_sealed, options)
-             values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing",
-            new.id.as_str(),
-            new.team.as_str(),
-            new.tier.as_str(),
-            new.engine,
-            new.retention_days,
-            reference,
-            sealed,
-            stored(new.options)?,
-        )
-        .execute(self.pool())
-        .await?;
-        match added.rows_affected() {
-            0 => Err(CatalogError::Exists(new.id.to_string())),
-            _ => Ok(()),
-        }
+        add(&mut *self.pool().acquire().await?, new).await
     }
 
     /// Returns one resource.
@@ -148,9 +152,7 @@ impl Catalog {
     /// Returns resources by id, removed ones only if asked for.
     pub async fn resources(
         &self,
-        team: Option<&str>,
-        with_removed: bool,
-        limit: i64,
+        filter: &ResourceFilter,
     ) -> Result<Vec<ResourceRow>, CatalogError> {
         let rows = sqlx::query_as!(
             ResourceRow,
@@ -158,11 +160,12 @@ impl Catalog {
                  connection_sealed is not null as "is_sealed!", options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
                from lastgood.resources
-             where ($1::text is null or team = $1) and ($2 or status <> 'removed')
+             where ($1::text is null or team = $1) and ($2 or status <> 'removed') and ($4::text is null or id > $4)
              order by id limit $3"#,
-            team,
-            with_removed,
-            limit
+            filter.team,
+            filter.with_removed,
+            filter.limit,
+            filter.after
         )
         .fetch_all(self.pool())
         .await?;
@@ -189,6 +192,18 @@ impl Catalog {
         }
     }
 
+    /// Records where a resource's server is, if that is new.
+    pub async fn note_server(&self, id: &str, server: &str) -> Result<(), CatalogError> {
+        sqlx::query!(
+            "update lastgood.resources set server = $2 where id = $1 and server is distinct from $2",
+            id,
+            server
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Returns any one sealed connection, for `doctor` to try the key on.
     pub async fn any_sealed(&self) -> Result<Option<(String, Vec<u8>)>, CatalogError> {
         let row = sqlx::query!(
@@ -204,35 +219,9 @@ impl Catalog {
     pub async fn change_resource(
         &self,
         id: &str,
-        change: &ResourceChange,
+        changes: &ResourceChange,
     ) -> Result<(), CatalogError> {
-        let (reference, sealed) = match &change.connection {
-            Some(StoredConnection::Reference(reference)) => (Some(reference.as_str()), None),
-            Some(StoredConnection::Sealed(sealed)) => (None, Some(sealed.as_slice())),
-            None => (None, None),
-        };
-        let changed = sqlx::query!(
-            "update lastgood.resources
-             set tier = coalesce($2, tier), retention_days = coalesce($3, retention_days),
-                 connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
-                 connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
-                 options = coalesce($6, options),
-                 failures_in_a_row = 0,
-                 next_due_at = case when failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
-             where id = $1 and status <> 'removed'",
-            id,
-            change.tier.as_ref().map(Tier::as_str),
-            change.retention_days,
-            reference,
-            sealed,
-            change.options.map(stored).transpose()?,
-        )
-        .execute(self.pool())
-        .await?;
-        match changed.rows_affected() {
-            0 => Err(resource_not_found(id)),
-            _ => Ok(()),
-        }
+        change(&mut *self.pool().acquire().await?, id, changes).await
     }
 
     /// Changes a resource's status. One that is not active any more loses the scheduled backups that still wait.
@@ -242,28 +231,111 @@ impl Catalog {
         status: ResourceStatus,
     ) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let changed = sqlx::query!(
-            "update lastgood.resources set status = $2 where id = $1 and (status <> 'removed' or $2 = 'removed')",
-            id,
-            status.as_str()
-        )
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| without_connection(error, id))?;
-        if changed.rows_affected() == 0 {
-            return Err(resource_not_found(id));
-        }
-        if status != ResourceStatus::Active {
-            sqlx::query!(
-                "update lastgood.runs set state = 'cancelled', finished_at = now()
-                 where resource_id = $1 and kind = 'backup' and trigger = 'scheduled' and state = 'queued'",
-                id
-            )
-            .execute(&mut *transaction)
-            .await?;
-        }
+        set_status(&mut transaction, id, status).await?;
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// Registers a resource in the transaction that the connection is in.
+pub(super) async fn add(
+    connection: &mut PgConnection,
+    new: &NewResource,
+) -> Result<(), CatalogError> {
+    let (reference, sealed) = columns(Some(&new.connection));
+    let added = sqlx::query!(
+        "insert into lastgood.resources
+             (id, team, tier, engine, retention_days, connection_ref, connection_sealed, options)
+         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing",
+        new.id.as_str(),
+        new.team.as_str(),
+        new.tier.as_str(),
+        new.engine,
+        new.retention_days,
+        reference,
+        sealed,
+        stored(new.options)?,
+    )
+    .execute(connection)
+    .await?;
+    match added.rows_affected() {
+        0 => Err(CatalogError::Exists(new.id.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// Changes a resource in the transaction that the connection is in.
+pub(super) async fn change(
+    connection: &mut PgConnection,
+    id: &str,
+    change: &ResourceChange,
+) -> Result<(), CatalogError> {
+    let (reference, sealed) = columns(change.connection.as_ref());
+    let (has_retention, retention_days) = match change.retention {
+        OwnRetention::Same => (false, None),
+        OwnRetention::OfTier => (true, None),
+        OwnRetention::Days(days) => (true, Some(days)),
+    };
+    let changed = sqlx::query!(
+        "update lastgood.resources
+         set tier = coalesce($2, tier), retention_days = case when $3 then $7 else retention_days end,
+             connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
+             connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
+             options = coalesce($6, options),
+             failures_in_a_row = 0,
+             next_due_at = case when failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
+         where id = $1 and status <> 'removed'",
+        id,
+        change.tier.as_ref().map(Tier::as_str),
+        has_retention,
+        reference,
+        sealed,
+        change.options.map(stored).transpose()?,
+        retention_days,
+    )
+    .execute(connection)
+    .await?;
+    match changed.rows_affected() {
+        0 => Err(resource_not_found(id)),
+        _ => Ok(()),
+    }
+}
+
+/// Changes a resource's status in the transaction that the connection is in.
+pub(super) async fn set_status(
+    connection: &mut PgConnection,
+    id: &str,
+    status: ResourceStatus,
+) -> Result<(), CatalogError> {
+    let changed = sqlx::query!(
+        "update lastgood.resources set status = $2 where id = $1 and (status <> 'removed' or $2 = 'removed')",
+        id,
+        status.as_str()
+    )
+    .execute(&mut *connection)
+    .await
+    .map_err(|error| without_connection(error, id))?;
+    if changed.rows_affected() == 0 {
+        return Err(resource_not_found(id));
+    }
+    if status != ResourceStatus::Active {
+        sqlx::query!(
+            "update lastgood.runs set state = 'cancelled', finished_at = now()
+             where resource_id = $1 and kind = 'backup' and trigger = 'scheduled' and state = 'queued'",
+            id
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Returns a connection's two columns.
+fn columns(connection: Option<&StoredConnection>) -> (Option<&str>, Option<&[u8]>) {
+    match connection {
+        Some(StoredConnection::Reference(reference)) => (Some(reference), None),
+        Some(StoredConnection::Sealed(sealed)) => (None, Some(sealed)),
+        None => (None, None),
     }
 }
 
@@ -282,7 +354,7 @@ fn without_connection(error: sqlx::Error, id: &str) -> CatalogError {
     error.into()
 }
 
-fn resource_not_found(id: &str) -> CatalogError {
+pub(super) fn resource_not_found(id: &str) -> CatalogError {
     CatalogError::NotFound {
         what: "resource",
         id: id.to_owned(),

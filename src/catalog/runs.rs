@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use lastgood_jobs::job::Job;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 
 /// A run that somebody asks for.
 pub struct NewRun<'a> {
@@ -18,6 +19,33 @@ pub struct NewRun<'a> {
     pub job: &'a Job,
     /// Makes a repeated request the same request.
     pub idempotency_key: Option<&'a str>,
+    /// What the caller said, where a repeated request is told from another one by it and not by the job.
+    pub asked: Option<&'a serde_json::Value>,
+}
+
+/// The run that the first request with a key made.
+#[derive(Debug, Clone)]
+pub struct FirstRun {
+    /// Its id.
+    pub id: Uuid,
+    /// Its job, as stored.
+    pub args: serde_json::Value,
+    /// What the caller said.
+    pub asked: Option<serde_json::Value>,
+}
+
+impl FirstRun {
+    fn answers(self, new: &NewRun<'_>, args: &serde_json::Value) -> Result<Enqueued, CatalogError> {
+        let is_same = match (&self.asked, new.asked) {
+            (Some(first), Some(again)) => first == again,
+            (Some(_), None) | (None, Some(_) | None) => self.args == *args,
+        };
+        if is_same {
+            Ok(Enqueued::Duplicate(self.id))
+        } else {
+            Err(CatalogError::KeyReused)
+        }
+    }
 }
 
 /// What became of a request.
@@ -101,6 +129,10 @@ pub struct RunFilter {
     pub state: Option<String>,
     /// Of one kind.
     pub kind: Option<String>,
+    /// Of one team's resources.
+    pub team: Option<String>,
+    /// Older than this instant.
+    pub before: Option<DateTime<Utc>>,
     /// At most so many.
     pub limit: i64,
 }
@@ -108,6 +140,15 @@ pub struct RunFilter {
 impl Catalog {
     /// Enqueues a job that somebody asked for. The same idempotency key returns the first run; with another job, an error.
     pub async fn enqueue(&self, new: &NewRun<'_>) -> Result<Enqueued, CatalogError> {
+        self.enqueue_by(new, None).await
+    }
+
+    /// The same, and records by whose order where there is a new run.
+    pub async fn enqueue_by(
+        &self,
+        new: &NewRun<'_>,
+        order: Option<&Order>,
+    ) -> Result<Enqueued, CatalogError> {
         let (kind, priority) = match new.job {
             Job::Restore(_) => ("restore", 100_i16),
             Job::Backup {} => ("backup", 50),
@@ -120,22 +161,18 @@ impl Catalog {
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
         if let (Some(key), Job::Restore(_)) = (new.idempotency_key, new.job)
-            && let Some((id, first)) = self.run_with_key(new.resource_id, key).await?
+            && let Some(first) = self.run_with_key(new.resource_id, key).await?
         {
             // What was asked for before was answered before, whatever has become of the point.
-            return if first == args {
-                Ok(Enqueued::Duplicate(id))
-            } else {
-                Err(CatalogError::KeyReused)
-            };
+            return first.answers(new, &args);
         }
         let mut transaction = self.pool().begin().await?;
         if let Job::Restore(restore) = new.job {
             protect(&mut transaction, restore.point).await?;
         }
         let inserted = sqlx::query_scalar!(
-            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
-             values ($1, $2, 'adhoc', $3, $4, $5, $6)
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key, asked)
+             values ($1, $2, 'adhoc', $3, $4, $5, $6, $7)
              on conflict do nothing returning id",
             new.queue,
             kind,
@@ -143,9 +180,19 @@ impl Catalog {
             priority,
             args,
             new.idempotency_key,
+            new.asked,
         )
         .fetch_optional(&mut *transaction)
         .await?;
+        if let (Some(id), Some(order)) = (inserted, order) {
+            let entry = Audit {
+                action: kind,
+                resource_id: Some(new.resource_id),
+                point_id: None,
+                detail: json!({ "run": id, "args": args }),
+            };
+            record_by(&mut transaction, order.by(), &entry).await?;
+        }
         transaction.commit().await?;
         if let Some(id) = inserted {
             return Ok(Enqueued::New(id));
@@ -154,8 +201,7 @@ impl Catalog {
             return Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned()));
         };
         match self.run_with_key(new.resource_id, key).await? {
-            Some((id, first)) if first == args => Ok(Enqueued::Duplicate(id)),
-            Some(_) => Err(CatalogError::KeyReused),
+            Some(first) => first.answers(new, &args),
             None => Err(CatalogError::RestoreUnderWay(new.resource_id.to_owned())),
         }
     }
@@ -165,15 +211,16 @@ impl Catalog {
         &self,
         resource_id: &str,
         key: &str,
-    ) -> Result<Option<(Uuid, serde_json::Value)>, CatalogError> {
-        let row = sqlx::query!(
-            "select id, args from lastgood.runs where resource_id = $1 and idempotency_key = $2",
+    ) -> Result<Option<FirstRun>, CatalogError> {
+        let row = sqlx::query_as!(
+            FirstRun,
+            "select id, args, asked from lastgood.runs where resource_id = $1 and idempotency_key = $2",
             resource_id,
             key
         )
         .fetch_optional(self.pool())
         .await?;
-        Ok(row.map(|row| (row.id, row.args)))
+        Ok(row)
     }
 
     /// Returns one run.
@@ -187,11 +234,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "run",
-            id: id.to_string(),
-            list: "run list",
-        })
+        .ok_or_else(|| run_not_found(id))
     }
 
     /// Returns runs, newest first.
@@ -202,12 +245,15 @@ impl Catalog {
                  lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
              from lastgood.runs
              where ($1::text is null or resource_id = $1) and ($2::text is null or state = $2)
-                 and ($3::text is null or kind = $3)
+                 and ($3::text is null or kind = $3) and ($5::timestamptz is null or created_at < $5)
+                 and ($6::text is null or resource_id in (select r.id from lastgood.resources as r where r.team = $6))
              order by created_at desc limit $4",
             filter.resource_id,
             filter.state,
             filter.kind,
-            filter.limit
+            filter.limit,
+            filter.before,
+            filter.team
         )
         .fetch_all(self.pool())
         .await?;
@@ -217,7 +263,10 @@ impl Catalog {
 
 /// Makes sure that a point is not let go before the run that restores from it is there to be seen, and refuses it if it has
 /// been. A point that is not there is for the run to say.
-async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), CatalogError> {
+pub(super) async fn protect(
+    connection: &mut PgConnection,
+    point: Uuid,
+) -> Result<(), CatalogError> {
     let expired = sqlx::query_scalar!(
         r#"select expired_at is not null as "expired!" from lastgood.restore_points where id = $1 for share"#,
         point
@@ -227,5 +276,13 @@ async fn protect(connection: &mut PgConnection, point: Uuid) -> Result<(), Catal
     match expired {
         Some(true) => Err(CatalogError::PointExpired(point)),
         Some(false) | None => Ok(()),
+    }
+}
+
+pub(super) fn run_not_found(id: Uuid) -> CatalogError {
+    CatalogError::NotFound {
+        what: "run",
+        id: id.to_string(),
+        list: "run list",
     }
 }

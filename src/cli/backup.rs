@@ -75,6 +75,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 queue: &row.engine,
                 job: &Job::Backup {},
                 idempotency_key: idempotency_key.as_deref(),
+                asked: None,
             };
             let enqueued = catalog.enqueue(&new).await?;
             let run = enqueued.id();

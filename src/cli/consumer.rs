@@ -1,4 +1,6 @@
-//! `lastgood consumer`.
+//! `lastgood consumer`, and `lastgood consumer list|drain`.
+
+mod fleet;
 
 use std::{
     net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration,
@@ -6,16 +8,27 @@ use std::{
 
 use lastgood_jobs::resource::Engine;
 
+use super::output::Output;
 use crate::{
     catalog::Catalog,
     config::{self, StorageArgs, ToolsArgs},
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
+    queue::Limits,
     stores::{self, Absent, Stores},
 };
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    fleet: Option<fleet::Command>,
+    #[command(flatten)]
+    work: WorkArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct WorkArgs {
     /// The engines to serve
     #[arg(
         long,
@@ -28,6 +41,13 @@ pub(super) struct Args {
     /// beside them, one at least
     #[arg(long, env = "LASTGOOD_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
+    /// How many runs of one team may run at once in one engine's queue, over all consumers; its restores count apart. By default
+    /// half of the engine's live slots, two at least
+    #[arg(long, env = "LASTGOOD_TEAM_SLOTS", value_parser = clap::value_parser!(u32).range(1..))]
+    team_slots: Option<u32>,
+    /// How many dumps may read from one server at once, over all consumers
+    #[arg(long, env = "LASTGOOD_SERVER_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    server_slots: u32,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
@@ -56,7 +76,14 @@ pub(super) struct Args {
     work_dir: Option<PathBuf>,
 }
 
-pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
+    match args.fleet {
+        Some(command) => fleet::run(command, output).await,
+        None => work(args.work).await,
+    }
+}
+
+async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     anyhow::ensure!(
         args.lease >= Duration::from_secs(3),
         "a lease under 3 s cannot be renewed in time: use --lease 30s"
@@ -86,6 +113,10 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
     let settings = Settings {
         engines: args.engines,
         slots: args.slots,
+        limits: Limits {
+            team_slots: args.team_slots,
+            server_slots: args.server_slots,
+        },
         lease: args.lease,
         poll: args.poll.max(Duration::from_millis(100)),
         job_timeout: args.job_timeout,

@@ -11,6 +11,9 @@ use crate::{
     stores,
 };
 
+/// Twice the longest slot.
+const SHORTEST_HISTORY: Duration = Duration::from_hours(48);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,14 +39,21 @@ pub(super) struct Args {
     verification: VerificationArgs,
     #[command(flatten)]
     retention: RetentionArgs,
+    /// How long runs that have ended stay on record, 2 days at least; 0: for ever. What a restore point or a slot needs stays longer
+    #[arg(long, env = "LASTGOOD_HISTORY", default_value = "90d", value_parser = humantime::parse_duration)]
+    history: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
     listen: SocketAddr,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.history.is_zero() || args.history >= SHORTEST_HISTORY,
+        "a history under 2 days would forget what the longest slot knows: use --history 90d, or 0 to keep everything"
+    );
     let recorder = metrics::install()?;
-    let stop = super::stop_on_signal()?;
+    let stop = super::stop_on_signal()?.drain;
     let catalog = Catalog::open(&config::database_url()?, 4).await?;
     let settings = Settings {
         tick: at_least(args.tick, 1),
@@ -56,6 +66,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             grace: args.retention.grace(),
             stores: stores::names(&args.storage)?,
         },
+        history: Some(args.history).filter(|history| !history.is_zero()),
         listen: args.listen,
     };
     produce(

@@ -4,7 +4,6 @@ mod options;
 
 use std::{io::Read as _, path::PathBuf};
 
-use anyhow::Context as _;
 use lastgood_jobs::{
     job::{DropReplaced, Job},
     resource::{Engine, ResourceId, ResourceOptions, TeamId, Tier},
@@ -15,11 +14,13 @@ use self::options::OptionsArgs;
 use super::output::{Output, instant_or_dash, table};
 use crate::{
     catalog::{
-        Catalog, NewResource, NewRun, ResourceChange, ResourceRow, ResourceStatus, StoredConnection,
+        Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter,
+        ResourceRow, ResourceStatus, StoredConnection,
     },
     config::{self, PlansArgs},
-    plan::{Plans, PlansFile},
-    secret::{self, Reference, SecretError},
+    plan::PlansFile,
+    request,
+    secret::{self, Reference},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -137,7 +138,12 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         } => {
             let rows = super::catalog()
                 .await?
-                .resources(team.as_deref(), removed, limit)
+                .resources(&ResourceFilter {
+                    team,
+                    with_removed: removed,
+                    limit,
+                    after: None,
+                })
                 .await?;
             output.show(&rows, |rows| list(rows))
         }
@@ -181,6 +187,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 queue: &row.engine,
                 job: &job,
                 idempotency_key: None,
+                asked: None,
             };
             let run = catalog.enqueue(&new).await?.id();
             output.show(&serde_json::json!({ "run": run }), |_| {
@@ -194,7 +201,8 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
     let options = args
         .options
         .apply(args.engine, ResourceOptions::default())?;
-    let connection = connection(&args.connection, &args.id, args.engine)?;
+    let catalog = super::catalog().await?;
+    let connection = connection(&args.connection, &args.id, args.engine, &catalog).await?;
     let plans = PlansFile::load(args.plans.plans);
     let new = NewResource {
         id: args.id,
@@ -205,10 +213,10 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
         connection,
         options,
     };
-    let catalog = super::catalog().await?;
-    opens_what_is_sealed(&catalog, &new.connection).await?;
-    catalog.add_resource(&new).await?;
-    let promise = promise(plans.plans(), &new.tier, new.retention_days);
+    catalog
+        .register_resource(&new, &Order::of_this_user(None))
+        .await?;
+    let promise = request::promise(plans.plans(), &new.tier, new.retention_days).to_string();
     let answer = serde_json::json!({ "added": new.id, "promise": promise });
     output.show(&answer, |_| format!("added {}: {promise}", new.id))
 }
@@ -225,56 +233,42 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
     let plans = PlansFile::load(args.plans.plans);
     let catalog = super::catalog().await?;
     let before = catalog.resource(args.id.as_str()).await?;
-    let options = changed_options(&args.options, &before)?;
-    let connection = args
-        .connection
-        .map(|given| connection(&given, &args.id, before.engine.parse()?))
-        .transpose()?;
-    if let Some(connection) = &connection {
-        opens_what_is_sealed(&catalog, connection).await?;
-    }
+    let engine = before.engine.parse()?;
+    let options = match args.options.is_given() {
+        true => Some(
+            args.options
+                .apply(engine, request::stored_options(&before)?)?,
+        ),
+        false => None,
+    };
+    let connection = match &args.connection {
+        Some(given) => Some(connection(given, &args.id, engine, &catalog).await?),
+        None => None,
+    };
     let change = ResourceChange {
         tier: args.tier,
-        retention_days: args.retention_days,
+        retention: args
+            .retention_days
+            .map_or(OwnRetention::Same, OwnRetention::Days),
         connection,
         options,
     };
-    catalog.change_resource(args.id.as_str(), &change).await?;
+    catalog
+        .alter_resource(args.id.as_str(), &change, None, &Order::of_this_user(None))
+        .await?;
     let after = catalog.resource(args.id.as_str()).await?;
-    let promise = promise(plans.plans(), &after.tier.parse()?, after.retention_days);
+    let promise =
+        request::promise(plans.plans(), &after.tier.parse()?, after.retention_days).to_string();
     let answer = serde_json::json!({ "changed": args.id, "promise": promise });
     output.show(&answer, |_| format!("changed {}: {promise}", args.id))
 }
 
-fn changed_options(
-    given: &OptionsArgs,
-    before: &ResourceRow,
-) -> anyhow::Result<Option<ResourceOptions>> {
-    if !given.is_given() {
-        return Ok(None);
-    }
-    let stored = serde_json::from_value(before.options.clone())
-        .with_context(|| format!("the stored options of {} are not understood", before.id))?;
-    given.apply(before.engine.parse()?, stored).map(Some)
-}
-
-/// What the plans as seen here promise; the producer goes by its own.
-fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> String {
-    match plans.get(tier).map(|plan| plan.protection.cadence()) {
-        None => format!("tier {tier} is not in the plans: it is NOT backed up until it is"),
-        Some(None) => format!("tier {tier} is never backed up"),
-        Some(Some(_)) if retention_days.is_some_and(|days| days <= 0) => {
-            "retention 0: it is never backed up".to_owned()
-        }
-        Some(Some(cadence)) => format!("backed up {cadence}"),
-    }
-}
-
 /// The URL goes from its source to the seal; it is in no argument, no log and no error.
-fn connection(
+async fn connection(
     given: &ConnectionArgs,
     id: &ResourceId,
     engine: Engine,
+    catalog: &Catalog,
 ) -> anyhow::Result<StoredConnection> {
     if let Some(reference) = &given.connection {
         let reference = reference.parse::<Reference>()?;
@@ -284,26 +278,7 @@ fn connection(
         Some(path) => secret::read_secret_file(&path.to_string_lossy())?,
         None => read_stdin()?,
     };
-    lastgood_jobs::engine::check_url(engine, &url)?;
-    let key = config::master_key()?.ok_or(SecretError::NoMasterKey)?;
-    Ok(StoredConnection::Sealed(key.seal(id.as_str(), &url)?))
-}
-
-/// Consumers have one key: what is sealed under another would never open.
-async fn opens_what_is_sealed(
-    catalog: &Catalog,
-    connection: &StoredConnection,
-) -> anyhow::Result<()> {
-    let StoredConnection::Sealed(_) = connection else {
-        return Ok(());
-    };
-    let (Some(key), Some((id, sealed))) = (config::master_key()?, catalog.any_sealed().await?)
-    else {
-        return Ok(());
-    };
-    key.open(&id, &sealed).map(drop).with_context(|| {
-        format!("the key here is not the one that {id} was sealed under: consumers have one key")
-    })
+    Ok(request::seal(catalog, config::master_key()?.as_ref(), id, engine, &url).await?)
 }
 
 fn read_stdin() -> anyhow::Result<SecretString> {

@@ -1,25 +1,22 @@
 //! `lastgood restore RESOURCE`.
 
 mod from_manifest;
-mod target;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use chrono::{DateTime, SecondsFormat, Utc};
-use lastgood_jobs::{
-    job::{Job, Restore},
-    resource::ResourceId,
-};
+use chrono::{DateTime, Utc};
+use lastgood_jobs::resource::ResourceId;
 use uuid::Uuid;
 
 use super::{
-    output::{Output, instant, printable},
+    output::{Output, instant},
     wait::wait,
 };
 use crate::{
-    catalog::{Catalog, NewRun, PointRow},
+    catalog::Order,
     config::{StorageArgs, ToolsArgs},
+    request::{RestoreRequest, RestoreWhere, restore},
 };
 
 #[derive(Debug, clap::Args)]
@@ -100,7 +97,10 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     }
     let resource = args.resource.as_ref().context("name the resource")?;
     let catalog = super::catalog().await?;
-    let (run, point) = enqueue(&catalog, resource, &args).await?;
+    let row = catalog.resource(resource.as_str()).await?;
+    let (enqueued, point) =
+        restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
+    let run = enqueued.id();
     output.note(&format!(
         "restoring {resource} to {} (restore point {})",
         instant(point.consistent_at),
@@ -116,121 +116,23 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn enqueue(
-    catalog: &Catalog,
-    resource: &ResourceId,
-    args: &Args,
-) -> anyhow::Result<(Uuid, PointRow)> {
-    let row = catalog.resource(resource.as_str()).await?;
-    let target = target::target(args, resource, row.engine.parse()?)?;
-    let point = match repeated(catalog, resource, args).await? {
-        Some(first) => catalog.point(first).await?,
-        None => point(catalog, resource, args).await?,
-    };
-    let job = Job::Restore(Restore {
-        point: point.id,
-        target,
+/// What the flags ask for.
+fn request(args: &Args) -> RestoreRequest {
+    RestoreRequest {
+        at: args.at,
+        point: args.point,
+        even_quarantined: args.even_quarantined,
+        to: match &args.into {
+            _ if args.in_place => RestoreWhere::InPlace {
+                overwrite: args.overwrite.clone(),
+                merge: args.merge,
+            },
+            Some(into) => RestoreWhere::Into(into.clone()),
+            None => RestoreWhere::Own,
+        },
         no_owner: args.no_owner,
         no_acl: args.no_acl,
-    });
-    let new = NewRun {
-        resource_id: &row.id,
-        queue: &row.engine,
-        job: &job,
-        idempotency_key: args.idempotency_key.as_deref(),
-    };
-    Ok((catalog.enqueue(&new).await?.id(), point))
-}
-
-/// Returns the point that the first request with this key chose: "the newest" may be another one by now.
-async fn repeated(
-    catalog: &Catalog,
-    resource: &ResourceId,
-    args: &Args,
-) -> anyhow::Result<Option<Uuid>> {
-    let Some(key) = args
-        .idempotency_key
-        .as_deref()
-        .filter(|_| args.point.is_none())
-    else {
-        return Ok(None);
-    };
-    let first = catalog.run_with_key(resource.as_str(), key).await?;
-    Ok(
-        first.and_then(|(_, asked)| match serde_json::from_value(asked) {
-            Ok(Job::Restore(restore)) => Some(restore.point),
-            Ok(
-                Job::Backup {}
-                | Job::DropReplaced(_)
-                | Job::Copy(_)
-                | Job::Verify(_)
-                | Job::Expire(_),
-            )
-            | Err(_) => None,
-        }),
-    )
-}
-
-async fn point(catalog: &Catalog, resource: &ResourceId, args: &Args) -> anyhow::Result<PointRow> {
-    if let Some(id) = args.point {
-        let point = catalog.point(id).await?;
-        anyhow::ensure!(
-            point.resource_id == resource.as_str(),
-            "restore point {id} is of {}, not of {}: see `lastgood backup list {}`",
-            point.resource_id,
-            resource,
-            resource
-        );
-        anyhow::ensure!(
-            point.expired_at.is_none(),
-            "restore point {id} has expired and is being removed: see `lastgood backup list {resource}`"
-        );
-        anyhow::ensure!(
-            point.quarantined_at.is_none() || args.even_quarantined,
-            "restore point {id} was found damaged ({}): take another, see `lastgood backup list {}`; if the store has been \
-             mended, `lastgood verify --point {id}` acquits it, or --even-quarantined tries it",
-            printable(point.quarantined_because.as_deref().unwrap_or("no reason")),
-            resource
-        );
-        return Ok(point);
+        idempotency_key: args.idempotency_key.clone(),
+        asked: None,
     }
-    let found = catalog.newest_point(resource.as_str(), args.at).await?;
-    let found = found.ok_or_else(|| match args.at {
-        Some(at) => anyhow::anyhow!(
-            "{} has no restore point at or before {}: see `lastgood backup list {}`",
-            resource,
-            instant(at),
-            resource
-        ),
-        None => anyhow::anyhow!(
-            "{resource} has no usable restore point: it was never backed up, or see `lastgood backup list {resource}`"
-        ),
-    })?;
-    has_its_key(catalog, resource, args.at, &found).await?;
-    Ok(found)
-}
-
-/// A point whose key nobody has cannot be restored from, and an older one is not taken in its place unasked: it is named.
-async fn has_its_key(
-    catalog: &Catalog,
-    resource: &ResourceId,
-    at: Option<DateTime<Utc>>,
-    newest: &PointRow,
-) -> anyhow::Result<()> {
-    let opens = catalog.newest_that_opens(resource.as_str(), at).await?;
-    if opens.is_some_and(|opens| opens >= newest.consistent_at) {
-        return Ok(());
-    }
-    let older = match opens {
-        Some(at) => format!(
-            "or take the newest that opens: `--at {}`",
-            at.to_rfc3339_opts(SecondsFormat::Micros, true)
-        ),
-        None => format!("no restore point of {resource} opens without it"),
-    };
-    anyhow::bail!(
-        "the newest restore point of {resource}, of {}, is encrypted to a key that is not on record here, or was shredded: \
-         `lastgood key recover` brings keys back from their escrows; {older}",
-        instant(newest.consistent_at)
-    )
 }

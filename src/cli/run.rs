@@ -1,10 +1,15 @@
-//! `lastgood run list|show`.
+//! `lastgood run list|show|retry|cancel`.
+
+mod orders;
+
+use std::process::ExitCode;
 
 use lastgood_jobs::resource::ResourceId;
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::output::{Output, bytes, instant, printable, table};
-use crate::catalog::{RunFilter, RunRow};
+use super::output::{Output, bytes, instant, printable, span, table};
+use crate::catalog::{AttemptRow, RunFilter, RunRow};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -23,14 +28,25 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
-    /// Show one run
+    /// Show one run and each of its attempts
     Show {
         /// Its id
         id: Uuid,
     },
+    /// Put what failed or was cancelled back into the queue, with all its attempts
+    Retry(orders::RetryArgs),
+    /// Cancel what waits or runs: what runs is stopped within seconds
+    Cancel(orders::CancelArgs),
 }
 
-pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    run: RunRow,
+    attempts: Vec<AttemptRow>,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
     match command {
         Command::List {
@@ -44,12 +60,52 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 state,
                 kind,
                 limit,
+                ..RunFilter::default()
             };
             let runs = catalog.runs(&filter).await?;
-            output.show(&runs, |runs| list(runs))
+            output.show(&runs, |runs| list(runs))?;
         }
-        Command::Show { id } => output.show(&catalog.run(id).await?, details),
+        Command::Show { id } => {
+            let shown = Shown {
+                run: catalog.run(id).await?,
+                attempts: catalog.attempts(id).await?,
+            };
+            output.show(&shown, |shown| details(&shown.run) + &attempts(shown))?;
+        }
+        Command::Retry(args) => return orders::retry(&catalog, args, output).await,
+        Command::Cancel(args) => return orders::cancel(&catalog, args, output).await,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each attempt that has ended, with all that is known of why.
+fn attempts(shown: &Shown) -> String {
+    shown.attempts.iter().map(attempt).collect()
+}
+
+fn attempt(row: &AttemptRow) -> String {
+    let error = row.error_kind.as_ref().zip(row.error.as_ref());
+    let error = error.map(|(kind, error)| format!("\n    {kind}: {}", indented(error)));
+    // The error of a tool that failed repeats what it said.
+    let is_told = |words: &&String| row.error.as_ref().is_some_and(|it| it.contains(*words));
+    let words = row.tool_words.as_ref().filter(|words| !is_told(words));
+    let words = words.map(|words| format!("\n    the tool said: {}", indented(words)));
+    format!(
+        "\n  attempt {} (epoch {}) {} after {} on {}, at {}{}{}",
+        row.attempt,
+        row.epoch,
+        row.result,
+        span(row.ended_at - row.started_at),
+        printable(&row.worker),
+        instant(row.ended_at),
+        error.unwrap_or_default(),
+        words.unwrap_or_default()
+    )
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(printable).collect();
+    lines.join("\n      ")
 }
 
 fn list(runs: &[RunRow]) -> String {

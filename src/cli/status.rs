@@ -5,15 +5,19 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::output::{Output, instant, instant_or_dash, printable, span, table};
+use super::{
+    output::{Output, instant, instant_or_dash, printable, span, table},
+    queue::described,
+};
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, MissingCopies, ProofCount, QuarantinedPoint, QueueDepth, Removals,
-        ResourceExposure, StoreOnRecord, StuckRun, Suspended, UnknownTier,
+        Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
+        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
-    plan::{Plan, PlansFile, Source},
-    schedule::{Exposure, Verdict, exposure, verdict},
+    plan::{PlansFile, Source},
+    schedule::Exposure,
+    status::{ResourceStatus, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
 };
 
@@ -46,6 +50,7 @@ struct Status {
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
+    pauses: Vec<PauseCost>,
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
@@ -54,33 +59,6 @@ struct Status {
     unknown_stores: Vec<StoreOnRecord>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
-}
-
-#[derive(Serialize)]
-struct TierStatus {
-    tier: String,
-    rpo_minutes: i32,
-    resources: i64,
-    never_backed_up: i64,
-    broken: i64,
-    worst_exposure_seconds: i64,
-}
-
-#[derive(Serialize)]
-struct ResourceStatus {
-    id: String,
-    team: String,
-    tier: String,
-    engine: String,
-    promise: &'static str,
-    exposure_seconds: i64,
-    never_backed_up: bool,
-    newest_consistent_at: Option<DateTime<Utc>>,
-    next_due_at: Option<DateTime<Utc>>,
-    failures_in_a_row: i32,
-    consistency: Option<String>,
-    #[serde(skip)]
-    exposed: Exposure,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -116,46 +94,21 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let stores: Vec<_> = std::iter::once(primary).chain(mirrors).collect();
     let at = catalog.now().await?;
     let plans = file.plans();
-    let paid: Vec<_> = plans
-        .paid()
-        .map(|(plan, _)| plan.tier.to_string())
-        .collect();
-    let allowed: Vec<_> = plans
-        .paid()
-        .map(|(plan, _)| plan.allowed().as_seconds_f64())
-        .collect();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
-    let mut tiers: Vec<_> = catalog
-        .tier_exposures(&paid, &allowed)
-        .await?
-        .into_iter()
-        .map(|found| TierStatus {
-            rpo_minutes: plan_of(file, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
-            worst_exposure_seconds: found.worst_seconds,
-            tier: found.tier,
-            resources: found.resources,
-            never_backed_up: found.never_backed_up,
-            broken: found.broken,
-        })
-        .collect();
-    tiers.sort_by_key(|tier| std::cmp::Reverse(tier.over()));
-    let resources = catalog
-        .exposures(&paid, &allowed, limit)
-        .await?
-        .into_iter()
-        .filter_map(|row| resource(row, file, at))
-        .collect();
+    let (paid, allowed) = paid(plans);
+    let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
         plans: match file.source() {
             Source::File => "file",
             Source::BuiltIn => "built-in",
         },
-        tiers,
-        resources,
-        suspended: catalog.suspended(&paid).await?,
+        tiers: exposed.tiers,
+        resources: exposed.resources,
+        suspended: exposed.suspended,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
+        pauses: catalog.pause_costs(&paid, &allowed).await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
@@ -175,48 +128,6 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
         None => "none",
         Some(first) if first.team.is_none() => "all",
         Some(_) => "teams with a key",
-    })
-}
-
-impl TierStatus {
-    /// How far the worst exposure is from the RPO: what the tiers are sorted by.
-    fn over(&self) -> i64 {
-        self.worst_exposure_seconds - i64::from(self.rpo_minutes) * 60
-    }
-}
-
-impl ResourceStatus {
-    /// Whether the newest restore point is of no one instant: a manifest says `none`.
-    fn is_of_no_instant(&self) -> bool {
-        self.consistency.as_deref() == Some("none")
-    }
-}
-
-fn plan_of<'a>(file: &'a PlansFile, tier: &str) -> Option<&'a Plan> {
-    file.plans().iter().find(|plan| plan.tier.as_str() == tier)
-}
-
-fn resource(row: ResourceExposure, file: &PlansFile, at: DateTime<Utc>) -> Option<ResourceStatus> {
-    let plan = plan_of(file, &row.tier)?;
-    let exposed = exposure(at, row.newest_consistent_at, row.created_at);
-    let promise = match verdict(plan, exposed)? {
-        Verdict::Kept => "kept",
-        Verdict::Late => "late",
-        Verdict::Broken => "BROKEN",
-    };
-    Some(ResourceStatus {
-        promise,
-        exposure_seconds: exposed.age().num_seconds(),
-        never_backed_up: row.newest_consistent_at.is_none(),
-        exposed,
-        id: row.id,
-        team: row.team,
-        tier: row.tier,
-        engine: row.engine,
-        newest_consistent_at: row.newest_consistent_at,
-        next_due_at: row.next_due_at,
-        failures_in_a_row: row.failures_in_a_row,
-        consistency: row.consistency,
     })
 }
 
@@ -240,6 +151,20 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
             "NOT COPIED: store {store} lacks {points} restore points, {failed} of which failed and are tried again: `lastgood run list --state failed`"
         )
     })
+}
+
+/// What a pause covers, and what it costs.
+fn paused(cost: &PauseCost) -> String {
+    let next = cost.next_break_at.map_or_else(String::new, |at| {
+        format!(", the next promise breaks at {}", instant(at))
+    });
+    format!(
+        "PAUSED: {}\n  it holds up {} protected resources: {} promises have broken since, {} break within the hour{next}",
+        described(&cost.pause),
+        cost.resources,
+        cost.broken,
+        cost.breaking
+    )
 }
 
 fn text(status: &Status) -> String {
@@ -304,6 +229,7 @@ fn text(status: &Status) -> String {
             .iter()
             .map(|depth| format!("queue {}: {} {}", depth.engine, depth.runs, depth.state)),
     );
+    parts.extend(status.pauses.iter().map(paused));
     parts.extend(status.stuck.iter().map(|run| {
         format!(
             "STUCK: {} {} of {}, {} since {}",
@@ -389,7 +315,7 @@ fn resources(status: &Status) -> String {
                 row.team.clone(),
                 row.tier.clone(),
                 row.engine.clone(),
-                match row.exposed {
+                match row.exposed() {
                     Exposure::Never(_) => format!("everything ({exposed})"),
                     Exposure::Age(_) => exposed,
                 },

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::{Previous, backup},
+    engine::server,
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
     resource::{Resource, ResourceOptions},
@@ -36,6 +37,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
+            note_server(&subject.resource, &shared).await;
             let team = subject.resource.team.as_str();
             let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
             let worker = Worker {
@@ -97,6 +99,20 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
         newest,
         resource,
     })
+}
+
+/// Records where the resource's server is, for the limit of dumps that read from one. Not to know it is no failure.
+async fn note_server(resource: &Resource, shared: &Shared) {
+    let Some(server) = server(resource.engine, &resource.url) else {
+        return;
+    };
+    let noting = shared.catalog.note_server(resource.id.as_str(), &server);
+    if let Err(error) = answered(READ_WITHIN, noting).await {
+        tracing::warn!(
+            error = chain(&error),
+            "cannot record where the resource's server is"
+        );
+    }
 }
 
 async fn make_backup(
@@ -281,6 +297,9 @@ impl From<CatalogError> for Failure {
             | CatalogError::TooLateToKeep(_)
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
+            | CatalogError::Removed(_)
+            | CatalogError::BadKey
+            | CatalogError::TokenNameInUse(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How many windows of each length keep their newest restore point, besides the window that is not over yet.
 ///
 /// Windows are those of the calendar in UTC: clock hours, days, ISO weeks, months. 0 is none, and is not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
     /// Clock hours.

@@ -1,6 +1,7 @@
 //! The plans in force as a table: what `lastgood plans show` prints.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Cadence, Keep, Plan, Plans, Protection, Why};
 
@@ -16,7 +17,7 @@ pub const HEADINGS: [&str; 7] = [
 ];
 
 /// One tier of the table. Serialized, it is a line of `--json`, with numbers as the file has them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Row {
     /// The tier's name.
     pub tier: String,

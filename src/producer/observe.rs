@@ -56,10 +56,11 @@ async fn observe(
         .paid()
         .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
         .unzip();
-    let exposures = catalog.tier_exposures(&paid, &allowed).await?;
+    let exposures = catalog.tier_exposures(&paid, &allowed, None).await?;
     // A tier that left the plans must not go on showing what it last was.
     let before = std::mem::replace(&mut shown.tiers, paid);
     metrics::exposures(&before, &[]);
+    metrics::promises(&before, plans);
     metrics::exposures(&shown.tiers, &exposures);
 
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
@@ -69,6 +70,7 @@ async fn observe(
 
     metrics::removals(&catalog.removals().await?);
     metrics::proofs(&catalog.proof_counts(verify_within).await?);
+    metrics::pauses(catalog.pauses().await?.len());
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog
         .live_consumers()

@@ -1,11 +1,12 @@
--- One tick: every resource that is due gets a run, once. $1: now. $2, $3: the paid tiers and their cadences.
+-- One tick: every resource that is due gets a run, once. $1: now. $2, $3, $4: the paid tiers, their cadences and their RPOs in minutes.
 -- Resources that are looked at are those whose `next_due_at` has come, found by index; each leaves with a new one.
 with plan as (
-    select tier, cadence_minutes from unnest($2::text[], $3::integer[]) as paid (tier, cadence_minutes)
+    select tier, cadence_minutes, rpo_minutes
+    from unnest($2::text[], $3::integer[], $4::integer[]) as paid (tier, cadence_minutes, rpo_minutes)
 ),
 -- Locked before it is joined: a row that changed while it was waited for would be joined to its old tier's plan.
 locked as materialized (
-    select id, engine, tier, retention_days, spread, team_spread
+    select id, engine, tier, retention_days, spread, team_spread, newest_consistent_at, created_at
     from lastgood.resources
     where status = 'active' and next_due_at <= $1
     for no key update skip locked
@@ -14,22 +15,26 @@ locked as materialized (
 looked_at as materialized (
     select
         r.id, r.engine, r.spread, r.team_spread, plan.cadence_minutes,
-        lastgood.slot_start(plan.cadence_minutes, r.spread, r.team_spread, $1) as slot
+        lastgood.slot_start(plan.cadence_minutes, r.spread, r.team_spread, $1) as slot,
+        -- When the promise breaks: what claims go by.
+        coalesce(r.newest_consistent_at, r.created_at) + make_interval(mins => plan.rpo_minutes) as due_by
     from locked as r
     -- A row's own retention of zero or less is a veto, whatever its tier.
     left join plan on plan.tier = r.tier and coalesce(r.retention_days, 1) > 0
 ),
 -- Missed windows coalesce: a run that still waits moves to the current slot, and to the queue of the engine it has now.
 coalesced as (
-    update lastgood.runs as waiting set slot = greatest(waiting.slot, looked_at.slot), queue = looked_at.engine
+    update lastgood.runs as waiting
+    set slot = greatest(waiting.slot, looked_at.slot), queue = looked_at.engine,
+        due_by = coalesce(looked_at.due_by, waiting.due_by)
     from looked_at
     where waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
         and waiting.state = 'queued' and (waiting.slot < looked_at.slot or waiting.queue <> looked_at.engine)
     returning waiting.resource_id
 ),
 enqueued as (
-    insert into lastgood.runs (queue, kind, trigger, resource_id, slot, args)
-    select looked_at.engine, 'backup', 'scheduled', looked_at.id, looked_at.slot, '{"kind": "backup"}'
+    insert into lastgood.runs (queue, kind, trigger, resource_id, slot, due_by, args)
+    select looked_at.engine, 'backup', 'scheduled', looked_at.id, looked_at.slot, looked_at.due_by, '{"kind": "backup"}'
     from looked_at
     where looked_at.slot is not null and looked_at.id not in (select resource_id from coalesced)
     on conflict do nothing

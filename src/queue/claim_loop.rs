@@ -77,9 +77,9 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
         let slots = permits.num_permits();
         pace = match queue.store.claim(&queue.name, queue.lane, slots).await {
             Ok(rows) => {
-                let full = rows.len() == slots;
+                let found = !rows.is_empty();
                 hand_over(&queue, &handoff, rows, permits);
-                if full { Pace::Eager } else { Pace::Idle }
+                if found { Pace::Eager } else { Pace::Idle }
             }
             Err(error) => {
                 tracing::warn!(queue.name = %queue.name, %error, "cannot claim, will look again");
@@ -95,9 +95,10 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
 /// When to look next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// There was more than we could take.
+    /// There was something: there may be more, also where fewer runs came than there were slots, for a limit may have held some
+    /// back for others.
     Eager,
-    /// The queue is empty.
+    /// Nothing may be claimed.
     Idle,
     /// The database failed so many times in a row.
     Failing(u32),

@@ -10,7 +10,7 @@ with owner as materialized (
 ),
 done as (
     update lastgood.runs
-    set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null,
+    set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null, error_detail = null,
         finished_at = clock_timestamp(), result = $3, dump_bytes = $9, stored_bytes = $10
     from owner
     where runs.id = $1 and runs.epoch = $2 and runs.state = 'running' and owner.id = runs.resource_id
@@ -52,7 +52,8 @@ resource as (
                     select from lastgood.runs as other
                     where other.resource_id = r.id and other.id <> done.id
                         and other.kind = 'backup' and other.trigger = 'scheduled'
-                        and other.state in ('queued', 'running', 'succeeded')
+                        -- What an operator cancelled is not made up for at once.
+                        and other.state in ('queued', 'running', 'succeeded', 'cancelled')
                         and other.slot = lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 )
         ) else r.next_due_at end

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
 use lastgood_jobs::{
+    backup::RestorePoint,
     error::ErrorKind,
     worker::{Lease, Progress},
 };
@@ -25,6 +26,25 @@ pub struct Store {
     lease: Duration,
     /// The store that backups go to.
     primary: Arc<str>,
+    limits: Limits,
+}
+
+/// How much may run at once, over all consumers, of what could crowd out the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Runs of one team in one queue; its restores are counted apart. `None`: half of the live slots of the queue, two at least.
+    pub team_slots: Option<u32>,
+    /// Dumps that read from one server.
+    pub server_slots: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            team_slots: None,
+            server_slots: 2,
+        }
+    }
 }
 
 /// A row that was claimed, its payload still undecoded.
@@ -68,7 +88,14 @@ impl Store {
             worker: worker.into(),
             lease,
             primary: crate::stores::PRIMARY.into(),
+            limits: Limits::default(),
         }
+    }
+
+    /// Returns the same, whose claims hold to these limits.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Returns the same, whose backups are recorded as being in the store of this name.
@@ -107,6 +134,8 @@ impl Store {
             limit,
             &*self.worker,
             interval(self.lease),
+            self.limits.team_slots.map(integer),
+            integer(self.limits.server_slots),
             lowest,
             highest,
         )
@@ -242,9 +271,9 @@ impl Store {
             id,
             epoch,
             failure.kind,
-            // PostgreSQL's text cannot hold a NUL; a tool's stderr can.
-            failure.message.replace('\0', "\u{fffd}"),
+            without_nul(&failure.message),
             failure.permanent,
+            failure.tool_words.as_deref().map(without_nul),
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;
@@ -278,6 +307,62 @@ impl Store {
         if let Err(error) = answered(release).await {
             tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot give a run back, the reaper will take it");
         }
+    }
+
+    /// Returns those of these attempts, given by run and epoch, that are over.
+    pub(super) async fn over(
+        &self,
+        ids: &[Uuid],
+        epochs: &[i64],
+    ) -> sqlx::Result<Vec<(Uuid, i64)>> {
+        let over = sqlx::query!(
+            r#"select mine.id as "id!", mine.epoch as "epoch!"
+               from unnest($1::uuid[], $2::bigint[]) as mine (id, epoch)
+               left join lastgood.runs as run on run.id = mine.id
+               where run.epoch is distinct from mine.epoch or run.state <> 'running'"#,
+            ids,
+            epochs
+        )
+        .fetch_all(&self.pool);
+        let rows = answered(over).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.epoch)).collect())
+    }
+
+    /// Returns whether the attempt of this epoch was ended by an operator's order. `false` where nobody answers.
+    pub(super) async fn was_cancelled(&self, id: Uuid, epoch: i64) -> bool {
+        let cancelled = sqlx::query_scalar!(
+            r#"select exists (
+                   select from lastgood.attempts where run_id = $1 and epoch = $2 and result = 'cancelled'
+               ) as "cancelled!""#,
+            id,
+            epoch
+        )
+        .fetch_one(&self.pool);
+        answered(cancelled).await.unwrap_or(false)
+    }
+
+    /// Records the restore point of a run that was cancelled too late: its manifest is written.
+    pub(super) async fn record_late(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        point: &RestorePoint,
+    ) -> sqlx::Result<bool> {
+        let manifest = serde_json::to_value(&point.manifest)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let recording = sqlx::query_file_scalar!(
+            "src/queue/late_point.sql",
+            id,
+            epoch,
+            point.manifest.consistent_at,
+            point.manifest_key,
+            manifest,
+            bigint(point.manifest.dump.size_bytes),
+            bigint(point.manifest.archive.size_bytes),
+            &*self.primary,
+        )
+        .fetch_one(&self.pool);
+        Ok(answered(recording).await? == 1)
     }
 
     /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.
@@ -356,4 +441,13 @@ fn interval(duration: Duration) -> PgInterval {
 
 fn bigint(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// PostgreSQL's text cannot hold a NUL; a tool's stderr can.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -85,6 +85,8 @@ where
                     .supervise(work.map(|done| done.map_err(Into::into)))
                     .await;
                 drop(permit);
+                // What a limit held back may be claimed now.
+                attempt.queue.wake.notify_one();
             }
             .instrument(span),
         );
@@ -117,20 +119,27 @@ impl Supervision {
         // Yet another task: a handler that keeps its thread busy cannot starve its own renewals.
         let mut handler = JoinSet::new();
         handler.spawn(work);
+        let in_flight = self.queue.in_flight.enter(self.id, self.epoch);
         let ending = tokio::select! {
             joined = handler.join_next() => Ending::Done(outcome(joined)),
             () = sleep(self.queue.timeout) => Ending::Done(Err(self.timed_out())),
             () = self.keep_lease() => Ending::LeaseLost,
+            () = in_flight.over() => Ending::LeaseLost,
             () = self.queue.give_back.cancelled() => Ending::GivenBack,
         };
         // The slot is free only when the handler is really gone.
         handler.shutdown().await;
+        drop(in_flight);
         self.record(ending, began.elapsed()).await;
     }
 
     async fn record(&self, ending: Ending, took: Duration) {
         let (queue, kind) = (&*self.queue.name, self.kind.as_str());
         match ending {
+            Ending::LeaseLost if self.was_cancelled().await => {
+                tracing::warn!("run cancelled by an operator's order: the attempt was stopped");
+                metrics::run_ended(queue, kind, RunResult::Cancelled, took);
+            }
             Ending::LeaseLost => {
                 tracing::error!("lease lost: the attempt was stopped, another worker owns the run");
                 metrics::run_ended(queue, kind, RunResult::LeaseLost, took);
@@ -152,13 +161,42 @@ impl Supervision {
                         &self.queue.give_back,
                     )
                     .await;
-                let result = result(&done, state.as_deref());
+                let mut result = result(&done, state.as_deref());
+                if result == RunResult::LeaseLost && self.was_cancelled().await {
+                    result = RunResult::Cancelled;
+                    self.record_late(&done).await;
+                }
                 log_end(&done, result, took);
                 metrics::run_ended(queue, kind, result, took);
                 if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, &done) {
                     metrics::restore_point_made(queue, &point.manifest);
                 }
                 tell_of_proof(queue, &done, state.as_deref());
+            }
+        }
+    }
+
+    async fn was_cancelled(&self) -> bool {
+        self.queue.store.was_cancelled(self.id, self.epoch).await
+    }
+
+    /// A restore point whose manifest was written when the run was cancelled exists, and is recorded.
+    async fn record_late(&self, done: &Result<Outcome, Failure>) {
+        let Ok(Outcome::RestorePoint(point)) = done else {
+            return;
+        };
+        let recorded = self
+            .queue
+            .store
+            .record_late(self.id, self.epoch, point)
+            .await;
+        match recorded {
+            Ok(true) => tracing::warn!(
+                "cancelled too late: the restore point was made already, and is recorded"
+            ),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, manifest.key = point.manifest_key, "cancelled too late: the restore point was made already, and cannot be recorded; `lastgood catalog rebuild` does");
             }
         }
     }
@@ -212,6 +250,7 @@ fn failure(error: BoxDynError) -> Failure {
             permanent: error.is::<AbortError>(),
             condemned: None,
             lacking: None,
+            tool_words: None,
             message: error.to_string(),
         },
     }
@@ -256,6 +295,12 @@ fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
     let seconds = took.as_secs_f64();
     match (result, done) {
         (RunResult::Succeeded, _) => tracing::info!(run.seconds = seconds, "run succeeded"),
+        (RunResult::Cancelled, _) => {
+            tracing::warn!(
+                run.seconds = seconds,
+                "outcome refused: the run was cancelled by an operator's order"
+            );
+        }
         (RunResult::LeaseLost | RunResult::GivenBack, _) => {
             tracing::error!(
                 run.seconds = seconds,

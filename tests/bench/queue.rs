@@ -12,7 +12,6 @@
 )]
 
 use std::{
-    collections::HashMap,
     env,
     process::{Child, Command},
     sync::Arc,
@@ -25,7 +24,7 @@ use lastgood::{
     catalog::Catalog,
     plan::Plans,
     producer,
-    queue::{Failure, Lane, Outcome, Queue, Run, Runs, Store, listen},
+    queue::{Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
@@ -65,11 +64,9 @@ async fn work(url: &str, slots: usize) -> Result<()> {
         poll: Duration::from_secs(2),
         timeout: Duration::from_mins(1),
         give_back: CancellationToken::new(),
+        in_flight: InFlight::default(),
     };
-    let wakers = Arc::new(HashMap::from([(
-        Arc::clone(&queue.name),
-        vec![Arc::clone(&queue.wake)],
-    )]));
+    let wakers = Wakers::of(std::slice::from_ref(&queue));
     tokio::spawn(listen(catalog.pool().clone(), wakers));
     let worker = move |restart: usize| {
         WorkerBuilder::new(format!("bench-{restart}"))

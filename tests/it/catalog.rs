@@ -361,6 +361,7 @@ async fn ask(
         queue: "postgres",
         job,
         idempotency_key,
+        asked: None,
     };
     catalog.enqueue(&new).await
 }

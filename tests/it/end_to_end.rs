@@ -14,6 +14,7 @@ mod lost_workers;
 mod mirrors;
 mod native;
 mod native_faults;
+mod operators;
 mod orders;
 mod program;
 mod requests;

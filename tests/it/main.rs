@@ -9,6 +9,7 @@ mod copies;
 mod database;
 mod end_to_end;
 mod eventually;
+mod history;
 mod planning;
 mod producer;
 mod proofs;

@@ -5,6 +5,8 @@ mod claims;
 mod drain;
 mod failures;
 mod leases;
+mod operators;
+mod order;
 mod outages;
 mod proofs;
 mod unknown_engines;

@@ -147,5 +147,6 @@ fn asked<'a>(job: &'a Job, key: Option<&'a str>) -> NewRun<'a> {
         queue: "postgres",
         job,
         idempotency_key: key,
+        asked: None,
     }
 }

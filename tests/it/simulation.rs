@@ -46,13 +46,17 @@ impl Simulation {
                 days: 0,
                 microseconds: 30_000_000,
             })
+            .bind(None::<i32>)
+            .bind(2_i32)
+            .bind(i16::MIN)
+            .bind(i16::MAX)
             .fetch_all(self.db.pool())
             .await?;
         rows.iter()
             .map(|row| {
                 Ok(Claim {
-                    id: row.try_get("id")?,
-                    epoch: row.try_get("epoch")?,
+                    id: row.try_get("id!")?,
+                    epoch: row.try_get("epoch!")?,
                 })
             })
             .collect()
@@ -87,6 +91,7 @@ impl Simulation {
             .bind("dump")
             .bind("the dump was cut short")
             .bind(true)
+            .bind(None::<String>)
             .fetch_one(self.db.pool())
             .await?;
         anyhow::ensure!(state == "failed", "the run is {state}");

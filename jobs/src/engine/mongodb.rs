@@ -10,6 +10,7 @@ mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
 
+use mongodb::options::HostInfo;
 use secrecy::SecretString;
 
 pub use self::{dump::DumpFault, error::MongodbError, restore::RestoreFault};
@@ -25,6 +26,22 @@ const OURS: &str = "lastgood_restore.";
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
     address::parse(url)?;
     Ok(())
+}
+
+/// Returns where a URL's servers are: in the order of their names, for a set is the same set in any order.
+pub(crate) fn server(url: &SecretString) -> Option<String> {
+    match address::parse(url).ok()?.host_info {
+        HostInfo::HostIdentifiers(hosts) => {
+            let mut hosts: Vec<_> = hosts
+                .iter()
+                .map(|host| host.to_string().to_lowercase())
+                .collect();
+            hosts.sort();
+            Some(hosts.join(","))
+        }
+        HostInfo::DnsRecord(name) => Some(name.to_lowercase()),
+        _ => None,
+    }
 }
 
 /// Returns the protocols and formats that this build speaks.

@@ -22,6 +22,12 @@ pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
     Ok(())
 }
 
+/// Returns where a URL's server is.
+pub(crate) fn server(url: &SecretString) -> Option<String> {
+    let address = address::Address::parse(url).ok()?;
+    Some(address.server())
+}
+
 /// Returns the protocols and formats that this build speaks.
 pub(crate) fn protocols() -> Vec<String> {
     vec![

@@ -135,6 +135,30 @@ async fn a_dump_that_is_not_the_manifests_is_found_although_the_archive_is() -> 
     Ok(())
 }
 
+/// A frame that zstd skips: bytes that are in the archive, and in no dump.
+fn skipped(bytes: &[u8; 4]) -> Vec<u8> {
+    [0x184D_2A50_u32.to_le_bytes(), 4_u32.to_le_bytes(), *bytes].concat()
+}
+
+#[tokio::test]
+async fn the_archives_hash_alone_finds_what_everything_else_takes_for_whole() -> anyhow::Result<()>
+{
+    let lab = Lab::with(DUMP).await?;
+    let frame = zstd::encode_all(DUMP, 1)?;
+    let archive = |tail| [frame.clone(), skipped(tail)].concat();
+    let mut described = lab.manifest.clone();
+    described.archive.size_bytes = archive(b"ours").len() as u64;
+    described.archive.blake3 = blake3::hash(&archive(b"ours")).to_hex().to_string();
+    lab.describe(&described).await?;
+    lab.store(&archive(b"ours"))?;
+    assert_eq!(lab.verify().await?.manifest, described);
+    // As long, and the same dump to its last byte.
+    lab.store(&archive(b"his!"))?;
+    let told = lab.damage().await;
+    assert!(told.contains("the BLAKE3 of the archive"), "{told}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn more_than_the_manifest_says_is_not_read_on_for_ever() -> anyhow::Result<()> {
     let lab = Lab::with(DUMP).await?;

@@ -7,6 +7,7 @@
 mod backups;
 mod failures;
 mod formats;
+mod grants;
 mod lab;
 mod mongodb;
 mod proxy;

@@ -8,6 +8,7 @@ mod archive;
 mod dump_failures;
 mod dumps;
 mod forge;
+mod grants;
 mod lab;
 mod restore_failures;
 mod restores;

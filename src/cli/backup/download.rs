@@ -37,7 +37,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
         recorded: Some(&recorded),
     };
     let stores = locate(&sought, &stores).await?;
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal()?.drain;
     let manifest = tokio::select! {
         fetched = fetch(catalog, &point, &sought, &stores, &args.to) => fetched?,
         // What has arrived so far goes with the future.

@@ -2,6 +2,8 @@
 
 use lastgood_jobs::resource::{Engine, ReadPreference, ResourceOptions};
 
+use crate::request;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct OptionsArgs {
     /// MongoDB: the member to read: `primary`, or `secondary-preferred` to spare it. Default: as the URL says
@@ -23,18 +25,12 @@ impl OptionsArgs {
         engine: Engine,
         before: ResourceOptions,
     ) -> anyhow::Result<ResourceOptions> {
-        let has_options = match engine {
-            Engine::Mongodb => true,
-            Engine::Postgres | Engine::Vector | Engine::Redis => false,
-        };
-        anyhow::ensure!(
-            has_options || !self.is_given(),
-            "--read-preference and --users-and-roles are MongoDB's: {engine} has neither"
-        );
-        Ok(ResourceOptions {
-            read_preference: self.read_preference.or(before.read_preference),
-            users_and_roles: self.users_and_roles.unwrap_or(before.users_and_roles),
-        })
+        Ok(request::changed_options(
+            self.read_preference,
+            self.users_and_roles,
+            engine,
+            before,
+        )?)
     }
 }
 

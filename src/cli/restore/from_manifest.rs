@@ -117,7 +117,7 @@ async fn in_this_process(
         epoch: 1,
         created_at: Utc::now(),
     };
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal()?.drain;
     tokio::select! {
         restored = Box::pin(restore(attempt, &resource, &job, sought, Some(url), worker)) => Ok(restored),
         () = stop.cancelled() => {

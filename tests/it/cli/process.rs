@@ -76,7 +76,7 @@ async fn said(mut command: Command) -> Result<Said> {
 pub(super) struct Producer {
     child: Child,
     log: watch::Receiver<String>,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Producer {

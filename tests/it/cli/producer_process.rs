@@ -64,12 +64,17 @@ async fn a_producer_ticks_serves_primed_metrics_and_ends_well_on_sigterm() -> Re
     producer
         .shows("lastgood_never_backed_up_resources{tier=\"pro\"}", 1.0)
         .await?;
-    producer
-        .shows_where(
-            "lastgood_exposure_seconds{tier=\"pro\",quantile=\"1\"}",
-            |age| age > 0.0,
-        )
-        .await?;
+    for age in [
+        "lastgood_exposure_seconds{tier=\"pro\",quantile=\"1\"}",
+        "lastgood_never_backed_up_oldest_age_seconds{tier=\"pro\"}",
+    ] {
+        producer.shows_where(age, |age| age > 0.0).await?;
+    }
+    for (limit, seconds) in [("late", 3600.0), ("broken", 3960.0)] {
+        let series =
+            format!("lastgood_promised_exposure_seconds{{tier=\"pro\",limit=\"{limit}\"}}");
+        producer.shows(&series, seconds).await?;
+    }
     producer
         .shows_where("lastgood_last_tick_timestamp_seconds", |at| at > 1e9)
         .await?;

@@ -1,6 +1,7 @@
 //! A resource is registered, shown, paused, resumed and removed; its URL is never on a command line.
 
 use anyhow::Result;
+use lastgood::catalog::ResourceFilter;
 use rstest::rstest;
 use serde_json::json;
 
@@ -173,7 +174,12 @@ async fn a_url_on_the_command_line_is_refused_and_not_repeated() -> Result<()> {
         assert!(said.err.contains("--url-stdin"), "{said:?}");
         assert!(!format!("{said:?}").contains("marker"), "{said:?}");
     }
-    assert!(db.catalog.resources(None, true, 10).await?.is_empty());
+    let all = ResourceFilter {
+        with_removed: true,
+        limit: 10,
+        ..ResourceFilter::default()
+    };
+    assert!(db.catalog.resources(&all).await?.is_empty());
     Ok(())
 }
 

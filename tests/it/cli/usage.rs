@@ -33,7 +33,7 @@ async fn help_and_version_are_answers() -> Result<()> {
     let version = run(&["--version"]).await?;
     assert_eq!(
         version.out,
-        format!("lastgood {}\n", env!("CARGO_PKG_VERSION"))
+        format!("lastgood {}\n", lastgood::version::VERSION)
     );
     Ok(())
 }

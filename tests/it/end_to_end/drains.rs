@@ -38,7 +38,9 @@ async fn what_finishes_within_the_drain_is_recorded() -> Result<()> {
         Ok(consumer.get("/readyz").await?.contains("503"))
     })
     .await?;
-    let waits = lab.enqueue_backup("shop").await?;
+    // Of another resource, for there is one dump of each at a time.
+    lab.add("other", &shop).await?;
+    let waits = lab.enqueue_backup("other").await?;
     tools.open()?;
     assert!(consumer.exit().await?.success(), "{}", consumer.log()?);
     let row = lab.row(run).await?;

@@ -46,9 +46,9 @@ impl House {
         Ok(Self { lab, shop })
     }
 
-    async fn services(&self) -> Result<[Service; 2]> {
+    async fn services(&self, consumer: &str) -> Result<[Service; 2]> {
         let producer = self.lab.producer()?;
-        Ok([producer, self.lab.consumer("consumer", &[]).await?])
+        Ok([producer, self.lab.consumer(consumer, &[]).await?])
     }
 
     async fn back_up(&self) -> Result<PointRow> {
@@ -83,7 +83,7 @@ impl House {
 #[tokio::test]
 async fn what_either_store_has_lost_is_found_there_and_copied_again() -> Result<()> {
     let house = House::build().await?;
-    let _services = house.services().await?;
+    let _services = house.services("consumer").await?;
     let point = house.back_up().await?;
     house.is_held_by(&point, &["far", "here"]).await?;
     let id = point.id.to_string();
@@ -124,7 +124,7 @@ async fn what_either_store_has_lost_is_found_there_and_copied_again() -> Result<
 async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_condemned()
 -> Result<()> {
     let house = House::build().await?;
-    let _services = house.services().await?;
+    let _services = house.services("consumer").await?;
     let (older, point) = (house.back_up().await?, house.back_up().await?);
     for point in [&older, &point] {
         house.is_held_by(point, &["far", "here"]).await?;
@@ -250,7 +250,7 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
 async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_fills_the_first_store()
 -> Result<()> {
     let house = House::build().await?;
-    let services = house.services().await?;
+    let services = house.services("consumer").await?;
     let point = house.back_up().await?;
     house.is_held_by(&point, &["far", "here"]).await?;
     drop(services);
@@ -281,7 +281,7 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
         .await?
         .succeeded()?;
     house.is_held_by(&point, &["far"]).await?;
-    let _services = house.services().await?;
+    let _services = house.services("after").await?;
     house.is_held_by(&point, &["far", "here"]).await?;
     let status = house.lab.run(&["status"]).await?.succeeded()?;
     ensure!(!status.out.contains("NOT COPIED"), "{status:?}");
@@ -305,7 +305,7 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
 async fn a_download_and_a_restore_without_a_catalog_go_on_to_the_store_that_has_it_whole()
 -> Result<()> {
     let mut house = House::build().await?;
-    let services = house.services().await?;
+    let services = house.services("consumer").await?;
     let point = house.back_up().await?;
     house.is_held_by(&point, &["far", "here"]).await?;
     drop(services);

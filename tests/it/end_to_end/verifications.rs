@@ -118,7 +118,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .run_with_key("shop", &format!("quarantine-{}", newer.id))
         .await?
         .context("no backup was asked for")?
-        .0;
+        .id;
     lab.succeeds(replacement).await?;
     let replacement = lab.point_of(replacement).await?;
     let resource = lab.catalog.catalog.resource("shop").await?;

@@ -99,7 +99,7 @@ async fn the_jobs_of_one_engine_do_not_take_the_slots_of_another() -> Result<()>
     let workers = Workers::start(&db.catalog, &settings, move |run| {
         let (begun, gate) = (w.begin(&run), g.clone());
         async move {
-            if run.resource_id == "shop" {
+            if run.resource_id.starts_with("shop") {
                 gate.pass().await;
             }
             begun.complete();
@@ -141,6 +141,7 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         queue: "postgres",
         job: &restore,
         idempotency_key: None,
+        asked: None,
     };
     db.catalog.enqueue(&new).await?;
     let witness = Witness::default();

@@ -68,6 +68,7 @@ async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent
     let in_flight = enqueue(&db, "shop").await?;
     witness.are_running(1).await?;
 
+    db.add("other", "acme", "pro").await?;
     // The next claim is under way, held up by a lock, when the drain begins.
     let mut lock = db.pool().begin().await?;
     sqlx::query("lock table lastgood.runs in access exclusive mode")
@@ -75,13 +76,13 @@ async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent
         .await?;
     let claimed: uuid::Uuid = sqlx::query_scalar(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
-           values ('postgres', 'backup', 'adhoc', 'shop', '{"kind": "backup"}') returning id"#,
+           values ('postgres', 'backup', 'adhoc', 'other', '{"kind": "backup"}') returning id"#,
     )
     .fetch_one(&mut *lock)
     .await?;
     eventually(SOON, "a claim waits for the lock", async || {
         let waiting = "select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock' and query like '%for update skip locked%'";
+             where datname = current_database() and wait_event_type = 'Lock' and query like '%lastgood.claim(%'";
         Ok(db.count(waiting).await? == 1)
     })
     .await?;

@@ -66,6 +66,7 @@ async fn verify(db: &TestCatalog, point: Uuid) -> Result<Uuid> {
         queue: "postgres",
         job: &job,
         idempotency_key: None,
+        asked: None,
     };
     Ok(db.catalog.enqueue(&new).await?.id())
 }

@@ -1,7 +1,7 @@
 //! The real backend under a real monitor, as a consumer wires them, with a handler of the test's choice.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, RunRow},
-    queue::{Lane, Outcome, Queue, Run, Runs, Store, listen},
+    queue::{InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch},
 };
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -47,6 +47,7 @@ pub(super) struct Settings {
     pub(super) poll: Duration,
     pub(super) timeout: Duration,
     pub(super) listens: bool,
+    pub(super) limits: Limits,
 }
 
 impl Default for Settings {
@@ -60,6 +61,7 @@ impl Default for Settings {
             poll: Duration::from_millis(100),
             timeout: Duration::from_mins(10),
             listens: false,
+            limits: Limits::default(),
         }
     }
 }
@@ -71,7 +73,7 @@ pub(super) struct Workers {
     stop: CancellationToken,
     give_back: CancellationToken,
     monitor: JoinHandle<Result<()>>,
-    listening: Option<JoinHandle<()>>,
+    side: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
@@ -95,7 +97,9 @@ impl Workers {
         F: Future<Output = Handled> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |run, worker| handler(run, worker).boxed());
-        let store = Store::new(catalog.pool().clone(), settings.name, settings.lease);
+        let store = Store::new(catalog.pool().clone(), settings.name, settings.lease)
+            .within(settings.limits);
+        let in_flight = InFlight::default();
         let give_back = CancellationToken::new();
         let queues: Vec<_> = settings
             .queues
@@ -109,15 +113,15 @@ impl Workers {
                 poll: settings.poll,
                 timeout: settings.timeout,
                 give_back: give_back.clone(),
+                in_flight: in_flight.clone(),
             })
             .collect();
-        let wakers: HashMap<_, _> = queues
-            .iter()
-            .map(|queue| (Arc::clone(&queue.name), vec![Arc::clone(&queue.wake)]))
-            .collect();
-        let listening = settings
-            .listens
-            .then(|| tokio::spawn(listen(catalog.pool().clone(), Arc::new(wakers))));
+        let wakers = Wakers::of(&queues);
+        let cancelled = Arc::clone(&wakers.cancelled);
+        let mut side = vec![tokio::spawn(watch(store, in_flight, cancelled))];
+        if settings.listens {
+            side.push(tokio::spawn(listen(catalog.pool().clone(), wakers)));
+        }
         let stop = CancellationToken::new();
         let slots = queues
             .iter()
@@ -130,7 +134,7 @@ impl Workers {
             stop,
             give_back,
             monitor,
-            listening,
+            side,
         }
     }
 
@@ -165,9 +169,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.monitor.abort();
-        if let Some(listening) = &self.listening {
-            listening.abort();
-        }
+        self.side.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -363,19 +365,32 @@ pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str)
         queue,
         job: &Job::Backup {},
         idempotency_key: None,
+        asked: None,
     };
     Ok(db.catalog.enqueue(&new).await?.id())
 }
 
-/// Enqueues so many at once, in one statement; returns their ids.
+/// Enqueues so many at once, one for each of as many resources of one team, `shop-1` and on, for there is one dump of a
+/// resource at a time; returns their ids.
 pub(super) async fn enqueue_many(
     db: &TestCatalog,
     resource_id: &str,
     count: i32,
 ) -> Result<Vec<Uuid>> {
+    sqlx::query(
+        "insert into lastgood.resources (id, team, tier, engine, connection_ref)
+         select r.id || '-' || i, r.team, r.tier, r.engine, r.connection_ref
+         from lastgood.resources as r, generate_series(1, $2) as i where r.id = $1
+         on conflict do nothing",
+    )
+    .bind(resource_id)
+    .bind(count)
+    .execute(db.pool())
+    .await?;
     let ids = sqlx::query_scalar(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
-           select 'postgres', 'backup', 'adhoc', $1, '{"kind": "backup"}' from generate_series(1, $2) returning id"#,
+           select 'postgres', 'backup', 'adhoc', $1 || '-' || i, '{"kind": "backup"}' from generate_series(1, $2) as i
+           returning id"#,
     )
     .bind(resource_id)
     .bind(count)

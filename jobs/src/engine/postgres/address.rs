@@ -163,6 +163,17 @@ impl Address {
         Ok(())
     }
 
+    /// Returns where the server is: `host:port`, in lower case.
+    pub(crate) fn server(&self) -> String {
+        let port = self.port;
+        let server = match &self.host {
+            Host::Name(name) if name.contains(':') => format!("[{name}]:{port}"),
+            Host::Name(name) => format!("{name}:{port}"),
+            Host::Socket(directory) => format!("{}:{port}", directory.display()),
+        };
+        server.to_lowercase()
+    }
+
     /// Returns the database's name.
     pub(crate) fn database(&self) -> &str {
         &self.database

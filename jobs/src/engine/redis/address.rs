@@ -83,6 +83,16 @@ impl Address {
         Ok(address)
     }
 
+    /// Returns where the server is: `host:port`, in lower case.
+    pub(crate) fn server(&self) -> String {
+        let (host, port) = (self.host.to_lowercase(), self.port);
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+
     fn take_parameter(&mut self, name: &str, value: &str) -> Result<(), RedisError> {
         if matches!(name, "db" | "database") {
             return check_database(value);

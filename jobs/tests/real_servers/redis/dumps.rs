@@ -14,6 +14,7 @@ use rstest::rstest;
 
 use super::{
     lab::{ID, Lab, Point, counts},
+    rights::{may_not, of_this_test},
     server::{
         Flavour::{self, Redis6, Redis7, Valkey9},
         Server,
@@ -21,6 +22,9 @@ use super::{
     shop::{besides, fill},
 };
 use crate::lab::{MARKER, attempt, shows_no_secret, until};
+
+const BY_REPLICATION: &str = include_str!("../../../../deploy/grants/redis-backup.acl");
+const BY_KEY: &str = include_str!("../../../../deploy/grants/redis-backup-by-key.acl");
 
 fn resource(url: &str) -> Result<Resource> {
     Ok(Resource {
@@ -155,16 +159,29 @@ async fn a_server_that_takes_no_replica_is_read_key_by_key_and_the_manifest_says
     Ok(())
 }
 
+#[rstest]
+#[case::as_a_replica(BY_REPLICATION, Consistency::Snapshot)]
+#[case::key_by_key(BY_KEY, Consistency::None)]
 #[tokio::test]
-async fn the_documented_rights_are_enough_for_a_backup() -> Result<()> {
-    let user = format!("user backup on >{MARKER} -@all +sync +psync +replconf +ping +info");
-    let Some(source) = Server::start(Redis7, &[&user]).await? else {
+async fn the_documented_rights_are_enough_for_a_backup_and_write_nothing(
+    #[case] user: &str,
+    #[case] consistency: Consistency,
+) -> Result<()> {
+    let Some(source) = Server::start(Redis7, &[&of_this_test(user)]).await? else {
         return Ok(());
     };
     fill(&source).await?;
     let lab = Lab::new().await?;
-    let made = back_up(&lab, &source.url_of("backup")).await?;
-    assert_eq!(made.manifest.consistency, Consistency::Snapshot);
+    let made = back_up(&lab, &source.url_of("lastgood_backup")).await?;
+    assert_eq!(made.manifest.consistency, consistency);
+    for command in [
+        &["SET", "a", "1"][..],
+        &["DEL", "a"],
+        &["FLUSHALL"],
+        &["CONFIG", "GET", "*"],
+    ] {
+        may_not(&source, "lastgood_backup", command).await?;
+    }
     Ok(())
 }
 

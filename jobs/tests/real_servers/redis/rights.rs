@@ -1,6 +1,6 @@
 //! The least that a user needs, and what is said to one who has less.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::job::RestoreTarget;
 use rstest::rstest;
 
@@ -10,16 +10,16 @@ use super::{
 };
 use crate::lab::{MARKER, shows_no_secret};
 
-/// As the documentation has it: for an empty server, and what a restore in place takes besides.
-const FILL: &str =
-    "~* -@all +info +select +get +set +unlink +restore +function|list +function|load";
-const IN_PLACE: &str = "+scan +function|flush";
+/// For an empty server.
+const FILL: &str = include_str!("../../../../deploy/grants/redis-restore.acl");
+/// For one that is not.
+const IN_PLACE: &str = include_str!("../../../../deploy/grants/redis-restore-in-place.acl");
+const USER: &str = "lastgood_restore";
 
 async fn servers(user: &str) -> Result<Option<(Lab, super::lab::Point, Server, Server)>> {
-    let user = format!("user restorer on >{MARKER} {user}");
     let (Some(source), Some(target)) = (
         Server::start(Redis7, &[]).await?,
-        Server::start(Redis7, &[&user]).await?,
+        Server::start(Redis7, &[&of_this_test(user)]).await?,
     ) else {
         return Ok(None);
     };
@@ -33,22 +33,43 @@ async fn servers(user: &str) -> Result<Option<(Lab, super::lab::Point, Server, S
     Ok(Some((lab, point, source, target)))
 }
 
+/// Gives the file's line the password of this test.
+pub(super) fn of_this_test(file: &str) -> String {
+    file.trim().replace("PASSWORD", MARKER)
+}
+
+/// Fails unless the server refuses a command for want of a right.
+pub(super) async fn may_not(server: &Server, user: &str, command: &[&str]) -> Result<()> {
+    let client = redis::Client::open(server.url_of(user))?;
+    let mut session = client.get_multiplexed_async_connection().await?;
+    let (name, arguments) = command.split_first().context("a command has a name")?;
+    let done = redis::cmd(name)
+        .arg(arguments)
+        .query_async::<redis::Value>(&mut session)
+        .await;
+    let error = done.err().with_context(|| format!("it may: {command:?}"))?;
+    ensure!(error.code() == Some("NOPERM"), "{command:?}: {error}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_documented_rights_are_enough() -> Result<()> {
     let Some((lab, point, source, target)) = servers(FILL).await? else {
         return Ok(());
     };
-    lab.restore(&point, &target.url_of("restorer"), RestoreTarget::Own {})
+    lab.restore(&point, &target.url_of(USER), RestoreTarget::Own {})
         .await?;
     assert_eq!(target.digest().await?, source.digest().await?);
 
-    target
-        .run(0, &format!("SET other 1\nACL SETUSER restorer {IN_PLACE}"))
-        .await?;
-    lab.restore(&point, &target.url_of("restorer"), exact()?)
-        .await?;
+    may_not(&target, USER, &["FLUSHALL"]).await?;
+    may_not(&target, USER, &["CONFIG", "GET", "*"]).await?;
+    may_not(&target, USER, &["ACL", "LIST"]).await?;
+    may_not(&target, USER, &["SCAN", "0"]).await?;
+    let in_place = of_this_test(IN_PLACE).replace("user ", "ACL SETUSER ");
+    target.run(0, &format!("SET other 1\n{in_place}")).await?;
+    lab.restore(&point, &target.url_of(USER), exact()?).await?;
     assert_eq!(target.digest().await?, source.digest().await?);
-    Ok(())
+    may_not(&target, USER, &["FLUSHALL"]).await
 }
 
 #[rstest]
@@ -66,7 +87,7 @@ async fn who_lacks_one_is_told_which_before_anything_is_written(#[case] right: &
     };
     let own = RestoreTarget::Own {};
     let error = lab
-        .restore(&point, &target.url_of("restorer"), own)
+        .restore(&point, &target.url_of(USER), own)
         .await
         .unwrap_err();
     shows_no_secret(&error)?;

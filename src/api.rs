@@ -1,0 +1,224 @@
+//! The HTTP API: what other services ask for, and what they are answered. Routes, one file for each noun.
+
+mod access;
+mod backups;
+mod document;
+mod envelope;
+mod events;
+mod overview;
+mod problem;
+mod queue;
+mod read;
+mod resources;
+mod restores;
+mod runs;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+use lastgood_jobs::error::chain;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{
+    catalog::{Catalog, answered},
+    http, metrics,
+    plan::{Plans, PlansFile, Reload, Source},
+    secret::MasterKey,
+};
+
+/// How many streams of events there may be at once: each asks the catalog now and then.
+const STREAMS: usize = 256;
+/// How often the plans are read again, and the catalog is asked whether it answers.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How the API is to run.
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a drain lets requests finish.
+    pub drain_timeout: Duration,
+    /// Whether anybody may ask for capabilities: a website, say.
+    pub has_public_capabilities: bool,
+    /// How old a restore point's proof may be; `None`: they are not read back.
+    pub verify_within: Option<Duration>,
+    /// The key that URLs are sealed under; without it, none can be registered.
+    pub master_key: Option<MasterKey>,
+}
+
+/// What every request shares.
+struct Api {
+    catalog: Catalog,
+    plans: watch::Receiver<InForce>,
+    has_public_capabilities: bool,
+    verify_within: Option<Duration>,
+    master_key: Option<MasterKey>,
+    streams: Arc<Semaphore>,
+    /// Streams of events end with it.
+    stop: CancellationToken,
+}
+
+/// The plans that answers go by.
+#[derive(Clone)]
+struct InForce {
+    plans: Plans,
+    source: Source,
+}
+
+/// Serves until `stop`, then drains: requests finish, streams of events end.
+pub async fn serve(
+    catalog: Catalog,
+    plans: PlansFile,
+    settings: Settings,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    // A listener that everybody reaches and nobody may use is a mistake that is told at once.
+    anyhow::ensure!(
+        settings.listen.ip().is_loopback() || catalog.has_tokens().await?,
+        "there is no token yet, and {} can be reached from elsewhere: make one first (`lastgood token create`), or use --listen 127.0.0.1:{}",
+        settings.listen,
+        settings.listen.port()
+    );
+    if settings.master_key.is_none() {
+        tracing::warn!(
+            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
+        );
+    }
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: choose another --listen",
+            settings.listen
+        )
+    })?;
+    let address = listener.local_addr()?;
+
+    let (publish, in_force) = watch::channel(InForce {
+        plans: plans.plans().clone(),
+        source: plans.source(),
+    });
+    let (ready, is_ready) = watch::channel(true);
+    let api = Arc::new(Api {
+        catalog: catalog.clone(),
+        plans: in_force,
+        has_public_capabilities: settings.has_public_capabilities,
+        verify_within: settings.verify_within,
+        master_key: settings.master_key,
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        stop: stop.clone(),
+    });
+    let (routes, document) = routes();
+    metrics::prime_api(&operations(&document));
+    let app = routes
+        .with_state(api)
+        .merge(SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document))
+        .merge(http::face(recorder, is_ready))
+        .fallback(async || {
+            problem::Problem::new(
+                problem::Kind::NotFound,
+                "there is no such path: see /api/docs",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            problem::Problem::new(
+                problem::Kind::NoSuchMethod,
+                "this path has other methods: see `allow` and /api/docs",
+            )
+        })
+        .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
+        .layer(middleware::from_fn(envelope::envelope));
+    tracing::info!(
+        http.address = %address,
+        "API started at http://{address}/api/v1, documentation at http://{address}/api/docs, metrics at http://{address}/metrics"
+    );
+
+    let looking = tokio::spawn(look_for_ever(catalog, plans, publish, ready, stop.clone()));
+    let overtime = async {
+        stop.cancelled().await;
+        tracing::info!(
+            drain.seconds = settings.drain_timeout.as_secs(),
+            "draining: requests may finish"
+        );
+        tokio::time::sleep(settings.drain_timeout).await;
+    };
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        ended = server => ended?,
+        () = overtime => tracing::warn!("requests that took longer than the drain were broken off"),
+    }
+    looking.abort();
+    tracing::info!("API stopped");
+    Ok(())
+}
+
+/// Returns the OpenAPI document, as it is served.
+#[must_use]
+pub fn document() -> OpenApi {
+    routes().1
+}
+
+/// Every route below `/api/v1`, with what the document says of it.
+fn routes() -> (Router<Arc<Api>>, OpenApi) {
+    let (router, mut document) = document::router()
+        .nest("/api/v1", resources::routes())
+        .nest("/api/v1", backups::routes())
+        .nest("/api/v1", restores::routes())
+        .nest("/api/v1", runs::routes())
+        .nest("/api/v1", queue::routes())
+        .nest("/api/v1", overview::routes())
+        .split_for_parts();
+    document::complete(&mut document);
+    (router, document)
+}
+
+/// Returns method and route of each operation.
+fn operations(document: &OpenApi) -> Vec<(&'static str, String)> {
+    let paths = document.paths.paths.iter();
+    paths
+        .flat_map(|(path, item)| document::methods(item).map(move |method| (method, path.clone())))
+        .collect()
+}
+
+/// Keeps the plans fresh, and readiness true.
+async fn look_for_ever(
+    catalog: Catalog,
+    mut plans: PlansFile,
+    publish: watch::Sender<InForce>,
+    ready: watch::Sender<bool>,
+    stop: CancellationToken,
+) {
+    let mut timer = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                ready.send_replace(false);
+                return;
+            }
+            _ = timer.tick() => {}
+        }
+        match plans.reload() {
+            Reload::Unchanged | Reload::Mended => {}
+            Reload::Changed => {
+                tracing::info!("the plans file changed, answers go by the new plans");
+                publish.send_replace(InForce {
+                    plans: plans.plans().clone(),
+                    source: plans.source(),
+                });
+            }
+            Reload::Kept(fault) => {
+                tracing::error!(error = %fault, "the plans file cannot be used, answers go by the last good plans");
+            }
+        }
+        let answer = answered(LOOK_EVERY, catalog.now()).await;
+        if let Err(error) = &answer {
+            tracing::warn!(error = chain(error), "the catalog does not answer");
+        }
+        ready.send_replace(answer.is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! Who asks, what may they do, and whose things do they see?
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header::AUTHORIZATION, request::Parts},
+};
+use lastgood_jobs::resource::ResourceId;
+use uuid::Uuid;
+
+use super::{
+    Api,
+    envelope::Noted,
+    problem::{Kind, Problem},
+};
+use crate::{
+    catalog::{Holder, Order, ResourceRow, RunRow},
+    token::{Scope, Token},
+};
+
+/// The holder of a good token. It is had only through the scope that a route needs: [`Reader`] and the like.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(Holder);
+
+/// Defines an extractor: a caller whose token has a scope.
+macro_rules! caller_with {
+    ($(#[$doc:meta])* $name:ident, $scope:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name(pub(super) Caller);
+
+        impl FromRequestParts<Arc<Api>> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+                let caller = Caller::identify(parts, api).await?;
+                caller.needs($scope)?;
+                Ok(Self(caller))
+            }
+        }
+    };
+}
+
+caller_with!(
+    /// A caller who may see.
+    Reader,
+    Scope::Read
+);
+caller_with!(
+    /// A caller who may ask for backups.
+    Enqueuer,
+    Scope::Enqueue
+);
+caller_with!(
+    /// A caller who may ask for restores.
+    Restorer,
+    Scope::Restore
+);
+caller_with!(
+    /// A caller who may change what is protected, and steer the queue.
+    Administrator,
+    Scope::Admin
+);
+
+/// A caller who may see, or anybody, where capabilities are public.
+pub(super) struct Anybody;
+
+impl FromRequestParts<Arc<Api>> for Anybody {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        if !api.has_public_capabilities {
+            Reader::from_request_parts(parts, api).await?;
+        }
+        Ok(Self)
+    }
+}
+
+impl Caller {
+    async fn identify(parts: &Parts, api: &Api) -> Result<Self, Problem> {
+        let nobody = || {
+            Problem::new(
+                Kind::NoToken,
+                "send a token that is known, not revoked and not expired: `Authorization: Bearer lastgood_…`; `lastgood token create` makes one",
+            )
+        };
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let text = header.and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let token = text.and_then(Token::parse).ok_or_else(nobody)?;
+        let holder = api.catalog.holder(&token).await?.ok_or_else(nobody)?;
+        if let Some(noted) = parts.extensions.get::<Noted>() {
+            noted.caller(&holder.name);
+        }
+        Ok(Self(holder))
+    }
+
+    fn needs(&self, needed: Scope) -> Result<(), Problem> {
+        if self.0.scopes.iter().any(|scope| scope.covers(needed)) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::NotAllowed,
+            format!(
+                "token {:?} lacks the scope {needed}: use one that has it",
+                self.0.name
+            ),
+        ))
+    }
+
+    pub(super) fn token_id(&self) -> Uuid {
+        self.0.id
+    }
+
+    /// Returns the team that the caller is bound to.
+    pub(super) fn team(&self) -> Option<&str> {
+        self.0.team.as_deref()
+    }
+
+    /// Refuses a caller who is bound to a team: what is asked for concerns everybody.
+    pub(super) fn speaks_for_all(&self) -> Result<(), Problem> {
+        match self.team() {
+            None => Ok(()),
+            Some(team) => Err(Problem::new(
+                Kind::NotAllowed,
+                format!(
+                    "this token is bound to team {team:?}, and this concerns every team: use one that is bound to none"
+                ),
+            )),
+        }
+    }
+
+    /// Returns an order of the caller's, for the audit log.
+    pub(super) fn order(&self, because: Option<&str>) -> Order {
+        Order::new(&format!("token:{}", self.0.name), because)
+    }
+
+    /// Returns a resource that the caller may see; what is another team's is not there.
+    pub(super) async fn resource(&self, api: &Api, id: &str) -> Result<ResourceRow, Problem> {
+        let nothing = || Problem::no_such("resource", id);
+        // What is no name is the name of nothing.
+        let name: ResourceId = id.parse().map_err(|_| nothing())?;
+        let row = api.catalog.resource(name.as_str()).await?;
+        if self.sees(&row.team) {
+            Ok(row)
+        } else {
+            Err(nothing())
+        }
+    }
+
+    /// Returns a run that the caller may see.
+    pub(super) async fn run(&self, api: &Api, id: &str) -> Result<RunRow, Problem> {
+        let nothing = || Problem::no_such("run", id);
+        let run = api
+            .catalog
+            .run(Uuid::try_parse(id).map_err(|_| nothing())?)
+            .await?;
+        if self.team().is_some() {
+            let owner = api.catalog.resource(&run.resource_id).await?;
+            if !self.sees(&owner.team) {
+                return Err(nothing());
+            }
+        }
+        Ok(run)
+    }
+
+    pub(super) fn sees(&self, team: &str) -> bool {
+        self.team().is_none_or(|mine| mine == team)
+    }
+}

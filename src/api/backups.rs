@@ -1,0 +1,196 @@
+//! Ad-hoc backups, and the restore points there are.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::IntoResponse,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    Api,
+    access::{Enqueuer, Reader},
+    problem::{Kind, Problem},
+    read::{Asked, Optional, idempotency_key, instant, limit},
+    runs::Run,
+};
+use crate::catalog::{AdhocBackup, Enqueued, LimitOf, PointRow};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(back_up))
+        .routes(routes!(restore_points))
+}
+
+/// Nothing is to be said about an ad-hoc backup: leave the body out, or send `{}`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BackupRequest {}
+
+/// Make a backup now, outside the schedule
+///
+/// With an `Idempotency-Key`, a request that is sent again returns the run that the first one made, with 200; under that key the
+/// resource takes no other request.
+#[utoipa::path(
+    post, path = "/resources/{id}/backups", tag = "backups", operation_id = "back_up", security(("token" = ["enqueue"])),
+    params(
+        ("id" = String, Path, description = "The resource's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same request: a UUID, say", min_length = 1, max_length = 255),
+    ),
+    request_body = Option<BackupRequest>,
+    responses(
+        (status = 202, description = "It is queued", body = Run, headers(("location" = String, description = "The run"))),
+        (status = 200, description = "It was queued by an earlier request with this key", body = Run, headers(("location" = String, description = "The run"))),
+        (status = 409, description = "The resource was removed, or the key was used for another request"),
+        (status = 429, description = "As many as are allowed were asked for in the last hour"),
+    )
+)]
+async fn back_up(
+    Enqueuer(caller): Enqueuer,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Optional(BackupRequest {}): Optional<BackupRequest>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = idempotency_key(&headers)?;
+    let resource = caller.resource(&api, &id).await?;
+    let asked = api
+        .catalog
+        .ask_for_backup(
+            &resource.id,
+            &resource.team,
+            key.as_deref(),
+            &caller.order(None),
+        )
+        .await?;
+    match asked {
+        AdhocBackup::Run(enqueued) => accepted(&api, enqueued).await,
+        AdhocBackup::Limited {
+            of,
+            retry_after_seconds,
+        } => {
+            let whose = match of {
+                LimitOf::Resource => format!("resource {:?} has", resource.id),
+                LimitOf::Team => format!("the resources of team {:?} have", resource.team),
+            };
+            let detail = format!(
+                "{whose} had as many ad-hoc backups in the last hour as are allowed: try again in {retry_after_seconds} s; `lastgood limits set` changes it"
+            );
+            Err(Problem::new(Kind::Limited, detail).after(retry_after_seconds))
+        }
+    }
+}
+
+async fn accepted(
+    api: &Api,
+    enqueued: Enqueued,
+) -> Result<(StatusCode, [(axum::http::HeaderName, String); 1], Json<Run>), Problem> {
+    let run = api.catalog.run(enqueued.id()).await?;
+    Ok((
+        status(enqueued),
+        [(LOCATION, format!("/api/v1/runs/{}", run.id))],
+        Json(run.into()),
+    ))
+}
+
+/// 202 for what is new, 200 for what was asked for before.
+pub(super) fn status(enqueued: Enqueued) -> StatusCode {
+    match enqueued {
+        Enqueued::New(_) => StatusCode::ACCEPTED,
+        Enqueued::Duplicate(_) => StatusCode::OK,
+    }
+}
+
+/// An archive whose manifest exists: what a restore is made from.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct RestorePoint {
+    /// Its id: the run that made it.
+    id: Uuid,
+    /// Its resource.
+    resource: String,
+    /// The instant that a restore brings back.
+    consistent_at: DateTime<Utc>,
+    /// What it promises about its instant, in the manifest's words; `none`: the server was read while others wrote.
+    consistency: Option<String>,
+    /// Bytes before compression.
+    dump_bytes: i64,
+    /// Bytes in the store.
+    stored_bytes: i64,
+    /// When it was recorded.
+    created_at: DateTime<Utc>,
+    /// Whether a restore may be made from it without further words.
+    usable: bool,
+    /// When all of it was last read back and found whole.
+    verified_at: Option<DateTime<Utc>>,
+    /// When it was found damaged.
+    quarantined_at: Option<DateTime<Utc>>,
+    /// When retention let it go.
+    expired_at: Option<DateTime<Utc>>,
+    /// When an operator pinned it.
+    pinned_at: Option<DateTime<Utc>>,
+    /// When it was put on legal hold.
+    held_at: Option<DateTime<Utc>>,
+}
+
+impl From<PointRow> for RestorePoint {
+    fn from(row: PointRow) -> Self {
+        let consistency = row
+            .manifest
+            .get("consistency")
+            .and_then(serde_json::Value::as_str);
+        Self {
+            usable: row.is_usable(),
+            consistency: consistency.map(str::to_owned),
+            id: row.id,
+            resource: row.resource_id,
+            consistent_at: row.consistent_at,
+            dump_bytes: row.dump_bytes,
+            stored_bytes: row.stored_bytes,
+            created_at: row.created_at,
+            verified_at: row.verified_at,
+            quarantined_at: row.quarantined_at,
+            expired_at: row.expired_at,
+            pinned_at: row.pinned_at,
+            held_at: row.held_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only those of before this instant: `consistent_at` of the last one of the page before.
+    before: Option<DateTime<Utc>>,
+    /// At most so many; 50 unless said.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+}
+
+/// List a resource's restore points, newest first
+#[utoipa::path(
+    get, path = "/resources/{id}/restore-points", tag = "backups", operation_id = "list_restore_points", security(("token" = ["read"])),
+    params(("id" = String, Path, description = "The resource's id"), Which),
+    responses((status = 200, description = "The restore points", body = Vec<RestorePoint>))
+)]
+async fn restore_points(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Vec<RestorePoint>>, Problem> {
+    let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);
+    let resource = caller.resource(&api, &id).await?;
+    let points = api
+        .catalog
+        .points_before(&resource.id, before, limit)
+        .await?;
+    Ok(Json(points.into_iter().map(RestorePoint::from).collect()))
+}

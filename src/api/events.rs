@@ -1,0 +1,123 @@
+//! A run's progress as server-sent events, until it ends.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Path, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures::{Stream, stream};
+use lastgood_jobs::error::chain;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::{
+    Api,
+    access::Reader,
+    problem::{Kind, Problem},
+    runs::Run,
+};
+
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// After how many looks the token is looked at again: one that was revoked ends its streams.
+const LOOKS_TO_TOKEN: u32 = 10;
+/// How many looks in a row the catalog may fail to answer.
+const PATIENCE: u32 = 60;
+
+/// Follow a run to its end
+///
+/// Server-sent events named `run`, each with the run as `GET /runs/{id}` tells it without its attempts: one at once, one for
+/// every change, and a last one when it has ended; then the stream ends. One that ends earlier (a restart, a revoked token) is to be
+/// opened again.
+#[utoipa::path(
+    get, path = "/runs/{id}/events", tag = "runs", operation_id = "follow_run", security(("token" = ["read"])),
+    params(("id" = Uuid, Path, description = "The run's id")),
+    responses(
+        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 429, description = "Too many streams are open: try again, or ask for the run now and then"),
+    )
+)]
+pub(super) async fn follow(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let run = caller.run(&api, &id).await?;
+    let permit = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
+        let detail = "too many streams are open: try again, or ask for the run now and then";
+        Problem::new(Kind::Limited, detail).after(10)
+    })?;
+    let following = Following {
+        api,
+        token: caller.token_id(),
+        run: run.id,
+        told: None,
+        looks: 0,
+        unanswered: 0,
+        _permit: permit,
+    };
+    let events = stream::unfold(Some(following), async |following| {
+        let mut following = following?;
+        let (event, is_last) = following.next().await?;
+        Some((Ok(event), (!is_last).then_some(following)))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+struct Following {
+    api: Arc<Api>,
+    token: Uuid,
+    run: Uuid,
+    told: Option<Run>,
+    looks: u32,
+    unanswered: u32,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Following {
+    /// Returns the next event and whether it is the last; `None`: the stream is to end without one.
+    async fn next(&mut self) -> Option<(Event, bool)> {
+        loop {
+            if self.looks > 0 {
+                tokio::select! {
+                    () = self.api.stop.cancelled() => return None,
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+            }
+            self.looks += 1;
+            if self.looks.is_multiple_of(LOOKS_TO_TOKEN) && !self.is_welcome().await {
+                return None;
+            }
+            let row = match self.api.catalog.run(self.run).await {
+                Ok(row) => row,
+                Err(error) if error.may_pass() && self.unanswered < PATIENCE => {
+                    self.unanswered += 1;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), run.id = %self.run, "a stream of events ends early");
+                    return None;
+                }
+            };
+            self.unanswered = 0;
+            let is_last = row.has_ended();
+            let run = Run::from(row);
+            if self.told.as_ref() == Some(&run) {
+                continue;
+            }
+            let event = Event::default().event("run").json_data(&run).ok()?;
+            self.told = Some(run);
+            return Some((event, is_last));
+        }
+    }
+
+    /// Whether the token is still good; while the catalog does not answer, nobody is thrown out.
+    async fn is_welcome(&self) -> bool {
+        self.api
+            .catalog
+            .is_token_good(self.token)
+            .await
+            .unwrap_or(true)
+    }
+}

@@ -1,0 +1,214 @@
+//! What is promised, what is true, who is alive.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use lastgood_jobs::engine::Capability;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api, InForce,
+    access::{Anybody, Reader},
+    problem::Problem,
+    read::{Asked, limit},
+};
+use crate::{
+    capabilities::{self, Alive, LiveConsumer, TierCapabilities},
+    catalog::{ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
+    plan::{self, Source},
+    status::{ResourceStatus, TierStatus, exposed},
+};
+
+/// A run that waits or stays unrenewed for longer is called stuck.
+const PATIENCE_SECONDS: f64 = 300.0;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(plans))
+        .routes(routes!(capabilities))
+        .routes(routes!(consumers))
+}
+
+/// Exposure against the promise.
+#[derive(Debug, Serialize, ToSchema)]
+struct Status {
+    /// As of when, by the catalog's clock.
+    at: DateTime<Utc>,
+    /// `file`, or `built-in` while the plans file is missing or broken.
+    plans: &'static str,
+    /// Tiers, the one furthest over its RPO first.
+    tiers: Vec<TierStatus>,
+    /// Resources, the most exposed first.
+    resources: Vec<ResourceStatus>,
+    /// Resources that are not protected although their tier is.
+    suspended: Suspended,
+    /// What concerns everybody: not for a token that is bound to a team.
+    platform: Option<Platform>,
+}
+
+/// What concerns everybody.
+#[derive(Debug, Serialize, ToSchema)]
+struct Platform {
+    /// Tiers that resources are on and the plans do not know: they are not backed up.
+    unknown_tiers: Vec<UnknownTier>,
+    /// What waits and runs.
+    queue: Vec<QueueDepth>,
+    /// The pauses in force.
+    pauses: Vec<Pause>,
+    /// Runs that should have moved by now.
+    stuck: Vec<StuckRun>,
+    /// How many consumers are alive.
+    live_consumers: usize,
+    /// Whether a producer ticks.
+    scheduling: bool,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HowMany {
+    /// At most so many resources; 50 unless said.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+}
+
+/// Show exposure against the promise, worst first
+///
+/// A token that is bound to a team sees its team's.
+#[utoipa::path(
+    get, path = "/status", tag = "overview", operation_id = "status", security(("token" = ["read"])), params(HowMany),
+    responses((status = 200, description = "The status", body = Status))
+)]
+async fn status(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+    Asked(how_many): Asked<HowMany>,
+) -> Result<Json<Status>, Problem> {
+    let limit = limit(how_many.limit)?;
+    let in_force = api.in_force();
+    let at = api.catalog.now().await?;
+    let exposed = exposed(&api.catalog, &in_force.plans, caller.team(), at, limit).await?;
+    Ok(Json(Status {
+        at,
+        plans: in_force.source_name(),
+        tiers: exposed.tiers,
+        resources: exposed.resources,
+        suspended: exposed.suspended,
+        platform: match caller.team() {
+            None => Some(platform(&api, &in_force).await?),
+            Some(_) => None,
+        },
+    }))
+}
+
+async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
+    let known: Vec<_> = in_force
+        .plans
+        .iter()
+        .map(|plan| plan.tier.to_string())
+        .collect();
+    Ok(Platform {
+        unknown_tiers: api.catalog.unknown_tiers(&known).await?,
+        queue: api.catalog.queue_depths().await?,
+        pauses: api.catalog.pauses().await?,
+        stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
+        live_consumers: api.catalog.live_consumers().await?.len(),
+        scheduling: api.catalog.is_scheduling().await?,
+    })
+}
+
+/// Show the plans, with the cadence that each RPO leads to
+#[utoipa::path(
+    get, path = "/plans", tag = "overview", operation_id = "list_plans", security(("token" = ["read"])),
+    responses((status = 200, description = "The plans, in the order of the file", body = Vec<plan::Row>))
+)]
+async fn plans(_: Reader, State(api): State<Arc<Api>>) -> Json<Vec<plan::Row>> {
+    Json(plan::rows(&api.in_force().plans))
+}
+
+/// What may be promised now.
+#[derive(Debug, Serialize, ToSchema)]
+struct Capabilities {
+    /// As of when, by the catalog's clock.
+    at: DateTime<Utc>,
+    /// `file`, or `built-in` while the plans file is missing or broken.
+    plans: &'static str,
+    /// Each tier, in the order of the plans.
+    tiers: Vec<TierCapabilities>,
+}
+
+/// Show what may be promised now: what a website may quote
+///
+/// Per tier and engine, whether backup, restore and verification are truly available, and why not: from the plans, and from the
+/// consumers and producers that are alive. Anybody may ask where lastgood runs with `--public-capabilities`.
+#[utoipa::path(
+    get, path = "/capabilities", tag = "overview", operation_id = "capabilities", security(("token" = ["read"])),
+    responses((status = 200, description = "What is available", body = Capabilities))
+)]
+async fn capabilities(
+    _: Anybody,
+    State(api): State<Arc<Api>>,
+) -> Result<Json<Capabilities>, Problem> {
+    let in_force = api.in_force();
+    let live = api.catalog.live_capabilities().await?;
+    let consumers = live.into_iter().map(|(queues, stored)| LiveConsumer {
+        queues,
+        capabilities: understood(stored),
+    });
+    let alive = Alive {
+        consumers: consumers.collect(),
+        is_scheduling: api.catalog.is_scheduling().await?,
+        is_verifying: api.verify_within.is_some(),
+        pauses: api.catalog.pauses().await?,
+    };
+    Ok(Json(Capabilities {
+        at: api.catalog.now().await?,
+        plans: in_force.source_name(),
+        tiers: capabilities::capabilities(&in_force.plans, &alive),
+    }))
+}
+
+/// What a consumer of another version says of an engine that this one does not know is left out.
+fn understood(stored: serde_json::Value) -> Vec<Capability> {
+    match stored {
+        serde_json::Value::Array(each) => each
+            .into_iter()
+            .filter_map(|one| serde_json::from_value(one).ok())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// List the consumers that are alive
+///
+/// Not for a token that is bound to a team.
+#[utoipa::path(
+    get, path = "/consumers", tag = "overview", operation_id = "list_consumers", security(("token" = ["read"])),
+    responses((status = 200, description = "The consumers", body = Vec<ConsumerRow>))
+)]
+async fn consumers(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+) -> Result<Json<Vec<ConsumerRow>>, Problem> {
+    caller.speaks_for_all()?;
+    Ok(Json(api.catalog.live_consumers().await?))
+}
+
+impl Api {
+    fn in_force(&self) -> InForce {
+        self.plans.borrow().clone()
+    }
+}
+
+impl InForce {
+    fn source_name(&self) -> &'static str {
+        match self.source {
+            Source::File => "file",
+            Source::BuiltIn => "built-in",
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What a caller is told when a request is not granted: problem details (RFC 9457), each with what to do.
+
+use axum::{
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use lastgood_jobs::error::chain;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{catalog::CatalogError, request::RequestError, secret::SecretError};
+
+/// A request that is not granted. The envelope writes it out, for it knows the request's id.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+}
+
+/// The kinds of problems. Their names in `type` are permanent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The request is not understood.
+    BadRequest,
+    /// There is no good token.
+    NoToken,
+    /// The token does not allow it.
+    NotAllowed,
+    /// There is no such thing, as far as this token sees.
+    NotFound,
+    /// The path has no such method.
+    NoSuchMethod,
+    /// The state of things speaks against it.
+    Conflict,
+    /// The body is too large.
+    TooLarge,
+    /// The body is no JSON.
+    NotJson,
+    /// The body is JSON, and not what the route takes.
+    NotAccepted,
+    /// Too many requests.
+    Limited,
+    /// A fault of ours.
+    Fault,
+    /// The catalog does not answer.
+    Unavailable,
+    /// It took too long.
+    TimedOut,
+}
+
+impl Kind {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotAccepted => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::NoToken => "no-token",
+            Self::NotAllowed => "not-allowed",
+            Self::NotFound => "not-found",
+            Self::NoSuchMethod => "no-such-method",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too-large",
+            Self::NotJson => "not-json",
+            Self::NotAccepted => "not-accepted",
+            Self::Limited => "limited",
+            Self::Fault => "fault",
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed-out",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is not understood",
+            Self::NoToken => "A token is needed",
+            Self::NotAllowed => "This token does not allow it",
+            Self::NotFound => "There is no such thing",
+            Self::NoSuchMethod => "This path does not have this method",
+            Self::Conflict => "The state of things speaks against it",
+            Self::TooLarge => "The body is too large",
+            Self::NotJson => "The body is not JSON",
+            Self::NotAccepted => "The body is not what this route takes",
+            Self::Limited => "Too many requests",
+            Self::Fault => "A fault of lastgood's",
+            Self::Unavailable => "The catalog does not answer",
+            Self::TimedOut => "It took too long",
+        }
+    }
+}
+
+/// Problem details as they are sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Details {
+    /// Which kind of problem, as a URN that does not change: `urn:lastgood:problem:conflict`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind in words.
+    title: &'static str,
+    /// The answer's status.
+    status: u16,
+    /// What is wrong with this request, and what to do.
+    detail: String,
+    /// The request's id, as in `x-request-id` and in the log.
+    instance: String,
+    /// When to try again, as in `retry-after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// Returns the answer for what is not there, or not this token's to see: nobody can tell which.
+    pub(super) fn no_such(what: &str, id: &str) -> Self {
+        let id: String = id.chars().filter(|c| !c.is_control()).take(128).collect();
+        Self::new(
+            Kind::NotFound,
+            format!("there is no {what} {id:?} that this token may see"),
+        )
+    }
+
+    pub(super) fn after(self, seconds: u32) -> Self {
+        Self {
+            retry_after_seconds: Some(seconds),
+            ..self
+        }
+    }
+
+    /// Writes it out for the request of that id.
+    pub(super) fn write(self, request_id: &str) -> Response {
+        let status = self.kind.status();
+        let details = Details {
+            kind: format!("urn:lastgood:problem:{}", self.kind.name()),
+            title: self.kind.title(),
+            status: status.as_u16(),
+            detail: self.detail,
+            instance: request_id.to_owned(),
+            retry_after_seconds: self.retry_after_seconds,
+        };
+        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == Kind::NoToken {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"lastgood\""),
+            );
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let conflict = |detail: String| Self::new(Kind::Conflict, detail);
+        match error {
+            CatalogError::NotFound { what, id, .. } => Self::no_such(what, &id),
+            CatalogError::Exists(id) => conflict(format!(
+                "resource {id:?} exists already: ids are never used twice, choose another"
+            )),
+            CatalogError::NoConnection(id) => conflict(format!(
+                "resource {id:?} has no connection, for it was rebuilt from manifests: PATCH its `url` or `connection`, then its `status`"
+            )),
+            CatalogError::RestoreUnderWay(id) => conflict(format!(
+                "a restore of {id:?} is queued or running: wait for it, see GET /api/v1/runs?resource={id}"
+            )),
+            CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
+                "restore point {id} has expired and is being removed: take another, see the resource's restore-points"
+            )),
+            CatalogError::Removed(id) => conflict(format!(
+                "resource {id:?} was removed: register the database under a new id"
+            )),
+            CatalogError::KeyReused => conflict(
+                "the Idempotency-Key was used for another request on this resource: use a new one"
+                    .to_owned(),
+            ),
+            CatalogError::BadKey => Self::new(
+                Kind::BadRequest,
+                "an Idempotency-Key has 1 to 255 characters",
+            ),
+            CatalogError::Unreachable(source) => {
+                tracing::warn!(error = chain(&source), "the catalog does not answer");
+                Self::new(Kind::Unavailable, "the catalog does not answer: try again; with the same Idempotency-Key, nothing is done twice").after(5)
+            }
+            CatalogError::TokenNameInUse(_)
+            | CatalogError::KeyInUse(_)
+            | CatalogError::NoKeyInUse(_)
+            | CatalogError::PointsHeld { .. }
+            | CatalogError::OnlyCopies { .. } => conflict(error.to_string()),
+            CatalogError::BadUrl
+            | CatalogError::NotMigrated(_)
+            | CatalogError::Migrate(_)
+            | CatalogError::TooOld(_)
+            | CatalogError::BadRow { .. }
+            | CatalogError::ClocksApart { .. }
+            | CatalogError::Statement(_) => Self::fault(&error),
+        }
+    }
+}
+
+impl Problem {
+    /// A fault of ours: told to the log, and not to the caller.
+    fn fault(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = chain(error), "a request failed by a fault of ours");
+        Self::new(
+            Kind::Fault,
+            "nothing was changed by this request; tell whoever runs lastgood the id in `instance`: the log has the reason under it",
+        )
+    }
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let not_accepted = |detail: String| Self::new(Kind::NotAccepted, detail);
+        let conflict = |detail: String| Self::new(Kind::Conflict, detail);
+        match error {
+            RequestError::Catalog(error) => error.into(),
+            RequestError::Secret(error) => error.into(),
+            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {error}")),
+            RequestError::Name(error) => not_accepted(error.to_string()),
+            RequestError::OtherKey(..) | RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
+            RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
+            RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
+            RequestError::NoMerge(engine) => not_accepted(format!(
+                "`merge` is Redis's: over what is there, {engine} replaces what the backup has and leaves the rest as it is"
+            )),
+            RequestError::NotOverwritten(id) => not_accepted(format!("to restore over what is there, repeat the resource's id: \"overwrite\": {id:?}", id = id.as_str())),
+            RequestError::WholeServer => {
+                not_accepted("a backup of Redis is of a whole server: `into` is env:NAME or file:/path of another server's URL".to_owned())
+            }
+            RequestError::OtherPoint { point, .. } => Self::no_such("restore point of this resource", &point.to_string()),
+            RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: take another")),
+            RequestError::Damaged { point, because, .. } => conflict(format!(
+                "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"
+            )),
+            RequestError::NothingBefore { at, .. } => conflict(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
+            RequestError::NoKey { opens, .. } => conflict(match opens {
+                Some(at) => format!("the newest restore point is encrypted to a key that is not on record: take one that is not younger than {}", at.to_rfc3339()),
+                None => "the restore points are encrypted to keys that are not on record".to_owned(),
+            }),
+            RequestError::NothingUsable(_) => conflict("there is no usable restore point: the resource was never backed up".to_owned()),
+        }
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::UrlInArgv => Self::new(
+                Kind::NotAccepted,
+                "a URL stands where a name or a reference belongs: a URL goes into `url` alone",
+            ),
+            SecretError::NotAReference => Self::new(
+                Kind::NotAccepted,
+                "a reference is env:NAME or file:/absolute/path, as consumers see it",
+            ),
+            SecretError::Empty(_) => {
+                Self::new(Kind::NotAccepted, "`url` is empty, or larger than 64 KiB")
+            }
+            SecretError::NoMasterKey => {
+                tracing::error!("a URL cannot be sealed: this process has no LASTGOOD_MASTER_KEY");
+                Self::new(
+                    Kind::Unavailable,
+                    "URLs cannot be sealed here: whoever runs lastgood must give `lastgood api` the master key",
+                )
+            }
+            SecretError::NoSuchVariable(_)
+            | SecretError::NoSuchFile { .. }
+            | SecretError::BadMasterKey
+            | SecretError::KeyInArgv
+            | SecretError::DoesNotOpen => Self::fault(&error),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Restores: from the newest point, from an instant, or from a point that is named.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, header::LOCATION},
+    response::IntoResponse,
+};
+use chrono::{DateTime, Utc};
+use lastgood_jobs::resource::ResourceId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    Api,
+    access::Restorer,
+    backups::status,
+    problem::{Kind, Problem},
+    read::{Optional, idempotency_key, instant, plain},
+    runs::Run,
+};
+use crate::request::{RestoreRequest, RestoreWhere, restore};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(bring_back))
+}
+
+/// What to restore, and where to. Nothing said: the newest restore point, beside what is there.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RestoreBody {
+    /// The newest point that is not younger than this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime<Utc>>,
+    /// This point; not together with `at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    point: Option<Uuid>,
+    /// Try `point` although it was found damaged: its hash is verified before anything is changed.
+    even_quarantined: bool,
+    /// An empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL as consumers see it (not for a token
+    /// that is bound to a team). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
+    /// MongoDB and Redis: the resource's own, which must be empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1000)]
+    into: Option<String>,
+    /// Over what is there: repeat the resource's id, a word that is not sent by accident. Not together with `into`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overwrite: Option<String>,
+    /// Redis, with `overwrite`: keep the keys that the backup does not have.
+    merge: bool,
+    /// PostgreSQL: leave owners out.
+    no_owner: bool,
+    /// PostgreSQL: leave grants out.
+    no_acl: bool,
+}
+
+/// A restore that is queued.
+#[derive(Debug, Serialize, ToSchema)]
+struct Restoring {
+    /// The run that does it.
+    run: Run,
+    /// The restore point it is made from.
+    point: Uuid,
+    /// The instant it brings back.
+    consistent_at: DateTime<Utc>,
+}
+
+/// Bring a resource back
+///
+/// With an `Idempotency-Key`, a request that is sent again returns the first one's run, with 200; another body under that key is a
+/// conflict.
+#[utoipa::path(
+    post, path = "/resources/{id}/restores", tag = "restores", operation_id = "restore", security(("token" = ["restore"])),
+    params(
+        ("id" = String, Path, description = "The resource's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same request: a UUID, say", min_length = 1, max_length = 255),
+    ),
+    request_body = Option<RestoreBody>,
+    responses(
+        (status = 202, description = "It is queued", body = Restoring, headers(("location" = String, description = "The run"))),
+        (status = 200, description = "It was queued by an earlier request with this key", body = Restoring, headers(("location" = String, description = "The run"))),
+        (status = 409, description = "There is nothing to restore from, another restore is under way, or the key was used for another request"),
+    )
+)]
+async fn bring_back(
+    Restorer(caller): Restorer,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Optional(body): Optional<RestoreBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = idempotency_key(&headers)?;
+    let resource = caller.resource(&api, &id).await?;
+    let asked = serde_json::to_value(&body).ok().filter(|_| key.is_some());
+    let request = RestoreRequest {
+        to: body.to()?,
+        at: instant("at", body.at)?,
+        point: body.point,
+        even_quarantined: body.even_quarantined,
+        no_owner: body.no_owner,
+        no_acl: body.no_acl,
+        idempotency_key: key,
+        asked,
+    };
+    if let RestoreWhere::Into(into) = &request.to
+        && (into.starts_with("env:") || into.starts_with("file:"))
+    {
+        // Whoever names a secret of the consumers' may name another team's.
+        caller.speaks_for_all()?;
+    }
+    let (enqueued, point) = restore(&api.catalog, &resource, &request, &caller.order(None)).await?;
+    let run = api.catalog.run(enqueued.id()).await?;
+    Ok((
+        status(enqueued),
+        [(LOCATION, format!("/api/v1/runs/{}", run.id))],
+        Json(Restoring {
+            run: run.into(),
+            point: point.id,
+            consistent_at: point.consistent_at,
+        }),
+    ))
+}
+
+impl RestoreBody {
+    fn to(&self) -> Result<RestoreWhere, Problem> {
+        let refused = |detail: &str| Err(Problem::new(Kind::NotAccepted, detail));
+        match (&self.into, &self.overwrite) {
+            _ if self.at.is_some() && self.point.is_some() => {
+                refused("give `at` or `point`, not both")
+            }
+            _ if self.even_quarantined && self.point.is_none() => {
+                refused("`even_quarantined` goes with `point`")
+            }
+            (Some(_), Some(_)) => refused("give `into` or `overwrite`, not both"),
+            (_, None) if self.merge => refused("`merge` goes with `overwrite`"),
+            (Some(into), None) => {
+                plain("into", into)?;
+                Ok(RestoreWhere::Into(into.clone()))
+            }
+            // What is no id repeats none.
+            (None, Some(overwrite)) => Ok(RestoreWhere::InPlace {
+                overwrite: overwrite.parse::<ResourceId>().ok(),
+                merge: self.merge,
+            }),
+            (None, None) => Ok(RestoreWhere::Own),
+        }
+    }
+}

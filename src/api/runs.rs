@@ -1,0 +1,300 @@
+//! Runs: seen, tried again, cancelled.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    Api,
+    access::{Administrator, Reader},
+    events,
+    problem::{Kind, Problem},
+    read::{Asked, Optional, instant, limit, plain},
+};
+use crate::catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(events::follow))
+        .routes(routes!(retry))
+        .routes(routes!(cancel))
+}
+
+/// One job in the queue, and its history.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Run {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Its resource.
+    resource: String,
+    /// Its engine, which is its queue.
+    engine: String,
+    /// `backup`, `restore`, `drop_replaced`, `copy`, `verify` or `expire`.
+    kind: String,
+    /// `scheduled`, `adhoc` or `upkeep`.
+    trigger: String,
+    /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.
+    state: String,
+    /// Attempts begun.
+    attempt: i32,
+    /// Attempts allowed.
+    max_attempts: i32,
+    /// The slot that a scheduled backup covers.
+    slot: Option<DateTime<Utc>>,
+    /// When it may be claimed.
+    run_at: DateTime<Utc>,
+    /// The family of the last error.
+    error_kind: Option<String>,
+    /// The last error; kept while a later attempt is under way.
+    error: Option<String>,
+    /// What a restore reported.
+    result: Option<serde_json::Value>,
+    /// Bytes of the dump so far.
+    dump_bytes: i64,
+    /// Bytes of the archive so far.
+    stored_bytes: i64,
+    /// When it was asked for.
+    created_at: DateTime<Utc>,
+    /// When its last attempt began.
+    started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<RunRow> for Run {
+    fn from(row: RunRow) -> Self {
+        Self {
+            id: row.id,
+            resource: row.resource_id,
+            engine: row.engine,
+            kind: row.kind,
+            trigger: row.trigger,
+            state: row.state,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            slot: row.slot,
+            run_at: row.run_at,
+            error_kind: row.error_kind,
+            error: row.error,
+            result: row.result,
+            dump_bytes: row.dump_bytes,
+            stored_bytes: row.stored_bytes,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// One run with every attempt that has ended.
+#[derive(Debug, Serialize, ToSchema)]
+struct RunAndAttempts {
+    #[serde(flatten)]
+    run: Run,
+    /// Its attempts that have ended, in order.
+    attempts: Vec<AttemptRow>,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum RunState {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl RunState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RunKind {
+    Backup,
+    Restore,
+    DropReplaced,
+    Copy,
+    Verify,
+    Expire,
+}
+
+impl RunKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::DropReplaced => "drop_replaced",
+            Self::Copy => "copy",
+            Self::Verify => "verify",
+            Self::Expire => "expire",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only this resource's.
+    resource: Option<String>,
+    /// Only those in this state.
+    #[param(inline)]
+    state: Option<RunState>,
+    /// Only those of this kind.
+    #[param(inline)]
+    kind: Option<RunKind>,
+    /// Only those asked for before this instant: `created_at` of the last one of the page before.
+    before: Option<DateTime<Utc>>,
+    /// At most so many; 50 unless said.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+}
+
+/// List runs, newest first
+#[utoipa::path(
+    get, path = "/runs", tag = "runs", operation_id = "list_runs", security(("token" = ["read"])), params(Which),
+    responses((status = 200, description = "The runs", body = Vec<Run>))
+)]
+async fn list(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Vec<Run>>, Problem> {
+    let filter = RunFilter {
+        resource_id: match &which.resource {
+            // A resource that the caller does not see has no runs.
+            Some(id) => match caller.resource(&api, id).await {
+                Ok(row) => Some(row.id),
+                Err(_) if caller.team().is_some() => return Ok(Json(Vec::new())),
+                Err(problem) => return Err(problem),
+            },
+            None => None,
+        },
+        state: which.state.map(|state| state.as_str().to_owned()),
+        kind: which.kind.map(|kind| kind.as_str().to_owned()),
+        team: caller.team().map(str::to_owned),
+        before: instant("before", which.before)?,
+        limit: limit(which.limit)?,
+    };
+    let runs = api.catalog.runs(&filter).await?;
+    Ok(Json(runs.into_iter().map(Run::from).collect()))
+}
+
+/// Show one run, with every attempt that has ended
+#[utoipa::path(
+    get, path = "/runs/{id}", tag = "runs", operation_id = "show_run", security(("token" = ["read"])),
+    params(("id" = Uuid, Path, description = "The run's id")),
+    responses((status = 200, description = "The run", body = RunAndAttempts))
+)]
+async fn show(
+    Reader(caller): Reader,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Json<RunAndAttempts>, Problem> {
+    let run = caller.run(&api, &id).await?;
+    let attempts = api.catalog.attempts(run.id).await?;
+    Ok(Json(RunAndAttempts {
+        run: run.into(),
+        attempts,
+    }))
+}
+
+/// Why something is ordered, for the audit log.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Because {
+    /// The reason.
+    #[serde(default)]
+    #[schema(
+        min_length = 1,
+        max_length = 1000,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
+    pub(super) because: Option<String>,
+}
+
+impl Because {
+    pub(super) fn checked(&self) -> Result<Option<&str>, Problem> {
+        if let Some(because) = &self.because {
+            plain("because", because)?;
+        }
+        Ok(self.because.as_deref())
+    }
+}
+
+/// Try a run again that failed or was cancelled
+///
+/// It goes back into the queue with all its attempts.
+#[utoipa::path(
+    post, path = "/runs/{id}/retry", tag = "runs", operation_id = "retry_run", security(("token" = ["admin"])),
+    params(("id" = Uuid, Path, description = "The run's id")),
+    request_body = Option<Because>,
+    responses(
+        (status = 200, description = "It is queued again", body = Run),
+        (status = 409, description = "It cannot be tried again: the detail says why"),
+    )
+)]
+async fn retry(
+    Administrator(caller): Administrator,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Optional(body): Optional<Because>,
+) -> Result<Json<Run>, Problem> {
+    let order = caller.order(body.checked()?);
+    let run = caller.run(&api, &id).await?;
+    let ordered = api.catalog.retry_run(run.id, &order, Mode::Real).await?;
+    done(&api, ordered).await
+}
+
+/// Cancel a run that waits or runs
+///
+/// From then on its worker can neither publish nor finish; it stops within seconds.
+#[utoipa::path(
+    post, path = "/runs/{id}/cancel", tag = "runs", operation_id = "cancel_run", security(("token" = ["admin"])),
+    params(("id" = Uuid, Path, description = "The run's id")),
+    request_body = Option<Because>,
+    responses(
+        (status = 200, description = "It is cancelled", body = Run),
+        (status = 409, description = "It has ended already"),
+    )
+)]
+async fn cancel(
+    Administrator(caller): Administrator,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Optional(body): Optional<Because>,
+) -> Result<Json<Run>, Problem> {
+    let order = caller.order(body.checked()?);
+    let run = caller.run(&api, &id).await?;
+    let ordered = api.catalog.cancel_run(run.id, &order, Mode::Real).await?;
+    done(&api, ordered).await
+}
+
+async fn done(api: &Api, ordered: Ordered) -> Result<Json<Run>, Problem> {
+    match ordered.refused {
+        Some(refusal) => Err(Problem::new(Kind::Conflict, refusal.to_string())),
+        None => Ok(Json(api.catalog.run(ordered.id).await?.into())),
+    }
+}

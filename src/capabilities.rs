@@ -1,0 +1,280 @@
+//! What may be promised now: per tier and engine, whether backup, restore and verification are truly available, and why not.
+//! Pure; who is alive is an argument.
+
+use lastgood_jobs::{engine::Capability, resource::Engine};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    catalog::Pause,
+    plan::{Cadence, Plan, Plans, Protection},
+};
+
+/// What is known of those who would keep the promises.
+#[derive(Debug, Clone, Default)]
+pub struct Alive {
+    /// The consumers that are running and were seen lately. One that drains takes nothing new, and is none of them.
+    pub consumers: Vec<LiveConsumer>,
+    /// Whether a producer ticks.
+    pub is_scheduling: bool,
+    /// Whether restore points are read back at all.
+    pub is_verifying: bool,
+    /// The pauses in force.
+    pub pauses: Vec<Pause>,
+}
+
+/// A consumer as it registered.
+#[derive(Debug, Clone)]
+pub struct LiveConsumer {
+    /// The queues it claims from.
+    pub queues: Vec<String>,
+    /// What it can truly do, as it probed at its start.
+    pub capabilities: Vec<Capability>,
+}
+
+/// What one tier is promised, and what of it is available now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TierCapabilities {
+    /// The tier.
+    pub tier: String,
+    /// The most data that may be lost, in minutes; 0 promises nothing.
+    pub rpo_minutes: i32,
+    /// How often it is backed up, in words.
+    pub cadence: String,
+    /// The same in minutes; absent for never.
+    pub cadence_minutes: Option<i32>,
+    /// How many days restore points are kept.
+    pub retention_days: i32,
+    /// Each engine.
+    pub engines: Vec<EngineCapabilities>,
+}
+
+/// What is available for one engine on one tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EngineCapabilities {
+    /// The engine.
+    #[schema(example = "postgres")]
+    pub engine: String,
+    /// Backups as often as the cadence says.
+    pub backup: Availability,
+    /// Restores.
+    pub restore: Availability,
+    /// Reading restore points back.
+    pub verification: Availability,
+}
+
+/// Whether something is available now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Availability {
+    /// Whether it is.
+    pub available: bool,
+    /// Why not; absent where it is.
+    pub reason: Option<String>,
+}
+
+impl Availability {
+    /// Available where nothing speaks against it; what is said is the first that does.
+    fn unless(reasons: impl IntoIterator<Item = Option<String>>) -> Self {
+        let reason = reasons.into_iter().flatten().next();
+        Self {
+            available: reason.is_none(),
+            reason,
+        }
+    }
+}
+
+/// Returns what each tier is promised, in the order of the plans, and what of it is available now.
+#[must_use]
+pub fn capabilities(plans: &Plans, alive: &Alive) -> Vec<TierCapabilities> {
+    plans
+        .iter()
+        .map(|plan| {
+            let cadence = plan.protection.cadence();
+            TierCapabilities {
+                tier: plan.tier.to_string(),
+                rpo_minutes: plan.rpo.minutes(),
+                cadence: cadence.map_or_else(|| "never".to_owned(), |cadence| cadence.to_string()),
+                cadence_minutes: cadence.map(Cadence::minutes),
+                retention_days: plan.retention_days,
+                engines: Engine::ALL
+                    .into_iter()
+                    .map(|engine| of(plan, engine, alive))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
+    let never = match plan.protection {
+        Protection::Every(_) => None,
+        Protection::Never(why) => Some(format!("this tier is never backed up: {}", why.as_str())),
+    };
+    let paused = alive.paused(plan, engine);
+    let not_scheduled =
+        (!alive.is_scheduling).then(|| "no producer ticks: nothing is scheduled".to_owned());
+    let not_verified = (!alive.is_verifying)
+        .then(|| "restore points are not read back: --verify-within is 0".to_owned());
+    EngineCapabilities {
+        engine: engine.to_string(),
+        backup: Availability::unless([
+            never.clone(),
+            alive.lacks(engine, "backup"),
+            not_scheduled.clone(),
+            paused.clone(),
+        ]),
+        restore: Availability::unless([
+            never.clone(),
+            alive.lacks(engine, "restore"),
+            paused.clone(),
+        ]),
+        verification: Availability::unless([
+            never,
+            not_verified,
+            alive.nobody_serves(engine),
+            not_scheduled,
+            paused,
+        ]),
+    }
+}
+
+impl Alive {
+    fn serving(&self, engine: Engine) -> impl Iterator<Item = &LiveConsumer> {
+        let serves =
+            move |it: &&LiveConsumer| it.queues.iter().any(|queue| queue == engine.as_str());
+        self.consumers.iter().filter(serves)
+    }
+
+    fn nobody_serves(&self, engine: Engine) -> Option<String> {
+        let nobody = self.serving(engine).next().is_none();
+        nobody.then(|| format!("no consumer that serves {engine} is running"))
+    }
+
+    fn lacks(&self, engine: Engine, operation: &str) -> Option<String> {
+        let can = |it: &LiveConsumer| {
+            let of_engine = |capability: &&Capability| capability.engine == engine;
+            let offers =
+                |capability: &Capability| capability.operations.iter().any(|it| it == operation);
+            it.capabilities.iter().filter(of_engine).any(offers)
+        };
+        self.nobody_serves(engine).or_else(|| {
+            let none_can = !self.serving(engine).any(can);
+            none_can
+                .then(|| format!("no running consumer has the tools for a {operation} of {engine}"))
+        })
+    }
+
+    /// A pause of one team is that team's, and no promise of the tier's.
+    fn paused(&self, plan: &Plan, engine: Engine) -> Option<String> {
+        let covers = |pause: &&Pause| {
+            pause.team.is_none()
+                && pause
+                    .engine
+                    .as_deref()
+                    .is_none_or(|it| it == engine.as_str())
+                && pause
+                    .tier
+                    .as_deref()
+                    .is_none_or(|it| it == plan.tier.as_str())
+        };
+        let pause = self.pauses.iter().find(covers)?;
+        Some(format!(
+            "paused since {}",
+            pause
+                .created_at
+                .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, Result};
+    use chrono::DateTime;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn consumer(engine: Engine, operations: &[&str]) -> LiveConsumer {
+        LiveConsumer {
+            queues: vec![engine.to_string()],
+            capabilities: vec![Capability {
+                engine,
+                operations: operations.iter().map(ToString::to_string).collect(),
+                tools: Vec::new(),
+            }],
+        }
+    }
+
+    fn all_well() -> Alive {
+        let can = |engine| consumer(engine, &["backup", "restore"]);
+        Alive {
+            consumers: Engine::ALL.into_iter().map(can).collect(),
+            is_scheduling: true,
+            is_verifying: true,
+            pauses: Vec::new(),
+        }
+    }
+
+    fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> Pause {
+        Pause {
+            engine: engine.map(str::to_owned),
+            tier: tier.map(str::to_owned),
+            team: team.map(str::to_owned),
+            because: "a test".to_owned(),
+            by: "root".to_owned(),
+            created_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn found(alive: &Alive, tier: &str, engine: &str) -> Result<[bool; 3]> {
+        let plans = Plans::parse(
+            "version: 1\ntiers:\n  pro: {rpo_minutes: 60, backup_retention_days: 30}\n  free: {rpo_minutes: 0, backup_retention_days: 0}\n",
+        )?;
+        let tiers = capabilities(&plans, alive);
+        let tier = tiers
+            .iter()
+            .find(|it| it.tier == tier)
+            .context("no such tier")?;
+        let it = tier
+            .engines
+            .iter()
+            .find(|it| it.engine == engine)
+            .context("no such engine")?;
+        for each in [&it.backup, &it.restore, &it.verification] {
+            assert_eq!(
+                each.available,
+                each.reason.is_none(),
+                "what is not available says why"
+            );
+        }
+        Ok([
+            it.backup.available,
+            it.restore.available,
+            it.verification.available,
+        ])
+    }
+
+    #[rstest]
+    #[case::all_is_well(all_well(), "pro", [true, true, true])]
+    #[case::a_tier_without_backups(all_well(), "free", [false, false, false])]
+    #[case::nobody_is_alive(Alive::default(), "pro", [false, false, false])]
+    #[case::nobody_schedules(Alive { is_scheduling: false, ..all_well() }, "pro", [false, true, false])]
+    #[case::nobody_verifies(Alive { is_verifying: false, ..all_well() }, "pro", [true, true, false])]
+    #[case::no_tools(Alive { consumers: vec![consumer(Engine::Mongodb, &[])], ..all_well() }, "pro", [false, false, true])]
+    #[case::only_restores(Alive { consumers: vec![consumer(Engine::Mongodb, &["restore"])], ..all_well() }, "pro", [false, true, true])]
+    #[case::others_alone(Alive { consumers: vec![consumer(Engine::Redis, &["backup", "restore"])], ..all_well() }, "pro", [false, false, false])]
+    #[case::everything_paused(Alive { pauses: vec![pause(None, None, None)], ..all_well() }, "pro", [false, false, false])]
+    #[case::the_engine_paused(Alive { pauses: vec![pause(Some("mongodb"), None, None)], ..all_well() }, "pro", [false, false, false])]
+    #[case::another_engine_paused(Alive { pauses: vec![pause(Some("redis"), None, None)], ..all_well() }, "pro", [true, true, true])]
+    #[case::the_tier_paused(Alive { pauses: vec![pause(None, Some("pro"), None)], ..all_well() }, "pro", [false, false, false])]
+    #[case::one_team_paused(Alive { pauses: vec![pause(None, None, Some("acme"))], ..all_well() }, "pro", [true, true, true])]
+    fn what_is_available_is_what_somebody_alive_can_do(
+        #[case] alive: Alive,
+        #[case] tier: &str,
+        #[case] expected: [bool; 3],
+    ) -> Result<()> {
+        assert_eq!(found(&alive, tier, "mongodb")?, expected);
+        Ok(())
+    }
+}

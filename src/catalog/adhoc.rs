@@ -1,0 +1,161 @@
+//! Ad-hoc backups as services ask for them: through one SQL function, under limits.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by};
+
+/// How many ad-hoc backups services may ask for in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdhocLimits {
+    /// Of one resource.
+    pub per_resource: i32,
+    /// Of all resources of one team.
+    pub per_team: i32,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdhocBackup {
+    /// There is a run.
+    Run(Enqueued),
+    /// As many as are allowed were asked for in the last hour.
+    Limited {
+        /// Whose limit it is.
+        of: LimitOf,
+        /// When there is room again, in seconds.
+        retry_after_seconds: u32,
+    },
+}
+
+/// Whose limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitOf {
+    /// The resource's.
+    Resource,
+    /// The team's.
+    Team,
+}
+
+impl Catalog {
+    /// Asks for an ad-hoc backup as `lastgood.enqueue_backup` does, and records who asked. Requests of one team take turns, so that
+    /// the limits hold however many come at once.
+    pub async fn ask_for_backup(
+        &self,
+        resource_id: &str,
+        team: &str,
+        idempotency_key: Option<&str>,
+        order: &Order,
+    ) -> Result<AdhocBackup, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query(
+            "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext($1))",
+        )
+        .bind(team)
+        .execute(&mut *transaction)
+        .await?;
+        let asked = ask(&mut transaction, resource_id, idempotency_key).await?;
+        if let AdhocBackup::Run(Enqueued::New(run)) = asked {
+            let entry = Audit {
+                action: "backup",
+                resource_id: Some(resource_id),
+                point_id: None,
+                detail: json!({ "run": run }),
+            };
+            record_by(&mut transaction, order.by(), &entry).await?;
+        }
+        transaction.commit().await?;
+        Ok(asked)
+    }
+
+    /// Returns the limits in force.
+    pub async fn adhoc_limits(&self) -> Result<AdhocLimits, CatalogError> {
+        let limits = sqlx::query_as!(
+            AdhocLimits,
+            "select per_resource, per_team from lastgood.adhoc_limits"
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(limits)
+    }
+
+    /// Sets the limits; what is `None` stays.
+    pub async fn set_adhoc_limits(
+        &self,
+        per_resource: Option<i32>,
+        per_team: Option<i32>,
+        order: &Order,
+    ) -> Result<AdhocLimits, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let limits = sqlx::query_as!(
+            AdhocLimits,
+            "update lastgood.adhoc_limits
+             set per_resource = coalesce($1, per_resource), per_team = coalesce($2, per_team)
+             returning per_resource, per_team",
+            per_resource,
+            per_team
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let entry = Audit {
+            action: "set_limits",
+            resource_id: None,
+            point_id: None,
+            detail: json!(limits),
+        };
+        record_by(&mut transaction, order.by(), &entry).await?;
+        transaction.commit().await?;
+        Ok(limits)
+    }
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    resource_id: &str,
+    idempotency_key: Option<&str>,
+) -> Result<AdhocBackup, CatalogError> {
+    let answer = sqlx::query!(
+        r#"select outcome as "outcome!", run, retry_after_seconds from lastgood.ask_for_backup($1, $2)"#,
+        resource_id,
+        idempotency_key
+    )
+    .fetch_one(connection)
+    .await?;
+    let limited = |of| AdhocBackup::Limited {
+        of,
+        retry_after_seconds: answer
+            .retry_after_seconds
+            .unwrap_or(0)
+            .max(1)
+            .unsigned_abs(),
+    };
+    let not_understood = |why: &str| CatalogError::BadRow {
+        what: "an answer of lastgood.ask_for_backup".to_owned(),
+        why: why.to_owned(),
+    };
+    let run = || answer.run.ok_or_else(|| not_understood("it names no run"));
+    match answer.outcome.as_str() {
+        "new" => Ok(AdhocBackup::Run(Enqueued::New(run()?))),
+        "replayed" => Ok(AdhocBackup::Run(Enqueued::Duplicate(run()?))),
+        "no_resource" => Err(super::resource_not_found(resource_id)),
+        "removed" => Err(CatalogError::Removed(resource_id.to_owned())),
+        "bad_key" => Err(CatalogError::BadKey),
+        "key_reused" => Err(CatalogError::KeyReused),
+        "resource_limit" => Ok(limited(LimitOf::Resource)),
+        "team_limit" => Ok(limited(LimitOf::Team)),
+        other => Err(not_understood(other)),
+    }
+}
+
+impl AdhocBackup {
+    /// Returns the run, if there is one.
+    #[must_use]
+    pub fn run(self) -> Option<Uuid> {
+        match self {
+            Self::Run(enqueued) => Some(enqueued.id()),
+            Self::Limited { .. } => None,
+        }
+    }
+}

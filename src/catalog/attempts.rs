@@ -1,0 +1,88 @@
+//! Attempts: what each execution of a run did, and who runs what now.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError};
+
+/// One execution of a run that has ended.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AttemptRow {
+    /// Its fencing token.
+    pub epoch: i64,
+    /// Which attempt it was; a retry by order counts from 1 again.
+    pub attempt: i32,
+    /// Who executed it.
+    pub worker: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// `succeeded`, `retried`, `failed`, `lost`, `given_back`, `cancelled`.
+    pub result: String,
+    /// The family of its error.
+    pub error_kind: Option<String>,
+    /// Its error.
+    pub error: Option<String>,
+    /// What the tool itself said, without secrets.
+    pub tool_words: Option<String>,
+    /// Bytes of the dump.
+    pub dump_bytes: i64,
+    /// Bytes of the archive.
+    pub stored_bytes: i64,
+}
+
+/// A run that is being executed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RunningRun {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource_id: String,
+    /// Its engine.
+    pub engine: String,
+    /// Its kind.
+    pub kind: String,
+    /// Who executes it.
+    pub worker: String,
+    /// Which attempt this is.
+    pub attempt: i32,
+    /// Since when.
+    pub started_at: DateTime<Utc>,
+    /// For how long, in whole seconds, by the catalog's clock.
+    pub seconds: i64,
+    /// Bytes of the dump so far, as of the last renewal of the lease.
+    pub dump_bytes: i64,
+    /// Bytes of the archive so far.
+    pub stored_bytes: i64,
+}
+
+impl Catalog {
+    /// Returns a run's attempts that have ended, in order.
+    pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            AttemptRow,
+            "select epoch, attempt, worker, started_at, ended_at, result, error_kind, error, tool_words, dump_bytes, stored_bytes
+             from lastgood.attempts where run_id = $1 order by epoch",
+            run
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns what runs now, the longest-running first.
+    pub async fn running(&self) -> Result<Vec<RunningRun>, CatalogError> {
+        let rows = sqlx::query_as!(
+            RunningRun,
+            r#"select id, resource_id, queue as engine, kind, lease_by as "worker!", attempt, started_at as "started_at!",
+                 floor(extract(epoch from clock_timestamp() - started_at))::bigint as "seconds!", dump_bytes, stored_bytes
+               from lastgood.runs where state = 'running' order by started_at, id"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+}

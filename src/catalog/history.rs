@@ -1,0 +1,75 @@
+//! History that is old enough to go.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError, interval};
+
+/// Where one look at old runs ended, so that the next goes on behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bookmark {
+    finished_at: DateTime<Utc>,
+    id: Uuid,
+}
+
+impl Bookmark {
+    /// Before everything.
+    pub const START: Self = Self {
+        finished_at: DateTime::<Utc>::UNIX_EPOCH,
+        id: Uuid::nil(),
+    };
+}
+
+/// What one batch removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// Old runs that it looked at.
+    pub looked_at: i64,
+    /// Of these, how many are gone.
+    pub gone: i64,
+    /// Where the next batch begins; `None`: there are no more old ones.
+    pub next: Option<Bookmark>,
+}
+
+impl Catalog {
+    /// Removes, of the next `most` runs that ended more than `history` ago, those that nothing needs; their attempts go with them.
+    pub async fn prune(
+        &self,
+        history: Duration,
+        from: Bookmark,
+        most: i64,
+    ) -> Result<Pruned, CatalogError> {
+        let row = sqlx::query_file!(
+            "src/catalog/prune.sql",
+            interval(history),
+            from.finished_at,
+            from.id,
+            most
+        )
+        .fetch_one(self.pool())
+        .await?;
+        let last = row.last_finished_at.zip(row.last_id);
+        Ok(Pruned {
+            looked_at: row.looked_at,
+            gone: row.gone,
+            next: last
+                .filter(|_| row.looked_at == most)
+                .map(|(finished_at, id)| Bookmark { finished_at, id }),
+        })
+    }
+
+    /// Removes the rows of consumers that nobody has seen for so long, and returns how many.
+    pub async fn forget_consumers(&self, unseen_for: Duration) -> Result<u64, CatalogError> {
+        let gone = sqlx::query!(
+            "delete from lastgood.consumers as consumer
+             where seen_at < now() - $1::interval
+                 and not exists (select from lastgood.runs where state = 'running' and lease_by = consumer.id)",
+            interval(unseen_for)
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(gone.rows_affected())
+    }
+}

@@ -1,0 +1,192 @@
+//! Pauses: what nobody may claim for now, by whose order, and what that costs.
+
+#![expect(
+    clippy::allow_attributes_without_reason,
+    reason = "sqlx's macros expand to such attributes"
+)]
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+
+/// What a pause covers; `None` covers any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Scope {
+    /// One engine.
+    pub engine: Option<String>,
+    /// One tier.
+    pub tier: Option<String>,
+    /// One team.
+    pub team: Option<String>,
+}
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Pause {
+    /// The engine it covers; `None`: all.
+    pub engine: Option<String>,
+    /// The tier it covers; `None`: all.
+    pub tier: Option<String>,
+    /// The team it covers; `None`: all.
+    pub team: Option<String>,
+    /// Why.
+    pub because: String,
+    /// By whose order.
+    pub by: String,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What became of an order to pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paused {
+    /// It is paused now.
+    New(Pause),
+    /// It was already, for the reason that was given first.
+    Already(Pause),
+}
+
+/// What a pause costs in exposure.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PauseCost {
+    /// The pause.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// How many protected resources it covers.
+    pub resources: i64,
+    /// Of these, those whose promise has broken since the pause began.
+    pub broken: i64,
+    /// Of these, those whose promise breaks within the next hour.
+    pub breaking: i64,
+    /// When the next promise breaks.
+    pub next_break_at: Option<DateTime<Utc>>,
+}
+
+impl Catalog {
+    /// Pauses a scope: nothing that it covers is claimed until it is resumed. What runs goes on, what is due is enqueued.
+    pub async fn pause(&self, scope: &Scope, order: &Order) -> Result<Paused, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let new = sqlx::query_as!(
+            Pause,
+            "insert into lastgood.pauses (engine, tier, team, because, by) values ($1, $2, $3, $4, $5)
+             on conflict do nothing
+             returning engine, tier, team, because, by, created_at",
+            scope.engine,
+            scope.tier,
+            scope.team,
+            order.because().unwrap_or("not said"),
+            order.by(),
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(pause) = new {
+            record_by(&mut transaction, order.by(), &act("pause", scope, order)).await?;
+            transaction.commit().await?;
+            return Ok(Paused::New(pause));
+        }
+        transaction.rollback().await?;
+        match self
+            .pauses()
+            .await?
+            .into_iter()
+            .find(|it| it.covers_just(scope))
+        {
+            Some(pause) => Ok(Paused::Already(pause)),
+            // Resumed in this instant: whoever did will know.
+            None => Box::pin(self.pause(scope, order)).await,
+        }
+    }
+
+    /// Ends the pause of exactly this scope and wakes the consumers. `None`: there is no such pause.
+    pub async fn resume(
+        &self,
+        scope: &Scope,
+        order: &Order,
+    ) -> Result<Option<Pause>, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let ended = sqlx::query_as!(
+            Pause,
+            "delete from lastgood.pauses
+             where coalesce(engine, '') = coalesce($1, '') and coalesce(tier, '') = coalesce($2, '')
+                 and coalesce(team, '') = coalesce($3, '')
+             returning engine, tier, team, because, by, created_at",
+            scope.engine,
+            scope.tier,
+            scope.team,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if ended.is_some() {
+            record_by(&mut transaction, order.by(), &act("resume", scope, order)).await?;
+            sqlx::query!(
+                "select pg_notify('lastgood_runs', queue)
+                 from (select distinct queue from lastgood.runs where state = 'queued') as queues"
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(ended)
+    }
+
+    /// Returns the pauses in force, the oldest first.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
+        let rows = sqlx::query_as!(
+            Pause,
+            "select engine, tier, team, because, by, created_at from lastgood.pauses order by created_at, engine, tier, team"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns what each pause costs; `tiers` and `allowed_seconds` are the paid tiers and what each allows, tolerance included.
+    pub async fn pause_costs(
+        &self,
+        tiers: &[String],
+        allowed_seconds: &[f64],
+    ) -> Result<Vec<PauseCost>, CatalogError> {
+        let mut costs = Vec::new();
+        for pause in self.pauses().await? {
+            let row = sqlx::query_file!(
+                "src/catalog/pause_cost.sql",
+                tiers,
+                allowed_seconds,
+                pause.engine,
+                pause.tier,
+                pause.team,
+                pause.created_at
+            )
+            .fetch_one(self.pool())
+            .await?;
+            costs.push(PauseCost {
+                pause,
+                resources: row.resources,
+                broken: row.broken,
+                breaking: row.breaking,
+                next_break_at: row.next_break_at,
+            });
+        }
+        Ok(costs)
+    }
+}
+
+impl Pause {
+    fn covers_just(&self, scope: &Scope) -> bool {
+        (&self.engine, &self.tier, &self.team) == (&scope.engine, &scope.tier, &scope.team)
+    }
+}
+
+fn act<'a>(action: &'a str, scope: &Scope, order: &Order) -> Audit<'a> {
+    Audit {
+        action,
+        resource_id: None,
+        point_id: None,
+        detail: json!({
+            "engine": scope.engine, "tier": scope.tier, "team": scope.team, "because": order.because(),
+        }),
+    }
+}

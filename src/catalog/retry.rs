@@ -1,0 +1,199 @@
+//! Trying again, by an operator's order, what failed or was cancelled.
+
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    Audit, Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal,
+    audit::record_by,
+    runs::{protect, run_not_found},
+};
+
+impl Catalog {
+    /// Puts a run that failed or was cancelled back into the queue, with all its attempts, fenced against a worker that still
+    /// believes in the old ones.
+    ///
+    /// Refused where it would do nothing, or undo what happened since; see [`Refusal`].
+    pub async fn retry_run(
+        &self,
+        id: Uuid,
+        order: &Order,
+        mode: Mode,
+    ) -> Result<Ordered, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let run = lock(&mut transaction, id).await?;
+        let refused = match refusal(&mut transaction, &run).await? {
+            Some(refusal) => Some(refusal),
+            None => requeue(&mut transaction, &run).await?,
+        };
+        let answer = Ordered {
+            id,
+            resource_id: run.resource_id.clone(),
+            kind: run.kind.clone(),
+            state: if refused.is_none() {
+                "queued"
+            } else {
+                &run.state
+            }
+            .to_owned(),
+            was: run.state,
+            refused,
+        };
+        // A refusal by the schema has ended the transaction: there is nothing in it to keep.
+        if mode == Mode::Real && answer.refused.is_none() {
+            let entry = Audit {
+                action: "retry",
+                resource_id: Some(&run.resource_id),
+                point_id: None,
+                detail: json!({ "run": id, "was": answer.was, "because": order.because() }),
+            };
+            record_by(&mut transaction, order.by(), &entry).await?;
+            transaction.commit().await?;
+        } else {
+            transaction.rollback().await?;
+        }
+        Ok(answer)
+    }
+
+    /// Returns the runs that failed and that a retry in bulk is about, the oldest first: backups and upkeep. A restore is tried
+    /// again by its id alone, for it overwrites what was written since.
+    pub async fn failed_runs(&self, filter: &FailedFilter) -> Result<Vec<Uuid>, CatalogError> {
+        let ids = sqlx::query_scalar!(
+            "select run.id from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
+             where run.finished_at >= coalesce($4::timestamptz, '-infinity') and run.state = 'failed'
+                 and run.kind not in ('restore', 'drop_replaced')
+                 and ($1::text is null or run.queue = $1) and ($2::text is null or r.tier = $2)
+                 and ($3::text is null or r.team = $3) and ($5::text is null or run.error_kind = $5)
+             order by run.finished_at, run.id",
+            filter.engine,
+            filter.tier,
+            filter.team,
+            filter.since,
+            filter.error_kind,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids)
+    }
+}
+
+/// A run as it is looked at, its resource and itself locked.
+struct Locked {
+    id: Uuid,
+    resource_id: String,
+    kind: String,
+    trigger: String,
+    state: String,
+    args: serde_json::Value,
+    resource_status: String,
+}
+
+/// Locks the resource before the run, as a tick does.
+async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Locked, CatalogError> {
+    let status = sqlx::query_scalar!(
+        "select status from lastgood.resources
+         where id = (select resource_id from lastgood.runs where id = $1) for no key update",
+        id
+    )
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or_else(|| run_not_found(id))?;
+    let row = sqlx::query!(
+        "select resource_id, kind, trigger, state, args from lastgood.runs where id = $1 for update",
+        id
+    )
+    .fetch_optional(connection)
+    .await?
+    .ok_or_else(|| run_not_found(id))?;
+    Ok(Locked {
+        id,
+        resource_id: row.resource_id,
+        kind: row.kind,
+        trigger: row.trigger,
+        state: row.state,
+        args: row.args,
+        resource_status: status,
+    })
+}
+
+async fn refusal(
+    connection: &mut PgConnection,
+    run: &Locked,
+) -> Result<Option<Refusal>, CatalogError> {
+    if !matches!(run.state.as_str(), "failed" | "cancelled") {
+        return Ok(Some(Refusal::NotRetryable(run.state.clone())));
+    }
+    match run.kind.as_str() {
+        "backup" if run.resource_status == "removed" => {}
+        "backup" if run.trigger == "scheduled" && run.resource_status != "active" => {}
+        "backup" if run.trigger == "scheduled" => return newer(connection, run.id).await,
+        "restore" => return expired(connection, run).await,
+        _ => return Ok(None),
+    }
+    Ok(Some(Refusal::NotActive(run.resource_status.clone())))
+}
+
+/// A scheduled backup of the same slot or a later one: of a slot there can be one, and a later one has done its work.
+async fn newer(connection: &mut PgConnection, id: Uuid) -> Result<Option<Refusal>, CatalogError> {
+    let row = sqlx::query!(
+        "select other.id, other.state
+         from lastgood.runs as run join lastgood.runs as other on other.resource_id = run.resource_id
+         where run.id = $1 and other.id <> run.id and other.slot >= run.slot
+             and other.kind = 'backup' and other.trigger = 'scheduled'
+             and other.state in ('queued', 'running', 'succeeded')
+         order by other.slot desc limit 1",
+        id
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Refusal::Superseded {
+        by: row.id,
+        state: row.state,
+    }))
+}
+
+/// Holds the point of a restore against retention, as the restore's first enqueueing did.
+async fn expired(
+    connection: &mut PgConnection,
+    run: &Locked,
+) -> Result<Option<Refusal>, CatalogError> {
+    let point = run.args.get("point").and_then(serde_json::Value::as_str);
+    let Some(point) = point.and_then(|point| point.parse().ok()) else {
+        return Ok(None);
+    };
+    match protect(connection, point).await {
+        Ok(()) => Ok(None),
+        Err(CatalogError::PointExpired(point)) => Ok(Some(Refusal::PointExpired(point))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn requeue(
+    connection: &mut PgConnection,
+    run: &Locked,
+) -> Result<Option<Refusal>, CatalogError> {
+    let requeued = sqlx::query!(
+        "with requeued as (
+             update lastgood.runs
+             set state = 'queued', attempt = 0, epoch = epoch + 1, run_at = now(), finished_at = null
+             where id = $1
+             returning queue
+         )
+         select pg_notify('lastgood_runs', queue) from requeued",
+        run.id
+    )
+    .fetch_one(connection)
+    .await;
+    match requeued {
+        Ok(_) => Ok(None),
+        Err(error) if is_unique_violation(&error) => Ok(Some(Refusal::UnderWay(run.kind.clone()))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}

@@ -1,0 +1,204 @@
+//! Tokens of the HTTP API: made, listed, looked up, revoked.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use crate::token::{Scope, Token, TokenHash};
+
+/// A token to be made.
+pub struct NewToken<'a> {
+    /// Its name in the audit log.
+    pub name: &'a str,
+    /// What its holder may do.
+    pub scopes: &'a [Scope],
+    /// The only team whose resources it sees and touches; `None`: all.
+    pub team: Option<&'a str>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A token as stored, without its hash.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name in the audit log.
+    pub name: String,
+    /// What its holder may do.
+    pub scopes: Vec<String>,
+    /// The only team whose resources it sees and touches.
+    pub team: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// Who presents a token that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The token's id.
+    pub id: Uuid,
+    /// The token's name.
+    pub name: String,
+    /// What the holder may do.
+    pub scopes: Vec<Scope>,
+    /// The only team whose resources the holder sees and touches.
+    pub team: Option<String>,
+}
+
+impl Catalog {
+    /// Makes a token; its text is the caller's to show, once.
+    pub async fn create_token(
+        &self,
+        new: &NewToken<'_>,
+        order: &Order,
+    ) -> Result<Token, CatalogError> {
+        let token = Token::generate();
+        let scopes: Vec<_> = new.scopes.iter().map(ToString::to_string).collect();
+        let hash = token.hash();
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query!(
+            "insert into lastgood.tokens (id, name, hash, scopes, team, expires_at) values ($1, $2, $3, $4, $5, $6)",
+            token.id,
+            new.name,
+            hash.as_bytes(),
+            &scopes,
+            new.team,
+            new.expires_at
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| name_in_use(error, new.name))?;
+        let entry = Audit {
+            action: "create_token",
+            resource_id: None,
+            point_id: None,
+            detail: json!({
+                "token": token.id, "name": new.name, "scopes": scopes, "team": new.team, "expires_at": new.expires_at,
+            }),
+        };
+        record_by(&mut transaction, order.by(), &entry).await?;
+        transaction.commit().await?;
+        Ok(token)
+    }
+
+    /// Returns all tokens, those that are good first.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, CatalogError> {
+        let rows = sqlx::query_as!(
+            TokenRow,
+            "select id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at from lastgood.tokens
+             order by revoked_at is not null, name, created_at"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns whether any token is good.
+    pub async fn has_tokens(&self) -> Result<bool, CatalogError> {
+        let any = sqlx::query_scalar!(
+            r#"select exists (
+                 select from lastgood.tokens where revoked_at is null and (expires_at is null or expires_at > now())
+               ) as "any!""#
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(any)
+    }
+
+    /// Revokes a token; once more is no change.
+    pub async fn revoke_token(&self, id: Uuid, order: &Order) -> Result<TokenRow, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let revoked = sqlx::query_as!(
+            TokenRow,
+            "update lastgood.tokens set revoked_at = coalesce(revoked_at, now()) where id = $1
+             returning id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at",
+            id
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
+        .ok_or_else(|| CatalogError::NotFound {
+            what: "token",
+            id: id.to_string(),
+            list: "token list",
+        })?;
+        let entry = Audit {
+            action: "revoke_token",
+            resource_id: None,
+            point_id: None,
+            detail: json!({ "token": id, "name": revoked.name }),
+        };
+        record_by(&mut transaction, order.by(), &entry).await?;
+        transaction.commit().await?;
+        Ok(revoked)
+    }
+
+    /// Returns who holds a token, if it is good: known, not revoked, not expired.
+    pub async fn holder(&self, token: &Token) -> Result<Option<Holder>, CatalogError> {
+        let row = sqlx::query!(
+            r#"select name, hash, scopes, team,
+                 coalesce(last_used_at < now() - interval '1 minute', true) as "is_news!"
+               from lastgood.tokens
+               where id = $1 and revoked_at is null and (expires_at is null or expires_at > now())"#,
+            token.id
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) =
+            row.filter(|row| TokenHash::stored(&row.hash).is_some_and(|hash| hash.is_of(token)))
+        else {
+            return Ok(None);
+        };
+        if row.is_news {
+            sqlx::query!(
+                "update lastgood.tokens set last_used_at = now() where id = $1",
+                token.id
+            )
+            .execute(self.pool())
+            .await?;
+        }
+        Ok(Some(Holder {
+            id: token.id,
+            name: row.name,
+            // A scope of a later version is none of ours.
+            scopes: row
+                .scopes
+                .iter()
+                .filter_map(|scope| scope.parse().ok())
+                .collect(),
+            team: row.team,
+        }))
+    }
+
+    /// Returns whether a token is still good that was when it was presented.
+    pub async fn is_token_good(&self, id: Uuid) -> Result<bool, CatalogError> {
+        let good = sqlx::query_scalar!(
+            r#"select exists (
+                 select from lastgood.tokens
+                 where id = $1 and revoked_at is null and (expires_at is null or expires_at > now())
+               ) as "good!""#,
+            id
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(good)
+    }
+}
+
+fn name_in_use(error: sqlx::Error, name: &str) -> CatalogError {
+    let constraint = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint);
+    if constraint == Some("tokens_name_in_use") {
+        return CatalogError::TokenNameInUse(name.to_owned());
+    }
+    error.into()
+}

@@ -1,0 +1,111 @@
+//! `lastgood consumer list|drain`: who is alive, what each runs now, and how one is sent away.
+
+use serde::Serialize;
+
+use crate::{
+    catalog::{ConsumerRow, Order, RunningRun},
+    cli::{
+        output::{Output, instant, span, table},
+        queue,
+    },
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List the consumers that are alive, and what each runs now
+    List,
+    /// Ask a consumer to drain and end, as SIGTERM does
+    Drain {
+        /// Its id, as `consumer list` shows it
+        id: String,
+        /// Why, for the audit
+        #[arg(long)]
+        because: Option<String>,
+    },
+}
+
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    consumer: ConsumerRow,
+    seen_seconds_ago: i64,
+    running: Vec<RunningRun>,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    let catalog = crate::cli::catalog().await?;
+    match command {
+        Command::List => {
+            let (consumers, running) = (catalog.live_consumers().await?, catalog.running().await?);
+            let now = catalog.now().await?;
+            let listed: Vec<_> = consumers
+                .into_iter()
+                .map(|consumer| Listed {
+                    seen_seconds_ago: (now - consumer.seen_at).num_seconds(),
+                    running: running
+                        .iter()
+                        .filter(|run| run.worker == consumer.id)
+                        .cloned()
+                        .collect(),
+                    consumer,
+                })
+                .collect();
+            output.show(&listed, |listed| list(listed))
+        }
+        Command::Drain { id, because } => {
+            let order = Order::of_this_user(because.as_deref());
+            catalog.drain_consumer(&id, &order).await?;
+            let text = format!(
+                "{id} was asked to drain: it claims nothing more, and ends when nothing of its runs"
+            );
+            output.done("asked", &text)
+        }
+    }
+}
+
+fn list(listed: &[Listed]) -> String {
+    if listed.is_empty() {
+        return "NO LIVE CONSUMER: nothing is executed".to_owned();
+    }
+    let consumers = table(
+        [
+            "consumer",
+            "state",
+            "version",
+            "engines",
+            "slots each",
+            "since",
+            "seen",
+            "running",
+        ],
+        listed.iter().map(|it| {
+            let consumer = &it.consumer;
+            [
+                consumer.id.clone(),
+                state(consumer).to_owned(),
+                consumer.version.clone(),
+                consumer.queues.join(","),
+                consumer.slots.to_string(),
+                instant(consumer.started_at),
+                format!(
+                    "{} ago",
+                    span(chrono::TimeDelta::seconds(it.seen_seconds_ago))
+                ),
+                it.running.len().to_string(),
+            ]
+        }),
+    );
+    let running: Vec<_> = listed.iter().flat_map(|it| it.running.clone()).collect();
+    if running.is_empty() {
+        return consumers;
+    }
+    format!("{consumers}\n{}", queue::running(&running))
+}
+
+/// A consumer that was asked to drain says so itself with its next beat.
+fn state(consumer: &ConsumerRow) -> &str {
+    match consumer.drain_requested_at {
+        Some(_) => "draining",
+        None => &consumer.state,
+    }
+}

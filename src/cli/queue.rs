@@ -1,0 +1,278 @@
+//! `lastgood queue pause|resume|drain|stats`.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use lastgood_jobs::resource::{Engine, TeamId, Tier};
+use serde::Serialize;
+
+use super::output::{Output, bytes, instant, printable, span, table};
+use crate::catalog::{Catalog, Order, Pause, Paused, QueueStats, RunningRun, Scope};
+
+/// How often a drain looks whether something still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Let nothing more of this be claimed; what runs goes on, and what is due is still enqueued
+    Pause {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        /// Why, for whoever finds it paused
+        #[arg(long)]
+        because: String,
+    },
+    /// End the pause of exactly this
+    Resume {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        /// Why, for the audit
+        #[arg(long)]
+        because: Option<String>,
+    },
+    /// Pause everything and wait until nothing runs; the pause stays
+    Drain {
+        /// How long to wait
+        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+        /// Why, for whoever finds it paused
+        #[arg(long, default_value = "drain")]
+        because: String,
+    },
+    /// Show what waits, runs and failed, and what is paused
+    Stats,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ScopeArgs {
+    /// Only this engine
+    #[arg(long)]
+    engine: Option<Engine>,
+    /// Only resources on this tier
+    #[arg(long)]
+    tier: Option<Tier>,
+    /// Only this team's resources
+    #[arg(long)]
+    team: Option<TeamId>,
+}
+
+impl From<ScopeArgs> for Scope {
+    fn from(args: ScopeArgs) -> Self {
+        Self {
+            engine: args.engine.map(|engine| engine.to_string()),
+            tier: args.tier.map(|tier| tier.to_string()),
+            team: args.team.map(|team| team.to_string()),
+        }
+    }
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    let catalog = super::catalog().await?;
+    match command {
+        Command::Pause { scope, because } => {
+            let order = Order::of_this_user(Some(&because));
+            pause(&catalog, &scope.into(), &order, output).await?;
+        }
+        Command::Resume { scope, because } => {
+            let order = Order::of_this_user(because.as_deref());
+            resume(&catalog, &scope.into(), &order, output).await?;
+        }
+        Command::Drain { timeout, because } => {
+            let order = Order::of_this_user(Some(&because));
+            return drain(&catalog, &order, timeout, output).await;
+        }
+        Command::Stats => output.show(&catalog.queue_stats().await?, stats)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pause(
+    catalog: &Catalog,
+    scope: &Scope,
+    order: &Order,
+    output: &Output,
+) -> anyhow::Result<()> {
+    match catalog.pause(scope, order).await? {
+        Paused::New(pause) => output.show(&pause, |pause| {
+            format!(
+                "paused {}: nothing of it is claimed until `{}`",
+                covered(pause),
+                how_to_resume(pause)
+            )
+        }),
+        Paused::Already(pause) => output.show(&pause, |pause| {
+            format!("was paused already: {}", described(pause))
+        }),
+    }
+}
+
+async fn resume(
+    catalog: &Catalog,
+    scope: &Scope,
+    order: &Order,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if let Some(pause) = catalog.resume(scope, order).await? {
+        let left = catalog.pauses().await?;
+        for pause in &left {
+            output.note(&format!("still paused: {}", described(pause)));
+        }
+        return output.show(&pause, |pause| format!("resumed {}", covered(pause)));
+    }
+    let pauses = catalog.pauses().await?;
+    let there: Vec<_> = pauses.iter().map(how_to_resume).collect();
+    anyhow::bail!(
+        "there is no pause of exactly this{}",
+        if there.is_empty() {
+            ", nor any other".to_owned()
+        } else {
+            format!("; there are: `{}`", there.join("`, `"))
+        }
+    )
+}
+
+#[derive(Serialize)]
+struct Drained {
+    #[serde(rename = "drained")]
+    is_done: bool,
+    still_running: Vec<RunningRun>,
+    resume_with: String,
+}
+
+async fn drain(
+    catalog: &Catalog,
+    order: &Order,
+    timeout: Duration,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let pause = match catalog.pause(&Scope::default(), order).await? {
+        Paused::New(pause) | Paused::Already(pause) => pause,
+    };
+    let deadline = Instant::now() + timeout;
+    let still_running = loop {
+        let running = catalog.running().await?;
+        if running.is_empty() || Instant::now() >= deadline {
+            break running;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let drained = Drained {
+        is_done: still_running.is_empty(),
+        still_running,
+        resume_with: how_to_resume(&pause),
+    };
+    output.show(&drained, |drained| {
+        let then = format!("everything stays paused until `{}`", drained.resume_with);
+        if drained.is_done {
+            return format!("drained: nothing runs, {then}");
+        }
+        format!(
+            "NOT DRAINED in time, still running; {then}\n{}",
+            running(&drained.still_running)
+        )
+    })?;
+    Ok(if drained.is_done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Returns a table of what runs.
+pub(super) fn running(runs: &[RunningRun]) -> String {
+    table(
+        [
+            "run", "resource", "kind", "for", "dumped", "stored", "consumer",
+        ],
+        runs.iter().map(|run| {
+            [
+                run.id.to_string(),
+                run.resource_id.clone(),
+                run.kind.clone(),
+                lasted(run),
+                bytes(run.dump_bytes),
+                bytes(run.stored_bytes),
+                run.worker.clone(),
+            ]
+        }),
+    )
+}
+
+/// Returns for how long a run has been running.
+pub(super) fn lasted(run: &RunningRun) -> String {
+    span(chrono::TimeDelta::seconds(run.seconds))
+}
+
+fn stats(stats: &QueueStats) -> String {
+    let mut parts = vec![table(
+        [
+            "queue",
+            "runnable",
+            "waits for its time",
+            "running",
+            "failed in 24 h",
+            "oldest runnable",
+        ],
+        stats.queues.iter().map(|queue| {
+            [
+                queue.engine.clone(),
+                queue.runnable.to_string(),
+                queue.waiting.to_string(),
+                queue.running.to_string(),
+                queue.failed.to_string(),
+                queue
+                    .oldest_runnable_at
+                    .map_or_else(|| "-".to_owned(), |since| span(stats.at - since)),
+            ]
+        }),
+    )];
+    if stats.queues.is_empty() {
+        parts = vec!["the queue is empty, and nothing failed in the last 24 hours".to_owned()];
+    }
+    parts.extend(
+        stats
+            .pauses
+            .iter()
+            .map(|pause| format!("PAUSED: {}", described(pause))),
+    );
+    parts.join("\n")
+}
+
+/// Returns what a pause covers, why, by whom, and how to end it.
+pub(super) fn described(pause: &Pause) -> String {
+    format!(
+        "{} since {}, by {}: {}; `{}`",
+        covered(pause),
+        instant(pause.created_at),
+        printable(&pause.by),
+        printable(&pause.because),
+        how_to_resume(pause)
+    )
+}
+
+fn covered(pause: &Pause) -> String {
+    let parts = words(pause, |name, value| format!("{name} {value}"));
+    if parts.is_empty() {
+        "everything".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn how_to_resume(pause: &Pause) -> String {
+    let flags = words(pause, |name, value| format!(" --{name} {value}"));
+    format!("lastgood queue resume{}", flags.concat())
+}
+
+fn words(pause: &Pause, word: impl Fn(&str, &str) -> String) -> Vec<String> {
+    [
+        ("engine", &pause.engine),
+        ("tier", &pause.tier),
+        ("team", &pause.team),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(word(name, &printable(value.as_ref()?))))
+    .collect()
+}

@@ -1,0 +1,124 @@
+//! `lastgood token create|list|revoke`.
+
+use std::time::Duration;
+
+use lastgood_jobs::resource::{ResourceId, TeamId};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::output::{Output, instant, instant_or_dash, table};
+use crate::{
+    catalog::{NewToken, Order, TokenRow},
+    token::Scope,
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a token, and print it: it is shown this once
+    Create {
+        /// Its name in the audit log, letters, digits, `.`, `_` and `-`
+        #[arg(long)]
+        name: ResourceId,
+        /// What its holder may do: read, enqueue, restore, admin; admin covers the others
+        #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE")]
+        scope: Vec<Scope>,
+        /// The only team whose resources it sees and touches; default: all
+        #[arg(long)]
+        team: Option<TeamId>,
+        /// When it ends by itself, e.g. 90d; default: never
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+    },
+    /// List tokens, without their secrets
+    List,
+    /// Revoke a token: from now on it opens nothing
+    Revoke {
+        /// Its id
+        id: Uuid,
+    },
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    let catalog = super::catalog().await?;
+    let order = Order::of_this_user(None);
+    match command {
+        Command::Create {
+            name,
+            mut scope,
+            team,
+            expires,
+        } => {
+            scope.sort();
+            scope.dedup();
+            let expires_at = match expires {
+                Some(expires) => {
+                    let at = chrono::TimeDelta::from_std(expires).ok();
+                    let at = at
+                        .zip(Some(catalog.now().await?))
+                        .and_then(|(in_time, now)| now.checked_add_signed(in_time));
+                    Some(at.filter(|at| *at < chrono::DateTime::<chrono::Utc>::from_timestamp(32_503_680_000, 0).unwrap_or_default())
+                        .ok_or_else(|| anyhow::anyhow!("--expires is too far away: leave it out for a token that does not end"))?)
+                }
+                None => None,
+            };
+            let new = NewToken {
+                name: name.as_str(),
+                scopes: &scope,
+                team: team.as_ref().map(TeamId::as_str),
+                expires_at,
+            };
+            let token = catalog.create_token(&new, &order).await?;
+            let text = token.reveal();
+            output.note(&format!(
+                "token {name} is made, and shown this once; it goes into `Authorization: Bearer …`; `lastgood token revoke {}` ends it",
+                token.id
+            ));
+            // What was asked for: it goes to whoever asked, and to no log.
+            let answer = json!({ "id": token.id, "name": name, "token": text.expose_secret(), "expires_at": expires_at });
+            output.show(&answer, |_| text.expose_secret().to_owned())
+        }
+        Command::List => output.show(&catalog.tokens().await?, |tokens| list(tokens)),
+        Command::Revoke { id } => {
+            let revoked = catalog.revoke_token(id, &order).await?;
+            output.show(&revoked, |revoked| {
+                format!(
+                    "token {} is revoked: it opens nothing any more",
+                    revoked.name
+                )
+            })
+        }
+    }
+}
+
+fn list(tokens: &[TokenRow]) -> String {
+    table(
+        [
+            "id",
+            "name",
+            "scopes",
+            "team",
+            "created",
+            "expires",
+            "last used",
+            "state",
+        ],
+        tokens.iter().map(|token| {
+            [
+                token.id.to_string(),
+                token.name.clone(),
+                token.scopes.join(","),
+                token.team.clone().unwrap_or_else(|| "all".to_owned()),
+                instant(token.created_at),
+                instant_or_dash(token.expires_at),
+                instant_or_dash(token.last_used_at),
+                match (token.revoked_at, token.expires_at) {
+                    (Some(_), _) => "revoked",
+                    (None, Some(at)) if at <= chrono::Utc::now() => "expired",
+                    (None, _) => "good",
+                }
+                .to_owned(),
+            ]
+        }),
+    )
+}

@@ -1,0 +1,94 @@
+//! History goes by age: finished runs in small batches, and the rows of consumers that are long dead. The audit stays.
+
+use std::time::{Duration, Instant};
+
+use lastgood_jobs::error::chain;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    catalog::{Bookmark, Catalog, CatalogError, answered},
+    metrics,
+};
+
+/// How often a few batches go.
+const EVERY: Duration = Duration::from_mins(1);
+/// So few rows that nobody waits for their locks.
+const BATCH: i64 = 1000;
+/// How many batches go at once.
+const BATCHES: usize = 20;
+/// How long to rest when all of the old history was looked at: most of what is left is needed by restore points for long.
+const REST: Duration = Duration::from_hours(1);
+/// How long the row of a consumer that nobody has seen stays.
+const DEAD_FOR: Duration = Duration::from_hours(7 * 24);
+/// What takes longer is given up until the next time: a connection may hang without an error.
+const PRUNE_WITHIN: Duration = Duration::from_mins(1);
+
+/// Removes what ended more than `history` ago until `stop`; without a `history`, dead consumers alone.
+pub(super) async fn prune_until(
+    catalog: Catalog,
+    history: Option<Duration>,
+    stop: CancellationToken,
+) {
+    let mut timer = tokio::time::interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pass = Pass::default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        let forgetting = catalog.forget_consumers(DEAD_FOR);
+        if let Err(error) = answered(PRUNE_WITHIN, forgetting).await {
+            tracing::warn!(error = chain(&error), "cannot forget dead consumers");
+        }
+        let Some(history) = history.filter(|_| !pass.rests()) else {
+            continue;
+        };
+        match answered(PRUNE_WITHIN, pass.go_on(&catalog, history)).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(history.gone = gone, "old runs were removed"),
+            Err(error) => tracing::warn!(error = chain(&error), "cannot remove old runs"),
+        }
+    }
+}
+
+/// One pass over all of the old history.
+struct Pass {
+    from: Bookmark,
+    ended: Option<Instant>,
+}
+
+impl Default for Pass {
+    fn default() -> Self {
+        Self {
+            from: Bookmark::START,
+            ended: None,
+        }
+    }
+}
+
+impl Pass {
+    fn rests(&self) -> bool {
+        self.ended.is_some_and(|at| at.elapsed() < REST)
+    }
+
+    async fn go_on(&mut self, catalog: &Catalog, history: Duration) -> Result<i64, CatalogError> {
+        let mut gone = 0;
+        for _ in 0..BATCHES {
+            let pruned = catalog.prune(history, self.from, BATCH).await?;
+            gone += pruned.gone;
+            metrics::pruned(pruned.gone.unsigned_abs());
+            if let Some(next) = pruned.next {
+                self.from = next;
+            } else {
+                *self = Self {
+                    ended: Some(Instant::now()),
+                    ..Self::default()
+                };
+                break;
+            }
+        }
+        Ok(gone)
+    }
+}

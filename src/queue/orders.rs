@@ -1,0 +1,91 @@
+//! How an attempt learns that it is over before it ends: what this process executes, and what the catalog says of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Store;
+
+/// How often to look when nobody tells us: the guarantee behind the notification.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The attempts that this process executes now.
+#[derive(Clone, Default)]
+pub struct InFlight {
+    attempts: Arc<Mutex<HashMap<Attempt, CancellationToken>>>,
+}
+
+type Attempt = (Uuid, i64);
+
+impl InFlight {
+    /// Enters an attempt, for as long as the returned value lives.
+    pub(super) fn enter(&self, id: Uuid, epoch: i64) -> Entered {
+        let over = CancellationToken::new();
+        self.locked().insert((id, epoch), over.clone());
+        Entered {
+            in_flight: self.clone(),
+            attempt: (id, epoch),
+            over,
+        }
+    }
+
+    fn all(&self) -> (Vec<Uuid>, Vec<i64>) {
+        self.locked().keys().copied().unzip()
+    }
+
+    fn end(&self, attempt: Attempt) {
+        if let Some(over) = self.locked().get(&attempt) {
+            over.cancel();
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<Attempt, CancellationToken>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt that is in flight.
+pub(super) struct Entered {
+    in_flight: InFlight,
+    attempt: Attempt,
+    over: CancellationToken,
+}
+
+impl Entered {
+    /// Resolves when the run is no longer this attempt's: cancelled, or taken away.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.in_flight.locked().remove(&self.attempt);
+    }
+}
+
+/// Ends the attempts in flight whose runs were cancelled or taken away, whenever `wake` says that some were and every 2 s;
+/// never returns. One statement for all of them, and none while there are none.
+pub async fn watch(store: Store, in_flight: InFlight, wake: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep(LOOK_EVERY) => {}
+        }
+        let (ids, epochs) = in_flight.all();
+        if ids.is_empty() {
+            continue;
+        }
+        match store.over(&ids, &epochs).await {
+            Ok(over) => over.into_iter().for_each(|attempt| in_flight.end(attempt)),
+            // Each renewal of a lease asks the same.
+            Err(error) => tracing::warn!(%error, "cannot look for cancelled runs, trying again"),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What is registered: a connection is checked and sealed, options are those of the engine, and what is promised is said.
+
+use std::fmt;
+
+use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, ResourceOptions, Tier};
+use secrecy::SecretString;
+
+use super::RequestError;
+use crate::{
+    catalog::{Catalog, ResourceRow, StoredConnection},
+    plan::{Cadence, Plans},
+    secret::{MasterKey, SecretError},
+};
+
+/// Returns a URL as the catalog keeps it: checked, and sealed under the key that other connections are sealed under.
+pub async fn seal(
+    catalog: &Catalog,
+    key: Option<&MasterKey>,
+    id: &ResourceId,
+    engine: Engine,
+    url: &SecretString,
+) -> Result<StoredConnection, RequestError> {
+    lastgood_jobs::engine::check_url(engine, url).map_err(RequestError::Url)?;
+    let key = key.ok_or(SecretError::NoMasterKey)?;
+    if let Some((other, sealed)) = catalog.any_sealed().await? {
+        // Consumers have one key: what is sealed under another would never open.
+        key.open(&other, &sealed)
+            .map_err(|error| RequestError::OtherKey(other, error))?;
+    }
+    Ok(StoredConnection::Sealed(key.seal(id.as_str(), url)?))
+}
+
+/// Returns `before` with what is given changed, if the engine has options.
+pub fn changed_options(
+    read_preference: Option<ReadPreference>,
+    users_and_roles: Option<bool>,
+    engine: Engine,
+    before: ResourceOptions,
+) -> Result<ResourceOptions, RequestError> {
+    let has_options = match engine {
+        Engine::Mongodb => true,
+        Engine::Postgres | Engine::Vector | Engine::Redis => false,
+    };
+    if !has_options && (read_preference.is_some() || users_and_roles.is_some()) {
+        return Err(RequestError::NoOptions(engine));
+    }
+    Ok(ResourceOptions {
+        read_preference: read_preference.or(before.read_preference),
+        users_and_roles: users_and_roles.unwrap_or(before.users_and_roles),
+    })
+}
+
+/// Returns the options of a resource as stored.
+pub fn stored_options(row: &ResourceRow) -> Result<ResourceOptions, RequestError> {
+    serde_json::from_value(row.options.clone())
+        .map_err(|error| RequestError::StoredOptions(row.id.clone(), error))
+}
+
+/// What the plans promise a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promise {
+    /// Its tier is not in the plans.
+    Unknown(Tier),
+    /// Its tier is never backed up.
+    Never(Tier),
+    /// Its own retention vetoes it.
+    Vetoed,
+    /// So often.
+    Every(Cadence),
+}
+
+/// Returns what the plans as seen here promise; the producer goes by its own.
+#[must_use]
+pub fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> Promise {
+    match plans.get(tier).map(|plan| plan.protection.cadence()) {
+        None => Promise::Unknown(tier.clone()),
+        Some(None) => Promise::Never(tier.clone()),
+        Some(Some(_)) if retention_days.is_some_and(|days| days <= 0) => Promise::Vetoed,
+        Some(Some(cadence)) => Promise::Every(cadence),
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(tier) => write!(
+                f,
+                "tier {tier} is not in the plans: it is NOT backed up until it is"
+            ),
+            Self::Never(tier) => write!(f, "tier {tier} is never backed up"),
+            Self::Vetoed => f.write_str("retention 0: it is never backed up"),
+            Self::Every(cadence) => write!(f, "backed up {cadence}"),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A restore: from which point, to where, in the words of the resource's engine.
+
+use chrono::{DateTime, Utc};
+use lastgood_jobs::{
+    job::{Job, Restore, RestoreTarget},
+    resource::{Engine, ResourceId},
+};
+use uuid::Uuid;
+
+use super::RequestError;
+use crate::{
+    catalog::{Catalog, Enqueued, NewRun, Order, PointRow, ResourceRow},
+    secret::{Reference, SecretError},
+};
+
+/// A restore as it is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreRequest {
+    /// The newest point that is not younger than this instant.
+    pub at: Option<DateTime<Utc>>,
+    /// This point.
+    pub point: Option<Uuid>,
+    /// Try `point` although it was found damaged.
+    pub even_quarantined: bool,
+    /// Where to.
+    pub to: RestoreWhere,
+    /// `PostgreSQL`: leave owners out.
+    pub no_owner: bool,
+    /// `PostgreSQL`: leave grants out.
+    pub no_acl: bool,
+    /// Makes a repeated request the same request.
+    pub idempotency_key: Option<String>,
+    /// What the caller said, where a repeated request is told from another one by it.
+    pub asked: Option<serde_json::Value>,
+}
+
+/// Where a restore is to go.
+#[derive(Debug, Clone, Default)]
+pub enum RestoreWhere {
+    /// `PostgreSQL`: a fresh database that swaps names; others: the resource's own, which must be empty.
+    #[default]
+    Own,
+    /// An empty database by name, or a reference to its URL.
+    Into(String),
+    /// Over what is there.
+    InPlace {
+        /// The resource's id, repeated.
+        overwrite: Option<ResourceId>,
+        /// Redis: keep the keys that the backup does not have.
+        merge: bool,
+    },
+}
+
+/// Enqueues a restore, and returns it with the point that it is made from.
+pub async fn restore(
+    catalog: &Catalog,
+    row: &ResourceRow,
+    request: &RestoreRequest,
+    order: &Order,
+) -> Result<(Enqueued, PointRow), RequestError> {
+    let resource: ResourceId = row.id.parse()?;
+    let target = target(request, &resource, row.engine.parse()?)?;
+    let point = match repeated(catalog, &resource, request).await? {
+        Some(first) => catalog.point(first).await?,
+        None => point(catalog, &resource, request).await?,
+    };
+    let job = Job::Restore(Restore {
+        point: point.id,
+        target,
+        no_owner: request.no_owner,
+        no_acl: request.no_acl,
+    });
+    let new = NewRun {
+        resource_id: &row.id,
+        queue: &row.engine,
+        job: &job,
+        idempotency_key: request.idempotency_key.as_deref(),
+        asked: request.asked.as_ref(),
+    };
+    Ok((catalog.enqueue_by(&new, Some(order)).await?, point))
+}
+
+/// Returns the point that the first request with this key chose: "the newest" may be another one by now.
+async fn repeated(
+    catalog: &Catalog,
+    resource: &ResourceId,
+    request: &RestoreRequest,
+) -> Result<Option<Uuid>, RequestError> {
+    let key = request.idempotency_key.as_deref();
+    let Some(key) = key.filter(|_| request.point.is_none()) else {
+        return Ok(None);
+    };
+    let first = catalog.run_with_key(resource.as_str(), key).await?;
+    Ok(
+        first.and_then(|first| match serde_json::from_value(first.args) {
+            Ok(Job::Restore(restore)) => Some(restore.point),
+            Ok(
+                Job::Backup {}
+                | Job::DropReplaced(_)
+                | Job::Copy(_)
+                | Job::Verify(_)
+                | Job::Expire(_),
+            )
+            | Err(_) => None,
+        }),
+    )
+}
+
+async fn point(
+    catalog: &Catalog,
+    resource: &ResourceId,
+    request: &RestoreRequest,
+) -> Result<PointRow, RequestError> {
+    let Some(id) = request.point else {
+        let found = catalog.newest_point(resource.as_str(), request.at).await?;
+        let found = found.ok_or_else(|| match request.at {
+            Some(at) => RequestError::NothingBefore {
+                resource: resource.clone(),
+                at,
+            },
+            None => RequestError::NothingUsable(resource.clone()),
+        })?;
+        let opens = catalog
+            .newest_that_opens(resource.as_str(), request.at)
+            .await?;
+        if opens.is_some_and(|opens| opens >= found.consistent_at) {
+            return Ok(found);
+        }
+        return Err(RequestError::NoKey {
+            resource: resource.clone(),
+            newest: found.consistent_at,
+            opens,
+        });
+    };
+    let point = catalog.point(id).await?;
+    if point.resource_id != resource.as_str() {
+        return Err(RequestError::OtherPoint {
+            point: id,
+            owner: point.resource_id,
+            resource: resource.clone(),
+        });
+    }
+    if point.expired_at.is_some() {
+        return Err(RequestError::Expired {
+            point: id,
+            resource: resource.clone(),
+        });
+    }
+    if point.quarantined_at.is_some() && !request.even_quarantined {
+        let because = point.quarantined_because.as_deref().unwrap_or("no reason");
+        return Err(RequestError::Damaged {
+            point: id,
+            resource: resource.clone(),
+            // What comes from outside must not steer a terminal.
+            because: because
+                .chars()
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect(),
+        });
+    }
+    Ok(point)
+}
+
+/// Returns the target, or says what the engine has instead.
+fn target(
+    request: &RestoreRequest,
+    resource: &ResourceId,
+    engine: Engine,
+) -> Result<RestoreTarget, RequestError> {
+    let is_postgres = match engine {
+        Engine::Postgres | Engine::Vector => true,
+        Engine::Mongodb | Engine::Redis => false,
+    };
+    if !is_postgres && (request.no_owner || request.no_acl) {
+        return Err(RequestError::NoOwners(engine));
+    }
+    match &request.to {
+        RestoreWhere::InPlace { merge: true, .. } if engine != Engine::Redis => {
+            Err(RequestError::NoMerge(engine))
+        }
+        RestoreWhere::InPlace { overwrite, merge } => {
+            let overwrite = overwrite.clone().filter(|id| id == resource);
+            let overwrite =
+                overwrite.ok_or_else(|| RequestError::NotOverwritten(resource.clone()))?;
+            Ok(RestoreTarget::InPlace {
+                overwrite,
+                merge: *merge,
+            })
+        }
+        RestoreWhere::Into(into) => named(into, engine),
+        RestoreWhere::Own if is_postgres => Ok(RestoreTarget::Swap {}),
+        RestoreWhere::Own => Ok(RestoreTarget::Own {}),
+    }
+}
+
+fn named(into: &str, engine: Engine) -> Result<RestoreTarget, RequestError> {
+    match into.parse::<Reference>() {
+        Ok(reference) => Ok(RestoreTarget::Reference {
+            reference: reference.to_string(),
+        }),
+        Err(SecretError::UrlInArgv) => Err(SecretError::UrlInArgv.into()),
+        Err(_) if into.starts_with("env:") || into.starts_with("file:") => {
+            Err(SecretError::NotAReference.into())
+        }
+        Err(_) if engine == Engine::Redis => Err(RequestError::WholeServer),
+        Err(_) => Ok(RestoreTarget::Database {
+            name: into.to_owned(),
+        }),
+    }
+}

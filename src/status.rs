@@ -1,0 +1,163 @@
+//! Exposure against the promise, tier by tier and resource by resource: what the command line and the HTTP API both show.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    catalog::{Catalog, CatalogError, ResourceExposure, Suspended},
+    plan::{Plan, Plans},
+    schedule::{Exposure, Verdict, exposure, verdict},
+};
+
+/// Exposure as of one instant, of one team's resources or of all.
+pub struct Exposed {
+    /// The tiers that are backed up and have resources, the one furthest over its RPO first.
+    pub tiers: Vec<TierStatus>,
+    /// Resources, those first that have used up most of what their tier allows.
+    pub resources: Vec<ResourceStatus>,
+    /// Resources that are not protected although their tier is.
+    pub suspended: Suspended,
+}
+
+/// A tier's exposure against its promise.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TierStatus {
+    /// The tier.
+    pub tier: String,
+    /// The most data that may be lost, in minutes.
+    pub rpo_minutes: i32,
+    /// Its active resources.
+    pub resources: i64,
+    /// Those with no restore point at all.
+    pub never_backed_up: i64,
+    /// Those whose exposure has passed the RPO and its tolerance.
+    pub broken: i64,
+    /// The longest exposure.
+    pub worst_exposure_seconds: i64,
+}
+
+/// A resource's exposure against its promise.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ResourceStatus {
+    /// Its id.
+    pub id: String,
+    /// Its owner.
+    pub team: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its engine.
+    pub engine: String,
+    /// `kept`, `late` or `BROKEN`.
+    pub promise: &'static str,
+    /// What a failure now would lose; from its registration where it was never backed up.
+    pub exposure_seconds: i64,
+    /// Whether there is no restore point at all.
+    pub never_backed_up: bool,
+    /// The newest restorable instant.
+    pub newest_consistent_at: Option<DateTime<Utc>>,
+    /// When it is due next.
+    pub next_due_at: Option<DateTime<Utc>>,
+    /// Scheduled backups failed in a row.
+    pub failures_in_a_row: i32,
+    /// What its newest restore point promises about its instant; `none`: it was read while others wrote.
+    pub consistency: Option<String>,
+}
+
+/// Returns the exposure of a team's resources, or of everybody's, at `at`.
+pub async fn exposed(
+    catalog: &Catalog,
+    plans: &Plans,
+    team: Option<&str>,
+    at: DateTime<Utc>,
+    limit: i64,
+) -> Result<Exposed, CatalogError> {
+    let (paid, allowed) = paid(plans);
+    let mut tiers: Vec<_> = catalog
+        .tier_exposures(&paid, &allowed, team)
+        .await?
+        .into_iter()
+        .map(|found| TierStatus {
+            rpo_minutes: plan_of(plans, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
+            worst_exposure_seconds: found.worst_seconds,
+            tier: found.tier,
+            resources: found.resources,
+            never_backed_up: found.never_backed_up,
+            broken: found.broken,
+        })
+        .collect();
+    tiers.sort_by_key(|tier| std::cmp::Reverse(tier.over()));
+    let resources = catalog
+        .exposures(&paid, &allowed, team, limit)
+        .await?
+        .into_iter()
+        .filter_map(|row| resource(row, plans, at))
+        .collect();
+    Ok(Exposed {
+        tiers,
+        resources,
+        suspended: catalog.suspended(&paid, team).await?,
+    })
+}
+
+/// Returns the tiers that are backed up, and the seconds that each allows: RPO and tolerance.
+#[must_use]
+pub fn paid(plans: &Plans) -> (Vec<String>, Vec<f64>) {
+    plans
+        .paid()
+        .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
+        .unzip()
+}
+
+impl TierStatus {
+    /// How far the worst exposure is from the RPO: what the tiers are sorted by.
+    fn over(&self) -> i64 {
+        self.worst_exposure_seconds - i64::from(self.rpo_minutes) * 60
+    }
+}
+
+impl ResourceStatus {
+    /// Returns whether the newest restore point is of no one instant: a manifest says `none`.
+    #[must_use]
+    pub fn is_of_no_instant(&self) -> bool {
+        self.consistency.as_deref() == Some("none")
+    }
+
+    /// Returns the exposure.
+    #[must_use]
+    pub fn exposed(&self) -> Exposure {
+        let age = TimeDelta::seconds(self.exposure_seconds);
+        if self.never_backed_up {
+            Exposure::Never(age)
+        } else {
+            Exposure::Age(age)
+        }
+    }
+}
+
+fn plan_of<'a>(plans: &'a Plans, tier: &str) -> Option<&'a Plan> {
+    plans.iter().find(|plan| plan.tier.as_str() == tier)
+}
+
+fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<ResourceStatus> {
+    let plan = plan_of(plans, &row.tier)?;
+    let exposed = exposure(at, row.newest_consistent_at, row.created_at);
+    let promise = match verdict(plan, exposed)? {
+        Verdict::Kept => "kept",
+        Verdict::Late => "late",
+        Verdict::Broken => "BROKEN",
+    };
+    Some(ResourceStatus {
+        promise,
+        exposure_seconds: exposed.age().num_seconds(),
+        never_backed_up: row.newest_consistent_at.is_none(),
+        id: row.id,
+        team: row.team,
+        tier: row.tier,
+        engine: row.engine,
+        newest_consistent_at: row.newest_consistent_at,
+        next_due_at: row.next_due_at,
+        failures_in_a_row: row.failures_in_a_row,
+        consistency: row.consistency,
+    })
+}
