@@ -23,6 +23,7 @@ mod retention;
 mod round_trip;
 mod secrets;
 mod store;
+mod store_names;
 mod stores;
 mod vault;
 mod verifications;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use chrono::TimeDelta;
 use lastgood::{
-    catalog::{CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
+    catalog::{AuditFilter, CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
     producer::tick,
     queue::Failure,
 };
@@ -37,7 +37,7 @@ async fn fail(db: &TestCatalog, id: Uuid, kind: &str) -> Result<()> {
 }
 
 async fn audited(db: &TestCatalog, action: &str) -> Result<Vec<serde_json::Value>> {
-    let rows = db.catalog.audited(100).await?;
+    let rows = db.catalog.audited(&AuditFilter::newest(100)).await?;
     Ok(rows
         .into_iter()
         .filter(|row| row.action == action && row.actor == "olga")
