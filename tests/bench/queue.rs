@@ -44,6 +44,8 @@ async fn main() -> Result<()> {
     throughput(catalog.pool(), &url, 1, 16).await?;
     throughput(catalog.pool(), &url, 1, 64).await?;
     throughput(catalog.pool(), &url, 2, 64).await?;
+    throughput(catalog.pool(), &url, 4, 64).await?;
+    claim_costs(catalog.pool()).await?;
     pickup(catalog.pool(), &url).await?;
     ticks(&catalog).await
 }
@@ -149,6 +151,53 @@ async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// What one claim of a run costs while a thousand wait, with no history and with a million finished runs.
+async fn claim_costs(pool: &PgPool) -> Result<()> {
+    empty(pool).await?;
+    resources(pool, 1000).await?;
+    for finished in [0_i64, 1_000_000] {
+        sqlx::query("truncate lastgood.runs cascade")
+            .execute(pool)
+            .await?;
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args, state, finished_at)
+             select 'bench', 'backup', 'adhoc', 'r' || (i % 1000 + 1), '{\"kind\":\"backup\"}', 'succeeded', now()
+             from generate_series(1, $1) as i",
+        )
+        .bind(finished)
+        .execute(pool)
+        .await?;
+        sqlx::query(
+            "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+             select 'bench', 'backup', 'adhoc', 'r' || i, '{\"kind\":\"backup\"}' from generate_series(1, 1000) as i",
+        )
+        .execute(pool)
+        .await?;
+        sqlx::query("vacuum analyze lastgood.runs")
+            .execute(pool)
+            .await?;
+        sqlx::query("checkpoint").execute(pool).await?;
+        let mut millis = Vec::new();
+        for _ in 0..200 {
+            let began = Instant::now();
+            let claimed: i64 = sqlx::query_scalar(
+                "select count(*) from lastgood.claim('bench', 1, 'bench', interval '30 s', null, 1000, -100::smallint, 100::smallint)",
+            )
+            .fetch_one(pool)
+            .await?;
+            millis.push(began.elapsed().as_secs_f64() * 1000.0);
+            anyhow::ensure!(claimed == 1, "a claim took {claimed} runs");
+        }
+        millis.sort_by(f64::total_cmp);
+        println!(
+            "{}",
+            serde_json::json!({ "bench": "claim", "finished": finished, "p50_ms": round(millis[millis.len() / 2]),
+                "p95_ms": round(millis[millis.len() * 95 / 100]) })
+        );
+    }
+    Ok(())
 }
 
 /// From the insert of a run to its claim by an idle worker, by the catalog's clock.

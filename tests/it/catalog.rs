@@ -38,6 +38,8 @@ const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, 
 )]
 #[case::no_connection("connection_ref = null", "resources_one_connection")]
 #[case::two_connections("connection_sealed = '\\x01'", "resources_one_connection")]
+#[case::a_server_with_a_user("server = 'user@host:5432'", "resources_server_is_a_host")]
+#[case::a_server_in_capitals("server = 'Host:5432'", "resources_server_is_a_host")]
 #[case::a_cadence_too_short("cadence_minutes = 4", "resources_cadence_is_possible")]
 #[case::a_cadence_too_long("cadence_minutes = 1441", "resources_cadence_is_possible")]
 #[case::failures_below_zero("failures_in_a_row = -1", "resources_failures_count")]
@@ -213,6 +215,23 @@ async fn an_impossible_consumer_is_refused(
 #[case::a_shredded_key_in_use(
     "archive_keys (recipient, shredded_at) values ('age1x', now())",
     "archive_keys_shredded_is_retired"
+)]
+#[case::an_attempt_that_ended_somehow(
+    "attempts (run_id, epoch, attempt, worker, started_at, ended_at, result, dump_bytes, stored_bytes)
+     values (gen_random_uuid(), 1, 1, 'w', now(), now(), 'somehow', 0, 0)",
+    "attempts_result_is_known"
+)]
+#[case::a_pause_of_an_engine_in_capitals(
+    "pauses (engine, because, by) values ('Postgres', 'b', 'me')",
+    "pauses_engine_is_a_word"
+)]
+#[case::a_pause_of_a_tier_without_a_name(
+    "pauses (tier, because, by) values ('', 'b', 'me')",
+    "pauses_tier_is_a_name"
+)]
+#[case::a_pause_of_a_team_without_a_name(
+    "pauses (team, because, by) values ('', 'b', 'me')",
+    "pauses_team_is_a_name"
 )]
 #[case::an_act_in_words(
     "audit (actor, action) values ('root', 'Did it')",
