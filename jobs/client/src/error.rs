@@ -13,7 +13,9 @@ pub enum ClientError {
     #[error("the API's address is not an http or https URL with a host")]
     BadUrl,
     /// The token cannot be in a header.
-    #[error("the token is not one that `lastgood token create` made: it has characters that no header may have")]
+    #[error(
+        "the token is not one that `lastgood token create` made: it has characters that no header may have"
+    )]
     BadToken,
     /// The key cannot be in a header.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
@@ -28,7 +30,9 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(Problem),
     /// Something that is not the API answers with an error.
-    #[error("status {0}, from something that is not lastgood's API: check the address, and the proxy before it")]
+    #[error(
+        "status {0}, from something that is not lastgood's API: check the address, and the proxy before it"
+    )]
     Status(u16),
     /// The answer is of another version, or of something else.
     #[error("the answer is not understood: is this client as new as the API?")]
@@ -85,6 +89,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (status {}, request {})", self.detail, self.status, self.instance)
+        write!(
+            f,
+            "{} (status {}, request {})",
+            self.detail, self.status, self.instance
+        )
     }
 }

@@ -17,7 +17,10 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 use uuid::Uuid;
 
-pub use answer::{Availability, Capabilities, EngineCapabilities, RestorePoint, Restoring, Run, RunState, TierCapabilities};
+pub use answer::{
+    Availability, Capabilities, EngineCapabilities, RestorePoint, Restoring, Run, RunState,
+    TierCapabilities,
+};
 pub use error::{ClientError, Problem};
 
 /// How long one request may take.
@@ -55,7 +58,9 @@ pub struct Restore {
 impl Client {
     /// Returns a client of the API at `base`, `https://lastgood.internal`, say. Nothing is sent yet.
     pub fn new(base: &str, token: SecretString) -> Result<Self, ClientError> {
-        let base = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let base = Url::parse(base)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         Ok(Self {
             base: base.ok_or(ClientError::BadUrl)?,
             token,
@@ -66,19 +71,32 @@ impl Client {
     /// Asks for a backup now, and returns its run. The same key is the same backup, however often it is asked for.
     pub async fn back_up(&self, resource: &str, idempotency_key: &str) -> Result<Run, ClientError> {
         let path = ["resources", resource, "backups"];
-        self.ask(Method::POST, &path, Some(idempotency_key), Some(&serde_json::json!({}))).await
+        self.ask(
+            Method::POST,
+            &path,
+            Some(idempotency_key),
+            Some(&serde_json::json!({})),
+        )
+        .await
     }
 
     /// Asks for a restore, and returns its run and the point it is made from. The same key is the same restore; with another
     /// `restore`, it is an error.
-    pub async fn restore(&self, resource: &str, restore: &Restore, idempotency_key: &str) -> Result<Restoring, ClientError> {
+    pub async fn restore(
+        &self,
+        resource: &str,
+        restore: &Restore,
+        idempotency_key: &str,
+    ) -> Result<Restoring, ClientError> {
         let path = ["resources", resource, "restores"];
-        self.ask(Method::POST, &path, Some(idempotency_key), Some(restore)).await
+        self.ask(Method::POST, &path, Some(idempotency_key), Some(restore))
+            .await
     }
 
     /// Returns a run as it is now.
     pub async fn run(&self, id: Uuid) -> Result<Run, ClientError> {
-        self.ask(Method::GET, &["runs", &id.to_string()], None, None::<&()>).await
+        self.ask(Method::GET, &["runs", &id.to_string()], None, None::<&()>)
+            .await
     }
 
     /// Returns a run when it has ended, however it has: see its state. The run goes on when this gives up.
@@ -98,12 +116,19 @@ impl Client {
 
     /// Returns a resource's newest restore points, 50 at most.
     pub async fn restore_points(&self, resource: &str) -> Result<Vec<RestorePoint>, ClientError> {
-        self.ask(Method::GET, &["resources", resource, "restore-points"], None, None::<&()>).await
+        self.ask(
+            Method::GET,
+            &["resources", resource, "restore-points"],
+            None,
+            None::<&()>,
+        )
+        .await
     }
 
     /// Returns what may be promised now.
     pub async fn capabilities(&self) -> Result<Capabilities, ClientError> {
-        self.ask(Method::GET, &["capabilities"], None, None::<&()>).await
+        self.ask(Method::GET, &["capabilities"], None, None::<&()>)
+            .await
     }
 
     /// Every request here may be sent twice: it reads, or has a key.
@@ -117,7 +142,9 @@ impl Client {
         let end = Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(200);
         loop {
-            let answer = self.ask_once(method.clone(), path, idempotency_key, body).await;
+            let answer = self
+                .ask_once(method.clone(), path, idempotency_key, body)
+                .await;
             match answer {
                 Err(error) if error.may_pass() && Instant::now() + pause < end => {
                     sleep(pause).await;

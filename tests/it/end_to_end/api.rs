@@ -1,6 +1,7 @@
 //! The API as a process of its own: who lets it listen, how it drains, what it promises while consumers come and go, what it keeps secret.
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood_client::{Client, ClientError, Restore, RunState};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    customer::{Customer, Rights},
     lab::{Lab, PATIENCE},
     program::Service,
 };
@@ -228,5 +230,85 @@ async fn tokens_and_urls_are_in_no_log_table_or_metric() -> Result<()> {
         ensure!(!text.is_empty());
     }
     ensure!(api.log()?.contains("token.name=\"root\""), "{}", api.log()?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
+    let lab = Lab::create().await?;
+    let api = lab.api("api", &[]).await?;
+    let shop = Customer::create(Rights::Owner).await?;
+    shop.run("create table orders as select n from generate_series(1, 100) n")
+        .await?;
+    lab.add("shop", &shop).await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let base = format!("http://{}", api.address().await?);
+    let client = Client::new(&base, lab.token("deploys", "enqueue,read").await?.into())?;
+
+    let run = client.back_up("shop", "migration-1").await?;
+    assert_eq!(client.back_up("shop", "migration-1").await?.id, run.id);
+    let ended = client.wait(run.id, PATIENCE).await?;
+    ensure!(
+        ended.state == RunState::Succeeded && ended.dump_bytes > 0,
+        "{ended:?}"
+    );
+    let points = client.restore_points("shop").await?;
+    ensure!(
+        points.len() == 1 && points[0].id == run.id && points[0].usable,
+        "{points:?}"
+    );
+    ensure!(
+        client
+            .capabilities()
+            .await?
+            .tiers
+            .iter()
+            .any(|tier| tier.tier == "pro")
+    );
+
+    let refused = |error: ClientError| match error {
+        ClientError::Refused(problem) => Ok(problem.status),
+        other => Err(other),
+    };
+    let restore = client.restore("shop", &Restore::default(), "back").await;
+    assert_eq!(refused(restore.err().context("it may not")?)?, 403);
+    assert_eq!(
+        refused(
+            client
+                .back_up("nothing", "k")
+                .await
+                .err()
+                .context("nothing is there")?
+        )?,
+        404
+    );
+    let nobody = Client::new(&base, "lastgood_x".to_owned().into())?;
+    assert_eq!(
+        refused(nobody.run(run.id).await.err().context("no token")?)?,
+        401
+    );
+
+    let restorer = Client::new(&base, lab.token("restorer", "restore,read").await?.into())?;
+    shop.run("drop table orders").await?;
+    let restoring = restorer
+        .restore("shop", &Restore::default(), "back")
+        .await?;
+    assert_eq!(restoring.point, run.id);
+    let ended = restorer.wait(restoring.run.id, PATIENCE).await?;
+    ensure!(ended.state == RunState::Succeeded, "{ended:?}");
+    let other = Restore {
+        point: Some(run.id),
+        ..Restore::default()
+    };
+    assert_eq!(
+        refused(
+            restorer
+                .restore("shop", &other, "back")
+                .await
+                .err()
+                .context("another body")?
+        )?,
+        409
+    );
     Ok(())
 }
