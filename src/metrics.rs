@@ -243,11 +243,6 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
-    describe_gauge!(
-        PAUSES,
-        "Pauses in force: nothing that they cover is claimed."
-    );
-    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_counter!(
         API_REQUESTS,
         "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
@@ -262,6 +257,11 @@ fn describe() {
 
 /// What happens to restore points after they were made.
 fn describe_upkeep() {
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_counter!(
         VERIFICATIONS,
         "Restore points that a verification or a restore read to the last byte, by engine and what it showed."
