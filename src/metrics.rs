@@ -149,6 +149,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn introduce() {
     describe();
     describe_upkeep();
+    describe_api();
     gauge!(BUILD, "version" => VERSION).set(1.0);
 }
 
@@ -248,6 +249,11 @@ fn describe() {
         "Pauses in force: nothing that they cover is claimed."
     );
     describe_counter!(PRUNED, "Runs whose history was removed for its age.");
+    describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// What the HTTP API was asked.
+fn describe_api() {
     describe_counter!(
         API_REQUESTS,
         "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
@@ -257,7 +263,6 @@ fn describe() {
         Unit::Seconds,
         "How long requests to the HTTP API took, by route; of a stream of events, until it began."
     );
-    describe_gauge!(BUILD, "1; the version is the label.");
 }
 
 /// What happens to restore points after they were made.
