@@ -1,6 +1,7 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
 mod api;
+mod bucket_refusals;
 mod by_hand;
 mod cache;
 mod customer;
