@@ -234,10 +234,7 @@ async fn an_impossible_consumer_is_refused(
     "pauses (team, because, by) values ('', 'b', 'me')",
     "pauses_team_is_a_name"
 )]
-#[case::a_store_of_a_path(
-    "stores (name) values ('../x')",
-    "stores_name_is_a_name"
-)]
+#[case::a_store_of_a_path("stores (name) values ('../x')", "stores_name_is_a_name")]
 #[case::a_token_of_a_path(
     "tokens (id, name, hash, scopes) values (gen_random_uuid(), 'a..b', decode(repeat('00', 32), 'hex'), '{read}')",
     "tokens_name_is_a_name"
@@ -258,10 +255,7 @@ async fn an_impossible_consumer_is_refused(
     "producers (id, version, tick_seconds) values ('p', '0', 0)",
     "producers_tick_takes_time"
 )]
-#[case::two_rows_of_limits(
-    "adhoc_limits (only_row) values (false)",
-    "adhoc_limits_is_one_row"
-)]
+#[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
 #[case::fewer_backups_than_none(
     "adhoc_limits (per_resource) values (-1)",
     "adhoc_limits_per_resource_counts"
