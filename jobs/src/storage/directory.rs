@@ -94,12 +94,18 @@ impl Directory {
         let partial = self.root.join("partial");
         let object = self.object_path(key);
         let is_whole = blocking("write", key, move || {
-            let mut growing = Growing::begin(&partial, &object)?;
+            // Not before the first bytes: whoever dies waiting for them leaves nothing.
+            let mut growing = None;
             while let Some(write) = incoming.blocking_recv() {
+                let mut begun = match growing.take() {
+                    Some(begun) => begun,
+                    None => Growing::begin(&partial, &object)?,
+                };
                 match write {
-                    Write::Bytes(bytes) => growing.write(&bytes)?,
-                    Write::Commit => return growing.publish(&object).map(|()| true),
+                    Write::Bytes(bytes) => begun.write(&bytes)?,
+                    Write::Commit => return begun.publish(&object).map(|()| true),
                 }
+                growing = Some(begun);
             }
             Ok(false)
         })

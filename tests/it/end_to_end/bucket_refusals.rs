@@ -80,11 +80,11 @@ async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result
                     let read = read?;
                     let bytes = buffer.get(..read).unwrap_or_default();
                     // A request begins with a read of its own: the client waits for an answer before the next one.
-                    if !(bytes.starts_with(b"DELETE ") && holds.load(Ordering::Relaxed)) {
+                    if bytes.starts_with(b"DELETE ") && holds.load(Ordering::Relaxed) {
+                        Some(false)
+                    } else {
                         to_server.write_all(bytes).await?;
                         (read > 0).then_some(true)
-                    } else {
-                        Some(false)
                     }
                 }
                 _ended = answers => None,
