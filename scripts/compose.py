@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,12 +102,15 @@ def main(session: Session) -> int:
     stack.run("migrate")
     stack.start("producer")
     stack.start("consumer")
+    stack.run("token")
+    stack.start("api")
+    check_api(stack)
     stack.run("register")
     for sample in SAMPLES:
         wait_until(lambda: stack.ask("register", "lastgood", "backup", "list", sample, "--json").strip() != "[]", SECONDS, f"a backup of {sample}", pause=1)
     watch(stack)
     before = contents(volumes)
-    for again in ("secrets", "migrate", "register"):
+    for again in ("secrets", "migrate", "token", "register"):
         stack.run(again)
     if contents(volumes) != before:
         raise Failure("a second start changed the secrets of the first")
@@ -144,6 +149,21 @@ def start_servers(stack: Stack) -> None:
         point_to(volumes / "secrets" / "urls" / sample, "customers:5432", customers.port)
     point_to(volumes / "secrets" / "urls" / "orders", "orders:27017", orders.port, "?replicaSet=rs0")
     point_to(volumes / "secrets" / "urls" / "cache", "cache:6379", cache.port)
+
+
+def check_api(stack: Stack) -> None:
+    """The first token opens the API, and nothing else does."""
+    token = stack.secret("token", "token")
+    for headers, expected in (({"Authorization": f"Bearer {token}"}, 200), ({}, 401), ({"Authorization": f"Bearer {token}x"}, 401)):
+        request = urllib.request.Request(f"http://{stack.listening[-1]}/api/v1/status", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status = answer.status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        if status != expected:
+            raise Failure(f"the API should answer {expected}, and answers {status}")
+    say("  api: opened by its token alone")
 
 
 def watch(stack: Stack) -> None:

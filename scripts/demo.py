@@ -26,6 +26,7 @@ from lastgood_dev.documents import (
     DocumentCustomer, create_document_customer, destroy_orders, document_fingerprint, fill_orders,
 )
 from lastgood_dev.mongodb import start_mongodb
+from lastgood_dev.operators import Api, ask_twice, drain, fail_and_retry, pause_and_resume, tell_capability
 from lastgood_dev.postgres import Postgres, start_postgres
 from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import ROOT, Failure, say
@@ -96,15 +97,40 @@ def main(session: Session) -> int:
     heading(8, "What the operator sees")
     lastgood.show("status")
 
+    (survivor,) = consumers.keys() - {victim}
+    operate(lastgood, shop, (survivor, consumers[survivor]))
+
     compared = sum(len(prints) for prints in after.values()) + 1
     say(
         f"\nProven in {time.monotonic() - began:.0f} s: a worker killed in mid-backup cost no backup and made no second one, and four"
-        f" destroyed databases came back identical ({compared} comparisons of tables, collections, keys, indexes and a vector search)."
+        f" destroyed databases came back identical ({compared} comparisons of tables, collections, keys, indexes and a vector search);"
+        " and an operator paused, resumed, retried and drained without losing a run."
     )
     if os.environ.get("KEEP"):
-        look_around(lastgood, {"producer": producer, **consumers}, victim)
+        look_around(lastgood, {"producer": producer})
         session.wait_for_interrupt()
     return 0
+
+
+def operate(lastgood: Lastgood, shop: Customer, survivor: tuple[str, Replica]) -> None:
+    heading(9, "The operator pauses the queue; a backlog builds up; the queue is resumed")
+    pause_and_resume(lastgood, ("shop", "embeddings", "orders", "cache"))
+
+    heading(10, "A backup fails: there is no such database. Once there is, it is told to try again")
+    fail_and_retry(lastgood, shop, "reports")
+
+    heading(11, "Another service asks for a backup before its migration, and asks again because it heard no answer")
+    token = lastgood.new_token("shop-deploys", "read,enqueue")
+    api = Api(lastgood.start("api", "api"), token)
+    ask_twice(api, "shop")
+
+    heading(12, "One replica is drained, the only one that serves MongoDB. What may the website say before and after?")
+    lastgood.start("consumer-c", "consumer", "--engines", "postgres,vector,redis", "--slots", "2", "--lease", LEASE)
+    before = tell_capability(api, "pro", "mongodb")
+    drain(lastgood, *survivor)
+    after = tell_capability(api, "pro", "mongodb")
+    if (before, after) != (True, False):
+        raise Failure(f"MongoDB's backups should be available before and not after, and are {before} and {after}")
 
 
 def heading(number: int, text: str) -> None:
@@ -241,7 +267,7 @@ def check_same(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapp
             raise Failure(f"{customer} has what it did not have before: {', '.join(sorted(extra))}")
 
 
-def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica], victim: str) -> None:
+def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica]) -> None:
     say("\nEverything is still running. In another terminal:\n")
     for name, value in lastgood.settings.items():
         say(f"  export {name}={shlex.quote(value)}")
@@ -249,8 +275,7 @@ def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica], victim: str
     for command in ("status", "run list", "backup list", "plans show", "doctor", "backup now shop --wait"):
         say(f"  lastgood {command}")
     for name, replica in replicas.items():
-        if name != victim:
-            say(f"  curl {replica.metrics_url}   # {name}")
+        say(f"  curl {replica.metrics_url}   # {name}")
     say("\nCtrl-C stops it all.")
 
 

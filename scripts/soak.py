@@ -165,7 +165,7 @@ class Soak:
             raise Failure(f"backups failed:\n{failed}")
         for consumer in consumers:
             consumer.child.stop()
-        self._keeper = self.start_consumer("--janitor-age", JANITOR_AGE)
+        self._keeper = self.start_consumer()
 
     def check_points(self, backups: int) -> None:
         points = int(self.sql("select count(*) from lastgood.restore_points"))
@@ -177,6 +177,7 @@ class Soak:
             raise Failure(f"{whole} of {backups} restore points read back whole")
         self.restore_and_compare()
         self._keeper.child.stop()
+        self.start_consumer("--janitor-age", JANITOR_AGE, "--job-timeout", JANITOR_AGE)
         say(f"  {backups} restore points, all of which read back whole; one of each engine was restored and is the same")
 
     def restore_and_compare(self) -> None:

@@ -21,6 +21,7 @@ mod resources;
 mod retention;
 mod retry;
 mod runs;
+mod stores;
 mod tokens;
 
 use std::{borrow::Cow, time::Duration};
@@ -37,7 +38,7 @@ use uuid::Uuid;
 pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
-pub use audit::{Audit, AuditRow};
+pub use audit::{Audit, AuditFilter, AuditRow};
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
@@ -47,7 +48,7 @@ pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
 pub(crate) use proofs::interval;
-pub use proofs::{Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use queue_stats::{QueueFigures, QueueStats};
 pub use rebuild::{FoundPoint, Rebuilt};
 use resources::resource_not_found;
@@ -58,6 +59,7 @@ pub use resources::{
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
+pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
 pub use tokens::{Holder, NewToken, TokenRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
@@ -120,6 +122,15 @@ pub enum CatalogError {
     /// Its removal has begun.
     #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
     TooLateToKeep(Uuid),
+    /// One of two clocks is wrong.
+    #[error(
+        "the catalog's clock is {minutes} minutes ahead of this machine's (less than 0: behind): fix NTP; until then nothing \
+         expires"
+    )]
+    ClocksApart {
+        /// By how much.
+        minutes: i64,
+    },
     /// It was removed for good.
     #[error("resource {0:?} was removed: it cannot be backed up")]
     Removed(String),
@@ -134,6 +145,17 @@ pub enum CatalogError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request on this resource: use a new one")]
     KeyReused,
+    /// Points are on record in the store that is to be forgotten, and in no other.
+    #[error(
+        "{points} usable restore points are on record in store {store:?} alone: copy them first, or say that they are lost with \
+         --overwrite {store}; nothing was forgotten"
+    )]
+    OnlyCopies {
+        /// The store.
+        store: String,
+        /// How many.
+        points: i64,
+    },
     /// A key is in use already.
     #[error("{0} has a key in use already: `lastgood key rotate` makes the next one")]
     KeyInUse(String),

@@ -1,6 +1,7 @@
 //! The command line: nouns, then verbs; what every command shares.
 
 mod api;
+mod audit;
 mod backup;
 mod catalog;
 mod consumer;
@@ -18,6 +19,7 @@ mod restore;
 mod retention;
 mod run;
 mod status;
+mod store;
 mod token;
 mod verify;
 mod wait;
@@ -86,12 +88,17 @@ enum Command {
     /// Record again what a store's manifests say, after the catalog was lost
     #[command(subcommand)]
     Catalog(catalog::Command),
+    /// List the stores that restore points are on record in; follow one that was renamed, forget one that is gone
+    #[command(subcommand)]
+    Store(store::Command),
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
     /// Make, rotate, list and shred the keys that archives are encrypted to
     #[command(subcommand)]
     Key(key::Command),
+    /// Show who did what that cannot be taken back, or that let data out
+    Audit(audit::Args),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
     /// Ask a service on this machine whether it is ready: a container's health check
@@ -151,8 +158,10 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
+        Command::Store(command) => store::run(command, output).await?,
         Command::Plans(command) => return plans::run(command, output),
-        Command::Key(command) => key::run(command, output).await?,
+        Command::Key(command) => return key::run(command, output).await,
+        Command::Audit(args) => audit::run(&args, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,
         Command::Health(args) => health::run(&args, output).await?,
         Command::Completions { shell } => {

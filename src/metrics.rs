@@ -244,11 +244,6 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
-    describe_gauge!(
-        PAUSES,
-        "Pauses in force: nothing that they cover is claimed."
-    );
-    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_gauge!(BUILD, "1; the version is the label.");
 }
 
@@ -267,6 +262,11 @@ fn describe_api() {
 
 /// What happens to restore points after they were made.
 fn describe_upkeep() {
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_counter!(
         VERIFICATIONS,
         "Restore points that a verification or a restore read to the last byte, by engine and what it showed."

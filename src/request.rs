@@ -3,7 +3,7 @@
 mod registry;
 mod restore;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use lastgood_jobs::{
     error::JobError,
     resource::{Engine, NameError, ResourceId, UnsupportedEngine},
@@ -106,4 +106,28 @@ pub enum RequestError {
         "{0} has no usable restore point: it was never backed up, or see `lastgood backup list {0}`"
     )]
     NothingUsable(ResourceId),
+    /// The newest is encrypted to a key that nobody has. An older one is not taken in its place unasked.
+    #[error(
+        "the newest restore point of {resource}, of {newest}, is encrypted to a key that is not on record here, or was shredded: \
+         `lastgood key recover` brings keys back from their escrows; {}",
+        way_out(*.opens)
+    )]
+    NoKey {
+        /// The resource.
+        resource: ResourceId,
+        /// The instant of the newest point.
+        newest: DateTime<Utc>,
+        /// The instant of the newest one that opens.
+        opens: Option<DateTime<Utc>>,
+    },
+}
+
+fn way_out(opens: Option<DateTime<Utc>>) -> String {
+    match opens {
+        Some(at) => format!(
+            "or take the newest that opens: `--at {}`",
+            at.to_rfc3339_opts(SecondsFormat::Micros, true)
+        ),
+        None => "no other opens without one".to_owned(),
+    }
 }

@@ -111,8 +111,8 @@ impl Policy {
     #[must_use]
     pub fn minimum_kept(&self) -> u32 {
         match (self.life, &self.record) {
-            (Life::Live, Some(record)) => record.promise.minimum_kept.max(1),
-            (Life::Live, None) => 1,
+            (Life::Live | Life::Unconnected, Some(record)) => record.promise.minimum_kept.max(1),
+            (Life::Live | Life::Unconnected, None) => 1,
             // Else they would stay for ever.
             (Life::Removed, _) => 0,
         }
@@ -137,7 +137,7 @@ impl<'a> Judge<'a> {
             .filter(|point| point.is_usable() && !point.is_ahead_of(now))
             .collect();
         usable.sort_by_key(|point| std::cmp::Reverse(point.order()));
-        let live = policy.life == Life::Live;
+        let live = policy.life != Life::Removed;
         let minimum = usize::try_from(policy.minimum_kept()).unwrap_or(usize::MAX);
         let windows = policy.record.iter().flat_map(Record::promises);
         Self {
@@ -195,6 +195,9 @@ impl<'a> Judge<'a> {
 
     /// What was promised about a point, now or before.
     fn promised(&self, point: &Point) -> Decision {
+        if self.policy.life == Life::Unconnected {
+            return Decision::Keep(Kept::Unconnected);
+        }
         let Some(record) = &self.policy.record else {
             return Decision::Keep(Kept::UnknownTier);
         };

@@ -23,6 +23,11 @@ pub enum SecretError {
         "a URL on the command line can be read by every user of this machine: give env:NAME, file:/path, --url-stdin or --url-file PATH"
     )]
     UrlInArgv,
+    /// A secret key stands where a file's path should.
+    #[error(
+        "that is a secret key, and every user of this machine can read the command line: put it into a file, and name that"
+    )]
+    KeyInArgv,
     /// Neither `env:` nor `file:`.
     #[error("a connection is env:NAME or file:/absolute/path")]
     NotAReference,
@@ -124,6 +129,9 @@ impl Reference {
 /// Returns the secret in a file, without white space around it.
 pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
     use std::io::Read as _;
+    if path.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
+        return Err(SecretError::KeyInArgv);
+    }
     let unreadable = |source| SecretError::NoSuchFile {
         path: path.to_owned(),
         source,

@@ -18,8 +18,13 @@ put() {
     mv "$root/$1.new" "$root/$1"
 }
 
+# The API's first token is made by the service that asks for it.
+mkdir -p "$root/token"
+if [ "$(id -u)" = 0 ]; then chown 10001 "$root/token"; fi
+chmod 700 "$root/token"
+
 # Folders are passed through by whoever the image runs as; files belong to that one.
-for volume in catalog store database keys customers orders cache urls grafana; do
+for volume in catalog store database master keys customers orders cache urls grafana; do
     mkdir -p "$root/$volume"
     chmod 755 "$root/$volume"
 done
@@ -27,7 +32,7 @@ lastgood=10001 postgres=999 mongodb=999 redis=999 grafana=472
 
 random | put catalog/password $postgres
 printf 'postgresql://lastgood:%s@catalog:5432/lastgood\n' "$(cat "$root/catalog/password")" | put database/database-url $lastgood
-head -c 32 /dev/urandom | base64 | put keys/master-key $lastgood
+head -c 32 /dev/urandom | base64 | put master/master-key $lastgood
 
 printf 'lastgood\n' | put keys/s3-id $lastgood
 random | put keys/s3-key $lastgood

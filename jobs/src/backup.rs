@@ -40,21 +40,27 @@ pub struct RestorePoint {
     pub manifest: Manifest,
 }
 
+/// The resource's last restore point, as far as the next one is compared with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    /// The dump's size: one that shrank by more than half is odd.
+    pub dump_bytes: u64,
+    /// The archive's size: the parts of the next upload follow it.
+    pub stored_bytes: u64,
+}
+
 /// Makes a restore point, or adopts the one that an earlier attempt of this run has committed.
 ///
 /// Cancel-safe: dropping the future kills the tool and aborts the upload.
-/// `previous_dump_bytes` is the size of the resource's last dump, to notice one that shrank by more than half.
 pub async fn backup(
     attempt: Attempt,
     resource: &Resource,
-    previous_dump_bytes: Option<u64>,
+    previous: Option<Previous>,
     worker: &Worker,
 ) -> Result<RestorePoint, JobError> {
-    // A dump is larger than its archive: parts that fit it fit the archive.
+    let stored_bytes = previous.map_or(0, |previous| previous.stored_bytes);
     let worker = &Worker {
-        storage: worker
-            .storage
-            .expecting(previous_dump_bytes.unwrap_or_default()),
+        storage: worker.storage.expecting(stored_bytes),
         ..worker.clone()
     };
     let storage = &worker.storage;
@@ -80,7 +86,7 @@ pub async fn backup(
         resource,
         &keys,
         started_at,
-        previous_dump_bytes,
+        previous.map(|previous| previous.dump_bytes),
     );
     manifest.archive.encryption = worker.encrypt_to.clone().map(encryption);
     if !worker.lease.is_alive().await {

@@ -90,12 +90,14 @@ impl Partial {
         let mut options = tokio::fs::File::options();
         options.write(true).create_new(true).mode(0o600);
         let created = options.open(&path).await;
-        created.map_err(|error| match error.kind() {
+        created.map_err(|error| {
             // Of a download that was killed, or of one that is under way.
-            io::ErrorKind::AlreadyExists => failed(
-                "make the file's .partial: if no other download is under way, remove the one that is there",
-            )(error),
-            _ => failed("make the file's .partial")(error),
+            let is_there = error.kind() == io::ErrorKind::AlreadyExists;
+            failed(if is_there {
+                "make the file's .partial: if no other download is under way, remove the one that is there"
+            } else {
+                "make the file's .partial"
+            })(error)
         })?;
         Ok(Self { path })
     }

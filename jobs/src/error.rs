@@ -293,6 +293,25 @@ pub enum JobError {
     /// An archive whose key cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A directory in which no store was ever made.
+    #[error(
+        "there is no store in {directory}: see that it is mounted, and that the address is right; the first consumer makes a new \
+         one"
+    )]
+    NoStore {
+        /// The directory.
+        directory: String,
+    },
+    /// The escrow of a key that cannot be opened with the identity at hand.
+    #[error(
+        "the escrow {key} cannot be opened: {why}: another store may have it whole, or an older version of it"
+    )]
+    BadEscrow {
+        /// Its key in the store.
+        key: String,
+        /// Why not. Holds no secret.
+        why: &'static str,
+    },
     /// A manifest that cannot be read by this build.
     #[error("the manifest {key} cannot be read: {why}")]
     BadManifest {
@@ -446,6 +465,7 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
             | Self::Key(_)
+            | Self::NoStore { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -463,7 +483,9 @@ impl JobError {
             | Self::Store { .. }
             | Self::StoreDenied { .. }
             | Self::StoreRefuses { .. } => ErrorKind::Storage,
-            Self::Damaged { .. } | Self::BadManifest { .. } => ErrorKind::Corrupt,
+            Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::TargetNotEmpty { .. }
             | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
@@ -490,6 +512,8 @@ impl JobError {
                 | Self::StoreRefuses { .. }
                 | Self::Damaged { .. }
                 | Self::BadManifest { .. }
+                | Self::BadEscrow { .. }
+                | Self::NoStore { .. }
         )
     }
 
@@ -512,6 +536,8 @@ impl JobError {
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
+            | Self::BadEscrow { .. }
+            | Self::NoStore { .. }
             | Self::TargetNotEmpty { .. }
             | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use uuid::Uuid;
 
 use crate::{
-    error::{Damage, JobError},
+    error::JobError,
     key::{Identity, Recipient},
     resource::TeamId,
     storage::Storage,
@@ -99,30 +99,24 @@ pub async fn remove(storage: &Storage, key: Uuid) -> Result<(), JobError> {
 /// Returns what the escrow of a key holds.
 pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<Escrow, JobError> {
     let object = object(key);
-    let damaged = |why| JobError::Damaged {
+    let bad = |why| JobError::BadEscrow {
         key: object.clone(),
-        source: why,
+        why,
     };
     match storage.size(&object).await? {
-        None => return Err(damaged(Damage::Missing)),
+        None => return Err(bad("there is none")),
         Some(0..=16_384) => {}
-        Some(_) => {
-            return Err(damaged(Damage::Encryption(
-                "it is no escrow: it is too large",
-            )));
-        }
+        Some(_) => return Err(bad("it is none: it is too large")),
     }
     let stored: Vec<Bytes> = storage.read(&object).await?.try_collect().await?;
     let file = age::decrypt(recovery.as_age(), &stored.concat());
-    let file = file.map(Zeroizing::new).map_err(|_| {
-        damaged(Damage::Encryption(
-            "it is of another recovery recipient, or was altered",
-        ))
-    })?;
+    let file = file
+        .map(Zeroizing::new)
+        .map_err(|_| bad("it is of another recovery recipient, or was altered"))?;
     let text = std::str::from_utf8(&file).map(SecretString::from);
     text.ok()
         .and_then(|text| read(key, &text))
-        .ok_or_else(|| damaged(Damage::Encryption("it holds no key of lastgood")))
+        .ok_or_else(|| bad("it holds no key of lastgood"))
 }
 
 fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {
@@ -174,8 +168,11 @@ mod tests {
         assert_eq!(list(&storage).await?, [key]);
         let bytes = std::fs::read(directory.path().join("objects").join(object(key)))?;
         assert!(bytes.starts_with(b"age-encryption.org/v1\n"));
-        let report = open(&storage, key, &first).await.unwrap_err().report();
+        let error = open(&storage, key, &first).await.unwrap_err();
+        assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
+        let report = error.report();
         assert!(report.contains("another recovery recipient"), "{report}");
+        assert!(!report.contains("point"), "{report}");
         remove(&storage, key).await?;
         remove(&storage, key).await?;
         assert!(!exists(&storage, key).await?);

@@ -24,7 +24,7 @@ use self::{
     bucket::Bucket,
     directory::Directory,
     fault::{REMOVE, failure, io_failure},
-    upload::Writers,
+    upload::Sharing,
 };
 pub use self::{
     address::{StorageUrl, StorageUrlError},
@@ -66,6 +66,15 @@ enum Backend {
     Memory,
 }
 
+/// What becomes of a directory in which there is no store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// A store.
+    IsMade,
+    /// Nothing: whoever reads, or misses what should be there, must not be shown an empty one.
+    IsRefused,
+}
+
 /// Whether a write-once object is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Created {
@@ -81,9 +90,22 @@ impl Storage {
 
     /// Opens a store. A directory is made; a bucket must exist, and nothing is asked of it yet.
     pub async fn open_with(url: &StorageUrl, access: &BucketAccess) -> Result<Self, JobError> {
+        Self::open_or(url, access, Absent::IsMade).await
+    }
+
+    /// Opens a store that must be there: [`JobError::NoStore`] where a directory holds none. Makes nothing.
+    pub async fn open_existing(url: &StorageUrl, access: &BucketAccess) -> Result<Self, JobError> {
+        Self::open_or(url, access, Absent::IsRefused).await
+    }
+
+    async fn open_or(
+        url: &StorageUrl,
+        access: &BucketAccess,
+        absent: Absent,
+    ) -> Result<Self, JobError> {
         let (operator, backend) = match &url.place {
             Place::Directory(path) => {
-                let (directory, operator) = Directory::open(path.clone()).await?;
+                let (directory, operator) = Directory::open(path.clone(), absent).await?;
                 (operator, Backend::Directory(directory))
             }
             Place::Bucket { name, prefix } => {
@@ -200,13 +222,13 @@ impl Storage {
 
     /// Begins an object of this attempt alone.
     pub(crate) fn upload(&self, key: &str) -> Upload {
-        Upload::start(self.clone(), key.to_owned(), Writers::One)
+        Upload::start(self.clone(), key.to_owned(), Sharing::Alone)
     }
 
     /// Begins an object that several attempts may write at once, all of them the same bytes: it replaces what is there, all of
     /// it at once, and is never removed again by whoever wrote it.
     pub(crate) fn upload_over(&self, key: &str) -> Upload {
-        Upload::start(self.clone(), key.to_owned(), Writers::Several)
+        Upload::start(self.clone(), key.to_owned(), Sharing::Many)
     }
 
     /// Returns an object's size. `None` if there is none.

@@ -118,6 +118,23 @@ class Lastgood:
         if done.returncode == 0:
             raise Failure(f"`lastgood {shlex.join(args)}` should have been refused")
 
+    def ask_for(self, *args: str) -> str:
+        """Runs a command that enqueues a run, on the screen, and returns the run's id."""
+        self._echo(args)
+        run_id = self._json(*args)["run"]["id"]
+        say(f"    run {run_id} enqueued")
+        return run_id
+
+    def new_token(self, name: str, scopes: str) -> str:
+        """Returns a token for the HTTP API. It stays off the screen."""
+        self._echo(("token", "create", "--name", name, "--scope", scopes))
+        return self._json("token", "create", "--name", name, "--scope", scopes)["token"]
+
+    def consumer_id(self, replica: Replica) -> str:
+        """Returns what a consumer calls itself: `HOST-PROCESS-RANDOM`."""
+        (found,) = [it["id"] for it in self._json("consumer", "list") if f"-{replica.child.pid}-" in it["id"]]
+        return found
+
     def runs(self) -> list[Run]:
         return [Run.read(fields) for fields in self._json("run", "list")]
 

@@ -226,12 +226,14 @@ impl From<CatalogError> for Problem {
             CatalogError::TokenNameInUse(_)
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
-            | CatalogError::PointsHeld { .. } => conflict(error.to_string()),
+            | CatalogError::PointsHeld { .. }
+            | CatalogError::OnlyCopies { .. } => conflict(error.to_string()),
             CatalogError::BadUrl
             | CatalogError::NotMigrated(_)
             | CatalogError::Migrate(_)
             | CatalogError::TooOld(_)
             | CatalogError::BadRow { .. }
+            | CatalogError::ClocksApart { .. }
             | CatalogError::Statement(_) => Self::fault(&error),
         }
     }
@@ -273,6 +275,10 @@ impl From<RequestError> for Problem {
                 "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"
             )),
             RequestError::NothingBefore { at, .. } => conflict(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
+            RequestError::NoKey { opens, .. } => conflict(match opens {
+                Some(at) => format!("the newest restore point is encrypted to a key that is not on record: take one that is not younger than {}", at.to_rfc3339()),
+                None => "the restore points are encrypted to keys that are not on record".to_owned(),
+            }),
             RequestError::NothingUsable(_) => conflict("there is no usable restore point: the resource was never backed up".to_owned()),
         }
     }
@@ -302,6 +308,7 @@ impl From<SecretError> for Problem {
             SecretError::NoSuchVariable(_)
             | SecretError::NoSuchFile { .. }
             | SecretError::BadMasterKey
+            | SecretError::KeyInArgv
             | SecretError::DoesNotOpen => Self::fault(&error),
         }
     }

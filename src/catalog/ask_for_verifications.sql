@@ -1,8 +1,12 @@
 -- Enqueues verifications that somebody waits for. $1: one point, whatever its state. $2: usable points of one resource. $3: a
 -- random part of those selected, and one at least. What waits already is returned too, and raised to the same priority, which
--- is below a scheduled backup's: reading back what there is must not keep new restore points waiting.
+-- is below a scheduled backup's: reading back what there is must not keep new restore points waiting. $4: at most so many, those
+-- first whose proof is the oldest where all are meant.
 with selected as (
-    select point.id, point.resource_id, r.engine, count(*) over () as of, row_number() over (order by random()) as turn
+    select point.id, point.resource_id, r.engine, count(*) over () as of,
+        row_number() over (
+            order by case when $3::float8 is null then point.verified_at end nulls first, random()
+        ) as turn
     from lastgood.restore_points as point join lastgood.resources as r on r.id = point.resource_id
     where ($2::text is null or point.resource_id = $2)
         and case when $1::uuid is not null then point.id = $1
@@ -11,7 +15,7 @@ with selected as (
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
 select engine, 'verify', 'adhoc', resource_id, -5, jsonb_build_object('kind', 'verify', 'point', id)
 from selected
-where turn <= greatest(1, ceil(of * coalesce($3::float8, 1)))
+where turn <= least($4::bigint, greatest(1, ceil(of * coalesce($3::float8, 1))))
 on conflict ((args ->> 'point'), kind, (coalesce(args ->> 'store', '')))
     where kind in ('copy', 'verify', 'expire') and state in ('queued', 'running')
     do update set priority = greatest(runs.priority, excluded.priority)

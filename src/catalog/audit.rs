@@ -37,6 +37,29 @@ pub struct AuditRow {
     pub detail: serde_json::Value,
 }
 
+/// Which acts to return.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditFilter<'a> {
+    /// Those about one resource; `None`: all.
+    pub resource_id: Option<&'a str>,
+    /// None before this instant.
+    pub since: Option<DateTime<Utc>>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl AuditFilter<'_> {
+    /// Returns the filter of the newest acts, whatever they are about.
+    #[must_use]
+    pub fn newest(limit: i64) -> Self {
+        Self {
+            resource_id: None,
+            since: None,
+            limit,
+        }
+    }
+}
+
 impl Catalog {
     /// Records an act. Who cannot be recorded must not act: call it before the act, or in its transaction.
     pub async fn audit(&self, entry: &Audit<'_>) -> Result<(), CatalogError> {
@@ -46,12 +69,15 @@ impl Catalog {
     }
 
     /// Returns recorded acts, newest first.
-    pub async fn audited(&self, limit: i64) -> Result<Vec<AuditRow>, CatalogError> {
+    pub async fn audited(&self, filter: &AuditFilter<'_>) -> Result<Vec<AuditRow>, CatalogError> {
         let rows = sqlx::query_as!(
             AuditRow,
             "select at, actor, action, resource_id, point_id, detail from lastgood.audit
-             order by at desc, id desc limit $1",
-            limit
+             where ($1::text is null or resource_id = $1) and at >= coalesce($2, '-infinity'::timestamptz)
+             order by at desc, id desc limit $3",
+            filter.resource_id,
+            filter.since,
+            filter.limit
         )
         .fetch_all(self.pool())
         .await?;

@@ -179,20 +179,27 @@ impl Catalog {
             }
             _ => error.into(),
         })?;
+        let entry = Audit {
+            action: match succession {
+                Succession::First => "create_key",
+                Succession::Next => "rotate_key",
+            },
+            resource_id: None,
+            point_id: None,
+            detail: json!({ "key": key.id, "team": key.team, "recipient": key.recipient }),
+        };
+        record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(())
     }
 
     /// Records a key of an earlier catalog, unless it is known. Returns whether it was not.
     ///
-    /// It is in use if it is its owner's newest and none is in use; else it only opens what it encrypted.
+    /// It opens what it encrypted, and is not in use: nobody knows who wrote its escrow.
     pub async fn recover_key(&self, key: &NewKey<'_>) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
             "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, retired_at)
-             select $1, $2, $3, $4, $5, case when exists (
-                 select from lastgood.archive_keys where coalesce(team, '') = coalesce($2, '')
-             ) then now() end
-             on conflict do nothing",
+             values ($1, $2, $3, $4, $5, now()) on conflict do nothing",
             key.id,
             key.team,
             key.recipient,
@@ -276,6 +283,20 @@ impl Catalog {
             .fetch_all(self.pool())
             .await?;
         Ok(rows)
+    }
+}
+
+impl Catalog {
+    /// Returns the instant of the newest usable restore point that is not younger than `at` and needs no key, or one on record.
+    pub async fn newest_that_opens(
+        &self,
+        resource_id: &str,
+        at: Option<DateTime<Utc>>,
+    ) -> Result<Option<DateTime<Utc>>, CatalogError> {
+        let found = sqlx::query_file_scalar!("src/catalog/newest_that_opens.sql", resource_id, at)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(found)
     }
 }
 

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
+/// The most verifications that are asked for at once: a run for each of millions of points would bury the queue.
+pub const ASKED_AT_ONCE: i64 = 10_000;
+
 /// One engine's restore points, counted.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProofCount {
@@ -103,6 +106,7 @@ impl Catalog {
             selection.point,
             selection.resource_id,
             selection.part,
+            ASKED_AT_ONCE,
         )
         .fetch_all(self.pool())
         .await?;

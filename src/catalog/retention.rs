@@ -14,6 +14,9 @@ use crate::{
 /// The most old points of one resource that are judged at a time, where its promise does not need all of them.
 pub const JUDGED_AT_ONCE: i64 = 5000;
 
+/// A resource whose look is so late is seen anew. Looks are an hour apart: nobody looked, or the clock jumped.
+const LONG_UNSEEN: TimeDelta = TimeDelta::days(1);
+
 /// A resource as retention sees it.
 #[derive(Debug, Clone)]
 pub struct Retained {
@@ -25,8 +28,12 @@ pub struct Retained {
     pub status: String,
     /// Its own retention.
     pub retention_days: Option<i32>,
+    /// Whether it has a connection; one that is back from manifests has none yet.
+    pub is_connected: bool,
     /// What is recorded of its promises, as stored.
     pub record: Option<serde_json::Value>,
+    /// When it was to be looked at.
+    pub look_at: Option<DateTime<Utc>>,
 }
 
 /// A point and the resource that it is of.
@@ -88,7 +95,12 @@ impl Retained {
             })?;
         let life = match self.status.as_str() {
             "removed" => Life::Removed,
+            _ if !self.is_connected => Life::Unconnected,
             _ => Life::Live,
+        };
+        let before = match self.look_at {
+            Some(look_at) if now - look_at > LONG_UNSEEN => before.map(|it| it.seen_anew(now)),
+            Some(_) | None => before,
         };
         let plan = plans.iter().find(|plan| plan.tier.as_str() == self.tier);
         let promise = plan.map(|plan| Promise::of(plan, self.retention_days));
@@ -165,7 +177,8 @@ impl Catalog {
     pub async fn retained(&self, resource_id: &str) -> Result<Retained, CatalogError> {
         sqlx::query_as!(
             Retained,
-            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?", known.look_at as "look_at?",
+                 num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
                from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
                where r.id = $1"#,
             resource_id
@@ -187,7 +200,8 @@ impl Catalog {
     ) -> Result<Vec<Retained>, CatalogError> {
         let rows = sqlx::query_as!(
             Retained,
-            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?"
+            r#"select r.id, r.tier, r.status, r.retention_days, known.record as "record?", known.look_at as "look_at?",
+                 num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
                from lastgood.resources as r left join lastgood.retention as known on known.resource_id = r.id
                where ($1::text is null or r.id > $1)
                    and exists (select from lastgood.restore_points as point where point.resource_id = r.id)
@@ -202,20 +216,9 @@ impl Catalog {
 
     /// Returns every restore point of a resource, newest first, as retention judges it, with when and why it was let go.
     pub async fn points_with_fate(&self, resource_id: &str) -> Result<Vec<Fate>, CatalogError> {
-        let rows = sqlx::query!(
-            r#"select point.id, consistent_at, created_at, verified_at, pinned_at, held_at, quarantined_at, expired_at,
-                 expired_because, refused_because, coalesce(held_because, pinned_because) as kept_because, stored_bytes,
-                 exists (
-                     select from lastgood.runs as run
-                     where run.resource_id = point.resource_id and run.kind = 'restore'
-                         and run.state in ('queued', 'running') and run.args ->> 'point' = point.id::text
-                 ) as "is_in_restore!"
-               from lastgood.restore_points as point where point.resource_id = $1
-               order by consistent_at desc, created_at desc, id desc"#,
-            resource_id
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let rows = sqlx::query_file!("src/catalog/retention/points_with_fate.sql", resource_id)
+            .fetch_all(self.pool())
+            .await?;
         let fates = rows.into_iter().map(|row| Fate {
             point: Point {
                 id: row.id,
@@ -305,21 +308,9 @@ impl Catalog {
             Custody::Pin => (Some(because), None),
             Custody::Hold => (None, Some(because)),
         };
-        let kept = sqlx::query_scalar!(
-            "update lastgood.restore_points
-             set pinned_at = case when $2::text is null then pinned_at else now() end,
-                 pinned_because = coalesce($2, pinned_because),
-                 held_at = case when $3::text is null then held_at else now() end,
-                 held_because = coalesce($3, held_because),
-                 expired_at = null, expired_because = null, refused_at = null, refused_because = null
-             where id = $1 and removal_began_at is null
-             returning resource_id",
-            point,
-            pin,
-            hold
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let kept = sqlx::query_file_scalar!("src/catalog/retention/keep.sql", point, pin, hold)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let Some(resource_id) = kept else {
             // Not there at all, or being removed.
             self.point(point).await?;
@@ -346,18 +337,8 @@ impl Catalog {
             Custody::Pin => (true, false),
             Custody::Hold => (false, true),
         };
-        let before = sqlx::query!(
-            "with before as (
-                 select id, resource_id, case when $2 then pinned_because else held_because end as because
-                 from lastgood.restore_points where id = $1 for no key update
-             )
-             update lastgood.restore_points as point
-             set pinned_at = case when $2 then null else pinned_at end,
-                 pinned_because = case when $2 then null else pinned_because end,
-                 held_at = case when $3 then null else held_at end,
-                 held_because = case when $3 then null else held_because end
-             from before where point.id = before.id
-             returning before.resource_id, before.because",
+        let before = sqlx::query_file!(
+            "src/catalog/retention/keep_no_more.sql",
             point,
             unpin,
             release

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::output::{Output, printable};
 use crate::{
     catalog::{Audit, Catalog, FoundPoint, Rebuilt},
-    stores::{self, NamedStore, StorageArgs, Stores},
+    stores::{self, Absent, NamedStore, StorageArgs, Stores},
 };
 
 /// How many manifests are recorded by one statement.
@@ -106,10 +106,10 @@ async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> 
         });
     };
     let args = StorageArgs {
-        storage: url.clone(),
+        storage: from.to_owned(),
         stores: Some(file),
     };
-    let stores = Stores::open(&args).await?;
+    let stores = Stores::open(&args, &Absent::LeftOut).await?;
     let at_address = || stores.iter().find(|store| store.url.is_same_place(&url));
     let store = stores.get(from).or_else(at_address);
     store.cloned().with_context(|| {

@@ -15,7 +15,7 @@ use crate::{
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     queue::Limits,
-    stores::Stores,
+    stores::{self, Absent, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +88,13 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         args.lease >= Duration::from_secs(3),
         "a lease under 3 s cannot be renewed in time: use --lease 30s"
     );
+    anyhow::ensure!(
+        args.janitor_age >= args.job_timeout,
+        "--janitor-age {} is less than --job-timeout {}: the janitor would remove uploads that are alive; raise the one or lower \
+         the other",
+        humantime::format_duration(args.janitor_age),
+        humantime::format_duration(args.job_timeout)
+    );
     args.engines.sort();
     args.engines.dedup();
     let recorder = metrics::install()?;
@@ -97,8 +104,8 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
     let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
+        stores: open_stores(&args.storage, &catalog).await?,
         catalog,
-        stores: Stores::open(&args.storage).await?,
         tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),
@@ -119,6 +126,28 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         work_dir: args.work_dir.unwrap_or_else(default_work_dir),
     };
     consume(shared, &settings, recorder, stop).await
+}
+
+/// A store that points are on record in must be there: one that is not mounted would be made anew, on another disk.
+async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Stores> {
+    let (primary, mirrors) = stores::names(storage)?;
+    let names: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
+    let used = catalog
+        .stores_on_record(&names)
+        .await?
+        .into_iter()
+        .collect();
+    let opened = Stores::open(storage, &Absent::MadeUnless(used)).await;
+    opened.map_err(|error| match error.missing() {
+        Some(store) => {
+            let why = format!(
+                "restore points are on record in store {store}, so that no new one is made; if it is lost for good: `lastgood \
+                 store forget {store} --overwrite {store}`"
+            );
+            anyhow::Error::from(error).context(why)
+        }
+        None => error.into(),
+    })
 }
 
 /// One for each user, so that nobody trips over another's.

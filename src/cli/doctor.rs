@@ -19,7 +19,7 @@ use crate::{
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     keys::CatalogKeyring,
     plan,
-    stores::{NamedStore, Stores},
+    stores::{self, Absent, NamedStore, Stores},
 };
 
 /// Of how many teams with keys of their own a restore point is opened.
@@ -71,6 +71,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
             checks.push(Check::of("clock", clock(catalog).await));
             checks.push(Check::of("keys", keys(catalog).await));
             checks.push(Check::of("encryption", encryption(catalog, args).await));
+            checks.push(Check::of("store names", store_names(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
@@ -154,7 +155,7 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
             "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
         );
     }
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
         master: config::master_key()?,
@@ -219,8 +220,33 @@ async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
     Ok(format!("{} alive", alive.len()))
 }
 
+/// Every store that points are on record in is configured here: else a removal waits for it for ever.
+async fn store_names(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+    let (primary, mirrors) = stores::names(&args.storage)?;
+    let known: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
+    let unknown = catalog.unknown_stores(&known).await?;
+    let told: Vec<String> = unknown
+        .iter()
+        .map(|it| {
+            format!(
+                "{} restore points are on record in store {}",
+                it.points, it.store
+            )
+        })
+        .collect();
+    anyhow::ensure!(
+        told.is_empty(),
+        "{}, which is not configured here: their removals wait; give its stores file, or `lastgood store rename` or `forget` it",
+        told.join(", ")
+    );
+    Ok(format!(
+        "{} configured, and no other on record",
+        known.len()
+    ))
+}
+
 async fn stores(args: &Args) -> Vec<Check> {
-    let stores = match Stores::open(&args.storage).await {
+    let stores = match Stores::open(&args.storage, &Absent::Refused).await {
         Ok(stores) => stores,
         Err(error) => return vec![Check::of("store", Err(error.into()))],
     };

@@ -2,11 +2,13 @@
 
 mod escrow;
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use lastgood_jobs::{
     escrow::{Escrow, object, remove},
-    key::{Identity, Recipient},
+    key::Identity,
     resource::TeamId,
 };
 use serde_json::json;
@@ -19,6 +21,7 @@ use crate::{
     config::{self, StorageArgs},
     keys,
     secret::MasterKey,
+    stores::Absent,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -43,12 +46,14 @@ pub(super) enum Command {
     /// Write every key's escrow anew, for another recovery recipient
     Escrow {
         /// The public key of age whose identity is to open them
+        // A text: what is none may be an identity, and would be printed.
         #[arg(long, value_name = "age1…")]
-        recipient: Recipient,
+        recipient: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// After the loss of the catalog: record again the keys whose escrows the store has
+    /// After the loss of the catalog: record again the keys whose escrows the stores have. They open old archives, and encrypt
+    /// no new ones: `key create` makes the keys for those
     Recover {
         /// The recovery identity, as `age-keygen` wrote it
         #[arg(long, value_name = "FILE")]
@@ -77,9 +82,9 @@ struct Owner {
     platform: bool,
 }
 
-pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
-    match command {
+    let done = match command {
         Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
         Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
         Command::List => output.show(&catalog.keys().await?, |keys| list(keys)),
@@ -95,13 +100,14 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             shred(&catalog, &team, &storage, output).await
         }
         Command::Escrow { recipient, storage } => {
-            escrow::rewrite(&catalog, &recipient, &storage, output).await
+            escrow::rewrite(&catalog, &recipient.parse()?, &storage, output).await
         }
         Command::Recover {
             identity_file,
             storage,
-        } => escrow::recover(&catalog, &identity_file, &storage, output).await,
-    }
+        } => return escrow::recover(&catalog, &identity_file, &storage, output).await,
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 async fn make(
@@ -112,7 +118,7 @@ async fn make(
 ) -> anyhow::Result<()> {
     let master = master_key()?;
     let recovery = config::recovery_recipient()?;
-    let stores = stores(&making.storage).await?;
+    let stores = stores(&making.storage, &Absent::Made).await?;
     let escrow = Escrow {
         key: Uuid::new_v4(),
         team: making.owner.team.clone(),
@@ -169,7 +175,7 @@ async fn shred(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let stores = stores(storage).await?;
+    let stores = stores(storage, &Absent::Refused).await?;
     // The catalog first: from then on no consumer opens them, and what follows can be repeated.
     let shredded = catalog.shred_keys(team.as_str()).await?;
     for store in &stores {

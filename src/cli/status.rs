@@ -12,7 +12,7 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StuckRun, Suspended, UnknownTier,
+        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,8 +36,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// verification
-    /// overdue, or no consumer alive
+    /// verification overdue, or no consumer alive
     #[arg(long)]
     check: bool,
 }
@@ -57,6 +56,7 @@ struct Status {
     quarantined: Vec<QuarantinedPoint>,
     removals: Removals,
     copies: Vec<MissingCopies>,
+    unknown_stores: Vec<StoreOnRecord>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
 }
@@ -114,6 +114,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         quarantined: catalog.quarantined(limit).await?,
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
+        unknown_stores: catalog.unknown_stores(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
     })
@@ -128,6 +129,15 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
         Some(first) if first.team.is_none() => "all",
         Some(_) => "teams with a key",
     })
+}
+
+fn not_configured(unknown: &StoreOnRecord) -> String {
+    format!(
+        "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
+         `lastgood store --help`",
+        unknown.points,
+        printable(&unknown.store)
+    )
 }
 
 fn not_copied(missing: &MissingCopies) -> Option<String> {
@@ -207,6 +217,7 @@ fn text(status: &Status) -> String {
         }
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
+    parts.extend(status.unknown_stores.iter().map(not_configured));
     if status.consumers.is_empty() {
         parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
     } else {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{Output, printable, table};
-use crate::catalog::{Asked, Catalog, Selection};
+use crate::catalog::{ASKED_AT_ONCE, Asked, Catalog, Selection};
 
 /// How many times in a row the catalog may fail to answer.
 const PATIENCE: u32 = 120;
@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// All usable restore points of this resource
     #[arg(conflicts_with_all = ["all", "point"])]
     resource: Option<ResourceId>,
-    /// All usable restore points
+    /// All usable restore points, 10,000 at a time
     #[arg(long, conflicts_with_all = ["sample", "point"])]
     all: bool,
     /// So many of them, chosen at random; one at least
@@ -65,6 +65,12 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         part: args.sample,
     };
     let asked = catalog.ask_for_verifications(&selection).await?;
+    if i64::try_from(asked.len()) == Ok(ASKED_AT_ONCE) {
+        output.note(&format!(
+            "{ASKED_AT_ONCE} are asked for at once, those first whose proof is the oldest: when they have ended, ask again for the \
+             others"
+        ));
+    }
     if args.wait {
         return wait(&catalog, asked, output).await;
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use apalis::prelude::Data;
 use lastgood_jobs::{
-    backup::backup,
+    backup::{Previous, backup},
     engine::server,
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
@@ -138,8 +138,11 @@ async fn make_backup(
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
-    let last_bytes = newest.and_then(|point| u64::try_from(point.dump_bytes).ok());
-    let point = backup(run.attempt_id(), &resource, last_bytes, worker).await?;
+    let previous = newest.map(|point| Previous {
+        dump_bytes: point.dump_bytes.unsigned_abs(),
+        stored_bytes: point.stored_bytes.unsigned_abs(),
+    });
+    let point = backup(run.attempt_id(), &resource, previous, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
@@ -309,6 +312,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
             | CatalogError::PointsHeld { .. }
+            | CatalogError::OnlyCopies { .. }
+            | CatalogError::ClocksApart { .. }
             | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }

@@ -5,7 +5,7 @@ mod retain;
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,7 @@ pub(super) async fn upkeep_until(
         }
         let in_force = plans.borrow().clone();
         if let Some(plans) = in_force {
-            let retaining = retain(&catalog, &plans, upkeep.grace);
+            let retaining = retain(&catalog, &plans, upkeep.grace, Utc::now);
             let_gone(answered(UPKEEP_WITHIN, retaining).await);
         }
         let asking = ask_for_removals(&catalog);

@@ -113,12 +113,23 @@ async fn point(
 ) -> Result<PointRow, RequestError> {
     let Some(id) = request.point else {
         let found = catalog.newest_point(resource.as_str(), request.at).await?;
-        return found.ok_or_else(|| match request.at {
+        let found = found.ok_or_else(|| match request.at {
             Some(at) => RequestError::NothingBefore {
                 resource: resource.clone(),
                 at,
             },
             None => RequestError::NothingUsable(resource.clone()),
+        })?;
+        let opens = catalog
+            .newest_that_opens(resource.as_str(), request.at)
+            .await?;
+        if opens.is_some_and(|opens| opens >= found.consistent_at) {
+            return Ok(found);
+        }
+        return Err(RequestError::NoKey {
+            resource: resource.clone(),
+            newest: found.consistent_at,
+            opens,
         });
     };
     let point = catalog.point(id).await?;

@@ -70,6 +70,9 @@ impl Promise {
 pub enum Life {
     /// Active or paused.
     Live,
+    /// Back from manifests, and nobody has given it a connection yet: what else was on its row, a retention of its own say, is
+    /// not known either.
+    Unconnected,
     /// Removed: its points stay until they expire by what was promised then.
     Removed,
 }
@@ -93,8 +96,8 @@ pub struct Record {
     /// What was, the oldest first, while it still matters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
-    /// Since when this is recorded. Nothing expires in the grace period after that: what was promised before, and what was pinned
-    /// before a catalog was rebuilt, nobody knows.
+    /// Since when this is recorded without a long pause. Nothing expires in the grace period after that: what was promised before,
+    /// and what was pinned before a catalog was rebuilt, nobody knows; and a clock that jumped would make everything old.
     pub since: DateTime<Utc>,
     /// When the resource was first seen to be removed; from then on the promise changes no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,6 +120,8 @@ impl Record {
     ) -> Option<Self> {
         let mut record = match (before, promise) {
             (None, None) => return None,
+            // Learnt when it has a connection, so that the grace period begins then.
+            (before, _) if life == Life::Unconnected => return before,
             (None, Some(promise)) => Self {
                 promise,
                 former: Vec::new(),
@@ -127,11 +132,28 @@ impl Record {
             (Some(before), _) => before,
         };
         match life {
-            Life::Live => record.removed_at = None,
+            Life::Live | Life::Unconnected => record.removed_at = None,
             Life::Removed => record.removed_at = record.removed_at.or(Some(now)),
         }
+        record.is_not_of_the_future(now);
         record.forget(grace, now);
         Some(record)
+    }
+
+    /// Returns the record of a resource that retention has not looked at for long: the clock may have jumped. What the grace
+    /// period is for a first look, it is now.
+    #[must_use]
+    pub fn seen_anew(self, now: DateTime<Utc>) -> Self {
+        Self { since: now, ..self }
+    }
+
+    /// What a clock wrote that was ahead for a while would else hold for as long.
+    fn is_not_of_the_future(&mut self, now: DateTime<Utc>) {
+        self.since = self.since.min(now);
+        self.removed_at = self.removed_at.map(|at| at.min(now));
+        for former in &mut self.former {
+            former.ended_at = former.ended_at.min(now);
+        }
     }
 
     fn turned_to(mut self, promise: Promise, now: DateTime<Utc>) -> Self {

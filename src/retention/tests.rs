@@ -108,6 +108,52 @@ fn thinning() -> Policy {
 }
 
 #[test]
+fn a_worker_whose_clock_is_behind_makes_no_points_that_no_window_keeps() {
+    // Four a day for six days, timed 40 days behind: each of those days keeps its newest.
+    let behind = |n: i64| Point {
+        recorded_at: now() - TimeDelta::hours(n * 6),
+        ..point(TimeDelta::days(40) + TimeDelta::hours(n * 6))
+    };
+    let points: Vec<Point> = (0..24).map(behind).collect();
+    let verdicts = decide(&points, &thinning(), now());
+    let days: std::collections::BTreeSet<_> = points
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| verdict.decision.is_keep())
+        .map(|(point, _)| point.recorded_at.date_naive())
+        .collect();
+    assert_eq!(days.len(), 7, "{days:?}");
+}
+
+#[test]
+fn of_points_made_by_two_clocks_one_stands_for_each_window() {
+    // Every six hours by turns: one worker is right, the other three days behind.
+    let made = |n: i64| Point {
+        recorded_at: now() - TimeDelta::hours(n * 6),
+        ..point(TimeDelta::days(n % 2 * 3) + TimeDelta::hours(n * 6))
+    };
+    let points: Vec<Point> = (0..4 * 7).map(made).collect();
+    let kept = decide(&points, &daily(7), now())
+        .iter()
+        .filter(|verdict| verdict.decision.is_keep())
+        .count();
+    // All of 24 hours, then one of yesterday's morning and one of each of the six days before.
+    assert_eq!(kept, 4 + 1 + 6);
+}
+
+fn daily(daily: u32) -> Policy {
+    policy(Promise {
+        keep: Some(Keep {
+            hourly: 0,
+            daily,
+            weekly: 0,
+            monthly: 0,
+        }),
+        ..promise(7)
+    })
+}
+
+#[test]
 fn thinning_keeps_the_newest_of_each_window_in_utc_and_all_of_a_day() {
     // One every 20 minutes for 120 days.
     let points: Vec<Point> = (0..120 * 72)

@@ -88,7 +88,7 @@ pub enum Kept {
         /// So long.
         until: DateTime<Utc>,
     },
-    /// Retention has seen the resource for the first time lately: nothing of it expires for a while.
+    /// Retention has seen the resource for the first time lately, or again after a long while: nothing of it expires for a while.
     FirstSeen {
         /// So long.
         until: DateTime<Utc>,
@@ -102,6 +102,8 @@ pub enum Kept {
     NoPromise,
     /// The plans do not know the tier.
     UnknownTier,
+    /// The resource is back from manifests, and has no connection.
+    Unconnected,
 }
 
 impl Kept {
@@ -123,7 +125,8 @@ impl Kept {
             | Self::NewestProven
             | Self::Minimum { .. }
             | Self::NoPromise
-            | Self::UnknownTier => None,
+            | Self::UnknownTier
+            | Self::Unconnected => None,
         }
     }
 
@@ -157,13 +160,17 @@ impl fmt::Display for Kept {
                 f.write_str("the tier or the plan changed: what was promised before holds for a while")
             }
             Self::FirstSeen { .. } => f.write_str(
-                "retention has seen its resource for the first time lately: nothing expires for a while",
+                "retention has seen its resource for the first time lately, or again after a day or more: nothing expires for a \
+                 while",
             ),
             Self::Former { .. } => {
                 f.write_str("the retention is 0 now: kept as long as was promised before")
             }
             Self::NoPromise => f.write_str(
                 "the retention is 0 and was never more: set one (`lastgood resource set --retention-days`) to let it go",
+            ),
+            Self::Unconnected => f.write_str(
+                "its resource was rebuilt from manifests and has no connection: nothing expires until it has one, or is removed",
             ),
             Self::UnknownTier => {
                 f.write_str("the plans do not know its tier: nothing expires; add the tier to the plans")

@@ -1,6 +1,6 @@
 //! Calendar windows in UTC, and the restore point that stands for each: the newest usable one in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use serde::Serialize;
@@ -96,11 +96,11 @@ impl Windows {
             if counted == 0 {
                 continue;
             }
-            let mut last = None;
+            // In no order: the clocks of two workers may differ, and an age counts from when a point was recorded at the earliest.
+            let mut taken = HashSet::new();
             for point in newest_first {
-                let index = window.index(point.consistent_at);
-                if last != Some(index) {
-                    last = Some(index);
+                let index = window.index(point.counted_from());
+                if taken.insert(index) {
                     // So many whole windows, besides the one that the point's own window was current in.
                     let until = window.begin(index + counted + 1);
                     standing

@@ -133,12 +133,30 @@ fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
     Ok(file.stores)
 }
 
-/// Returns where a file is wrong. The parser's own words may repeat what somebody took a value for.
+/// Returns where a file is wrong, and which field it is that nobody knows. The parser's own words may repeat what somebody took
+/// a value for.
 fn without_values(error: &serde_yaml::Error) -> String {
-    match error.location() {
-        Some(at) => format!("line {} is not as docs/stores.md describes it", at.line()),
-        None => "it is not as docs/stores.md describes it".to_owned(),
+    let place = match error.location() {
+        Some(at) => format!("line {} is", at.line()),
+        None => "it is".to_owned(),
+    };
+    match unknown_field(&error.to_string()) {
+        Some(field) => {
+            format!("{place} not as docs/stores.md describes it: there is no field `{field}`")
+        }
+        None => format!("{place} not as docs/stores.md describes it"),
     }
+}
+
+/// Returns the field that the parser says it does not know, if it looks like one: a key would have digits or capitals in it.
+fn unknown_field(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("unknown field `")?;
+    let (field, _) = rest.split_once('`')?;
+    let is_word = (1..=24).contains(&field.len())
+        && field
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_word.then_some(field)
 }
 
 fn is_name(name: &str) -> bool {

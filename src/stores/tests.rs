@@ -8,7 +8,7 @@ fn args(stores: &str) -> anyhow::Result<(StorageArgs, tempfile::NamedTempFile)> 
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(stores.as_bytes())?;
     let args = StorageArgs {
-        storage: "unused".parse()?,
+        storage: "unused".to_owned(),
         stores: Some(file.path().to_owned()),
     };
     Ok((args, file))
@@ -33,7 +33,7 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
         at("id"),
         at("key"),
     ))?;
-    let stores = Stores::open(&args).await?;
+    let stores = Stores::open(&args, &Absent::Made).await?;
     assert_eq!(stores.primary().name, "here");
     let mirrors: Vec<&str> = stores
         .mirrors()
@@ -60,8 +60,16 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
 )]
 #[case::name("version: 1\nstores: [{name: A, storage: /x}]", "lower-case")]
 #[case::field(
-    "version: 1\nstores: [{name: a, storage: /x, key: hunter2}]",
-    "docs/stores.md"
+    "version: 1\nstores: [{name: a, storage: /x, acces_key_id: hunter2}]",
+    "docs/stores.md describes it: there is no field `acces_key_id`"
+)]
+#[case::field_that_is_a_value(
+    "version: 1\nstores: [{name: a, storage: /x, hunter2: x}]",
+    "line 2 is not as docs/stores.md describes it"
+)]
+#[case::region(
+    "version: 1\nstores: [{name: a, storage: 's3://bucket', access_key_id: 'env:PATH', secret_access_key: 'env:PATH'}]",
+    "give `region:`"
 )]
 #[case::key_in_url(
     "version: 1\nstores: [{name: a, storage: 's3://k:hunter2@bucket'}]",
@@ -85,11 +93,89 @@ async fn a_file_that_cannot_be_used_says_why_and_repeats_no_secret(
     #[case] why: &str,
 ) -> anyhow::Result<()> {
     let (args, _file) = args(text)?;
-    let Err(error) = Stores::open(&args).await else {
+    let Err(error) = Stores::open(&args, &Absent::Made).await else {
         anyhow::bail!("it was taken")
     };
     let said = lastgood_jobs::error::chain(&error);
     assert!(said.contains(why), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_only_reads_makes_no_store() -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let there = home.path().join("not-mounted");
+    let args = StorageArgs {
+        storage: there.display().to_string(),
+        stores: None,
+    };
+    let used = Absent::MadeUnless([PRIMARY.to_owned()].into());
+    for absent in [&Absent::Refused, &Absent::LeftOut, &used] {
+        let Err(error) = Stores::open(&args, absent).await else {
+            anyhow::bail!("it was made")
+        };
+        let said = lastgood_jobs::error::chain(&error);
+        assert!(said.contains("there is no store in"), "{said}");
+        assert!(!there.exists());
+    }
+    let other = Absent::MadeUnless(["far".to_owned()].into());
+    Stores::open(&args, &other).await?;
+    for absent in [&Absent::Refused, &used] {
+        Stores::open(&args, absent).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_holds_a_key_is_refused_and_not_repeated() -> anyhow::Result<()> {
+    let args = StorageArgs {
+        storage: "s3://AKIAX:hunter2@bucket/x".to_owned(),
+        stores: None,
+    };
+    let opened = Stores::open(&args, &Absent::Made).await.map(drop);
+    for refused in [opened, names(&args).map(drop)] {
+        let said = refused
+            .err()
+            .map(|error| lastgood_jobs::error::chain(&error));
+        let said = said.unwrap_or_default();
+        assert!(said.contains("keys come from"), "{said}");
+        assert!(
+            !said.contains("hunter2") && !said.contains("AKIAX"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_not_there_is_left_out_and_keeps_nobody_from_the_primary()
+-> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let at = |name: &str| home.path().join(name);
+    let (args, _file) = args(&format!(
+        "version: 1\nstores:\n- name: here\n  storage: {}\n- name: far\n  storage: {}\n",
+        at("here").display(),
+        at("far").display(),
+    ))?;
+    let names = |stores: &Stores| -> Vec<String> {
+        stores.iter().map(|store| store.name.clone()).collect()
+    };
+    let used = Absent::MadeUnless(["far".to_owned()].into());
+    assert_eq!(names(&Stores::open(&args, &used).await?), ["here"]);
+    assert!(!at("far").exists());
+    // The other way round, whoever reads does with the mirror, and whoever writes does not start.
+    std::fs::rename(at("here"), at("far"))?;
+    assert_eq!(
+        names(&Stores::open(&args, &Absent::LeftOut).await?),
+        ["far"]
+    );
+    let used = Absent::MadeUnless(["here".to_owned()].into());
+    let missing = Stores::open(&args, &used).await.err();
+    assert_eq!(
+        missing.and_then(|error| error.missing()),
+        Some("here".to_owned())
+    );
+    assert!(!at("here").exists());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
 mod api;
+mod bucket_refusals;
 mod by_hand;
 mod cache;
 mod customer;
@@ -23,6 +24,7 @@ mod retention;
 mod round_trip;
 mod secrets;
 mod store;
+mod store_names;
 mod stores;
 mod vault;
 mod verifications;

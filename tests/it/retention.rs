@@ -1,5 +1,6 @@
 //! Retention against a real catalog: what is let go, what never is, who may come between, and what becomes of it.
 
+mod clocks;
 mod custody;
 mod letting_go;
 mod promises;
@@ -45,7 +46,12 @@ impl House {
     async fn seen(&self) -> Result<()> {
         self.db.set_clock(self.now - GRACE).await?;
         anyhow::ensure!(self.retain().await? == 0, "of what is new nothing expires");
-        self.db.set_clock(self.now).await
+        self.db.set_clock(self.now).await?;
+        // A producer was there all the time.
+        self.db
+            .execute("update lastgood.retention set look_at = now()")
+            .await?;
+        Ok(())
     }
 
     async fn advance(&mut self, by: TimeDelta) -> Result<()> {
@@ -87,7 +93,13 @@ impl House {
         self.db
             .execute("update lastgood.retention set look_at = now()")
             .await?;
-        Ok(retain(&self.db.catalog, &self.plans, GRACE).await?)
+        self.look().await
+    }
+
+    /// Looks at those whose time has come.
+    async fn look(&self) -> Result<u64> {
+        let here = self.db.catalog.now().await?;
+        Ok(retain(&self.db.catalog, &self.plans, GRACE, || here).await?)
     }
 
     /// Returns the points that were let go, with why, in the order of their ids.

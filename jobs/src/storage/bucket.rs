@@ -56,7 +56,10 @@ impl Bucket {
             (Some(region), _) => region.as_str(),
             (None, Some(_)) => ANY_REGION,
             (None, None) => {
-                return Err(denied("no region is configured: set AWS_REGION".to_owned()));
+                return Err(denied(
+                    "no region is configured: set AWS_REGION, or give `region:` where a stores file names the bucket"
+                        .to_owned(),
+                ));
             }
         };
         let mut service = S3::default()

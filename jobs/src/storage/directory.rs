@@ -16,7 +16,7 @@ use opendal::{Operator, services::Fs};
 use tokio::sync::mpsc;
 
 use self::growing::Growing;
-use super::{Created, fault::io_failure, upload::Write};
+use super::{Absent, Created, fault::io_failure, upload::Write};
 use crate::error::JobError;
 
 /// The root of a store in a directory.
@@ -26,8 +26,16 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directories.
-    pub(super) async fn open(directory: PathBuf) -> Result<(Self, Operator), JobError> {
+    /// Makes the directories, unless they must be there already.
+    pub(super) async fn open(
+        directory: PathBuf,
+        absent: Absent,
+    ) -> Result<(Self, Operator), JobError> {
+        if absent == Absent::IsRefused && !holds_a_store(&directory).await? {
+            return Err(JobError::NoStore {
+                directory: directory.display().to_string(),
+            });
+        }
         blocking("open", "the store", move || {
             let root = std::path::absolute(directory)?;
             // Customers' data: nobody else on this machine may look.
@@ -53,12 +61,13 @@ impl Directory {
         let partial = self.root.join("partial");
         let object = self.object_path(key);
         let created = blocking("create", key, move || {
-            if let Some(directory) = object.parent() {
-                std::fs::create_dir_all(directory)?;
-            }
+            // First: where `partial` is gone, so is the store, and nothing is to be made in its place.
             let mut file = tempfile::Builder::new()
                 .prefix("manifest.")
                 .tempfile_in(partial)?;
+            if let Some(directory) = object.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
             io::Write::write_all(&mut file, &bytes)?;
             file.as_file().sync_all()?;
             // A link, unlike a rename, fails where the name is taken.
@@ -143,6 +152,18 @@ impl Directory {
     fn object_path(&self, key: &str) -> PathBuf {
         self.root.join("objects").join(key)
     }
+}
+
+async fn holds_a_store(directory: &Path) -> Result<bool, JobError> {
+    let objects = directory.join("objects");
+    blocking("open", "the store", move || {
+        match std::fs::metadata(objects) {
+            Ok(found) => Ok(found.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
+    .await
 }
 
 /// Runs file system work that opendal has no word for.

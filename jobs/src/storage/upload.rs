@@ -23,11 +23,11 @@ pub(crate) struct Upload {
 
 /// Who may write an object under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writers {
+pub(super) enum Sharing {
     /// This attempt alone: what is there can be nobody else's, and goes with a failure.
-    One,
-    /// Several at once, all of them the same bytes: each replaces what is there, and none ever removes it.
-    Several,
+    Alone,
+    /// Many at once, all of them the same bytes: each replaces what is there, and none ever removes it.
+    Many,
 }
 
 /// What an upload is told.
@@ -47,12 +47,12 @@ pub(crate) struct UploadWriter {
 pub(crate) struct UploadFailed;
 
 impl Upload {
-    pub(super) fn start(storage: Storage, key: String, writers: Writers) -> Self {
+    pub(super) fn start(storage: Storage, key: String, sharing: Sharing) -> Self {
         let (writes, incoming) = mpsc::channel(WRITES_WAITING);
         let (answer, result) = oneshot::channel();
         detached::spawn(async move {
-            let stored = store(&storage, &key, writers, incoming).await;
-            let stored = stored.map(|()| Unpublished::new(storage, key, writers));
+            let stored = store(&storage, &key, sharing, incoming).await;
+            let stored = stored.map(|()| Unpublished::new(storage, key, sharing));
             // If nobody waits any more, the answer comes back, and its object goes with it.
             let _nobody_waits = answer.send(stored);
         });
@@ -90,10 +90,10 @@ pub(crate) struct Unpublished {
 }
 
 impl Unpublished {
-    fn new(storage: Storage, key: String, writers: Writers) -> Self {
+    fn new(storage: Storage, key: String, sharing: Sharing) -> Self {
         Self {
             storage,
-            key: (writers == Writers::One).then_some(key),
+            key: (sharing == Sharing::Alone).then_some(key),
         }
     }
 
@@ -138,14 +138,14 @@ impl UploadWriter {
 async fn store(
     storage: &Storage,
     key: &str,
-    writers: Writers,
+    sharing: Sharing,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
     if let Backend::Directory(directory) = &storage.backend {
         directory.store(key, incoming).await?;
-        return durable(storage, key, writers).await;
+        return durable(storage, key, sharing).await;
     }
-    let mut writer = Growing::begin(storage, key, writers).await?;
+    let mut writer = Growing::begin(storage, key, sharing).await?;
     while let Some(write) = incoming.recv().await {
         match write {
             Write::Bytes(bytes) => {
@@ -154,7 +154,7 @@ async fn store(
                     return Err(failure("write", key, &error));
                 }
             }
-            Write::Commit => return commit(storage, key, writers, writer).await,
+            Write::Commit => return commit(storage, key, sharing, writer).await,
         }
     }
     writer.abort(key).await;
@@ -165,13 +165,13 @@ async fn store(
 async fn commit(
     storage: &Storage,
     key: &str,
-    writers: Writers,
+    sharing: Sharing,
     mut writer: Growing,
 ) -> Result<(), JobError> {
     if let Err(error) = writer.finish().await {
         // The store may have done it, and only its answer was lost. A key of this attempt alone: so is what is there. What
         // others may have written, whoever comes next has to read.
-        let is_ours = writers == Writers::One
+        let is_ours = sharing == Sharing::Alone
             && matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written);
         if !is_ours {
             writer.abort(key).await;
@@ -181,13 +181,13 @@ async fn commit(
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
     }
-    durable(storage, key, writers).await
+    durable(storage, key, sharing).await
 }
 
 /// Has a whole object survive a power cut, or removes it.
-async fn durable(storage: &Storage, key: &str, writers: Writers) -> Result<(), JobError> {
+async fn durable(storage: &Storage, key: &str, sharing: Sharing) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
-    if durable.is_err() && writers == Writers::One {
+    if durable.is_err() && sharing == Sharing::Alone {
         storage.remove_or_leave(key).await;
     }
     durable
@@ -207,10 +207,10 @@ struct Growing {
 }
 
 impl Growing {
-    async fn begin(storage: &Storage, key: &str, writers: Writers) -> Result<Self, JobError> {
+    async fn begin(storage: &Storage, key: &str, sharing: Sharing) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
         let writer = storage.operator.writer_with(key);
-        let writer = writer.if_not_exists(writers == Writers::One);
+        let writer = writer.if_not_exists(sharing == Sharing::Alone);
         let writer = writer.concurrent(parts_in_flight(expected)).await;
         Ok(Self {
             inner: writer.map_err(|error| failure("begin", key, &error))?,

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use anyhow::{Context as _, Result};
 use chrono::Utc;
 use lastgood_jobs::{
-    backup::backup,
+    backup::{Previous, backup},
     job::{Attempt, RestoreTarget},
     manifest::{Details, Manifest},
 };
@@ -18,7 +18,11 @@ async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
     lab.run("create table a (x int); create table b (x int); create view v as select * from a")
         .await?;
     let before = Utc::now();
-    let point = backup(attempt(), &lab.resource, Some(1_000_000), &lab.worker).await?;
+    let previous = Previous {
+        dump_bytes: 1_000_000,
+        stored_bytes: 100_000,
+    };
+    let point = backup(attempt(), &lab.resource, Some(previous), &lab.worker).await?;
     let Manifest {
         archive,
         dump,

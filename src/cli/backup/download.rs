@@ -14,7 +14,7 @@ use super::super::{
 use crate::{
     catalog::{Audit, Catalog, PointRow},
     cli::output::Output,
-    stores::{NamedStore, StorageArgs, Stores},
+    stores::{Absent, NamedStore, StorageArgs, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
     let recorded = point.recorded()?;
     let sought = Sought {
         manifest_key: &point.manifest_key,

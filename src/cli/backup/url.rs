@@ -11,7 +11,7 @@ use super::super::locate::locate;
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::Output,
-    stores::{StorageArgs, Stores},
+    stores::{Absent, StorageArgs, Stores},
 };
 
 /// The longest that signatures of version 4 may hold.
@@ -39,7 +39,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyhow::Result<()> {
     let point = catalog.point(args.id).await?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
     let recorded = point.recorded()?;
     let sought = Sought {
         manifest_key: &point.manifest_key,

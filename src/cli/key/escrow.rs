@@ -1,9 +1,11 @@
 //! The escrows of keys in the stores: written with each key, anew for another recovery recipient, and read back after a loss.
 
+mod recover;
+
 use anyhow::Context as _;
 use lastgood_jobs::{
     escrow::{self, Escrow, object},
-    key::{Identity, Recipient},
+    key::Recipient,
     resource::TeamId,
     storage::Storage,
 };
@@ -11,13 +13,15 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    catalog::{Audit, Catalog, NewKey},
+    catalog::{Audit, Catalog, KeyRow, NewKey},
     cli::output::Output,
     config::{self, StorageArgs},
     keys,
-    secret::{MasterKey, SecretError, read_secret_file},
-    stores::Stores,
+    secret::{MasterKey, SecretError},
+    stores::{Absent, Stores},
 };
+
+pub(super) use recover::recover;
 
 /// A store, and what it is called.
 pub(super) struct Named {
@@ -26,8 +30,8 @@ pub(super) struct Named {
 }
 
 /// Opens every store: an escrow that one of them lacks, or keeps, is a hole.
-pub(super) async fn stores(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
-    let stores = Stores::open(args).await?;
+pub(super) async fn stores(args: &StorageArgs, absent: &Absent) -> anyhow::Result<Vec<Named>> {
+    let stores = Stores::open(args, absent).await?;
     let named = stores.iter().map(|store| Named {
         name: format!("{} ({})", store.name, store.url),
         storage: store.storage.clone(),
@@ -70,9 +74,17 @@ pub(super) async fn rewrite(
     output: &Output,
 ) -> anyhow::Result<()> {
     let master = master_key()?;
-    let stores = stores(storage).await?;
+    let stores = stores(storage, &Absent::Refused).await?;
+    let keys = catalog.keys().await?;
+    let entry = Audit {
+        action: "escrow",
+        resource_id: None,
+        point_id: None,
+        detail: json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
+    };
+    catalog.audit(&entry).await?;
     let mut written = 0;
-    for row in catalog.keys().await? {
+    for row in keys {
         let Some(sealed) = catalog.sealed_key(row.id).await? else {
             continue;
         };
@@ -89,13 +101,6 @@ pub(super) async fn rewrite(
         put(&stores, &escrow, recovery).await?;
         written += 1;
     }
-    let entry = Audit {
-        action: "escrow",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "recipient": recovery.to_string(), "keys": written }),
-    };
-    catalog.audit(&entry).await?;
     let done = json!({ "keys": written, "recipient": recovery.to_string() });
     output.show(&done, |_| {
         format!(
@@ -105,44 +110,9 @@ pub(super) async fn rewrite(
     })
 }
 
-/// Records the keys whose escrows the stores have, and which the catalog does not know.
-pub(super) async fn recover(
-    catalog: &Catalog,
-    identity_file: &str,
-    storage: &StorageArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let master = master_key()?;
-    let file = read_secret_file(identity_file)?;
-    let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
-    let mut found = Vec::new();
-    for store in stores(storage).await? {
-        for key in escrow::list(&store.storage).await? {
-            found.push(escrow::open(&store.storage, key, &recovery).await?);
-        }
-    }
-    // The newest first: it is the one that its owner used.
-    found.sort_by_key(|escrow| std::cmp::Reverse(escrow.created_at));
-    let mut recovered = 0;
-    for escrow in &found {
-        let recipient = escrow.identity.recipient().to_string();
-        let sealed = keys::seal(&master, escrow.key, &escrow.identity)?;
-        let is_new = catalog
-            .recover_key(&row_of(escrow, &recipient, &sealed))
-            .await?;
-        recovered += usize::from(is_new);
-    }
-    let entry = Audit {
-        action: "recover_keys",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "keys": recovered }),
-    };
-    catalog.audit(&entry).await?;
-    let done = json!({ "keys": recovered, "known": found.len() - recovered });
-    output.show(&done, |_| {
-        format!("{recovered} key(s) were recorded from their escrows: see `lastgood key list`")
-    })
+/// How many keys have a secret, and so an escrow.
+fn living(keys: &[KeyRow]) -> usize {
+    keys.iter().filter(|key| key.shredded_at.is_none()).count()
 }
 
 /// Returns the catalog's row of a key.

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     consumer::WorkDir,
     secret::{Reference, SecretError, read_secret_file},
-    stores::Stores,
+    stores::{Absent, Stores},
 };
 
 /// How long what was interrupted may clear up behind itself.
@@ -44,7 +44,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
     let url = resolve(&reference)?;
-    let stores = Stores::open(&args.storage).await?;
+    let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
     let sought = Sought::at(key);
     let stores = locate(&sought, &stores).await?;
     let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;

@@ -17,21 +17,25 @@ use crate::{
 
 /// How many resources are judged in one transaction.
 const RESOURCES_AT_ONCE: i64 = 100;
+/// Clocks that are so far apart say nothing about an age. More than a slow answer, less than any retention.
+const CLOCKS_APART: TimeDelta = TimeDelta::hours(1);
 /// How many removals of one engine may wait or run: more would only make the queue long.
 const REMOVALS_WAITING: i64 = 500;
 
 /// Judges the points of the resources whose turn has come, and lets go what nothing keeps; returns how many points.
 ///
 /// Any number of producers may do so at once. `plans` are those of a file: under the built-in ones, which stand in for a file
-/// that is missing or broken, nothing may expire.
+/// that is missing or broken, nothing may expire. `clock` is this machine's: while the catalog's tells quite another time,
+/// nobody knows how old anything is, and nothing goes: [`CatalogError::ClocksApart`].
 pub async fn retain(
     catalog: &Catalog,
     plans: &Plans,
     grace: TimeDelta,
+    clock: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<u64, CatalogError> {
     let mut gone = 0;
     loop {
-        let batch = batch(catalog, plans, grace).await?;
+        let batch = batch(catalog, plans, grace, clock()).await?;
         gone += batch.gone;
         if batch.resources < RESOURCES_AT_ONCE {
             return Ok(gone);
@@ -54,11 +58,21 @@ struct Batch {
     gone: u64,
 }
 
-async fn batch(catalog: &Catalog, plans: &Plans, grace: TimeDelta) -> Result<Batch, CatalogError> {
+async fn batch(
+    catalog: &Catalog,
+    plans: &Plans,
+    grace: TimeDelta,
+    here: DateTime<Utc>,
+) -> Result<Batch, CatalogError> {
     let mut transaction = catalog.pool().begin().await?;
     let now = sqlx::query_scalar!(r#"select now() as "now!""#)
         .fetch_one(&mut *transaction)
         .await?;
+    if (now - here).abs() > CLOCKS_APART {
+        return Err(CatalogError::ClocksApart {
+            minutes: (now - here).num_minutes(),
+        });
+    }
     let resources = due(&mut transaction).await?;
     let judged = judged(&resources, plans, grace, now);
     let known: Vec<(&Retained, &Policy)> =
@@ -91,13 +105,15 @@ async fn batch(catalog: &Catalog, plans: &Plans, grace: TimeDelta) -> Result<Bat
     })
 }
 
+/// Returns those whose time has come, and those that a clock which was ahead has put off for too long.
 async fn due(transaction: &mut PgTransaction<'_>) -> Result<Vec<Retained>, CatalogError> {
     let rows = sqlx::query_as!(
         Retained,
-        "select r.id, r.tier, r.status, r.retention_days, known.record
-         from lastgood.retention as known join lastgood.resources as r on r.id = known.resource_id
-         where known.look_at <= now()
-         order by known.look_at limit $1 for no key update of known skip locked",
+        r#"select r.id, r.tier, r.status, r.retention_days, known.record, known.look_at as "look_at?",
+             num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
+           from lastgood.retention as known join lastgood.resources as r on r.id = known.resource_id
+           where known.look_at <= now() or known.look_at > now() + interval '1 day'
+           order by known.look_at limit $1 for no key update of known skip locked"#,
         RESOURCES_AT_ONCE
     )
     .fetch_all(&mut **transaction)

@@ -24,12 +24,13 @@ newest as (
             select c.store from lastgood.copies as c where c.point_id = point.id order by c.verified_at nulls first, c.store limit 1
         ) as store
     from lastgood.resources as r
+    left join waiting on waiting.queue = r.engine
     cross join lateral (
         select id, resource_id from lastgood.restore_points
         where resource_id = r.id and quarantined_at is null and expired_at is null
         order by consistent_at desc limit 1
     ) as point
-    where not exists (
+    where coalesce(waiting.runs, 0) < $3 and not exists (
         select from lastgood.restore_points as proven
         where proven.resource_id = r.id and proven.quarantined_at is null and proven.expired_at is null
             and proven.verified_at > now() - $2::interval * (1 - r.spread / 1073741824.0)

@@ -46,7 +46,11 @@ async fn a_request_sent_again_is_answered_with_the_first_ones_run() -> Result<()
         (&shown["kind"], &shown["trigger"], &shown["state"]),
         (&json!("backup"), &json!("adhoc"), &json!("queued"))
     );
-    let audited = api.db.catalog.audited(10).await?;
+    let audited = api
+        .db
+        .catalog
+        .audited(&lastgood::catalog::AuditFilter::newest(10))
+        .await?;
     let mine: Vec<_> = audited
         .iter()
         .filter(|row| row.action == "backup")

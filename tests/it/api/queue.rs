@@ -74,7 +74,11 @@ async fn a_run_is_cancelled_and_tried_again() -> Result<()> {
         .await?
         .with(200)?;
     assert_eq!(again["state"], "queued");
-    let acts = api.db.catalog.audited(10).await?;
+    let acts = api
+        .db
+        .catalog
+        .audited(&lastgood::catalog::AuditFilter::newest(10))
+        .await?;
     let cancel = acts
         .iter()
         .find(|act| act.action == "cancel")

@@ -54,7 +54,11 @@ async fn put_registers_then_brings_to_what_is_sent() -> Result<()> {
     api.ask(Method::PUT, &token, "/resources/..no", Some(body))
         .await?
         .with(422)?;
-    let acts = api.db.catalog.audited(10).await?;
+    let acts = api
+        .db
+        .catalog
+        .audited(&lastgood::catalog::AuditFilter::newest(10))
+        .await?;
     let told: Vec<_> = acts
         .iter()
         .filter(|act| act.resource_id.is_some())

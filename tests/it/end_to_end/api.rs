@@ -97,7 +97,11 @@ async fn a_token_is_shown_once_and_opens_nothing_when_revoked() -> Result<()> {
     .await?
     .succeeded()?;
     assert_eq!(ask(&api, "GET /api/v1/plans", &token, "").await?.0, 401);
-    let acts = lab.catalog.catalog.audited(10).await?;
+    let acts = lab
+        .catalog
+        .catalog
+        .audited(&lastgood::catalog::AuditFilter::newest(10))
+        .await?;
     let told: Vec<_> = acts.iter().map(|act| act.action.as_str()).collect();
     assert_eq!(told, ["revoke_token", "create_token"]);
     Ok(())

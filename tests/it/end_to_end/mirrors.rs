@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::PointRow;
+use lastgood::catalog::{AuditFilter, PointRow};
 use lastgood_jobs::manifest::Manifest;
 use serde_json::json;
 
@@ -106,7 +106,12 @@ async fn what_either_store_has_lost_is_found_there_and_copied_again() -> Result<
             .await?
             .succeeded()?;
     }
-    let audited = house.lab.catalog.catalog.audited(10).await?;
+    let audited = house
+        .lab
+        .catalog
+        .catalog
+        .audited(&AuditFilter::newest(10))
+        .await?;
     let stores: Vec<_> = audited
         .iter()
         .filter_map(|it| it.detail["store"].as_str())

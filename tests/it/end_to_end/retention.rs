@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood::catalog::AuditFilter;
 use uuid::Uuid;
 
 use super::{
@@ -92,7 +93,11 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
     // The store has the two others, and nothing else.
     let left = lab.has_points(2).await?;
     ensure!(left.iter().all(|point| point.id != old), "{left:?}");
-    let acts = lab.catalog.catalog.audited(10).await?;
+    let acts = lab
+        .catalog
+        .catalog
+        .audited(&AuditFilter::newest(10))
+        .await?;
     let told: Vec<_> = acts
         .iter()
         .map(|act| (act.action.as_str(), act.point_id))

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::PointRow;
+use lastgood::catalog::{AuditFilter, PointRow};
 use uuid::Uuid;
 
 use super::{
@@ -131,7 +131,11 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
     let status = lab.run(&["status", "--check"]).await?.succeeded()?;
     let told = format!("QUARANTINED: restore point {} of shop", newer.id);
     ensure!(status.out.contains(&told), "{status:?}");
-    let audited = lab.catalog.catalog.audited(10).await?;
+    let audited = lab
+        .catalog
+        .catalog
+        .audited(&AuditFilter::newest(10))
+        .await?;
     ensure!(
         audited.len() == 1
             && audited[0].action == "quarantine"
@@ -178,7 +182,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .await?
         .succeeded()?;
     ensure!(lab.quarantined().await?.is_empty());
-    let audited = lab.catalog.catalog.audited(1).await?;
+    let audited = lab.catalog.catalog.audited(&AuditFilter::newest(1)).await?;
     ensure!(audited[0].action == "acquit", "{audited:?}");
     lab.run(&["restore", "shop", "--point", &id, "--wait"])
         .await?

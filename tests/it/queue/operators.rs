@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use chrono::TimeDelta;
 use lastgood::{
-    catalog::{CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
+    catalog::{AuditFilter, CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
     producer::tick,
     queue::Failure,
 };
@@ -37,7 +37,7 @@ async fn fail(db: &TestCatalog, id: Uuid, kind: &str) -> Result<()> {
 }
 
 async fn audited(db: &TestCatalog, action: &str) -> Result<Vec<serde_json::Value>> {
-    let rows = db.catalog.audited(100).await?;
+    let rows = db.catalog.audited(&AuditFilter::newest(100)).await?;
     Ok(rows
         .into_iter()
         .filter(|row| row.action == action && row.actor == "olga")
@@ -55,7 +55,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
         if run.epoch == 1 {
             return Err(Failure {
-                tool_words: Some("pg_dump: no space\0left".to_owned()),
+                tool_words: Some("pg_dump: no space\0left".into()),
                 ..Failure::retryable(ErrorKind::Dump, "pg_dump failed")
             }
             .into());

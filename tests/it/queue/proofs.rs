@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
-    catalog::{NewKey, NewRun, PointRow, Succession},
+    catalog::{AuditFilter, NewKey, NewRun, PointRow, Succession},
     queue::{Condemned, Failure, Lacking, Lane, Outcome},
 };
 use lastgood_jobs::{
@@ -94,10 +94,10 @@ fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
         async move {
             gate.pass().await;
             begun.complete();
-            match &run.args {
-                Job::Verify(job) => Ok(whole(job.point)),
-                _ => Ok(report()),
-            }
+            let Job::Verify(job) = &run.args else {
+                return Ok(report());
+            };
+            Ok(whole(job.point))
         }
     })
 }
@@ -111,10 +111,10 @@ fn condemners(db: &TestCatalog) -> Workers {
             ..Settings::default()
         },
         |run| async move {
-            match &run.args {
-                Job::Verify(job) => Err(damaged(job.point).into()),
-                _ => Ok(report()),
-            }
+            let Job::Verify(job) = &run.args else {
+                return Ok(report());
+            };
+            Err(damaged(job.point).into())
         },
     )
 }
@@ -229,7 +229,7 @@ async fn only_damage_that_takes_the_newest_usable_point_asks_for_a_backup() -> R
     let run = verify(&db, points.pop().context("no point")?).await?;
     becomes(&db, run, "failed").await?;
     assert_eq!(db.count(backups).await?, 1);
-    let audited = db.catalog.audited(10).await?;
+    let audited = db.catalog.audited(&AuditFilter::newest(10)).await?;
     let told = audited.iter().filter(|it| it.action == "quarantine");
     assert_eq!(told.count(), 5);
     workers.stop().await
@@ -251,7 +251,12 @@ async fn what_was_let_go_while_it_was_read_is_no_damage() -> Result<()> {
             .await?,
         0
     );
-    ensure!(db.catalog.audited(10).await?.is_empty());
+    ensure!(
+        db.catalog
+            .audited(&AuditFilter::newest(10))
+            .await?
+            .is_empty()
+    );
     workers.stop().await
 }
 
@@ -302,7 +307,7 @@ async fn each_store_is_proven_by_what_was_read_there_and_one_that_lacks_a_point_
         .map(|it| (it.store.as_str(), it.points))
         .collect();
     assert_eq!(missing, [("far", 1), ("here", 0)]);
-    let audited = db.catalog.audited(1).await?;
+    let audited = db.catalog.audited(&AuditFilter::newest(1)).await?;
     ensure!(
         audited[0].action == "copy_lost" && audited[0].point_id == Some(point),
         "{audited:?}"

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::TimeDelta;
-use lastgood::catalog::{CatalogError, Custody};
+use lastgood::catalog::{AuditFilter, CatalogError, Custody};
 use rstest::rstest;
 
 use super::House;
@@ -27,7 +27,7 @@ async fn what_is_kept_by_hand_stays_until_it_is_not_and_both_are_recorded(
     house.db.catalog.keep_no_more(old, custody).await?;
     assert_eq!(house.retain().await?, 1);
 
-    let acts = house.db.catalog.audited(10).await?;
+    let acts = house.db.catalog.audited(&AuditFilter::newest(10)).await?;
     let told: Vec<_> = acts.iter().rev().map(|act| act.action.as_str()).collect();
     assert_eq!(told, [kept, no_more]);
     let first = acts.last().context("nothing is recorded")?;
@@ -71,7 +71,7 @@ async fn a_pin_takes_back_what_was_let_go_until_its_removal_has_begun() -> Resul
         matches!(refused, Err(CatalogError::TooLateToKeep(id)) if id == lost),
         "{refused:?}"
     );
-    let acts = house.db.catalog.audited(10).await?;
+    let acts = house.db.catalog.audited(&AuditFilter::newest(10)).await?;
     assert_eq!(acts.len(), 1, "what did not happen is not on record");
     Ok(())
 }
@@ -92,6 +92,13 @@ async fn what_is_not_there_is_said() -> Result<()> {
     );
     let some = house.point(TimeDelta::days(1)).await?;
     house.db.catalog.keep_no_more(some, Custody::Pin).await?;
-    ensure!(house.db.catalog.audited(10).await?.is_empty());
+    ensure!(
+        house
+            .db
+            .catalog
+            .audited(&AuditFilter::newest(10))
+            .await?
+            .is_empty()
+    );
     Ok(())
 }

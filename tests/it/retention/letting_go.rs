@@ -24,12 +24,21 @@ async fn points_past_their_days_go_with_the_reason_and_the_rest_stay() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resource_is_looked_at_once_an_hour() -> Result<()> {
     let mut house = House::build().await?;
-    assert_eq!(retain(&house.db.catalog, &house.plans, GRACE).await?, 0);
+    assert_eq!(
+        retain(&house.db.catalog, &house.plans, GRACE, || house.now).await?,
+        0
+    );
     house.points([1, 40]).await?;
     house.advance(TimeDelta::minutes(59)).await?;
-    assert_eq!(retain(&house.db.catalog, &house.plans, GRACE).await?, 0);
+    assert_eq!(
+        retain(&house.db.catalog, &house.plans, GRACE, || house.now).await?,
+        0
+    );
     house.advance(TimeDelta::minutes(1)).await?;
-    assert_eq!(retain(&house.db.catalog, &house.plans, GRACE).await?, 1);
+    assert_eq!(
+        retain(&house.db.catalog, &house.plans, GRACE, || house.now).await?,
+        1
+    );
     Ok(())
 }
 
@@ -163,8 +172,8 @@ async fn two_producers_let_go_as_much_as_one() -> Result<()> {
         .execute("update lastgood.retention set look_at = now()")
         .await?;
     let (one, two) = tokio::join!(
-        retain(&house.db.catalog, &house.plans, GRACE),
-        retain(&another, &house.plans, GRACE)
+        retain(&house.db.catalog, &house.plans, GRACE, || house.now),
+        retain(&another, &house.plans, GRACE, || house.now)
     );
     assert_eq!(one? + two?, 4 + 240);
     Ok(())

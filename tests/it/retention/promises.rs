@@ -105,3 +105,35 @@ async fn a_removed_resource_keeps_its_points_as_long_as_was_promised_at_its_remo
     assert_eq!(house.gone_ids().await?, sorted([old, newest]));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_rebuilt_resource_goes_until_a_grace_period_after_it_has_a_connection()
+-> Result<()> {
+    let mut house = House::build().await?;
+    house.points([0, 40, 50]).await?;
+    // As a rebuild leaves it: its own retention, of a year perhaps, is in no manifest.
+    house
+        .db
+        .execute("update lastgood.resources set connection_ref = null, status = 'paused'")
+        .await?;
+    house
+        .db
+        .execute("update lastgood.retention set record = null")
+        .await?;
+    for _ in 0..5 {
+        assert_eq!(house.retain().await?, 0);
+        house.advance(TimeDelta::days(30)).await?;
+    }
+    house
+        .db
+        .execute("update lastgood.resources set connection_ref = 'env:URL', status = 'active'")
+        .await?;
+    assert_eq!(house.retain().await?, 0);
+    house
+        .advance(TimeDelta::days(7) - TimeDelta::minutes(1))
+        .await?;
+    assert_eq!(house.retain().await?, 0);
+    house.advance(TimeDelta::minutes(1)).await?;
+    assert_eq!(house.retain().await?, 2);
+    Ok(())
+}

@@ -46,8 +46,8 @@ async fn a_restore_that_was_asked_for_first_protects_its_point() -> Result<()> {
     let mut asking = house.db.pool().begin().await?;
     enqueue_by_hand(&mut asking, old).await?;
 
-    let (another, plans) = (house.db.another().await?, house.plans.clone());
-    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE).await });
+    let (another, plans, now) = (house.db.another().await?, house.plans.clone(), house.now);
+    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE, || now).await });
     somebody_waits(house.db.pool()).await?;
     asking.commit().await?;
     assert_eq!(retaining.await??, 0);
@@ -99,8 +99,8 @@ async fn the_point_that_would_be_newest_stays_when_the_newest_is_condemned_meanw
         .bind(newest)
         .execute(&mut *condemning)
         .await?;
-    let (another, plans) = (house.db.another().await?, house.plans.clone());
-    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE).await });
+    let (another, plans, now) = (house.db.another().await?, house.plans.clone(), house.now);
+    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE, || now).await });
     somebody_waits(house.db.pool()).await?;
     condemning.commit().await?;
     assert_eq!(retaining.await??, 0);
@@ -116,8 +116,8 @@ async fn what_changed_since_it_was_judged_is_judged_again() -> Result<()> {
     sqlx::query("update lastgood.resources set retention_days = 365 where id = 'shop'")
         .execute(&mut *changing)
         .await?;
-    let (another, plans) = (house.db.another().await?, house.plans.clone());
-    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE).await });
+    let (another, plans, now) = (house.db.another().await?, house.plans.clone(), house.now);
+    let retaining = tokio::spawn(async move { retain(&another, &plans, GRACE, || now).await });
     somebody_waits(house.db.pool()).await?;
     changing.commit().await?;
     assert_eq!(retaining.await??, 0);

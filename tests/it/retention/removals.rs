@@ -2,7 +2,10 @@
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
-use lastgood::{catalog::Custody, producer::ask_for_removals};
+use lastgood::{
+    catalog::{AuditFilter, Custody},
+    producer::ask_for_removals,
+};
 use sqlx::Row as _;
 
 use super::House;
@@ -128,7 +131,7 @@ async fn what_has_lost_its_manifest_can_not_be_kept_even_if_its_archive_is_refus
     house.db.catalog.finish_removal(old).await?;
     ensure!(house.db.catalog.begin_removal(old).await?.is_none());
     house.db.catalog.finish_removal(old).await?;
-    let acts = house.db.catalog.audited(10).await?;
+    let acts = house.db.catalog.audited(&AuditFilter::newest(10)).await?;
     assert_eq!(acts.len(), 1, "removed once");
     let act = acts.first().map(|act| (act.action.as_str(), act.point_id));
     assert_eq!(act, Some(("expire", Some(old))));

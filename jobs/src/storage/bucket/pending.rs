@@ -2,7 +2,10 @@
 //!
 //! They cost money and no listing of objects shows them. `OpenDAL` has no word for them, so this speaks S3's own.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    sync::Once,
+};
 
 use chrono::{DateTime, Utc};
 use http::{Method, Request, Response, header::CONTENT_LENGTH};
@@ -34,6 +37,8 @@ pub(in crate::storage) struct Uploads {
     signer: Signer<Credential>,
     transport: HttpTransporter,
     patience: Patience,
+    /// Told once: it is asked before every backup.
+    cannot_list: Once,
 }
 
 /// An upload that was begun and neither finished nor aborted.
@@ -75,6 +80,7 @@ impl Uploads {
             signer: Signer::new(Context::new(), provider, signer),
             transport,
             patience: access.patience,
+            cannot_list: Once::new(),
         }
     }
 
@@ -97,9 +103,11 @@ impl Uploads {
                 );
             }
             let Answer::Body(page) = self.ask(LIST, below, Method::GET, &query).await? else {
-                tracing::warn!(
-                    "the store cannot list unfinished uploads: have a lifecycle rule of its own end them after a day"
-                );
+                self.cannot_list.call_once(|| {
+                    tracing::warn!(
+                        "the store cannot list unfinished uploads: have a lifecycle rule of its own end them after a day"
+                    );
+                });
                 return Ok(found);
             };
             let page = read_page(below, &page)?;

@@ -1,0 +1,13 @@
+-- The newest usable restore point of resource $1, not younger than $2, whose key is on record with its secret, or that needs none.
+select consistent_at from lastgood.restore_points as point
+where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
+    and quarantined_at is null and expired_at is null
+    and (
+        manifest #>> '{archive,encryption,key}' is null
+        or exists (
+            select from lastgood.archive_keys as key
+            where key.id::text = point.manifest #>> '{archive,encryption,key}' and key.shredded_at is null
+        )
+    )
+order by consistent_at desc
+limit 1

@@ -1,0 +1,186 @@
+//! `lastgood key recover`: after the loss of the catalog, keys come back from their escrows, to open what they encrypted.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use lastgood_jobs::{
+    escrow::{self, Escrow, object},
+    key::Identity,
+    resource::TeamId,
+};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Named, master_key, row_of, stores};
+use crate::{
+    catalog::{Audit, Catalog},
+    cli::output::{Output, instant, printable, table},
+    config::StorageArgs,
+    keys,
+    secret::read_secret_file,
+    stores::Absent,
+};
+
+/// What was found, and what became of it.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    keys: Vec<Recovered>,
+    faults: Vec<String>,
+}
+
+/// A key whose escrow opened.
+#[derive(Debug, Serialize)]
+struct Recovered {
+    key: Uuid,
+    /// Whose its escrow says that it is; `None`: the platform's.
+    team: Option<String>,
+    recipient: String,
+    created_at: DateTime<Utc>,
+    store: String,
+    is_new: bool,
+}
+
+/// An escrow that opened, and the store that has it.
+struct Opened {
+    escrow: Escrow,
+    store: String,
+}
+
+/// Records the keys whose escrows the stores have, and which the catalog does not know. None of them is in use from then on:
+/// the recovery recipient is public, so that whoever can write into a store can put a key of their own there. What cannot be
+/// opened is told, and keeps nothing else from being recorded.
+pub(in crate::cli::key) async fn recover(
+    catalog: &Catalog,
+    identity_file: &str,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let master = master_key()?;
+    let file = read_secret_file(identity_file)?;
+    let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
+    let mut report = Report::default();
+    let found = open_all(
+        &stores(storage, &Absent::LeftOut).await?,
+        &recovery,
+        &mut report,
+    )
+    .await;
+    let entry = Audit {
+        action: "recover_keys",
+        resource_id: None,
+        point_id: None,
+        detail: json!({
+            "keys": found.values().map(|it| json!({
+                "key": it.escrow.key,
+                "team": it.escrow.team.as_ref().map(TeamId::as_str),
+                "recipient": it.escrow.identity.recipient().to_string(),
+                "store": it.store,
+            })).collect::<Vec<_>>(),
+            "faults": report.faults.len(),
+        }),
+    };
+    catalog.audit(&entry).await?;
+    for Opened { escrow, store } in found.into_values() {
+        let recipient = escrow.identity.recipient().to_string();
+        let sealed = keys::seal(&master, escrow.key, &escrow.identity)?;
+        let is_new = catalog
+            .recover_key(&row_of(&escrow, &recipient, &sealed))
+            .await?;
+        let known = catalog.sealed_key(escrow.key).await?;
+        if known.is_none_or(|known| known.recipient != recipient) {
+            report.faults.push(format!(
+                "`{}` in {store} holds another secret ({recipient}) than the key {} on record: it was not recorded",
+                object(escrow.key),
+                escrow.key
+            ));
+            continue;
+        }
+        report.keys.push(Recovered {
+            key: escrow.key,
+            team: escrow.team.as_ref().map(ToString::to_string),
+            recipient,
+            created_at: escrow.created_at,
+            store,
+            is_new,
+        });
+    }
+    output.show(&report, text)?;
+    Ok(if report.faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Opens every escrow of every store, the primary's first. Of two that differ, the first one counts, and the other is told.
+async fn open_all(
+    stores: &[Named],
+    recovery: &Identity,
+    report: &mut Report,
+) -> BTreeMap<Uuid, Opened> {
+    let mut found = BTreeMap::<Uuid, Opened>::new();
+    for Named { name, storage } in stores {
+        let keys = match escrow::list(storage).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                report.faults.push(format!("{name}: {}", error.report()));
+                continue;
+            }
+        };
+        for key in keys {
+            let escrow = match escrow::open(storage, key, recovery).await {
+                Ok(escrow) => escrow,
+                Err(error) => {
+                    report.faults.push(format!("{name}: {}", error.report()));
+                    continue;
+                }
+            };
+            let (recipient, store) = (escrow.identity.recipient(), name.clone());
+            let first = found.entry(key).or_insert_with(|| Opened { escrow, store });
+            let counts = first.escrow.identity.recipient();
+            if counts != recipient {
+                report.faults.push(format!(
+                    "`{}` in {name} holds another secret ({recipient}) than in {} ({counts}), which counts: compare with \
+                     `archive.encryption.recipient` of the manifests",
+                    object(key),
+                    first.store
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn text(report: &Report) -> String {
+    let recorded = report.keys.iter().filter(|key| key.is_new).count();
+    let mut lines = vec![
+        table(
+            ["key", "owner", "recipient", "created", "store", ""],
+            report.keys.iter().map(|it| {
+                let owner = it.team.as_ref();
+                [
+                    it.key.to_string(),
+                    owner.map_or_else(|| "the platform".to_owned(), |team| format!("team {team}")),
+                    it.recipient.clone(),
+                    instant(it.created_at),
+                    it.store.clone(),
+                    if it.is_new { "recorded" } else { "known" }.to_owned(),
+                ]
+            }),
+        ),
+        format!(
+            "{recorded} key(s) were recorded. They open what was encrypted to them, and encrypt nothing more: no escrow proves who \
+             wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
+             and `--team` for each team above; until then their backups fail"
+        ),
+    ];
+    lines.extend(
+        report
+            .faults
+            .iter()
+            .map(|fault| format!("SKIPPED: {}", printable(fault))),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,251 @@
+//! A bucket that will not let go what an object lock holds, and that hands an archive out to whoever has its signed address.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result, ensure};
+use lastgood::catalog::{AuditFilter, PointRow};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use super::{
+    customer::{Customer, Rights},
+    lab::{Lab, PATIENCE},
+};
+use crate::eventually::eventually;
+
+const LOCKED: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied because object protected \
+                      by object lock.</Message></Error>";
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
+}
+
+/// Stands before an S3 server, and answers for it as an object lock would.
+struct Lock {
+    url: String,
+    holds: Arc<AtomicBool>,
+    listening: JoinHandle<()>,
+}
+
+impl Lock {
+    async fn before(endpoint: &str) -> Result<Self> {
+        let server = endpoint
+            .strip_prefix("http://")
+            .context("not http")?
+            .to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let holds = Arc::new(AtomicBool::new(true));
+        let shared = Arc::clone(&holds);
+        let listening = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, holds) = (server.clone(), Arc::clone(&shared));
+                tokio::spawn(async move { drop(pass(client, &server, &holds).await) });
+            }
+        });
+        Ok(Self {
+            url,
+            holds,
+            listening,
+        })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Passes a connection on; one that asks for a removal while the lock holds is answered and closed.
+async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = {
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let answers = tokio::io::copy(&mut from_server, &mut to_client);
+            tokio::select! {
+                read = from_client.read(&mut buffer) => {
+                    let read = read?;
+                    let bytes = buffer.get(..read).unwrap_or_default();
+                    // A request begins with a read of its own: the client waits for an answer before the next one.
+                    if !(bytes.starts_with(b"DELETE ") && holds.load(Ordering::Relaxed)) {
+                        to_server.write_all(bytes).await?;
+                        (read > 0).then_some(true)
+                    } else {
+                        Some(false)
+                    }
+                }
+                _ended = answers => None,
+            }
+        };
+        match read {
+            Some(true) => {}
+            Some(false) => {
+                let answer = format!(
+                    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{LOCKED}",
+                    LOCKED.len()
+                );
+                client.write_all(answer.as_bytes()).await?;
+                return Ok(client.shutdown().await?);
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A lab whose one store is a bucket behind a lock, and a customer in it.
+async fn vaulted() -> Result<(Lab, Lock, Customer)> {
+    let mut lab = Lab::create().await?;
+    let lock = Lock::before(&variable("LASTGOOD_TEST_S3_MOTO_URL")?).await?;
+    let bucket = variable("LASTGOOD_TEST_S3_BUCKET")?;
+    let unique = uuid::Uuid::new_v4();
+    lab.set("LASTGOOD_STORAGE", format!("s3://{bucket}/{unique}"));
+    lab.set("AWS_ENDPOINT_URL_S3", lock.url.clone());
+    for (name, from) in [
+        ("AWS_ACCESS_KEY_ID", "LASTGOOD_TEST_S3_MOTO_ACCESS_KEY_ID"),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "LASTGOOD_TEST_S3_MOTO_SECRET_ACCESS_KEY",
+        ),
+    ] {
+        lab.set(name, variable(from)?);
+    }
+    lab.set("LASTGOOD_UPKEEP", "1s");
+    lab.set("LASTGOOD_VERIFY_WITHIN", "0s");
+    let shop = Customer::create(Rights::Owner).await?;
+    shop.run("create table items as select n from generate_series(1, 100) n")
+        .await?;
+    lab.add("shop", &shop).await?;
+    Ok((lab, lock, shop))
+}
+
+async fn back_up(lab: &Lab) -> Result<PointRow> {
+    let run = lab.enqueue_backup("shop").await?;
+    lab.succeeds(run).await?;
+    Ok(lab.catalog.catalog.point(run).await?)
+}
+
+async fn let_go(lab: &Lab, point: &PointRow) -> Result<()> {
+    sqlx::query(
+        "update lastgood.restore_points set expired_at = now(), expired_because = 'x' where id = $1",
+    )
+    .bind(point.id)
+    .execute(lab.catalog.pool())
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop() -> Result<()> {
+    let (lab, lock, _shop) = vaulted().await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let (first, second) = (back_up(&lab).await?, back_up(&lab).await?);
+    let producer = lab.producer()?;
+    // The second one is asked for in a later look, which does not ask for the first one again.
+    for point in [&first, &second] {
+        let_go(&lab, point).await?;
+        let refused: &'static str = "select count(*) from lastgood.restore_points where refused_because like '%object lock%'";
+        let wanted = if point.id == first.id { 1 } else { 2 };
+        eventually(PATIENCE, "the refusal is recorded", async || {
+            Ok(lab.catalog.count(refused).await? == wanted)
+        })
+        .await?;
+    }
+    producer.shows("lastgood_refused_removals", 2.0).await?;
+    let runs = lab.runs().await?;
+    let removals: Vec<_> = runs.iter().filter(|run| run.kind == "expire").collect();
+    ensure!(removals.len() == 2, "{removals:?}");
+    ensure!(
+        removals
+            .iter()
+            .all(|run| run.state == "succeeded" && run.attempt == 1),
+        "{removals:?}"
+    );
+    let status = lab.run(&["status"]).await?.succeeded()?.out;
+    ensure!(
+        status.contains("NOT REMOVED: 2 expired restore points are refused by their store"),
+        "{status}"
+    );
+    let plan = lab.run(&["retention", "plan", "shop"]).await?.succeeded()?;
+    ensure!(plan.out.contains("object lock"), "{plan:?}");
+
+    // Nothing of them is gone: they may yet be kept, and a week later they go.
+    let pin = ["backup", "pin", &first.id.to_string(), "--because", "whole"];
+    lab.run(&pin).await?.succeeded()?;
+    let verify = ["verify", "--point", &first.id.to_string(), "--wait"];
+    lab.run(&verify).await?.succeeded()?;
+    lock.holds.store(false, Ordering::Relaxed);
+    lab.catalog
+        .execute("update lastgood.restore_points set refused_at = now() - interval '8 days' where refused_at is not null")
+        .await?;
+    eventually(PATIENCE, "the second is gone", async || {
+        Ok(lab.catalog.catalog.point(second.id).await.is_err())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -> Result<()> {
+    let (lab, _lock, _shop) = vaulted().await?;
+    let consumer = lab.consumer("consumer", &[]).await?;
+    let point = back_up(&lab).await?;
+    drop(consumer);
+    let id = point.id.to_string();
+    let file = lab.home.path().join("archive");
+    let to = file.display().to_string();
+    let download = ["backup", "download", &id, "--to", &to];
+    lab.run(&download).await?.succeeded()?;
+
+    let said = lab
+        .run(&["backup", "url", &id, "--ttl", "5m"])
+        .await?
+        .succeeded()?;
+    let url = said.out.trim();
+    ensure!(fetch(url).await? == fs::read(&file)?, "other bytes");
+    ensure!(
+        point.stored_bytes.unsigned_abs() == fs::metadata(&file)?.len(),
+        "not the archive"
+    );
+
+    let acts = lab.catalog.catalog.audited(&AuditFilter::newest(1)).await?;
+    let act = acts.first().context("nothing is on record")?;
+    assert_eq!(
+        (act.action.as_str(), act.point_id, &act.detail["seconds"]),
+        ("url", Some(point.id), &serde_json::json!(300))
+    );
+    let (_, signature) = url.split_once("X-Amz-Signature=").context("not signed")?;
+    let signature = signature.split('&').next().unwrap_or(signature);
+    let audit = lab.run(&["--json", "audit"]).await?.succeeded()?.out;
+    ensure!(audit.contains("\"url\"") && !audit.contains(signature));
+    let long = lab.run(&["backup", "url", &id, "--ttl", "8d"]).await?;
+    ensure!(long.code == Some(2), "{long:?}");
+    Ok(())
+}
+
+/// Fetches what is at an address as anybody would.
+async fn fetch(url: &str) -> Result<Vec<u8>> {
+    let rest = url.strip_prefix("http://").context("not http")?;
+    let (host, path) = rest.split_once('/').context("no path")?;
+    let mut server = TcpStream::connect(host).await?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    server.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).await?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = answer.split_off(end.context("no head")? + 4);
+    let head = String::from_utf8_lossy(&answer);
+    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    Ok(body)
+}
