@@ -42,9 +42,9 @@ async fn put_registers_then_brings_to_what_is_sent() -> Result<()> {
         (&json!("hobby"), &json!(null), &json!("sealed"))
     );
     for (field, value) in [("team", "other"), ("engine", "redis")] {
-        let mut taken = body.clone();
-        taken[field] = json!(value);
-        api.ask(Method::PUT, &token, SHOP, Some(taken))
+        let mut another = body.clone();
+        another[field] = json!(value);
+        api.ask(Method::PUT, &token, SHOP, Some(another))
             .await?
             .with(409)?;
     }
