@@ -141,7 +141,6 @@ pub struct Switches {
 }
 
 /// Returns everything that is served, and the switches of it.
-#[must_use]
 pub fn app(
     catalog: Catalog,
     plans: &PlansFile,

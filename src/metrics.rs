@@ -149,6 +149,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn introduce() {
     describe();
     describe_upkeep();
+    describe_api();
     gauge!(BUILD, "version" => VERSION).set(1.0);
 }
 
@@ -243,11 +244,11 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
-    describe_gauge!(
-        PAUSES,
-        "Pauses in force: nothing that they cover is claimed."
-    );
-    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
+    describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// What the HTTP API was asked.
+fn describe_api() {
     describe_counter!(
         API_REQUESTS,
         "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
@@ -257,11 +258,15 @@ fn describe() {
         Unit::Seconds,
         "How long requests to the HTTP API took, by route; of a stream of events, until it began."
     );
-    describe_gauge!(BUILD, "1; the version is the label.");
 }
 
 /// What happens to restore points after they were made.
 fn describe_upkeep() {
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
     describe_counter!(
         VERIFICATIONS,
         "Restore points that a verification or a restore read to the last byte, by engine and what it showed."

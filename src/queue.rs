@@ -156,7 +156,7 @@ pub struct Failure {
     /// The stores that turned out to lack a restore point that another one holds.
     pub lacking: Option<Lacking>,
     /// What the tool itself said, without secrets, where one ran.
-    pub tool_words: Option<String>,
+    pub tool_words: Option<Box<str>>,
 }
 
 /// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
@@ -221,7 +221,7 @@ impl From<JobError> for Failure {
             permanent: error.is_permanent(),
             condemned: None,
             lacking: None,
-            tool_words: error.tool_words().map(str::to_owned),
+            tool_words: error.tool_words().map(Into::into),
         }
     }
 }

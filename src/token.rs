@@ -136,14 +136,14 @@ impl Token {
     /// Returns the text that its holder presents.
     #[must_use]
     pub fn reveal(&self) -> SecretString {
-        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.secret));
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.as_slice()));
         SecretString::from(format!("{PREFIX}{}_{}", self.id.simple(), &*secret))
     }
 
     /// Returns what is kept of it.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
-        TokenHash(blake3::hash(&*self.secret))
+        TokenHash(blake3::hash(self.secret.as_slice()))
     }
 }
 

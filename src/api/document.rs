@@ -6,7 +6,7 @@ use utoipa::{
     Modify, OpenApi as _, ToSchema as _,
     openapi::{
         Components, Content, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder,
-        path::Operation,
+        path::{Operation, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -92,13 +92,12 @@ fn complete_operation(operation: &mut Operation) {
         ));
     }
     let parameters = operation.parameters.iter().flatten();
-    let is_in = |place: fn(&utoipa::openapi::path::ParameterIn) -> bool| {
+    let is_in = |place: fn(&ParameterIn) -> bool| {
         parameters.clone().any(|parameter| match parameter {
             RefOr::T(parameter) => place(&parameter.parameter_in),
             RefOr::Ref(_) => false,
         })
     };
-    use utoipa::openapi::path::ParameterIn;
     if is_in(|place| matches!(place, ParameterIn::Path)) {
         problems.push(("404", "There is no such thing, or it is another team's"));
     }

@@ -174,13 +174,12 @@ async fn capabilities(
 
 /// What a consumer of another version says of an engine that this one does not know is left out.
 fn understood(stored: serde_json::Value) -> Vec<Capability> {
-    match stored {
-        serde_json::Value::Array(each) => each
-            .into_iter()
-            .filter_map(|one| serde_json::from_value(one).ok())
-            .collect(),
-        _ => Vec::new(),
-    }
+    let serde_json::Value::Array(each) = stored else {
+        return Vec::new();
+    };
+    let each = each.into_iter();
+    each.filter_map(|one| serde_json::from_value(one).ok())
+        .collect()
 }
 
 /// List the consumers that are alive

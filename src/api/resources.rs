@@ -197,6 +197,10 @@ struct NewBody {
 /// What is to change; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::option_option,
+    reason = "a field may be absent, null or given, which are three things"
+)]
 struct ChangeBody {
     /// Its tier in the plans.
     #[serde(default)]

@@ -32,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// What to restore, and where to. Nothing said: the newest restore point, beside what is there.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the body")]
 struct RestoreBody {
     /// The newest point that is not younger than this instant.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 
 /// One job in the queue, and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`run_at` is a name of the API, and of the catalog"
+)]
 pub(super) struct Run {
     /// Its id.
     pub(super) id: Uuid,

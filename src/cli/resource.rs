@@ -234,12 +234,13 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
     let catalog = super::catalog().await?;
     let before = catalog.resource(args.id.as_str()).await?;
     let engine = before.engine.parse()?;
-    let options = match args.options.is_given() {
-        true => Some(
+    let options = if args.options.is_given() {
+        Some(
             args.options
                 .apply(engine, request::stored_options(&before)?)?,
-        ),
-        false => None,
+        )
+    } else {
+        None
     };
     let connection = match &args.connection {
         Some(given) => Some(connection(given, &args.id, engine, &catalog).await?),

@@ -20,6 +20,7 @@ pub struct Wakers {
 
 impl Wakers {
     /// Returns those of the claim loops of these queues.
+    #[must_use]
     pub fn of(queues: &[Queue]) -> Self {
         let mut wakers = Self::default();
         for queue in queues {

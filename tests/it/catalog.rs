@@ -67,6 +67,7 @@ const RUN: &str = r#"insert into lastgood.runs (queue, kind, trigger, resource_i
 #[case::a_trigger_of_its_own("trigger = 'whim', slot = null", "runs_trigger_is_known")]
 #[case::an_empty_key("idempotency_key = ''", "runs_idempotency_key_is_short")]
 #[case::a_long_key("idempotency_key = repeat('a', 256)", "runs_idempotency_key_is_short")]
+#[case::a_request_by_position("asked = '[]'", "runs_asked_is_an_object")]
 #[case::a_payload_by_position("args = '[]'", "runs_args_are_an_object")]
 #[case::a_state_of_its_own("state = 'lost'", "runs_state_is_known")]
 #[case::more_attempts_than_allowed(
@@ -232,6 +233,36 @@ async fn an_impossible_consumer_is_refused(
 #[case::a_pause_of_a_team_without_a_name(
     "pauses (team, because, by) values ('', 'b', 'me')",
     "pauses_team_is_a_name"
+)]
+#[case::a_store_of_a_path("stores (name) values ('../x')", "stores_name_is_a_name")]
+#[case::a_token_of_a_path(
+    "tokens (id, name, hash, scopes) values (gen_random_uuid(), 'a..b', decode(repeat('00', 32), 'hex'), '{read}')",
+    "tokens_name_is_a_name"
+)]
+#[case::a_token_in_clear(
+    "tokens (id, name, hash, scopes) values (gen_random_uuid(), 'a', 'secret', '{read}')",
+    "tokens_hash_is_blake3"
+)]
+#[case::a_token_for_nothing(
+    "tokens (id, name, hash, scopes) values (gen_random_uuid(), 'a', decode(repeat('00', 32), 'hex'), '{}')",
+    "tokens_scopes_are_known"
+)]
+#[case::a_token_of_no_team(
+    "tokens (id, name, hash, scopes, team) values (gen_random_uuid(), 'a', decode(repeat('00', 32), 'hex'), '{read}', '..')",
+    "tokens_team_is_a_name"
+)]
+#[case::a_tick_without_end(
+    "producers (id, version, tick_seconds) values ('p', '0', 0)",
+    "producers_tick_takes_time"
+)]
+#[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
+#[case::fewer_backups_than_none(
+    "adhoc_limits (per_resource) values (-1)",
+    "adhoc_limits_per_resource_counts"
+)]
+#[case::fewer_backups_of_a_team_than_none(
+    "adhoc_limits (per_team) values (-1)",
+    "adhoc_limits_per_team_counts"
 )]
 #[case::an_act_in_words(
     "audit (actor, action) values ('root', 'Did it')",

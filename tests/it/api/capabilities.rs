@@ -56,9 +56,7 @@ async fn a_consumer_that_stops_drains_or_falls_silent_takes_its_promise_along() 
     assert_eq!(available(&of(&api, &token, "mongodb").await?), [false; 3]);
     register(catalog, "mongodb").await?;
     register(catalog, "redis").await?;
-    catalog
-        .producer_ticked("p", Duration::from_secs(60))
-        .await?;
+    catalog.producer_ticked("p", Duration::from_mins(1)).await?;
     for engine in ["mongodb", "redis"] {
         assert_eq!(available(&of(&api, &token, engine).await?), [true; 3]);
     }
@@ -94,7 +92,7 @@ async fn without_a_producer_that_ticks_no_backup_is_promised() -> Result<()> {
     );
     api.db
         .catalog
-        .producer_ticked("p", Duration::from_secs(60))
+        .producer_ticked("p", Duration::from_mins(1))
         .await?;
     assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
     api.db
@@ -114,7 +112,7 @@ async fn a_pause_is_no_capability() -> Result<()> {
     register(&api.db.catalog, "redis").await?;
     api.db
         .catalog
-        .producer_ticked("p", Duration::from_secs(60))
+        .producer_ticked("p", Duration::from_mins(1))
         .await?;
     api.db
         .catalog

@@ -11,6 +11,10 @@ fn the_document_is_permanent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "the names are in the page, and the page is ours"
+)]
 async fn the_page_of_the_documentation_needs_no_other_host() -> Result<()> {
     let api = Api::create().await?;
     let get = async |path: &str| {

@@ -1,5 +1,10 @@
 //! The API as a process of its own: who lets it listen, how it drains, what it promises while consumers come and go, what it keeps secret.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what a JSON value does not have is null, and a test may panic"
+)]
+
 use anyhow::{Context as _, Result, ensure};
 use lastgood_client::{Client, ClientError, Restore, RunState};
 use serde_json::Value;
@@ -266,9 +271,12 @@ async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
             .any(|tier| tier.tier == "pro")
     );
 
-    let refused = |error: ClientError| match error {
-        ClientError::Refused(problem) => Ok(problem.status),
-        other => Err(other),
+    let refused = |error: ClientError| {
+        if let ClientError::Refused(problem) = error {
+            Ok(problem.status)
+        } else {
+            Err(error)
+        }
     };
     let restore = client.restore("shop", &Restore::default(), "back").await;
     assert_eq!(refused(restore.err().context("it may not")?)?, 403);

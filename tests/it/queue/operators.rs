@@ -55,7 +55,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
         if run.epoch == 1 {
             return Err(Failure {
-                tool_words: Some("pg_dump: no space\0left".to_owned()),
+                tool_words: Some("pg_dump: no space\0left".into()),
                 ..Failure::retryable(ErrorKind::Dump, "pg_dump failed")
             }
             .into());
