@@ -95,6 +95,57 @@ fn a_retention_of_days_is_told_for_each_point(
     assert_eq!(said, expected);
 }
 
+#[test]
+fn the_newest_is_told_to_be_the_newest_and_the_others_of_the_minimum_how_many_they_are() {
+    let policy = policy(Promise {
+        minimum_kept: 2,
+        ..promise(7)
+    });
+    let points = [90, 80, 70].map(|days| point(TimeDelta::days(days)));
+    let told: Vec<String> = decide(&points, &policy, now())
+        .iter()
+        .map(|verdict| match &verdict.decision {
+            Decision::Keep(kept) => kept.to_string(),
+            Decision::Expire(why) => why.to_string(),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "older than the 7 days that are promised",
+            "the newest 2 are kept, however old",
+            "the newest usable one of a live resource: never removed",
+        ]
+    );
+}
+
+#[test]
+fn what_is_of_the_future_stays_even_where_nothing_was_ever_promised() {
+    let removed = Policy {
+        record: Record::after(
+            Record::after(None, Some(promise(0)), Life::Live, GRACE, long_ago()),
+            None,
+            Life::Removed,
+            GRACE,
+            long_ago(),
+        ),
+        life: Life::Removed,
+        ..policy(promise(0))
+    };
+    let points = [-1, 1].map(|days| point(TimeDelta::days(days)));
+    let decided: Vec<Decision> = decide(&points, &removed, now())
+        .into_iter()
+        .map(|verdict| verdict.decision)
+        .collect();
+    assert_eq!(
+        decided,
+        [
+            Decision::Keep(Kept::InFuture),
+            Decision::Expire(Expired::NeverPromised)
+        ]
+    );
+}
+
 fn thinning() -> Policy {
     policy(Promise {
         keep: Some(Keep {
