@@ -136,12 +136,11 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .catalog
         .audited(&AuditFilter::newest(10))
         .await?;
-    ensure!(
-        audited.len() == 1
-            && audited[0].action == "quarantine"
-            && audited[0].point_id == Some(newer.id),
-        "{audited:?}"
-    );
+    let of_points: Vec<_> = audited
+        .iter()
+        .filter_map(|it| Some((it.action.as_str(), it.point_id?)))
+        .collect();
+    ensure!(of_points == [("quarantine", newer.id)], "{audited:?}");
 
     // Not restored from, by default or by name.
     let id = newer.id.to_string();
