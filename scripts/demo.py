@@ -126,6 +126,8 @@ def operate(lastgood: Lastgood, shop: Customer, survivor: tuple[str, Replica]) -
 
     heading(12, "One replica is drained, the only one that serves MongoDB. What may the website say before and after?")
     lastgood.start("consumer-c", "consumer", "--engines", "postgres,vector,redis", "--slots", "2", "--lease", LEASE)
+    # The one that was killed said nothing when it went: it counts for half a minute.
+    wait_until(lambda: len(lastgood.live_consumers()) == 2, SECONDS_FOR_A_BACKUP, "the killed consumer to count as dead", pause=0.5)
     before = tell_capability(api, "pro", "mongodb")
     drain(lastgood, *survivor)
     after = tell_capability(api, "pro", "mongodb")

@@ -121,7 +121,7 @@ class Lastgood:
     def ask_for(self, *args: str) -> str:
         """Runs a command that enqueues a run, on the screen, and returns the run's id."""
         self._echo(args)
-        run_id = self._json(*args)["run"]["id"]
+        run_id = self._json(*args)["run"]
         say(f"    run {run_id} enqueued")
         return run_id
 
@@ -130,9 +130,13 @@ class Lastgood:
         self._echo(("token", "create", "--name", name, "--scope", scopes))
         return self._json("token", "create", "--name", name, "--scope", scopes)["token"]
 
+    def live_consumers(self) -> list[str]:
+        """Returns what the consumers call themselves that count as alive: `HOST-PROCESS-RANDOM`."""
+        return [it["id"] for it in self._json("consumer", "list")]
+
     def consumer_id(self, replica: Replica) -> str:
-        """Returns what a consumer calls itself: `HOST-PROCESS-RANDOM`."""
-        (found,) = [it["id"] for it in self._json("consumer", "list") if f"-{replica.child.pid}-" in it["id"]]
+        """Returns what a consumer calls itself."""
+        (found,) = [it for it in self.live_consumers() if f"-{replica.child.pid}-" in it]
         return found
 
     def runs(self) -> list[Run]:
