@@ -187,12 +187,8 @@ async fn list(
     State(api): State<Arc<Api>>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Run>>, Problem> {
-    if let Some(resource) = &which.resource
-        && resource.parse::<ResourceId>().is_err()
-    {
-        // What is no name has no runs.
-        return Ok(Json(Vec::new()));
-    }
+    let is_no_name = |resource: &String| resource.parse::<ResourceId>().is_err();
+    let has_none = which.resource.as_ref().is_some_and(is_no_name);
     let filter = RunFilter {
         resource_id: which.resource,
         state: which.state.map(|state| state.as_str().to_owned()),
@@ -201,6 +197,10 @@ async fn list(
         before: instant("before", which.before)?,
         limit: limit(which.limit)?,
     };
+    // What is no name has no runs; what else is wrong with the request was told before.
+    if has_none {
+        return Ok(Json(Vec::new()));
+    }
     let runs = api.catalog.runs(&filter).await?;
     Ok(Json(runs.into_iter().map(Run::from).collect()))
 }

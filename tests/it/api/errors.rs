@@ -86,6 +86,7 @@ async fn what_is_not_understood_is_refused_by_its_kind() -> Result<()> {
         "limit=0",
         "limit=501",
         "limit=x",
+        "resource=no%20name&limit=0",
         "sate=failed",
         "state=sleeping",
         "before=yesterday",
