@@ -19,7 +19,7 @@ demo: ## break customers' databases and bring them back, in a minute after the b
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)
 	@$(PYTHON) scripts/test.py $(ARGS)
 
-contract: ## hold the HTTP API to its OpenAPI document, for a minute
+contract: ## hold the HTTP API to its OpenAPI document, with requests good and bad
 	@$(PYTHON) scripts/contract.py
 
 bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)

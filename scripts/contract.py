@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the HTTP API to its OpenAPI document, for a minute: `make contract`."""
+"""Holds the HTTP API to its OpenAPI document: `make contract`."""
 
 from __future__ import annotations
 
