@@ -1,12 +1,8 @@
 //! Cancelling, by an operator's order, what waits or runs.
 
-use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    Audit, Catalog, CatalogError, Mode, Order, Ordered, Refusal, audit::record_by,
-    runs::run_not_found,
-};
+use super::{Catalog, CatalogError, Mode, Order, Ordered, Refusal, runs::run_not_found};
 
 impl Catalog {
     /// Cancels a run that waits or runs. From this on its worker can neither publish nor finish; it is told to stop, and stops
@@ -31,18 +27,6 @@ impl Catalog {
             was: row.was,
             resource_id: row.resource_id,
         };
-        if mode == Mode::Real && answer.refused.is_none() {
-            let entry = Audit {
-                action: "cancel",
-                resource_id: Some(&answer.resource_id),
-                point_id: None,
-                detail: json!({ "run": id, "was": answer.was, "because": order.because() }),
-            };
-            record_by(&mut transaction, order.by(), &entry).await?;
-            transaction.commit().await?;
-        } else {
-            transaction.rollback().await?;
-        }
-        Ok(answer)
+        Ok(answer.conclude(transaction, "cancel", order, mode).await?)
     }
 }

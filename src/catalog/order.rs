@@ -4,9 +4,11 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
+use serde_json::json;
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-use super::audit;
+use super::audit::{self, Audit};
 
 /// The longest name and reason that are kept.
 const CHARS_KEPT: usize = 1000;
@@ -89,6 +91,32 @@ pub struct Ordered {
     pub state: String,
     /// Why nothing was changed; `None`: it was.
     pub refused: Option<Refusal>,
+}
+
+impl Ordered {
+    /// Keeps what the order did, with its record; or takes it back, where it was a rehearsal or was refused.
+    pub(super) async fn conclude(
+        self,
+        mut transaction: Transaction<'_, Postgres>,
+        action: &str,
+        order: &Order,
+        mode: Mode,
+    ) -> sqlx::Result<Self> {
+        // A refusal by the schema has ended the transaction: there is nothing in it to keep.
+        if mode == Mode::Rehearsal || self.refused.is_some() {
+            transaction.rollback().await?;
+            return Ok(self);
+        }
+        let entry = Audit {
+            action,
+            resource_id: Some(&self.resource_id),
+            point_id: None,
+            detail: json!({ "run": self.id, "was": self.was, "because": order.because() }),
+        };
+        audit::record_by(&mut transaction, order.by(), &entry).await?;
+        transaction.commit().await?;
+        Ok(self)
+    }
 }
 
 /// Why an order about a run is refused.

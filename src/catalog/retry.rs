@@ -1,12 +1,10 @@
 //! Trying again, by an operator's order, what failed or was cancelled.
 
-use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Audit, Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal,
-    audit::record_by,
+    Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal,
     runs::{protect, run_not_found},
 };
 
@@ -29,8 +27,8 @@ impl Catalog {
         };
         let answer = Ordered {
             id,
-            resource_id: run.resource_id.clone(),
-            kind: run.kind.clone(),
+            resource_id: run.resource_id,
+            kind: run.kind,
             state: if refused.is_none() {
                 "queued"
             } else {
@@ -40,20 +38,7 @@ impl Catalog {
             was: run.state,
             refused,
         };
-        // A refusal by the schema has ended the transaction: there is nothing in it to keep.
-        if mode == Mode::Real && answer.refused.is_none() {
-            let entry = Audit {
-                action: "retry",
-                resource_id: Some(&run.resource_id),
-                point_id: None,
-                detail: json!({ "run": id, "was": answer.was, "because": order.because() }),
-            };
-            record_by(&mut transaction, order.by(), &entry).await?;
-            transaction.commit().await?;
-        } else {
-            transaction.rollback().await?;
-        }
-        Ok(answer)
+        Ok(answer.conclude(transaction, "retry", order, mode).await?)
     }
 
     /// Returns the runs that failed and that a retry in bulk is about, the oldest first: backups and upkeep. A restore is tried

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
 };
 
@@ -48,8 +48,7 @@ impl Growing {
                 Some(under_way) => under_way,
                 None => WriteBack::start(self.file.as_file().try_clone()?)?,
             };
-            write_back.ask();
-            self.write_back = Some(write_back);
+            self.write_back = Some(write_back.ask()?);
         }
         Ok(())
     }
@@ -83,17 +82,26 @@ impl WriteBack {
         Ok(Self { asks, thread })
     }
 
-    /// Does not wait: where it is asked for already, or has failed, `finish` comes.
-    fn ask(&self) {
-        let _asked_or_told_later = self.asks.try_send(());
+    /// Does not wait. Fails where the thread has: nobody need make the rest of a dump that the disk cannot take.
+    fn ask(self) -> io::Result<Self> {
+        match self.asks.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(())) => Ok(self),
+            Err(TrySendError::Disconnected(())) => {
+                self.finish()?;
+                Err(stopped())
+            }
+        }
     }
 
     /// Says whether all that was written back has arrived: the system tells of a fault once, and told this thread.
     fn finish(self) -> io::Result<()> {
         drop(self.asks);
-        let stopped = |_| Err(io::Error::other("the thread that writes back stopped"));
-        self.thread.join().unwrap_or_else(stopped)
+        self.thread.join().unwrap_or_else(|_| Err(stopped()))
     }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the thread that writes back stopped")
 }
 
 fn write_back(file: &File, asked: &Receiver<()>) -> io::Result<()> {
