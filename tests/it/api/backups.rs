@@ -7,6 +7,7 @@ use lastgood::{catalog::Order, token::Scope};
 use serde_json::{Value, json};
 
 use super::lab::Api;
+use crate::eventually::{SOON, eventually};
 
 const BACKUPS: &str = "/resources/shop/backups";
 
@@ -104,7 +105,7 @@ async fn a_body_or_key_that_is_none_is_refused_and_nothing_is_queued() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_and_a_team_have_limits_that_hold_for_many_at_once() -> Result<()> {
+async fn a_resource_and_a_team_have_limits_that_end_after_an_hour() -> Result<()> {
     let (api, token) = shop().await?;
     api.db.add("other", "acme", "pro").await?;
     api.db.add("stranger", "elsewhere", "pro").await?;
@@ -155,6 +156,40 @@ async fn a_resource_and_a_team_have_limits_that_hold_for_many_at_once() -> Resul
     api.ask(Method::POST, &token, other, None)
         .await?
         .with(202)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_team_are_counted_in_turn() -> Result<()> {
+    let (api, token) = shop().await?;
+    api.db
+        .catalog
+        .set_adhoc_limits(Some(1), None, &Order::new("test", None))
+        .await?;
+    let mut turn = api.db.pool().begin().await?;
+    sqlx::query(
+        "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext('acme'))",
+    )
+    .execute(&mut *turn)
+    .await?;
+    let both_wait =
+        "select count(*) from pg_locks join pg_database as db on db.oid = pg_locks.database
+        where db.datname = current_database() and locktype = 'advisory' and not granted";
+    let release = async {
+        eventually(SOON, "both wait for their turn", async || {
+            Ok(api.db.count(both_wait).await? == 2)
+        })
+        .await?;
+        Ok(turn.rollback().await?)
+    };
+    let asks = try_join_all((0..2).map(|_| api.ask(Method::POST, &token, BACKUPS, None)));
+    let (answers, ()) = tokio::try_join!(asks, release)?;
+    let mut statuses: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.status.as_u16())
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 429], "{answers:?}");
     Ok(())
 }
 

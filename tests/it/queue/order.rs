@@ -303,7 +303,7 @@ async fn what_a_limit_held_back_is_claimed_when_a_slot_is_free_again() -> Result
 }
 
 #[tokio::test]
-async fn a_claim_reads_none_of_the_history() -> Result<()> {
+async fn a_claim_reads_neither_the_history_nor_all_that_waits() -> Result<()> {
     let db = with_a_shop().await?;
     db.execute(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, state, finished_at)
@@ -311,7 +311,7 @@ async fn a_claim_reads_none_of_the_history() -> Result<()> {
            from generate_series(1, 50000)"#,
     )
     .await?;
-    enqueue_many(&db, "shop", 200).await?;
+    enqueue_many(&db, "shop", 5000).await?;
     db.execute("analyze lastgood.runs").await?;
     let mut transaction = db.pool().begin().await?;
     let before = reads_of_runs(&mut transaction).await?;
