@@ -1,20 +1,21 @@
 //! Why a job failed, and whether trying again can help.
 //!
 //! Rules: a variant says *what* failed, in lower case, with what the reader needs to act; `#[source]` says why and is
-//! not repeated. No variant ever holds a secret. Retryable or permanent is decided here, in one exhaustive match.
+//! not repeated. No variant ever holds a secret. Retryable or permanent is decided in one exhaustive match, in `judged.rs`.
 
 mod fault;
+mod judged;
 
 use std::io;
 
 pub use fault::{ServerFault, StoreFault};
 
+use crate::resource::Engine;
 pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
     key::KeyError,
 };
-use crate::{resource::Engine, storage::PUT_TOGETHER};
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -453,125 +454,6 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// Returns the family.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Address(_)
-            | Self::DatabaseGone { .. }
-            | Self::NotConfirmed { .. }
-            | Self::NotKept { .. }
-            | Self::NoSuchPoint { .. }
-            | Self::OtherPoint { .. }
-            | Self::NotThisWay { .. }
-            | Self::Key(_)
-            | Self::NoStore { .. }
-            | Self::NoTargetUrl => ErrorKind::Config,
-            Self::Mongodb(error) => error.kind(),
-            Self::Redis(error) => error.kind(),
-            Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
-            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
-                ErrorKind::Connect
-            }
-            Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
-                ErrorKind::Tool
-            }
-            Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
-                ErrorKind::Dump
-            }
-            Self::StoreFull { .. }
-            | Self::Store { .. }
-            | Self::StoreDenied { .. }
-            | Self::StoreRefuses { .. } => ErrorKind::Storage,
-            Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
-                ErrorKind::Corrupt
-            }
-            Self::TargetNotEmpty { .. }
-            | Self::PerhapsFilledBefore { .. }
-            | Self::TargetOlder { .. }
-            | Self::NoExtension { .. }
-            | Self::ExtensionNeedsSuperuser { .. }
-            | Self::TargetRefused { .. }
-            | Self::TargetInUse { .. }
-            | Self::LeftClosed { .. } => ErrorKind::Target,
-            Self::RestoreFailed { .. } | Self::RestoreNotWhole { .. } => ErrorKind::Restore,
-            Self::LeaseLost => ErrorKind::LeaseLost,
-            Self::Statement { .. } | Self::Io { .. } | Self::Stopped { .. } => ErrorKind::Internal,
-        }
-    }
-
-    /// Returns whether it was the store that failed, so that another store which holds the same point may do better.
-    #[must_use]
-    pub fn is_of_the_store(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSuchPoint { .. }
-                | Self::StoreFull { .. }
-                | Self::Store { .. }
-                | Self::StoreDenied { .. }
-                | Self::StoreRefuses { .. }
-                | Self::Damaged { .. }
-                | Self::BadManifest { .. }
-                | Self::BadEscrow { .. }
-                | Self::NoStore { .. }
-        )
-    }
-
-    /// Returns whether another attempt could never do better without somebody changing something first.
-    #[must_use]
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::Address(_)
-            | Self::DatabaseGone { .. }
-            | Self::NotConfirmed { .. }
-            | Self::NotKept { .. }
-            | Self::NoSuchPoint { .. }
-            | Self::OtherPoint { .. }
-            | Self::NotThisWay { .. }
-            | Self::NoTargetUrl
-            | Self::Refused(_)
-            | Self::Denied { .. }
-            | Self::NoClient { .. }
-            | Self::ServerTooOld { .. }
-            | Self::StoreRefuses { .. }
-            | Self::Damaged { .. }
-            | Self::BadManifest { .. }
-            | Self::BadEscrow { .. }
-            | Self::NoStore { .. }
-            | Self::TargetNotEmpty { .. }
-            | Self::PerhapsFilledBefore { .. }
-            | Self::TargetOlder { .. }
-            | Self::NoExtension { .. }
-            | Self::ExtensionNeedsSuperuser { .. } => true,
-            Self::Mongodb(error) => error.is_permanent(),
-            Self::Redis(error) => error.is_permanent(),
-            Self::Key(error) => error.is_permanent(),
-            // The same keys were good for the parts: a server that was started anew may have forgotten those.
-            Self::StoreDenied { doing, .. } => *doing != PUT_TOGETHER,
-            Self::ToolStart { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-            ),
-            Self::Unreachable { .. }
-            | Self::NoAnswer { .. }
-            | Self::DatabaseClosed { .. }
-            | Self::DumpFailed { .. }
-            | Self::DumpNotWhole(_)
-            | Self::DumpTooSmall { .. }
-            | Self::StoreFull { .. }
-            | Self::Store { .. }
-            | Self::TargetRefused { .. }
-            | Self::TargetInUse { .. }
-            | Self::LeftClosed { .. }
-            | Self::RestoreFailed { .. }
-            | Self::RestoreNotWhole { .. }
-            | Self::LeaseLost
-            | Self::Statement { .. }
-            | Self::Io { .. }
-            | Self::Stopped { .. } => false,
-        }
-    }
-
     /// Returns what the tool itself said, without secrets: the begin and the end of its stderr. `None` where no tool spoke.
     #[must_use]
     pub fn tool_words(&self) -> Option<&str> {

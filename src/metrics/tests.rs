@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::Result;
 use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, with_local_recorder,
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
 };
 
 use super::*;
@@ -35,7 +36,7 @@ fn metrics_md_says_what_is_recorded() -> Result<()> {
 #[test]
 fn every_metric_that_has_a_name_is_described() -> Result<()> {
     let listener = Listener::default();
-    with_local_recorder(&listener, introduce);
+    with_local_recorder(&listener, described::introduce);
     let described = listener.described.into_inner()?;
     for name in names() {
         assert!(described.contains_key(name), "{name} is not described");
@@ -97,7 +98,7 @@ fn document() -> Result<String> {
     .map(|(who, record)| {
         let listener = Listener::default();
         with_local_recorder(&listener, || {
-            introduce();
+            described::introduce();
             record();
         });
         (who, listener)

@@ -1,0 +1,190 @@
+//! What every metric is called, and its help. The names are promises.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+
+use crate::version::VERSION;
+
+pub(super) const RUNS: &str = "lastgood_runs_total";
+pub(super) const RUN_SECONDS: &str = "lastgood_run_duration_seconds";
+pub(super) const DUMP_BYTES: &str = "lastgood_dump_bytes_total";
+pub(super) const STORED_BYTES: &str = "lastgood_stored_bytes_total";
+pub(super) const QUEUE_RUNS: &str = "lastgood_queue_runs";
+pub(super) const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
+pub(super) const EXPOSURE: &str = "lastgood_exposure_seconds";
+pub(super) const PROTECTED: &str = "lastgood_protected_resources";
+pub(super) const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
+pub(super) const OLDEST_NEVER: &str = "lastgood_never_backed_up_oldest_age_seconds";
+pub(super) const BROKEN: &str = "lastgood_broken_promise_resources";
+pub(super) const PROMISED: &str = "lastgood_promised_exposure_seconds";
+pub(super) const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
+pub(super) const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
+pub(super) const TICKS: &str = "lastgood_ticks_total";
+pub(super) const TICK_SECONDS: &str = "lastgood_tick_duration_seconds";
+pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
+pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
+pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
+pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
+pub(super) const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
+pub(super) const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
+pub(super) const EXPIRED: &str = "lastgood_expired_points_total";
+pub(super) const AWAITING_REMOVAL: &str = "lastgood_points_awaiting_removal";
+pub(super) const REFUSED_REMOVALS: &str = "lastgood_refused_removals";
+pub(super) const SWEPT: &str = "lastgood_janitor_removed_total";
+pub(super) const VERIFICATIONS: &str = "lastgood_verifications_total";
+pub(super) const QUARANTINED: &str = "lastgood_quarantined_points";
+pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
+pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
+pub(super) const PAUSES: &str = "lastgood_queue_pauses";
+pub(super) const PRUNED: &str = "lastgood_pruned_runs_total";
+pub(super) const API_REQUESTS: &str = "lastgood_api_requests_total";
+pub(super) const API_SECONDS: &str = "lastgood_api_request_duration_seconds";
+pub(super) const BUILD: &str = "lastgood_build_info";
+
+/// Says what every metric is, and which build this is.
+pub(super) fn introduce() {
+    describe();
+    describe_upkeep();
+    describe_api();
+    gauge!(BUILD, "version" => VERSION).set(1.0);
+}
+
+fn describe() {
+    describe_counter!(RUNS, "Attempts that ended, by engine, kind and result.");
+    describe_histogram!(
+        RUN_SECONDS,
+        Unit::Seconds,
+        "How long attempts took, by engine, kind and result."
+    );
+    describe_counter!(
+        DUMP_BYTES,
+        Unit::Bytes,
+        "Bytes of dumps in recorded restore points, before compression."
+    );
+    describe_counter!(
+        STORED_BYTES,
+        Unit::Bytes,
+        "Bytes of archives in recorded restore points."
+    );
+    describe_gauge!(QUEUE_RUNS, "Runs in the queue now, by engine and state.");
+    describe_gauge!(
+        OLDEST_RUNNABLE,
+        Unit::Seconds,
+        "How long the oldest runnable run has waited, by engine."
+    );
+    describe_gauge!(
+        EXPOSURE,
+        Unit::Seconds,
+        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration."
+    );
+    describe_gauge!(
+        PROTECTED,
+        "Active resources that the plans say are backed up, by tier."
+    );
+    describe_gauge!(
+        NEVER_BACKED_UP,
+        "Protected resources that have no restore point, by tier."
+    );
+    describe_gauge!(
+        OLDEST_NEVER,
+        Unit::Seconds,
+        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 without any."
+    );
+    describe_gauge!(
+        PROMISED,
+        Unit::Seconds,
+        "The exposure above which a tier's promise is late (the RPO), and broken (the RPO and its tolerance)."
+    );
+    describe_gauge!(
+        BROKEN,
+        "Protected resources with an exposure above the RPO and its tolerance, by tier."
+    );
+    describe_gauge!(
+        UNKNOWN_TIER,
+        "Active resources on tiers that plans.yaml does not know: they are not backed up."
+    );
+    describe_gauge!(
+        PLANS_FALLBACK,
+        "1 while the built-in plans are in force because plans.yaml is missing or broken."
+    );
+    describe_counter!(TICKS, "Producer ticks, by result.");
+    describe_histogram!(
+        TICK_SECONDS,
+        Unit::Seconds,
+        "How long a tick's statement took."
+    );
+    describe_gauge!(
+        LAST_TICK,
+        Unit::Seconds,
+        "When the last tick succeeded, as Unix time; 0 is never."
+    );
+    describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
+    describe_counter!(
+        COALESCED,
+        "Waiting backups that ticks moved to a newer slot."
+    );
+    describe_counter!(
+        REAPED,
+        "Leases taken back from lost workers, by engine and the state the run got."
+    );
+    describe_gauge!(
+        LIVE_CONSUMERS,
+        "Consumers seen in the last 30 seconds, by engine."
+    );
+    describe_gauge!(
+        CLOCK_SKEW,
+        Unit::Seconds,
+        "This process's clock minus the catalog's."
+    );
+    describe_counter!(
+        SWEPT,
+        "Objects of dead attempts that the janitor removed, by what they were."
+    );
+    describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// What the HTTP API was asked.
+fn describe_api() {
+    describe_counter!(
+        API_REQUESTS,
+        "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
+    );
+    describe_histogram!(
+        API_SECONDS,
+        Unit::Seconds,
+        "How long requests to the HTTP API took, by route; of a stream of events, until it began."
+    );
+}
+
+/// What happens to restore points after they were made.
+fn describe_upkeep() {
+    describe_gauge!(
+        PAUSES,
+        "Pauses in force: nothing that they cover is claimed."
+    );
+    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
+    describe_counter!(
+        VERIFICATIONS,
+        "Restore points that a verification or a restore read to the last byte, by engine and what it showed."
+    );
+    describe_gauge!(
+        QUARANTINED,
+        "Restore points that were found damaged and are still there, by engine."
+    );
+    describe_gauge!(
+        OVERDUE,
+        "Usable restore points that were not verified within --verify-within, by engine."
+    );
+    describe_counter!(EXPIRED, "Restore points that retention let go.");
+    describe_gauge!(
+        AWAITING_REMOVAL,
+        "Restore points that were let go and are still in a store."
+    );
+    describe_gauge!(
+        REFUSED_REMOVALS,
+        "Restore points that were let go and that a store refuses to remove: an object lock, say."
+    );
+    describe_gauge!(
+        MISSING_COPIES,
+        "Usable restore points that a store does not hold, by store."
+    );
+}
