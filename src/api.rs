@@ -61,6 +61,8 @@ struct Api {
     verify_within: Option<Duration>,
     master_key: Option<MasterKey>,
     streams: Arc<Semaphore>,
+    /// Requests that may wait for a transaction of somebody else's: they never have all connections to the catalog.
+    asks: Semaphore,
     /// Streams of events end with it.
     stop: CancellationToken,
 }
@@ -150,7 +152,9 @@ pub fn app(
 ) -> (Router, Switches) {
     let (publish, in_force) = watch::channel(InForce::of(plans));
     let (ready, is_ready) = watch::channel(true);
+    let connections = catalog.pool().options().get_max_connections();
     let api = Arc::new(Api {
+        asks: Semaphore::new(usize::try_from(connections / 2).unwrap_or(1).max(1)),
         catalog,
         plans: in_force,
         has_public_capabilities: settings.has_public_capabilities,

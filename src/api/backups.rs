@@ -61,6 +61,7 @@ async fn back_up(
 ) -> Result<impl IntoResponse, Problem> {
     let key = idempotency_key(&headers)?;
     let resource = caller.resource(&api, &id).await?;
+    let turn = api.asks.acquire().await;
     let asked = api
         .catalog
         .ask_for_backup(
@@ -70,6 +71,7 @@ async fn back_up(
             &caller.order(None),
         )
         .await?;
+    drop(turn);
     match asked {
         AdhocBackup::Run(enqueued) => accepted(&api, enqueued).await,
         AdhocBackup::Limited {

@@ -10,6 +10,11 @@ use crate::{
     plan::PlansFile,
 };
 
+/// Connections to the catalog.
+const CONNECTIONS: u32 = 16;
+/// Longer than any request waits for its answer.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(35);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to serve the API, its documentation, /metrics, /healthz and /readyz. Beyond this machine only where there is a token
@@ -30,7 +35,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?;
-    let catalog = Catalog::open(&config::database_url()?, 16).await?;
+    let catalog =
+        Catalog::open_bounded(&config::database_url()?, CONNECTIONS, LONGEST_STATEMENT).await?;
     let settings = Settings {
         listen: args.listen,
         drain_timeout: args.drain_timeout,
