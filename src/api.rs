@@ -5,6 +5,7 @@ mod backups;
 mod document;
 mod envelope;
 mod events;
+mod listener;
 mod overview;
 mod problem;
 mod queue;
@@ -12,6 +13,7 @@ mod read;
 mod resources;
 mod restores;
 mod runs;
+mod streams;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +28,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::problem::{Kind, Problem};
+use self::{
+    listener::Bounds,
+    problem::{Kind, Problem},
+    streams::Streams,
+};
 use crate::{
     catalog::{Catalog, answered},
     http, metrics,
@@ -34,7 +40,7 @@ use crate::{
     secret::MasterKey,
 };
 
-/// How many streams of events there may be at once: each asks the catalog now and then.
+/// How many streams of events there may be at once, at most: each asks the catalog now and then.
 const STREAMS: usize = 256;
 /// How often the plans are read again, and the catalog is asked whether it answers.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -51,6 +57,12 @@ pub struct Settings {
     pub verify_within: Option<Duration>,
     /// The key that URLs are sealed under; without it, none can be registered.
     pub master_key: Option<MasterKey>,
+    /// How many connections there may be at once; streams of events take half of them at most.
+    pub connections: usize,
+    /// How long a request's head may take.
+    pub head_within: Duration,
+    /// How long an answer may take to begin. A stream of events may then last.
+    pub answered_within: Duration,
 }
 
 /// What every request shares.
@@ -60,7 +72,7 @@ struct Api {
     has_public_capabilities: bool,
     verify_within: Option<Duration>,
     master_key: Option<MasterKey>,
-    streams: Arc<Semaphore>,
+    streams: Streams,
     /// Requests that may wait for a transaction of somebody else's: they never have all connections to the catalog.
     asks: Semaphore,
     /// Streams of events end with it.
@@ -98,19 +110,35 @@ pub async fn serve(
         settings.listen,
         settings.listen.port()
     );
-    if settings.master_key.is_none() {
-        tracing::warn!(
-            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
-        );
-    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: choose another --listen",
             settings.listen
         )
     })?;
+    serve_on(listener, catalog, plans, settings, recorder, stop).await
+}
+
+/// Serves on a listener that is open.
+pub async fn serve_on(
+    listener: TcpListener,
+    catalog: Catalog,
+    plans: PlansFile,
+    settings: Settings,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if settings.master_key.is_none() {
+        tracing::warn!(
+            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
+        );
+    }
     let address = listener.local_addr()?;
     let drain_timeout = settings.drain_timeout;
+    let bounds = Bounds {
+        connections: settings.connections,
+        head_within: settings.head_within,
+    };
     let (app, switches) = app(catalog.clone(), &plans, settings, recorder, stop.clone());
     tracing::info!(
         http.address = %address,
@@ -126,9 +154,8 @@ pub async fn serve(
         );
         tokio::time::sleep(drain_timeout).await;
     };
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
-        ended = server => ended?,
+        () = listener::serve(listener, app, bounds, stop.clone()) => {}
         () = overtime => tracing::warn!("requests that took longer than the drain were broken off"),
     }
     looking.abort();
@@ -160,7 +187,7 @@ pub fn app(
         has_public_capabilities: settings.has_public_capabilities,
         verify_within: settings.verify_within,
         master_key: settings.master_key,
-        streams: Arc::new(Semaphore::new(STREAMS)),
+        streams: Streams::new(STREAMS.min(settings.connections / 2)),
         stop,
     });
     let (routes, document) = routes();
@@ -177,7 +204,10 @@ pub fn app(
             )
         })
         .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
-        .layer(middleware::from_fn(envelope::envelope));
+        .layer(middleware::from_fn_with_state(
+            settings.answered_within,
+            envelope::envelope,
+        ));
     let switches = Switches {
         plans: publish,
         ready,

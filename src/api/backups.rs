@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header::LOCATION},
     response::IntoResponse,
 };
@@ -18,7 +18,7 @@ use super::{
     Api,
     access::{Enqueuer, Reader},
     problem::{Kind, Problem},
-    read::{Asked, Optional, idempotency_key, instant, limit},
+    read::{Asked, Named, Optional, idempotency_key, instant, limit},
     runs::Run,
 };
 use crate::catalog::{AdhocBackup, Enqueued, LimitOf, PointRow};
@@ -55,7 +55,7 @@ struct BackupRequest {}
 async fn back_up(
     Enqueuer(caller): Enqueuer,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     Optional(BackupRequest {}): Optional<BackupRequest>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -185,7 +185,7 @@ struct Which {
 async fn restore_points(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<RestorePoint>>, Problem> {
     let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);

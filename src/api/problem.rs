@@ -283,7 +283,7 @@ impl From<RequestError> for Problem {
             RequestError::WholeServer => {
                 not_accepted("a backup of Redis is of a whole server: `into` is env:NAME or file:/path of another server's URL".to_owned())
             }
-            RequestError::OtherPoint { point, .. } => Self::no_such("restore point of this resource", &point.to_string()),
+            RequestError::OtherPoint { point, .. } => Self::no_such("restore point", &point.to_string()),
             RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: take another")),
             RequestError::Damaged { point, because, .. } => conflict(format!(
                 "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"

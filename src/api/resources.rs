@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderName, StatusCode, header::LOCATION},
     response::IntoResponse,
 };
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, ResourceOptions, TeamId, Tier};
-use secrecy::SecretString;
+use lastgood_jobs::{
+    engine::leans_on_machine,
+    resource::{Engine, ReadPreference, ResourceId, ResourceOptions, TeamId, Tier},
+};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,7 +22,7 @@ use super::{
     Api,
     access::{Administrator, Caller, Reader},
     problem::{Kind, Problem},
-    read::{Asked, Body, limit},
+    read::{Asked, Body, Named, limit},
 };
 use crate::{
     catalog::{
@@ -156,7 +159,7 @@ async fn list(
 async fn show(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
     Ok(Json(Resource::of(row, &api)))
@@ -294,7 +297,7 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i32>
 async fn put(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Body(body): Body<NewBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let id: ResourceId = id
@@ -309,11 +312,6 @@ async fn put(
         );
         return Err(Problem::new(Kind::NotAllowed, detail));
     }
-    let before = match api.catalog.resource(id.as_str()).await {
-        Ok(row) => Some(row),
-        Err(CatalogError::NotFound { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
     let options = request::changed_options(
         body.read_preference,
         body.users_and_roles,
@@ -324,54 +322,116 @@ async fn put(
         url: body.url.as_ref(),
         reference: body.connection.as_deref(),
     };
+    let before = found(&api, &id).await?;
     let connection = given.stored(&caller, &api, &id, body.engine).await?;
-    let status = match before {
+    let before = match before {
+        Some(before) => before,
         None => {
             let new = NewResource {
-                connection: connection.ok_or_else(|| {
+                connection: connection.clone().ok_or_else(|| {
                     Problem::new(
                         Kind::NotAccepted,
                         "say how it is reached: `url`, or `connection`",
                     )
                 })?,
                 id: id.clone(),
-                team: body.team,
-                tier: body.tier,
+                team: body.team.clone(),
+                tier: body.tier.clone(),
                 engine: body.engine.to_string(),
                 retention_days: body.retention_days,
                 options,
             };
-            api.catalog
-                .register_resource(&new, &caller.order(None))
-                .await?;
-            StatusCode::CREATED
-        }
-        Some(row)
-            if row.status == "removed"
-                || row.team != body.team.as_str()
-                || row.engine != body.engine.as_str() =>
-        {
-            let detail = "the id is taken, by a resource of another team or engine or by one that was removed: choose another";
-            return Err(Problem::new(Kind::Conflict, detail));
-        }
-        Some(_) => {
-            let change = ResourceChange {
-                tier: Some(body.tier),
-                retention: body
-                    .retention_days
-                    .map_or(OwnRetention::OfTier, OwnRetention::Days),
-                connection,
-                options: Some(options),
-            };
-            api.catalog
-                .alter_resource(id.as_str(), &change, None, &caller.order(None))
-                .await?;
-            StatusCode::OK
+            let order = caller.order(None);
+            match api.catalog.register_resource(&new, &order).await {
+                Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
+                // The same request, at the same time, came first.
+                Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,
+                Err(error) => return Err(error.into()),
+            }
         }
     };
+    if before.status == "removed"
+        || before.team != body.team.as_str()
+        || before.engine != body.engine.as_str()
+    {
+        let detail = "the id is taken, by a resource of another team or engine or by one that was removed: choose another";
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
+    let wanted = ResourceChange {
+        tier: Some(body.tier),
+        retention: body
+            .retention_days
+            .map_or(OwnRetention::OfTier, OwnRetention::Days),
+        connection,
+        options: Some(options),
+    };
+    let news = news(&api, &before, given.url, wanted).await?;
+    if !news.is_empty() {
+        api.catalog
+            .alter_resource(id.as_str(), &news, None, &caller.order(None))
+            .await?;
+    }
+    put_answer(&api, &id, StatusCode::OK).await
+}
+
+async fn found(api: &Api, id: &ResourceId) -> Result<Option<ResourceRow>, Problem> {
+    match api.catalog.resource(id.as_str()).await {
+        Ok(row) => Ok(Some(row)),
+        Err(CatalogError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn put_answer(
+    api: &Api,
+    id: &ResourceId,
+    status: StatusCode,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Resource>), Problem> {
     let row = api.catalog.resource(id.as_str()).await?;
-    let location: [(HeaderName, String); 1] = [(LOCATION, format!("/api/v1/resources/{id}"))];
-    Ok((status, location, Json(Resource::of(row, &api))))
+    let location = [(LOCATION, format!("/api/v1/resources/{id}"))];
+    Ok((status, location, Json(Resource::of(row, api))))
+}
+
+/// Returns what of `wanted` is not so yet: whoever sends the same every minute neither ends a back-off nor fills the audit log.
+async fn news(
+    api: &Api,
+    before: &ResourceRow,
+    url: Option<&SecretString>,
+    wanted: ResourceChange,
+) -> Result<ResourceChange, Problem> {
+    let is_same = match &wanted.connection {
+        None => true,
+        Some(StoredConnection::Reference(reference)) => {
+            before.connection_ref.as_ref() == Some(reference)
+        }
+        // Sealed twice, one URL looks like two: what is kept is opened to compare it.
+        Some(StoredConnection::Sealed(_)) => match (url, &api.master_key) {
+            (Some(url), Some(key)) if before.is_sealed => {
+                match api.catalog.connection(&before.id).await? {
+                    StoredConnection::Sealed(sealed) => key
+                        .open(&before.id, &sealed)
+                        .is_ok_and(|kept| kept.expose_secret() == url.expose_secret()),
+                    StoredConnection::Reference(_) => false,
+                }
+            }
+            _ => false,
+        },
+    };
+    let retention = match before.retention_days {
+        None => OwnRetention::OfTier,
+        Some(days) => OwnRetention::Days(days),
+    };
+    let options = request::stored_options(before).ok();
+    Ok(ResourceChange {
+        tier: wanted.tier.filter(|tier| tier.as_str() != before.tier),
+        retention: if wanted.retention == retention {
+            OwnRetention::Same
+        } else {
+            wanted.retention
+        },
+        connection: wanted.connection.filter(|_| !is_same),
+        options: wanted.options.filter(|wanted| Some(*wanted) != options),
+    })
 }
 
 /// Change a resource: its tier, retention, status, connection or options
@@ -387,7 +447,7 @@ async fn put(
 async fn patch(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Body(body): Body<ChangeBody>,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
@@ -443,7 +503,7 @@ async fn patch(
 async fn remove(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     let row = caller.resource(&api, &id).await?;
     if row.status != "removed" {
@@ -475,9 +535,12 @@ impl Given<'_> {
                 Kind::NotAccepted,
                 "give `url` or `connection`, not both",
             )),
-            (Some(url), None) => Ok(Some(
-                request::seal(&api.catalog, api.master_key.as_ref(), id, engine, url).await?,
-            )),
+            (Some(url), None) => {
+                within_network(caller, engine, url)?;
+                Ok(Some(
+                    request::seal(&api.catalog, api.master_key.as_ref(), id, engine, url).await?,
+                ))
+            }
             (None, Some(reference)) => {
                 // Whoever names a secret of the consumers' may name another team's.
                 caller.speaks_for_all()?;
@@ -485,5 +548,22 @@ impl Given<'_> {
                 Ok(Some(StoredConnection::Reference(reference.to_string())))
             }
         }
+    }
+}
+
+/// Refuses a caller who is bound to a team a URL that leans on the consumers' own machine: there, who asks is the password.
+fn within_network(caller: &Caller, engine: Engine, url: &SecretString) -> Result<(), Problem> {
+    let Some(team) = caller.team() else {
+        return Ok(());
+    };
+    match leans_on_machine(engine, url).map_err(request::RequestError::Url)? {
+        None => Ok(()),
+        Some(what) => Err(Problem::new(
+            Kind::NotAllowed,
+            format!(
+                "this token is bound to team {team:?}, and `url` leans on {what} of the consumers: name a host, and no more of their machine, \
+                 or use a token that is bound to none"
+            ),
+        )),
     }
 }

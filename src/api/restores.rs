@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header::LOCATION},
     response::IntoResponse,
 };
@@ -20,7 +20,7 @@ use super::{
     access::Restorer,
     backups::status,
     problem::{Kind, Problem},
-    read::{Optional, idempotency_key, instant, plain},
+    read::{Named, Optional, idempotency_key, instant, plain},
     runs::Run,
 };
 use crate::request::{RestoreRequest, RestoreWhere, restore};
@@ -86,7 +86,7 @@ struct Restoring {
 async fn bring_back(
     Restorer(caller): Restorer,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     Optional(body): Optional<RestoreBody>,
 ) -> Result<impl IntoResponse, Problem> {
