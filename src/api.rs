@@ -2,12 +2,14 @@
 
 mod access;
 mod backups;
+mod connection;
 mod document;
 mod envelope;
 mod events;
 mod listener;
 mod overview;
 mod problem;
+mod put;
 mod queue;
 mod read;
 mod resources;

@@ -50,7 +50,15 @@ async fn the_newest_point_an_instant_and_a_named_one_are_found() -> Result<()> {
         assert_eq!(answer["point"], json!(point));
         assert_eq!(target(&api, &answer).await?, json!({ "to": "swap" }));
     }
-    ask(Some(json!({ "point": others }))).await?.with(404)?;
+    // One of another resource is told from one that is not there by nothing.
+    let absent = uuid::Uuid::new_v4();
+    let mut told = Vec::new();
+    for point in [others, absent] {
+        let problem = ask(Some(json!({ "point": point }))).await?.with(404)?;
+        let detail = problem["detail"].as_str().context("no detail")?;
+        told.push(detail.replace(&point.to_string(), "ID"));
+    }
+    assert_eq!(told[0], told[1]);
     ask(Some(json!({ "at": "2000-01-01T00:00:00Z" })))
         .await?
         .with(409)?;
