@@ -92,12 +92,11 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 }
 
 fn time_to_live(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match crate::config::duration(text) {
         Ok(Duration::ZERO) => {
             Err("the token would have expired at once: give it some time, e.g. 90d".to_owned())
         }
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        other => other,
     }
 }
 

@@ -408,6 +408,34 @@ async fn what_runs_when_everything_is_paused_goes_on_and_then_nothing_runs() -> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_there_when_no_claim_is_under_way_that_did_not_see_it() -> Result<()> {
+    let db = with_a_shop().await?;
+    enqueue(&db, "shop").await?;
+    let mut claim = db.pool().begin().await?;
+    sqlx::query(
+        "select from lastgood.claim('postgres', 1, 'w', interval '1 h', 1, 1, 0::smallint, 100::smallint)",
+    )
+    .execute(&mut *claim)
+    .await?;
+    let scope = Scope::default();
+    let by = order();
+    let pause = async { Ok(db.catalog.pause(&scope, &by).await?) };
+    let finish = async {
+        let waits = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        eventually(SOON, "the pause waits for the claim", async || {
+            Ok(db.count(waits).await? == 1)
+        })
+        .await?;
+        anyhow::ensure!(db.catalog.pauses().await?.is_empty());
+        Ok(claim.commit().await?)
+    };
+    tokio::try_join!(pause, finish)?;
+    assert_eq!(db.catalog.running().await?.len(), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_a_pause_costs_is_what_breaks_under_it() -> Result<()> {
     let db = with_a_shop().await?;
