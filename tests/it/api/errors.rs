@@ -10,7 +10,7 @@ use axum::{
 use serde_json::json;
 
 use super::lab::{Api, request};
-use crate::eventually::{SOON, eventually};
+use crate::eventually::{SOON, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_problem_has_the_requests_id_and_every_answer_safe_headers() -> Result<()> {
@@ -205,7 +205,7 @@ async fn an_answer_that_takes_too_long_is_a_problem_and_the_next_one_is_good() -
     sqlx::query("lock table lastgood.tokens in access exclusive mode")
         .execute(&mut *locked)
         .await?;
-    let late = api.get(&token, "/resources").await?;
+    let late = within(SOON, "an answer", api.get(&token, "/resources")).await??;
     let problem = late.with(503)?;
     assert_eq!(problem["type"], "urn:lastgood:problem:timed-out");
     ensure!(

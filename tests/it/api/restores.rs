@@ -187,6 +187,10 @@ async fn a_repeated_restore_is_answered_whatever_became_of_its_point() -> Result
             "{became}"
         );
     }
+    // Nor is another point the same where it is not on record what the first request said.
+    api.db
+        .execute("update lastgood.runs set asked = null")
+        .await?;
     let another = json!({ "point": uuid::Uuid::new_v4() });
     api.post_once(&token, RESTORES, "k", Some(another))
         .await?

@@ -250,7 +250,9 @@ async fn a_search_path_of_the_callers_own_leads_nowhere() -> Result<()> {
         "create schema trap authorization {role};
          create function trap.length(text) returns integer language plpgsql as
              $$ begin raise exception 'called with the rights of %', current_user; end $$;
-         grant execute on function trap.length(text) to {role}"
+         create function trap.jsonb_build_object(text, uuid) returns jsonb language plpgsql as
+             $$ begin raise exception 'called with the rights of %', current_user; end $$;
+         grant execute on all functions in schema trap to {role}"
     );
     sqlx::raw_sql(AssertSqlSafe(trap))
         .execute(shared.db.pool())
