@@ -103,30 +103,29 @@ pub(super) async fn put(
     };
     let before = found(&api, &id).await?;
     let connection = given.stored(&caller, &api, &id, body.engine).await?;
-    let before = match before {
-        Some(before) => before,
-        None => {
-            let new = NewResource {
-                connection: connection.clone().ok_or_else(|| {
-                    Problem::new(
-                        Kind::NotAccepted,
-                        "say how it is reached: `url`, or `connection`",
-                    )
-                })?,
-                id: id.clone(),
-                team: body.team.clone(),
-                tier: body.tier.clone(),
-                engine: body.engine.to_string(),
-                retention_days: body.retention_days,
-                options,
-            };
-            let order = caller.order(None);
-            match api.catalog.register_resource(&new, &order).await {
-                Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
-                // The same request, at the same time, came first.
-                Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,
-                Err(error) => return Err(error.into()),
-            }
+    let before = if let Some(before) = before {
+        before
+    } else {
+        let new = NewResource {
+            connection: connection.clone().ok_or_else(|| {
+                Problem::new(
+                    Kind::NotAccepted,
+                    "say how it is reached: `url`, or `connection`",
+                )
+            })?,
+            id: id.clone(),
+            team: body.team.clone(),
+            tier: body.tier.clone(),
+            engine: body.engine.to_string(),
+            retention_days: body.retention_days,
+            options,
+        };
+        let order = caller.order(None);
+        match api.catalog.register_resource(&new, &order).await {
+            Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
+            // The same request, at the same time, came first.
+            Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,
+            Err(error) => return Err(error.into()),
         }
     };
     if before.status == "removed"

@@ -196,8 +196,8 @@ async fn put_of_what_is_so_already_changes_nothing_and_leaves_a_back_off() -> Re
         put(by_url.clone()).await?;
         api.db.execute(fail).await?;
         let before = api.db.count(changes).await?;
-        let changed = put(with(field, value)).await?;
-        assert_eq!(changed["failures_in_a_row"], 0, "{n} {field}");
+        let after = put(with(field, value)).await?;
+        assert_eq!(after["failures_in_a_row"], 0, "{n} {field}");
         assert_eq!(api.db.count(changes).await?, before + 1, "{field}");
     }
     let by_name =
