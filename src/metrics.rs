@@ -15,8 +15,8 @@ use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
     ENQUEUED, EXPIRED, EXPOSURE, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES, NEVER_BACKED_UP,
     OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED, PROTECTED, PRUNED,
-    QUARANTINED, QUEUE_RUNS, REAPED, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SWEPT,
-    TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS,
+    STORED_BYTES, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -31,6 +31,8 @@ const KINDS: [&str; 6] = [
     "verify",
     "expire",
 ];
+/// What stands for every engine that no build here knows: a name that somebody made up is no label.
+const UNKNOWN_ENGINE: &str = "unknown";
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
 
 /// How an attempt ended, as the label `result` says it.
@@ -152,6 +154,16 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
+    for kind in KINDS {
+        for engine in Engine::ALL {
+            for state in ["queued", "failed"] {
+                counter!(REAPED_RUNS, "engine" => engine.as_str(), "kind" => kind, "state" => state)
+                    .absolute(0);
+            }
+        }
+        counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind, "state" => "failed")
+            .absolute(0);
+    }
     counter!(PRUNED).absolute(0);
     pauses(0);
     counter!(EXPIRED).absolute(0);
@@ -249,9 +261,25 @@ pub fn tick_failed() {
     counter!(TICKS, "result" => "failed").increment(1);
 }
 
-/// Counts a lease taken back.
-pub fn reaped(engine: &str, state: &str) {
-    counter!(REAPED, "engine" => engine.to_owned(), "state" => state.to_owned()).increment(1);
+/// Counts a lease taken back, and the run: nobody else counts it where that was its end.
+pub fn reaped(engine: &str, kind: &str, state: &str) {
+    let engine = known(engine);
+    counter!(REAPED, "engine" => engine, "state" => state.to_owned()).increment(1);
+    counter!(REAPED_RUNS, "engine" => engine, "kind" => kind.to_owned(), "state" => state.to_owned())
+        .increment(1);
+}
+
+/// Counts a run that failed because no build knows its engine.
+pub fn refused_unknown(kind: &str) {
+    counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind.to_owned(), "state" => "failed")
+        .increment(1);
+}
+
+fn known(queue: &str) -> &'static str {
+    Engine::ALL
+        .into_iter()
+        .find(|engine| engine.as_str() == queue)
+        .map_or(UNKNOWN_ENGINE, Engine::as_str)
 }
 
 /// Shows whether the built-in plans are in force.

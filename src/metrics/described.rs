@@ -24,6 +24,7 @@ pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
 pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
 pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
 pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
+pub(super) const REAPED_RUNS: &str = "lastgood_reaped_runs_total";
 pub(super) const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
 pub(super) const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
 pub(super) const EXPIRED: &str = "lastgood_expired_points_total";
@@ -125,6 +126,10 @@ fn describe() {
     describe_counter!(
         REAPED,
         "Leases taken back from lost workers, by engine and the state the run got."
+    );
+    describe_counter!(
+        REAPED_RUNS,
+        "Runs that the producer took back from lost workers, or failed because no build knows their engine (`unknown`), by engine, kind and the state the run got. What fails here, no consumer counts."
     );
     describe_gauge!(
         LIVE_CONSUMERS,

@@ -108,6 +108,35 @@ async fn a_lease_of_a_lost_worker_is_taken_back_and_counted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_worker_died_in_its_last_attempt_is_counted_as_failed() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let failed =
+        "lastgood_reaped_runs_total{engine=\"postgres\",kind=\"restore\",state=\"failed\"}";
+    producer.shows(failed, 0.0).await?;
+    let unknown = "lastgood_reaped_runs_total{engine=\"unknown\",kind=\"backup\",state=\"failed\"}";
+    producer.shows(unknown, 0.0).await?;
+    db.add("shop", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs
+               (queue, kind, trigger, resource_id, args, state, attempt, max_attempts, epoch, lease_by, lease_until)
+           values ('postgres', 'restore', 'adhoc', 'shop', '{"kind": "restore"}', 'running', 3, 3, 3, 'lost', now())"#,
+    )
+    .await?;
+    producer.shows(failed, 1.0).await?;
+    // Of an engine that nobody knows, it is the producer too that ends the run. What somebody called it is no label.
+    db.add_on("mysql", "bank", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+           values ('mysql', 'backup', 'adhoc', 'bank', '{"kind": "backup"}')"#,
+    )
+    .await?;
+    producer.shows(unknown, 1.0).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_mended() -> Result<()>
 {
     let db = TestCatalog::create().await?;
