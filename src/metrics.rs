@@ -13,10 +13,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
-    ENQUEUED, EXPIRED, EXPOSURE, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES, NEVER_BACKED_UP,
-    OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED, PROTECTED, PRUNED,
-    QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS,
-    STORED_BYTES, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
+    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED,
+    PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS,
+    RUNS, STORED_BYTES, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -147,6 +147,7 @@ pub fn prime_producer() {
     counter!(ENQUEUED).absolute(0);
     counter!(COALESCED).absolute(0);
     gauge!(LAST_TICK).set(0.0);
+    gauge!(LAST_OBSERVED).set(0.0);
     gauge!(PLANS_FALLBACK).set(0.0);
     gauge!(UNKNOWN_TIER).set(0.0);
     for engine in Engine::ALL {
@@ -256,6 +257,11 @@ pub fn ticked(took: Duration, enqueued: u64, coalesced: u64, at: DateTime<Utc>) 
     gauge!(LAST_TICK).set(float(at.timestamp()));
 }
 
+/// Shows when everything was last measured.
+pub fn observed(at: DateTime<Utc>) {
+    gauge!(LAST_OBSERVED).set(float(at.timestamp()));
+}
+
 /// Counts a tick that failed.
 pub fn tick_failed() {
     counter!(TICKS, "result" => "failed").increment(1);
@@ -356,7 +362,7 @@ pub fn promises(before: &[String], plans: &Plans) {
     }
 }
 
-/// Shows how many consumers are alive for each engine.
+/// Shows how many consumers take new runs of each engine.
 pub fn live_consumers(queues_of_each: &[Vec<String>]) {
     for engine in Engine::ALL {
         let alive = queues_of_each

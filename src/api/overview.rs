@@ -61,7 +61,7 @@ struct Platform {
     pauses: Vec<Pause>,
     /// Runs that should have moved by now.
     stuck: Vec<StuckRun>,
-    /// How many consumers are alive.
+    /// How many consumers are alive and take new runs: those that drain do not count.
     live_consumers: usize,
     /// Whether a producer ticks.
     scheduling: bool,
@@ -111,12 +111,13 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
         .iter()
         .map(|plan| plan.tier.to_string())
         .collect();
+    let live = api.catalog.live_consumers().await?;
     Ok(Platform {
         unknown_tiers: api.catalog.unknown_tiers(&known).await?,
         queue: api.catalog.queue_depths().await?,
         pauses: api.catalog.pauses().await?,
         stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
-        live_consumers: api.catalog.live_consumers().await?.len(),
+        live_consumers: live.iter().filter(|consumer| consumer.takes_new()).count(),
         scheduling: api.catalog.is_scheduling().await?,
     })
 }

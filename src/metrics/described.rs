@@ -21,6 +21,7 @@ pub(super) const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
 pub(super) const TICKS: &str = "lastgood_ticks_total";
 pub(super) const TICK_SECONDS: &str = "lastgood_tick_duration_seconds";
 pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
+pub(super) const LAST_OBSERVED: &str = "lastgood_last_observed_timestamp_seconds";
 pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
 pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
 pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
@@ -118,6 +119,11 @@ fn describe() {
         Unit::Seconds,
         "When the last tick succeeded, as Unix time; 0 is never."
     );
+    describe_gauge!(
+        LAST_OBSERVED,
+        Unit::Seconds,
+        "When this producer last measured all that its gauges show, as Unix time; 0 is never. While it stands still, so do they."
+    );
     describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
     describe_counter!(
         COALESCED,
@@ -133,7 +139,7 @@ fn describe() {
     );
     describe_gauge!(
         LIVE_CONSUMERS,
-        "Consumers seen in the last 30 seconds, by engine."
+        "Consumers seen in the last 30 seconds that take new runs (one that drains does not), by engine."
     );
     describe_gauge!(
         CLOCK_SKEW,

@@ -34,7 +34,10 @@ pub(super) async fn observe_until(
         let in_force = plans.borrow().clone();
         let observing = observe(&catalog, &in_force, verify_within, &mut shown);
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
-            tracing::warn!(error = chain(&error), "cannot measure exposure");
+            tracing::error!(
+                error = chain(&error),
+                "cannot measure exposure: the gauges show what they last showed"
+            );
         }
     }
 }
@@ -76,9 +79,12 @@ async fn observe(
         .live_consumers()
         .await?
         .into_iter()
+        .filter(ConsumerRow::takes_new)
         .map(|ConsumerRow { queues, .. }| queues)
         .collect();
     metrics::live_consumers(&alive);
+    // The last line: who fails before it does not seem to have measured.
+    metrics::observed(catalog.now().await?);
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! The producer as operators run it: it starts whatever the plans file says, shows what it does, and ends when asked to.
 
 use anyhow::{Context as _, Result};
+use lastgood::catalog::Registration;
 
-use super::process::Producer;
+use super::process::{Producer, run_on};
 use crate::{
     database::TestCatalog,
     eventually::{SOON, eventually},
@@ -132,6 +133,60 @@ async fn a_restore_whose_worker_died_in_its_last_attempt_is_counted_as_failed() 
     )
     .await?;
     producer.shows(unknown, 1.0).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_that_cannot_be_measured_say_how_old_they_are_while_ticks_go_on() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let mut producer = Producer::start(&db, PLANS).await?;
+    let (observed, ticks) = (
+        "lastgood_last_observed_timestamp_seconds",
+        "lastgood_ticks_total{result=\"succeeded\"}",
+    );
+    producer.shows_where(observed, |at| at > 1e9).await?;
+    db.execute("alter table lastgood.pauses rename to hidden")
+        .await?;
+    producer.logs("cannot measure exposure").await?;
+    let stopped = producer.metric(observed).await?.context("no series")?;
+    let ticked = producer.metric(ticks).await?.context("no series")?;
+    producer
+        .shows_where(ticks, |now| now >= ticked + 3.0)
+        .await?;
+    assert_eq!(producer.metric(observed).await?, Some(stopped));
+    db.execute("alter table lastgood.hidden rename to pauses")
+        .await?;
+    producer.shows_where(observed, |at| at > stopped).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_drains_is_not_one_that_executes_what_comes() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let consumer = Registration {
+        id: "one".to_owned(),
+        host: "h".to_owned(),
+        pid: 1,
+        version: "0.1.0".to_owned(),
+        queues: vec!["redis".to_owned()],
+        slots: 1,
+        capabilities: serde_json::json!([]),
+    };
+    db.catalog.register_consumer(&consumer).await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let alive = "lastgood_live_consumers{engine=\"redis\"}";
+    producer.shows(alive, 1.0).await?;
+    let status = run_on(&db, &["status"]).await?;
+    assert!(status.out.contains("live consumers: 1\n"), "{status:?}");
+
+    db.catalog.beat("one", "draining").await?;
+    producer.shows(alive, 0.0).await?;
+    let status = run_on(&db, &["status", "--check"]).await?;
+    assert_eq!(status.code, 1, "{status:?}");
+    let said = "NO LIVE CONSUMER: nothing new is executed, 1 are draining";
+    assert!(status.out.contains(said), "{status:?}");
     assert_eq!(producer.terminate().await?, 0);
     Ok(())
 }
