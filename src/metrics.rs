@@ -16,7 +16,7 @@ use self::described::{
     ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
     NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED,
     PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS,
-    RUNS, STORED_BYTES, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -342,6 +342,15 @@ pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
         gauge!(OLDEST_NEVER, "tier" => tier.clone())
             .set(found.map_or(0.0, |exposure| exposure.oldest_never_seconds));
         gauge!(BROKEN, "tier" => tier.clone()).set(count(|exposure| exposure.broken));
+    }
+}
+
+/// Shows how many resources of each paid tier are suspended; a tier without any is shown at zero.
+pub fn suspended(paid: &[String], counts: &[(String, i64)]) {
+    for tier in paid {
+        let found = counts.iter().find(|(name, _)| name == tier);
+        gauge!(SUSPENDED, "tier" => tier.clone())
+            .set(found.map_or(0.0, |(_, count)| float(*count)));
     }
 }
 

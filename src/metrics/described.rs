@@ -10,6 +10,7 @@ pub(super) const DUMP_BYTES: &str = "lastgood_dump_bytes_total";
 pub(super) const STORED_BYTES: &str = "lastgood_stored_bytes_total";
 pub(super) const QUEUE_RUNS: &str = "lastgood_queue_runs";
 pub(super) const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
+pub(super) const SUSPENDED: &str = "lastgood_suspended_resources";
 pub(super) const EXPOSURE: &str = "lastgood_exposure_seconds";
 pub(super) const PROTECTED: &str = "lastgood_protected_resources";
 pub(super) const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
@@ -71,7 +72,7 @@ fn describe() {
     describe_gauge!(
         OLDEST_RUNNABLE,
         Unit::Seconds,
-        "How long the oldest runnable run has waited, by engine."
+        "For how long the oldest run that may be claimed now could have been, by engine. Upkeep (copies, verifications, removals) waits by design, what a pause covers by order: neither counts."
     );
     describe_gauge!(
         EXPOSURE,
@@ -99,6 +100,10 @@ fn describe() {
     describe_gauge!(
         BROKEN,
         "Protected resources with an exposure above the RPO and its tolerance, by tier."
+    );
+    describe_gauge!(
+        SUSPENDED,
+        "Resources that their tier would protect and that are not: paused (all are after `catalog rebuild`), or vetoed by a retention of their own of zero; by tier."
     );
     describe_gauge!(
         UNKNOWN_TIER,

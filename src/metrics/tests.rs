@@ -60,6 +60,7 @@ fn producer() {
     prime_copies(std::iter::once(&"a mirror".to_owned()));
     ticked(Duration::ZERO, 0, 0, DateTime::UNIX_EPOCH);
     exposures(&["pro".to_owned()], &[]);
+    suspended(&["pro".to_owned()], &[]);
     promises(&[], &Plans::built_in());
 }
 

@@ -62,9 +62,14 @@ async fn observe(
     let exposures = catalog.tier_exposures(&paid, &allowed, None).await?;
     // A tier that left the plans must not go on showing what it last was.
     let before = std::mem::replace(&mut shown.tiers, paid);
-    metrics::exposures(&before, &[]);
-    metrics::promises(&before, plans);
+    let is_gone = |tier: &String| !shown.tiers.contains(tier);
+    let gone: Vec<_> = before.into_iter().filter(is_gone).collect();
+    metrics::exposures(&gone, &[]);
+    metrics::promises(&gone, plans);
     metrics::exposures(&shown.tiers, &exposures);
+    let suspended = catalog.suspended_by_tier(&shown.tiers).await?;
+    metrics::suspended(&gone, &[]);
+    metrics::suspended(&shown.tiers, &suspended);
 
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let unknown = catalog.unknown_tiers(&known).await?;

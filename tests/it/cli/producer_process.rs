@@ -192,6 +192,47 @@ async fn a_consumer_that_drains_is_not_one_that_executes_what_comes() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_and_what_waits_too_long_is_measured() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let suspended = "lastgood_suspended_resources{tier=\"pro\"}";
+    producer.shows(suspended, 0.0).await?;
+    for id in ["kept", "paused", "vetoed", "gone"] {
+        db.add(id, "acme", "pro").await?;
+    }
+    db.add("freebie", "acme", "free").await?;
+    db.execute("update lastgood.resources set status = 'paused' where id in ('paused', 'freebie')")
+        .await?;
+    db.execute("update lastgood.resources set retention_days = 0 where id = 'vetoed'")
+        .await?;
+    db.execute(
+        "update lastgood.resources set status = 'removed', retention_days = 0 where id = 'gone'",
+    )
+    .await?;
+    producer.shows(suspended, 2.0).await?;
+    producer
+        .shows("lastgood_suspended_resources{tier=\"hobby\"}", 0.0)
+        .await?;
+
+    let oldest = "lastgood_queue_oldest_runnable_age_seconds{engine=\"redis\"}";
+    producer.shows(oldest, 0.0).await?;
+    db.add_on("redis", "cache", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, run_at)
+           values ('redis', 'backup', 'adhoc', 'cache', '{"kind": "backup"}', now() - interval '1 hour')"#,
+    )
+    .await?;
+    producer.shows_where(oldest, |age| age >= 3600.0).await?;
+    db.execute(
+        "update lastgood.resources set status = 'active', retention_days = null where tier = 'pro'",
+    )
+    .await?;
+    producer.shows(suspended, 0.0).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_mended() -> Result<()>
 {
     let db = TestCatalog::create().await?;
