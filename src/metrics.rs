@@ -14,9 +14,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
     ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
-    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED,
-    PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS,
-    RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
+    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
+    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS,
+    UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -149,6 +150,7 @@ pub fn prime_producer() {
     gauge!(LAST_TICK).set(0.0);
     gauge!(LAST_OBSERVED).set(0.0);
     gauge!(PLANS_FALLBACK).set(0.0);
+    gauge!(PLANS_RELOAD_FAILED).set(0.0);
     gauge!(UNKNOWN_TIER).set(0.0);
     for engine in Engine::ALL {
         for state in ["queued", "failed"] {
@@ -291,6 +293,11 @@ fn known(queue: &str) -> &'static str {
 /// Shows whether the built-in plans are in force.
 pub fn plans_fallback(in_force: bool) {
     gauge!(PLANS_FALLBACK).set(if in_force { 1.0 } else { 0.0 });
+}
+
+/// Shows whether the plans file is not what is in force.
+pub fn plans_reload_failed(is_so: bool) {
+    gauge!(PLANS_RELOAD_FAILED).set(if is_so { 1.0 } else { 0.0 });
 }
 
 /// Shows how many resources no plan covers.

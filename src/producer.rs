@@ -124,6 +124,7 @@ pub async fn produce(
             publish.send_replace(plans.plans().clone());
             publish_own.send_replace(self::own(&plans));
         }
+        metrics::plans_reload_failed(plans.is_outdated());
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
         ready.send_replace(ticked);
         if ticked {

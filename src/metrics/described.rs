@@ -19,6 +19,7 @@ pub(super) const BROKEN: &str = "lastgood_broken_promise_resources";
 pub(super) const PROMISED: &str = "lastgood_promised_exposure_seconds";
 pub(super) const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
 pub(super) const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
+pub(super) const PLANS_RELOAD_FAILED: &str = "lastgood_plans_reload_failed";
 pub(super) const TICKS: &str = "lastgood_ticks_total";
 pub(super) const TICK_SECONDS: &str = "lastgood_tick_duration_seconds";
 pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
@@ -112,6 +113,10 @@ fn describe() {
     describe_gauge!(
         PLANS_FALLBACK,
         "1 while the built-in plans are in force because plans.yaml is missing or broken."
+    );
+    describe_gauge!(
+        PLANS_RELOAD_FAILED,
+        "1 while plans.yaml was changed or is gone and cannot be used: the last good plans stay in force, until a restart falls back to the built-in ones."
     );
     describe_counter!(TICKS, "Producer ticks, by result.");
     describe_histogram!(

@@ -244,6 +244,8 @@ async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_men
     let mut producer = Producer::start(&db, path.to_str().context("not UTF-8")?).await?;
     producer.shows("lastgood_plans_fallback", 1.0).await?;
     producer.logs("the built-in plans are in force").await?;
+    let reload_failed = producer.metric("lastgood_plans_reload_failed").await?;
+    assert_eq!(reload_failed, Some(0.0), "another alert tells of that");
     producer.shows("lastgood_tick_enqueued_total", 1.0).await?;
     assert_eq!(
         db.count("select count(*) from lastgood.runs where resource_id = 'shop'")
@@ -267,6 +269,15 @@ async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_men
     db.add("gem-2", "acme", "platinum").await?;
     producer.shows("lastgood_tick_enqueued_total", 3.0).await?;
     assert_eq!(producer.metric("lastgood_plans_fallback").await?, Some(0.0));
+    // What the file says now is not in force, and a restart would fall back: that is told for as long as it lasts.
+    let failed = "lastgood_plans_reload_failed";
+    producer.shows(failed, 1.0).await?;
+    std::fs::write(&path, mended)?;
+    producer.shows(failed, 0.0).await?;
+    std::fs::remove_file(&path)?;
+    producer.shows(failed, 1.0).await?;
+    std::fs::write(&path, mended.replace("15", "30"))?;
+    producer.shows(failed, 0.0).await?;
     assert_eq!(producer.terminate().await?, 0);
     Ok(())
 }
