@@ -15,12 +15,24 @@ use crate::{
 pub struct Alive {
     /// The consumers that are running and were seen lately. One that drains takes nothing new, and is none of them.
     pub consumers: Vec<LiveConsumer>,
-    /// Whether a producer ticks.
-    pub is_scheduling: bool,
+    /// Whether a producer ticks, and by these plans.
+    pub scheduling: Scheduling,
     /// Whether restore points are read back at all.
     pub is_verifying: bool,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
+}
+
+/// Who schedules what the plans say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheduling {
+    /// No producer ticks.
+    #[default]
+    Nobody,
+    /// Every producer that ticks goes by these plans, as far as they say.
+    ThesePlans,
+    /// A producer that ticks goes by others: what these promise may not be scheduled.
+    OtherPlans,
 }
 
 /// A consumer as it registered.
@@ -111,8 +123,12 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
         Protection::Never(why) => Some(format!("this tier is never backed up: {}", why.as_str())),
     };
     let paused = alive.paused(plan, engine);
-    let not_scheduled =
-        (!alive.is_scheduling).then(|| "no producer ticks: nothing is scheduled".to_owned());
+    let nobody_ticks = (alive.scheduling == Scheduling::Nobody)
+        .then(|| "no producer ticks: nothing is scheduled".to_owned());
+    let other_plans = (alive.scheduling == Scheduling::OtherPlans).then(|| {
+        "the producer's plans differ from this API's: one of them has another plans file, or could not use it"
+            .to_owned()
+    });
     let not_verified = (!alive.is_verifying)
         .then(|| "restore points are not read back: --verify-within is 0".to_owned());
     EngineCapabilities {
@@ -120,7 +136,8 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
         backup: Availability::unless([
             never.clone(),
             alive.lacks(engine, "backup"),
-            not_scheduled.clone(),
+            nobody_ticks.clone(),
+            other_plans,
             paused.clone(),
         ]),
         restore: Availability::unless([
@@ -132,7 +149,7 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
             never,
             not_verified,
             alive.nobody_serves(engine),
-            not_scheduled,
+            nobody_ticks,
             paused,
         ]),
     }
@@ -210,7 +227,7 @@ mod tests {
         let can = |engine| consumer(engine, &["backup", "restore"]);
         Alive {
             consumers: Engine::ALL.into_iter().map(can).collect(),
-            is_scheduling: true,
+            scheduling: Scheduling::ThesePlans,
             is_verifying: true,
             pauses: Vec::new(),
         }
@@ -259,7 +276,8 @@ mod tests {
     #[case::all_is_well(all_well(), "pro", [true, true, true])]
     #[case::a_tier_without_backups(all_well(), "free", [false, false, false])]
     #[case::nobody_is_alive(Alive::default(), "pro", [false, false, false])]
-    #[case::nobody_schedules(Alive { is_scheduling: false, ..all_well() }, "pro", [false, true, false])]
+    #[case::nobody_schedules(Alive { scheduling: Scheduling::Nobody, ..all_well() }, "pro", [false, true, false])]
+    #[case::other_plans_are_scheduled(Alive { scheduling: Scheduling::OtherPlans, ..all_well() }, "pro", [false, true, true])]
     #[case::nobody_verifies(Alive { is_verifying: false, ..all_well() }, "pro", [true, true, false])]
     #[case::no_tools(Alive { consumers: vec![consumer(Engine::Mongodb, &[])], ..all_well() }, "pro", [false, false, true])]
     #[case::only_restores(Alive { consumers: vec![consumer(Engine::Mongodb, &["restore"])], ..all_well() }, "pro", [false, true, true])]
