@@ -1,6 +1,8 @@
 //! What may be promised now: per tier and engine, whether backup, restore and verification are truly available, and why not.
 //! Pure; who is alive is an argument.
 
+use std::collections::BTreeSet;
+
 use lastgood_jobs::{engine::Capability, resource::Engine};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -73,6 +75,11 @@ pub struct EngineCapabilities {
     pub restore: Availability,
     /// Reading restore points back.
     pub verification: Availability,
+    /// PostgreSQL and pgvector: the major versions of servers that running consumers have the client tools of, each for exactly its
+    /// own: backups and restores are available on servers of these alone. Absent where a consumer needs no tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([17, 18]))]
+    pub server_majors: Option<Vec<u32>>,
 }
 
 /// Whether something is available now.
@@ -152,6 +159,10 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
             nobody_ticks,
             paused,
         ]),
+        server_majors: match engine {
+            Engine::Postgres | Engine::Vector => Some(alive.server_majors(engine)),
+            Engine::Mongodb | Engine::Redis => None,
+        },
     }
 }
 
@@ -165,6 +176,16 @@ impl Alive {
     fn nobody_serves(&self, engine: Engine) -> Option<String> {
         let nobody = self.serving(engine).next().is_none();
         nobody.then(|| format!("no consumer that serves {engine} is running"))
+    }
+
+    /// In order, each once.
+    fn server_majors(&self, engine: Engine) -> Vec<u32> {
+        let capable = self.serving(engine).flat_map(|it| &it.capabilities);
+        let tools = capable
+            .filter(|capability| capability.engine == engine)
+            .flat_map(|capability| &capability.tools);
+        let majors: BTreeSet<u32> = tools.filter_map(|tool| major(tool)).collect();
+        majors.into_iter().collect()
     }
 
     fn lacks(&self, engine: Engine, operation: &str) -> Option<String> {
@@ -202,6 +223,13 @@ impl Alive {
                 .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
         ))
     }
+}
+
+/// Reads the 18 of `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`, as a consumer registers its tools.
+fn major(tool: &str) -> Option<u32> {
+    let (_, version) = tool.split_once("(PostgreSQL) ")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[cfg(test)]
@@ -293,6 +321,52 @@ mod tests {
         #[case] expected: [bool; 3],
     ) -> Result<()> {
         assert_eq!(found(&alive, tier, "mongodb")?, expected);
+        Ok(())
+    }
+    #[test]
+    fn the_servers_that_somebody_has_the_tools_of_are_named() -> Result<()> {
+        let with = |engine, tools: &[&str]| {
+            let mut consumer = consumer(engine, &["backup", "restore"]);
+            for capability in &mut consumer.capabilities {
+                capability.tools = tools.iter().map(ToString::to_string).collect();
+            }
+            consumer
+        };
+        let alive = Alive {
+            consumers: vec![
+                with(
+                    Engine::Postgres,
+                    &[
+                        "pg_dump (PostgreSQL) 18.6 in /a/18",
+                        "pg_restore (PostgreSQL) 18.6 in /a/18",
+                    ],
+                ),
+                with(
+                    Engine::Postgres,
+                    &[
+                        "pg_dump (PostgreSQL) 9.6.24 in /b",
+                        "pg_dump (PostgreSQL) 17.10 in /a/17",
+                        "a tool",
+                    ],
+                ),
+                with(Engine::Redis, &["replication protocol 9"]),
+            ],
+            ..all_well()
+        };
+        let tiers = capabilities(&Plans::built_in(), &alive);
+        let engines = &tiers.first().context("no tier")?.engines;
+        let majors: Vec<_> = engines
+            .iter()
+            .map(|it| (it.engine.as_str(), it.server_majors.clone()))
+            .collect();
+        for (engine, expected) in [
+            ("postgres", Some(vec![9, 17, 18])),
+            ("vector", Some(Vec::new())),
+            ("mongodb", None),
+            ("redis", None),
+        ] {
+            assert!(majors.contains(&(engine, expected)), "{engine}: {majors:?}");
+        }
         Ok(())
     }
 }
