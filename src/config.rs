@@ -98,6 +98,20 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
     }
 }
 
+/// No clock reckons with more.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// Reads how long something lasts: `90s`, `12h`, `30d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("longer than a hundred years".to_owned()),
+        Err(error) => Err(format!(
+            "{error}: give it with its unit, e.g. 90s, 12h or 30d"
+        )),
+    }
+}
+
 /// The plans.
 #[derive(Debug, Clone, Args)]
 pub struct PlansArgs {
@@ -115,7 +129,7 @@ pub struct PlansArgs {
 #[derive(Debug, Clone, Args)]
 pub struct VerificationArgs {
     /// Read each restore point back at least this often, and each resource's newest four times as often; 0: never
-    #[arg(long = "verify-within", env = "LASTGOOD_VERIFY_WITHIN", default_value = "30d", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "verify-within", env = "LASTGOOD_VERIFY_WITHIN", default_value = "30d", value_name = "TIME", value_parser = duration)]
     pub verify_within: Duration,
 }
 
@@ -153,7 +167,7 @@ impl ToolsArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RetentionArgs {
     /// How long the former promise still holds after a tier, a retention or the plans changed
-    #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = humantime::parse_duration)]
+    #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = duration)]
     grace: Duration,
 }
 

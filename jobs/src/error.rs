@@ -45,6 +45,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Config,
+        Self::Auth,
+        Self::Connect,
+        Self::Tool,
+        Self::Dump,
+        Self::Storage,
+        Self::Corrupt,
+        Self::Target,
+        Self::Restore,
+        Self::LeaseLost,
+        Self::Internal,
+    ];
+
     /// Returns the stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -69,6 +69,10 @@ impl Catalog {
     /// Pauses a scope: nothing that it covers is claimed until it is resumed. What runs goes on, what is due is enqueued.
     pub async fn pause(&self, scope: &Scope, order: &Order) -> Result<Paused, CatalogError> {
         let mut transaction = self.pool().begin().await?;
+        // A claim that began before it is through: whoever asks after this what runs sees all that will.
+        sqlx::query("select from lastgood.claim_turn for update")
+            .execute(&mut *transaction)
+            .await?;
         let new = sqlx::query_as!(
             Pause,
             "insert into lastgood.pauses (engine, tier, team, because, by) values ($1, $2, $3, $4, $5)
@@ -141,6 +145,43 @@ impl Catalog {
         .fetch_all(self.pool())
         .await?;
         Ok(rows)
+    }
+
+    /// Returns whether exactly this scope is paused.
+    pub async fn is_paused(&self, scope: &Scope) -> Result<bool, CatalogError> {
+        let pauses = self.pauses().await?;
+        Ok(pauses.iter().any(|pause| pause.covers_just(scope)))
+    }
+
+    /// Counts the resources that a scope covers, but those that were removed.
+    pub async fn resources_in(&self, scope: &Scope) -> Result<i64, CatalogError> {
+        let count = sqlx::query_scalar!(
+            r#"select count(*) as "count!" from lastgood.resources
+               where status <> 'removed' and ($1::text is null or engine = $1) and ($2::text is null or tier = $2)
+                   and ($3::text is null or team = $3)"#,
+            scope.engine,
+            scope.tier,
+            scope.team
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(count)
+    }
+
+    /// Returns a pause that keeps a resource's runs from being claimed, if there is one.
+    pub async fn pause_over(&self, resource_id: &str) -> Result<Option<Pause>, CatalogError> {
+        let pause = sqlx::query_as!(
+            Pause,
+            "select pause.engine, pause.tier, pause.team, pause.because, pause.by, pause.created_at
+             from lastgood.pauses as pause join lastgood.resources as r
+                 on coalesce(pause.engine, r.engine) = r.engine and coalesce(pause.tier, r.tier) = r.tier
+                 and coalesce(pause.team, r.team) = r.team
+             where r.id = $1 order by pause.created_at limit 1",
+            resource_id
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(pause)
     }
 
     /// Returns what each pause costs; `tiers` and `allowed_seconds` are the paid tiers and what each allows, tolerance included.

@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[command(flatten)]
     verification: VerificationArgs,
     /// How long a drain lets requests finish
-    #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = crate::config::duration)]
     drain_timeout: Duration,
 }
 

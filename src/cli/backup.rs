@@ -15,7 +15,7 @@ use super::{
     output::{Output, bytes, instant, table},
     wait::wait,
 };
-use crate::catalog::{Catalog, Custody, Enqueued, NewRun, PointRow};
+use crate::catalog::{Catalog, Custody, Enqueued, NewRun, Order, PointRow};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -77,7 +77,9 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 idempotency_key: idempotency_key.as_deref(),
                 asked: None,
             };
-            let enqueued = catalog.enqueue(&new).await?;
+            let enqueued = catalog
+                .enqueue_by(&new, Some(&Order::of_this_user(None)))
+                .await?;
             let run = enqueued.id();
             if waits {
                 return wait(&catalog, run, output).await;

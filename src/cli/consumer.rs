@@ -53,20 +53,20 @@ struct WorkArgs {
     #[command(flatten)]
     tools: ToolsArgs,
     /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
-    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
     /// How often to look for runs when nothing wakes this consumer
-    #[arg(long, env = "LASTGOOD_POLL", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_POLL", default_value = "2s", value_parser = crate::config::duration)]
     poll: Duration,
     /// The longest an attempt may take
-    #[arg(long, env = "LASTGOOD_JOB_TIMEOUT", default_value = "12h", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_JOB_TIMEOUT", default_value = "12h", value_parser = crate::config::duration)]
     job_timeout: Duration,
     /// How long a drain lets runs finish before it gives their leases back
-    #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = crate::config::duration)]
     drain_timeout: Duration,
     /// How old an unfinished upload, or an archive without a manifest, must be for the janitor to remove it: longer than any
     /// backup takes
-    #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = crate::config::duration)]
     janitor_age: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9751")]

@@ -19,19 +19,19 @@ pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
     /// How often to look for what is due
-    #[arg(long, env = "LASTGOOD_TICK", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_TICK", default_value = "60s", value_parser = crate::config::duration)]
     tick: Duration,
     /// How often to look for leases of lost workers
-    #[arg(long, env = "LASTGOOD_REAP", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_REAP", default_value = "5s", value_parser = crate::config::duration)]
     reap: Duration,
     /// The lease that consumers use: how long to wait after an outage before leases are taken back
-    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
     /// How often to measure exposure and the queue for the metrics
-    #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = crate::config::duration)]
     observe: Duration,
     /// How often to look for restore points that need something: a copy, verification, removal
-    #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = crate::config::duration)]
     upkeep: Duration,
     #[command(flatten)]
     storage: StorageArgs,
@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[command(flatten)]
     retention: RetentionArgs,
     /// How long runs that have ended stay on record, 2 days at least; 0: for ever. What a restore point or a slot needs stays longer
-    #[arg(long, env = "LASTGOOD_HISTORY", default_value = "90d", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "LASTGOOD_HISTORY", default_value = "90d", value_parser = crate::config::duration)]
     history: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]

@@ -35,7 +35,7 @@ pub(super) enum Command {
     /// Pause everything and wait until nothing runs; the pause stays
     Drain {
         /// How long to wait
-        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        #[arg(long, default_value = "1h", value_parser = crate::config::duration)]
         timeout: Duration,
         /// Why, for whoever finds it paused
         #[arg(long, default_value = "drain")]
@@ -95,13 +95,20 @@ async fn pause(
     output: &Output,
 ) -> anyhow::Result<()> {
     match catalog.pause(scope, order).await? {
-        Paused::New(pause) => output.show(&pause, |pause| {
-            format!(
-                "paused {}: nothing of it is claimed until `{}`",
-                covered(pause),
-                how_to_resume(pause)
-            )
-        }),
+        Paused::New(pause) => {
+            let resources = catalog.resources_in(scope).await?;
+            if resources == 0 {
+                // A word that was mistyped pauses nothing, and would look like success.
+                output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` has them all");
+            }
+            output.show(&pause, |pause| {
+                format!(
+                    "paused {} ({resources} resources): nothing of it is claimed until `{}`",
+                    covered(pause),
+                    how_to_resume(pause)
+                )
+            })
+        }
         Paused::Already(pause) => output.show(&pause, |pause| {
             format!("was paused already: {}", described(pause))
         }),
@@ -137,6 +144,9 @@ async fn resume(
 struct Drained {
     #[serde(rename = "drained")]
     is_done: bool,
+    /// Whether everything is paused still: somebody else may have resumed it meanwhile.
+    #[serde(rename = "paused")]
+    is_paused: bool,
     still_running: Vec<RunningRun>,
     resume_with: String,
 }
@@ -147,23 +157,31 @@ async fn drain(
     timeout: Duration,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let pause = match catalog.pause(&Scope::default(), order).await? {
+    let everything = Scope::default();
+    let pause = match catalog.pause(&everything, order).await? {
         Paused::New(pause) | Paused::Already(pause) => pause,
     };
     let deadline = Instant::now() + timeout;
-    let still_running = loop {
+    let (still_running, is_paused) = loop {
         let running = catalog.running().await?;
-        if running.is_empty() || Instant::now() >= deadline {
-            break running;
+        // Asked after what runs: what was claimed before its end is seen, and nothing is claimed until then.
+        let is_paused = catalog.is_paused(&everything).await?;
+        if running.is_empty() || !is_paused || Instant::now() >= deadline {
+            break (running, is_paused);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
     let drained = Drained {
-        is_done: still_running.is_empty(),
+        is_done: still_running.is_empty() && is_paused,
+        is_paused,
         still_running,
         resume_with: how_to_resume(&pause),
     };
     output.show(&drained, |drained| {
+        if !drained.is_paused {
+            return "NOT DRAINED: somebody resumed meanwhile, runs are claimed again; `lastgood audit` says who"
+                .to_owned();
+        }
         let then = format!("everything stays paused until `{}`", drained.resume_with);
         if drained.is_done {
             return format!("drained: nothing runs, {then}");

@@ -189,7 +189,10 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 idempotency_key: None,
                 asked: None,
             };
-            let run = catalog.enqueue(&new).await?.id();
+            let run = catalog
+                .enqueue_by(&new, Some(&Order::of_this_user(None)))
+                .await?
+                .id();
             output.show(&serde_json::json!({ "run": run }), |_| {
                 format!("run {run} enqueued: see `lastgood run show {run}`")
             })

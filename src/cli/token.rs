@@ -27,7 +27,7 @@ pub(super) enum Command {
         #[arg(long)]
         team: Option<TeamId>,
         /// When it ends by itself, e.g. 90d; default: never
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
         expires: Option<Duration>,
     },
     /// List tokens, without their secrets

@@ -264,6 +264,7 @@ async fn an_impossible_consumer_is_refused(
     "producers_verify_within_is_a_time"
 )]
 #[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
+#[case::two_turns("claim_turn (only_row) values (false)", "claim_turn_is_one_row")]
 #[case::fewer_backups_than_none(
     "adhoc_limits (per_resource) values (-1)",
     "adhoc_limits_per_resource_counts"

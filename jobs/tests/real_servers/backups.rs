@@ -235,3 +235,33 @@ async fn writes_during_a_dump_are_not_in_it_and_are_not_held_up() -> Result<()> 
     assert_eq!(lab.ask("select count(*)::text from big").await?, "100000");
     lab.clean().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_dump_that_waits_for_a_lock_lets_go_of_the_customers_tables() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table a (x int); create table b (x int)")
+        .await?;
+    let mut customer = lab.session().await?;
+    sqlx::raw_sql("begin; lock table b in access exclusive mode")
+        .execute(&mut customer)
+        .await?;
+    let waiting = format!(
+        "select count(*)::text from pg_stat_activity
+         where datname = '{}' and application_name = 'lastgood' and wait_event_type = 'Lock'",
+        lab.name
+    );
+    let (resource, worker) = (lab.resource.clone(), lab.worker.clone());
+    let running = tokio::spawn(async move { backup(attempt(), &resource, None, &worker).await });
+    until("the dump waits for the lock", || async {
+        Ok(lab.server.ask("postgres", &waiting).await? == "1")
+    })
+    .await?;
+    running.abort();
+    assert!(running.await.is_err(), "the dump did not wait");
+    until("nothing of it waits on the server", || async {
+        Ok(lab.server.ask("postgres", &waiting).await? == "0")
+    })
+    .await?;
+    drop(customer);
+    lab.clean().await
+}

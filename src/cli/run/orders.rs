@@ -3,11 +3,15 @@
 use std::{process::ExitCode, time::Duration};
 
 use chrono::Utc;
-use lastgood_jobs::resource::{Engine, TeamId, Tier};
+use lastgood_jobs::{
+    error::ErrorKind,
+    resource::{Engine, TeamId, Tier},
+};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    catalog::{Catalog, FailedFilter, Mode, Order, Ordered},
+    catalog::{Catalog, CatalogError, FailedFilter, Mode, Order, Ordered},
     cli::output::{Output, table},
 };
 
@@ -29,10 +33,10 @@ pub(in crate::cli) struct RetryArgs {
     #[arg(long, requires = "failed")]
     team: Option<TeamId>,
     /// With --failed: only what failed within this time
-    #[arg(long, requires = "failed", default_value_if("failed", "true", "24h"), value_parser = humantime::parse_duration)]
+    #[arg(long, requires = "failed", default_value_if("failed", "true", "24h"), value_parser = crate::config::duration)]
     since: Option<Duration>,
     /// With --failed: only errors of this kind, as `run list` shows it
-    #[arg(long, requires = "failed")]
+    #[arg(long, requires = "failed", value_parser = error_kind)]
     error_kind: Option<String>,
     #[command(flatten)]
     order: OrderArgs,
@@ -67,6 +71,18 @@ impl OrderArgs {
     }
 }
 
+/// A kind that no error has would find nothing, and look like success.
+fn error_kind(text: &str) -> Result<String, String> {
+    let kinds = ErrorKind::ALL.map(ErrorKind::as_str);
+    // The reaper's word for a run whose worker was lost in its last attempt.
+    let known = kinds.into_iter().chain(["worker_lost"]);
+    if known.clone().any(|kind| kind == text) {
+        return Ok(text.to_owned());
+    }
+    let known: Vec<_> = known.collect();
+    Err(format!("there is no such kind: {}", known.join(", ")))
+}
+
 pub(super) async fn retry(
     catalog: &Catalog,
     args: RetryArgs,
@@ -87,13 +103,10 @@ pub(super) async fn retry(
     } else {
         args.ids
     };
-    let mut answers = Vec::new();
-    for id in ids {
-        answers.push(catalog.retry_run(id, &order, mode).await?);
-    }
-    output.show(&answers, |answers| told(answers, mode))?;
+    let answers = each(ids, |id| catalog.retry_run(id, &order, mode)).await;
+    let all_done = answers.show(mode, output)?;
     // In bulk, what needs no retry is no failure.
-    Ok(exit_code(!in_bulk && any_refused(&answers)))
+    Ok(exit_code(all_done || in_bulk))
 }
 
 pub(super) async fn cancel(
@@ -103,41 +116,107 @@ pub(super) async fn cancel(
 ) -> anyhow::Result<ExitCode> {
     let mode = args.order.mode();
     let order = Order::of_this_user(args.order.because.as_deref());
-    let mut answers = Vec::new();
-    for id in args.ids {
-        answers.push(catalog.cancel_run(id, &order, mode).await?);
+    let answers = each(args.ids, |id| catalog.cancel_run(id, &order, mode)).await;
+    Ok(exit_code(answers.show(mode, output)?))
+}
+
+/// What became of an order about one run.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Given(Ordered),
+    NoSuchRun { id: Uuid, refused: String },
+}
+
+impl Answer {
+    fn refused(&self) -> Option<String> {
+        match self {
+            Self::Given(ordered) => ordered.refused.as_ref().map(ToString::to_string),
+            Self::NoSuchRun { refused, .. } => Some(refused.clone()),
+        }
     }
-    output.show(&answers, |answers| told(answers, mode))?;
-    Ok(exit_code(any_refused(&answers)))
+
+    fn row(&self) -> [String; 6] {
+        let refused = self.refused().unwrap_or_else(|| "-".to_owned());
+        match self {
+            Self::Given(ordered) => [
+                ordered.id.to_string(),
+                ordered.resource_id.clone(),
+                ordered.kind.clone(),
+                ordered.was.clone(),
+                ordered.state.clone(),
+                refused,
+            ],
+            Self::NoSuchRun { id, .. } => {
+                let nothing = || "-".to_owned();
+                [
+                    id.to_string(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                    refused,
+                ]
+            }
+        }
+    }
 }
 
-fn any_refused(answers: &[Ordered]) -> bool {
-    answers.iter().any(|answer| answer.refused.is_some())
+/// What became of the orders so far.
+struct Answers {
+    given: Vec<Answer>,
+    /// What kept us from giving the rest.
+    fault: Option<CatalogError>,
 }
 
-fn exit_code(failed: bool) -> ExitCode {
-    if failed {
-        ExitCode::FAILURE
-    } else {
+/// Gives an order about each run. One that does not exist keeps none of the others from it, and whatever ends the row, what was done is known.
+async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
+    ids: Vec<Uuid>,
+    order: impl Fn(Uuid) -> F,
+) -> Answers {
+    let mut given = Vec::new();
+    for id in ids {
+        match order(id).await {
+            Ok(ordered) => given.push(Answer::Given(ordered)),
+            Err(error @ CatalogError::NotFound { .. }) => given.push(Answer::NoSuchRun {
+                id,
+                refused: error.to_string(),
+            }),
+            Err(error) => {
+                return Answers {
+                    given,
+                    fault: Some(error),
+                };
+            }
+        }
+    }
+    Answers { given, fault: None }
+}
+
+impl Answers {
+    /// Shows them, and returns whether every order was carried out.
+    fn show(self, mode: Mode, output: &Output) -> anyhow::Result<bool> {
+        let Self { given, fault } = self;
+        if fault.is_none() || !given.is_empty() {
+            output.show(&given, |given| told(given, mode))?;
+        }
+        match fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok(given.iter().all(|answer| answer.refused().is_none())),
+        }
+    }
+}
+
+fn exit_code(all_done: bool) -> ExitCode {
+    if all_done {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-fn told(answers: &[Ordered], mode: Mode) -> String {
-    let rows = answers.iter().map(|answer| {
-        [
-            answer.id.to_string(),
-            answer.resource_id.clone(),
-            answer.kind.clone(),
-            answer.was.clone(),
-            answer.state.clone(),
-            answer
-                .refused
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), ToString::to_string),
-        ]
-    });
-    let changed = answers.iter().filter(|it| it.refused.is_none()).count();
+fn told(answers: &[Answer], mode: Mode) -> String {
+    let changed = answers.iter().filter(|it| it.refused().is_none()).count();
     let of = answers.len();
     let sum = match mode {
         Mode::Real => format!("{changed} of {of} runs changed"),
@@ -150,5 +229,6 @@ fn told(answers: &[Ordered], mode: Mode) -> String {
         Mode::Real => "is",
         Mode::Rehearsal => "would be",
     };
-    table(["id", "resource", "kind", "was", heading, "refused"], rows) + &sum
+    let headings = ["id", "resource", "kind", "was", heading, "refused"];
+    table(headings, answers.iter().map(Answer::row)) + &sum
 }

@@ -11,7 +11,7 @@ use super::{
     address::Address,
     custom_format::{Keep, Scanner, Summary},
     properties,
-    session::{self, answer},
+    session::{self, Looks, answer},
 };
 use crate::{
     archive::{self, FormatError, Inspect, Measured, SealError, Sealed},
@@ -40,7 +40,7 @@ pub(crate) async fn dump(
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
     let address = Address::parse(url)?;
-    let mut session = session::connect(&address).await?;
+    let (mut session, looks) = session::connect_before_tool(&address).await?;
     let version = session::server_version(&mut session).await?;
     if version.major < MAJOR_OLDEST {
         return Err(JobError::ServerTooOld {
@@ -51,7 +51,7 @@ pub(crate) async fn dump(
     let snapshot = Snapshot::take(session, address.database()).await?;
     let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
     let properties = snapshot.properties.clone();
-    let flow = Flow::start(&address, client, snapshot, &worker.work_dir)?;
+    let flow = Flow::start(&address, client, snapshot, looks, &worker.work_dir)?;
     let (flowed, object) = flow.into_upload(worker.storage.upload(key), worker).await?;
     Ok(Dumped {
         format: FORMAT,
@@ -123,6 +123,7 @@ impl Flow {
         address: &Address,
         client: &Client,
         snapshot: Snapshot,
+        looks: Looks,
         work_dir: &Path,
     ) -> Result<Self, JobError> {
         let password = address
@@ -140,7 +141,9 @@ impl Flow {
             "--no-password".into(),
         ];
         let program = client.pg_dump();
-        let environment = address.environment(password.path(), client.major);
+        let mut environment = address.environment(password.path(), client.major);
+        // A dump that waits for a lock and is killed would hold up the customer's own changes for as long as it waits.
+        environment.extend(looks.environment());
         let cannot_start = |source| JobError::ToolStart {
             tool: program.display().to_string(),
             source,

@@ -48,7 +48,7 @@ pub(super) async fn fill(
     job: &Restore,
     worker: &Worker,
 ) -> Result<Vec<String>, JobError> {
-    let mut session = session::connect(target).await?;
+    let (mut session, looks) = session::connect_before_tool(target).await?;
     let version = session::server_version(&mut session).await?;
     if version.major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -95,7 +95,8 @@ pub(super) async fn fill(
         args.push("--no-acl".into());
     }
     let program = client.pg_restore();
-    let environment = target.environment(password.path(), client.major);
+    let mut environment = target.environment(password.path(), client.major);
+    environment.extend(looks.environment());
     let tool = Tool::start(&program, &args, &environment, target.secrets());
     let tool = tool.map_err(|source| JobError::ToolStart {
         tool: program.display().to_string(),

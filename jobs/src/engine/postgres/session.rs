@@ -1,9 +1,10 @@
 //! Our own connection to a server: how it is made, and what its errors mean.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+    postgres::PgConnectOptions,
 };
 
 use super::{address::Address, names::identifier};
@@ -12,25 +13,71 @@ use crate::error::{JobError, ServerFault};
 /// How long an answer to one of our small questions may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// What makes a backend look whether its client is still there: PostgreSQL 14 and later, on systems that can tell.
+const LOOK_FOR_CLIENT: (&str, &str) = ("client_connection_check_interval", "2s");
+
+/// Whether the server takes the option that makes backends look for their clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// A backend whose client was killed ends within seconds, whatever it waits for.
+    ForItsClient,
+    /// It ends when it has something to say: a statement that waits for a lock keeps its own locks until then.
+    No,
+}
+
+impl Looks {
+    /// Returns what a tool's environment needs for it.
+    pub(crate) fn environment(self) -> Option<(&'static str, OsString)> {
+        let (name, value) = LOOK_FOR_CLIENT;
+        match self {
+            Self::ForItsClient => Some(("PGOPTIONS", format!("-c {name}={value}").into())),
+            Self::No => None,
+        }
+    }
+}
+
 /// Connects, and turns off what the database or the role may have set that would cut us short.
 pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError> {
-    let doing = "connect";
+    let session = open(address, &address.connect_options())
+        .await?
+        .map_err(|error| refused("connect", address, &error))?;
+    calm(session).await
+}
+
+/// The same before a tool is started there, and whether the server looks for that tool when it was killed.
+pub(crate) async fn connect_before_tool(
+    address: &Address,
+) -> Result<(PgConnection, Looks), JobError> {
+    let options = address.connect_options().options([LOOK_FOR_CLIENT]);
+    match open(address, &options).await? {
+        Ok(session) => Ok((calm(session).await?, Looks::ForItsClient)),
+        Err(error) if is_of_option(&error) => Ok((connect(address).await?, Looks::No)),
+        Err(error) => Err(refused("connect", address, &error)),
+    }
+}
+
+async fn open(
+    address: &Address,
+    options: &PgConnectOptions,
+) -> Result<sqlx::Result<PgConnection>, JobError> {
     let timeout = address.connect_timeout();
-    let connected = tokio::time::timeout(timeout, address.connect_options().connect()).await;
-    let mut session = match connected {
-        Ok(Ok(session)) => session,
-        Ok(Err(error)) => return Err(refused(doing, address, &error)),
-        Err(_) => {
-            return Err(JobError::NoAnswer {
-                doing,
-                seconds: timeout.as_secs(),
-            });
-        }
-    };
+    let connected = tokio::time::timeout(timeout, options.connect()).await;
+    connected.map_err(|_| JobError::NoAnswer {
+        doing: "connect",
+        seconds: timeout.as_secs(),
+    })
+}
+
+async fn calm(mut session: PgConnection) -> Result<PgConnection, JobError> {
     let calm = "set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
                 set search_path = pg_catalog";
     answer("prepare the session", session.execute(sqlx::raw_sql(calm))).await?;
     Ok(session)
+}
+
+/// Returns whether it may be the option that was refused: unknown to the server, impossible on its system, or none that a pooler lets through.
+fn is_of_option(error: &sqlx::Error) -> bool {
+    matches!(code_of(error).as_deref(), Some("42704" | "22023" | "08P01"))
 }
 
 /// Waits for an answer, for as long as one may take, and says what it means if it is no.
