@@ -47,6 +47,7 @@ pub(super) const BUILD: &str = "lastgood_build_info";
 /// Says what every metric is, and which build this is.
 pub(super) fn introduce() {
     describe();
+    describe_promise();
     describe_upkeep();
     describe_api();
     gauge!(BUILD, "version" => VERSION).set(1.0);
@@ -74,49 +75,6 @@ fn describe() {
         OLDEST_RUNNABLE,
         Unit::Seconds,
         "For how long the oldest run that may be claimed now could have been, by engine. Upkeep (copies, verifications, removals) waits by design, what a pause covers by order: neither counts."
-    );
-    describe_gauge!(
-        EXPOSURE,
-        Unit::Seconds,
-        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration."
-    );
-    describe_gauge!(
-        PROTECTED,
-        "Active resources that the plans say are backed up, by tier."
-    );
-    describe_gauge!(
-        NEVER_BACKED_UP,
-        "Protected resources that have no restore point, by tier."
-    );
-    describe_gauge!(
-        OLDEST_NEVER,
-        Unit::Seconds,
-        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 without any."
-    );
-    describe_gauge!(
-        PROMISED,
-        Unit::Seconds,
-        "The exposure above which a tier's promise is late (the RPO), and broken (the RPO and its tolerance)."
-    );
-    describe_gauge!(
-        BROKEN,
-        "Protected resources with an exposure above the RPO and its tolerance, by tier."
-    );
-    describe_gauge!(
-        SUSPENDED,
-        "Resources that their tier would protect and that are not: paused (all are after `catalog rebuild`), or vetoed by a retention of their own of zero; by tier."
-    );
-    describe_gauge!(
-        UNKNOWN_TIER,
-        "Active resources on tiers that plans.yaml does not know: they are not backed up."
-    );
-    describe_gauge!(
-        PLANS_FALLBACK,
-        "1 while the built-in plans are in force because plans.yaml is missing or broken."
-    );
-    describe_gauge!(
-        PLANS_RELOAD_FAILED,
-        "1 while plans.yaml was changed or is gone and cannot be used: the last good plans stay in force, until a restart falls back to the built-in ones."
     );
     describe_counter!(TICKS, "Producer ticks, by result.");
     describe_histogram!(
@@ -161,6 +119,53 @@ fn describe() {
         "Objects of dead attempts that the janitor removed, by what they were."
     );
     describe_gauge!(BUILD, "1; the version is the label.");
+}
+
+/// What is promised and whether it is kept.
+fn describe_promise() {
+    describe_gauge!(
+        EXPOSURE,
+        Unit::Seconds,
+        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration."
+    );
+    describe_gauge!(
+        PROTECTED,
+        "Active resources that the plans say are backed up, by tier."
+    );
+    describe_gauge!(
+        NEVER_BACKED_UP,
+        "Protected resources that have no restore point, by tier."
+    );
+    describe_gauge!(
+        OLDEST_NEVER,
+        Unit::Seconds,
+        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 without any."
+    );
+    describe_gauge!(
+        PROMISED,
+        Unit::Seconds,
+        "The exposure above which a tier's promise is late (the RPO), and broken (the RPO and its tolerance)."
+    );
+    describe_gauge!(
+        BROKEN,
+        "Protected resources with an exposure above the RPO and its tolerance, by tier."
+    );
+    describe_gauge!(
+        SUSPENDED,
+        "Resources that their tier would protect and that are not: paused (all are after `catalog rebuild`), or vetoed by a retention of their own of zero; by tier."
+    );
+    describe_gauge!(
+        UNKNOWN_TIER,
+        "Active resources on tiers that plans.yaml does not know: they are not backed up."
+    );
+    describe_gauge!(
+        PLANS_FALLBACK,
+        "1 while the built-in plans are in force because plans.yaml is missing or broken."
+    );
+    describe_gauge!(
+        PLANS_RELOAD_FAILED,
+        "1 while plans.yaml was changed or is gone and cannot be used: the last good plans stay in force, until a restart falls back to the built-in ones."
+    );
 }
 
 /// What the HTTP API was asked.
