@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 
 use super::lab::Api;
 
+/// What a producer says of verifying.
+enum Said {
+    Of(Option<Duration>),
+    /// It is of an older version.
+    Nothing,
+}
+
 const DAY: Option<Duration> = Some(Duration::from_hours(24));
 
 /// Records a tick of the one producer.
@@ -168,26 +175,25 @@ async fn what_the_producer_does_not_schedule_is_not_promised_whatever_this_api_h
 }
 
 #[rstest]
-#[case::the_producer_verifies(None, Some(DAY), true)]
-#[case::the_producer_does_not(DAY, Some(None), false)]
-#[case::the_producer_does_not_say_and_this_api_does(DAY, None, true)]
-#[case::nobody_says(None, None, false)]
+#[case::the_producer_verifies(None, Said::Of(DAY), true)]
+#[case::the_producer_does_not(DAY, Said::Of(None), false)]
+#[case::the_producer_does_not_say_and_this_api_does(DAY, Said::Nothing, true)]
+#[case::nobody_says(None, Said::Nothing, false)]
 #[tokio::test(flavor = "multi_thread")]
 async fn verification_goes_by_what_the_producer_asks_for(
     #[case] of_this_api: Option<Duration>,
-    #[case] of_the_producer: Option<Option<Duration>>,
+    #[case] of_the_producer: Said,
     #[case] expected: bool,
 ) -> Result<()> {
     let api = Api::with(|settings| settings.verify_within = of_this_api).await?;
     let token = api.admin().await?;
     register(&api.db.catalog, "redis").await?;
-    ticked(
-        &api.db.catalog,
-        &Plans::built_in(),
-        of_the_producer.flatten(),
-    )
-    .await?;
-    if of_the_producer.is_none() {
+    let within = match of_the_producer {
+        Said::Of(within) => within,
+        Said::Nothing => None,
+    };
+    ticked(&api.db.catalog, &Plans::built_in(), within).await?;
+    if matches!(of_the_producer, Said::Nothing) {
         api.db
             .execute("update lastgood.producers set verify_within_seconds = null")
             .await?;
