@@ -1,14 +1,19 @@
 //! Delivery is at least once, effects are exactly once, and no bad run harms another.
 
+mod attempts;
 mod bad_runs;
 mod claims;
+mod claims_by_hand;
 mod drain;
 mod failures;
+mod lanes;
 mod leases;
 mod operators;
 mod order;
 mod outages;
 mod proofs;
+mod scopes;
+mod shares;
 mod unknown_engines;
 mod wake_ups;
 mod workers;

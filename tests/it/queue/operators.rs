@@ -321,6 +321,11 @@ async fn a_scheduled_backup_that_is_cancelled_leaves_its_resource_due_at_the_nex
     db.catalog.cancel_run(id, &order(), Mode::Rehearsal).await?;
     assert_eq!(db.catalog.run(id).await?.state, "queued");
     db.catalog.cancel_run(id, &order(), Mode::Real).await?;
+    let is_next_slot = "select count(*) from lastgood.resources
+        where next_due_at = lastgood.next_due(60, spread, team_spread, now(), true)";
+    assert_eq!(db.count(is_next_slot).await?, 1);
+    // Later than the due time that there was before: else a tick would find nothing whatever the order did.
+    let now = db.catalog.now().await?;
     assert_eq!(tick(&db.catalog, &promised, now).await?.looked_at, 0);
     let next = now + TimeDelta::hours(1);
     assert_eq!(tick(&db.catalog, &promised, next).await?.enqueued, 1);
