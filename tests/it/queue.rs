@@ -2,6 +2,7 @@
 
 mod attempts;
 mod bad_runs;
+mod cancels;
 mod claims;
 mod claims_by_hand;
 mod drain;
@@ -12,6 +13,7 @@ mod operators;
 mod order;
 mod outages;
 mod proofs;
+mod retries;
 mod scopes;
 mod shares;
 mod unknown_engines;
