@@ -98,7 +98,7 @@ def main(session: Session) -> int:
     lastgood.show("status")
 
     (survivor,) = consumers.keys() - {victim}
-    operate(lastgood, shop, (survivor, consumers[survivor]))
+    api = operate(lastgood, shop, (survivor, consumers[survivor]))
 
     compared = sum(len(prints) for prints in after.values()) + 1
     say(
@@ -107,12 +107,14 @@ def main(session: Session) -> int:
         " and an operator paused, resumed, retried and drained without losing a run."
     )
     if os.environ.get("KEEP"):
-        look_around(lastgood, {"producer": producer})
+        # In place of the one that was drained, so that every engine is served.
+        consumer = lastgood.start("consumer-d", "consumer", "--engines", ENGINES, "--slots", "2", "--lease", LEASE)
+        look_around(lastgood, {"producer": producer, "consumer-d": consumer}, api)
         session.wait_for_interrupt()
     return 0
 
 
-def operate(lastgood: Lastgood, shop: Customer, survivor: tuple[str, Replica]) -> None:
+def operate(lastgood: Lastgood, shop: Customer, survivor: tuple[str, Replica]) -> Api:
     heading(9, "The operator pauses the queue; a backlog builds up; the queue is resumed")
     pause_and_resume(lastgood, ("shop", "embeddings", "orders", "cache"))
 
@@ -133,6 +135,7 @@ def operate(lastgood: Lastgood, shop: Customer, survivor: tuple[str, Replica]) -
     after = tell_capability(api, "pro", "mongodb")
     if (before, after) != (True, False):
         raise Failure(f"MongoDB's backups should be available before and not after, and are {before} and {after}")
+    return api
 
 
 def heading(number: int, text: str) -> None:
@@ -269,7 +272,7 @@ def check_same(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapp
             raise Failure(f"{customer} has what it did not have before: {', '.join(sorted(extra))}")
 
 
-def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica]) -> None:
+def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica], api: Api) -> None:
     say("\nEverything is still running. In another terminal:\n")
     for name, value in lastgood.settings.items():
         say(f"  export {name}={shlex.quote(value)}")
@@ -278,6 +281,9 @@ def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica]) -> None:
         say(f"  lastgood {command}")
     for name, replica in replicas.items():
         say(f"  curl {replica.metrics_url}   # {name}")
+    say("\n  TOKEN=$(lastgood token create --name me --scope admin)")
+    say(f'  curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:{api.replica.port}/api/v1/status')
+    say(f"  http://127.0.0.1:{api.replica.port}/api/docs   # in a browser")
     say("\nCtrl-C stops it all.")
 
 

@@ -202,12 +202,16 @@ fn stop_on_signal() -> anyhow::Result<Stop> {
     let stop = Stop::default();
     let asked = stop.clone();
     tokio::spawn(async move {
-        for order in [asked.drain, asked.at_once] {
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            order.cancel();
+            // An operator may have asked for the drain already.
+            if asked.drain.is_cancelled() {
+                return asked.at_once.cancel();
+            }
+            asked.drain.cancel();
         }
     });
     Ok(stop)

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    catalog::{Catalog, Registration, answered},
+    catalog::{Beat, Catalog, CatalogError, Registration, answered},
     http, metrics,
     queue::{InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
     secret::MasterKey,
@@ -138,7 +138,7 @@ pub async fn consume(
     ];
     let heart = Heart {
         catalog: shared.catalog.clone(),
-        id: id.clone(),
+        registration,
         ready,
         drain_asked,
         drain: stop.drain.clone(),
@@ -288,7 +288,7 @@ fn hostname() -> String {
 /// Keeps this consumer's row fresh, its readiness true, and its clock compared with the catalog's; learns of an order to drain.
 struct Heart {
     catalog: Catalog,
-    id: String,
+    registration: Registration,
     ready: tokio::sync::watch::Sender<bool>,
     drain_asked: Arc<Notify>,
     drain: CancellationToken,
@@ -308,12 +308,23 @@ impl Heart {
         }
     }
 
+    /// A row that was forgotten while this consumer could not renew it is made again: who claims must be seen.
+    async fn renew(&self, state: &str) -> Result<Beat, CatalogError> {
+        let beat = self.catalog.beat(&self.registration.id, state).await?;
+        if beat.is_known {
+            return Ok(beat);
+        }
+        tracing::warn!("this consumer's registration was gone, and is made again");
+        self.catalog.register_consumer(&self.registration).await?;
+        self.catalog.beat(&self.registration.id, state).await
+    }
+
     async fn beat(&self, is_draining: bool) {
         if is_draining {
             self.ready.send_replace(false);
         }
         let state = if is_draining { "draining" } else { "running" };
-        match answered(BEAT_EVERY, self.catalog.beat(&self.id, state)).await {
+        match answered(BEAT_EVERY, self.renew(state)).await {
             Ok(beat) => {
                 self.ready.send_replace(!is_draining);
                 compare_clock(beat.now);

@@ -89,7 +89,7 @@ pub async fn backup(
         previous.map(|previous| previous.dump_bytes),
     );
     manifest.archive.encryption = worker.encrypt_to.clone().map(encryption);
-    if !worker.lease.is_alive().await {
+    if !worker.lease.is_alive().await || !worker.progress.may_commit() {
         archive.remove().await;
         return Err(JobError::LeaseLost);
     }

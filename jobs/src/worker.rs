@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -46,7 +46,14 @@ pub trait Lease: Send + Sync {
 pub struct Progress {
     dump_bytes: AtomicU64,
     stored_bytes: AtomicU64,
+    /// 0, or how the race was decided between a commit and a stop.
+    decided: AtomicU8,
 }
+
+/// A commit has begun: nothing is taken back any more.
+const COMMITS: u8 = 1;
+/// The attempt was stopped before.
+const STOPPED: u8 = 2;
 
 impl Progress {
     /// Adds bytes of the dump, before compression (or after decompression, in a restore).
@@ -57,6 +64,23 @@ impl Progress {
     /// Adds bytes of the archive, as stored.
     pub fn add_stored(&self, bytes: u64) {
         self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Passes the point of no return. Returns whether that is still allowed: whoever stopped the attempt may have been first.
+    pub fn may_commit(&self) -> bool {
+        self.decide(COMMITS) == COMMITS
+    }
+
+    /// Stops the attempt where it has not passed the point of no return. Returns whether it has: then there is an outcome to wait for.
+    pub fn commits_already(&self) -> bool {
+        self.decide(STOPPED) == COMMITS
+    }
+
+    fn decide(&self, wanted: u8) -> u8 {
+        let first = self
+            .decided
+            .compare_exchange(0, wanted, Ordering::SeqCst, Ordering::SeqCst);
+        first.map_or_else(|decided| decided, |_| wanted)
     }
 
     /// Returns (dump bytes, stored bytes) so far.

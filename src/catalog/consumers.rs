@@ -54,6 +54,8 @@ pub struct Beat {
     pub now: DateTime<Utc>,
     /// Whether an operator wants it to drain and end.
     pub is_to_drain: bool,
+    /// Whether its row is there: one that was away for long is forgotten.
+    pub is_known: bool,
 }
 
 impl Catalog {
@@ -82,7 +84,9 @@ impl Catalog {
             r#"with beat as (
                    update lastgood.consumers set seen_at = now(), state = $2 where id = $1 returning drain_requested_at
                )
-               select clock_timestamp() as "now!", exists (select from beat where drain_requested_at is not null) as "is_to_drain!""#,
+               select clock_timestamp() as "now!", 
+                   exists (select from beat where drain_requested_at is not null) as "is_to_drain!",
+                   exists (select from beat) as "is_known!""#,
             id,
             state
         )

@@ -144,9 +144,12 @@ pub enum Refusal {
         "another {0} of the same resource or restore point is queued or running: wait for it, or cancel it first"
     )]
     UnderWay(String),
-    /// Its resource takes no backups.
-    #[error("its resource is {0}: `lastgood resource resume` first")]
-    NotActive(String),
+    /// Its resource takes no scheduled backups.
+    #[error("its resource is paused: `lastgood resource resume` first, or `lastgood backup now`")]
+    ResourcePaused,
+    /// Its resource takes no backups any more.
+    #[error("its resource was removed: nothing of it is backed up")]
+    ResourceRemoved,
     /// What it would restore from is gone.
     #[error("restore point {0} has expired: restore from another, see `lastgood backup list`")]
     PointExpired(Uuid),

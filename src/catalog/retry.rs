@@ -41,8 +41,8 @@ impl Catalog {
         Ok(answer.conclude(transaction, "retry", order, mode).await?)
     }
 
-    /// Returns the runs that failed and that a retry in bulk is about, the oldest first: backups and upkeep. A restore is tried
-    /// again by its id alone, for it overwrites what was written since.
+    /// Returns the runs that failed and that a retry in bulk is about, the oldest first: backups and upkeep, of the scheduled backups
+    /// of a resource the newest. A restore is tried again by its id alone, for it overwrites what was written since.
     pub async fn failed_runs(&self, filter: &FailedFilter) -> Result<Vec<Uuid>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select run.id from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
@@ -50,6 +50,11 @@ impl Catalog {
                  and run.kind not in ('restore', 'drop_replaced')
                  and ($1::text is null or run.queue = $1) and ($2::text is null or r.tier = $2)
                  and ($3::text is null or r.team = $3) and ($5::text is null or run.error_kind = $5)
+                 and (run.slot is null or not exists (
+                     select from lastgood.runs as newer
+                     where newer.resource_id = run.resource_id and newer.kind = 'backup' and newer.state = 'failed'
+                         and newer.slot > run.slot
+                 ))
              order by run.finished_at, run.id",
             filter.engine,
             filter.tier,
@@ -110,13 +115,14 @@ async fn refusal(
         return Ok(Some(Refusal::NotRetryable(run.state.clone())));
     }
     match run.kind.as_str() {
-        "backup" if run.resource_status == "removed" => {}
-        "backup" if run.trigger == "scheduled" && run.resource_status != "active" => {}
-        "backup" if run.trigger == "scheduled" => return newer(connection, run.id).await,
-        "restore" => return expired(connection, run).await,
-        _ => return Ok(None),
+        "backup" if run.resource_status == "removed" => Ok(Some(Refusal::ResourceRemoved)),
+        "backup" if run.trigger == "scheduled" && run.resource_status != "active" => {
+            Ok(Some(Refusal::ResourcePaused))
+        }
+        "backup" if run.trigger == "scheduled" => newer(connection, run.id).await,
+        "restore" => expired(connection, run).await,
+        _ => Ok(None),
     }
-    Ok(Some(Refusal::NotActive(run.resource_status.clone())))
 }
 
 /// A scheduled backup of the same slot or a later one: of a slot there can be one, and a later one has done its work.

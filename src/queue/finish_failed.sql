@@ -1,5 +1,6 @@
 -- The fenced end of an attempt that failed: back to the queue after a stored back-off, or failed for good. $3, $4: the
--- error. $5: permanent. $6: what the tool said. A scheduled backup that failed for good makes its resource due again after a back-off of its own.
+-- error. $5: permanent. $6: what the tool said. $7, $8: bytes
+-- moved. A scheduled backup that failed for good makes its resource due again after a back-off of its own.
 -- The resource is locked before the run, as a tick does.
 with owner as materialized (
     select id from lastgood.resources
@@ -12,7 +13,8 @@ ended as (
         run_at = case when $5 or attempt >= max_attempts then run_at
             else now() + least(interval '10 minutes', make_interval(secs => 5 * 2 ^ least(attempt - 1, 10))) * (0.75 + random() / 2) end,
         finished_at = case when $5 or attempt >= max_attempts then clock_timestamp() end,
-        lease_by = null, lease_until = null, error_kind = $3, error = $4, error_detail = $6
+        lease_by = null, lease_until = null, error_kind = $3, error = $4, error_detail = $6,
+        dump_bytes = $7, stored_bytes = $8
     from owner
     where runs.id = $1 and runs.epoch = $2 and runs.state = 'running' and owner.id = runs.resource_id
     returning runs.id, runs.resource_id, runs.kind, runs.trigger, runs.state

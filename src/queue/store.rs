@@ -183,7 +183,7 @@ impl Store {
         loop {
             let tried = match outcome {
                 Ok(outcome) => self.finish_succeeded(id, epoch, outcome, moved).await,
-                Err(failure) => self.finish_failed(id, epoch, failure).await,
+                Err(failure) => self.finish_failed(id, epoch, failure, moved).await,
             };
             match tried {
                 Ok(state) => return state,
@@ -269,6 +269,7 @@ impl Store {
         id: Uuid,
         epoch: i64,
         failure: &Failure,
+        (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<String>> {
         let finish = sqlx::query_file_scalar!(
             "src/queue/finish_failed.sql",
@@ -278,6 +279,8 @@ impl Store {
             without_nul(&failure.message),
             failure.permanent,
             failure.tool_words.as_deref().map(without_nul),
+            bigint(dump_bytes),
+            bigint(stored_bytes),
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;
@@ -367,6 +370,23 @@ impl Store {
         )
         .fetch_one(&self.pool);
         Ok(answered(recording).await? == 1)
+    }
+
+    /// Records what a run did that was cancelled too late: its database is exchanged, say.
+    pub(super) async fn record_late_report(
+        &self,
+        id: Uuid,
+        epoch: i64,
+        report: &serde_json::Value,
+    ) -> sqlx::Result<bool> {
+        let recording = sqlx::query!(
+            "update lastgood.runs set result = $3 where id = $1 and epoch = $2::bigint + 1 and state = 'cancelled'",
+            id,
+            epoch,
+            report
+        )
+        .execute(&self.pool);
+        Ok(answered(recording).await?.rows_affected() == 1)
     }
 
     /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.

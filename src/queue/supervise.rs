@@ -20,6 +20,11 @@ use uuid::Uuid;
 use super::{Condemned, Failure, Outcome, Queue, Run, store::Renewal};
 use crate::metrics::{self, Proof, RunResult};
 
+/// How long a commit that has begun may take to say how it ended, to a stopped attempt.
+const COMMIT_WITHIN: Duration = Duration::from_mins(1);
+/// The same while the consumer stops.
+const COMMIT_WHILE_STOPPING: Duration = Duration::from_secs(4);
+
 /// The backend's own layer, outermost, so that no other layer can hide an outcome from the queue.
 #[derive(Clone)]
 pub struct Supervise {
@@ -106,6 +111,7 @@ struct Supervision {
 /// How an attempt ended, before it is recorded.
 enum Ending {
     Done(Result<Outcome, Failure>),
+    TimedOut,
     LeaseLost,
     GivenBack,
 }
@@ -121,16 +127,47 @@ impl Supervision {
         handler.spawn(work);
         let in_flight = self.queue.in_flight.enter(self.id, self.epoch);
         let ending = tokio::select! {
+            biased; // what is done is done
             joined = handler.join_next() => Ending::Done(outcome(joined)),
-            () = sleep(self.queue.timeout) => Ending::Done(Err(self.timed_out())),
+            () = sleep(self.queue.timeout) => Ending::TimedOut,
             () = self.keep_lease() => Ending::LeaseLost,
             () = in_flight.over() => Ending::LeaseLost,
             () = self.queue.give_back.cancelled() => Ending::GivenBack,
+        };
+        let ending = match self.committed(&ending, &mut handler).await {
+            Some(done) => Ending::Done(done),
+            None => ending,
         };
         // The slot is free only when the handler is really gone.
         handler.shutdown().await;
         drop(in_flight);
         self.record(ending, began.elapsed()).await;
+    }
+
+    /// Stops the attempt, unless its point is about to be written or its database to be exchanged, whatever we do: then its outcome is
+    /// waited for, to be recorded. `None`: it was stopped, or says nothing in time.
+    async fn committed(
+        &self,
+        ending: &Ending,
+        handler: &mut JoinSet<Result<Outcome, BoxDynError>>,
+    ) -> Option<Result<Outcome, Failure>> {
+        let patience = match ending {
+            Ending::Done(_) => return None,
+            Ending::GivenBack => COMMIT_WHILE_STOPPING,
+            Ending::TimedOut | Ending::LeaseLost => COMMIT_WITHIN,
+        };
+        if !self.progress.commits_already() {
+            return None;
+        }
+        let renewals = async {
+            self.keep_lease().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            joined = handler.join_next() => Some(outcome(joined)),
+            () = renewals => None,
+            () = sleep(patience) => None,
+        }
     }
 
     async fn record(&self, ending: Ending, took: Duration) {
@@ -144,59 +181,66 @@ impl Supervision {
                 tracing::error!("lease lost: the attempt was stopped, another worker owns the run");
                 metrics::run_ended(queue, kind, RunResult::LeaseLost, took);
             }
+            Ending::TimedOut => {
+                let done = Err(self.timed_out());
+                self.finish(&done, took).await;
+            }
             Ending::GivenBack => {
                 self.queue.store.release(self.id, self.epoch).await;
                 tracing::info!("run given back: the drain ran out of time");
                 metrics::run_ended(queue, kind, RunResult::GivenBack, took);
             }
-            Ending::Done(done) => {
-                let state = self
-                    .queue
-                    .store
-                    .finish(
-                        self.id,
-                        self.epoch,
-                        &done,
-                        self.progress.so_far(),
-                        &self.queue.give_back,
-                    )
-                    .await;
-                let mut result = result(&done, state.as_deref());
-                if result == RunResult::LeaseLost && self.was_cancelled().await {
-                    result = RunResult::Cancelled;
-                    self.record_late(&done).await;
-                }
-                log_end(&done, result, took);
-                metrics::run_ended(queue, kind, result, took);
-                if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, &done) {
-                    metrics::restore_point_made(queue, &point.manifest);
-                }
-                tell_of_proof(queue, &done, state.as_deref());
-            }
+            Ending::Done(done) => self.finish(&done, took).await,
         }
+    }
+
+    async fn finish(&self, done: &Result<Outcome, Failure>, took: Duration) {
+        let (queue, kind) = (&*self.queue.name, self.kind.as_str());
+        let moved = self.progress.so_far();
+        let store = &self.queue.store;
+        let state = store
+            .finish(self.id, self.epoch, done, moved, &self.queue.give_back)
+            .await;
+        let mut result = result(done, state.as_deref());
+        if result == RunResult::LeaseLost && self.was_cancelled().await {
+            result = RunResult::Cancelled;
+            self.record_late(done).await;
+        }
+        log_end(done, result, took);
+        metrics::run_ended(queue, kind, result, took);
+        if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, done) {
+            metrics::restore_point_made(queue, &point.manifest);
+        }
+        tell_of_proof(queue, done, state.as_deref());
     }
 
     async fn was_cancelled(&self) -> bool {
         self.queue.store.was_cancelled(self.id, self.epoch).await
     }
 
-    /// A restore point whose manifest was written when the run was cancelled exists, and is recorded.
+    /// What was done when the run was cancelled is done, and is recorded: a restore point whose manifest was written, a database that was
+    /// exchanged.
     async fn record_late(&self, done: &Result<Outcome, Failure>) {
-        let Ok(Outcome::RestorePoint(point)) = done else {
-            return;
+        let store = &self.queue.store;
+        let recorded = match done {
+            Ok(Outcome::RestorePoint(point)) => store.record_late(self.id, self.epoch, point).await,
+            Ok(
+                Outcome::Report(report)
+                | Outcome::Proof { report, .. }
+                | Outcome::Salvaged { report, .. },
+            ) => {
+                let late = store.record_late_report(self.id, self.epoch, report);
+                late.await
+            }
+            Err(_) => return,
         };
-        let recorded = self
-            .queue
-            .store
-            .record_late(self.id, self.epoch, point)
-            .await;
         match recorded {
-            Ok(true) => tracing::warn!(
-                "cancelled too late: the restore point was made already, and is recorded"
-            ),
+            Ok(true) => {
+                tracing::warn!("cancelled too late: it was done already, and is recorded");
+            }
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, manifest.key = point.manifest_key, "cancelled too late: the restore point was made already, and cannot be recorded; `lastgood catalog rebuild` does");
+                tracing::error!(%error, "cancelled too late: it was done already, and cannot be recorded; a restore point is by `lastgood catalog rebuild`");
             }
         }
     }

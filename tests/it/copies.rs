@@ -102,16 +102,19 @@ async fn what_a_store_has_lost_is_asked_for_again_also_in_the_first_store() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_failed_is_asked_for_again_after_a_quarter_of_an_hour() -> Result<()> {
+async fn a_copy_that_failed_or_was_cancelled_is_asked_for_again_after_a_quarter_of_an_hour()
+-> Result<()> {
     let db = with_a_shop().await?;
     points(&db, 1).await?;
     let both = stores(["here", "far"]);
-    for turn in 0..3 {
+    let failed = "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'storage', error = 'x' where state = 'queued'";
+    let cancelled =
+        "update lastgood.runs set state = 'cancelled', finished_at = now() where state = 'queued'";
+    for (turn, end) in (0..).zip([failed, cancelled, failed]) {
         db.set_clock(start()? + TimeDelta::minutes(turn * 16))
             .await?;
         assert_eq!(ask_for_copies(&db.catalog, &both).await?, 1, "{turn}");
-        db.execute("update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'storage', error = 'x' where state = 'queued'")
-            .await?;
+        db.execute(end).await?;
         db.set_clock(start()? + TimeDelta::minutes(turn * 16 + 14))
             .await?;
         assert_eq!(ask_for_copies(&db.catalog, &both).await?, 0, "{turn}");
@@ -156,8 +159,10 @@ async fn a_store_that_is_in_no_file_any_more_is_missed_nowhere() -> Result<()> {
         ask_for_copies(&db.catalog, &stores(["here", "far"])).await?,
         1
     );
-    db.execute("update lastgood.runs set state = 'cancelled', finished_at = now()")
-        .await?;
+    db.execute(
+        "update lastgood.runs set state = 'cancelled', finished_at = now() - interval '1 h'",
+    )
+    .await?;
     assert_eq!(ask_for_copies(&db.catalog, &stores(["here"])).await?, 0);
     points(&db, 1).await?;
     assert_eq!(

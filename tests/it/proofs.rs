@@ -6,6 +6,8 @@ use anyhow::{Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::producer::ask_for_verifications;
 
+use rstest::rstest;
+
 use crate::database::TestCatalog;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -107,16 +109,20 @@ async fn one_engines_backlog_is_bounded_and_keeps_no_other_waiting() -> Result<(
     Ok(())
 }
 
+#[rstest]
+#[case::failed(
+    "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'storage', error = 'away'"
+)]
+#[case::cancelled("update lastgood.runs set state = 'cancelled', finished_at = now()")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verification_that_failed_is_asked_for_again_after_six_hours() -> Result<()> {
+async fn a_verification_that_failed_or_was_cancelled_is_asked_for_again_after_six_hours(
+    #[case] end: &'static str,
+) -> Result<()> {
     let db = TestCatalog::with_clock(start()?).await?;
     db.add("shop", "acme", "pro").await?;
     record_points(&db).await?;
     ensure!(ask_for_verifications(&db.catalog, WITHIN).await? == 1);
-    db.execute(
-        "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'storage', error = 'away'",
-    )
-    .await?;
+    db.execute(end).await?;
     db.set_clock(start()? + TimeDelta::hours(5)).await?;
     ensure!(ask_for_verifications(&db.catalog, WITHIN).await? == 0);
     db.set_clock(start()? + TimeDelta::hours(7)).await?;

@@ -1,5 +1,5 @@
 -- A copy into each of the stores $1 for each usable point that it lacks, the newest points first, until $2 wait. One that
--- failed is asked for again after a quarter of an hour: its run has tried for as long already.
+-- failed or was cancelled is asked for again after a quarter of an hour: its run has tried for as long already.
 with room as (
     select greatest(0, $2::bigint - count(*)) as copies
     from lastgood.runs where kind = 'copy' and state in ('queued', 'running')
@@ -20,7 +20,7 @@ due as (
                 select from lastgood.runs as failed
                 where failed.args ->> 'point' = m.point_id::text and failed.kind = 'copy'
                     and failed.args ->> 'store' = wanted.store
-                    and failed.state = 'failed' and failed.finished_at > now() - interval '15 minutes'
+                    and failed.state in ('failed', 'cancelled') and failed.finished_at > now() - interval '15 minutes'
             )
         order by m.consistent_at desc
         limit (select copies from room)

@@ -1,5 +1,5 @@
 -- Enqueues removals of expired points, those first that were let go first. $1: engines. $2: at most so many of an engine wait
--- or run. A removal that failed is asked for again after an hour; one that a store refused, after a week.
+-- or run. A removal that failed or was cancelled is asked for again after an hour; one that a store refused, after a week.
 with live as (
     select queue, args ->> 'point' as point from lastgood.runs where state = 'queued' and kind = 'expire'
     union all
@@ -13,7 +13,7 @@ tried as (
     select point from live
     union all
     select args ->> 'point' from lastgood.runs
-    where kind in ('copy', 'verify', 'expire') and state = 'failed' and kind = 'expire'
+    where kind in ('copy', 'verify', 'expire') and state in ('failed', 'cancelled') and kind = 'expire'
         and finished_at > now() - interval '1 hour'
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)

@@ -1,5 +1,5 @@
 -- Enqueues verifications. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
--- older than this. $3: at most so many of an engine wait or run. A verification that failed is asked for again after six
+-- older than this. $3: at most so many of an engine wait or run. A verification that failed or was cancelled is asked for again after six
 -- hours; what it found damaged is quarantined, and no more usable.
 with live as (
     select queue, kind, resource_id, args ->> 'point' as point, args ->> 'store' as store
@@ -14,7 +14,7 @@ tried as (
     select resource_id, point, store from live where kind = 'verify'
     union all
     select resource_id, args ->> 'point', args ->> 'store' from lastgood.runs
-    where kind in ('copy', 'verify', 'expire') and state = 'failed' and kind = 'verify'
+    where kind in ('copy', 'verify', 'expire') and state in ('failed', 'cancelled') and kind = 'verify'
         and finished_at > now() - interval '6 hours'
 ),
 -- Resources that were registered together must not be due together for ever: each has its own instant in the last quarter.

@@ -1,6 +1,6 @@
 //! SIGTERM lets what runs finish, or gives it back unharmed when the drain runs out of time.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     customer::{Customer, Rights},
@@ -83,4 +83,38 @@ async fn what_does_not_is_given_back_and_its_attempt_is_not_spent() -> Result<()
     assert_eq!(lab.succeeds(run).await?.attempt, 1);
     lab.has_points(1).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_consumer_whose_registration_was_forgotten_is_seen_again() -> Result<()> {
+    let lab = Lab::create().await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    lab.catalog
+        .execute("delete from lastgood.consumers")
+        .await?;
+    eventually(PATIENCE, "it is seen", async || {
+        Ok(lab.catalog.catalog.live_consumers().await?.len() == 1)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_sigterm_after_an_operators_drain_is_the_second_order_to_stop() -> Result<()> {
+    let (lab, shop, _tools) = installation().await?;
+    let mut consumer = lab.consumer("consumer", &["--drain-timeout", "1h"]).await?;
+    let run = lab.enqueue_backup("shop").await?;
+    stands_half_way(&lab).await?;
+    let id = lab.row(run).await?.lease_by.context("nobody has it")?;
+    lab.run(&["consumer", "drain", &id]).await?;
+    eventually(PATIENCE, "the consumer drains", async || {
+        Ok(consumer.get("/readyz").await?.contains("503"))
+    })
+    .await?;
+    consumer.signal("TERM")?;
+    assert!(consumer.exit().await?.success(), "{}", consumer.log()?);
+    assert_eq!(lab.row(run).await?.state, "queued");
+    eventually(PATIENCE, "no child is left", async || {
+        Ok(tools_at_work(&shop.name, "pg_dump")?.is_empty())
+    })
+    .await
 }

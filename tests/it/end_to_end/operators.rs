@@ -336,9 +336,12 @@ async fn four_consumers_restarted_one_after_another_lose_no_run_and_repeat_none(
 async fn a_run_that_is_not_there_is_an_error_that_says_what_to_do() -> Result<()> {
     let lab = Lab::create().await?;
     let nobody = Uuid::new_v4().to_string();
-    for verb in ["retry", "cancel", "show"] {
-        let error = lab.run(&["run", verb, &nobody]).await?.refused()?;
-        assert!(error.contains("lastgood run list"), "{error}");
+    let error = lab.run(&["run", "show", &nobody]).await?.refused()?;
+    assert!(error.contains("lastgood run list"), "{error}");
+    for verb in ["retry", "cancel"] {
+        let said = lab.run(&["run", verb, &nobody]).await?;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.out.contains("lastgood run list"), "{said:?}");
     }
     Ok(())
 }

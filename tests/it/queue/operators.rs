@@ -5,9 +5,9 @@ use chrono::TimeDelta;
 use lastgood::{
     catalog::{AuditFilter, CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
     producer::tick,
-    queue::Failure,
+    queue::{Failure, Outcome, Run},
 };
-use lastgood_jobs::error::ErrorKind;
+use lastgood_jobs::{error::ErrorKind, job::Job};
 use uuid::Uuid;
 
 use super::workers::{
@@ -211,6 +211,25 @@ async fn a_retry_in_bulk_is_of_what_its_filter_says_and_never_of_a_restore() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_resources_failed_slots_a_retry_in_bulk_takes_the_newest() -> Result<()> {
+    let db = with_a_shop().await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, slot, state, finished_at, error_kind, error)
+           select 'postgres', 'backup', 'scheduled', 'shop', '{"kind": "backup"}', date_trunc('hour', now()) - i * interval '1 h',
+               'failed', now(), 'connect', 'away'
+           from generate_series(0, 3) as i"#,
+    )
+    .await?;
+    let newest: Uuid =
+        sqlx::query_scalar("select id from lastgood.runs order by slot desc limit 1")
+            .fetch_one(db.pool())
+            .await?;
+    let taken = db.catalog.failed_runs(&FailedFilter::default()).await?;
+    assert_eq!(taken, [newest]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_cancelled_stops_at_once_and_can_neither_publish_nor_finish() -> Result<()> {
     let db = with_a_shop().await?;
     let id = enqueue(&db, "shop").await?;
@@ -304,6 +323,91 @@ async fn a_restore_point_that_was_made_when_the_run_was_cancelled_is_recorded() 
     assert_eq!(db.count(known).await?, 1);
     assert_eq!(db.count("select count(*) from lastgood.copies").await?, 1);
     Ok(())
+}
+
+/// Cancels a run whose commit has begun, lets that end only when the consumer was surely told, and returns the run.
+async fn cancel_while_committing(
+    db: &TestCatalog,
+    outcome: impl Fn(&Run<Job>) -> Result<Outcome> + Send + Sync + 'static,
+) -> Result<Uuid> {
+    let ids = enqueue_many(db, "shop", 2).await?;
+    let [committing, other] = ids.as_slice() else {
+        anyhow::bail!("{ids:?}");
+    };
+    let (witness, gate, id) = (Witness::default(), Gate::closed(), *committing);
+    let (w, g, outcome) = (witness.clone(), gate.clone(), std::sync::Arc::new(outcome));
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let (begun, gate, outcome) = (w.begin(&run), g.clone(), outcome.clone());
+        async move {
+            if run.id == id {
+                assert!(run.progress.may_commit());
+                gate.pass().await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+            begun.complete();
+            Ok(outcome(&run)?)
+        }
+    });
+    witness.are_running(2).await?;
+    db.catalog.cancel_run(id, &order(), Mode::Real).await?;
+    // The consumer is told of one after the other: when this one is stopped, it was told of both.
+    db.catalog.cancel_run(*other, &order(), Mode::Real).await?;
+    witness.are_running(1).await?;
+    gate.open();
+    witness.are_running(0).await?;
+    workers.stop().await?;
+    assert_eq!(db.catalog.run(id).await?.state, "cancelled");
+    Ok(id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_has_begun_is_waited_for_and_recorded_though_the_run_is_cancelled()
+-> Result<()> {
+    let db = with_a_shop().await?;
+    let id = cancel_while_committing(&db, restore_point).await?;
+    assert_eq!(
+        db.catalog.point(id).await?.resource_id,
+        db.catalog.run(id).await?.resource_id
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancelled_restore_had_done_already_is_in_its_history() -> Result<()> {
+    let db = with_a_shop().await?;
+    let report = serde_json::json!({ "kept": "shop_replaced_1" });
+    let told = report.clone();
+    let id = cancel_while_committing(&db, move |_| Ok(Outcome::Report(told.clone()))).await?;
+    assert_eq!(db.catalog.run(id).await?.result, Some(report));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_commits_nothing_any_more() -> Result<()> {
+    let db = with_a_shop().await?;
+    let id = enqueue(&db, "shop").await?;
+    let progress = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (witness, seen) = (Witness::default(), progress.clone());
+    let w = witness.clone();
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let begun = w.begin(&run);
+        *seen.lock().unwrap() = Some(run.progress.clone());
+        async move {
+            let _kept = begun;
+            std::future::pending().await
+        }
+    });
+    witness.are_running(1).await?;
+    db.catalog.cancel_run(id, &order(), Mode::Real).await?;
+    witness.are_running(0).await?;
+    let progress = progress
+        .lock()
+        .unwrap()
+        .take()
+        .context("it did not begin")?;
+    anyhow::ensure!(!progress.may_commit());
+    workers.stop().await
 }
 
 #[tokio::test]

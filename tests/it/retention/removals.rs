@@ -11,6 +11,8 @@ use sqlx::Row as _;
 use super::House;
 
 const FAIL: &str = "update lastgood.runs set state = 'failed', finished_at = now(), error_kind = 'storage', error = 'x' where state = 'queued'";
+const CANCEL: &str =
+    "update lastgood.runs set state = 'cancelled', finished_at = now() where state = 'queued'";
 const SUCCEED: &str =
     "update lastgood.runs set state = 'succeeded', finished_at = now() where state = 'queued'";
 
@@ -49,13 +51,13 @@ async fn each_expired_point_is_asked_for_once_by_any_number_of_producers() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_that_failed_is_asked_for_again_after_an_hour() -> Result<()> {
+async fn a_removal_that_failed_or_was_cancelled_is_asked_for_again_after_an_hour() -> Result<()> {
     let mut house = House::build().await?;
     house.points([1, 90]).await?;
     house.retain().await?;
-    for _ in 0..3 {
+    for end in [FAIL, CANCEL, FAIL] {
         assert_eq!(ask_for_removals(&house.db.catalog).await?, 1);
-        house.db.execute(FAIL).await?;
+        house.db.execute(end).await?;
         house.advance(TimeDelta::minutes(59)).await?;
         assert_eq!(ask_for_removals(&house.db.catalog).await?, 0);
         house.advance(TimeDelta::minutes(2)).await?;

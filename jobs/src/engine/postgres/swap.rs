@@ -170,7 +170,11 @@ async fn put_in_place(
             notes.extend(likeness::copy(&mut admin, &database, &fresh.name, old).await?);
         }
         alive(worker).await?;
-        Ok(admin)
+        if worker.progress.may_commit() {
+            Ok(admin)
+        } else {
+            Err(JobError::LeaseLost)
+        }
     };
     let admin = match ready.await {
         Ok(admin) => admin,
