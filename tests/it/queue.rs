@@ -8,6 +8,7 @@ mod claims_by_hand;
 mod drain;
 mod failures;
 mod lanes;
+mod late;
 mod leases;
 mod operators;
 mod order;

@@ -8,7 +8,7 @@ use lastgood::{
     catalog::{AttemptRow, Mode, Order},
     queue::{Failure, Store},
 };
-use lastgood_jobs::{error::ErrorKind, worker::Lease as _};
+use lastgood_jobs::error::ErrorKind;
 use uuid::Uuid;
 
 use super::{
@@ -60,7 +60,6 @@ fn workers_of_every_result(db: &TestCatalog, name: &'static str) -> (Workers, Wi
             run.progress.add_stored(run.epoch.unsigned_abs());
             match run.epoch {
                 1 | 9 => {
-                    run.lease.is_alive().await;
                     let words = format!("pg_dump: {}", run.epoch);
                     let failure = if run.epoch == 1 {
                         Failure::retryable(ErrorKind::Dump, "a lock")
@@ -190,9 +189,14 @@ async fn claim_for_another(db: &TestCatalog, id: Uuid) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_was_cancelled_before_the_last_records_no_restore_point() -> Result<()> {
-    // Whether the attempt that followed runs, or was cancelled in its turn.
-    for state in ["running", "cancelled"] {
+async fn an_attempt_that_was_cancelled_before_the_last_records_nothing() -> Result<()> {
+    // Whether the attempt that followed runs, or was cancelled in its turn; and whether the one before made a restore point.
+    for (state, has_point) in [
+        ("running", true),
+        ("running", false),
+        ("cancelled", true),
+        ("cancelled", false),
+    ] {
         let db = Arc::new(with_a_shop().await?);
         let id = enqueue(&db, "shop").await?;
         let d = Arc::clone(&db);
@@ -205,7 +209,11 @@ async fn an_attempt_that_was_cancelled_before_the_last_records_no_restore_point(
         let workers = Workers::start(&db.catalog, &settings, move |run| {
             let (db, tell) = (Arc::clone(&d), tell.clone());
             async move {
-                let made = restore_point(&run)?;
+                let made = if has_point {
+                    restore_point(&run)?
+                } else {
+                    report()
+                };
                 // Between the manifest and the finish, and faster than anybody is told.
                 db.catalog.cancel_run(run.id, &order(), Mode::Real).await?;
                 db.catalog.retry_run(run.id, &order(), Mode::Real).await?;
@@ -224,6 +232,7 @@ async fn an_attempt_that_was_cancelled_before_the_last_records_no_restore_point(
         workers.stop().await?;
         let run = db.catalog.run(id).await?;
         assert_eq!((run.state.as_str(), run.attempt), (state, 1));
+        assert_eq!(run.result, None, "{state}");
         let points = "select count(*) from lastgood.restore_points";
         assert_eq!(db.count(points).await?, 0, "{state}");
         assert_eq!(db.count("select count(*) from lastgood.copies").await?, 0);
@@ -278,7 +287,6 @@ async fn a_claim_that_follows_a_failed_attempt_begins_at_nothing() -> Result<()>
     let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
         run.progress.add_dump(1000);
         run.progress.add_stored(100);
-        run.lease.is_alive().await;
         Err("it did not work".into())
     });
     let failed = is_queued_after(&db, id, 1).await?;

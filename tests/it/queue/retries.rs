@@ -1,7 +1,7 @@
 //! What an operator's retry refuses and what it takes, and what it makes of a run that it takes.
 
-use anyhow::{Context as _, Result};
-use lastgood::catalog::{FailedFilter, Mode, Order, Refusal, ResourceStatus};
+use anyhow::Result;
+use lastgood::catalog::{FailedFilter, Mode, Order, Refusal};
 use uuid::Uuid;
 
 use super::{
@@ -17,229 +17,161 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// What the table says of a run: kind, trigger, slot in hours from now (of what is scheduled), state.
-type Is = (&'static str, &'static str, i32, &'static str);
-
-/// A run that is in a state already; returns its id.
-async fn there_is(db: &TestCatalog, resource: &str, is: Is) -> Result<Uuid> {
-    let (kind, trigger, slot, state) = is;
+/// A run that is in a state already: its kind, its state, and of what is scheduled its slot, in hours; returns its id.
+async fn there_is(
+    db: &TestCatalog,
+    resource: &str,
+    kind: &str,
+    state: &str,
+    slot: Option<i32>,
+) -> Result<Uuid> {
     let id = sqlx::query_scalar(
         "insert into lastgood.runs
              (queue, kind, trigger, resource_id, slot, args, state, attempt, epoch, lease_by, lease_until, finished_at, error_kind, error)
-         select 'postgres', $2, $3, $1, case when $3 = 'scheduled' then timestamptz '2031-03-05' + make_interval(hours => $4) end,
-             jsonb_build_object('kind', $2), $5, n, n, case when $5 = 'running' then 'w' end,
-             case when $5 = 'running' then now() end, case when $5 not in ('queued', 'running') then now() end,
-             case when $5 = 'failed' then 'dump' end, case when $5 = 'failed' then 'it did not work' end
-         from (select case when $5 = 'queued' then 0 else 5 end as n) as attempts
+         select 'postgres', $2,
+             case when $4 is not null then 'scheduled' when $2 in ('copy', 'verify', 'expire') then 'upkeep' else 'adhoc' end,
+             $1, timestamptz '2031-03-05' + make_interval(hours => $4), jsonb_build_object('kind', $2), $3, n, n,
+             case when $3 = 'running' then 'w' end, case when $3 = 'running' then now() end,
+             case when $3 not in ('queued', 'running') then now() end,
+             case when $3 = 'failed' then 'dump' end, case when $3 = 'failed' then 'it did not work' end
+         from (select case when $3 = 'queued' then 0 else 5 end as n) as attempts
          returning id",
     )
     .bind(resource)
     .bind(kind)
-    .bind(trigger)
-    .bind(slot)
     .bind(state)
+    .bind(slot)
     .fetch_one(db.pool())
     .await?;
     Ok(id)
 }
 
-/// What the table expects.
-enum Expected {
-    Taken,
-    /// By the other run, which is in this state.
-    Superseded(&'static str),
-    Refused(Refusal),
+/// The same, as the table says it: `slot HOURS STATE` is a scheduled backup.
+async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Result<Uuid> {
+    match said.split(' ').collect::<Vec<_>>().as_slice() {
+        ["slot", hours, state] => {
+            there_is(db, resource, "backup", state, Some(hours.parse()?)).await
+        }
+        [kind, state] => there_is(db, resource, kind, state, None).await,
+        _ => anyhow::bail!("{said}"),
+    }
+}
+
+/// What the table says of a refusal.
+fn word(refused: Option<&Refusal>, other: Option<Uuid>) -> String {
+    match refused {
+        None => "taken".to_owned(),
+        Some(Refusal::Superseded { by, state }) if Some(*by) == other => {
+            format!("superseded by what is {state}")
+        }
+        Some(Refusal::UnderWay(kind)) => format!("a {kind} is under way"),
+        Some(Refusal::ResourcePaused) => "paused".to_owned(),
+        Some(Refusal::ResourceRemoved) => "removed".to_owned(),
+        Some(Refusal::NotRetryable(state)) => format!("is {state}"),
+        Some(other) => format!("{other:?}"),
+    }
 }
 
 #[tokio::test]
 async fn a_retry_is_refused_where_it_would_do_nothing_or_undo_what_happened_since() -> Result<()> {
-    use Expected::{Refused, Superseded, Taken};
-    const SLOT: Is = ("backup", "scheduled", 0, "failed");
-    const ADHOC: Is = ("backup", "adhoc", 0, "failed");
-    const RESTORE: Is = ("restore", "adhoc", 0, "failed");
-
-    let under_way = || Refused(Refusal::UnderWay("restore".to_owned()));
-    let not_active =
-        |status: ResourceStatus| Refused(Refusal::NotActive(status.as_str().to_owned()));
-    let has_state = |state: &str| Refused(Refusal::NotRetryable(state.to_owned()));
-    // The run, another run of the resource, the resource's status, and what becomes of the retry.
-    let table: Vec<(Is, Option<Is>, ResourceStatus, Expected)> = vec![
-        (SLOT, None, ResourceStatus::Active, Taken),
+    // The run, another of its resource, the resource's status, and what becomes of the retry.
+    let table = [
+        ("slot 0 failed", "", "active", "taken"),
+        ("slot 0 cancelled", "", "active", "taken"),
         (
-            ("backup", "scheduled", 0, "cancelled"),
-            None,
-            ResourceStatus::Active,
-            Taken,
-        ),
-        // Of the same slot, of a later one, of an earlier one.
-        (
-            SLOT,
-            Some(("backup", "scheduled", 0, "queued")),
-            ResourceStatus::Active,
-            Superseded("queued"),
+            "slot 0 failed",
+            "slot 0 queued",
+            "active",
+            "superseded by what is queued",
         ),
         (
-            SLOT,
-            Some(("backup", "scheduled", 0, "running")),
-            ResourceStatus::Active,
-            Superseded("running"),
+            "slot 0 failed",
+            "slot 0 running",
+            "active",
+            "superseded by what is running",
         ),
         (
-            SLOT,
-            Some(("backup", "scheduled", 0, "succeeded")),
-            ResourceStatus::Active,
-            Superseded("succeeded"),
+            "slot 0 failed",
+            "slot 0 succeeded",
+            "active",
+            "superseded by what is succeeded",
         ),
         (
-            SLOT,
-            Some(("backup", "scheduled", 1, "queued")),
-            ResourceStatus::Active,
-            Superseded("queued"),
+            "slot 0 failed",
+            "slot 1 queued",
+            "active",
+            "superseded by what is queued",
         ),
         (
-            SLOT,
-            Some(("backup", "scheduled", 1, "running")),
-            ResourceStatus::Active,
-            Superseded("running"),
+            "slot 0 failed",
+            "slot 1 running",
+            "active",
+            "superseded by what is running",
         ),
         (
-            SLOT,
-            Some(("backup", "scheduled", 1, "succeeded")),
-            ResourceStatus::Active,
-            Superseded("succeeded"),
+            "slot 0 failed",
+            "slot 1 succeeded",
+            "active",
+            "superseded by what is succeeded",
         ),
-        (
-            SLOT,
-            Some(("backup", "scheduled", 1, "failed")),
-            ResourceStatus::Active,
-            Taken,
-        ),
-        (
-            SLOT,
-            Some(("backup", "scheduled", 1, "cancelled")),
-            ResourceStatus::Active,
-            Taken,
-        ),
-        (
-            SLOT,
-            Some(("backup", "scheduled", -1, "succeeded")),
-            ResourceStatus::Active,
-            Taken,
-        ),
+        ("slot 0 failed", "slot 1 failed", "active", "taken"),
+        ("slot 0 failed", "slot 1 cancelled", "active", "taken"),
+        ("slot 0 failed", "slot -1 succeeded", "active", "taken"),
         // One live schedule of a resource, says the schema, whatever its slot.
         (
-            SLOT,
-            Some(("backup", "scheduled", -1, "running")),
-            ResourceStatus::Active,
-            Refused(Refusal::UnderWay("backup".to_owned())),
+            "slot 0 failed",
+            "slot -1 running",
+            "active",
+            "a backup is under way",
         ),
         // An ad-hoc backup is neither in the way of one nor kept back by one.
-        (
-            SLOT,
-            Some(("backup", "adhoc", 0, "running")),
-            ResourceStatus::Active,
-            Taken,
-        ),
-        (
-            ADHOC,
-            Some(("backup", "scheduled", 0, "succeeded")),
-            ResourceStatus::Active,
-            Taken,
-        ),
-        (
-            ADHOC,
-            Some(("backup", "adhoc", 0, "queued")),
-            ResourceStatus::Active,
-            Taken,
-        ),
+        ("slot 0 failed", "backup running", "active", "taken"),
+        ("backup failed", "slot 0 succeeded", "active", "taken"),
+        ("backup failed", "backup queued", "active", "taken"),
         // Two restores of one resource would fight over its name.
         (
-            RESTORE,
-            Some(("restore", "adhoc", 0, "queued")),
-            ResourceStatus::Active,
-            under_way(),
+            "restore failed",
+            "restore queued",
+            "active",
+            "a restore is under way",
         ),
         (
-            RESTORE,
-            Some(("restore", "adhoc", 0, "running")),
-            ResourceStatus::Active,
-            under_way(),
+            "restore failed",
+            "restore running",
+            "active",
+            "a restore is under way",
         ),
-        (
-            RESTORE,
-            Some(("restore", "adhoc", 0, "succeeded")),
-            ResourceStatus::Active,
-            Taken,
-        ),
-        // What the resource's status forbids.
-        (
-            SLOT,
-            None,
-            ResourceStatus::Paused,
-            not_active(ResourceStatus::Paused),
-        ),
-        (
-            SLOT,
-            None,
-            ResourceStatus::Removed,
-            not_active(ResourceStatus::Removed),
-        ),
-        (ADHOC, None, ResourceStatus::Paused, Taken),
-        (
-            ADHOC,
-            None,
-            ResourceStatus::Removed,
-            not_active(ResourceStatus::Removed),
-        ),
-        (RESTORE, None, ResourceStatus::Removed, Taken),
-        // What has not ended, or has ended well.
-        (
-            ("backup", "adhoc", 0, "queued"),
-            None,
-            ResourceStatus::Active,
-            has_state("queued"),
-        ),
-        (
-            ("backup", "adhoc", 0, "running"),
-            None,
-            ResourceStatus::Active,
-            has_state("running"),
-        ),
-        (
-            ("backup", "adhoc", 0, "succeeded"),
-            None,
-            ResourceStatus::Active,
-            has_state("succeeded"),
-        ),
+        ("restore failed", "restore succeeded", "active", "taken"),
+        ("slot 0 failed", "", "paused", "paused"),
+        ("slot 0 failed", "", "removed", "removed"),
+        ("backup failed", "", "paused", "taken"),
+        ("backup failed", "", "removed", "removed"),
+        ("restore failed", "", "removed", "taken"),
+        ("backup queued", "", "active", "is queued"),
+        ("backup running", "", "active", "is running"),
+        ("backup succeeded", "", "active", "is succeeded"),
     ];
     let db = TestCatalog::create().await?;
-    for (i, (is, other, status, expected)) in table.into_iter().enumerate() {
-        let resource = format!("r{i}");
-        let case = format!("{is:?} beside {other:?}, {status:?}");
+    for (i, (run, beside, status, expected)) in table.into_iter().enumerate() {
+        let (resource, case) = (format!("r{i}"), format!("{run} beside {beside}, {status}"));
         db.add(&resource, "acme", "pro").await?;
-        let id = there_is(&db, &resource, is).await?;
-        let other_id = match other {
-            Some(other) => Some(there_is(&db, &resource, other).await?),
-            None => None,
+        let id = there_is_as_said(&db, &resource, run).await?;
+        let other = match beside {
+            "" => None,
+            beside => Some(there_is_as_said(&db, &resource, beside).await?),
         };
-        if status != ResourceStatus::Active {
-            db.catalog.set_resource_status(&resource, status).await?;
-        }
-        let refused = match expected {
-            Taken => None,
-            Refused(refusal) => Some(refusal),
-            Superseded(state) => Some(Refusal::Superseded {
-                by: other_id.context("no other")?,
-                state: state.to_owned(),
-            }),
-        };
+        sqlx::query("update lastgood.resources set status = $2 where id = $1")
+            .bind(&resource)
+            .bind(status)
+            .execute(db.pool())
+            .await?;
+        let was = db.catalog.run(id).await?.state;
+        let becomes = if expected == "taken" { "queued" } else { &was };
         // What a rehearsal says is what would be done, and is not done.
-        for mode in [Mode::Rehearsal, Mode::Real] {
+        for (mode, stored) in [(Mode::Rehearsal, was.as_str()), (Mode::Real, becomes)] {
             let answer = db.catalog.retry_run(id, &order(), mode).await?;
-            assert_eq!(answer.refused, refused, "{case}");
-            let state = if refused.is_none() { "queued" } else { is.3 };
-            assert_eq!((answer.was.as_str(), answer.state.as_str()), (is.3, state));
-            let stored = if mode == Mode::Real { state } else { is.3 };
+            assert_eq!(word(answer.refused.as_ref(), other), expected, "{case}");
+            assert_eq!((&*answer.was, &*answer.state), (&*was, becomes), "{case}");
             assert_eq!(db.catalog.run(id).await?.state, stored, "{case}");
         }
     }
@@ -250,7 +182,7 @@ async fn a_retry_is_refused_where_it_would_do_nothing_or_undo_what_happened_sinc
 async fn a_retry_of_a_restore_is_refused_when_what_it_would_restore_from_has_expired() -> Result<()>
 {
     let db = with_a_shop().await?;
-    let point = there_is(&db, "shop", ("backup", "adhoc", 0, "succeeded")).await?;
+    let point = there_is(&db, "shop", "backup", "succeeded", None).await?;
     sqlx::query(
         "insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
          values ($1, 'shop', now(), 'key', '{}', 1, 1)",
@@ -258,7 +190,7 @@ async fn a_retry_of_a_restore_is_refused_when_what_it_would_restore_from_has_exp
     .bind(point)
     .execute(db.pool())
     .await?;
-    let restore = there_is(&db, "shop", ("restore", "adhoc", 0, "failed")).await?;
+    let restore = there_is(&db, "shop", "restore", "failed", None).await?;
     sqlx::query(
         "update lastgood.runs set args = args || jsonb_build_object('point', $1) where id = $2",
     )
@@ -292,13 +224,8 @@ async fn a_retry_in_bulk_takes_what_failed_and_neither_a_cancelled_run_nor_a_dro
         "restore",
         "drop_replaced",
     ] {
-        let trigger = if matches!(kind, "copy" | "verify" | "expire") {
-            "upkeep"
-        } else {
-            "adhoc"
-        };
         for state in ["failed", "cancelled", "succeeded", "queued"] {
-            let id = there_is(&db, "shop", (kind, trigger, 0, state)).await?;
+            let id = there_is(&db, "shop", kind, state, None).await?;
             if state == "failed" && !matches!(kind, "restore" | "drop_replaced") {
                 failed.push(id);
             }
@@ -314,7 +241,7 @@ async fn a_retry_in_bulk_takes_what_failed_and_neither_a_cancelled_run_nor_a_dro
 #[tokio::test]
 async fn a_run_that_is_retried_may_be_claimed_at_once_and_consumers_are_told() -> Result<()> {
     let db = with_a_shop().await?;
-    let id = there_is(&db, "shop", ("backup", "adhoc", 0, "failed")).await?;
+    let id = there_is(&db, "shop", "backup", "failed", None).await?;
     // As a run that was cancelled while it waited out its back-off.
     db.execute("update lastgood.runs set run_at = now() + interval '1 day'")
         .await?;

@@ -113,17 +113,30 @@ async fn a_team_is_counted_in_its_own_queue_alone_and_no_other_team_with_it() ->
     Ok(())
 }
 
+/// Why, the lane, the consumers, and how many runs of the team are claimed.
+type Case = (&'static str, (i16, i16), &'static [&'static str], usize);
+
+/// Registers a consumer as the table says it: its queues, its slots, and what becomes of it.
+async fn consumer(db: &TestCatalog, said: &str) -> Result<()> {
+    let [queues, slots, state] = said.split(' ').collect::<Vec<_>>()[..] else {
+        anyhow::bail!("{said}");
+    };
+    sqlx::query(
+        "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities, state, seen_at)
+         values (gen_random_uuid()::text, 'h', 1, '0', string_to_array($1, '+'), $2, '[]',
+             case $3 when 'unseen' then 'running' else $3 end, case $3 when 'unseen' then now() - interval '1 minute' else now() end)",
+    )
+    .bind(queues)
+    .bind(slots.parse::<i32>()?)
+    .bind(state)
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_teams_share_is_half_of_the_slots_of_the_consumers_that_take_runs_of_its_queue()
 -> Result<()> {
-    // A consumer: its queues, slots, state, and whether it is alive.
-    type Consumer = (&'static [&'static str], i32, &'static str, bool);
-    const WHOLE: (i16, i16) = (i16::MIN, i16::MAX);
-    const UPKEEP: (i16, i16) = (i16::MIN, -1);
-    const POSTGRES: &[&str] = &["postgres"];
-    const BOTH: &[&str] = &["vector", "postgres"];
-    const VECTOR: &[&str] = &["vector"];
-
     let db = TestCatalog::create().await?;
     db.add("acme", "acme", "pro").await?;
     enqueue_many(&db, "acme", 30).await?;
@@ -133,111 +146,84 @@ async fn a_teams_share_is_half_of_the_slots_of_the_consumers_that_take_runs_of_i
            select queue, 'verify', 'upkeep', resource_id, -10, '{"kind": "verify"}' from lastgood.runs"#,
     )
     .await?;
-    let table: [(&str, (i16, i16), &[Consumer], usize); 12] = [
-        ("without consumers, no limit", UPKEEP, &[], 30),
+    let (whole, promised, upkeep) = ((i16::MIN, i16::MAX), (0, i16::MAX), (i16::MIN, -1));
+    let table: [Case; 13] = [
+        ("without consumers, no limit", upkeep, &[], 30),
         (
-            "none but another queue's",
-            UPKEEP,
-            &[(VECTOR, 8, "running", true)],
+            "nor with another queue's alone",
+            promised,
+            &["vector 8 running"],
             30,
         ),
+        ("two at least", promised, &["postgres 1 running"], 2),
+        ("rounded up", promised, &["postgres 7 running"], 4),
         (
-            "two at least",
-            (0, i16::MAX),
-            &[(POSTGRES, 1, "running", true)],
-            2,
-        ),
-        (
-            "rounded up",
-            (0, i16::MAX),
-            &[(POSTGRES, 7, "running", true)],
-            4,
-        ),
-        (
-            "of all together, not of each",
-            (0, i16::MAX),
-            &[
-                (POSTGRES, 5, "running", true),
-                (BOTH, 5, "running", true),
-                (POSTGRES, 5, "running", true),
-            ],
+            "of all together, and not of each",
+            promised,
+            &["postgres 5 running", "vector+postgres 10 running"],
             8,
         ),
         (
-            "other queues' are not counted",
-            (0, i16::MAX),
-            &[
-                (POSTGRES, 6, "running", true),
-                (VECTOR, 20, "running", true),
-            ],
+            "not another queue's",
+            promised,
+            &["postgres 6 running", "vector 20 running"],
             3,
         ),
         (
-            "one that drains takes no runs",
-            (0, i16::MAX),
-            &[
-                (POSTGRES, 6, "running", true),
-                (POSTGRES, 20, "draining", true),
-            ],
+            "not who drains",
+            promised,
+            &["postgres 6 running", "postgres 20 draining"],
             3,
         ),
         (
-            "nor does one that stopped, or that nobody has seen",
-            (0, i16::MAX),
-            &[
-                (POSTGRES, 6, "running", true),
-                (POSTGRES, 20, "stopped", true),
-                (POSTGRES, 20, "running", false),
-            ],
+            "not who stopped",
+            promised,
+            &["postgres 6 running", "postgres 20 stopped"],
             3,
         ),
         (
-            "upkeep has half of the slots, rounded down",
-            UPKEEP,
-            &[(POSTGRES, 13, "running", true)],
+            "not whom nobody sees",
+            promised,
+            &["postgres 6 running", "postgres 20 unseen"],
             3,
         ),
         (
-            "and one at least",
-            UPKEEP,
-            &[(POSTGRES, 1, "running", true); 8],
+            "upkeep has half, rounded down",
+            upkeep,
+            &["postgres 13 running"],
+            3,
+        ),
+        (
+            "upkeep has one at least",
+            upkeep,
+            &["postgres 1 running"; 8],
             4,
         ),
         (
             "two at least of upkeep, too",
-            UPKEEP,
-            &[(POSTGRES, 2, "running", true)],
+            upkeep,
+            &["postgres 2 running"],
             2,
         ),
         // Counted apart in the one lane: five backups and five verifications.
         (
             "all slots where the lanes are one",
-            WHOLE,
-            &[(POSTGRES, 10, "running", true)],
+            whole,
+            &["postgres 10 running"],
             10,
         ),
     ];
-    for (what, lane, consumers, expected) in table {
+    for (why, lane, consumers, expected) in table {
         db.execute("delete from lastgood.consumers").await?;
-        for (i, (queues, slots, state, is_alive)) in consumers.iter().enumerate() {
-            sqlx::query(
-                "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities, state, seen_at)
-                 values ($1, 'h', 1, '0', $2, $3, '[]', $4, case when $5 then now() else now() - interval '1 minute' end)",
-            )
-            .bind(format!("c{i}"))
-            .bind(*queues)
-            .bind(slots)
-            .bind(state)
-            .bind(is_alive)
-            .execute(db.pool())
-            .await?;
+        for said in consumers {
+            consumer(&db, said).await?;
         }
         let claim = Claim {
             team_slots: None,
             lane,
             ..Claim::default()
         };
-        assert_eq!(claim.take(&db).await?.len(), expected, "{what}");
+        assert_eq!(claim.take(&db).await?.len(), expected, "{why}");
         db.execute(
             "update lastgood.runs set state = 'queued', attempt = 0, epoch = epoch + 1, lease_by = null, lease_until = null
              where state = 'running'",
