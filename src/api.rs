@@ -2,16 +2,20 @@
 
 mod access;
 mod backups;
+mod connection;
 mod document;
 mod envelope;
 mod events;
+mod listener;
 mod overview;
 mod problem;
+mod put;
 mod queue;
 mod read;
 mod resources;
 mod restores;
 mod runs;
+mod streams;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +30,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::problem::{Kind, Problem};
+use self::{
+    listener::Bounds,
+    problem::{Kind, Problem},
+    streams::Streams,
+};
 use crate::{
     catalog::{Catalog, answered},
     http, metrics,
@@ -34,7 +42,7 @@ use crate::{
     secret::MasterKey,
 };
 
-/// How many streams of events there may be at once: each asks the catalog now and then.
+/// How many streams of events there may be at once, at most: each asks the catalog now and then.
 const STREAMS: usize = 256;
 /// How often the plans are read again, and the catalog is asked whether it answers.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -51,6 +59,12 @@ pub struct Settings {
     pub verify_within: Option<Duration>,
     /// The key that URLs are sealed under; without it, none can be registered.
     pub master_key: Option<MasterKey>,
+    /// How many connections there may be at once; streams of events take half of them at most.
+    pub connections: usize,
+    /// How long a request's head may take.
+    pub head_within: Duration,
+    /// How long an answer may take to begin. A stream of events may then last.
+    pub answered_within: Duration,
 }
 
 /// What every request shares.
@@ -60,7 +74,9 @@ struct Api {
     has_public_capabilities: bool,
     verify_within: Option<Duration>,
     master_key: Option<MasterKey>,
-    streams: Arc<Semaphore>,
+    streams: Streams,
+    /// Requests that may wait for a transaction of somebody else's: they never have all connections to the catalog.
+    asks: Semaphore,
     /// Streams of events end with it.
     stop: CancellationToken,
 }
@@ -96,19 +112,35 @@ pub async fn serve(
         settings.listen,
         settings.listen.port()
     );
-    if settings.master_key.is_none() {
-        tracing::warn!(
-            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
-        );
-    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: choose another --listen",
             settings.listen
         )
     })?;
+    serve_on(listener, catalog, plans, settings, recorder, stop).await
+}
+
+/// Serves on a listener that is open.
+pub async fn serve_on(
+    listener: TcpListener,
+    catalog: Catalog,
+    plans: PlansFile,
+    settings: Settings,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if settings.master_key.is_none() {
+        tracing::warn!(
+            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
+        );
+    }
     let address = listener.local_addr()?;
     let drain_timeout = settings.drain_timeout;
+    let bounds = Bounds {
+        connections: settings.connections,
+        head_within: settings.head_within,
+    };
     let (app, switches) = app(catalog.clone(), &plans, settings, recorder, stop.clone());
     tracing::info!(
         http.address = %address,
@@ -124,9 +156,8 @@ pub async fn serve(
         );
         tokio::time::sleep(drain_timeout).await;
     };
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
-        ended = server => ended?,
+        () = listener::serve(listener, app, bounds, stop.clone()) => {}
         () = overtime => tracing::warn!("requests that took longer than the drain were broken off"),
     }
     looking.abort();
@@ -150,13 +181,15 @@ pub fn app(
 ) -> (Router, Switches) {
     let (publish, in_force) = watch::channel(InForce::of(plans));
     let (ready, is_ready) = watch::channel(true);
+    let connections = catalog.pool().options().get_max_connections();
     let api = Arc::new(Api {
+        asks: Semaphore::new(usize::try_from(connections / 2).unwrap_or(1).max(1)),
         catalog,
         plans: in_force,
         has_public_capabilities: settings.has_public_capabilities,
         verify_within: settings.verify_within,
         master_key: settings.master_key,
-        streams: Arc::new(Semaphore::new(STREAMS)),
+        streams: Streams::new(STREAMS.min(settings.connections / 2)),
         stop,
     });
     let (routes, document) = routes();
@@ -173,7 +206,10 @@ pub fn app(
             )
         })
         .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
-        .layer(middleware::from_fn(envelope::envelope));
+        .layer(middleware::from_fn_with_state(
+            settings.answered_within,
+            envelope::envelope,
+        ));
     let switches = Switches {
         plans: publish,
         ready,

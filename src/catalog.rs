@@ -29,7 +29,7 @@ use std::{borrow::Cow, time::Duration};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    PgPool,
+    PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -47,6 +47,7 @@ pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Success
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
+pub use producers::{GoesBy, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use queue_stats::{QueueFigures, QueueStats};
@@ -78,6 +79,12 @@ pub enum CatalogError {
     /// Nobody answers.
     #[error("cannot reach the catalog: check DATABASE_URL and that the server is up")]
     Unreachable(#[source] sqlx::Error),
+    /// What is needed is locked by somebody whose transaction does not end.
+    #[error(
+        "another transaction is in the way and does not end, one that used the same idempotency key, say: nothing was done, try \
+         again when it has ended"
+    )]
+    Busy(#[source] sqlx::Error),
     /// The schema is missing or older than this build.
     #[error("the catalog's schema is not the one this build needs ({0}): run `lastgood migrate`")]
     NotMigrated(String),
@@ -189,8 +196,12 @@ pub enum CatalogError {
 
 impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
+        let is_busy =
+            |said: &dyn sqlx::error::DatabaseError| said.code().as_deref() == Some("55P03");
         if is_of_connection(&error) {
             Self::Unreachable(error)
+        } else if error.as_database_error().is_some_and(is_busy) {
+            Self::Busy(error)
         } else {
             Self::Statement(error)
         }
@@ -201,15 +212,16 @@ impl CatalogError {
     /// Returns whether asking again may help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Busy(_))
     }
 }
 
-/// Whether nobody answered, or not for long: 08 is a broken connection, 57P a shutdown, 53 a lack of something.
+/// Whether nobody answered, or not for long: 08 is a broken connection, 57P a shutdown, 53 a lack of something, 57014 a statement
+/// that took too long or was cancelled.
 fn is_of_connection(error: &sqlx::Error) -> bool {
     if let Some(said) = error.as_database_error() {
         let of = |code: &str| {
-            ["08", "57P", "53"]
+            ["08", "57P", "53", "57014"]
                 .iter()
                 .any(|class| code.starts_with(class))
         };
@@ -246,6 +258,14 @@ pub struct Catalog {
 impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        Self::connect_within(url, connections, None).await
+    }
+
+    async fn connect_within(
+        url: &SecretString,
+        connections: u32,
+        longest_statement: Option<Duration>,
+    ) -> Result<Self, CatalogError> {
         let options: PgConnectOptions = url
             .expose_secret()
             .parse()
@@ -255,8 +275,14 @@ impl Catalog {
             .acquire_timeout(Duration::from_secs(10))
             // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
             // start-up, for a pooler would refuse it there.
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
                 Box::pin(async move {
+                    if let Some(longest) = longest_statement {
+                        sqlx::query("select set_config('statement_timeout', $1, false)")
+                            .bind(longest.as_millis().to_string())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
                     // Compiling a large tick takes longer than running it.
                     for setting in [
                         "set idle_in_transaction_session_timeout = '60s'",
@@ -276,6 +302,18 @@ impl Catalog {
     /// Connects and makes sure that the schema is the one this build needs.
     pub async fn open(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
         let catalog = Self::connect(url, connections).await?;
+        catalog.check_schema().await?;
+        Ok(catalog)
+    }
+
+    /// The same, where no statement may take longer than `longest_statement`: who asked may be gone, and a statement that nobody waits
+    /// for keeps its connection until it ends.
+    pub async fn open_bounded(
+        url: &SecretString,
+        connections: u32,
+        longest_statement: Duration,
+    ) -> Result<Self, CatalogError> {
+        let catalog = Self::connect_within(url, connections, Some(longest_statement)).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }
@@ -341,6 +379,14 @@ impl Catalog {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// Lets this transaction wait for no lock longer than a caller and a pool of few connections can bear.
+async fn wait_briefly(connection: &mut PgConnection) -> Result<(), CatalogError> {
+    sqlx::query("set local lock_timeout = '5s'")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Our own schema and table: the database may be shared with services that have migrations of their own.

@@ -99,7 +99,7 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
 }
 
 /// No clock reckons with more.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Reads how long something lasts: `90s`, `12h`, `30d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{catalog::CatalogError, secret::SecretError};
 
 pub use registry::{Promise, changed_options, promise, seal, stored_options};
-pub use restore::{RestoreRequest, RestoreWhere, restore};
+pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
 
 /// Why a request cannot be granted.
 #[derive(Debug, thiserror::Error)]

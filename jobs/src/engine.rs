@@ -169,6 +169,21 @@ pub fn check_url(engine: Engine, url: &SecretString) -> Result<(), JobError> {
     }
 }
 
+/// Returns what of the worker's own machine a URL leans on, besides its network; `None`: nothing. Over a socket, with a file of the
+/// worker's or by its identity in a cloud, the worker is let in for what it is, whoever wrote the URL.
+pub fn leans_on_machine(
+    engine: Engine,
+    url: &SecretString,
+) -> Result<Option<&'static str>, JobError> {
+    match engine {
+        Engine::Postgres | Engine::Vector => {
+            Ok(postgres::address::Address::parse(url)?.leans_on_machine())
+        }
+        Engine::Mongodb => mongodb::leans_on_machine(url),
+        Engine::Redis => redis::leans_on_machine(url),
+    }
+}
+
 /// Returns where a URL's server is, to tell servers apart: `host:port` in lower case, several with commas between them, a
 /// `mongodb+srv` name as it is. Never a user, a password or a database. `None` where the URL cannot be used.
 #[must_use]

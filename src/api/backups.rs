@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header::LOCATION},
     response::IntoResponse,
 };
@@ -18,7 +18,7 @@ use super::{
     Api,
     access::{Enqueuer, Reader},
     problem::{Kind, Problem},
-    read::{Asked, Optional, idempotency_key, instant, limit},
+    read::{Asked, Named, Optional, idempotency_key, instant, limit},
     runs::Run,
 };
 use crate::catalog::{AdhocBackup, Enqueued, LimitOf, PointRow};
@@ -55,12 +55,13 @@ struct BackupRequest {}
 async fn back_up(
     Enqueuer(caller): Enqueuer,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     Optional(BackupRequest {}): Optional<BackupRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     let key = idempotency_key(&headers)?;
     let resource = caller.resource(&api, &id).await?;
+    let turn = api.asks.acquire().await;
     let asked = api
         .catalog
         .ask_for_backup(
@@ -70,6 +71,7 @@ async fn back_up(
             &caller.order(None),
         )
         .await?;
+    drop(turn);
     match asked {
         AdhocBackup::Run(enqueued) => accepted(&api, enqueued).await,
         AdhocBackup::Limited {
@@ -183,7 +185,7 @@ struct Which {
 async fn restore_points(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<RestorePoint>>, Problem> {
     let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue,
         header::{
@@ -24,8 +24,6 @@ use uuid::Uuid;
 use super::problem::{Kind, Problem};
 use crate::metrics;
 
-/// How long an answer may take to begin. A stream of events may then last.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is learned about a request on its way, for the log.
@@ -39,7 +37,11 @@ impl Noted {
     }
 }
 
-pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
+pub(super) async fn envelope(
+    State(answered_within): State<Duration>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = request_id(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -52,11 +54,14 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
 
     let began = Instant::now();
     let span = tracing::info_span!("request", request.id = id);
-    let answered = timeout(ANSWERED_WITHIN, next.run(request))
+    let answered = timeout(answered_within, next.run(request))
         .instrument(span)
         .await;
     let mut response = answered.unwrap_or_else(|_| {
-        let detail = "the answer took more than 30 s, and what was asked for may be done or not: ask again, with the same Idempotency-Key";
+        let detail = format!(
+            "the answer took more than {}, and what was asked for may be done or not: ask again, with the same Idempotency-Key",
+            humantime::format_duration(answered_within)
+        );
         Problem::new(Kind::TimedOut, detail).after(5).into_response()
     });
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {

@@ -3,19 +3,20 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
 use lastgood_jobs::error::chain;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{
     Api,
     access::Reader,
     problem::{Kind, Problem},
+    read::Named,
     runs::Run,
+    streams::Place,
 };
 
 /// How often a run is looked at.
@@ -41,11 +42,11 @@ const PATIENCE: u32 = 60;
 pub(super) async fn follow(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let run = caller.run(&api, &id).await?;
-    let permit = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
-        let detail = "too many streams are open: try again, or ask for the run now and then";
+    let place = api.streams.open(caller.token_id()).ok_or_else(|| {
+        let detail = "too many streams are open, of this token or of all: try again, or ask for the run now and then";
         Problem::new(Kind::Limited, detail).after(10)
     })?;
     let following = Following {
@@ -55,7 +56,7 @@ pub(super) async fn follow(
         told: None,
         looks: 0,
         unanswered: 0,
-        _permit: permit,
+        _place: place,
     };
     let events = stream::unfold(Some(following), async |following| {
         let mut following = following?;
@@ -72,7 +73,7 @@ struct Following {
     told: Option<Run>,
     looks: u32,
     unanswered: u32,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Following {

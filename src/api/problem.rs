@@ -101,7 +101,7 @@ impl Kind {
             Self::NotAccepted => "The body is not what this route takes",
             Self::Limited => "Too many requests",
             Self::Fault => "A fault of lastgood's",
-            Self::Unavailable => "The catalog does not answer",
+            Self::Unavailable => "It is not available now",
             Self::TimedOut => "It took too long",
         }
     }
@@ -223,6 +223,13 @@ impl From<CatalogError> for Problem {
                 tracing::warn!(error = chain(&source), "the catalog does not answer");
                 Self::new(Kind::Unavailable, "the catalog does not answer: try again; with the same Idempotency-Key, nothing is done twice").after(5)
             }
+            CatalogError::Busy(source) => {
+                tracing::warn!(
+                    error = chain(&source),
+                    "another transaction is in the way of a request"
+                );
+                Self::new(Kind::Unavailable, "another transaction is in the way and does not end, one that used the same Idempotency-Key, say: nothing was done, try again").after(5)
+            }
             CatalogError::TokenNameInUse(_)
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
@@ -245,7 +252,7 @@ impl Problem {
         tracing::error!(error = chain(error), "a request failed by a fault of ours");
         Self::new(
             Kind::Fault,
-            "nothing was changed by this request; tell whoever runs lastgood the id in `instance`: the log has the reason under it",
+            "what was asked for may have been done or not; tell whoever runs lastgood the id in `instance`: the log has the reason under it",
         )
     }
 }
@@ -259,7 +266,14 @@ impl From<RequestError> for Problem {
             RequestError::Secret(error) => error.into(),
             RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {error}")),
             RequestError::Name(error) => not_accepted(error.to_string()),
-            RequestError::OtherKey(..) | RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
+            RequestError::OtherKey(..) => {
+                tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than consumers");
+                Self::new(
+                    Kind::Unavailable,
+                    "URLs cannot be sealed here: `lastgood api` has another master key than the one that URLs were sealed under before; whoever runs lastgood must give it the consumers' key",
+                )
+            }
+            RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
             RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
             RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
             RequestError::NoMerge(engine) => not_accepted(format!(
@@ -269,7 +283,7 @@ impl From<RequestError> for Problem {
             RequestError::WholeServer => {
                 not_accepted("a backup of Redis is of a whole server: `into` is env:NAME or file:/path of another server's URL".to_owned())
             }
-            RequestError::OtherPoint { point, .. } => Self::no_such("restore point of this resource", &point.to_string()),
+            RequestError::OtherPoint { point, .. } => Self::no_such("restore point", &point.to_string()),
             RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: take another")),
             RequestError::Damaged { point, because, .. } => conflict(format!(
                 "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"

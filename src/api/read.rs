@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use chrono::{DateTime, Datelike as _, Utc};
@@ -105,6 +105,21 @@ fn place(error: &serde_json::Error) -> String {
         return words;
     }
     format!("see line {}, column {}", error.line(), error.column())
+}
+
+/// The name or id in a path. What is no UTF-8 is the name of nothing, as every other that is none.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(path.map_or_else(
+            |_| char::REPLACEMENT_CHARACTER.to_string(),
+            |Path(name)| name,
+        )))
+    }
 }
 
 /// The query of a URL. What is not understood is refused: a misspelt filter must not show everything.

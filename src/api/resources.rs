@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::{HeaderName, StatusCode, header::LOCATION},
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, ResourceOptions, TeamId, Tier};
+use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, Tier};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,28 +12,28 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
-    access::{Administrator, Caller, Reader},
+    access::{Administrator, Reader},
+    connection::Given,
     problem::{Kind, Problem},
-    read::{Asked, Body, limit},
+    put,
+    read::{Asked, Body, Named, limit},
 };
 use crate::{
     catalog::{
-        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow,
-        ResourceStatus, StoredConnection,
+        CatalogError, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
     },
     request,
-    secret::Reference,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(list))
-        .routes(routes!(show, put, patch, remove))
+        .routes(routes!(show, put::put, patch, remove))
 }
 
 /// One protected database.
 #[derive(Debug, Serialize, ToSchema)]
-struct Resource {
+pub(super) struct Resource {
     /// Its id.
     id: String,
     /// Its owner.
@@ -68,7 +63,7 @@ struct Resource {
 }
 
 impl Resource {
-    fn of(row: ResourceRow, api: &Api) -> Self {
+    pub(super) fn of(row: ResourceRow, api: &Api) -> Self {
         let promise = row.tier.parse::<Tier>().map_or_else(
             |error| error.to_string(),
             |tier| {
@@ -156,42 +151,10 @@ async fn list(
 async fn show(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
     Ok(Json(Resource::of(row, &api)))
-}
-
-/// A resource as it is to be.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewBody {
-    /// The team that owns it. It cannot be changed.
-    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length = 128)]
-    team: TeamId,
-    /// Its tier in the plans.
-    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length = 128)]
-    tier: Tier,
-    /// Its engine. It cannot be changed.
-    #[schema(value_type = EngineName)]
-    engine: Engine,
-    /// Overrides the tier's retention; 0 or less vetoes backups.
-    #[serde(default)]
-    retention_days: Option<i32>,
-    /// Its URL, password included. It is kept sealed and never shown again. When the resource is there already, leave it out to keep what is.
-    #[serde(default, deserialize_with = "secret")]
-    #[schema(value_type = Option<String>, write_only, example = "postgresql://user:password@host:5432/database")]
-    url: Option<SecretString>,
-    /// Instead of `url`: `env:NAME` or `file:/path`, as consumers see it. Not for a token that is bound to a team.
-    #[serde(default)]
-    connection: Option<String>,
-    /// MongoDB: the member to read.
-    #[serde(default)]
-    #[schema(value_type = Option<ReadPreferenceName>)]
-    read_preference: Option<ReadPreference>,
-    /// MongoDB: back up users and roles of the database too, their password hashes included.
-    #[serde(default)]
-    users_and_roles: Option<bool>,
 }
 
 /// What is to change; what is left out stays.
@@ -245,7 +208,7 @@ enum StatusName {
     dead_code,
     reason = "the document is all that it is for: the enum itself belongs to `jobs`"
 )]
-enum EngineName {
+pub(super) enum EngineName {
     Postgres,
     Vector,
     Mongodb,
@@ -260,12 +223,14 @@ enum EngineName {
     dead_code,
     reason = "the document is all that it is for: the enum itself belongs to `jobs`"
 )]
-enum ReadPreferenceName {
+pub(super) enum ReadPreferenceName {
     Primary,
     SecondaryPreferred,
 }
 
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+pub(super) fn secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
 }
 
@@ -276,102 +241,6 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStr
 )]
 fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i32>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// Register a resource, or bring it to what is sent
-///
-/// Sent twice, it changes nothing the second time. An id is never used twice: one that was removed stays so.
-#[utoipa::path(
-    put, path = "/resources/{id}", tag = "resources", operation_id = "put_resource", security(("token" = ["admin"])),
-    params(("id" = String, Path, description = "Its id, unique for all time: letters, digits, `.`, `_` and `-`")),
-    request_body = NewBody,
-    responses(
-        (status = 201, description = "It is registered", body = Resource, headers(("location" = String, description = "The resource"))),
-        (status = 200, description = "It was there, and is now as sent", body = Resource, headers(("location" = String, description = "The resource"))),
-        (status = 409, description = "The id is taken: by a resource of another team or engine, or by one that was removed"),
-    )
-)]
-async fn put(
-    Administrator(caller): Administrator,
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-    Body(body): Body<NewBody>,
-) -> Result<impl IntoResponse, Problem> {
-    let id: ResourceId = id
-        .parse()
-        .map_err(|error: lastgood_jobs::resource::NameError| {
-            Problem::new(Kind::NotAccepted, error.to_string())
-        })?;
-    if !caller.sees(body.team.as_str()) {
-        let detail = format!(
-            "this token is bound to another team than {:?}",
-            body.team.as_str()
-        );
-        return Err(Problem::new(Kind::NotAllowed, detail));
-    }
-    let before = match api.catalog.resource(id.as_str()).await {
-        Ok(row) => Some(row),
-        Err(CatalogError::NotFound { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let options = request::changed_options(
-        body.read_preference,
-        body.users_and_roles,
-        body.engine,
-        ResourceOptions::default(),
-    )?;
-    let given = Given {
-        url: body.url.as_ref(),
-        reference: body.connection.as_deref(),
-    };
-    let connection = given.stored(&caller, &api, &id, body.engine).await?;
-    let status = match before {
-        None => {
-            let new = NewResource {
-                connection: connection.ok_or_else(|| {
-                    Problem::new(
-                        Kind::NotAccepted,
-                        "say how it is reached: `url`, or `connection`",
-                    )
-                })?,
-                id: id.clone(),
-                team: body.team,
-                tier: body.tier,
-                engine: body.engine.to_string(),
-                retention_days: body.retention_days,
-                options,
-            };
-            api.catalog
-                .register_resource(&new, &caller.order(None))
-                .await?;
-            StatusCode::CREATED
-        }
-        Some(row)
-            if row.status == "removed"
-                || row.team != body.team.as_str()
-                || row.engine != body.engine.as_str() =>
-        {
-            let detail = "the id is taken, by a resource of another team or engine or by one that was removed: choose another";
-            return Err(Problem::new(Kind::Conflict, detail));
-        }
-        Some(_) => {
-            let change = ResourceChange {
-                tier: Some(body.tier),
-                retention: body
-                    .retention_days
-                    .map_or(OwnRetention::OfTier, OwnRetention::Days),
-                connection,
-                options: Some(options),
-            };
-            api.catalog
-                .alter_resource(id.as_str(), &change, None, &caller.order(None))
-                .await?;
-            StatusCode::OK
-        }
-    };
-    let row = api.catalog.resource(id.as_str()).await?;
-    let location: [(HeaderName, String); 1] = [(LOCATION, format!("/api/v1/resources/{id}"))];
-    Ok((status, location, Json(Resource::of(row, &api))))
 }
 
 /// Change a resource: its tier, retention, status, connection or options
@@ -387,7 +256,7 @@ async fn put(
 async fn patch(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Body(body): Body<ChangeBody>,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
@@ -443,7 +312,7 @@ async fn patch(
 async fn remove(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     let row = caller.resource(&api, &id).await?;
     if row.status != "removed" {
@@ -452,38 +321,4 @@ async fn remove(
             .await?;
     }
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// How a resource is said to be reached.
-struct Given<'a> {
-    url: Option<&'a SecretString>,
-    reference: Option<&'a str>,
-}
-
-impl Given<'_> {
-    /// Returns what the catalog is to keep, if anything is given.
-    async fn stored(
-        &self,
-        caller: &Caller,
-        api: &Api,
-        id: &ResourceId,
-        engine: Engine,
-    ) -> Result<Option<StoredConnection>, Problem> {
-        match (self.url, self.reference) {
-            (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(Problem::new(
-                Kind::NotAccepted,
-                "give `url` or `connection`, not both",
-            )),
-            (Some(url), None) => Ok(Some(
-                request::seal(&api.catalog, api.master_key.as_ref(), id, engine, url).await?,
-            )),
-            (None, Some(reference)) => {
-                // Whoever names a secret of the consumers' may name another team's.
-                caller.speaks_for_all()?;
-                let reference: Reference = reference.parse()?;
-                Ok(Some(StoredConnection::Reference(reference.to_string())))
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header::LOCATION},
     response::IntoResponse,
 };
@@ -20,7 +20,7 @@ use super::{
     access::Restorer,
     backups::status,
     problem::{Kind, Problem},
-    read::{Optional, idempotency_key, instant, plain},
+    read::{Named, Optional, idempotency_key, instant, plain},
     runs::Run,
 };
 use crate::request::{RestoreRequest, RestoreWhere, restore};
@@ -30,26 +30,22 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 }
 
 /// What to restore, and where to. Nothing said: the newest restore point, beside what is there.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the body")]
 struct RestoreBody {
     /// The newest point that is not younger than this instant.
-    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<DateTime<Utc>>,
     /// This point; not together with `at`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     point: Option<Uuid>,
     /// Try `point` although it was found damaged: its hash is verified before anything is changed.
     even_quarantined: bool,
     /// An empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL as consumers see it (not for a token
     /// that is bound to a team). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
     /// MongoDB and Redis: the resource's own, which must be empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 1000)]
     into: Option<String>,
     /// Over what is there: repeat the resource's id, a word that is not sent by accident. Not together with `into`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     overwrite: Option<String>,
     /// Redis, with `overwrite`: keep the keys that the backup does not have.
     merge: bool,
@@ -66,8 +62,8 @@ struct Restoring {
     run: Run,
     /// The restore point it is made from.
     point: Uuid,
-    /// The instant it brings back.
-    consistent_at: DateTime<Utc>,
+    /// The instant it brings back; absent where the restore point has been removed since an earlier request.
+    consistent_at: Option<DateTime<Utc>>,
 }
 
 /// Bring a resource back
@@ -90,13 +86,12 @@ struct Restoring {
 async fn bring_back(
     Restorer(caller): Restorer,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     Optional(body): Optional<RestoreBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let key = idempotency_key(&headers)?;
     let resource = caller.resource(&api, &id).await?;
-    let asked = serde_json::to_value(&body).ok().filter(|_| key.is_some());
     let request = RestoreRequest {
         to: body.to()?,
         at: instant("at", body.at)?,
@@ -105,7 +100,6 @@ async fn bring_back(
         no_owner: body.no_owner,
         no_acl: body.no_acl,
         idempotency_key: key,
-        asked,
     };
     if let RestoreWhere::Into(into) = &request.to
         && (into.starts_with("env:") || into.starts_with("file:"))
@@ -113,15 +107,17 @@ async fn bring_back(
         // Whoever names a secret of the consumers' may name another team's.
         caller.speaks_for_all()?;
     }
-    let (enqueued, point) = restore(&api.catalog, &resource, &request, &caller.order(None)).await?;
-    let run = api.catalog.run(enqueued.id()).await?;
+    let turn = api.asks.acquire().await;
+    let restoring = restore(&api.catalog, &resource, &request, &caller.order(None)).await?;
+    drop(turn);
+    let run = api.catalog.run(restoring.enqueued.id()).await?;
     Ok((
-        status(enqueued),
+        status(restoring.enqueued),
         [(LOCATION, format!("/api/v1/runs/{}", run.id))],
         Json(Restoring {
             run: run.into(),
-            point: point.id,
-            consistent_at: point.consistent_at,
+            point: restoring.point,
+            consistent_at: restoring.consistent_at,
         }),
     ))
 }

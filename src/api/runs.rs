@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::ResourceId;
 use serde::{Deserialize, Serialize};
@@ -18,7 +15,7 @@ use super::{
     access::{Administrator, Reader},
     events,
     problem::{Kind, Problem},
-    read::{Asked, Optional, instant, limit, plain},
+    read::{Asked, Named, Optional, instant, limit, plain},
 };
 use crate::catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow};
 
@@ -214,7 +211,7 @@ async fn list(
 async fn show(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Json<RunAndAttempts>, Problem> {
     let run = caller.run(&api, &id).await?;
     let attempts = api.catalog.attempts(run.id).await?;
@@ -262,7 +259,7 @@ impl Because {
 async fn retry(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Optional(body): Optional<Because>,
 ) -> Result<Json<Run>, Problem> {
     let order = caller.order(body.checked()?);
@@ -286,7 +283,7 @@ async fn retry(
 async fn cancel(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Optional(body): Optional<Because>,
 ) -> Result<Json<Run>, Problem> {
     let order = caller.order(body.checked()?);

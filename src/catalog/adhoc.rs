@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by};
+use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by, wait_briefly};
 
 /// How many ad-hoc backups services may ask for in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +50,9 @@ impl Catalog {
         order: &Order,
     ) -> Result<AdhocBackup, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        sqlx::query(
-            "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext($1))",
-        )
-        .bind(team)
-        .execute(&mut *transaction)
-        .await?;
+        // For the turn, and for a transaction of a service that asked under the same key and has not ended.
+        wait_briefly(&mut transaction).await?;
+        take_turn(&mut transaction, team).await?;
         let asked = ask(&mut transaction, resource_id, idempotency_key).await?;
         if let AdhocBackup::Run(Enqueued::New(run)) = asked {
             let entry = Audit {
@@ -109,6 +106,23 @@ impl Catalog {
         transaction.commit().await?;
         Ok(limits)
     }
+}
+
+/// Waits until no other request of the team is being counted. Only who may write our tables can make it wait.
+async fn take_turn(connection: &mut PgConnection, team: &str) -> Result<(), CatalogError> {
+    sqlx::query!(
+        "insert into lastgood.adhoc_turns (team) values ($1) on conflict do nothing",
+        team
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "select team from lastgood.adhoc_turns where team = $1 for update",
+        team
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
 }
 
 async fn ask(

@@ -47,6 +47,19 @@ pub struct ResourceChange {
     pub options: Option<ResourceOptions>,
 }
 
+impl ResourceChange {
+    /// Returns whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.is_of_backups() && self.retention == OwnRetention::Same
+    }
+
+    /// Whether anything is given that a backup may have failed for.
+    fn is_of_backups(&self) -> bool {
+        self.tier.is_some() || self.connection.is_some() || self.options.is_some()
+    }
+}
+
 /// Which resources to list, by id.
 #[derive(Debug, Clone, Default)]
 pub struct ResourceFilter {
@@ -215,7 +228,8 @@ impl Catalog {
         Ok(row.map(|row| (row.id, row.sealed)))
     }
 
-    /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends.
+    /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends where
+    /// tier, connection or options are given.
     pub async fn change_resource(
         &self,
         id: &str,
@@ -282,8 +296,8 @@ pub(super) async fn change(
              connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
              connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
              options = coalesce($6, options),
-             failures_in_a_row = 0,
-             next_due_at = case when failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
+             failures_in_a_row = case when $8 then 0 else failures_in_a_row end,
+             next_due_at = case when $8 and failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
          where id = $1 and status <> 'removed'",
         id,
         change.tier.as_ref().map(Tier::as_str),
@@ -292,6 +306,7 @@ pub(super) async fn change(
         sealed,
         change.options.map(stored).transpose()?,
         retention_days,
+        change.is_of_backups(),
     )
     .execute(connection)
     .await?;

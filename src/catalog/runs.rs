@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by, wait_briefly};
 
 /// A run that somebody asks for.
 pub struct NewRun<'a> {
@@ -167,6 +167,8 @@ impl Catalog {
             return first.answers(new, &args);
         }
         let mut transaction = self.pool().begin().await?;
+        // A service's transaction may hold the key.
+        wait_briefly(&mut transaction).await?;
         if let Job::Restore(restore) = new.job {
             protect(&mut transaction, restore.point).await?;
         }

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::{
     api::{Settings, serve},
     catalog::Catalog,
@@ -9,6 +11,17 @@ use crate::{
     metrics,
     plan::PlansFile,
 };
+
+/// Connections to the catalog.
+const TO_CATALOG: u32 = 16;
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than any request waits for its answer.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(35);
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Callers' connections, where the process may have as many files.
+const MOST_CONNECTIONS: u64 = 1024;
+/// Files that are not callers' connections: those to the catalog, the plans, what the runtime has.
+const OTHER_FILES: u64 = 64;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,13 +43,17 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?;
-    let catalog = Catalog::open(&config::database_url()?, 16).await?;
+    let catalog =
+        Catalog::open_bounded(&config::database_url()?, TO_CATALOG, LONGEST_STATEMENT).await?;
     let settings = Settings {
         listen: args.listen,
         drain_timeout: args.drain_timeout,
         has_public_capabilities: args.public_capabilities,
         verify_within: args.verification.within(),
         master_key: config::master_key()?,
+        connections: connections(),
+        head_within: HEAD_WITHIN,
+        answered_within: ANSWERED_WITHIN,
     };
     serve(
         catalog,
@@ -46,4 +63,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         stop.drain,
     )
     .await
+}
+
+/// Returns how many callers' connections there may be: one more than the system allows would leave no file for the catalog.
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = files
+        .saturating_sub(OTHER_FILES)
+        .clamp(16, MOST_CONNECTIONS);
+    usize::try_from(most).unwrap_or(16)
 }

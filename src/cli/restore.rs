@@ -10,7 +10,7 @@ use lastgood_jobs::resource::ResourceId;
 use uuid::Uuid;
 
 use super::{
-    output::{Output, instant},
+    output::{Output, instant_or_dash},
     wait::wait,
 };
 use crate::{
@@ -98,19 +98,18 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let resource = args.resource.as_ref().context("name the resource")?;
     let catalog = super::catalog().await?;
     let row = catalog.resource(resource.as_str()).await?;
-    let (enqueued, point) =
-        restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
-    let run = enqueued.id();
+    let restoring = restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
+    let run = restoring.enqueued.id();
     output.note(&format!(
         "restoring {resource} to {} (restore point {})",
-        instant(point.consistent_at),
-        point.id
+        instant_or_dash(restoring.consistent_at),
+        restoring.point
     ));
     if args.wait {
         return wait(&catalog, run, output).await;
     }
     output.show(
-        &serde_json::json!({ "run": run, "point": point.id, "consistent_at": point.consistent_at }),
+        &serde_json::json!({ "run": run, "point": restoring.point, "consistent_at": restoring.consistent_at }),
         |_| format!("run {run} enqueued: see `lastgood run show {run}`"),
     )?;
     Ok(ExitCode::SUCCESS)
@@ -133,6 +132,5 @@ fn request(args: &Args) -> RestoreRequest {
         no_owner: args.no_owner,
         no_acl: args.no_acl,
         idempotency_key: args.idempotency_key.clone(),
-        asked: None,
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum Command {
         #[arg(long)]
         team: Option<TeamId>,
         /// When it ends by itself, e.g. 90d; default: never
-        #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+        #[arg(long, value_name = "TIME", value_parser = time_to_live)]
         expires: Option<Duration>,
     },
     /// List tokens, without their secrets
@@ -91,6 +91,15 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
     }
 }
 
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    match crate::config::duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("the token would have expired at once: give it some time, e.g. 90d".to_owned())
+        }
+        other => other,
+    }
+}
+
 fn list(tokens: &[TokenRow]) -> String {
     table(
         [
@@ -121,4 +130,19 @@ fn list(tokens: &[TokenRow]) -> String {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_for_a_while() {
+        assert_eq!(time_to_live("1s"), Ok(Duration::from_secs(1)));
+        for none in ["0s", "0d 0h"] {
+            let refused = time_to_live(none).unwrap_err();
+            assert!(refused.contains("expired at once"), "{refused}");
+        }
+        assert!(time_to_live("soon").is_err());
+    }
 }

@@ -303,6 +303,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
             CatalogError::BadUrl
             | CatalogError::Unreachable(_)
+            | CatalogError::Busy(_)
             | CatalogError::NotMigrated(_)
             | CatalogError::Migrate(_)
             | CatalogError::TooOld(_)

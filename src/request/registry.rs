@@ -63,8 +63,8 @@ pub enum Promise {
     Unknown(Tier),
     /// Its tier is never backed up.
     Never(Tier),
-    /// Its own retention vetoes it.
-    Vetoed,
+    /// Its own retention, so many days, vetoes it.
+    Vetoed(i32),
     /// So often.
     Every(Cadence),
 }
@@ -75,8 +75,10 @@ pub fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> Promi
     match plans.get(tier).map(|plan| plan.protection.cadence()) {
         None => Promise::Unknown(tier.clone()),
         Some(None) => Promise::Never(tier.clone()),
-        Some(Some(_)) if retention_days.is_some_and(|days| days <= 0) => Promise::Vetoed,
-        Some(Some(cadence)) => Promise::Every(cadence),
+        Some(Some(cadence)) => match retention_days {
+            Some(days @ ..=0) => Promise::Vetoed(days),
+            Some(_) | None => Promise::Every(cadence),
+        },
     }
 }
 
@@ -88,7 +90,11 @@ impl fmt::Display for Promise {
                 "tier {tier} is not in the plans: it is NOT backed up until it is"
             ),
             Self::Never(tier) => write!(f, "tier {tier} is never backed up"),
-            Self::Vetoed => f.write_str("retention 0: it is never backed up"),
+            Self::Vetoed(0) => f.write_str("retention 0: it is never backed up"),
+            Self::Vetoed(days) => write!(
+                f,
+                "retention {days}, which is less than a day: it is never backed up"
+            ),
             Self::Every(cadence) => write!(f, "backed up {cadence}"),
         }
     }

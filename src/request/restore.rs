@@ -5,11 +5,12 @@ use lastgood_jobs::{
     job::{Job, Restore, RestoreTarget},
     resource::{Engine, ResourceId},
 };
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::RequestError;
 use crate::{
-    catalog::{Catalog, Enqueued, NewRun, Order, PointRow, ResourceRow},
+    catalog::{Catalog, CatalogError, Enqueued, NewRun, Order, PointRow, ResourceRow},
     secret::{Reference, SecretError},
 };
 
@@ -30,8 +31,6 @@ pub struct RestoreRequest {
     pub no_acl: bool,
     /// Makes a repeated request the same request.
     pub idempotency_key: Option<String>,
-    /// What the caller said, where a repeated request is told from another one by it.
-    pub asked: Option<serde_json::Value>,
 }
 
 /// Where a restore is to go.
@@ -51,59 +50,125 @@ pub enum RestoreWhere {
     },
 }
 
+/// A restore that is queued, or was by an earlier request.
+#[derive(Debug, Clone, Copy)]
+pub struct Restoring {
+    /// Its run.
+    pub enqueued: Enqueued,
+    /// The point that the run is made from.
+    pub point: Uuid,
+    /// The instant that it brings back; `None`: the point has been removed since.
+    pub consistent_at: Option<DateTime<Utc>>,
+}
+
 /// Enqueues a restore, and returns it with the point that it is made from.
 pub async fn restore(
     catalog: &Catalog,
     row: &ResourceRow,
     request: &RestoreRequest,
     order: &Order,
-) -> Result<(Enqueued, PointRow), RequestError> {
+) -> Result<Restoring, RequestError> {
     let resource: ResourceId = row.id.parse()?;
     let target = target(request, &resource, row.engine.parse()?)?;
-    let point = match repeated(catalog, &resource, request).await? {
-        Some(first) => catalog.point(first).await?,
-        None => point(catalog, &resource, request).await?,
+    let chosen = match first_point(catalog, &resource, request).await? {
+        // What was asked for before was answered before: whatever has become of the point, and of "the newest".
+        Some(first) => first,
+        None => point(catalog, &resource, request).await?.id,
     };
     let job = Job::Restore(Restore {
-        point: point.id,
+        point: chosen,
         target,
         no_owner: request.no_owner,
         no_acl: request.no_acl,
     });
+    let asked = request.idempotency_key.as_ref().map(|_| request.asked());
     let new = NewRun {
         resource_id: &row.id,
         queue: &row.engine,
         job: &job,
         idempotency_key: request.idempotency_key.as_deref(),
-        asked: request.asked.as_ref(),
+        asked: asked.as_ref(),
     };
-    Ok((catalog.enqueue_by(&new, Some(order)).await?, point))
+    let enqueued = catalog.enqueue_by(&new, Some(order)).await?;
+    let point = match enqueued {
+        Enqueued::New(_) => chosen,
+        // Another request with the key came between: the run is made from what that one chose.
+        Enqueued::Duplicate(_) => first_point(catalog, &resource, request)
+            .await?
+            .unwrap_or(chosen),
+    };
+    let consistent_at = match catalog.point(point).await {
+        Ok(point) => Some(point.consistent_at),
+        Err(CatalogError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Restoring {
+        enqueued,
+        point,
+        consistent_at,
+    })
 }
 
-/// Returns the point that the first request with this key chose: "the newest" may be another one by now.
-async fn repeated(
+/// Returns the point of the first request with this key.
+async fn first_point(
     catalog: &Catalog,
     resource: &ResourceId,
     request: &RestoreRequest,
 ) -> Result<Option<Uuid>, RequestError> {
-    let key = request.idempotency_key.as_deref();
-    let Some(key) = key.filter(|_| request.point.is_none()) else {
+    let Some(key) = request.idempotency_key.as_deref() else {
         return Ok(None);
     };
-    let first = catalog.run_with_key(resource.as_str(), key).await?;
-    Ok(
-        first.and_then(|first| match serde_json::from_value(first.args) {
-            Ok(Job::Restore(restore)) => Some(restore.point),
-            Ok(
-                Job::Backup {}
-                | Job::DropReplaced(_)
-                | Job::Copy(_)
-                | Job::Verify(_)
-                | Job::Expire(_),
-            )
-            | Err(_) => None,
-        }),
-    )
+    let Some(first) = catalog.run_with_key(resource.as_str(), key).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_value(first.args) {
+        Ok(Job::Restore(first)) if request.point.is_none_or(|point| point == first.point) => {
+            Ok(Some(first.point))
+        }
+        Ok(
+            Job::Restore(_)
+            | Job::Backup {}
+            | Job::DropReplaced(_)
+            | Job::Copy(_)
+            | Job::Verify(_)
+            | Job::Expire(_),
+        )
+        | Err(_) => Err(CatalogError::KeyReused.into()),
+    }
+}
+
+impl RestoreRequest {
+    /// Returns what was said, whoever says it: a repeated request is told from another one by it, and not by the point that was found.
+    /// Stored, so these names stay.
+    fn asked(&self) -> Value {
+        let mut asked = Map::new();
+        if let Some(at) = self.at {
+            asked.insert("at".to_owned(), json!(at));
+        }
+        if let Some(point) = self.point {
+            asked.insert("point".to_owned(), json!(point));
+        }
+        let merge = match &self.to {
+            RestoreWhere::Own => false,
+            RestoreWhere::Into(into) => {
+                asked.insert("into".to_owned(), json!(into));
+                false
+            }
+            RestoreWhere::InPlace { overwrite, merge } => {
+                asked.insert("overwrite".to_owned(), json!(overwrite));
+                *merge
+            }
+        };
+        for (name, is_so) in [
+            ("even_quarantined", self.even_quarantined),
+            ("merge", merge),
+            ("no_owner", self.no_owner),
+            ("no_acl", self.no_acl),
+        ] {
+            asked.insert(name.to_owned(), json!(is_so));
+        }
+        Value::Object(asked)
+    }
 }
 
 async fn point(

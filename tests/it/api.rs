@@ -8,6 +8,7 @@
 mod access;
 mod backups;
 mod capabilities;
+mod connections;
 mod document;
 mod errors;
 mod events;

@@ -1,6 +1,8 @@
 //! What must hold is a constraint of the schema, what is asked twice is one run, and what is secret is nowhere in clear.
 
-use anyhow::{Context as _, Result};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{
     catalog::{Catalog, CatalogError, Enqueued, NewResource, NewRun, StoredConnection},
@@ -15,7 +17,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use crate::database::TestCatalog;
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, within},
+};
 
 /// One row that everything about is right; each case spoils one thing.
 const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, connection_ref) values ('r', 't', 'pro', 'postgres', 'env:URL')";
@@ -254,6 +259,14 @@ async fn an_impossible_consumer_is_refused(
 #[case::a_tick_without_end(
     "producers (id, version, tick_seconds) values ('p', '0', 0)",
     "producers_tick_takes_time"
+)]
+#[case::plans_in_clear(
+    "producers (id, version, tick_seconds, plans_blake3) values ('p', '0', 1, 'pro: 60')",
+    "producers_plans_are_hashed"
+)]
+#[case::verified_before_it_was_made(
+    "producers (id, version, tick_seconds, verify_within_seconds) values ('p', '0', 1, -1)",
+    "producers_verify_within_is_a_time"
 )]
 #[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
 #[case::two_turns("claim_turn (only_row) values (false)", "claim_turn_is_one_row")]
@@ -601,4 +614,21 @@ async fn occurrences(db: &TestCatalog, needle: &str) -> Result<i64> {
         found += count;
     }
     Ok(found)
+}
+
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_any_more_ends() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let bounded = Catalog::open_bounded(&db.url(), 1, Duration::from_millis(200)).await?;
+    let asked = sqlx::query("select pg_sleep(3600)").execute(bounded.pool());
+    let error = within(SOON, "the statement ends", asked)
+        .await?
+        .map_err(CatalogError::from);
+    ensure!(
+        error.as_ref().is_err_and(CatalogError::may_pass),
+        "{error:?}"
+    );
+    // The connection is good for the next one.
+    bounded.now().await?;
+    Ok(())
 }

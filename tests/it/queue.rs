@@ -18,5 +18,6 @@ mod retries;
 mod scopes;
 mod shares;
 mod unknown_engines;
+mod waiting;
 mod wake_ups;
 mod workers;

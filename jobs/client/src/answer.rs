@@ -63,8 +63,8 @@ pub struct Restoring {
     pub run: Run,
     /// The restore point it is made from.
     pub point: Uuid,
-    /// The instant it brings back.
-    pub consistent_at: DateTime<Utc>,
+    /// The instant it brings back; `None`: the restore point has been removed since an earlier request.
+    pub consistent_at: Option<DateTime<Utc>>,
 }
 
 /// An archive that a restore is made from.

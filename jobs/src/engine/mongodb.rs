@@ -10,7 +10,7 @@ mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
 
-use mongodb::options::HostInfo;
+use mongodb::options::{AuthMechanism, HostInfo, ServerAddress, Tls};
 use secrecy::SecretString;
 
 pub use self::{dump::DumpFault, error::MongodbError, restore::RestoreFault};
@@ -26,6 +26,38 @@ const OURS: &str = "lastgood_restore.";
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
     address::parse(url)?;
     Ok(())
+}
+
+/// Returns what of the worker's machine a URL leans on.
+pub(crate) fn leans_on_machine(url: &SecretString) -> Result<Option<&'static str>, JobError> {
+    let parsed = address::parse(url)?;
+    let is_socket = match &parsed.host_info {
+        HostInfo::HostIdentifiers(hosts) => hosts
+            .iter()
+            .any(|host| !matches!(host, ServerAddress::Tcp { .. })),
+        HostInfo::DnsRecord(_) => false,
+        _ => true,
+    };
+    let names_file = match &parsed.tls {
+        Some(Tls::Enabled(tls)) => tls.ca_file_path.is_some() || tls.cert_key_file_path.is_some(),
+        Some(Tls::Disabled) | None => false,
+    };
+    let mechanism = parsed.credential.and_then(|it| it.mechanism);
+    let is_of_machine = mechanism.is_some_and(|mechanism| {
+        !matches!(
+            mechanism,
+            AuthMechanism::ScramSha1
+                | AuthMechanism::ScramSha256
+                | AuthMechanism::Plain
+                | AuthMechanism::MongoDbX509
+        )
+    });
+    Ok(match () {
+        () if is_socket => Some("a socket"),
+        () if names_file => Some("a file"),
+        () if is_of_machine => Some("the identity"),
+        () => None,
+    })
 }
 
 /// Returns where a URL's servers are: in the order of their names, for a set is the same set in any order.

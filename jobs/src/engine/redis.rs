@@ -22,6 +22,15 @@ pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
     Ok(())
 }
 
+/// Returns what of the worker's machine a URL leans on.
+pub(crate) fn leans_on_machine(url: &SecretString) -> Result<Option<&'static str>, JobError> {
+    let tls = address::Address::parse(url)?.tls;
+    let names_file = tls.is_some_and(|tls| {
+        tls.ca_file.is_some() || tls.cert_file.is_some() || tls.key_file.is_some()
+    });
+    Ok(names_file.then_some("a file"))
+}
+
 /// Returns where a URL's server is.
 pub(crate) fn server(url: &SecretString) -> Option<String> {
     let address = address::Address::parse(url).ok()?;

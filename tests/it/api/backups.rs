@@ -1,10 +1,14 @@
 //! An ad-hoc backup is asked for once, however often the request is sent, and within limits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
 use futures::future::try_join_all;
 use lastgood::{catalog::Order, token::Scope};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
 use super::lab::Api;
 use crate::eventually::{SOON, eventually};
@@ -166,30 +170,107 @@ async fn requests_of_one_team_are_counted_in_turn() -> Result<()> {
         .catalog
         .set_adhoc_limits(Some(1), None, &Order::new("test", None))
         .await?;
-    let mut turn = api.db.pool().begin().await?;
+    // One whose turn it is has asked, and not ended: nobody can see yet that it counts.
+    let mut first = api.db.pool().begin().await?;
+    sqlx::raw_sql(
+        "insert into lastgood.adhoc_turns values ('acme');
+         select from lastgood.adhoc_turns where team = 'acme' for update;
+         select lastgood.ask_for_backup('shop', null)",
+    )
+    .execute(&mut *first)
+    .await?;
+    let commit = async {
+        eventually(SOON, "the second waits for its turn", async || {
+            Ok(waiting(&mut *api.db.pool().acquire().await?).await? == 1)
+        })
+        .await?;
+        Ok(first.commit().await?)
+    };
+    let second = api.ask(Method::POST, &token, BACKUPS, None);
+    let (second, ()) = tokio::try_join!(second, commit)?;
+    second.with(429)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_anybody_can_take_is_no_turn() -> Result<()> {
+    let (api, token) = shop().await?;
+    let mut anybody = api.db.pool().begin().await?;
+    // Every advisory lock that a request may ask for has these keys or no meaning here.
     sqlx::query(
         "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext('acme'))",
     )
-    .execute(&mut *turn)
+    .execute(&mut *anybody)
     .await?;
-    let both_wait =
-        "select count(*) from pg_locks join pg_database as db on db.oid = pg_locks.database
-        where db.datname = current_database() and locktype = 'advisory' and not granted";
-    let release = async {
-        eventually(SOON, "both wait for their turn", async || {
-            Ok(api.db.count(both_wait).await? == 2)
+    api.ask(Method::POST, &token, BACKUPS, None)
+        .await?
+        .with(202)?;
+    Ok(())
+}
+
+/// Returns how many sessions of this catalog wait for a lock.
+async fn waiting(connection: &mut PgConnection) -> Result<i64> {
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    Ok(sqlx::query_scalar(waiting).fetch_one(connection).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_of_a_service_holds_up_its_own_key_alone_and_not_for_long() -> Result<()>
+{
+    let (api, token) = shop().await?;
+    api.restore_point("shop", 5).await?;
+    api.db.add("theirs", "theirs", "pro").await?;
+    let stranger = api.token(&[Scope::Read], Some("theirs")).await?;
+    let admin = api.admin().await?;
+    let options: PgConnectOptions = api.db.url().expose_secret().parse()?;
+    let mut service = PgConnection::connect_with(&options).await?;
+    let mut monitor = PgConnection::connect_with(&options).await?;
+    sqlx::raw_sql("begin; select lastgood.enqueue_backup('shop', 'migration-7')")
+        .execute(&mut service)
+        .await?;
+
+    let has_ended = AtomicBool::new(false);
+    let same_key = async {
+        let backup = api.post_once(&token, BACKUPS, "migration-7", None).await;
+        has_ended.store(true, Ordering::SeqCst);
+        backup
+    };
+    let same_key_restore = api.post_once(&admin, "/resources/shop/restores", "migration-7", None);
+    // More than there are connections.
+    let others = try_join_all((0..16).map(|_| api.ask(Method::POST, &token, BACKUPS, None)));
+    let meanwhile = async {
+        eventually(SOON, "they wait", async || {
+            Ok(waiting(&mut monitor).await? >= 3)
         })
         .await?;
-        Ok(turn.rollback().await?)
+        api.get(&stranger, "/resources/theirs").await?.with(200)?;
+        ensure!(
+            !has_ended.load(Ordering::SeqCst),
+            "the stranger waited for somebody else's key"
+        );
+        Ok(())
     };
-    let asks = try_join_all((0..2).map(|_| api.ask(Method::POST, &token, BACKUPS, None)));
-    let (answers, ()) = tokio::try_join!(asks, release)?;
-    let mut statuses: Vec<_> = answers
-        .iter()
-        .map(|answer| answer.status.as_u16())
-        .collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [202, 429], "{answers:?}");
+    let (backup, restore, others, ()) =
+        tokio::try_join!(same_key, same_key_restore, others, meanwhile)?;
+    for answer in [backup, restore] {
+        let problem = answer.with(503)?;
+        assert_eq!(problem["type"], "urn:lastgood:problem:unavailable");
+        ensure!(
+            answer.headers.contains_key("retry-after")
+                && answer.body.contains("another transaction"),
+            "{answer:?}"
+        );
+    }
+    ensure!(
+        others
+            .iter()
+            .all(|answer| matches!(answer.status.as_u16(), 202 | 429 | 503)),
+        "{others:?}"
+    );
+    sqlx::raw_sql("commit").execute(&mut service).await?;
+    api.post_once(&token, BACKUPS, "migration-7", None)
+        .await?
+        .with(200)?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! A refusal is problem details with a request id, says what to do, and repeats no secret.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use axum::{
     body::Body,
@@ -8,6 +10,7 @@ use axum::{
 use serde_json::json;
 
 use super::lab::{Api, request};
+use crate::eventually::{SOON, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_problem_has_the_requests_id_and_every_answer_safe_headers() -> Result<()> {
@@ -158,6 +161,124 @@ async fn a_url_in_the_wrong_place_is_not_repeated() -> Result<()> {
     ensure!(
         into.status == 422 && !into.body.contains(secret),
         "{into:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_no_text_names_nothing() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    for (method, path) in [
+        (Method::GET, "/resources/%FF"),
+        (Method::PATCH, "/resources/%FF"),
+        (Method::DELETE, "/resources/%FF"),
+        (Method::GET, "/resources/%FF/restore-points"),
+        (Method::POST, "/resources/%FF/backups"),
+        (Method::POST, "/resources/%FF/restores"),
+        (Method::GET, "/runs/%FF"),
+        (Method::GET, "/runs/%FF/events"),
+        (Method::POST, "/runs/%FF/retry"),
+        (Method::POST, "/runs/%FF/cancel"),
+    ] {
+        let body = (method == Method::PATCH).then(|| json!({}));
+        let answer = api.ask(method.clone(), &token, path, body).await?;
+        let problem = answer.with(404)?;
+        assert_eq!(
+            problem["type"], "urn:lastgood:problem:not-found",
+            "{method} {path}"
+        );
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+    }
+    let put = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "connection": "env:A" });
+    api.ask(Method::PUT, &token, "/resources/%FF", Some(put))
+        .await?
+        .with(422)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_long_is_a_problem_and_the_next_one_is_good() -> Result<()> {
+    let api = Api::with(|settings| settings.answered_within = Duration::from_millis(500)).await?;
+    let token = api.admin().await?;
+    let mut locked = api.db.pool().begin().await?;
+    sqlx::query("lock table lastgood.tokens in access exclusive mode")
+        .execute(&mut *locked)
+        .await?;
+    let late = within(SOON, "an answer", api.get(&token, "/resources")).await??;
+    let problem = late.with(503)?;
+    assert_eq!(problem["type"], "urn:lastgood:problem:timed-out");
+    ensure!(
+        late.headers.contains_key("retry-after") && late.body.contains("500ms"),
+        "{late:?}"
+    );
+    locked.rollback().await?;
+    eventually(SOON, "the API answers again", async || {
+        Ok(api.get(&token, "/resources").await?.status == 200)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_master_key_than_before_is_told_as_what_it_is() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    api.db.add("sealed", "acme", "pro").await?;
+    // As another key would have sealed it.
+    api.db
+        .execute("update lastgood.resources set connection_ref = null, connection_sealed = '\\x01020304'")
+        .await?;
+    let put = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/d" });
+    let answer = api
+        .ask(Method::PUT, &token, "/resources/new", Some(put))
+        .await?;
+    ensure!(
+        answer.with(503)?["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("another master key")),
+        "{answer:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_after_what_was_done_does_not_deny_it() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    api.db.add("shop", "acme", "pro").await?;
+    // What cannot be read again after the change.
+    api.db
+        .execute(
+            "create function lastgood.spoil() returns trigger language plpgsql as
+                 $$ begin execute 'alter table lastgood.resources rename column options to spoilt'; return null; end $$",
+        )
+        .await?;
+    api.db
+        .execute(
+            "create constraint trigger spoil after update on lastgood.resources deferrable initially deferred
+                 for each row execute function lastgood.spoil()",
+        )
+        .await?;
+    let answer = api
+        .ask(
+            Method::PATCH,
+            &token,
+            "/resources/shop",
+            Some(json!({ "tier": "hobby" })),
+        )
+        .await?;
+    let detail = answer.with(500)?["detail"].clone();
+    assert_eq!(
+        api.db
+            .count("select count(*) from lastgood.resources where tier = 'hobby'")
+            .await?,
+        1
+    );
+    ensure!(
+        detail
+            .as_str()
+            .is_some_and(|detail| detail.contains("may have been done or not")),
+        "{answer:?}"
     );
     Ok(())
 }

@@ -87,3 +87,50 @@ async fn a_drain_and_a_revoked_token_end_the_stream() -> Result<()> {
     .await??;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_ends_its_stream() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let run = run(&api, &token).await?;
+    let path = format!("/runs/{run}/events");
+    let response = api
+        .begin(request(Method::GET, &path, Some(&token), None)?)
+        .await?;
+    ensure!(response.status() == 200);
+    api.db
+        .execute("update lastgood.tokens set expires_at = now()")
+        .await?;
+    within(
+        SOON,
+        "the stream ends",
+        to_bytes(response.into_body(), 10_000),
+    )
+    .await??;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_leaves_streams_to_others() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let run = run(&api, &token).await?;
+    let path = format!("/runs/{run}/events");
+    let open = async |token: &str| {
+        api.begin(request(Method::GET, &path, Some(token), None)?)
+            .await
+    };
+    let mut mine = Vec::new();
+    for _ in 0..16 {
+        let response = open(&token).await?;
+        ensure!(response.status() == 200);
+        mine.push(response);
+    }
+    ensure!(open(&token).await?.status() == 429);
+    let other = api.token(&[lastgood::token::Scope::Read], None).await?;
+    ensure!(open(&other).await?.status() == 200);
+    // One that ends makes room.
+    mine.pop();
+    ensure!(open(&token).await?.status() == 200);
+    Ok(())
+}

@@ -1,5 +1,7 @@
 //! The API over a private catalog, without a socket.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use axum::{
     Router,
@@ -61,14 +63,7 @@ impl Api {
 
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Result<Self> {
         let db = TestCatalog::create().await?;
-        let key = SecretString::from("bWFzdGVyLWtleS1tYXN0ZXIta2V5LW1hc3Rlci1rZXk=");
-        let mut settings = Settings {
-            listen: "127.0.0.1:0".parse()?,
-            drain_timeout: std::time::Duration::from_secs(1),
-            has_public_capabilities: false,
-            verify_within: Some(std::time::Duration::from_hours(24)),
-            master_key: Some(MasterKey::parse(&key)?),
-        };
+        let mut settings = Self::settings()?;
         change(&mut settings);
         let plans = PlansFile::load(concat!(env!("CARGO_MANIFEST_DIR"), "/plans.yaml"));
         let recorder = PrometheusBuilder::new().build_recorder().handle();
@@ -79,6 +74,21 @@ impl Api {
             app,
             stop,
             _switches: switches,
+        })
+    }
+
+    /// How an API runs in tests.
+    pub(super) fn settings() -> Result<Settings> {
+        let key = SecretString::from("bWFzdGVyLWtleS1tYXN0ZXIta2V5LW1hc3Rlci1rZXk=");
+        Ok(Settings {
+            listen: "127.0.0.1:0".parse()?,
+            drain_timeout: Duration::from_secs(1),
+            has_public_capabilities: false,
+            verify_within: Some(Duration::from_hours(24)),
+            master_key: Some(MasterKey::parse(&key)?),
+            connections: 1024,
+            head_within: Duration::from_secs(10),
+            answered_within: Duration::from_secs(30),
         })
     }
 

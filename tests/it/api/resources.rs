@@ -1,10 +1,12 @@
 //! A resource is registered, changed and removed over HTTP; its URL goes in and never comes out.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
-use serde_json::json;
+use futures::future::try_join_all;
+use serde_json::{Value, json};
 
 use super::lab::Api;
+use crate::eventually::{SOON, eventually};
 
 const SHOP: &str = "/resources/shop";
 
@@ -141,5 +143,122 @@ async fn a_list_goes_on_after_its_last_id() -> Result<()> {
     assert_eq!(ids("limit=2").await?, ["a", "b"]);
     assert_eq!(ids("limit=2&after=b").await?, ["c"]);
     assert_eq!(ids("team=nobody").await?, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn put_of_what_is_so_already_changes_nothing_and_leaves_a_back_off() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let by_url = json!({ "team": "acme", "tier": "pro", "engine": "mongodb", "url": "mongodb://u:p@h/shop",
+        "retention_days": 3, "read_preference": "primary" });
+    let put = async |body: Value| {
+        api.ask(Method::PUT, &token, SHOP, Some(body))
+            .await?
+            .with(200)
+    };
+    api.ask(Method::PUT, &token, SHOP, Some(by_url.clone()))
+        .await?
+        .with(201)?;
+    let fail = "update lastgood.resources set failures_in_a_row = 7, next_due_at = date_trunc('minute', now()) + interval '40 minutes'";
+    let changes = "select count(*) from lastgood.audit where action = 'change'";
+    let mut without_url = by_url.clone();
+    without_url
+        .as_object_mut()
+        .context("no object")?
+        .remove("url");
+    api.db.execute(fail).await?;
+    let failing = api.get(&token, SHOP).await?.with(200)?;
+    for same in [&by_url, &without_url] {
+        assert_eq!(put(same.clone()).await?, failing);
+    }
+    assert_eq!(api.db.count(changes).await?, 0);
+    let with = |field: &str, value: Value| {
+        let mut body = by_url.clone();
+        body[field] = value;
+        body
+    };
+    // It says nothing of how it is reached, or of what is read: what failed would fail again.
+    let kept = put(with("retention_days", json!(4))).await?;
+    assert_eq!(
+        (&kept["failures_in_a_row"], &kept["retention_days"]),
+        (&json!(7), &json!(4))
+    );
+    assert_eq!(api.db.count(changes).await?, 1);
+    for (n, (field, value)) in [
+        ("tier", json!("hobby")),
+        ("url", json!("mongodb://u:other@h/shop")),
+        ("read_preference", json!("secondary_preferred")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        put(by_url.clone()).await?;
+        api.db.execute(fail).await?;
+        let before = api.db.count(changes).await?;
+        let after = put(with(field, value)).await?;
+        assert_eq!(after["failures_in_a_row"], 0, "{n} {field}");
+        assert_eq!(api.db.count(changes).await?, before + 1, "{field}");
+    }
+    let by_name =
+        json!({ "team": "acme", "tier": "pro", "engine": "mongodb", "connection": "env:SHOP" });
+    put(by_name.clone()).await?;
+    let before = api.db.count(changes).await?;
+    put(by_name).await?;
+    assert_eq!(api.db.count(changes).await?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_put_sent_at_once_registers_once_and_refuses_none() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/shop" });
+    // All look before one has registered.
+    let mut held = api.db.pool().begin().await?;
+    sqlx::query("lock table lastgood.resources in exclusive mode")
+        .execute(&mut *held)
+        .await?;
+    let release = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually(SOON, "all wait", async || {
+            Ok(api.db.count(waiting).await? == 4)
+        })
+        .await?;
+        Ok(held.rollback().await?)
+    };
+    let puts = try_join_all((0..4).map(|_| api.ask(Method::PUT, &token, SHOP, Some(body.clone()))));
+    let (answers, ()) = tokio::try_join!(puts, release)?;
+    let mut statuses: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.status.as_u16())
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 201], "{answers:?}");
+    let other = json!({ "team": "other", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/shop" });
+    api.ask(Method::PUT, &token, SHOP, Some(other))
+        .await?
+        .with(409)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retention_that_vetoes_is_told_as_it_was_sent() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    api.db.add("shop", "acme", "pro").await?;
+    let patched = api
+        .ask(
+            Method::PATCH,
+            &token,
+            SHOP,
+            Some(json!({ "retention_days": -5 })),
+        )
+        .await?
+        .with(200)?;
+    assert_eq!(
+        patched["promise"],
+        "retention -5, which is less than a day: it is never backed up"
+    );
     Ok(())
 }

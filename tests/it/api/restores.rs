@@ -1,10 +1,15 @@
 //! A restore takes the point that was asked for, and overwrites only what was named twice.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
+use lastgood::{
+    catalog::{CatalogError, Order},
+    request::{RequestError, RestoreRequest, restore},
+};
 use serde_json::{Value, json};
 
 use super::lab::Api;
+use crate::eventually::{SOON, eventually};
 
 const RESTORES: &str = "/resources/shop/restores";
 
@@ -45,7 +50,15 @@ async fn the_newest_point_an_instant_and_a_named_one_are_found() -> Result<()> {
         assert_eq!(answer["point"], json!(point));
         assert_eq!(target(&api, &answer).await?, json!({ "to": "swap" }));
     }
-    ask(Some(json!({ "point": others }))).await?.with(404)?;
+    // One of another resource is told from one that is not there by nothing.
+    let absent = uuid::Uuid::new_v4();
+    let mut told = Vec::new();
+    for point in [others, absent] {
+        let problem = ask(Some(json!({ "point": point }))).await?.with(404)?;
+        let detail = problem["detail"].as_str().context("no detail")?;
+        told.push(detail.replace(&point.to_string(), "ID"));
+    }
+    assert_eq!(told[0], told[1]);
     ask(Some(json!({ "at": "2000-01-01T00:00:00Z" })))
         .await?
         .with(409)?;
@@ -137,6 +150,118 @@ async fn a_damaged_point_is_restored_from_only_by_name_and_word() -> Result<()> 
     assert_eq!(
         (&points[0]["id"], &points[0]["usable"]),
         (&json!(point), &json!(false))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_restore_is_answered_whatever_became_of_its_point() -> Result<()> {
+    let (api, token) = shop().await?;
+    let point = api.restore_point("shop", 10).await?;
+    let body = json!({ "point": point });
+    let ask = async || {
+        api.post_once(&token, RESTORES, "k", Some(body.clone()))
+            .await
+    };
+    let first = ask().await?.with(202)?;
+    for (became, consistent_at) in [
+        (
+            "update lastgood.restore_points set quarantined_at = now(), quarantined_because = 'a flipped bit'",
+            &first["consistent_at"],
+        ),
+        (
+            "update lastgood.restore_points set expired_at = now(), expired_because = 'older'",
+            &first["consistent_at"],
+        ),
+        ("delete from lastgood.restore_points", &Value::Null),
+    ] {
+        api.db.execute(became).await?;
+        let again = ask().await?.with(200)?;
+        assert_eq!(
+            (
+                &again["run"]["id"],
+                &again["point"],
+                &again["consistent_at"]
+            ),
+            (&first["run"]["id"], &json!(point), consistent_at),
+            "{became}"
+        );
+    }
+    // Nor is another point the same where it is not on record what the first request said.
+    api.db
+        .execute("update lastgood.runs set asked = null")
+        .await?;
+    let another = json!({ "point": uuid::Uuid::new_v4() });
+    api.post_once(&token, RESTORES, "k", Some(another))
+        .await?
+        .with(409)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_at_once_the_second_tells_the_point_of_the_first() -> Result<()> {
+    let (api, token) = shop().await?;
+    let old = api.restore_point("shop", 10).await?;
+    let first = api
+        .post_once(&token, RESTORES, "k", None)
+        .await?
+        .with(202)?;
+    // The first, as it is before it is committed; by now "the newest" is another one.
+    api.db
+        .execute("create table lastgood.first as select * from lastgood.runs")
+        .await?;
+    api.db.execute("delete from lastgood.runs").await?;
+    api.restore_point("shop", 1).await?;
+    let mut transaction = api.db.pool().begin().await?;
+    sqlx::query("insert into lastgood.runs select * from lastgood.first")
+        .execute(&mut *transaction)
+        .await?;
+    let commit = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually(SOON, "the second waits for the first", async || {
+            Ok(api.db.count(waiting).await? == 1)
+        })
+        .await?;
+        Ok(transaction.commit().await?)
+    };
+    let (second, ()) = tokio::try_join!(api.post_once(&token, RESTORES, "k", None), commit)?;
+    let second = second.with(200)?;
+    assert_eq!(
+        (&second["run"]["id"], &second["point"]),
+        (&first["run"]["id"], &json!(old))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_and_the_api_tell_requests_apart_alike() -> Result<()> {
+    let (api, token) = shop().await?;
+    api.restore_point("shop", 10).await?;
+    let row = api.db.catalog.resource("shop").await?;
+    let at = |minutes| Some(chrono::Utc::now() - chrono::TimeDelta::minutes(minutes));
+    let request = RestoreRequest {
+        at: at(1),
+        idempotency_key: Some("k".to_owned()),
+        ..RestoreRequest::default()
+    };
+    let order = Order::new("test", None);
+    let ask = async |request| restore(&api.db.catalog, &row, request, &order).await;
+    let first = ask(&request).await?;
+    assert_eq!(ask(&request).await?.enqueued.id(), first.enqueued.id());
+    let same = api
+        .post_once(&token, RESTORES, "k", Some(json!({ "at": request.at })))
+        .await?
+        .with(200)?;
+    assert_eq!(same["run"]["id"], json!(first.enqueued.id()));
+    // The same point would be found.
+    let other = RestoreRequest {
+        at: at(2),
+        ..request.clone()
+    };
+    let other = ask(&other).await;
+    ensure!(
+        matches!(other, Err(RequestError::Catalog(CatalogError::KeyReused))),
+        "{other:?}"
     );
     Ok(())
 }

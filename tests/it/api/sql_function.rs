@@ -1,8 +1,9 @@
 //! A service asks for a backup in its own transaction, with the two grants of docs/enqueue.md, and can do nothing else.
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::Order;
+use lastgood::catalog::{AuditFilter, Order};
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
@@ -214,5 +215,58 @@ async fn refusals_have_states_of_their_own_and_leave_nothing() -> Result<()> {
         "{limited:?}"
     );
     service.close().await?;
+    shared.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_is_on_record_once() -> Result<()> {
+    let shared = Shared::create().await?;
+    let mut service = shared.connect().await?;
+    let run = ask(&mut service, "shop", Some("k")).await?;
+    ask(&mut service, "shop", Some("k")).await?;
+    let acts = shared.db.catalog.audited(&AuditFilter::newest(10)).await?;
+    let told: Vec<_> = acts
+        .iter()
+        .filter(|act| act.action == "backup")
+        .map(|act| (act.actor.clone(), act.resource_id.as_deref(), &act.detail))
+        .collect();
+    assert_eq!(
+        told,
+        [(
+            format!("sql:{}", shared.role),
+            Some("shop"),
+            &json!({ "run": run })
+        )]
+    );
+    service.close().await?;
+    shared.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_path_of_the_callers_own_leads_nowhere() -> Result<()> {
+    let shared = Shared::create().await?;
+    let role = &shared.role;
+    let trap = format!(
+        "create schema trap authorization {role};
+         create function trap.length(text) returns integer language plpgsql as
+             $$ begin raise exception 'called with the rights of %', current_user; end $$;
+         create function trap.jsonb_build_object(text, uuid) returns jsonb language plpgsql as
+             $$ begin raise exception 'called with the rights of %', current_user; end $$;
+         grant execute on all functions in schema trap to {role}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(trap))
+        .execute(shared.db.pool())
+        .await?;
+    let mut service = shared.connect().await?;
+    sqlx::raw_sql("set search_path = trap, pg_catalog")
+        .execute(&mut service)
+        .await?;
+    let trapped = sqlx::query("select length('k')")
+        .execute(&mut service)
+        .await;
+    ensure!(trapped.is_err(), "there is no trap");
+    ask(&mut service, "shop", Some("k")).await?;
+    service.close().await?;
+    shared.db.execute("drop schema trap cascade").await?;
     shared.end().await
 }

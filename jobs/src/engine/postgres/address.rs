@@ -163,6 +163,23 @@ impl Address {
         Ok(())
     }
 
+    /// Returns what of the worker's machine it leans on.
+    pub(crate) fn leans_on_machine(&self) -> Option<&'static str> {
+        let is_socket = match &self.host {
+            Host::Socket(_) => true,
+            // libpq's abstract sockets.
+            Host::Name(name) => name.starts_with('@'),
+        };
+        let is_file = |cert: &str| cert != "system";
+        if is_socket {
+            Some("a socket")
+        } else if self.ssl_root_cert.as_deref().is_some_and(is_file) {
+            Some("a file")
+        } else {
+            None
+        }
+    }
+
     /// Returns where the server is: `host:port`, in lower case.
     pub(crate) fn server(&self) -> String {
         let port = self.port;

@@ -1,0 +1,135 @@
+//! How are connections taken: how many at once, how long may a request's head take, and how do they end?
+
+use std::{
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service as _;
+
+/// How long a connection on which nothing was asked may stay in a drain: a request may be on its way.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long to wait where the system has no connection to give, for lack of files, say.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// What callers may take of this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How many connections there may be; others wait in the system's queue.
+    pub(super) connections: usize,
+    /// How long a request's head may take, the wait for its first byte included.
+    pub(super) head_within: Duration,
+}
+
+/// Serves until `stop`, then until every request that has begun is answered.
+pub(super) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let open = TaskTracker::new();
+    let taking = async {
+        // The semaphore is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let stream = accept(&listener).await;
+            let connection = Connection {
+                app: app.clone(),
+                has_asked: Arc::default(),
+                stop: stop.clone(),
+                _place: place,
+            };
+            open.spawn(connection.serve(stream, bounds.head_within));
+        }
+    };
+    tokio::select! {
+        () = taking => {}
+        () = stop.cancelled() => {}
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if is_of_peer(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken for now");
+                sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+fn is_of_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+    )
+}
+
+struct Connection {
+    app: Router,
+    /// Whether a whole head has come.
+    has_asked: Arc<AtomicBool>,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, head_within: Duration) {
+        // An event is small, and must not wait for another one.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended at its beginning");
+            return;
+        }
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            self.has_asked.store(true, Ordering::Relaxed);
+            self.app.clone().call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_within)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.nobody_asks() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    /// Ends where nothing was asked in time; else never.
+    async fn nobody_asks(&self) {
+        sleep(LAST_WORD).await;
+        if self.has_asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A resource as it is to be: registered, or brought to what is sent, and nothing done where it is so already.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header::LOCATION},
+    response::IntoResponse,
+};
+use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, ResourceOptions, TeamId, Tier};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    access::Administrator,
+    connection::Given,
+    problem::{Kind, Problem},
+    read::{Body, Named},
+    resources::{EngineName, ReadPreferenceName, Resource, secret},
+};
+use crate::{
+    catalog::{
+        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, StoredConnection,
+    },
+    request,
+};
+
+/// A resource as it is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewBody {
+    /// The team that owns it. It cannot be changed.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length = 128)]
+    team: TeamId,
+    /// Its tier in the plans.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length = 128)]
+    tier: Tier,
+    /// Its engine. It cannot be changed.
+    #[schema(value_type = EngineName)]
+    engine: Engine,
+    /// Overrides the tier's retention; 0 or less vetoes backups.
+    #[serde(default)]
+    retention_days: Option<i32>,
+    /// Its URL, password included. It is kept sealed and never shown again. When the resource is there already, leave it out to keep what is.
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = Option<String>, write_only, example = "postgresql://user:password@host:5432/database")]
+    url: Option<SecretString>,
+    /// Instead of `url`: `env:NAME` or `file:/path`, as consumers see it. Not for a token that is bound to a team.
+    #[serde(default)]
+    connection: Option<String>,
+    /// MongoDB: the member to read.
+    #[serde(default)]
+    #[schema(value_type = Option<ReadPreferenceName>)]
+    read_preference: Option<ReadPreference>,
+    /// MongoDB: back up users and roles of the database too, their password hashes included.
+    #[serde(default)]
+    users_and_roles: Option<bool>,
+}
+
+/// Register a resource, or bring it to what is sent
+///
+/// Sent twice, it changes nothing the second time. An id is never used twice: one that was removed stays so.
+#[utoipa::path(
+    put, path = "/resources/{id}", tag = "resources", operation_id = "put_resource", security(("token" = ["admin"])),
+    params(("id" = String, Path, description = "Its id, unique for all time: letters, digits, `.`, `_` and `-`")),
+    request_body = NewBody,
+    responses(
+        (status = 201, description = "It is registered", body = Resource, headers(("location" = String, description = "The resource"))),
+        (status = 200, description = "It was there, and is now as sent", body = Resource, headers(("location" = String, description = "The resource"))),
+        (status = 409, description = "The id is taken: by a resource of another team or engine, or by one that was removed"),
+    )
+)]
+pub(super) async fn put(
+    Administrator(caller): Administrator,
+    State(api): State<Arc<Api>>,
+    Named(id): Named,
+    Body(body): Body<NewBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let id: ResourceId = id
+        .parse()
+        .map_err(|error: lastgood_jobs::resource::NameError| {
+            Problem::new(Kind::NotAccepted, error.to_string())
+        })?;
+    if !caller.sees(body.team.as_str()) {
+        let detail = format!(
+            "this token is bound to another team than {:?}",
+            body.team.as_str()
+        );
+        return Err(Problem::new(Kind::NotAllowed, detail));
+    }
+    let options = request::changed_options(
+        body.read_preference,
+        body.users_and_roles,
+        body.engine,
+        ResourceOptions::default(),
+    )?;
+    let given = Given {
+        url: body.url.as_ref(),
+        reference: body.connection.as_deref(),
+    };
+    let before = found(&api, &id).await?;
+    let connection = given.stored(&caller, &api, &id, body.engine).await?;
+    let before = if let Some(before) = before {
+        before
+    } else {
+        let new = NewResource {
+            connection: connection.clone().ok_or_else(|| {
+                Problem::new(
+                    Kind::NotAccepted,
+                    "say how it is reached: `url`, or `connection`",
+                )
+            })?,
+            id: id.clone(),
+            team: body.team.clone(),
+            tier: body.tier.clone(),
+            engine: body.engine.to_string(),
+            retention_days: body.retention_days,
+            options,
+        };
+        let order = caller.order(None);
+        match api.catalog.register_resource(&new, &order).await {
+            Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
+            // The same request, at the same time, came first.
+            Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if before.status == "removed"
+        || before.team != body.team.as_str()
+        || before.engine != body.engine.as_str()
+    {
+        let detail = "the id is taken, by a resource of another team or engine or by one that was removed: choose another";
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
+    let wanted = ResourceChange {
+        tier: Some(body.tier),
+        retention: body
+            .retention_days
+            .map_or(OwnRetention::OfTier, OwnRetention::Days),
+        connection,
+        options: Some(options),
+    };
+    let news = news(&api, &before, given.url, wanted).await?;
+    if !news.is_empty() {
+        api.catalog
+            .alter_resource(id.as_str(), &news, None, &caller.order(None))
+            .await?;
+    }
+    put_answer(&api, &id, StatusCode::OK).await
+}
+
+async fn found(api: &Api, id: &ResourceId) -> Result<Option<ResourceRow>, Problem> {
+    match api.catalog.resource(id.as_str()).await {
+        Ok(row) => Ok(Some(row)),
+        Err(CatalogError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn put_answer(
+    api: &Api,
+    id: &ResourceId,
+    status: StatusCode,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Resource>), Problem> {
+    let row = api.catalog.resource(id.as_str()).await?;
+    let location = [(LOCATION, format!("/api/v1/resources/{id}"))];
+    Ok((status, location, Json(Resource::of(row, api))))
+}
+
+/// Returns what of `wanted` is not so yet: whoever sends the same every minute neither ends a back-off nor fills the audit log.
+async fn news(
+    api: &Api,
+    before: &ResourceRow,
+    url: Option<&SecretString>,
+    wanted: ResourceChange,
+) -> Result<ResourceChange, Problem> {
+    let is_same = match &wanted.connection {
+        None => true,
+        Some(StoredConnection::Reference(reference)) => {
+            before.connection_ref.as_ref() == Some(reference)
+        }
+        // Sealed twice, one URL looks like two: what is kept is opened to compare it.
+        Some(StoredConnection::Sealed(_)) => match (url, &api.master_key) {
+            (Some(url), Some(key)) if before.is_sealed => {
+                match api.catalog.connection(&before.id).await? {
+                    StoredConnection::Sealed(sealed) => key
+                        .open(&before.id, &sealed)
+                        .is_ok_and(|kept| kept.expose_secret() == url.expose_secret()),
+                    StoredConnection::Reference(_) => false,
+                }
+            }
+            _ => false,
+        },
+    };
+    let retention = match before.retention_days {
+        None => OwnRetention::OfTier,
+        Some(days) => OwnRetention::Days(days),
+    };
+    let options = request::stored_options(before).ok();
+    Ok(ResourceChange {
+        tier: wanted.tier.filter(|tier| tier.as_str() != before.tier),
+        retention: if wanted.retention == retention {
+            OwnRetention::Same
+        } else {
+            wanted.retention
+        },
+        connection: wanted.connection.filter(|_| !is_same),
+        options: wanted.options.filter(|wanted| Some(*wanted) != options),
+    })
+}
