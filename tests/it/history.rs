@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lastgood::catalog::Bookmark;
 
-use crate::database::TestCatalog;
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, eventually},
+};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -108,6 +111,85 @@ async fn what_an_operator_holds_is_not_removed_under_their_hands() -> Result<()>
         db.catalog.prune(90 * DAY, Bookmark::START, 10).await?.gone,
         1
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_scheduled_runs_only_that_stays_which_keeps_its_slot_from_being_backed_up_again()
+-> Result<()> {
+    let db = TestCatalog::create().await?;
+    // So that each could be the backup of the current slot.
+    for id in [
+        "failed",
+        "cancelled",
+        "succeeded",
+        "of-no-promise",
+        "before",
+    ] {
+        db.add(id, "acme", "hobby").await?;
+    }
+    db.execute("update lastgood.resources set cadence_minutes = 1440 where id <> 'of-no-promise'")
+        .await?;
+    db.execute(
+        r#"insert into lastgood.runs (idempotency_key, queue, kind, trigger, slot, resource_id, args, state, finished_at, error_kind, error)
+           select r.id, 'postgres', 'backup', 'scheduled',
+               lastgood.slot_start(1440, r.spread, r.team_spread, now()) - make_interval(secs => case r.id when 'before' then 1 else 0 end),
+               r.id, '{"kind": "backup"}', case when r.id in ('failed', 'cancelled') then r.id else 'succeeded' end,
+               now() - interval '91 days', 'dump', 'no'
+           from lastgood.resources as r"#,
+    )
+    .await?;
+    let pruned = db.catalog.prune(90 * DAY, Bookmark::START, 100).await?;
+    assert_eq!((pruned.looked_at, pruned.gone), (5, 4));
+    assert_eq!(kept(&db).await?, ["succeeded"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_retried_while_history_is_looked_through_stays() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "hobby").await?;
+    db.execute("update lastgood.resources set cadence_minutes = 1440")
+        .await?;
+    db.execute(
+        r#"insert into lastgood.runs (idempotency_key, queue, kind, trigger, slot, resource_id, args, state, finished_at, error_kind, error)
+           select key, 'postgres', 'backup', trigger, slot, 'shop', '{"kind": "backup"}', state, now() - age, 'dump', 'no'
+           from (values
+               ('looked at first', 'scheduled', now() - interval '99 days', 'succeeded', interval '99 days'),
+               ('retried', 'adhoc', null, 'failed', interval '98 days'),
+               ('ended anew', 'adhoc', null, 'failed', interval '97 days'),
+               ('old', 'adhoc', null, 'failed', interval '96 days')
+           ) as runs (key, trigger, slot, state, age)"#,
+    )
+    .await?;
+    // The statement has seen them all when it comes to this, and has locked none.
+    db.execute(
+        "create or replace function lastgood.slot_start(cadence_minutes integer, spread integer, team_spread integer, at timestamptz)
+         returns timestamptz language plpgsql as 'begin perform pg_advisory_xact_lock(1); return at; end'",
+    )
+    .await?;
+    let mut held = db.pool().begin().await?;
+    sqlx::query("select pg_advisory_xact_lock(1)")
+        .execute(&mut *held)
+        .await?;
+    let catalog = db.catalog.clone();
+    let pruning = tokio::spawn(async move { catalog.prune(90 * DAY, Bookmark::START, 100).await });
+    eventually(SOON, "the look through history is under way", async || {
+        let waits = "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event = 'advisory'";
+        Ok(db.count(waits).await? == 1)
+    })
+    .await?;
+    db.execute(
+        "update lastgood.runs set state = 'queued', finished_at = null where idempotency_key = 'retried'",
+    )
+    .await?;
+    db.execute("update lastgood.runs set finished_at = now() where idempotency_key = 'ended anew'")
+        .await?;
+    held.rollback().await?;
+    let pruned = pruning.await??;
+    assert_eq!((pruned.looked_at, pruned.gone), (4, 2));
+    assert_eq!(kept(&db).await?, ["ended anew", "retried"]);
     Ok(())
 }
 

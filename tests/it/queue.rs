@@ -1,14 +1,22 @@
 //! Delivery is at least once, effects are exactly once, and no bad run harms another.
 
+mod attempts;
 mod bad_runs;
+mod cancels;
 mod claims;
+mod claims_by_hand;
 mod drain;
 mod failures;
+mod lanes;
+mod late;
 mod leases;
 mod operators;
 mod order;
 mod outages;
 mod proofs;
+mod retries;
+mod scopes;
+mod shares;
 mod unknown_engines;
 mod waiting;
 mod wake_ups;

@@ -92,6 +92,8 @@ impl Simulation {
             .bind("the dump was cut short")
             .bind(true)
             .bind(None::<String>)
+            .bind(0_i64)
+            .bind(0_i64)
             .fetch_one(self.db.pool())
             .await?;
         anyhow::ensure!(state == "failed", "the run is {state}");

@@ -1,0 +1,127 @@
+//! What a run had done already when it was cancelled is on record, and it does nothing more.
+
+use anyhow::{Context as _, Result};
+use lastgood::{
+    catalog::{Mode, Order},
+    queue::{Outcome, Run},
+};
+use lastgood_jobs::job::Job;
+use uuid::Uuid;
+
+use super::workers::{
+    Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, restore_point, with_a_shop,
+};
+use crate::database::TestCatalog;
+
+fn order() -> Order {
+    Order::new("olga", Some("the disk was full"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_point_that_was_made_when_the_run_was_cancelled_is_recorded() -> Result<()> {
+    let db = with_a_shop().await?;
+    let id = enqueue(&db, "shop").await?;
+    let catalog = db.catalog.clone();
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let catalog = catalog.clone();
+        async move {
+            let made = restore_point(&run)?;
+            // Between the manifest and the finish, and faster than anybody is told.
+            catalog.cancel_run(run.id, &order(), Mode::Real).await?;
+            Ok(made)
+        }
+    });
+    becomes(&db, id, "cancelled").await?;
+    workers.stop().await?;
+    assert_eq!(db.catalog.run(id).await?.state, "cancelled");
+    assert_eq!(db.catalog.point(id).await?.resource_id, "shop");
+    let known = "select count(*) from lastgood.resources where newest_consistent_at is not null";
+    assert_eq!(db.count(known).await?, 1);
+    assert_eq!(db.count("select count(*) from lastgood.copies").await?, 1);
+    Ok(())
+}
+
+/// Cancels a run whose commit has begun, lets that end only when the consumer was surely told, and returns the run.
+async fn cancel_while_committing(
+    db: &TestCatalog,
+    outcome: impl Fn(&Run<Job>) -> Result<Outcome> + Send + Sync + 'static,
+) -> Result<Uuid> {
+    let ids = enqueue_many(db, "shop", 2).await?;
+    let [committing, other] = ids.as_slice() else {
+        anyhow::bail!("{ids:?}");
+    };
+    let (witness, gate, id) = (Witness::default(), Gate::closed(), *committing);
+    let (w, g, outcome) = (witness.clone(), gate.clone(), std::sync::Arc::new(outcome));
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let (begun, gate, outcome) = (w.begin(&run), g.clone(), outcome.clone());
+        async move {
+            if run.id == id {
+                assert!(run.progress.may_commit());
+                gate.pass().await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+            begun.complete();
+            Ok(outcome(&run)?)
+        }
+    });
+    witness.are_running(2).await?;
+    db.catalog.cancel_run(id, &order(), Mode::Real).await?;
+    // The consumer is told of one after the other: when this one is stopped, it was told of both.
+    db.catalog.cancel_run(*other, &order(), Mode::Real).await?;
+    witness.are_running(1).await?;
+    gate.open();
+    witness.are_running(0).await?;
+    workers.stop().await?;
+    assert_eq!(db.catalog.run(id).await?.state, "cancelled");
+    Ok(id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_has_begun_is_waited_for_and_recorded_though_the_run_is_cancelled()
+-> Result<()> {
+    let db = with_a_shop().await?;
+    let id = cancel_while_committing(&db, restore_point).await?;
+    assert_eq!(
+        db.catalog.point(id).await?.resource_id,
+        db.catalog.run(id).await?.resource_id
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancelled_restore_had_done_already_is_in_its_history() -> Result<()> {
+    let db = with_a_shop().await?;
+    let report = serde_json::json!({ "kept": "shop_replaced_1" });
+    let told = report.clone();
+    let id = cancel_while_committing(&db, move |_| Ok(Outcome::Report(told.clone()))).await?;
+    assert_eq!(db.catalog.run(id).await?.result, Some(report));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_commits_nothing_any_more() -> Result<()> {
+    let db = with_a_shop().await?;
+    let id = enqueue(&db, "shop").await?;
+    let progress = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (witness, seen) = (Witness::default(), progress.clone());
+    let w = witness.clone();
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let begun = w.begin(&run);
+        *seen.lock().unwrap() = Some(run.progress.clone());
+        async move {
+            let _kept = begun;
+            std::future::pending().await
+        }
+    });
+    witness.are_running(1).await?;
+    db.catalog.cancel_run(id, &order(), Mode::Real).await?;
+    witness.are_running(0).await?;
+    let progress = progress
+        .lock()
+        .unwrap()
+        .take()
+        .context("it did not begin")?;
+    anyhow::ensure!(!progress.may_commit());
+    workers.stop().await
+}

@@ -1,0 +1,300 @@
+//! What a limit counts, and what it does not: a team's share of a queue, its default, and the dumps of one server.
+
+use anyhow::Result;
+
+use super::{
+    claims_by_hand::{Claim, ask, succeed},
+    workers::enqueue_many,
+};
+use crate::database::TestCatalog;
+
+/// Registers so many resources of a team, `team-1` and on.
+async fn resources(db: &TestCatalog, team: &str, count: i32) -> Result<()> {
+    for i in 1..=count {
+        db.add(&format!("{team}-{i}"), team, "pro").await?;
+    }
+    Ok(())
+}
+
+/// Returns how many of these are of a kind.
+fn of_kind(taken: &[(String, String)], kind: &str) -> usize {
+    taken.iter().filter(|(it, _)| it == kind).count()
+}
+
+#[tokio::test]
+async fn a_teams_restores_and_its_upkeep_are_counted_apart_from_its_other_runs() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 4).await?;
+    for i in 1..=4 {
+        for kind in ["backup", "restore", "copy", "verify", "expire"] {
+            ask(&db, "postgres", kind, &format!("acme-{i}")).await?;
+        }
+    }
+    let claim = Claim {
+        team_slots: Some(2),
+        ..Claim::default()
+    };
+    let taken = claim.take(&db).await?;
+    assert_eq!(of_kind(&taken, "backup"), 2, "{taken:?}");
+    assert_eq!(of_kind(&taken, "restore"), 2, "{taken:?}");
+    assert_eq!(taken.len(), 6, "two of upkeep of whatever kind: {taken:?}");
+    assert!(claim.take(&db).await?.is_empty(), "all shares are taken");
+
+    // One of each share ends, and one of each may begin.
+    for kinds in [
+        &["backup"][..],
+        &["restore"][..],
+        &["copy", "verify", "expire"][..],
+    ] {
+        let id = sqlx::query_scalar(
+            "select id from lastgood.runs where state = 'running' and kind = any ($1) limit 1",
+        )
+        .bind(kinds)
+        .fetch_one(db.pool())
+        .await?;
+        succeed(&db, id).await?;
+        let taken = claim.take(&db).await?;
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        assert!(taken.iter().all(|(kind, _)| kinds.contains(&kind.as_str())));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_kind_of_run_counts_against_its_own_share_alone() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 2).await?;
+    let claim = Claim {
+        team_slots: Some(1),
+        ..Claim::default()
+    };
+    let shares: [&[&str]; 3] = [
+        &["backup", "drop_replaced"],
+        &["restore"],
+        &["copy", "verify", "expire"],
+    ];
+    for share in shares {
+        for runs in share {
+            for waits in shares.iter().copied().flatten() {
+                ask(&db, "postgres", runs, "acme-1").await?;
+                assert_eq!(claim.take(&db).await?.len(), 1);
+                ask(&db, "postgres", waits, "acme-2").await?;
+                let taken = claim.take(&db).await?.len();
+                let expected = usize::from(!share.contains(waits));
+                assert_eq!(taken, expected, "a {waits} beside a {runs}");
+                db.execute("delete from lastgood.runs").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_is_counted_in_its_own_queue_alone_and_no_other_team_with_it() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 3).await?;
+    resources(&db, "umbrella", 1).await?;
+    for i in 1..=3 {
+        let id = format!("acme-vectors-{i}");
+        db.add_on("vector", &id, "acme", "pro").await?;
+        ask(&db, "vector", "backup", &id).await?;
+        ask(&db, "postgres", "backup", &format!("acme-{i}")).await?;
+    }
+    let in_queue = |queue| Claim {
+        queue,
+        team_slots: Some(2),
+        ..Claim::default()
+    };
+    assert_eq!(in_queue("vector").take(&db).await?.len(), 2);
+    assert_eq!(in_queue("postgres").take(&db).await?.len(), 2);
+    ask(&db, "postgres", "backup", "umbrella-1").await?;
+    let expected = [("backup".to_owned(), "umbrella-1".to_owned())];
+    assert_eq!(in_queue("postgres").take(&db).await?, expected);
+    Ok(())
+}
+
+/// Why, the lane, the consumers, and how many runs of the team are claimed.
+type Case = (&'static str, (i16, i16), &'static [&'static str], usize);
+
+/// Registers a consumer as the table says it: its queues, its slots, and what becomes of it.
+async fn consumer(db: &TestCatalog, said: &str) -> Result<()> {
+    let [queues, slots, state] = said.split(' ').collect::<Vec<_>>()[..] else {
+        anyhow::bail!("{said}");
+    };
+    sqlx::query(
+        "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities, state, seen_at)
+         values (gen_random_uuid()::text, 'h', 1, '0', string_to_array($1, '+'), $2, '[]',
+             case $3 when 'unseen' then 'running' else $3 end, case $3 when 'unseen' then now() - interval '1 minute' else now() end)",
+    )
+    .bind(queues)
+    .bind(slots.parse::<i32>()?)
+    .bind(state)
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_teams_share_is_half_of_the_slots_of_the_consumers_that_take_runs_of_its_queue()
+-> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("acme", "acme", "pro").await?;
+    enqueue_many(&db, "acme", 30).await?;
+    // In both lanes as many wait.
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
+           select queue, 'verify', 'upkeep', resource_id, -10, '{"kind": "verify"}' from lastgood.runs"#,
+    )
+    .await?;
+    let (whole, promised, upkeep) = ((i16::MIN, i16::MAX), (0, i16::MAX), (i16::MIN, -1));
+    let table: [Case; 13] = [
+        ("without consumers, no limit", upkeep, &[], 30),
+        (
+            "nor with another queue's alone",
+            promised,
+            &["vector 8 running"],
+            30,
+        ),
+        ("two at least", promised, &["postgres 1 running"], 2),
+        ("rounded up", promised, &["postgres 7 running"], 4),
+        (
+            "of all together, and not of each",
+            promised,
+            &["postgres 5 running", "vector+postgres 10 running"],
+            8,
+        ),
+        (
+            "not another queue's",
+            promised,
+            &["postgres 6 running", "vector 20 running"],
+            3,
+        ),
+        (
+            "not who drains",
+            promised,
+            &["postgres 6 running", "postgres 20 draining"],
+            3,
+        ),
+        (
+            "not who stopped",
+            promised,
+            &["postgres 6 running", "postgres 20 stopped"],
+            3,
+        ),
+        (
+            "not whom nobody sees",
+            promised,
+            &["postgres 6 running", "postgres 20 unseen"],
+            3,
+        ),
+        (
+            "upkeep has half, rounded down",
+            upkeep,
+            &["postgres 13 running"],
+            3,
+        ),
+        (
+            "upkeep has one at least",
+            upkeep,
+            &["postgres 1 running"; 8],
+            4,
+        ),
+        (
+            "two at least of upkeep, too",
+            upkeep,
+            &["postgres 2 running"],
+            2,
+        ),
+        // Counted apart in the one lane: five backups and five verifications.
+        (
+            "all slots where the lanes are one",
+            whole,
+            &["postgres 10 running"],
+            10,
+        ),
+    ];
+    for (why, lane, consumers, expected) in table {
+        db.execute("delete from lastgood.consumers").await?;
+        for said in consumers {
+            consumer(&db, said).await?;
+        }
+        let claim = Claim {
+            team_slots: None,
+            lane,
+            ..Claim::default()
+        };
+        assert_eq!(claim.take(&db).await?.len(), expected, "{why}");
+        db.execute(
+            "update lastgood.runs set state = 'queued', attempt = 0, epoch = epoch + 1, lease_by = null, lease_until = null
+             where state = 'running'",
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn dumps_of_one_server_count_together_whatever_their_queue_and_restores_do_not() -> Result<()>
+{
+    let db = TestCatalog::create().await?;
+    for i in 1..=3 {
+        db.add(&format!("rows-{i}"), "acme", "pro").await?;
+        let vectors = format!("vectors-{i}");
+        db.add_on("vector", &vectors, "umbrella", "pro").await?;
+    }
+    db.add("elsewhere", "acme", "pro").await?;
+    db.add("nobody-knows-where", "acme", "pro").await?;
+    db.execute(
+        "update lastgood.resources
+         set server = case id when 'elsewhere' then 'two:5432' else 'one:5432' end where id <> 'nobody-knows-where'",
+    )
+    .await?;
+    let in_queue = |queue| Claim {
+        queue,
+        server_slots: 2,
+        ..Claim::default()
+    };
+    // Neither what writes to the server nor what only reads what is stored is a dump of it.
+    for kind in ["restore", "drop_replaced", "verify", "copy", "expire"] {
+        for i in 1..=3 {
+            ask(&db, "postgres", kind, &format!("rows-{i}")).await?;
+        }
+    }
+    assert_eq!(in_queue("postgres").take(&db).await?.len(), 15);
+
+    // A restore does not keep its resource from being dumped, either.
+    let first = ask(&db, "postgres", "backup", "rows-1").await?;
+    assert_eq!(in_queue("postgres").runs(&db).await?, [first]);
+    for i in 1..=3 {
+        ask(&db, "vector", "backup", &format!("vectors-{i}")).await?;
+    }
+    assert_eq!(in_queue("vector").take(&db).await?.len(), 1);
+    for id in ["rows-2", "rows-3", "elsewhere", "nobody-knows-where"] {
+        ask(&db, "postgres", "backup", id).await?;
+    }
+    let taken = in_queue("postgres").take(&db).await?;
+    let elsewhere = ["elsewhere", "nobody-knows-where"].map(|id| ("backup".to_owned(), id.into()));
+    assert_eq!(taken, elsewhere);
+
+    succeed(&db, first).await?;
+    assert_eq!(in_queue("vector").take(&db).await?.len(), 1);
+    assert!(in_queue("postgres").take(&db).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_dump_of_a_resource_runs_at_a_time_and_its_restore_or_upkeep_beside_it() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 1).await?;
+    let first = ask(&db, "postgres", "backup", "acme-1").await?;
+    ask(&db, "postgres", "backup", "acme-1").await?;
+    assert_eq!(Claim::default().take(&db).await?.len(), 1);
+    ask(&db, "postgres", "restore", "acme-1").await?;
+    ask(&db, "postgres", "verify", "acme-1").await?;
+    let beside = ["restore", "verify"].map(|kind| (kind.to_owned(), "acme-1".to_owned()));
+    assert_eq!(Claim::default().take(&db).await?, beside);
+    succeed(&db, first).await?;
+    let second = [("backup".to_owned(), "acme-1".to_owned())];
+    assert_eq!(Claim::default().take(&db).await?, second);
+    Ok(())
+}
