@@ -13,7 +13,9 @@ use crate::{
 /// Asks for a backup of a shop, and returns its run.
 async fn ask(db: &TestCatalog) -> Result<String> {
     let said = run_on(db, &["--json", "backup", "now", "shop"]).await?;
-    let run = said.json()?["run"].as_str().map(str::to_owned);
+    let answer = said.json()?;
+    let run = answer.get("run").and_then(|run| run.as_str());
+    let run = run.map(str::to_owned);
     run.with_context(|| format!("{said:?}"))
 }
 
