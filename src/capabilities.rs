@@ -1,6 +1,8 @@
 //! What may be promised now: per tier and engine, whether backup, restore and verification are truly available, and why not.
 //! Pure; who is alive is an argument.
 
+use std::collections::BTreeSet;
+
 use lastgood_jobs::{engine::Capability, resource::Engine};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,12 +17,24 @@ use crate::{
 pub struct Alive {
     /// The consumers that are running and were seen lately. One that drains takes nothing new, and is none of them.
     pub consumers: Vec<LiveConsumer>,
-    /// Whether a producer ticks.
-    pub is_scheduling: bool,
+    /// Whether a producer ticks, and by these plans.
+    pub scheduling: Scheduling,
     /// Whether restore points are read back at all.
     pub is_verifying: bool,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
+}
+
+/// Who schedules what the plans say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheduling {
+    /// No producer ticks.
+    #[default]
+    Nobody,
+    /// Every producer that ticks goes by these plans, as far as they say.
+    ThesePlans,
+    /// A producer that ticks goes by others: what these promise may not be scheduled.
+    OtherPlans,
 }
 
 /// A consumer as it registered.
@@ -61,6 +75,11 @@ pub struct EngineCapabilities {
     pub restore: Availability,
     /// Reading restore points back.
     pub verification: Availability,
+    /// PostgreSQL and pgvector: the major versions of servers that running consumers have the client tools of, each for exactly its
+    /// own: backups and restores are available on servers of these alone. Absent where a consumer needs no tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([17, 18]))]
+    pub server_majors: Option<Vec<u32>>,
 }
 
 /// Whether something is available now.
@@ -111,8 +130,12 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
         Protection::Never(why) => Some(format!("this tier is never backed up: {}", why.as_str())),
     };
     let paused = alive.paused(plan, engine);
-    let not_scheduled =
-        (!alive.is_scheduling).then(|| "no producer ticks: nothing is scheduled".to_owned());
+    let nobody_ticks = (alive.scheduling == Scheduling::Nobody)
+        .then(|| "no producer ticks: nothing is scheduled".to_owned());
+    let other_plans = (alive.scheduling == Scheduling::OtherPlans).then(|| {
+        "the producer's plans differ from this API's: one of them has another plans file, or could not use it"
+            .to_owned()
+    });
     let not_verified = (!alive.is_verifying)
         .then(|| "restore points are not read back: --verify-within is 0".to_owned());
     EngineCapabilities {
@@ -120,7 +143,8 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
         backup: Availability::unless([
             never.clone(),
             alive.lacks(engine, "backup"),
-            not_scheduled.clone(),
+            nobody_ticks.clone(),
+            other_plans,
             paused.clone(),
         ]),
         restore: Availability::unless([
@@ -132,9 +156,13 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
             never,
             not_verified,
             alive.nobody_serves(engine),
-            not_scheduled,
+            nobody_ticks,
             paused,
         ]),
+        server_majors: match engine {
+            Engine::Postgres | Engine::Vector => Some(alive.server_majors(engine)),
+            Engine::Mongodb | Engine::Redis => None,
+        },
     }
 }
 
@@ -148,6 +176,16 @@ impl Alive {
     fn nobody_serves(&self, engine: Engine) -> Option<String> {
         let nobody = self.serving(engine).next().is_none();
         nobody.then(|| format!("no consumer that serves {engine} is running"))
+    }
+
+    /// In order, each once.
+    fn server_majors(&self, engine: Engine) -> Vec<u32> {
+        let capable = self.serving(engine).flat_map(|it| &it.capabilities);
+        let tools = capable
+            .filter(|capability| capability.engine == engine)
+            .flat_map(|capability| &capability.tools);
+        let majors: BTreeSet<u32> = tools.filter_map(|tool| major(tool)).collect();
+        majors.into_iter().collect()
     }
 
     fn lacks(&self, engine: Engine, operation: &str) -> Option<String> {
@@ -187,6 +225,13 @@ impl Alive {
     }
 }
 
+/// Reads the 18 of `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`, as a consumer registers its tools.
+fn major(tool: &str) -> Option<u32> {
+    let (_, version) = tool.split_once("(PostgreSQL) ")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, Result};
@@ -210,7 +255,7 @@ mod tests {
         let can = |engine| consumer(engine, &["backup", "restore"]);
         Alive {
             consumers: Engine::ALL.into_iter().map(can).collect(),
-            is_scheduling: true,
+            scheduling: Scheduling::ThesePlans,
             is_verifying: true,
             pauses: Vec::new(),
         }
@@ -259,7 +304,8 @@ mod tests {
     #[case::all_is_well(all_well(), "pro", [true, true, true])]
     #[case::a_tier_without_backups(all_well(), "free", [false, false, false])]
     #[case::nobody_is_alive(Alive::default(), "pro", [false, false, false])]
-    #[case::nobody_schedules(Alive { is_scheduling: false, ..all_well() }, "pro", [false, true, false])]
+    #[case::nobody_schedules(Alive { scheduling: Scheduling::Nobody, ..all_well() }, "pro", [false, true, false])]
+    #[case::other_plans_are_scheduled(Alive { scheduling: Scheduling::OtherPlans, ..all_well() }, "pro", [false, true, true])]
     #[case::nobody_verifies(Alive { is_verifying: false, ..all_well() }, "pro", [true, true, false])]
     #[case::no_tools(Alive { consumers: vec![consumer(Engine::Mongodb, &[])], ..all_well() }, "pro", [false, false, true])]
     #[case::only_restores(Alive { consumers: vec![consumer(Engine::Mongodb, &["restore"])], ..all_well() }, "pro", [false, true, true])]
@@ -275,6 +321,52 @@ mod tests {
         #[case] expected: [bool; 3],
     ) -> Result<()> {
         assert_eq!(found(&alive, tier, "mongodb")?, expected);
+        Ok(())
+    }
+    #[test]
+    fn the_servers_that_somebody_has_the_tools_of_are_named() -> Result<()> {
+        let with = |engine, tools: &[&str]| {
+            let mut consumer = consumer(engine, &["backup", "restore"]);
+            for capability in &mut consumer.capabilities {
+                capability.tools = tools.iter().map(ToString::to_string).collect();
+            }
+            consumer
+        };
+        let alive = Alive {
+            consumers: vec![
+                with(
+                    Engine::Postgres,
+                    &[
+                        "pg_dump (PostgreSQL) 18.6 in /a/18",
+                        "pg_restore (PostgreSQL) 18.6 in /a/18",
+                    ],
+                ),
+                with(
+                    Engine::Postgres,
+                    &[
+                        "pg_dump (PostgreSQL) 9.6.24 in /b",
+                        "pg_dump (PostgreSQL) 17.10 in /a/17",
+                        "a tool",
+                    ],
+                ),
+                with(Engine::Redis, &["replication protocol 9"]),
+            ],
+            ..all_well()
+        };
+        let tiers = capabilities(&Plans::built_in(), &alive);
+        let engines = &tiers.first().context("no tier")?.engines;
+        let majors: Vec<_> = engines
+            .iter()
+            .map(|it| (it.engine.as_str(), it.server_majors.clone()))
+            .collect();
+        for (engine, expected) in [
+            ("postgres", Some(vec![9, 17, 18])),
+            ("vector", Some(Vec::new())),
+            ("mongodb", None),
+            ("redis", None),
+        ] {
+            assert!(majors.contains(&(engine, expected)), "{engine}: {majors:?}");
+        }
         Ok(())
     }
 }

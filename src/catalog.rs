@@ -47,6 +47,7 @@ pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Success
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::PointRow;
+pub use producers::{GoesBy, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use queue_stats::{QueueFigures, QueueStats};

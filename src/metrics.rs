@@ -13,10 +13,11 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
-    ENQUEUED, EXPIRED, EXPOSURE, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES, NEVER_BACKED_UP,
-    OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PROMISED, PROTECTED, PRUNED,
-    QUARANTINED, QUEUE_RUNS, REAPED, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SWEPT,
-    TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
+    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
+    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
+    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS,
+    UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -31,6 +32,8 @@ const KINDS: [&str; 6] = [
     "verify",
     "expire",
 ];
+/// What stands for every engine that no build here knows: a name that somebody made up is no label.
+const UNKNOWN_ENGINE: &str = "unknown";
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
 
 /// How an attempt ended, as the label `result` says it.
@@ -145,12 +148,24 @@ pub fn prime_producer() {
     counter!(ENQUEUED).absolute(0);
     counter!(COALESCED).absolute(0);
     gauge!(LAST_TICK).set(0.0);
+    gauge!(LAST_OBSERVED).set(0.0);
     gauge!(PLANS_FALLBACK).set(0.0);
+    gauge!(PLANS_RELOAD_FAILED).set(0.0);
     gauge!(UNKNOWN_TIER).set(0.0);
     for engine in Engine::ALL {
         for state in ["queued", "failed"] {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
+    }
+    for kind in KINDS {
+        for engine in Engine::ALL {
+            for state in ["queued", "failed"] {
+                counter!(REAPED_RUNS, "engine" => engine.as_str(), "kind" => kind, "state" => state)
+                    .absolute(0);
+            }
+        }
+        counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind, "state" => "failed")
+            .absolute(0);
     }
     counter!(PRUNED).absolute(0);
     pauses(0);
@@ -244,19 +259,45 @@ pub fn ticked(took: Duration, enqueued: u64, coalesced: u64, at: DateTime<Utc>) 
     gauge!(LAST_TICK).set(float(at.timestamp()));
 }
 
+/// Shows when everything was last measured.
+pub fn observed(at: DateTime<Utc>) {
+    gauge!(LAST_OBSERVED).set(float(at.timestamp()));
+}
+
 /// Counts a tick that failed.
 pub fn tick_failed() {
     counter!(TICKS, "result" => "failed").increment(1);
 }
 
-/// Counts a lease taken back.
-pub fn reaped(engine: &str, state: &str) {
-    counter!(REAPED, "engine" => engine.to_owned(), "state" => state.to_owned()).increment(1);
+/// Counts a lease taken back, and the run: nobody else counts it where that was its end.
+pub fn reaped(engine: &str, kind: &str, state: &str) {
+    let engine = known(engine);
+    counter!(REAPED, "engine" => engine, "state" => state.to_owned()).increment(1);
+    counter!(REAPED_RUNS, "engine" => engine, "kind" => kind.to_owned(), "state" => state.to_owned())
+        .increment(1);
+}
+
+/// Counts a run that failed because no build knows its engine.
+pub fn refused_unknown(kind: &str) {
+    counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind.to_owned(), "state" => "failed")
+        .increment(1);
+}
+
+fn known(queue: &str) -> &'static str {
+    Engine::ALL
+        .into_iter()
+        .find(|engine| engine.as_str() == queue)
+        .map_or(UNKNOWN_ENGINE, Engine::as_str)
 }
 
 /// Shows whether the built-in plans are in force.
 pub fn plans_fallback(in_force: bool) {
     gauge!(PLANS_FALLBACK).set(if in_force { 1.0 } else { 0.0 });
+}
+
+/// Shows whether the plans file is not what is in force.
+pub fn plans_reload_failed(is_so: bool) {
+    gauge!(PLANS_RELOAD_FAILED).set(if is_so { 1.0 } else { 0.0 });
 }
 
 /// Shows how many resources no plan covers.
@@ -311,6 +352,15 @@ pub fn exposures(paid: &[String], exposures: &[TierExposure]) {
     }
 }
 
+/// Shows how many resources of each paid tier are suspended; a tier without any is shown at zero.
+pub fn suspended(paid: &[String], counts: &[(String, i64)]) {
+    for tier in paid {
+        let found = counts.iter().find(|(name, _)| name == tier);
+        gauge!(SUSPENDED, "tier" => tier.clone())
+            .set(found.map_or(0.0, |(_, count)| float(*count)));
+    }
+}
+
 /// Shows what each paid tier promises; a tier of `before` that promises nothing now is shown at zero.
 pub fn promises(before: &[String], plans: &Plans) {
     let show = |tier: &str, late: f64, broken: f64| {
@@ -328,7 +378,7 @@ pub fn promises(before: &[String], plans: &Plans) {
     }
 }
 
-/// Shows how many consumers are alive for each engine.
+/// Shows how many consumers take new runs of each engine.
 pub fn live_consumers(queues_of_each: &[Vec<String>]) {
     for engine in Engine::ALL {
         let alive = queues_of_each

@@ -20,7 +20,7 @@ pub use self::upkeep::{
 };
 use self::{history::prune_until, observe::observe_until, reap::reap_until, upkeep::upkeep_until};
 use crate::{
-    catalog::{Catalog, CatalogError, answered},
+    catalog::{Catalog, CatalogError, GoesBy, answered},
     http, metrics,
     plan::{Plans, PlansFile, Reload, Source},
 };
@@ -124,10 +124,12 @@ pub async fn produce(
             publish.send_replace(plans.plans().clone());
             publish_own.send_replace(self::own(&plans));
         }
+        metrics::plans_reload_failed(plans.is_outdated());
         let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
         ready.send_replace(ticked);
         if ticked {
-            tell_of_tick(&catalog, &id, settings.tick).await;
+            let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
+            tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
         }
     }
     ready.send_replace(false);
@@ -238,8 +240,8 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
 }
 
 /// Lets others see that something is scheduling: what is promised depends on it.
-async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration) {
-    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_ticked(id, every)).await {
+async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration, goes_by: &GoesBy) {
+    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_ticked(id, every, goes_by)).await {
         tracing::warn!(
             error = chain(&error),
             "cannot record that this producer ticks"

@@ -16,7 +16,7 @@ use super::{
     read::{Asked, limit},
 };
 use crate::{
-    capabilities::{self, Alive, LiveConsumer, TierCapabilities},
+    capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
     catalog::{ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
     plan::{self, Source},
     status::{ResourceStatus, TierStatus, exposed},
@@ -61,7 +61,7 @@ struct Platform {
     pauses: Vec<Pause>,
     /// Runs that should have moved by now.
     stuck: Vec<StuckRun>,
-    /// How many consumers are alive.
+    /// How many consumers are alive and take new runs: those that drain do not count.
     live_consumers: usize,
     /// Whether a producer ticks.
     scheduling: bool,
@@ -111,13 +111,14 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
         .iter()
         .map(|plan| plan.tier.to_string())
         .collect();
+    let live = api.catalog.live_consumers().await?;
     Ok(Platform {
         unknown_tiers: api.catalog.unknown_tiers(&known).await?,
         queue: api.catalog.queue_depths().await?,
         pauses: api.catalog.pauses().await?,
         stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
-        live_consumers: api.catalog.live_consumers().await?.len(),
-        scheduling: api.catalog.is_scheduling().await?,
+        live_consumers: live.iter().filter(|consumer| consumer.takes_new()).count(),
+        scheduling: api.catalog.scheduling().await?.is_alive(),
     })
 }
 
@@ -159,10 +160,20 @@ async fn capabilities(
         queues,
         capabilities: understood(stored),
     });
+    let producers = api.catalog.scheduling().await?;
     let alive = Alive {
         consumers: consumers.collect(),
-        is_scheduling: api.catalog.is_scheduling().await?,
-        is_verifying: api.verify_within.is_some(),
+        scheduling: if !producers.is_alive() {
+            Scheduling::Nobody
+        } else if producers.differs_from(&in_force.plans) {
+            Scheduling::OtherPlans
+        } else {
+            Scheduling::ThesePlans
+        },
+        // What is read back is the producer's to ask for; one of an older version does not say whether it does.
+        is_verifying: producers
+            .is_verifying()
+            .unwrap_or(api.verify_within.is_some()),
         pauses: api.catalog.pauses().await?,
     };
     Ok(Json(Capabilities {

@@ -47,6 +47,14 @@ pub struct ConsumerRow {
     pub drain_requested_at: Option<DateTime<Utc>>,
 }
 
+impl ConsumerRow {
+    /// Returns whether it takes new runs: one that drains is alive and does not.
+    #[must_use]
+    pub fn takes_new(&self) -> bool {
+        self.state == "running"
+    }
+}
+
 /// What a consumer learns when it says that it is alive.
 #[derive(Debug, Clone, Copy)]
 pub struct Beat {

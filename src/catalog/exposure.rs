@@ -81,7 +81,8 @@ pub struct QueueDepth {
     pub state: String,
     /// How many.
     pub runs: i64,
-    /// How long the oldest has been runnable, in seconds; 0 for running ones.
+    /// For how long the oldest could have been claimed, in seconds: neither upkeep, which waits by design, nor what a pause
+    /// covers. 0 without any, and for running ones.
     pub oldest_seconds: f64,
 }
 
@@ -96,7 +97,7 @@ pub struct StuckRun {
     pub engine: String,
     /// Its kind.
     pub kind: String,
-    /// `queued`: runnable and not claimed. `running`: its lease has run out and nobody took it back.
+    /// `queued`: it could be claimed, and is not. `running`: its lease has run out and nobody took it back.
     pub state: String,
     /// Since when.
     pub since: DateTime<Utc>,
@@ -180,38 +181,39 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Returns the depth of each queue that is not empty.
-    pub async fn queue_depths(&self) -> Result<Vec<QueueDepth>, CatalogError> {
-        let rows = sqlx::query_as!(
-            QueueDepth,
-            // In two halves, for each of which there is an index without history.
-            r#"select queue as "engine!", 'queued' as "state!", count(*) as "runs!",
-                 coalesce(extract(epoch from now() - min(run_at) filter (where run_at <= now())), 0)::float8
-                     as "oldest_seconds!"
-               from lastgood.runs where state = 'queued' group by queue
-               union all
-               select queue, 'running', count(*), 0 from lastgood.runs where state = 'running' group by queue"#
+    /// Returns how many resources on each of `tiers` are suspended: paused, or vetoed by their own retention.
+    pub async fn suspended_by_tier(
+        &self,
+        tiers: &[String],
+    ) -> Result<Vec<(String, i64)>, CatalogError> {
+        let rows = sqlx::query!(
+            r#"select tier, count(*) as "resources!" from lastgood.resources
+               where tier = any($1) and (status = 'paused' or (status = 'active' and retention_days <= 0))
+               group by tier"#,
+            tiers
         )
         .fetch_all(self.pool())
         .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.tier, row.resources))
+            .collect())
+    }
+
+    /// Returns the depth of each queue that is not empty.
+    pub async fn queue_depths(&self) -> Result<Vec<QueueDepth>, CatalogError> {
+        let rows = sqlx::query_file_as!(QueueDepth, "src/catalog/queue_depths.sql")
+            .fetch_all(self.pool())
+            .await?;
         Ok(rows)
     }
 
-    /// Returns runs that have been runnable for `patience` and not claimed, or whose lease ran out as long ago.
+    /// Returns runs that could have been claimed for `patience` and were not, or whose lease ran out as long ago. Upkeep waits by
+    /// design, what a pause covers by order: neither is stuck.
     pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
-        let rows = sqlx::query_as!(
-            StuckRun,
-            r#"select id as "id!", resource_id as "resource_id!", queue as "engine!", kind as "kind!", state as "state!",
-                 run_at as "since!"
-               from lastgood.runs where state = 'queued' and run_at < now() - make_interval(secs => $1)
-               union all
-               select id, resource_id, queue, kind, state, lease_until
-               from lastgood.runs where state = 'running' and lease_until < now() - make_interval(secs => $1)
-               order by 6 limit 100"#,
-            patience_seconds
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let rows = sqlx::query_file_as!(StuckRun, "src/catalog/stuck_runs.sql", patience_seconds)
+            .fetch_all(self.pool())
+            .await?;
         Ok(rows)
     }
 }

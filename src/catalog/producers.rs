@@ -1,20 +1,100 @@
-//! Producers: which of them tick. Without one nothing is scheduled.
+//! Producers: which of them tick, and by which plans. Without one nothing is scheduled.
 
 use std::time::Duration;
 
 use super::{Catalog, CatalogError};
+use crate::plan::Plans;
+
+/// What a producer goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoesBy {
+    plans_blake3: String,
+    verify_within: Option<Duration>,
+}
+
+impl GoesBy {
+    /// Returns what others may know of the plans in force, and of how often restore points are read back (`None`: never).
+    #[must_use]
+    pub fn of(plans: &Plans, verify_within: Option<Duration>) -> Self {
+        Self {
+            plans_blake3: hash(plans),
+            verify_within,
+        }
+    }
+}
+
+/// The producers that tick now, as far as they said what they go by.
+#[derive(Debug, Clone, Default)]
+pub struct Scheduling {
+    producers: Vec<LiveProducer>,
+}
+
+#[derive(Debug, Clone)]
+struct LiveProducer {
+    plans_blake3: Option<String>,
+    verify_within_seconds: Option<i64>,
+}
+
+impl Scheduling {
+    /// Returns whether any producer ticks.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.producers.is_empty()
+    }
+
+    /// Returns whether a producer goes by other plans than these. One of an older version does not say which it goes by: that is
+    /// no difference, or an upgrade that begins with the API would take every promise back.
+    #[must_use]
+    pub fn differs_from(&self, plans: &Plans) -> bool {
+        let here = hash(plans);
+        let said = self.producers.iter();
+        said.filter_map(|producer| producer.plans_blake3.as_ref())
+            .any(|there| *there != here)
+    }
+
+    /// Returns whether restore points are read back by a producer's order; `None` where none says so.
+    #[must_use]
+    pub fn is_verifying(&self) -> Option<bool> {
+        let said = self.producers.iter();
+        said.filter_map(|producer| producer.verify_within_seconds)
+            .map(|seconds| seconds > 0)
+            .reduce(|one, other| one || other)
+    }
+}
+
+/// The fingerprint is the same for the same promises, whatever their order and spelling; what a later version adds to it is there
+/// only where a plan uses it.
+fn hash(plans: &Plans) -> String {
+    blake3::hash(plans.fingerprint().as_bytes())
+        .to_hex()
+        .to_string()
+}
 
 impl Catalog {
-    /// Records that a producer has just ticked, and forgets those that have not for a week.
-    pub async fn producer_ticked(&self, id: &str, every: Duration) -> Result<(), CatalogError> {
+    /// Records that a producer has just ticked, and what it goes by; forgets those that have not ticked for a week.
+    pub async fn producer_ticked(
+        &self,
+        id: &str,
+        every: Duration,
+        goes_by: &GoesBy,
+    ) -> Result<(), CatalogError> {
         let seconds = i32::try_from(every.as_secs()).unwrap_or(i32::MAX).max(1);
+        // Less than a second is not never.
+        let verify_within = goes_by.verify_within.map_or(0, |within| {
+            i64::try_from(within.as_secs()).unwrap_or(i64::MAX).max(1)
+        });
         sqlx::query!(
             "with gone as (delete from lastgood.producers where ticked_at < now() - interval '7 days' and id <> $1)
-             insert into lastgood.producers (id, version, tick_seconds) values ($1, $2, $3)
-             on conflict (id) do update set ticked_at = now()",
+             insert into lastgood.producers (id, version, tick_seconds, plans_blake3, verify_within_seconds)
+             values ($1, $2, $3, $4, $5)
+             on conflict (id) do update
+             set ticked_at = now(), plans_blake3 = excluded.plans_blake3,
+                 verify_within_seconds = excluded.verify_within_seconds",
             id,
             env!("CARGO_PKG_VERSION"),
-            seconds
+            seconds,
+            goes_by.plans_blake3,
+            verify_within
         )
         .execute(self.pool())
         .await?;
@@ -29,16 +109,15 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns whether any producer ticks: its last tick is no longer ago than three of them take, or 30 seconds.
-    pub async fn is_scheduling(&self) -> Result<bool, CatalogError> {
-        let alive = sqlx::query_scalar!(
-            r#"select exists (
-                 select from lastgood.producers
-                 where ticked_at > now() - greatest(make_interval(secs => 3.0 * tick_seconds), interval '30 seconds')
-               ) as "alive!""#
+    /// Returns the producers that tick: the last tick of each is no longer ago than three of them take, or 30 seconds.
+    pub async fn scheduling(&self) -> Result<Scheduling, CatalogError> {
+        let producers = sqlx::query_as!(
+            LiveProducer,
+            "select plans_blake3, verify_within_seconds from lastgood.producers
+             where ticked_at > now() - greatest(make_interval(secs => 3.0 * tick_seconds), interval '30 seconds')"
         )
-        .fetch_one(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(alive)
+        Ok(Scheduling { producers })
     }
 }

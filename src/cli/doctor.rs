@@ -212,12 +212,13 @@ async fn opens(
 }
 
 async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
-    let alive = catalog.live_consumers().await?;
+    let live = catalog.live_consumers().await?;
+    let alive = live.iter().filter(|consumer| consumer.takes_new()).count();
     anyhow::ensure!(
-        !alive.is_empty(),
-        "no live consumer: nothing is executed; start `lastgood consumer`"
+        alive > 0,
+        "no live consumer takes new runs: start `lastgood consumer`"
     );
-    Ok(format!("{} alive", alive.len()))
+    Ok(format!("{alive} alive"))
 }
 
 /// Every store that points are on record in is configured here: else a removal waits for it for ever.

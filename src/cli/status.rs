@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// verification overdue, or no consumer alive
+    /// verification overdue, or no consumer takes new runs
     #[arg(long)]
     check: bool,
 }
@@ -84,7 +84,15 @@ impl Status {
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
-            && !self.consumers.is_empty()
+            && self.taking_new() > 0
+    }
+
+    /// How many consumers take new runs: what drains is alive, and executes nothing more.
+    fn taking_new(&self) -> usize {
+        self.consumers
+            .iter()
+            .filter(|consumer| consumer.takes_new())
+            .count()
     }
 }
 
@@ -218,11 +226,7 @@ fn text(status: &Status) -> String {
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
     parts.extend(status.unknown_stores.iter().map(not_configured));
-    if status.consumers.is_empty() {
-        parts.push("NO LIVE CONSUMER: nothing is executed".to_owned());
-    } else {
-        parts.push(format!("live consumers: {}", status.consumers.len()));
-    }
+    parts.push(consumers(status));
     parts.extend(
         status
             .queue
@@ -264,6 +268,17 @@ fn text(status: &Status) -> String {
     );
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+fn consumers(status: &Status) -> String {
+    let alive = status.taking_new();
+    let draining = status.consumers.len() - alive;
+    match (alive, draining) {
+        (0, 0) => "NO LIVE CONSUMER: nothing is executed".to_owned(),
+        (0, _) => format!("NO LIVE CONSUMER: nothing new is executed, {draining} are draining"),
+        (_, 0) => format!("live consumers: {alive}"),
+        (_, _) => format!("live consumers: {alive}, and {draining} that drain"),
+    }
 }
 
 fn tiers(status: &Status) -> String {

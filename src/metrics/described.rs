@@ -10,6 +10,7 @@ pub(super) const DUMP_BYTES: &str = "lastgood_dump_bytes_total";
 pub(super) const STORED_BYTES: &str = "lastgood_stored_bytes_total";
 pub(super) const QUEUE_RUNS: &str = "lastgood_queue_runs";
 pub(super) const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
+pub(super) const SUSPENDED: &str = "lastgood_suspended_resources";
 pub(super) const EXPOSURE: &str = "lastgood_exposure_seconds";
 pub(super) const PROTECTED: &str = "lastgood_protected_resources";
 pub(super) const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
@@ -18,12 +19,15 @@ pub(super) const BROKEN: &str = "lastgood_broken_promise_resources";
 pub(super) const PROMISED: &str = "lastgood_promised_exposure_seconds";
 pub(super) const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
 pub(super) const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
+pub(super) const PLANS_RELOAD_FAILED: &str = "lastgood_plans_reload_failed";
 pub(super) const TICKS: &str = "lastgood_ticks_total";
 pub(super) const TICK_SECONDS: &str = "lastgood_tick_duration_seconds";
 pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
+pub(super) const LAST_OBSERVED: &str = "lastgood_last_observed_timestamp_seconds";
 pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
 pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
 pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
+pub(super) const REAPED_RUNS: &str = "lastgood_reaped_runs_total";
 pub(super) const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
 pub(super) const CLOCK_SKEW: &str = "lastgood_clock_skew_seconds";
 pub(super) const EXPIRED: &str = "lastgood_expired_points_total";
@@ -69,7 +73,7 @@ fn describe() {
     describe_gauge!(
         OLDEST_RUNNABLE,
         Unit::Seconds,
-        "How long the oldest runnable run has waited, by engine."
+        "For how long the oldest run that may be claimed now could have been, by engine. Upkeep (copies, verifications, removals) waits by design, what a pause covers by order: neither counts."
     );
     describe_gauge!(
         EXPOSURE,
@@ -99,12 +103,20 @@ fn describe() {
         "Protected resources with an exposure above the RPO and its tolerance, by tier."
     );
     describe_gauge!(
+        SUSPENDED,
+        "Resources that their tier would protect and that are not: paused (all are after `catalog rebuild`), or vetoed by a retention of their own of zero; by tier."
+    );
+    describe_gauge!(
         UNKNOWN_TIER,
         "Active resources on tiers that plans.yaml does not know: they are not backed up."
     );
     describe_gauge!(
         PLANS_FALLBACK,
         "1 while the built-in plans are in force because plans.yaml is missing or broken."
+    );
+    describe_gauge!(
+        PLANS_RELOAD_FAILED,
+        "1 while plans.yaml was changed or is gone and cannot be used: the last good plans stay in force, until a restart falls back to the built-in ones."
     );
     describe_counter!(TICKS, "Producer ticks, by result.");
     describe_histogram!(
@@ -117,6 +129,11 @@ fn describe() {
         Unit::Seconds,
         "When the last tick succeeded, as Unix time; 0 is never."
     );
+    describe_gauge!(
+        LAST_OBSERVED,
+        Unit::Seconds,
+        "When this producer last measured all that its gauges show, as Unix time; 0 is never. While it stands still, so do they."
+    );
     describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
     describe_counter!(
         COALESCED,
@@ -126,9 +143,13 @@ fn describe() {
         REAPED,
         "Leases taken back from lost workers, by engine and the state the run got."
     );
+    describe_counter!(
+        REAPED_RUNS,
+        "Runs that the producer took back from lost workers, or failed because no build knows their engine (`unknown`), by engine, kind and the state the run got. What fails here, no consumer counts."
+    );
     describe_gauge!(
         LIVE_CONSUMERS,
-        "Consumers seen in the last 30 seconds, by engine."
+        "Consumers seen in the last 30 seconds that take new runs (one that drains does not), by engine."
     );
     describe_gauge!(
         CLOCK_SKEW,

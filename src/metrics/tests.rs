@@ -60,6 +60,7 @@ fn producer() {
     prime_copies(std::iter::once(&"a mirror".to_owned()));
     ticked(Duration::ZERO, 0, 0, DateTime::UNIX_EPOCH);
     exposures(&["pro".to_owned()], &[]);
+    suspended(&["pro".to_owned()], &[]);
     promises(&[], &Plans::built_in());
 }
 
@@ -86,8 +87,8 @@ fn document() -> Result<String> {
         `/metrics` of each producer, consumer and API serves them. Gauges come from producers and are about all of lastgood: with several\n\
         producers, take the `max`. Counters and histograms are of one process: take the `sum`. A counter is at zero from the start, so that\n\
         \"never\" is visible; histograms begin with the first event.\n\n\
-        `engine` is `postgres`, `vector`, `mongodb` or `redis`; `tier` is a name of your plans; `store` is a name of your stores file;\n\
-        `route` is a path of the API's document.\n\n\
+        `engine` is `postgres`, `vector`, `mongodb` or `redis`, or `unknown` for any other; `tier` is a name of your plans;\n\
+        `store` is a name of your stores file; `route` is a path of the API's document.\n\n\
         | metric | kind | labels | shown by | what it says |\n| --- | --- | --- | --- | --- |\n",
     );
     let listeners = [

@@ -127,6 +127,13 @@ impl PlansFile {
         self.fault.as_ref()
     }
 
+    /// Returns whether the plans in force are those that the file last held, and not what it holds now: it was good, and
+    /// cannot be used any more. Not so of the built-in plans, which no file has ever replaced: [`Self::source`] says that.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.source == Source::File && self.fault.is_some()
+    }
+
     fn adopt(&mut self, bytes: Vec<u8>, plans: Plans) -> Reload<'_> {
         let changed = self.source == Source::BuiltIn || self.plans != plans;
         let mended = self.fault.is_some();

@@ -34,7 +34,10 @@ pub(super) async fn observe_until(
         let in_force = plans.borrow().clone();
         let observing = observe(&catalog, &in_force, verify_within, &mut shown);
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
-            tracing::warn!(error = chain(&error), "cannot measure exposure");
+            tracing::error!(
+                error = chain(&error),
+                "cannot measure exposure: the gauges show what they last showed"
+            );
         }
     }
 }
@@ -59,9 +62,14 @@ async fn observe(
     let exposures = catalog.tier_exposures(&paid, &allowed, None).await?;
     // A tier that left the plans must not go on showing what it last was.
     let before = std::mem::replace(&mut shown.tiers, paid);
-    metrics::exposures(&before, &[]);
-    metrics::promises(&before, plans);
+    let is_gone = |tier: &String| !shown.tiers.contains(tier);
+    let gone: Vec<_> = before.into_iter().filter(is_gone).collect();
+    metrics::exposures(&gone, &[]);
+    metrics::promises(&gone, plans);
     metrics::exposures(&shown.tiers, &exposures);
+    let suspended = catalog.suspended_by_tier(&shown.tiers).await?;
+    metrics::suspended(&gone, &[]);
+    metrics::suspended(&shown.tiers, &suspended);
 
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let unknown = catalog.unknown_tiers(&known).await?;
@@ -76,9 +84,12 @@ async fn observe(
         .live_consumers()
         .await?
         .into_iter()
+        .filter(ConsumerRow::takes_new)
         .map(|ConsumerRow { queues, .. }| queues)
         .collect();
     metrics::live_consumers(&alive);
+    // The last line: who fails before it does not seem to have measured.
+    metrics::observed(catalog.now().await?);
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn reap_until(
             Ok(reaped) => {
                 contact.seen();
                 for run in reaped {
-                    metrics::reaped(&run.queue, &run.state);
+                    metrics::reaped(&run.queue, &run.kind, &run.state);
                     tracing::warn!(run.id = %run.id, run.kind = run.kind, run.state = run.state, queue.name = run.queue, "lease of a lost worker taken back");
                 }
             }
@@ -56,6 +56,7 @@ async fn refuse_unknown(store: &Store) {
     match store.refuse_unknown(&known).await {
         Ok(refused) => {
             for run in refused {
+                metrics::refused_unknown(&run.kind);
                 tracing::error!(run.id = %run.id, run.kind = run.kind, queue.name = run.queue, "run failed: its engine is not supported, and no live consumer serves it");
             }
         }

@@ -260,6 +260,14 @@ async fn an_impossible_consumer_is_refused(
     "producers (id, version, tick_seconds) values ('p', '0', 0)",
     "producers_tick_takes_time"
 )]
+#[case::plans_in_clear(
+    "producers (id, version, tick_seconds, plans_blake3) values ('p', '0', 1, 'pro: 60')",
+    "producers_plans_are_hashed"
+)]
+#[case::verified_before_it_was_made(
+    "producers (id, version, tick_seconds, verify_within_seconds) values ('p', '0', 1, -1)",
+    "producers_verify_within_is_a_time"
+)]
 #[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
 #[case::two_turns("claim_turn (only_row) values (false)", "claim_turn_is_one_row")]
 #[case::fewer_backups_than_none(

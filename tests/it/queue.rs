@@ -10,5 +10,6 @@ mod order;
 mod outages;
 mod proofs;
 mod unknown_engines;
+mod waiting;
 mod wake_ups;
 mod workers;

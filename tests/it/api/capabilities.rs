@@ -3,10 +3,24 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lastgood::catalog::{Catalog, Order, Registration, Scope};
+use lastgood::{
+    catalog::{Catalog, GoesBy, Order, Registration, Scope},
+    plan::Plans,
+};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::lab::Api;
+
+const DAY: Option<Duration> = Some(Duration::from_hours(24));
+
+/// Records a tick of the one producer.
+async fn ticked(catalog: &Catalog, plans: &Plans, verify_within: Option<Duration>) -> Result<()> {
+    let goes_by = GoesBy::of(plans, verify_within);
+    Ok(catalog
+        .producer_ticked("p", Duration::from_mins(1), &goes_by)
+        .await?)
+}
 
 async fn register(catalog: &Catalog, engine: &str) -> Result<()> {
     let registration = Registration {
@@ -56,7 +70,7 @@ async fn a_consumer_that_stops_drains_or_falls_silent_takes_its_promise_along() 
     assert_eq!(available(&of(&api, &token, "mongodb").await?), [false; 3]);
     register(catalog, "mongodb").await?;
     register(catalog, "redis").await?;
-    catalog.producer_ticked("p", Duration::from_mins(1)).await?;
+    ticked(catalog, &Plans::built_in(), DAY).await?;
     for engine in ["mongodb", "redis"] {
         assert_eq!(available(&of(&api, &token, engine).await?), [true; 3]);
     }
@@ -90,10 +104,7 @@ async fn without_a_producer_that_ticks_no_backup_is_promised() -> Result<()> {
         available(&of(&api, &token, "redis").await?),
         [false, true, false]
     );
-    api.db
-        .catalog
-        .producer_ticked("p", Duration::from_mins(1))
-        .await?;
+    ticked(&api.db.catalog, &Plans::built_in(), DAY).await?;
     assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
     api.db
         .execute("update lastgood.producers set ticked_at = now() - interval '181 seconds'")
@@ -110,14 +121,80 @@ async fn a_pause_is_no_capability() -> Result<()> {
     let api = Api::create().await?;
     let token = api.admin().await?;
     register(&api.db.catalog, "redis").await?;
-    api.db
-        .catalog
-        .producer_ticked("p", Duration::from_mins(1))
-        .await?;
+    ticked(&api.db.catalog, &Plans::built_in(), DAY).await?;
     api.db
         .catalog
         .pause(&Scope::default(), &Order::new("test", None))
         .await?;
     assert_eq!(available(&of(&api, &token, "redis").await?), [false; 3]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_producer_does_not_schedule_is_not_promised_whatever_this_api_has_read()
+-> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let catalog = &api.db.catalog;
+    register(catalog, "redis").await?;
+    let stale = Plans::parse(
+        "version: 1\ntiers:\n  pro: {rpo_minutes: 1440, backup_retention_days: 30}\n",
+    )?;
+    ticked(catalog, &stale, DAY).await?;
+    let redis = of(&api, &token, "redis").await?;
+    assert_eq!(available(&redis), [false, true, true]);
+    let reason = redis["backup"]["reason"].as_str().context("no reason")?;
+    assert!(
+        reason.starts_with("the producer's plans differ from this API's: "),
+        "{reason}"
+    );
+    ticked(catalog, &Plans::built_in(), DAY).await?;
+    assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
+
+    // A second one with other plans undoes what the first one plans.
+    catalog
+        .producer_ticked("q", Duration::from_mins(1), &GoesBy::of(&stale, DAY))
+        .await?;
+    assert_eq!(
+        available(&of(&api, &token, "redis").await?),
+        [false, true, true]
+    );
+    // Of a version that does not say by which it goes: no difference is known.
+    api.db
+        .execute("update lastgood.producers set plans_blake3 = null, verify_within_seconds = null where id = 'q'")
+        .await?;
+    assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
+    Ok(())
+}
+
+#[rstest]
+#[case::the_producer_verifies(None, Some(DAY), true)]
+#[case::the_producer_does_not(DAY, Some(None), false)]
+#[case::the_producer_does_not_say_and_this_api_does(DAY, None, true)]
+#[case::nobody_says(None, None, false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_goes_by_what_the_producer_asks_for(
+    #[case] of_this_api: Option<Duration>,
+    #[case] of_the_producer: Option<Option<Duration>>,
+    #[case] expected: bool,
+) -> Result<()> {
+    let api = Api::with(|settings| settings.verify_within = of_this_api).await?;
+    let token = api.admin().await?;
+    register(&api.db.catalog, "redis").await?;
+    ticked(
+        &api.db.catalog,
+        &Plans::built_in(),
+        of_the_producer.flatten(),
+    )
+    .await?;
+    if of_the_producer.is_none() {
+        api.db
+            .execute("update lastgood.producers set verify_within_seconds = null")
+            .await?;
+    }
+    assert_eq!(
+        available(&of(&api, &token, "redis").await?),
+        [true, true, expected]
+    );
     Ok(())
 }

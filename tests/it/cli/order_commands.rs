@@ -14,8 +14,10 @@ use crate::{
 async fn ask(db: &TestCatalog) -> Result<String> {
     let said = run_on(db, &["--json", "backup", "now", "shop"]).await?;
     let answer = said.json()?;
-    let run = answer.get("run").and_then(|run| run.as_str());
-    let run = run.map(str::to_owned);
+    let run = answer
+        .get("run")
+        .and_then(|run| run.as_str())
+        .map(str::to_owned);
     run.with_context(|| format!("{said:?}"))
 }
 
@@ -104,7 +106,7 @@ async fn a_word_that_is_mistyped_is_told() -> Result<()> {
         "{said:?}"
     );
     assert_eq!(said.err, "");
-    let said = run(&["run", "retry", "--failed", "--error-kind", "conect"]).await?;
+    let said = run(&["run", "retry", "--failed", "--error-kind", "nonsense"]).await?;
     assert_eq!(said.code, 2, "{said:?}");
     ensure!(said.err.contains("connect, tool"), "{said:?}");
     Ok(())

@@ -1,8 +1,9 @@
 //! The producer as operators run it: it starts whatever the plans file says, shows what it does, and ends when asked to.
 
 use anyhow::{Context as _, Result};
+use lastgood::catalog::Registration;
 
-use super::process::Producer;
+use super::process::{Producer, run_on};
 use crate::{
     database::TestCatalog,
     eventually::{SOON, eventually},
@@ -108,6 +109,130 @@ async fn a_lease_of_a_lost_worker_is_taken_back_and_counted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_worker_died_in_its_last_attempt_is_counted_as_failed() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let failed =
+        "lastgood_reaped_runs_total{engine=\"postgres\",kind=\"restore\",state=\"failed\"}";
+    producer.shows(failed, 0.0).await?;
+    let unknown = "lastgood_reaped_runs_total{engine=\"unknown\",kind=\"backup\",state=\"failed\"}";
+    producer.shows(unknown, 0.0).await?;
+    db.add("shop", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs
+               (queue, kind, trigger, resource_id, args, state, attempt, max_attempts, epoch, lease_by, lease_until)
+           values ('postgres', 'restore', 'adhoc', 'shop', '{"kind": "restore"}', 'running', 3, 3, 3, 'lost', now())"#,
+    )
+    .await?;
+    producer.shows(failed, 1.0).await?;
+    // Of an engine that nobody knows, it is the producer too that ends the run. What somebody called it is no label.
+    db.add_on("mysql", "bank", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+           values ('mysql', 'backup', 'adhoc', 'bank', '{"kind": "backup"}')"#,
+    )
+    .await?;
+    producer.shows(unknown, 1.0).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_that_cannot_be_measured_say_how_old_they_are_while_ticks_go_on() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let mut producer = Producer::start(&db, PLANS).await?;
+    let (observed, ticks) = (
+        "lastgood_last_observed_timestamp_seconds",
+        "lastgood_ticks_total{result=\"succeeded\"}",
+    );
+    producer.shows_where(observed, |at| at > 1e9).await?;
+    db.execute("alter table lastgood.pauses rename to hidden")
+        .await?;
+    producer.logs("cannot measure exposure").await?;
+    let stopped = producer.metric(observed).await?.context("no series")?;
+    let ticked = producer.metric(ticks).await?.context("no series")?;
+    producer
+        .shows_where(ticks, |now| now >= ticked + 3.0)
+        .await?;
+    assert_eq!(producer.metric(observed).await?, Some(stopped));
+    db.execute("alter table lastgood.hidden rename to pauses")
+        .await?;
+    producer.shows_where(observed, |at| at > stopped).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_drains_is_not_one_that_executes_what_comes() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let consumer = Registration {
+        id: "one".to_owned(),
+        host: "h".to_owned(),
+        pid: 1,
+        version: "0.1.0".to_owned(),
+        queues: vec!["redis".to_owned()],
+        slots: 1,
+        capabilities: serde_json::json!([]),
+    };
+    db.catalog.register_consumer(&consumer).await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let alive = "lastgood_live_consumers{engine=\"redis\"}";
+    producer.shows(alive, 1.0).await?;
+    let status = run_on(&db, &["status"]).await?;
+    assert!(status.out.contains("live consumers: 1\n"), "{status:?}");
+
+    db.catalog.beat("one", "draining").await?;
+    producer.shows(alive, 0.0).await?;
+    let status = run_on(&db, &["status", "--check"]).await?;
+    assert_eq!(status.code, 1, "{status:?}");
+    let said = "NO LIVE CONSUMER: nothing new is executed, 1 are draining";
+    assert!(status.out.contains(said), "{status:?}");
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_and_what_waits_too_long_is_measured() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let suspended = "lastgood_suspended_resources{tier=\"pro\"}";
+    producer.shows(suspended, 0.0).await?;
+    for id in ["kept", "paused", "vetoed", "gone"] {
+        db.add(id, "acme", "pro").await?;
+    }
+    db.add("freebie", "acme", "free").await?;
+    db.execute("update lastgood.resources set status = 'paused' where id in ('paused', 'freebie')")
+        .await?;
+    db.execute("update lastgood.resources set retention_days = 0 where id = 'vetoed'")
+        .await?;
+    db.execute(
+        "update lastgood.resources set status = 'removed', retention_days = 0 where id = 'gone'",
+    )
+    .await?;
+    producer.shows(suspended, 2.0).await?;
+    producer
+        .shows("lastgood_suspended_resources{tier=\"hobby\"}", 0.0)
+        .await?;
+
+    let oldest = "lastgood_queue_oldest_runnable_age_seconds{engine=\"redis\"}";
+    producer.shows(oldest, 0.0).await?;
+    db.add_on("redis", "cache", "acme", "free").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, run_at)
+           values ('redis', 'backup', 'adhoc', 'cache', '{"kind": "backup"}', now() - interval '1 hour')"#,
+    )
+    .await?;
+    producer.shows_where(oldest, |age| age >= 3600.0).await?;
+    db.execute(
+        "update lastgood.resources set status = 'active', retention_days = null where tier = 'pro'",
+    )
+    .await?;
+    producer.shows(suspended, 0.0).await?;
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_mended() -> Result<()>
 {
     let db = TestCatalog::create().await?;
@@ -119,6 +244,8 @@ async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_men
     let mut producer = Producer::start(&db, path.to_str().context("not UTF-8")?).await?;
     producer.shows("lastgood_plans_fallback", 1.0).await?;
     producer.logs("the built-in plans are in force").await?;
+    let reload_failed = producer.metric("lastgood_plans_reload_failed").await?;
+    assert_eq!(reload_failed, Some(0.0), "another alert tells of that");
     producer.shows("lastgood_tick_enqueued_total", 1.0).await?;
     assert_eq!(
         db.count("select count(*) from lastgood.runs where resource_id = 'shop'")
@@ -142,6 +269,15 @@ async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_men
     db.add("gem-2", "acme", "platinum").await?;
     producer.shows("lastgood_tick_enqueued_total", 3.0).await?;
     assert_eq!(producer.metric("lastgood_plans_fallback").await?, Some(0.0));
+    // What the file says now is not in force, and a restart would fall back: that is told for as long as it lasts.
+    let failed = "lastgood_plans_reload_failed";
+    producer.shows(failed, 1.0).await?;
+    std::fs::write(&path, mended)?;
+    producer.shows(failed, 0.0).await?;
+    std::fs::remove_file(&path)?;
+    producer.shows(failed, 1.0).await?;
+    std::fs::write(&path, mended.replace("15", "30"))?;
+    producer.shows(failed, 0.0).await?;
     assert_eq!(producer.terminate().await?, 0);
     Ok(())
 }
