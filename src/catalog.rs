@@ -273,6 +273,8 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
+            // A wait that ends well is nobody's business, least of all on a command's standard error.
+            .acquire_slow_threshold(Duration::from_secs(10))
             // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
             // start-up, for a pooler would refuse it there.
             .after_connect(move |connection, _| {

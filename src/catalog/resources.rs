@@ -237,18 +237,6 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         change(&mut *self.pool().acquire().await?, id, changes).await
     }
-
-    /// Changes a resource's status. One that is not active any more loses the scheduled backups that still wait.
-    pub async fn set_resource_status(
-        &self,
-        id: &str,
-        status: ResourceStatus,
-    ) -> Result<(), CatalogError> {
-        let mut transaction = self.pool().begin().await?;
-        set_status(&mut transaction, id, status).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
 }
 
 /// Registers a resource in the transaction that the connection is in.

@@ -299,9 +299,10 @@ async fn set(
     text: &str,
     output: &Output,
 ) -> anyhow::Result<()> {
+    let (nothing_else, order) = (ResourceChange::default(), Order::of_this_user(None));
     super::catalog()
         .await?
-        .set_resource_status(id.as_str(), status)
+        .alter_resource(id.as_str(), &nothing_else, Some(status), &order)
         .await?;
     output.show(
         &serde_json::json!({ "id": id, "status": status.as_str() }),

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use lastgood::{
-    catalog::{CatalogError, ResourceStatus, UnknownTier},
+    catalog::{CatalogError, Order, ResourceChange, ResourceStatus, UnknownTier},
     plan::{Cadence, Plans},
     producer::{apply_plans, tick},
     schedule::{Slot, Spread, next_due, offset, retry_delay, slot_start},
@@ -342,7 +342,12 @@ async fn a_tier_that_no_plan_knows_is_reported_not_backed_up_and_picked_up_once_
     sim.db.add("gone", "acme", "forgotten").await?;
     sim.db
         .catalog
-        .set_resource_status("gone", ResourceStatus::Removed)
+        .alter_resource(
+            "gone",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Removed),
+            &Order::new("test", None),
+        )
         .await?;
     assert_eq!(sim.tick().await?, ticked(5, 1, 0));
     let known: Vec<_> = sim.plans.iter().map(|plan| plan.tier.to_string()).collect();
@@ -443,7 +448,14 @@ async fn a_resource_that_is_paused_or_removed_is_not_due_and_what_waits_is_cance
     ] {
         sim.db.add(id, "acme", "paid").await?;
         assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-        catalog.set_resource_status(id, status).await?;
+        catalog
+            .alter_resource(
+                id,
+                &ResourceChange::default(),
+                Some(status),
+                &Order::new("test", None),
+            )
+            .await?;
         assert!(sim.slots(id, "queued").await?.is_empty());
         assert_eq!(sim.slots(id, "cancelled").await?.len(), 1);
     }
@@ -463,10 +475,20 @@ async fn a_resource_that_is_resumed_is_due_and_one_that_was_removed_stays_so() -
     sim.db.add("shop", "acme", "paid").await?;
     sim.tick().await?;
     catalog
-        .set_resource_status("shop", ResourceStatus::Paused)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Paused),
+            &Order::new("test", None),
+        )
         .await?;
     catalog
-        .set_resource_status("shop", ResourceStatus::Active)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Active),
+            &Order::new("test", None),
+        )
         .await?;
     assert_eq!(
         sim.tick().await?,
@@ -474,10 +496,20 @@ async fn a_resource_that_is_resumed_is_due_and_one_that_was_removed_stays_so() -
         "the same slot, cancelled before"
     );
     catalog
-        .set_resource_status("shop", ResourceStatus::Removed)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Removed),
+            &Order::new("test", None),
+        )
         .await?;
     let resumed = catalog
-        .set_resource_status("shop", ResourceStatus::Active)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Active),
+            &Order::new("test", None),
+        )
         .await;
     assert!(matches!(resumed, Err(CatalogError::NotFound { .. })));
     assert_eq!(sim.tick().await?, ticked(0, 0, 0));

@@ -113,11 +113,24 @@ async fn a_word_that_is_mistyped_is_told() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_asked_for_by_hand_is_on_record_with_who_asked() -> Result<()> {
+async fn what_is_ordered_by_hand_is_on_record() -> Result<()> {
     let db = with_a_shop().await?;
     ask(&db).await?;
     let said = run_on(&db, &["--json", "audit"]).await?;
-    assert_eq!(said.json()?[0]["action"], json!("backup"), "{said:?}");
+    assert_eq!(
+        said.json()?.pointer("/0/action"),
+        Some(&json!("backup")),
+        "{said:?}"
+    );
+    assert_eq!(run_on(&db, &["resource", "pause", "shop"]).await?.code, 0);
+    let said = run_on(&db, &["--json", "audit"]).await?;
+    let told = said.json()?;
+    assert_eq!(told.pointer("/0/action"), Some(&json!("change")), "{told}");
+    assert_eq!(
+        told.pointer("/0/detail/status"),
+        Some(&json!("paused")),
+        "{told}"
+    );
     Ok(())
 }
 

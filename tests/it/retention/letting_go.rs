@@ -2,7 +2,10 @@
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
-use lastgood::{catalog::ResourceStatus, producer::retain};
+use lastgood::{
+    catalog::{Order, ResourceChange, ResourceStatus},
+    producer::retain,
+};
 use uuid::Uuid;
 
 use super::{GRACE, House, asked, restore, sorted};
@@ -145,7 +148,12 @@ async fn the_statement_itself_refuses_what_must_stay() -> Result<()> {
     house
         .db
         .catalog
-        .set_resource_status("shop", ResourceStatus::Removed)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Removed),
+            &Order::new("test", None),
+        )
         .await?;
     assert_eq!(go().await?, 2);
     let mut expected: Vec<Uuid> = vec![plain, proven, newest];

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use chrono::TimeDelta;
-use lastgood::catalog::{ResourceChange, ResourceStatus};
+use lastgood::catalog::{Order, ResourceChange, ResourceStatus};
 
 use super::{House, sorted};
 use crate::database::plans;
@@ -92,7 +92,12 @@ async fn a_removed_resource_keeps_its_points_as_long_as_was_promised_at_its_remo
     house
         .db
         .catalog
-        .set_resource_status("shop", ResourceStatus::Removed)
+        .alter_resource(
+            "shop",
+            &ResourceChange::default(),
+            Some(ResourceStatus::Removed),
+            &Order::new("test", None),
+        )
         .await?;
     // The plans say something else by now, or nothing.
     house.plans = plans(&[("hobby", 60, 1)])?;
