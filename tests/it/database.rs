@@ -232,3 +232,24 @@ fn admin_options() -> Result<PgConnectOptions> {
     url.parse()
         .with_context(|| format!("{VARIABLE} is not a PostgreSQL URL"))
 }
+
+/// What a session read of the table of runs.
+#[derive(sqlx::FromRow)]
+pub(crate) struct ReadsOfRuns {
+    /// How often all of them.
+    pub(crate) whole: i64,
+    /// How many rows.
+    pub(crate) rows: i64,
+}
+
+/// What this session read of the runs so far. A session may not have handed on yet what its earlier transactions read, so
+/// a single reading says nothing about a statement.
+pub(crate) async fn reads_of_runs(session: &mut sqlx::PgConnection) -> Result<ReadsOfRuns> {
+    let reads = sqlx::query_as(
+        "select seq_scan as whole, seq_tup_read + idx_tup_fetch as rows from pg_stat_xact_user_tables
+         where schemaname = 'lastgood' and relname = 'runs'",
+    )
+    .fetch_one(session)
+    .await?;
+    Ok(reads)
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
-use crate::database::TestCatalog;
+use crate::database::{TestCatalog, reads_of_runs};
 
 /// A catalog, and a role that has what the documentation grants.
 struct Shared {
@@ -269,4 +269,27 @@ async fn a_search_path_of_the_callers_own_leads_nowhere() -> Result<()> {
     service.close().await?;
     shared.db.execute("drop schema trap cascade").await?;
     shared.end().await
+}
+
+#[tokio::test]
+async fn a_request_is_counted_among_its_own_teams_and_not_among_everybodys() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "pro").await?;
+    db.add("busy", "elsewhere", "pro").await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
+           select 'postgres', 'backup', 'adhoc', 'busy', '{"kind": "backup"}' from generate_series(1, 3000)"#,
+    )
+    .await?;
+    let mut session = db.pool().acquire().await?;
+    let before = reads_of_runs(&mut session).await?;
+    let outcome: String =
+        sqlx::query_scalar("select outcome from lastgood.ask_for_backup('shop', 'a-key')")
+            .fetch_one(&mut *session)
+            .await?;
+    assert_eq!(outcome, "new");
+    let after = reads_of_runs(&mut session).await?;
+    let read = (after.whole - before.whole, after.rows - before.rows);
+    assert!(read.0 == 0 && read.1 < 100, "{read:?}");
+    Ok(())
 }

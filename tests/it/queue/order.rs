@@ -13,7 +13,7 @@ use super::workers::{
     Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, report, with_a_shop,
 };
 use crate::{
-    database::{TestCatalog, plans},
+    database::{TestCatalog, plans, reads_of_runs},
     eventually::{SOON, eventually},
 };
 
@@ -329,22 +329,4 @@ async fn a_claim_reads_neither_the_history_nor_all_that_waits() -> Result<()> {
     let rows = after.rows - before.rows;
     assert!(rows < 1000, "{rows} rows were read for ten runs");
     Ok(())
-}
-
-#[derive(sqlx::FromRow)]
-struct ReadsOfRuns {
-    whole: i64,
-    rows: i64,
-}
-
-/// What this session read of the runs so far. A session may not have handed on yet what its earlier transactions read, so
-/// a single reading says nothing about a statement.
-async fn reads_of_runs(session: &mut sqlx::PgConnection) -> Result<ReadsOfRuns> {
-    let reads = sqlx::query_as(
-        "select seq_scan as whole, seq_tup_read + idx_tup_fetch as rows from pg_stat_xact_user_tables
-         where schemaname = 'lastgood' and relname = 'runs'",
-    )
-    .fetch_one(session)
-    .await?;
-    Ok(reads)
 }
