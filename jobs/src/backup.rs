@@ -9,7 +9,10 @@ use crate::{
     error::JobError,
     job::Attempt,
     key::ArchiveKey,
-    manifest::{Consistency, Details, Dump, Encryption, FORMAT, Manifest, Scheme, Stored, VERSION},
+    manifest::{
+        Consistency, Details, Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect,
+        Suspicion, VERSION,
+    },
     resource::{Engine, Resource},
     storage::{Created, Keys, Storage, Unpublished},
     worker::Worker,
@@ -29,6 +32,8 @@ pub(crate) struct Dumped {
     pub(crate) details: Details,
     /// What was odd yet no failure.
     pub(crate) warnings: Vec<String>,
+    /// Why nobody should count on it.
+    pub(crate) suspicions: Vec<Suspicion>,
 }
 
 /// A finished backup.
@@ -142,6 +147,8 @@ fn describe(
         version: VERSION,
         run_id: attempt.run_id,
         epoch: attempt.epoch,
+        attempt_id: None,
+        installation: None,
         resource_id: resource.id.clone(),
         team: resource.team.clone(),
         tier: resource.tier.clone(),
@@ -151,8 +158,9 @@ fn describe(
         started_at,
         finished_at: Utc::now(),
         made_by: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
-        warnings: dumped
-            .warnings
+        warnings: dumped.warnings,
+        suspicions: dumped
+            .suspicions
             .into_iter()
             .chain(shrunk(dumped.dump.size_bytes, previous_dump_bytes))
             .collect(),
@@ -183,11 +191,12 @@ fn encryption(key: ArchiveKey) -> Encryption {
     }
 }
 
-/// Returns a warning where a dump shrank by more than half.
-fn shrunk(size_bytes: u64, previous: Option<u64>) -> Option<String> {
+/// Returns the suspicion that data was lost, where a dump shrank by more than half.
+fn shrunk(size_bytes: u64, previous: Option<u64>) -> Option<Suspicion> {
     let previous = previous.filter(|previous| size_bytes < previous / 2)?;
-    Some(format!(
-        "the dump has {size_bytes} bytes, less than half of the last one's {previous}"
+    Some(Suspicion::new(
+        Suspect::Shrunk,
+        format!("the dump has {size_bytes} bytes, less than half of the last one's {previous}"),
     ))
 }
 
@@ -255,11 +264,11 @@ mod tests {
     #[case::half(50, Some(100), false)]
     #[case::less(49, Some(100), true)]
     #[case::grown(100, Some(1), false)]
-    fn a_dump_that_lost_more_than_half_is_warned_of(
+    fn a_dump_that_lost_more_than_half_is_suspect(
         #[case] size: u64,
         #[case] previous: Option<u64>,
-        #[case] warned: bool,
+        #[case] is_suspect: bool,
     ) {
-        assert_eq!(shrunk(size, previous).is_some(), warned);
+        assert_eq!(shrunk(size, previous).is_some(), is_suspect);
     }
 }

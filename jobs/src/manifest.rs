@@ -27,6 +27,12 @@ pub struct Manifest {
     pub run_id: Uuid,
     /// The attempt that made it.
     pub epoch: i64,
+    /// The random id that its claim drew; absent in manifests of builds that drew none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_id: Option<Uuid>,
+    /// Which installation of lastgood made it; absent in manifests of builds that had no identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation: Option<Uuid>,
     /// Which resource this is a copy of.
     pub resource_id: ResourceId,
     /// Its owner at that time.
@@ -55,9 +61,44 @@ pub struct Manifest {
     pub tool_version: String,
     /// What the engine records besides.
     pub details: Details,
-    /// Things that were odd yet no failure, e.g. a dump half the size of the last.
+    /// Things that were odd yet no failure, e.g. a collection that was skipped.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Why nobody should restore from it by default, or count on it; empty for an ordinary restore point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspicions: Vec<Suspicion>,
+}
+
+/// One reason why a restore point is suspect: it exists and can be restored from by name, but is never the default, counts for no
+/// promise, and is never why retention removes an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// The kind of reason.
+    pub reason: Suspect,
+    /// What was seen, for a person.
+    pub because: String,
+}
+
+impl Suspicion {
+    /// Returns a suspicion: `because` says what was seen.
+    pub fn new(reason: Suspect, because: impl Into<String>) -> Self {
+        Self {
+            reason,
+            because: because.into(),
+        }
+    }
+}
+
+/// Why a restore point is suspect. Stored names are permanent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspect {
+    /// The database held a restore that had not finished.
+    UnfinishedRestore,
+    /// The dump has less than half of the bytes of the last one.
+    Shrunk,
+    /// It is dated later than the catalog's clock: by a clock that was ahead, or by hand.
+    FromTheFuture,
 }
 
 /// What a dump promises about `consistent_at`.
@@ -218,6 +259,8 @@ pub(crate) mod tests {
             version: VERSION,
             run_id: Uuid::from_u128(7),
             epoch: 2,
+            attempt_id: None,
+            installation: None,
             resource_id: "db-1".parse().unwrap(),
             team: "acme".parse().unwrap(),
             tier: "pro".parse().unwrap(),
@@ -249,6 +292,7 @@ pub(crate) mod tests {
                 properties: BTreeMap::from([("encoding".to_owned(), "UTF8".to_owned())]),
             },
             warnings: Vec::new(),
+            suspicions: Vec::new(),
         }
     }
 
@@ -304,6 +348,24 @@ pub(crate) mod tests {
         assert_eq!(Manifest::from_json(&json)?, manifest);
         let details = serde_json::to_string_pretty(&manifest.details)?;
         insta::assert_snapshot!(format!("details_{engine}"), details);
+        Ok(())
+    }
+
+    #[test]
+    fn what_makes_a_point_suspect_is_permanent() -> anyhow::Result<()> {
+        let manifest = Manifest {
+            attempt_id: Some(Uuid::from_u128(11)),
+            installation: Some(Uuid::from_u128(12)),
+            suspicions: vec![
+                Suspicion::new(Suspect::UnfinishedRestore, "a restore mark was found"),
+                Suspicion::new(Suspect::Shrunk, "10 bytes after 100"),
+                Suspicion::new(Suspect::FromTheFuture, "it is dated 2099"),
+            ],
+            ..example()
+        };
+        let json = manifest.to_json()?;
+        assert_eq!(Manifest::from_json(&json)?, manifest);
+        insta::assert_snapshot!(String::from_utf8(json)?);
         Ok(())
     }
 

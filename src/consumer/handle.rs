@@ -146,6 +146,13 @@ async fn make_backup(
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
+    for suspicion in &point.manifest.suspicions {
+        let because = &suspicion.because;
+        tracing::error!(
+            because,
+            "the restore point is suspect: nothing counts on it"
+        );
+    }
     Ok(Outcome::RestorePoint(Box::new(point)))
 }
 

@@ -7,7 +7,7 @@ use chrono::Utc;
 use lastgood_jobs::{
     backup::{Previous, backup},
     job::{Attempt, RestoreTarget},
-    manifest::{Details, Manifest},
+    manifest::{Details, Manifest, Suspect},
 };
 
 use crate::lab::{Lab, Server, attempt, is_clean, until};
@@ -61,8 +61,8 @@ async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
             .tool_version
             .starts_with("pg_dump (PostgreSQL) 18.")
     );
-    assert_eq!(point.manifest.warnings.len(), 1);
-    assert!(point.manifest.warnings[0].contains("less than half"));
+    assert_eq!(point.manifest.suspicions.len(), 1);
+    assert_eq!(point.manifest.suspicions[0].reason, Suspect::Shrunk);
     is_clean(&std::fs::read_to_string(
         lab.store.path().join("objects").join(&point.manifest_key),
     )?)?;

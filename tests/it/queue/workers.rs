@@ -315,6 +315,8 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         version: VERSION,
         run_id: run.id,
         epoch: run.epoch,
+        attempt_id: None,
+        installation: None,
         resource_id: run.resource_id.parse()?,
         team: "acme".parse()?,
         tier: "pro".parse()?,
@@ -346,6 +348,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
             properties: BTreeMap::new(),
         },
         warnings: Vec::new(),
+        suspicions: Vec::new(),
     };
     Ok(Outcome::RestorePoint(Box::new(RestorePoint {
         manifest_key: format!("{}-{}.json", run.id, run.epoch),

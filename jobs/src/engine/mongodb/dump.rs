@@ -30,7 +30,7 @@ use crate::{
     backup::Dumped,
     engine::native::{self, Spout, Stopped},
     error::JobError,
-    manifest::Details,
+    manifest::{Details, Suspect, Suspicion},
     resource::Resource,
     worker::Worker,
 };
@@ -81,11 +81,10 @@ pub(crate) async fn dump(
         format: FORMAT,
         consistent_at: verdict.consistent_at,
         consistency: verdict.doubts.consistency(),
-        warnings: verdict
-            .doubts
-            .warnings()
-            .into_iter()
-            .chain(half_restored.iter().map(|it| half_restored_warning(it)))
+        warnings: verdict.doubts.warnings(),
+        suspicions: half_restored
+            .iter()
+            .map(|it| half_restored_suspicion(it))
             .collect(),
         object: poured.object,
         server_version: format!("MongoDB {}", session.server.version),
@@ -106,10 +105,13 @@ pub(crate) async fn dump(
     })
 }
 
-fn half_restored_warning(database: &str) -> String {
-    format!(
-        "{database}: a restore into it was at work, or had failed: it may have had a part of its documents only (it has the \
-         collection {MARK}; drop that if no restore is at work)"
+fn half_restored_suspicion(database: &str) -> Suspicion {
+    Suspicion::new(
+        Suspect::UnfinishedRestore,
+        format!(
+            "{database}: a restore into it was at work, or had failed: it may have had a part of its documents only (it has \
+             the collection {MARK}; drop that if no restore is at work)"
+        ),
     )
 }
 

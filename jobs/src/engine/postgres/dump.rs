@@ -58,6 +58,7 @@ pub(crate) async fn dump(
         consistent_at,
         consistency: Consistency::Snapshot,
         warnings: Vec::new(),
+        suspicions: Vec::new(),
         object,
         server_version: format!("PostgreSQL {}", version.text),
         tool_version: client.dump_version.clone(),

@@ -23,7 +23,7 @@ use crate::{
     backup::Dumped,
     engine::native::{self, Poured},
     error::JobError,
-    manifest::{Consistency, Details, RedisRead},
+    manifest::{Consistency, Details, RedisRead, Suspect, Suspicion},
     worker::Worker,
 };
 
@@ -184,6 +184,7 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
             .into_iter()
             .chain(oddities(&census))
             .collect(),
+        suspicions: suspicions(&census),
         details: Details::Redis {
             rdb_version: census.summary.version.number().into(),
             keys: by_name(census.keys),
@@ -191,6 +192,18 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
             read_by,
         },
     }
+}
+
+/// Returns why nobody should count on a whole dump.
+fn suspicions(census: &Census) -> Vec<Suspicion> {
+    let because = "a restore into the server was at work, or had failed: it may have had a part of its keys only";
+    let marked = census.has_mark.then(|| {
+        Suspicion::new(
+            Suspect::UnfinishedRestore,
+            format!("{because} (it bears the key {MARK})"),
+        )
+    });
+    marked.into_iter().collect()
 }
 
 /// Returns what is odd about a whole dump.
@@ -202,12 +215,6 @@ fn oddities(census: &Census) -> Vec<String> {
             "the server wrote no checksum (rdbchecksum no): bytes changed on the way here would not be noticed"
                 .to_owned(),
         );
-    }
-    if census.has_mark {
-        odd.push(format!(
-            "a restore into the server was at work, or had failed: it may have had a part of its keys only (it bears the \
-             key {MARK})"
-        ));
     }
     let counted = [
         (

@@ -39,6 +39,8 @@ impl Lab {
             version: VERSION,
             run_id,
             epoch: 1,
+            attempt_id: None,
+            installation: None,
             resource_id: self.resource.id.clone(),
             team: self.resource.team.clone(),
             tier: self.resource.tier.clone(),
@@ -69,6 +71,7 @@ impl Lab {
                 users_and_roles: false,
             },
             warnings: Vec::new(),
+            suspicions: Vec::new(),
         };
         self.put(&archive_key, &stored)?;
         self.put(&manifest_key, &serde_json::to_vec(&manifest)?)?;

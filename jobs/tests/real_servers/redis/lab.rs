@@ -70,6 +70,8 @@ impl Lab {
             version: VERSION,
             run_id,
             epoch: 1,
+            attempt_id: None,
+            installation: None,
             resource_id: ID.parse()?,
             team: "acme".parse()?,
             tier: "pro".parse()?,
@@ -100,6 +102,7 @@ impl Lab {
                 read_by: RedisRead::Replication,
             },
             warnings: Vec::new(),
+            suspicions: Vec::new(),
         };
         let objects = self.store.path().join("objects");
         let path = objects.join(&key);

@@ -12,7 +12,7 @@ use self::{bank::Bank, lab::Lab};
 use crate::{
     engine::mongodb::pretend::{self, Pretend, no},
     error::ErrorKind,
-    manifest::Consistency,
+    manifest::{Consistency, Suspect},
 };
 
 fn now() -> u32 {
@@ -102,12 +102,15 @@ async fn what_a_restore_left_is_not_dumped_and_its_mark_is_told() -> Result<()> 
     let dumped = lab.dump(&server).await?;
     assert_eq!(lab.documents()?.len(), 20);
     assert_eq!(dumped.consistency, Consistency::Snapshot);
-    let [warning] = &dumped.warnings[..] else {
-        anyhow::bail!("{:?}", dumped.warnings);
+    let [suspicion] = &dumped.suspicions[..] else {
+        anyhow::bail!("{:?}", dumped.suspicions);
     };
+    assert_eq!(suspicion.reason, Suspect::UnfinishedRestore);
     assert!(
-        warning.starts_with("bank: a restore into it was at work"),
-        "{warning}"
+        suspicion
+            .because
+            .starts_with("bank: a restore into it was at work"),
+        "{suspicion:?}"
     );
     Ok(())
 }
