@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod judge;
 mod record;
+mod reopen;
 mod verify;
 mod work_dir;
 
@@ -135,6 +136,10 @@ pub async fn consume(
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
         tokio::spawn(sweep_for_ever(shared.stores.clone(), settings.janitor_age)),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
+        tokio::spawn(reopen::reopen_for_ever(
+            shared.clone(),
+            settings.engines.clone(),
+        )),
     ];
     let heart = Heart {
         catalog: shared.catalog.clone(),

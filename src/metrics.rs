@@ -12,12 +12,12 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use self::described::{
-    API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
-    ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
-    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
-    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
-    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS,
-    UNKNOWN_TIER, VERIFICATIONS,
+    API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
+    DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS,
+    MISSING_COPIES, NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
+    PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS,
+    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT,
+    TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -320,6 +320,11 @@ pub fn queue_depths(depths: &[QueueDepth]) {
             }
         }
     }
+}
+
+/// Shows how many customers' databases a restore has left closed.
+pub fn closed_databases(count: usize) {
+    gauge!(CLOSED_DATABASES).set(float(i64::try_from(count).unwrap_or(i64::MAX)));
 }
 
 /// Shows how many pauses are in force.

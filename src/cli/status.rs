@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::restore::to_open_by_hand;
 use serde::Serialize;
 
 use super::{
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
+        Catalog, ClosedDatabase, ConsumerRow, MissingCopies, PauseCost, ProofCount,
+        QuarantinedPoint, QueueDepth, Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -35,7 +36,7 @@ pub(super) struct Args {
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a database left closed by a restore, a damaged restore point not replaced, a
     /// verification overdue, or no consumer takes new runs
     #[arg(long)]
     check: bool,
@@ -54,6 +55,7 @@ struct Status {
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
+    closed_databases: Vec<ClosedDatabase>,
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
@@ -80,6 +82,7 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self.closed_databases.is_empty()
             && self
                 .proofs
                 .iter()
@@ -120,6 +123,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
+        closed_databases: catalog.closed_databases(None).await?,
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
@@ -161,6 +165,21 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// What nobody can connect to.
+fn closed(it: &ClosedDatabase) -> String {
+    let error = it.error.as_deref().map_or_else(String::new, |error| {
+        format!("\n  it could not be opened: {}", printable(error))
+    });
+    format!(
+        "CLOSED: database {} of {} takes no connections since {}, left so by restore {}: a consumer opens it; by hand: `{}`{error}",
+        printable(&it.database),
+        it.resource_id,
+        instant(it.closed_at),
+        it.run_id,
+        printable(&to_open_by_hand(&it.database)),
+    )
+}
+
 /// What a pause covers, and what it costs.
 fn paused(cost: &PauseCost) -> String {
     let next = cost.next_break_at.map_or_else(String::new, |at| {
@@ -177,6 +196,7 @@ fn paused(cost: &PauseCost) -> String {
 
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
+    parts.extend(status.closed_databases.iter().map(closed));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",

@@ -246,7 +246,7 @@ fn report_from(store: &str, restored: &Restored) -> Result<serde_json::Value, Fa
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
-fn resource(
+pub(super) fn resource(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,

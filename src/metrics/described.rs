@@ -38,6 +38,7 @@ pub(super) const VERIFICATIONS: &str = "lastgood_verifications_total";
 pub(super) const QUARANTINED: &str = "lastgood_quarantined_points";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
+pub(super) const CLOSED_DATABASES: &str = "lastgood_closed_databases";
 pub(super) const PAUSES: &str = "lastgood_queue_pauses";
 pub(super) const PRUNED: &str = "lastgood_pruned_runs_total";
 pub(super) const API_REQUESTS: &str = "lastgood_api_requests_total";
@@ -183,6 +184,10 @@ fn describe_api() {
 
 /// What happens to restore points after they were made.
 fn describe_upkeep() {
+    describe_gauge!(
+        CLOSED_DATABASES,
+        "Customers' databases that a restore has left closed to connections."
+    );
     describe_gauge!(
         PAUSES,
         "Pauses in force: nothing that they cover is claimed."

@@ -12,6 +12,7 @@ mod faults;
 mod fleet;
 mod gate;
 mod lab;
+mod left_closed;
 mod lost_workers;
 mod mirrors;
 mod native;

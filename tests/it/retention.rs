@@ -138,6 +138,8 @@ fn restore(point: Uuid) -> Job {
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     })
 }
 

@@ -19,6 +19,7 @@ impl JobError {
             | Self::NotThisWay { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
+            | Self::AsSuperuser
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -44,6 +45,9 @@ impl JobError {
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
+            | Self::LockTableTooSmall { .. }
+            | Self::NotATarget { .. }
+            | Self::OthersDatabase { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
             | Self::LeftClosed { .. } => ErrorKind::Target,
@@ -95,7 +99,11 @@ impl JobError {
             | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
-            | Self::ExtensionNeedsSuperuser { .. } => true,
+            | Self::ExtensionNeedsSuperuser { .. }
+            | Self::AsSuperuser
+            | Self::LockTableTooSmall { .. }
+            | Self::NotATarget { .. }
+            | Self::OthersDatabase { .. } => true,
             Self::Mongodb(error) => error.is_permanent(),
             Self::Redis(error) => error.is_permanent(),
             Self::Key(error) => error.is_permanent(),

@@ -48,6 +48,7 @@ pub(crate) async fn dump(
         });
     }
     let client = worker.tools.client("pg_dump", version.major)?;
+    let is_superuser = session::is_superuser(&mut session).await?;
     let snapshot = Snapshot::take(session, address.database()).await?;
     let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
     let properties = snapshot.properties.clone();
@@ -57,7 +58,7 @@ pub(crate) async fn dump(
         format: FORMAT,
         consistent_at,
         consistency: Consistency::Snapshot,
-        warnings: Vec::new(),
+        warnings: warnings(is_superuser),
         suspicions: Vec::new(),
         object,
         server_version: format!("PostgreSQL {}", version.text),
@@ -72,6 +73,16 @@ pub(crate) async fn dump(
         dump: flowed.dump,
         archive: flowed.archive,
     })
+}
+
+/// Says what a restore through the same URL will meet.
+fn warnings(is_superuser: bool) -> Vec<String> {
+    let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as one, and needs \
+        --as-superuser; let a role that owns the database do both";
+    is_superuser
+        .then(|| as_superuser.to_owned())
+        .into_iter()
+        .collect()
 }
 
 /// A dump that has flowed into its upload and is believed.

@@ -8,7 +8,10 @@ use sqlx::{
 };
 
 use super::{address::Address, names::identifier};
-use crate::error::{JobError, ServerFault};
+use crate::{
+    error::{JobError, ServerFault},
+    job::Restore,
+};
 
 /// How long an answer to one of our small questions may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -28,9 +31,17 @@ pub(crate) enum Looks {
 impl Looks {
     /// Returns what a tool's environment needs for it.
     pub(crate) fn environment(self) -> Option<(&'static str, OsString)> {
+        self.environment_with("")
+    }
+
+    /// The same with more options, where the server takes any.
+    pub(crate) fn environment_with(self, options: &str) -> Option<(&'static str, OsString)> {
         let (name, value) = LOOK_FOR_CLIENT;
         match self {
-            Self::ForItsClient => Some(("PGOPTIONS", format!("-c {name}={value}").into())),
+            Self::ForItsClient => Some((
+                "PGOPTIONS",
+                format!("-c {name}={value} {options}").trim_end().into(),
+            )),
             Self::No => None,
         }
     }
@@ -54,6 +65,26 @@ pub(crate) async fn connect_before_tool(
         Err(error) if is_of_option(&error) => Ok((connect(address).await?, Looks::No)),
         Err(error) => Err(refused("connect", address, &error)),
     }
+}
+
+/// Connects under a name of its own, by which others can end the session, and for statements that must not outlive this process or
+/// wait for long: each is given up after `lock_timeout`, and with its client where the server looks for that.
+pub(crate) async fn connect_named(
+    address: &Address,
+    name: &str,
+    lock_timeout: Duration,
+) -> Result<PgConnection, JobError> {
+    let named = address.connect_options().application_name(name);
+    let looking = named.clone().options([LOOK_FOR_CLIENT]);
+    let opened = match open(address, &looking).await? {
+        Err(error) if is_of_option(&error) => open(address, &named).await?,
+        opened => opened,
+    };
+    let session = opened.map_err(|error| refused("connect", address, &error))?;
+    let mut session = calm(session).await?;
+    let set = format!("set lock_timeout = {}", lock_timeout.as_millis());
+    run(&mut session, "limit how long locks are waited for", set).await?;
+    Ok(session)
 }
 
 async fn open(
@@ -226,6 +257,21 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
 fn code_of(error: &sqlx::Error) -> Option<String> {
     let said = error.as_database_error()?;
     said.code().map(std::borrow::Cow::into_owned)
+}
+
+/// Makes sure that a restore may run here what the dump's authors wrote: functions behind constraints, indexes and triggers run as
+/// the role that restores, and a superuser's `set role` would not hold them.
+///
+/// Returns whether the role is a superuser.
+pub(crate) async fn may_run_their_code(
+    session: &mut PgConnection,
+    job: &Restore,
+) -> Result<bool, JobError> {
+    let is_superuser = is_superuser(session).await?;
+    if is_superuser && !job.as_superuser {
+        return Err(JobError::AsSuperuser);
+    }
+    Ok(is_superuser)
 }
 
 /// Asks whether our role is a superuser.
