@@ -3,6 +3,7 @@
 mod adhoc;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel;
 mod consumers;
 mod copies;
@@ -39,6 +40,7 @@ pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
+pub(crate) use batch::leave_out;
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
@@ -209,6 +211,13 @@ impl From<sqlx::Error> for CatalogError {
 }
 
 impl CatalogError {
+    /// Returns whether it is what a row says that the catalog refuses, now and for ever: the statement may do for other rows.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, Self::BadRow { .. })
+            || matches!(self, Self::Statement(error) if is_refused(error))
+    }
+
     /// Returns whether asking again may help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -235,6 +244,23 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
+    )
+}
+
+/// Whether it is the data that is refused, so that trying again cannot help: 22 is a value, 23 a constraint, 54 a limit, P0 what a
+/// trigger raises. So is a value that this build cannot read.
+pub(crate) fn is_refused(error: &sqlx::Error) -> bool {
+    if let Some(said) = error.as_database_error() {
+        let of = |code: &str| {
+            ["22", "23", "54", "P0"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        };
+        return said.code().is_some_and(|code| of(&code));
+    }
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_)
     )
 }
 

@@ -13,11 +13,11 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
-    ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
-    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
-    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
-    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS,
-    UNKNOWN_TIER, VERIFICATIONS,
+    ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS,
+    MISSING_COPIES, NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
+    PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS,
+    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT,
+    TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
     catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
@@ -34,6 +34,10 @@ const KINDS: [&str; 6] = [
 ];
 /// What stands for every engine that no build here knows: a name that somebody made up is no label.
 const UNKNOWN_ENGINE: &str = "unknown";
+/// The statements that leave rows out.
+const BATCHED: [&str; 5] = ["tick", "reap", "refuse_unknown", "prune", "rebuild"];
+/// Where rows from the future are mended.
+const FUTURE_TABLES: [&str; 4] = ["restore_points", "resources", "runs", "processes"];
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
 
 /// How an attempt ended, as the label `result` says it.
@@ -147,6 +151,12 @@ pub fn prime_producer() {
     }
     counter!(ENQUEUED).absolute(0);
     counter!(COALESCED).absolute(0);
+    for statement in BATCHED {
+        counter!(LEFT_OUT, "statement" => statement).absolute(0);
+    }
+    for table in FUTURE_TABLES {
+        counter!(FUTURE_ROWS, "table" => table).absolute(0);
+    }
     gauge!(LAST_TICK).set(0.0);
     gauge!(LAST_OBSERVED).set(0.0);
     gauge!(PLANS_FALLBACK).set(0.0);
@@ -281,6 +291,16 @@ pub fn reaped(engine: &str, kind: &str, state: &str) {
 pub fn refused_unknown(kind: &str) {
     counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind.to_owned(), "state" => "failed")
         .increment(1);
+}
+
+/// Counts rows that a batched statement left out.
+pub fn rows_left_out(statement: &'static str, rows: u64) {
+    counter!(LEFT_OUT, "statement" => statement).increment(rows);
+}
+
+/// Counts rows from the future that were mended.
+pub fn future_rows(table: &'static str, rows: u64) {
+    counter!(FUTURE_ROWS, "table" => table).increment(rows);
 }
 
 fn known(queue: &str) -> &'static str {

@@ -1,8 +1,8 @@
 //! The queue's protocol: how a run is claimed, kept, finished and taken back, so that its effects happen once.
 //!
 //! `runs` is both the queue and the history. A *claim* takes runnable rows, raises their `attempt` and `epoch` and sets a
-//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the epoch still
-//! matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
+//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the attempt id that the
+//! claim drew still matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
 //! nobody renews. Delivery is at least once; effects are exactly once, because publishing is fenced.
 //!
 //! apalis is the worker runtime; [`Runs`] is its backend over our table, [`Supervise`] the backend's own layer.
@@ -92,8 +92,10 @@ pub struct Run<A> {
     pub slot: Option<DateTime<Utc>>,
     /// Which attempt this is, from 1.
     pub attempt: i32,
-    /// The fencing token of this attempt.
+    /// Rises with every claim of the run.
     pub epoch: i64,
+    /// The fencing token of this attempt: random, drawn by its claim.
+    pub attempt_id: Uuid,
     /// When it was enqueued.
     pub created_at: DateTime<Utc>,
     /// The decoded payload.
@@ -107,10 +109,11 @@ pub struct Run<A> {
 
 impl<A> Run<A> {
     /// Returns the identity that every artefact of this attempt carries.
-    pub fn attempt_id(&self) -> Attempt {
+    pub fn as_attempt(&self) -> Attempt {
         Attempt {
             run_id: self.id,
             epoch: self.epoch,
+            attempt_id: self.attempt_id,
             created_at: self.created_at,
         }
     }

@@ -120,7 +120,7 @@ impl Catalog {
                   order by point.consistent_at desc limit 1) as consistency
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
              where status = 'active' and coalesce(retention_days, 1) > 0 and ($4::text is null or team = $4)
-             order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id
+             order by extract(epoch from now() - lastgood.exposed_since(newest_consistent_at, created_at)) / plan.allowed desc, id
              limit $3",
             tiers,
             allowed_seconds,

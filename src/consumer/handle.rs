@@ -142,7 +142,7 @@ async fn make_backup(
         dump_bytes: point.dump_bytes.unsigned_abs(),
         stored_bytes: point.stored_bytes.unsigned_abs(),
     });
-    let point = backup(run.attempt_id(), &resource, previous, worker).await?;
+    let point = backup(run.as_attempt(), &resource, previous, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
@@ -190,7 +190,7 @@ async fn make_restore(
     let mut faults = Vec::new();
     for store in holders(&point, shared).await?.all() {
         let restored = Box::pin(restore(
-            run.attempt_id(),
+            run.as_attempt(),
             resource,
             job,
             &sought,

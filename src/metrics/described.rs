@@ -26,6 +26,8 @@ pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
 pub(super) const LAST_OBSERVED: &str = "lastgood_last_observed_timestamp_seconds";
 pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
 pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
+pub(super) const LEFT_OUT: &str = "lastgood_rows_left_out_total";
+pub(super) const FUTURE_ROWS: &str = "lastgood_future_rows_mended_total";
 pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
 pub(super) const REAPED_RUNS: &str = "lastgood_reaped_runs_total";
 pub(super) const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
@@ -96,6 +98,14 @@ fn describe() {
     describe_counter!(
         COALESCED,
         "Waiting backups that ticks moved to a newer slot."
+    );
+    describe_counter!(
+        LEFT_OUT,
+        "Rows that a statement over many left out, by statement: what the catalog refuses for one resource stops no other. The producer's log names them."
+    );
+    describe_counter!(
+        FUTURE_ROWS,
+        "Rows with times further ahead than clocks can differ that the producer mended, by table: the catalog's clock was ahead."
     );
     describe_counter!(
         REAPED,

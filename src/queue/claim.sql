@@ -2,5 +2,5 @@
 -- runs of one team, $6 dumps of one server. migrations/0004_operations.sql has the function, and docs/queue.md its order.
 select
     id as "id!", resource_id as "resource_id!", kind as "kind!", slot, attempt as "attempt!", epoch as "epoch!",
-    created_at as "created_at!", args as "args!"
+    attempt_id as "attempt_id!", created_at as "created_at!", args as "args!"
 from lastgood.claim($1, $2, $3, $4, $5, $6, $7, $8)

@@ -88,7 +88,7 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
         };
     }
     for run in handoff.take_all() {
-        queue.store.release(run.id, run.epoch).await;
+        queue.store.release(run.as_attempt()).await;
     }
 }
 
@@ -159,7 +159,7 @@ fn hand_over<A: DeserializeOwned>(
                     );
                     queue
                         .store
-                        .finish(row.id, row.epoch, &Err(failure), (0, 0), &queue.give_back)
+                        .finish(row.as_attempt(), &Err(failure), (0, 0), &queue.give_back)
                         .await;
                     drop(permit);
                 });
@@ -188,6 +188,7 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<A, Failure> {
 
 fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePermit>) -> Run<A> {
     let progress = Arc::<Progress>::default();
+    let attempt = row.as_attempt();
     Run {
         id: row.id,
         resource_id: row.resource_id,
@@ -195,13 +196,13 @@ fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePer
         slot: row.slot,
         attempt: row.attempt,
         epoch: row.epoch,
+        attempt_id: row.attempt_id,
         created_at: row.created_at,
         args,
         progress: Arc::clone(&progress),
         lease: super::LeaseHandle {
             store: queue.store.clone(),
-            id: row.id,
-            epoch: row.epoch,
+            attempt,
             progress,
         },
         permit,

@@ -1,5 +1,5 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
--- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
+-- at all where the run is no longer this attempt's ($1, $2, $12). $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
 -- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot
 -- wait for each other. A point whose key was shredded while it was made can never be read: it is no restore point to count on.
 -- The key is locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
@@ -13,10 +13,11 @@ done as (
     set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null, error_detail = null,
         finished_at = clock_timestamp(), result = $3, dump_bytes = $9, stored_bytes = $10
     from owner
-    where runs.id = $1 and runs.epoch = $2 and runs.state = 'running' and owner.id = runs.resource_id
+    where runs.id = $1 and runs.epoch = $2 and runs.attempt_id = $12 and runs.state = 'running' and owner.id = runs.resource_id
     returning runs.id, runs.resource_id, runs.slot,
-        -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come.
-        case when $4 > clock_timestamp() then runs.started_at else $4 end as consistent_at
+        -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come. Nor did the attempt
+        -- begin then, whatever the catalog's clock said.
+        case when $4 > clock_timestamp() then least(runs.started_at, clock_timestamp()) else $4 end as consistent_at
 ),
 key as materialized (
     select k.shredded_at

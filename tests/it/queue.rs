@@ -15,6 +15,7 @@ mod order;
 mod outages;
 mod proofs;
 mod retries;
+mod rollbacks;
 mod scopes;
 mod shares;
 mod unknown_engines;

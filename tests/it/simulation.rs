@@ -57,6 +57,7 @@ impl Simulation {
                 Ok(Claim {
                     id: row.try_get("id!")?,
                     epoch: row.try_get("epoch!")?,
+                    attempt_id: row.try_get("attempt_id!")?,
                 })
             })
             .collect()
@@ -77,6 +78,7 @@ impl Simulation {
                 .bind(1000_i64)
                 .bind(100_i64)
                 .bind(lastgood::stores::PRIMARY)
+                .bind(claim.attempt_id)
                 .fetch_one(self.db.pool())
                 .await?;
         anyhow::ensure!(finished == 1, "the finish was refused");
@@ -94,6 +96,7 @@ impl Simulation {
             .bind(None::<String>)
             .bind(0_i64)
             .bind(0_i64)
+            .bind(claim.attempt_id)
             .fetch_one(self.db.pool())
             .await?;
         anyhow::ensure!(state == "failed", "the run is {state}");
@@ -173,6 +176,13 @@ impl Simulation {
 pub(crate) struct Claim {
     id: Uuid,
     epoch: i64,
+    attempt_id: Uuid,
+}
+
+impl Claim {
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 pub(crate) fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
@@ -180,6 +190,7 @@ pub(crate) fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
         looked_at,
         enqueued,
         coalesced,
+        left_out: Vec::new(),
     }
 }
 

@@ -16,7 +16,11 @@ use opendal::{Operator, services::Fs};
 use tokio::sync::mpsc;
 
 use self::growing::Growing;
-use super::{Absent, Created, fault::io_failure, upload::Write};
+use super::{
+    Absent, Created,
+    fault::io_failure,
+    upload::{Sharing, Write},
+};
 use crate::error::JobError;
 
 /// The root of a store in a directory.
@@ -89,6 +93,7 @@ impl Directory {
     pub(super) async fn store(
         &self,
         key: &str,
+        sharing: Sharing,
         mut incoming: mpsc::Receiver<Write>,
     ) -> Result<(), JobError> {
         let partial = self.root.join("partial");
@@ -103,7 +108,7 @@ impl Directory {
                 };
                 match write {
                     Write::Bytes(bytes) => begun.write(&bytes)?,
-                    Write::Commit => return begun.publish(&object).map(|()| true),
+                    Write::Commit => return begun.publish(&object, sharing).map(|()| true),
                 }
                 growing = Some(begun);
             }

@@ -158,6 +158,15 @@ impl Workers {
         .await
     }
 
+    /// Waits until so many runs hold a slot.
+    pub(super) async fn executes(&self, count: usize) -> Result<()> {
+        soon(&format!("{count} runs hold a slot"), || {
+            let free: usize = self.slots.iter().map(|it| it.available_permits()).sum();
+            self.slots.len() * self.slots_each - free == count
+        })
+        .await
+    }
+
     /// Drains and waits for the end; every slot is free then.
     pub(super) async fn stop(mut self) -> Result<()> {
         self.stop.cancel();
@@ -315,7 +324,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         version: VERSION,
         run_id: run.id,
         epoch: run.epoch,
-        attempt_id: None,
+        attempt_id: Some(run.attempt_id),
         installation: None,
         resource_id: run.resource_id.parse()?,
         team: "acme".parse()?,
@@ -351,7 +360,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         suspicions: Vec::new(),
     };
     Ok(Outcome::RestorePoint(Box::new(RestorePoint {
-        manifest_key: format!("{}-{}.json", run.id, run.epoch),
+        manifest_key: format!("{}-{}.json", run.id, run.attempt_id),
         manifest,
     })))
 }

@@ -1,0 +1,20 @@
+-- Mends restore points from the future: recorded, consistent or proven by a clock that was ahead by more than $1.
+with recorded as (
+    update lastgood.restore_points
+    set consistent_at = least(consistent_at, now()), created_at = least(created_at, now()),
+        verified_at = case when verified_at > now() then now() else verified_at end
+    where consistent_at > now() + $1::interval
+        or (created_at > now() + $1 and quarantined_at is null and expired_at is null)
+    returning resource_id
+),
+held as (
+    update lastgood.copies
+    set stored_at = least(stored_at, now()), verified_at = case when verified_at > now() then now() else verified_at end
+    where coalesce(verified_at, stored_at) > now() + $1
+    returning point_id
+)
+select distinct resource_id as "resource_id!" from (
+    select resource_id from recorded
+    union all
+    select point.resource_id from held join lastgood.restore_points as point on point.id = held.point_id
+) as mended
