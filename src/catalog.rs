@@ -22,6 +22,7 @@ mod resources;
 mod retention;
 mod retry;
 mod runs;
+mod standing;
 mod stores;
 mod tokens;
 
@@ -67,6 +68,12 @@ pub use tokens::{Holder, NewToken, TokenRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
+
+/// How long a connection stays open that nobody uses.
+const IDLE: Duration = Duration::from_mins(10);
+/// The same where connections are to be spared. An idle consumer sends a statement in more than a second, and its connections take turns:
+/// with this, a third one is not used again in time.
+const SPARING: Duration = Duration::from_secs(3);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -284,13 +291,14 @@ pub struct Catalog {
 impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        Self::connect_within(url, connections, None).await
+        Self::connect_within(url, connections, None, None).await
     }
 
     async fn connect_within(
         url: &SecretString,
         connections: u32,
         longest_statement: Option<Duration>,
+        idle: Option<Duration>,
     ) -> Result<Self, CatalogError> {
         let options: PgConnectOptions = url
             .expose_secret()
@@ -299,6 +307,7 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(idle.unwrap_or(IDLE))
             // A wait that ends well is nobody's business, least of all on a command's standard error.
             .acquire_slow_threshold(Duration::from_secs(10))
             // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
@@ -334,6 +343,13 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The same, which soon closes what it does not use: for the many processes that mostly wait.
+    pub async fn open_sparing(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        let catalog = Self::connect_within(url, connections, None, Some(SPARING)).await?;
+        catalog.check_schema().await?;
+        Ok(catalog)
+    }
+
     /// The same, where no statement may take longer than `longest_statement`: who asked may be gone, and a statement that nobody waits
     /// for keeps its connection until it ends.
     pub async fn open_bounded(
@@ -341,7 +357,7 @@ impl Catalog {
         connections: u32,
         longest_statement: Duration,
     ) -> Result<Self, CatalogError> {
-        let catalog = Self::connect_within(url, connections, Some(longest_statement)).await?;
+        let catalog = Self::connect_within(url, connections, Some(longest_statement), None).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }

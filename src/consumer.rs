@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::{Beat, Catalog, CatalogError, Registration, answered},
     http, metrics,
-    queue::{InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
+    queue::{Claims, InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
     secret::MasterKey,
     stores::{NamedStore, Stores},
     version::VERSION,
@@ -142,6 +142,7 @@ pub async fn consume(
         ready,
         drain_asked,
         drain: stop.drain.clone(),
+        keeps_sessions: shared.catalog.keeps_sessions().await,
     };
     tasks.spawn(heart.beat_until(ended.clone()));
     tasks.close();
@@ -217,6 +218,7 @@ fn queues(
     in_flight: &InFlight,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
+    let claims = Claims::new(store.clone());
     let lanes = [
         (Lane::Promised, settings.slots),
         (Lane::Upkeep, upkeep_slots(settings.slots)),
@@ -232,7 +234,7 @@ fn queues(
         name: engine.as_str().into(),
         lane,
         slots: Arc::new(Semaphore::new(slots as usize)),
-        wake: Arc::new(Notify::new()),
+        claims: claims.clone(),
         poll: settings.poll,
         timeout: settings.job_timeout,
         give_back: give_back.clone(),
@@ -292,6 +294,8 @@ struct Heart {
     ready: tokio::sync::watch::Sender<bool>,
     drain_asked: Arc<Notify>,
     drain: CancellationToken,
+    /// A pooler that keeps none breaks what this consumer does.
+    keeps_sessions: bool,
 }
 
 impl Heart {
@@ -326,7 +330,7 @@ impl Heart {
         let state = if is_draining { "draining" } else { "running" };
         match answered(BEAT_EVERY, self.renew(state)).await {
             Ok(beat) => {
-                self.ready.send_replace(!is_draining);
+                self.ready.send_replace(!is_draining && self.keeps_sessions);
                 compare_clock(beat.now);
                 if beat.is_to_drain && !is_draining {
                     tracing::info!("an operator asked this consumer to drain and end");

@@ -119,6 +119,7 @@ pub async fn produce(
     tasks.close();
 
     report_source(&plans);
+    let keeps_sessions = catalog.keeps_sessions().await;
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
@@ -142,7 +143,7 @@ pub async fn produce(
             &mut clock,
         )
         .await;
-        ready.send_replace(ticked);
+        ready.send_replace(ticked && keeps_sessions);
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
             tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;

@@ -9,6 +9,8 @@
 
 mod backend;
 mod claim_loop;
+mod claims;
+mod ends;
 mod listen;
 mod orders;
 mod proof;
@@ -24,11 +26,12 @@ use lastgood_jobs::{
     job::Attempt,
     worker::Progress,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use backend::Runs;
+pub use claims::Claims;
 pub use listen::{Wakers, listen};
 pub use orders::{InFlight, watch};
 pub use store::{LeaseHandle, Limits, Reaped, Store};
@@ -45,8 +48,8 @@ pub struct Queue {
     pub lane: Lane,
     /// Free slots: a permit is taken before the claim and held to the fenced finish.
     pub slots: Arc<Semaphore>,
-    /// Wakes the claim loop; a hint only.
-    pub wake: Arc<Notify>,
+    /// Who claims, for this queue and the others of the process.
+    pub claims: Claims,
     /// How often to look when nothing wakes us: the guarantee behind the hint.
     pub poll: Duration,
     /// The longest an attempt may take.
@@ -77,6 +80,11 @@ impl Lane {
             Self::Promised => (0, i16::MAX),
             Self::Upkeep => (i16::MIN, -1),
         }
+    }
+
+    fn has(self, priority: i16) -> bool {
+        let (lowest, highest) = self.priorities();
+        (lowest..=highest).contains(&priority)
     }
 }
 
@@ -160,6 +168,8 @@ pub struct Failure {
     pub lacking: Option<Lacking>,
     /// What the tool itself said, without secrets, where one ran.
     pub tool_words: Option<Box<str>>,
+    /// Whether it was the catalog that was away: then the run goes back to the queue, and no attempt is spent.
+    pub is_outage: bool,
 }
 
 /// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
@@ -200,6 +210,15 @@ impl Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
+        }
+    }
+
+    /// Returns a failure to reach the catalog: no attempt is spent.
+    pub fn outage(message: impl Into<String>) -> Self {
+        Self {
+            is_outage: true,
+            ..Self::retryable(ErrorKind::Internal, message)
         }
     }
 
@@ -212,6 +231,7 @@ impl Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
         }
     }
 }
@@ -225,6 +245,8 @@ impl From<JobError> for Failure {
             condemned: None,
             lacking: None,
             tool_words: error.tool_words().map(Into::into),
+            // Where the run is still the attempt's when it is recorded, the catalog could not say so when it was asked.
+            is_outage: error.kind() == ErrorKind::LeaseLost,
         }
     }
 }

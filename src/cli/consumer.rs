@@ -102,7 +102,8 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     // A claim, a renewal and a finish for each slot must not wait for one another for long.
     let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
-    let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
+    let catalog =
+        Catalog::open_sparing(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
         stores: open_stores(&args.storage, &catalog).await?,
         catalog,

@@ -59,6 +59,9 @@ struct Status {
     unknown_stores: Vec<StoreOnRecord>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
+    /// What keeps the catalog, as it is reached here, from doing its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalog_faults: Vec<&'static str>,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -85,6 +88,7 @@ impl Status {
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
             && self.taking_new() > 0
+            && self.catalog_faults.is_empty()
     }
 
     /// How many consumers take new runs: what drains is alive, and executes nothing more.
@@ -125,6 +129,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         unknown_stores: catalog.unknown_stores(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
+        catalog_faults: catalog.faults().await?,
     })
 }
 
@@ -177,6 +182,8 @@ fn paused(cost: &PauseCost) -> String {
 
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
+    let faults = status.catalog_faults.iter();
+    parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",

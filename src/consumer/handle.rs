@@ -308,8 +308,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::BadKey
             | CatalogError::TokenNameInUse(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
+            CatalogError::Unreachable(_) => Self::outage(chain(&error)),
             CatalogError::BadUrl
-            | CatalogError::Unreachable(_)
             | CatalogError::Busy(_)
             | CatalogError::NotMigrated(_)
             | CatalogError::Migrate(_)

@@ -14,7 +14,11 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, Lane, Outcome, proof};
+use super::{
+    Failure, Lane, Outcome,
+    ends::{End, EndPoint, Ends, finish},
+    proof,
+};
 use crate::catalog::{CatalogError, is_refused, leave_out};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
@@ -29,6 +33,7 @@ pub struct Store {
     /// The store that backups go to.
     primary: Arc<str>,
     limits: Limits,
+    ends: Ends,
 }
 
 /// How much may run at once, over all consumers, of what could crowd out the rest.
@@ -52,6 +57,8 @@ impl Default for Limits {
 /// A row that was claimed, its payload still undecoded.
 pub(super) struct Claimed {
     pub(super) id: Uuid,
+    pub(super) queue: String,
+    pub(super) priority: i16,
     pub(super) resource_id: String,
     pub(super) kind: String,
     pub(super) slot: Option<DateTime<Utc>>,
@@ -103,6 +110,7 @@ impl Store {
             lease,
             primary: crate::stores::PRIMARY.into(),
             limits: Limits::default(),
+            ends: Ends::default(),
         }
     }
 
@@ -133,28 +141,54 @@ impl Store {
         &self.worker
     }
 
+    /// Claims for these lanes, given by queue and free slots, in one statement; the claimed attempts get these ids.
     pub(super) async fn claim(
         &self,
-        queue: &str,
-        lane: Lane,
-        slots: usize,
+        lanes: &[(&str, usize, Lane)],
+        attempts: &[Uuid],
     ) -> sqlx::Result<Vec<Claimed>> {
-        let limit = i64::try_from(slots).unwrap_or(i64::MAX);
-        let (lowest, highest) = lane.priorities();
+        let queues: Vec<_> = lanes
+            .iter()
+            .map(|(queue, ..)| (*queue).to_owned())
+            .collect();
+        let slots: Vec<_> = lanes
+            .iter()
+            .map(|(_, slots, _)| i64::try_from(*slots).unwrap_or(i64::MAX))
+            .collect();
+        let (lowest, highest): (Vec<_>, Vec<_>) =
+            lanes.iter().map(|(.., lane)| lane.priorities()).unzip();
         let claim = sqlx::query_file_as!(
             Claimed,
             "src/queue/claim.sql",
-            queue,
-            limit,
+            &queues,
+            &slots,
+            &lowest,
+            &highest,
             &*self.worker,
             interval(self.lease),
             self.limits.team_slots.map(integer),
             integer(self.limits.server_slots),
-            lowest,
-            highest,
+            attempts,
         )
         .fetch_all(&self.pool);
         answered(claim).await
+    }
+
+    /// Gives back, unspent, those of these attempts that a claim made whose answer was lost; returns how many there were.
+    pub(super) async fn give_back(&self, attempts: &[Uuid]) -> sqlx::Result<u64> {
+        let giving = sqlx::query!(
+            "with given as (
+                 update lastgood.runs
+                 set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null
+                 where state = 'running' and attempt_id = any ($1) and lease_by = $2
+                 returning queue
+             )
+             select pg_notify('lastgood_runs', queue) from given",
+            attempts,
+            &*self.worker,
+        )
+        .fetch_all(&self.pool);
+        Ok(answered(giving).await?.len() as u64)
     }
 
     pub(super) async fn renew(
@@ -196,6 +230,7 @@ impl Store {
         loop {
             let tried = match outcome {
                 Ok(outcome) => self.finish_succeeded(attempt, outcome, moved).await,
+                Err(failure) if failure.is_outage => self.give_up(attempt, failure).await,
                 Err(failure) => self.finish_failed(attempt, failure, moved).await,
             };
             match tried {
@@ -227,42 +262,31 @@ impl Store {
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
-            Outcome::RestorePoint(point) => (Some(point), None),
+            Outcome::RestorePoint(point) => (Some(EndPoint::of(point)?), None),
             Outcome::Report(report)
             | Outcome::Proof { report, .. }
-            | Outcome::Salvaged { report, .. } => (None, Some(report)),
+            | Outcome::Salvaged { report, .. } => (None, Some(report.clone())),
         };
-        let manifest = point
-            .map(|point| serde_json::to_value(&point.manifest))
-            .transpose()
-            .map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let finish = sqlx::query_file_scalar!(
-            "src/queue/finish_succeeded.sql",
-            attempt.run_id,
-            attempt.epoch,
+        let end = End {
+            attempt,
             report,
-            point.map(|point| point.manifest.consistent_at),
-            point.map(|point| point.manifest_key.as_str()),
-            manifest,
-            point.map(|point| bigint(point.manifest.dump.size_bytes)),
-            point.map(|point| bigint(point.manifest.archive.size_bytes)),
-            bigint(dump_bytes),
-            bigint(stored_bytes),
-            &*self.primary,
-            attempt.attempt_id,
-        );
+            point,
+            dump_bytes,
+            stored_bytes,
+        };
         let recording = async {
-            // One statement is a transaction of its own, and one round trip instead of three.
+            // With what ends at the same time: one statement is a transaction of its own, and one round trip instead of three.
             if let Outcome::RestorePoint(_) | Outcome::Report(_) = outcome {
-                return finish.fetch_one(&self.pool).await;
+                return self.ends.record(end, &self.pool, &self.primary).await;
             }
             let mut transaction = self.pool.begin().await?;
-            let finished = finish.fetch_one(&mut *transaction).await?;
+            let done = finish(&[end], &mut *transaction, &self.primary).await?;
+            let finished = done.contains(&attempt.attempt_id);
             match outcome {
-                Outcome::Proof { point, stores, .. } if finished == 1 => {
+                Outcome::Proof { point, stores, .. } if finished => {
                     proof::acquit(&mut transaction, *point, stores).await?;
                 }
-                Outcome::Salvaged { lacking, .. } if finished == 1 => {
+                Outcome::Salvaged { lacking, .. } if finished => {
                     proof::forget(&mut transaction, lacking).await?;
                 }
                 Outcome::RestorePoint(_)
@@ -274,7 +298,25 @@ impl Store {
             Ok(finished)
         };
         let finished = answered(recording).await?;
-        Ok((finished == 1).then(|| "succeeded".to_owned()))
+        Ok(finished.then(|| "succeeded".to_owned()))
+    }
+
+    /// Puts a run back that could not go on while the catalog was away: the attempt is not spent, and the next comes a little later.
+    async fn give_up(&self, attempt: Attempt, failure: &Failure) -> sqlx::Result<Option<String>> {
+        let giving_up = sqlx::query_scalar!(
+            "update lastgood.runs
+             set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null,
+                 run_at = now() + interval '5 s' * (0.75 + random() / 2), error_kind = $4, error = $5
+             where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
+             returning state",
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
+            failure.kind,
+            without_nul(&failure.message),
+        )
+        .fetch_optional(&self.pool);
+        answered(giving_up).await
     }
 
     async fn finish_failed(
@@ -533,7 +575,7 @@ fn interval(duration: Duration) -> PgInterval {
     }
 }
 
-fn bigint(bytes: u64) -> i64 {
+pub(super) fn bigint(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 

@@ -89,7 +89,7 @@ where
                     .await;
                 drop(permit);
                 // What a limit held back may be claimed now.
-                attempt.queue.wake.notify_one();
+                attempt.queue.claims.wake().notify_one();
             }
             .instrument(span),
         );
@@ -289,6 +289,7 @@ fn failure(error: BoxDynError) -> Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
             message: error.to_string(),
         },
     }
@@ -324,6 +325,7 @@ fn result(done: &Result<Outcome, Failure>, state: Option<&str>) -> RunResult {
     match (done, state) {
         (_, None) => RunResult::LeaseLost,
         (Ok(_), Some(_)) => RunResult::Succeeded,
+        (Err(failure), Some(_)) if failure.is_outage => RunResult::GivenBack,
         (Err(_), Some("failed")) => RunResult::Failed,
         (Err(_), Some(_)) => RunResult::Retried,
     }
@@ -338,6 +340,9 @@ fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
                 run.seconds = seconds,
                 "outcome refused: the run was cancelled by an operator's order"
             );
+        }
+        (RunResult::GivenBack, Err(failure)) => {
+            tracing::warn!(run.seconds = seconds, error = %failure, "run given back unspent: the catalog was away");
         }
         (RunResult::LeaseLost | RunResult::GivenBack, _) => {
             tracing::error!(

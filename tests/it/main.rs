@@ -19,3 +19,4 @@ mod proofs;
 mod queue;
 mod retention;
 mod simulation;
+mod standing;

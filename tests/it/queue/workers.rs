@@ -14,7 +14,9 @@ use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, RunRow},
-    queue::{InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch},
+    queue::{
+        Claims, InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch,
+    },
 };
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -22,10 +24,7 @@ use lastgood_jobs::{
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
 };
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -100,6 +99,7 @@ impl Workers {
         let store = Store::new(catalog.pool().clone(), settings.name, settings.lease)
             .within(settings.limits);
         let in_flight = InFlight::default();
+        let claims = Claims::new(store.clone());
         let give_back = CancellationToken::new();
         let queues: Vec<_> = settings
             .queues
@@ -109,7 +109,7 @@ impl Workers {
                 name: (*name).into(),
                 lane: settings.lane,
                 slots: Arc::new(Semaphore::new(settings.slots)),
-                wake: Arc::new(Notify::new()),
+                claims: claims.clone(),
                 poll: settings.poll,
                 timeout: settings.timeout,
                 give_back: give_back.clone(),
