@@ -14,13 +14,15 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
     ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS,
-    MISSING_COPIES, NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
+    MISSING_COPIES, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
     PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS,
-    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT,
-    TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT,
+    SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
 };
 use crate::{
-    catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
+    catalog::{
+        MissingCopies, ProofCount, QueueDepth, Removals, SuspectCount, TierExposure, UnknownTier,
+    },
     plan::Plans,
 };
 
@@ -185,6 +187,7 @@ pub fn prime_producer() {
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+    suspects(&[]);
 }
 
 /// Shows the API's series at zero, for each method and route.
@@ -257,6 +260,17 @@ pub fn proofs(counts: &[ProofCount]) {
             .set(found.map_or(0.0, |count| float(count.quarantined)));
         gauge!(OVERDUE, "engine" => engine.as_str())
             .set(found.map_or(0.0, |count| float(count.overdue)));
+    }
+}
+
+/// Shows how many restore points promise less than they should; an engine without any is shown at zero.
+pub fn suspects(counts: &[SuspectCount]) {
+    for engine in Engine::ALL {
+        let found = counts.iter().find(|count| count.engine == engine.as_str());
+        let count = |of: fn(&SuspectCount) -> i64| found.map_or(0.0, |count| float(of(count)));
+        gauge!(SUSPECT, "engine" => engine.as_str()).set(count(|it| it.points));
+        gauge!(SUSPECT_NEWEST, "engine" => engine.as_str()).set(count(|it| it.resources));
+        gauge!(OF_NO_INSTANT, "engine" => engine.as_str()).set(count(|it| it.of_no_instant));
     }
 }
 

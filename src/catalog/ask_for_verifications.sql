@@ -10,7 +10,7 @@ with selected as (
     from lastgood.restore_points as point join lastgood.resources as r on r.id = point.resource_id
     where ($2::text is null or point.resource_id = $2)
         and case when $1::uuid is not null then point.id = $1
-            else point.quarantined_at is null and point.expired_at is null end
+            else exists (select from lastgood.usable_points as usable where usable.id = point.id) end
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
 select engine, 'verify', 'adhoc', resource_id, -5, jsonb_build_object('kind', 'verify', 'point', id)

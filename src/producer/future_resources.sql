@@ -1,5 +1,5 @@
 -- Mends resources from the future: registered, backed up or planned by a clock that was ahead by more than $1. They are looked at in the
--- next tick. The newest instant is that of the newest point whose instant is past. What somebody holds is mended the next time.
+-- next tick. The newest instant is that of the newest point that can be counted on. What somebody holds is mended the next time.
 with future as materialized (
     select id from lastgood.resources
     where created_at > now() + $1::interval or updated_at > now() + $1 or newest_consistent_at > now() + $1
@@ -12,9 +12,8 @@ update lastgood.resources as r
 set created_at = least(r.created_at, now()), updated_at = least(r.updated_at, now()),
     newest_consistent_at = case
         when r.newest_consistent_at > now() + $1 then (
-            select max(point.consistent_at) from lastgood.restore_points as point
-            where point.resource_id = r.id and point.quarantined_at is null and point.expired_at is null
-                and point.consistent_at < now() - interval '1 microsecond'
+            select max(point.consistent_at) from lastgood.trusted_points as point
+            where point.resource_id = r.id and point.consistent_at <= now()
         )
         else r.newest_consistent_at
     end,

@@ -2,7 +2,7 @@
 -- nothing at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9
 -- describe the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are
 -- locked before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. A point whose
--- key was shredded while it was made can never be read: it is no restore point to count on. The key is locked, for a shredding that is
+-- key was shredded while it was made can never be read: it is no restore point to count on, nor is one that its manifest calls suspect. The key is locked, for a shredding that is
 -- not committed yet is not seen otherwise; it has the resources before the keys.
 with ending as materialized (
     select * from unnest(
@@ -60,7 +60,7 @@ copy as (
 newest as (
     -- Of a resource there is one dump at a time; should two end together, the later slot counts.
     select distinct on (resource_id) id, resource_id, slot,
-        max(case when not is_lost then consistent_at end) over (partition by resource_id) as consistent_at
+        max(case when not is_lost and not lastgood.says_suspect(manifest) then consistent_at end) over (partition by resource_id) as consistent_at
     from made order by resource_id, slot desc nulls last
 ),
 resource as (

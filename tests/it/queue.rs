@@ -21,6 +21,7 @@ mod retries;
 mod rollbacks;
 mod scopes;
 mod shares;
+mod suspects;
 mod unknown_engines;
 mod waiting;
 mod wake_ups;
