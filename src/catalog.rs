@@ -48,7 +48,7 @@ pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Success
 pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
-pub use points::PointRow;
+pub use points::{PointRow, SuspectCount, SuspectPoint};
 pub use producers::{GoesBy, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
@@ -131,6 +131,11 @@ pub enum CatalogError {
     /// Its removal has begun.
     #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
     TooLateToKeep(Uuid),
+    /// There is nothing to confirm.
+    #[error(
+        "restore point {0} is not suspect: there is nothing to confirm, see `lastgood backup list`"
+    )]
+    NotSuspect(Uuid),
     /// One of two clocks is wrong.
     #[error(
         "the catalog's clock is {minutes} minutes ahead of this machine's (less than 0: behind): fix NTP; until then nothing \

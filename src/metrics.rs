@@ -14,14 +14,16 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
     ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
-    MISSING_POINTS, NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
+    MISSING_POINTS, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
     PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS,
-    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT,
-    TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, VANISHED, VERIFICATIONS,
+    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT,
+    SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, VANISHED,
+    VERIFICATIONS,
 };
 use crate::{
     catalog::{
-        MissingCopies, ProofCount, QueueDepth, Removals, StoreListing, TierExposure, UnknownTier,
+        MissingCopies, ProofCount, QueueDepth, Removals, StoreListing, SuspectCount, TierExposure,
+        UnknownTier,
     },
     plan::Plans,
 };
@@ -177,6 +179,7 @@ pub fn prime_producer() {
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+    suspects(&[]);
 }
 
 /// Shows the API's series at zero, for each method and route.
@@ -263,6 +266,17 @@ pub fn proofs(counts: &[ProofCount]) {
             .set(found.map_or(0.0, |count| float(count.quarantined)));
         gauge!(OVERDUE, "engine" => engine.as_str())
             .set(found.map_or(0.0, |count| float(count.overdue)));
+    }
+}
+
+/// Shows how many restore points promise less than they should; an engine without any is shown at zero.
+pub fn suspects(counts: &[SuspectCount]) {
+    for engine in Engine::ALL {
+        let found = counts.iter().find(|count| count.engine == engine.as_str());
+        let count = |of: fn(&SuspectCount) -> i64| found.map_or(0.0, |count| float(of(count)));
+        gauge!(SUSPECT, "engine" => engine.as_str()).set(count(|it| it.points));
+        gauge!(SUSPECT_NEWEST, "engine" => engine.as_str()).set(count(|it| it.resources));
+        gauge!(OF_NO_INSTANT, "engine" => engine.as_str()).set(count(|it| it.of_no_instant));
     }
 }
 

@@ -60,10 +60,10 @@ impl Catalog {
     /// Returns the manifests' keys of a few usable points that are on record in a store, the newest: by them it is known again.
     pub async fn manifest_keys_in(&self, store: &str) -> Result<Vec<String>, CatalogError> {
         let keys = sqlx::query_scalar!(
-            "select point.manifest_key from lastgood.copies as copy
-             join lastgood.restore_points as point on point.id = copy.point_id
-             where copy.store = $1 and point.quarantined_at is null and point.expired_at is null
-             order by point.created_at desc limit 20",
+            r#"select point.manifest_key as "manifest_key!" from lastgood.copies as copy
+               join lastgood.usable_points as point on point.id = copy.point_id
+               where copy.store = $1
+               order by point.created_at desc limit 20"#,
             store
         )
         .fetch_all(self.pool())

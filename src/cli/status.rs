@@ -12,7 +12,8 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreListing, StoreOnRecord, StuckRun, Suspended, UnknownTier,
+        Removals, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended,
+        UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// verification overdue, a store emptied or not to be listed, or no consumer takes new runs
+    /// newest one suspect, a verification overdue, a store emptied or not to be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
 }
@@ -54,6 +55,8 @@ struct Status {
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
+    suspect_counts: Vec<SuspectCount>,
+    suspects: Vec<SuspectPoint>,
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
@@ -86,6 +89,7 @@ impl Status {
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
             && !self.stores.iter().any(StoreListing::is_alarming)
+            && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.taking_new() > 0
     }
 
@@ -122,6 +126,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
+        suspect_counts: catalog.suspect_counts().await?,
+        suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
@@ -280,6 +286,12 @@ fn text(status: &Status) -> String {
             printable(&point.because)
         )
     }));
+    parts.extend(status.suspects.iter().map(suspect));
+    if let Some((count, points)) = shown(status) {
+        parts.push(format!(
+            "SUSPECT: {count} restore points in all, {points} of them shown here"
+        ));
+    }
     parts.extend(
         status
             .proofs
@@ -294,6 +306,31 @@ fn text(status: &Status) -> String {
     );
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// What counts for nothing, and what somebody has to do about it.
+fn suspect(point: &SuspectPoint) -> String {
+    let then = if point.is_newest {
+        "nothing newer counts: its exposure grows"
+    } else {
+        "a newer one counts"
+    };
+    format!(
+        "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood backup confirm {} --because …` if it is right",
+        point.id,
+        point.resource_id,
+        instant(point.consistent_at),
+        point.suspected_of.join(", "),
+        printable(&point.because),
+        point.id
+    )
+}
+
+/// How many there are, where not all of them are shown.
+fn shown(status: &Status) -> Option<(i64, usize)> {
+    let all: i64 = status.suspect_counts.iter().map(|count| count.points).sum();
+    let shown = status.suspects.len();
+    (all > i64::try_from(shown).unwrap_or(i64::MAX)).then_some((all, shown))
 }
 
 fn consumers(status: &Status) -> String {

@@ -172,6 +172,12 @@ async fn make_restore(
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
+    if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+        tracing::warn!(
+            because,
+            "restoring from a suspect restore point, as was asked for by name"
+        );
+    }
     let target_url = match &job.target {
         RestoreTarget::Reference { reference } => Some(
             reference
@@ -202,7 +208,7 @@ async fn make_restore(
             // It read every byte of the dump, and the target took it: no verification proves more. Unless the first store
             // could not give it: that one is not proven.
             Ok(restored) => {
-                let report = report_from(&store.name, &restored)?;
+                let report = report_from(&store.name, &point, &restored)?;
                 return Ok(if faults.is_empty() {
                     Outcome::Proof {
                         point: point.id,
@@ -235,12 +241,19 @@ async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcom
     ))
 }
 
-/// Reports what a restore did, and which store it read.
-fn report_from(store: &str, restored: &Restored) -> Result<serde_json::Value, Failure> {
+/// Reports what a restore did, which store it read, and what spoke against the point.
+fn report_from(
+    store: &str,
+    point: &PointRow,
+    restored: &Restored,
+) -> Result<serde_json::Value, Failure> {
     let mut report = serde_json::to_value(restored)
         .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))?;
     if let Some(fields) = report.as_object_mut() {
         fields.insert("store".to_owned(), store.into());
+        if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+            fields.insert("suspect".to_owned(), because.as_str().into());
+        }
     }
     Ok(report)
 }
@@ -302,6 +315,7 @@ impl From<CatalogError> for Failure {
         match error {
             CatalogError::PointExpired(_)
             | CatalogError::TooLateToKeep(_)
+            | CatalogError::NotSuspect(_)
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::Removed(_)

@@ -36,6 +36,9 @@ pub(super) const REFUSED_REMOVALS: &str = "lastgood_refused_removals";
 pub(super) const SWEPT: &str = "lastgood_janitor_removed_total";
 pub(super) const VERIFICATIONS: &str = "lastgood_verifications_total";
 pub(super) const QUARANTINED: &str = "lastgood_quarantined_points";
+pub(super) const SUSPECT: &str = "lastgood_suspect_points";
+pub(super) const SUSPECT_NEWEST: &str = "lastgood_suspect_newest_resources";
+pub(super) const OF_NO_INSTANT: &str = "lastgood_no_instant_resources";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
 pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
@@ -198,6 +201,18 @@ fn describe_upkeep() {
     describe_gauge!(
         QUARANTINED,
         "Restore points that were found damaged and are still there, by engine."
+    );
+    describe_gauge!(
+        SUSPECT,
+        "Restore points that are suspect: nobody counts on them, and somebody has to look; by engine."
+    );
+    describe_gauge!(
+        SUSPECT_NEWEST,
+        "Resources whose newest restore point is suspect, so that their exposure grows as if it had not been made; by engine."
+    );
+    describe_gauge!(
+        OF_NO_INSTANT,
+        "Resources whose newest trusted restore point is of no one instant (`consistency: none`); by engine."
     );
     describe_gauge!(
         OVERDUE,

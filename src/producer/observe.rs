@@ -81,6 +81,7 @@ async fn observe(
     metrics::removals(&catalog.removals().await?);
     metrics::listings(&catalog.store_listings(stores).await?);
     metrics::proofs(&catalog.proof_counts(verify_within).await?);
+    metrics::suspects(&catalog.suspect_counts().await?);
     metrics::pauses(catalog.pauses().await?.len());
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog

@@ -1,7 +1,8 @@
 -- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
 -- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot
--- wait for each other. A point whose key was shredded while it was made can never be read: it is no restore point to count on.
+-- wait for each other. A point whose key was shredded while it was made can never be read: it is no restore point to count on, nor
+-- is one that its manifest calls suspect.
 -- The key is locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
 with owner as materialized (
     select id from lastgood.resources
@@ -42,7 +43,9 @@ copy as (
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, case when not is_lost then done.consistent_at end),
+    set newest_consistent_at = greatest(
+            r.newest_consistent_at, case when not is_lost and not lastgood.says_suspect($6::jsonb) then done.consistent_at end
+        ),
         failures_in_a_row = 0,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
             r.cadence_minutes, r.spread, r.team_spread, now(),

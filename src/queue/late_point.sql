@@ -1,6 +1,6 @@
 -- The restore point of a run that was cancelled when its manifest was written already: it exists, so it is recorded, and the run
 -- stays cancelled. $2: the epoch that the cancellation ended. The resource is locked before the run, as a tick does.
--- As in a finish, a point whose key was shredded meanwhile can never be read.
+-- As in a finish, a point whose key was shredded meanwhile can never be read, and nobody counts on one that its manifest calls suspect.
 with owner as materialized (
     select id from lastgood.resources
     where id = (select resource_id from lastgood.runs where id = $1)
@@ -36,7 +36,10 @@ copy as (
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, case when not is_lost then late.consistent_at end), failures_in_a_row = 0
+    set newest_consistent_at = greatest(
+            r.newest_consistent_at, case when not is_lost and not lastgood.says_suspect($5::jsonb) then late.consistent_at end
+        ),
+        failures_in_a_row = 0
     from late cross join lost where r.id = late.resource_id
 )
 select count(*) as "recorded!" from late

@@ -28,5 +28,6 @@ mod secrets;
 mod store;
 mod store_names;
 mod stores;
+mod suspects;
 mod vault;
 mod verifications;

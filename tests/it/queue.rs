@@ -17,6 +17,7 @@ mod proofs;
 mod retries;
 mod scopes;
 mod shares;
+mod suspects;
 mod unknown_engines;
 mod waiting;
 mod wake_ups;

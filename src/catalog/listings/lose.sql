@@ -18,9 +18,8 @@ was as materialized (
 exposed as (
     update lastgood.resources as r
     set newest_consistent_at = (
-        select max(left_over.consistent_at) from lastgood.restore_points as left_over
-        where left_over.resource_id = r.id and left_over.quarantined_at is null and left_over.expired_at is null
-            and left_over.id not in (select id from lost)
+        select max(left_over.consistent_at) from lastgood.trusted_points as left_over
+        where left_over.resource_id = r.id and left_over.id not in (select id from lost)
     )
     where r.id in (select resource_id from lost)
     returning r.id, r.engine, r.status, r.newest_consistent_at
