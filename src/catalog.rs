@@ -10,6 +10,7 @@ mod copies;
 mod exposure;
 mod history;
 mod keys;
+mod listings;
 mod order;
 mod pauses;
 mod points;
@@ -47,6 +48,7 @@ pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::{PointRow, SuspectCount, SuspectPoint};
@@ -152,6 +154,12 @@ pub enum CatalogError {
         /// By how much.
         minutes: i64,
     },
+    /// So much is gone from a store that no accident explains it.
+    #[error(
+        "restore points have disappeared from store {0:?} en masse: nothing expires and nothing is removed until they are back, or \
+         `lastgood store accept-loss {0}` says that they are lost for good; see `lastgood status`"
+    )]
+    StoreVanished(String),
     /// It was removed for good.
     #[error("resource {0:?} was removed: it cannot be backed up")]
     Removed(String),

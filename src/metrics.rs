@@ -14,14 +14,16 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
     ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS,
-    MISSING_COPIES, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES,
-    PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS,
-    REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT,
-    SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, VERIFICATIONS,
+    MISSING_COPIES, MISSING_POINTS, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE,
+    OVERDUE, PAUSES, PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED,
+    QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT,
+    SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, VANISHED,
+    VERIFICATIONS,
 };
 use crate::{
     catalog::{
-        MissingCopies, ProofCount, QueueDepth, Removals, SuspectCount, TierExposure, UnknownTier,
+        MissingCopies, ProofCount, QueueDepth, Removals, StoreListing, SuspectCount, TierExposure,
+        UnknownTier,
     },
     plan::Plans,
 };
@@ -220,6 +222,9 @@ pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
 pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
     for store in stores {
         gauge!(MISSING_COPIES, "store" => store.clone()).set(0.0);
+        for gauge in [MISSING_POINTS, VANISHED, UNLISTED] {
+            gauge!(gauge, "store" => store.clone()).set(0.0);
+        }
     }
 }
 
@@ -227,6 +232,17 @@ pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
 pub fn missing_copies(missing: &[MissingCopies]) {
     for store in missing {
         gauge!(MISSING_COPIES, "store" => store.store.clone()).set(float(store.points));
+    }
+}
+
+/// Shows what each store lacked when it was last listed.
+pub fn listings(listings: &[StoreListing]) {
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    for it in listings {
+        let store = || it.store.clone();
+        gauge!(MISSING_POINTS, "store" => store()).set(float(it.missing - it.accepted));
+        gauge!(VANISHED, "store" => store()).set(flag(it.vanished_at.is_some()));
+        gauge!(UNLISTED, "store" => store()).set(flag(it.failed_at.is_some()));
     }
 }
 

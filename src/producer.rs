@@ -107,6 +107,7 @@ pub async fn produce(
         in_force,
         settings.observe,
         settings.upkeep.verify_within,
+        std::iter::once(primary).chain(mirrors).cloned().collect(),
         stop.clone(),
     ));
     tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));

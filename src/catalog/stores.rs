@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::{Audit, Catalog, CatalogError, record};
 
@@ -88,6 +89,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        forget_listing(&mut transaction, old).await?;
         let audit = Audit {
             action: "rename_store",
             resource_id: None,
@@ -123,6 +125,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        forget_listing(&mut transaction, store).await?;
         let forgotten = Forgotten {
             points: points.cast_signed(),
             lost,
@@ -137,4 +140,15 @@ impl Catalog {
         transaction.commit().await?;
         Ok(forgotten)
     }
+}
+
+/// What was missing there is on record there no more.
+async fn forget_listing(connection: &mut PgConnection, store: &str) -> Result<(), CatalogError> {
+    sqlx::query!(
+        "delete from lastgood.store_listings where store = $1",
+        store
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended, UnknownTier,
+        Removals, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended,
+        UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// newest one suspect, a verification overdue, or no consumer takes new runs
+    /// newest one suspect, a verification overdue, a store emptied or not to be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
 }
@@ -59,6 +60,7 @@ struct Status {
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
+    stores: Vec<StoreListing>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
     /// What keeps the catalog, as it is reached here, from doing its work.
@@ -89,6 +91,7 @@ impl Status {
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
+            && !self.stores.iter().any(StoreListing::is_alarming)
             && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.taking_new() > 0
             && self.catalog_faults.is_empty()
@@ -132,6 +135,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
+        stores: catalog.store_listings(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
         catalog_faults: catalog.faults().await?,
@@ -171,6 +175,28 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// Says that a store was emptied, or that nobody knows.
+fn not_there(listing: &StoreListing) -> Option<String> {
+    if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
+        return Some(format!(
+            "STORE NOT LISTED: nobody knows whether the restore points in {} are still there, since {}: {}",
+            listing.store,
+            instant(since),
+            printable(because)
+        ));
+    }
+    listing.vanished_at.map(|since| {
+        format!(
+            "STORE EMPTIED: {} of {} restore points in {} are gone, since {}: nothing expires until that is settled; see \
+             docs/emptied-store.md",
+            listing.missing - listing.accepted,
+            listing.points,
+            listing.store,
+            instant(since)
+        )
+    })
+}
+
 /// What a pause covers, and what it costs.
 fn paused(cost: &PauseCost) -> String {
     let next = cost.next_break_at.map_or_else(String::new, |at| {
@@ -189,6 +215,7 @@ fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
+    parts.extend(status.stores.iter().filter_map(not_there));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",

@@ -336,7 +336,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::PointsHeld { .. }
             | CatalogError::OnlyCopies { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
+            | CatalogError::Statement(_)
+            | CatalogError::StoreVanished(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }
 }

@@ -43,6 +43,9 @@ pub(super) const SUSPECT_NEWEST: &str = "lastgood_suspect_newest_resources";
 pub(super) const OF_NO_INSTANT: &str = "lastgood_no_instant_resources";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
+pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
+pub(super) const VANISHED: &str = "lastgood_store_vanished";
+pub(super) const UNLISTED: &str = "lastgood_store_unlisted";
 pub(super) const PAUSES: &str = "lastgood_queue_pauses";
 pub(super) const PRUNED: &str = "lastgood_pruned_runs_total";
 pub(super) const API_REQUESTS: &str = "lastgood_api_requests_total";
@@ -237,5 +240,17 @@ fn describe_upkeep() {
     describe_gauge!(
         MISSING_COPIES,
         "Usable restore points that a store does not hold, by store."
+    );
+    describe_gauge!(
+        MISSING_POINTS,
+        "Restore points on record in a store whose manifest or archive was not there when it was last listed, by store; without those that an operator knows to be lost."
+    );
+    describe_gauge!(
+        VANISHED,
+        "1 while so many restore points are missing from a store that no accident explains it, by store: nothing expires meanwhile."
+    );
+    describe_gauge!(
+        UNLISTED,
+        "1 while a store cannot be listed, by store: nobody knows whether its restore points are still there."
     );
 }

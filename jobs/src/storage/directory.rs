@@ -60,6 +60,16 @@ impl Directory {
         .await
     }
 
+    /// Makes sure that the store is still where it was opened: [`JobError::NoStore`] where its directory is not.
+    pub(super) async fn require(&self) -> Result<(), JobError> {
+        if holds_a_store(&self.root).await? {
+            return Ok(());
+        }
+        Err(JobError::NoStore {
+            directory: self.root.display().to_string(),
+        })
+    }
+
     /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
     pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let partial = self.root.join("partial");
