@@ -77,7 +77,9 @@ pub async fn restore(
     order: &Order,
 ) -> Result<Restoring, RequestError> {
     let resource: ResourceId = row.id.parse()?;
-    let target = target(request, &resource, row.engine.parse()?)?;
+    let engine = row.engine.parse()?;
+    let target = target(request, &resource, engine)?;
+    let is_named = matches!(target, RestoreTarget::Database { .. });
     let chosen = match first_point(catalog, &resource, request).await? {
         // What was asked for before was answered before: whatever has become of the point, and of "the newest".
         Some(first) => first,
@@ -89,7 +91,7 @@ pub async fn restore(
         no_owner: request.no_owner,
         no_acl: request.no_acl,
         as_superuser: request.as_superuser,
-        of_owner: request.of_owner,
+        of_owner: request.of_owner && is_named && is_postgres(engine),
     });
     let asked = request.idempotency_key.as_ref().map(|_| request.asked());
     let new = NewRun {
