@@ -92,7 +92,8 @@ pub async fn backup(
         &keys,
         started_at,
         previous.map(|previous| previous.dump_bytes),
-    );
+    )?;
+    manifest.installation = storage.installation();
     manifest.archive.encryption = worker.encrypt_to.clone().map(encryption);
     if !worker.lease.is_alive().await || !worker.progress.may_commit() {
         archive.remove().await;
@@ -141,7 +142,7 @@ fn describe(
     keys: &Keys,
     started_at: DateTime<Utc>,
     previous_dump_bytes: Option<u64>,
-) -> (Manifest, Unpublished) {
+) -> Result<(Manifest, Unpublished), JobError> {
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -165,7 +166,7 @@ fn describe(
             .chain(shrunk(dumped.dump.size_bytes, previous_dump_bytes))
             .collect(),
         archive: Stored {
-            key: keys.archive(),
+            key: keys.archive().parse()?,
             size_bytes: dumped.archive.size_bytes,
             blake3: dumped.archive.blake3,
             compression: archive::COMPRESSION.to_owned(),
@@ -180,7 +181,7 @@ fn describe(
         tool_version: dumped.tool_version,
         details: dumped.details,
     };
-    (manifest, dumped.object)
+    Ok((manifest, dumped.object))
 }
 
 fn encryption(key: ArchiveKey) -> Encryption {

@@ -1,8 +1,11 @@
 //! Under which names are stores on record, and what becomes of one that is called otherwise now, or is lost?
 
+mod identities;
+
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::identities::{Installations, StoreFault, StoreIdentity};
 use super::{Audit, Catalog, CatalogError, record};
 
 /// A store that restore points are on record in.
@@ -44,11 +47,12 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns those of the names under which a store with restore points is on record.
+    /// Returns those of the names under which a store is on record: it has restore points, or was written to.
     pub async fn stores_on_record(&self, names: &[String]) -> Result<Vec<String>, CatalogError> {
         let found = sqlx::query_scalar!(
             r#"select name as "name!" from unnest($1::text[]) as given (name)
-               where exists (select from lastgood.copies where store = name)"#,
+               where exists (select from lastgood.copies where store = name)
+                   or exists (select from lastgood.store_identities as known where known.name = given.name)"#,
             names
         )
         .fetch_all(self.pool())
@@ -88,6 +92,18 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        // What is meant by the new name, if that is known already, was seen there.
+        sqlx::query!(
+            "update lastgood.store_identities set name = $2
+             where name = $1 and not exists (select from lastgood.store_identities where name = $2)",
+            old,
+            new
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!("delete from lastgood.store_identities where name = $1", old)
+            .execute(&mut *transaction)
+            .await?;
         let audit = Audit {
             action: "rename_store",
             resource_id: None,
@@ -123,6 +139,12 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        sqlx::query!(
+            "delete from lastgood.store_identities where name = $1",
+            store
+        )
+        .execute(&mut *transaction)
+        .await?;
         let forgotten = Forgotten {
             points: points.cast_signed(),
             lost,

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Backend, Storage, failure,
+    Backend, ObjectKey, Storage, admitted, failure,
+    fault::step,
     parts::{PART_BYTES_MIN, part_bytes, parts_in_flight},
 };
 use crate::{detached, error::JobError};
@@ -141,11 +142,14 @@ async fn store(
     sharing: Sharing,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
+    let key = &admitted(key)?;
     if let Backend::Directory(directory) = &storage.backend {
-        directory.store(key, incoming).await?;
+        let meant = storage.meant.clone();
+        directory.store(key, meant, incoming).await?;
         return durable(storage, key, sharing).await;
     }
-    let mut writer = Growing::begin(storage, key, sharing).await?;
+    storage.require().await?;
+    let mut writer = Growing::begin(storage, key).await?;
     while let Some(write) = incoming.recv().await {
         match write {
             Write::Bytes(bytes) => {
@@ -164,10 +168,15 @@ async fn store(
 /// Makes the object visible, or nothing.
 async fn commit(
     storage: &Storage,
-    key: &str,
+    key: &ObjectKey,
     sharing: Sharing,
     mut writer: Growing,
 ) -> Result<(), JobError> {
+    // Hours may have passed: another bucket may answer to the name by now.
+    if let Err(error) = storage.require().await {
+        writer.abort(key).await;
+        return Err(error);
+    }
     if let Err(error) = writer.finish().await {
         // The store may have done it, and only its answer was lost. A key of this attempt alone: so is what is there. What
         // others may have written, whoever comes next has to read.
@@ -175,8 +184,11 @@ async fn commit(
             && matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written);
         if !is_ours {
             writer.abort(key).await;
-            let parts = writer.written > PART_BYTES_MIN;
-            let doing = if parts { PUT_TOGETHER } else { "finish" };
+            let doing = if writer.written > PART_BYTES_MIN {
+                step(&error).unwrap_or(PUT_TOGETHER)
+            } else {
+                "finish"
+            };
             return Err(failure(doing, key, &error));
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
@@ -185,7 +197,7 @@ async fn commit(
 }
 
 /// Has a whole object survive a power cut, or removes it.
-async fn durable(storage: &Storage, key: &str, sharing: Sharing) -> Result<(), JobError> {
+async fn durable(storage: &Storage, key: &ObjectKey, sharing: Sharing) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
     if durable.is_err() && sharing == Sharing::Alone {
         storage.remove_or_leave(key).await;
@@ -207,10 +219,11 @@ struct Growing {
 }
 
 impl Growing {
-    async fn begin(storage: &Storage, key: &str, sharing: Sharing) -> Result<Self, JobError> {
+    /// Asks for no condition: a key that is one attempt's alone cannot be taken, and services differ in whether they know it when
+    /// parts are put together.
+    async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
         let writer = storage.operator.writer_with(key);
-        let writer = writer.if_not_exists(sharing == Sharing::Alone);
         let writer = writer.concurrent(parts_in_flight(expected)).await;
         Ok(Self {
             inner: writer.map_err(|error| failure("begin", key, &error))?,
