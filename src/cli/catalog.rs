@@ -30,7 +30,7 @@ const READ_AT_ONCE: usize = 8;
 /// How many faults are told one by one in the end; each is logged when it is met.
 const FAULTS_SHOWN: usize = 1000;
 /// After how many manifests in a row that the store does not give it is not asked for more.
-const UNREADABLE_MAX: usize = 100;
+const UNREADABLE_MAX: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -222,8 +222,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
                     // One denied manifest is skipped; a store that gives none at all is another matter.
                     if unreadable_in_a_row == UNREADABLE_MAX {
                         return Err(error).context(format!(
-                            "{UNREADABLE_MAX} manifests in a row cannot be read: is the store away? What was read is recorded; \
-                             run this again"
+                            "{UNREADABLE_MAX} manifests in a row cannot be read: is the store away? Run this again once it answers"
                         ));
                     }
                     report.skip(manifest_key, &error);

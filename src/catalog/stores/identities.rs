@@ -133,6 +133,14 @@ impl Catalog {
             detail: json!({ "store": found.name, "id": found.store_id }),
         };
         record(&mut transaction, &audit).await?;
+        // Whoever says which name means it says that no other does.
+        sqlx::query!(
+            "delete from lastgood.store_identities where store_id = $1 and name <> $2",
+            found.store_id,
+            found.name
+        )
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query!(
             "insert into lastgood.store_identities (name, store_id, writes_once) values ($1, $2, $3)
              on conflict (name) do update set store_id = excluded.store_id, writes_once = excluded.writes_once,
