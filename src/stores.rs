@@ -3,6 +3,7 @@
 //! `--storage URL` is one store, called `primary`, with the keys of the standard `AWS_*` variables. A stores file names
 //! several: the first takes the backups, the others get copies.
 
+mod compare;
 mod environment;
 mod file;
 mod recognise;
@@ -19,8 +20,11 @@ use lastgood_jobs::{
     storage::{Binding, BucketAccess, Storage, StorageUrl, StorageUrlError, WriteOnce},
 };
 
-pub use self::recognise::Stranger;
 use self::recognise::{Known, Recognised, recognise};
+pub use self::{
+    compare::{Compared, compare},
+    recognise::Stranger,
+};
 use crate::{
     catalog::{Catalog, CatalogError},
     secret::SecretError,
@@ -437,7 +441,7 @@ impl Stores {
 /// Returns the id of a store that is only looked at; `None`: it is nobody's yet.
 ///
 /// [`StoresError::Stranger`] where it is not the one that is meant.
-pub async fn compare(
+pub async fn identify(
     store: &NamedStore,
     args: &StorageArgs,
     catalog: &Catalog,

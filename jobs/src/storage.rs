@@ -10,6 +10,7 @@ mod fault;
 mod identity;
 mod janitor;
 mod keys;
+mod listing;
 mod object_key;
 mod parts;
 mod upload;
@@ -34,6 +35,7 @@ pub use self::{
     bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience, WriteOnce},
     identity::{Binding, IDENTITY, Identity},
     janitor::Swept,
+    listing::Listing,
     object_key::{ObjectKey, ObjectKeyError},
 };
 pub(crate) use self::{

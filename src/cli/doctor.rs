@@ -111,6 +111,8 @@ fn plans(args: &Args) -> anyhow::Result<String> {
 
 async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
     catalog.check_schema().await?;
+    let faults = catalog.faults().await?;
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     let version = catalog.server_version_num().await?;
     Ok(format!(
         "PostgreSQL {}, schema up to date",
@@ -268,7 +270,7 @@ async fn stores(args: &Args, catalog: Option<&Catalog>) -> Vec<Check> {
 /// Says whether it is the store that is meant by its name.
 async fn identity(store: &NamedStore, args: &Args, catalog: &Catalog) -> anyhow::Result<String> {
     let name = &store.name;
-    let compared = stores::compare(store, &args.storage, catalog).await?;
+    let compared = stores::identify(store, &args.storage, catalog).await?;
     Ok(match compared {
         Some(id) => format!("{name}: it is {id}, of this installation"),
         None => format!("{name}: it has no identity yet: the first consumer gives it one"),

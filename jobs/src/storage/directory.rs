@@ -18,7 +18,11 @@ use tokio::sync::mpsc;
 
 use self::{growing::Growing, root::Root};
 use super::{
-    Absent, Created, fault::io_failure, identity::Binding, object_key::ObjectKey, upload::Write,
+    Absent, Created,
+    fault::io_failure,
+    identity::Binding,
+    object_key::ObjectKey,
+    upload::{Sharing, Write},
 };
 use crate::error::JobError;
 
@@ -60,6 +64,16 @@ impl Directory {
         .await
     }
 
+    /// Makes sure that the store is still where it was opened: [`JobError::NoStore`] where its directory is not.
+    pub(super) async fn require_any(&self) -> Result<(), JobError> {
+        if holds_a_store(&self.root).await? {
+            return Ok(());
+        }
+        Err(JobError::NoStore {
+            directory: self.root.display().to_string(),
+        })
+    }
+
     /// Refuses what is not the store that is meant.
     pub(super) async fn require(&self, meant: Binding) -> Result<(), JobError> {
         let root = self.root.clone();
@@ -94,6 +108,7 @@ impl Directory {
     pub(super) async fn store(
         &self,
         key: &ObjectKey,
+        sharing: Sharing,
         meant: Option<Binding>,
         mut incoming: mpsc::Receiver<Write>,
     ) -> Result<(), JobError> {
@@ -108,7 +123,11 @@ impl Directory {
                 };
                 match write {
                     Write::Bytes(bytes) => begun.write(&bytes)?,
-                    Write::Commit => return begun.publish(&object, meant.as_ref()).map(|()| true),
+                    Write::Commit => {
+                        return begun
+                            .publish(&object, sharing, meant.as_ref())
+                            .map(|()| true);
+                    }
                 }
                 growing = Some(begun);
             }

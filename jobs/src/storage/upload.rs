@@ -8,7 +8,10 @@ use super::{
     fault::step,
     parts::{PART_BYTES_MIN, part_bytes, parts_in_flight},
 };
-use crate::{detached, error::JobError};
+use crate::{
+    detached,
+    error::{JobError, StoreFault},
+};
 
 /// How many writes may wait for the store.
 const WRITES_WAITING: usize = 4;
@@ -145,7 +148,7 @@ async fn store(
     let key = &admitted(key)?;
     if let Backend::Directory(directory) = &storage.backend {
         let meant = storage.meant.clone();
-        directory.store(key, meant, incoming).await?;
+        directory.store(key, sharing, meant, incoming).await?;
         return durable(storage, key, sharing).await;
     }
     storage.require().await?;
@@ -173,7 +176,11 @@ async fn commit(
     mut writer: Growing,
 ) -> Result<(), JobError> {
     // Hours may have passed: another bucket may answer to the name by now.
-    if let Err(error) = storage.require().await {
+    let looked = match storage.require().await {
+        Ok(()) if sharing == Sharing::Alone => is_free(storage, key).await,
+        looked => looked,
+    };
+    if let Err(error) = looked {
         writer.abort(key).await;
         return Err(error);
     }
@@ -194,6 +201,18 @@ async fn commit(
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
     }
     durable(storage, key, sharing).await
+}
+
+/// Refuses a key that is taken. A look suffices where a condition is for manifests: nobody else ever writes what is one attempt's.
+async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
+    match storage.size(key).await? {
+        None => Ok(()),
+        Some(_) => Err(JobError::Store {
+            doing: "publish",
+            key: key.to_owned(),
+            source: StoreFault("there is an object already, and it is not replaced".to_owned()),
+        }),
+    }
 }
 
 /// Has a whole object survive a power cut, or removes it.
@@ -219,8 +238,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// Asks for no condition: a key that is one attempt's alone cannot be taken, and services differ in whether they know it when
-    /// parts are put together.
+    /// Asks for no condition: services differ in whether they know it when parts are put together, see [`is_free`].
     async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
         let writer = storage.operator.writer_with(key);

@@ -17,7 +17,9 @@ use super::{
     Trouble,
     root::{Root, Temporary},
 };
-use crate::storage::{identity::Binding, object_key::ObjectKey};
+use crate::storage::{Created, identity::Binding, object_key::ObjectKey, upload::Sharing};
+
+use crate::storage::upload::Sharing;
 
 /// After how many bytes more they are written back.
 const WRITE_BACK_BYTES: usize = 32 * 1024 * 1024;
@@ -64,12 +66,14 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes the file durable, and visible as `key`. Its directories are not durable yet.
+    /// Makes the file durable, and visible as `key`. Its directories are not durable yet. What is to be one attempt's alone replaces
+    /// nothing.
     ///
     /// The store is looked at again: hours may have passed, and what is at its path now may be another, or a bare mount point.
     pub(super) fn publish(
         mut self,
         key: &ObjectKey,
+        sharing: Sharing,
         meant: Option<&Binding>,
     ) -> Result<(), Trouble> {
         if let Some(write_back) = self.write_back.take() {
@@ -84,7 +88,15 @@ impl Growing {
                 self.path.display()
             )));
         }
-        self.file.rename(&now, key)?;
+        match sharing {
+            Sharing::Many => self.file.rename(&now, key)?,
+            Sharing::Alone => match self.file.link(&now, key)? {
+                Created::New => {}
+                Created::AlreadyExists => {
+                    return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+                }
+            },
+        }
         Ok(())
     }
 }
