@@ -15,6 +15,7 @@ pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
     key::KeyError,
+    storage::ObjectKeyError,
 };
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
@@ -285,6 +286,30 @@ pub enum JobError {
         #[source]
         source: StoreFault,
     },
+    /// The store knows us and will not do it, for a reason that no other attempt changes.
+    #[error("the store cannot {doing} {key}: {advice}")]
+    StoreUnable {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        key: String,
+        /// What helps.
+        advice: &'static str,
+        /// What the store said.
+        #[source]
+        source: StoreFault,
+    },
+    /// The store is gone from where it was, or another is in its place.
+    #[error(
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+    )]
+    StoreChanged {
+        /// How it is another. Holds no secret.
+        why: String,
+    },
+    /// A text that is no object's key.
+    #[error(transparent)]
+    ObjectKey(#[from] ObjectKeyError),
     /// The store keeps an object that was to be removed.
     #[error(
         "the store refuses to remove {key}: an object lock holds it, or the right to is missing"

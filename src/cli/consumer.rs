@@ -15,7 +15,7 @@ use crate::{
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     queue::Limits,
-    stores::{self, Absent, Stores},
+    stores::{Mirrors, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -135,19 +135,12 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
 
 /// A store that points are on record in must be there: one that is not mounted would be made anew, on another disk.
 async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Stores> {
-    let (primary, mirrors) = stores::names(storage)?;
-    let names: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
-    let used = catalog
-        .stores_on_record(&names)
-        .await?
-        .into_iter()
-        .collect();
-    let opened = Stores::open(storage, &Absent::MadeUnless(used)).await;
+    let opened = Stores::open_to_write(storage, Mirrors::MayWait, catalog).await;
     opened.map_err(|error| match error.missing() {
         Some(store) => {
             let why = format!(
-                "restore points are on record in store {store}, so that no new one is made; if it is lost for good: `lastgood \
-                 store forget {store} --overwrite {store}`"
+                "store {store} is on record, so that no new one is made; if it is lost for good: `lastgood store forget {store} \
+                 --overwrite {store}`"
             );
             anyhow::Error::from(error).context(why)
         }

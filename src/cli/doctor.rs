@@ -76,7 +76,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
-    checks.extend(stores(args).await);
+    checks.extend(stores(args, catalog.as_ref().ok()).await);
     let tools = args.tools.discover().await;
     checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
@@ -248,7 +248,7 @@ async fn store_names(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     ))
 }
 
-async fn stores(args: &Args) -> Vec<Check> {
+async fn stores(args: &Args, catalog: Option<&Catalog>) -> Vec<Check> {
     let stores = match Stores::open(&args.storage, &Absent::Refused).await {
         Ok(stores) => stores,
         Err(error) => return vec![Check::of("store", Err(error.into()))],
@@ -256,8 +256,41 @@ async fn stores(args: &Args) -> Vec<Check> {
     let mut checks = Vec::new();
     for store in stores.iter() {
         checks.push(Check::of("store", try_store(store).await));
+        if let Some(catalog) = catalog {
+            let compared = identity(store, args, catalog).await;
+            checks.push(Check::of("store id", compared));
+        }
+    }
+    if let Some(catalog) = catalog {
+        checks.push(Check::of("store faults", faults(catalog).await));
     }
     checks
+}
+
+/// Says whether it is the store that is meant by its name.
+async fn identity(store: &NamedStore, args: &Args, catalog: &Catalog) -> anyhow::Result<String> {
+    let name = &store.name;
+    let compared = stores::identify(store, &args.storage, catalog).await?;
+    Ok(match compared {
+        Some(id) => format!("{name}: it is {id}, of this installation"),
+        None => format!("{name}: it has no identity yet: the first consumer gives it one"),
+    })
+}
+
+/// Running consumers may see another machine's mounts.
+async fn faults(catalog: &Catalog) -> anyhow::Result<String> {
+    let faults = catalog.store_faults().await?;
+    let told: Vec<String> = faults
+        .iter()
+        .map(|it| {
+            format!(
+                "{} cannot be used by {} consumer(s): {}",
+                it.store, it.consumers, it.why
+            )
+        })
+        .collect();
+    anyhow::ensure!(told.is_empty(), "{}", told.join("; "));
+    Ok("no running consumer reports one".to_owned())
 }
 
 async fn try_store(store: &NamedStore) -> anyhow::Result<String> {

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended,
-        UnknownTier,
+        Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint,
+        Suspended, UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -37,7 +37,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// newest one suspect, a verification overdue, a store emptied or not to be listed, or no consumer takes new runs
+    /// newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
+    /// runs
     #[arg(long)]
     check: bool,
 }
@@ -60,6 +61,8 @@ struct Status {
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
+    store_faults: Vec<StoreFault>,
+    overwriting_stores: Vec<String>,
     stores: Vec<StoreListing>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
@@ -87,6 +90,7 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self.store_faults.is_empty()
             && self
                 .proofs
                 .iter()
@@ -135,6 +139,14 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
+        store_faults: catalog.store_faults().await?,
+        overwriting_stores: catalog
+            .store_identities()
+            .await?
+            .into_iter()
+            .filter(|store| !store.writes_once && stores.contains(&store.name))
+            .map(|store| store.name)
+            .collect(),
         stores: catalog.store_listings(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
@@ -265,6 +277,22 @@ fn text(status: &Status) -> String {
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
     parts.extend(status.unknown_stores.iter().map(not_configured));
+    parts.extend(status.store_faults.iter().map(|fault| {
+        format!(
+            "STORE FAILS: {} cannot be used by {} consumer(s), since {}: {}",
+            printable(&fault.store),
+            fault.consumers,
+            instant(fault.since),
+            printable(&fault.why)
+        )
+    }));
+    parts.extend(status.overwriting_stores.iter().map(|store| {
+        format!(
+            "NOT WRITE-ONCE: store {} overwrites what must be written once, and that was accepted (`write_once: false`): two attempts \
+             of one run may replace each other's manifest",
+            printable(store)
+        )
+    }));
     parts.push(consumers(status));
     parts.extend(
         status

@@ -26,6 +26,7 @@ mod retention;
 mod round_trip;
 mod secrets;
 mod store;
+mod store_identity;
 mod store_names;
 mod stores;
 mod suspects;

@@ -19,6 +19,7 @@ impl JobError {
             | Self::NotThisWay { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
+            | Self::ObjectKey(_)
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -35,6 +36,8 @@ impl JobError {
             Self::StoreFull { .. }
             | Self::Store { .. }
             | Self::StoreDenied { .. }
+            | Self::StoreUnable { .. }
+            | Self::StoreChanged { .. }
             | Self::StoreRefuses { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
                 ErrorKind::Corrupt
@@ -62,6 +65,8 @@ impl JobError {
                 | Self::StoreFull { .. }
                 | Self::Store { .. }
                 | Self::StoreDenied { .. }
+                | Self::StoreUnable { .. }
+                | Self::StoreChanged { .. }
                 | Self::StoreRefuses { .. }
                 | Self::Damaged { .. }
                 | Self::BadManifest { .. }
@@ -82,10 +87,12 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
             | Self::NoTargetUrl
+            | Self::ObjectKey(_)
             | Self::Refused(_)
             | Self::Denied { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
+            | Self::StoreUnable { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
@@ -113,6 +120,7 @@ impl JobError {
             | Self::DumpTooSmall { .. }
             | Self::StoreFull { .. }
             | Self::Store { .. }
+            | Self::StoreChanged { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
             | Self::LeftClosed { .. }
