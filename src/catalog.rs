@@ -23,6 +23,7 @@ mod retry;
 mod runs;
 mod stores;
 mod tokens;
+mod transports;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -62,6 +63,7 @@ pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
 pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
 pub use tokens::{Holder, NewToken, TokenRow};
+pub use transports::UnverifiedTransport;
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
+        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier, UnverifiedTransport,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -59,6 +59,8 @@ struct Status {
     unknown_stores: Vec<StoreOnRecord>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
+    unverified: Vec<UnverifiedTransport>,
+    unverified_in_all: i64,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -104,6 +106,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
+    let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
@@ -125,6 +128,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         unknown_stores: catalog.unknown_stores(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
+        unverified,
+        unverified_in_all,
     })
 }
 
@@ -136,6 +141,23 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
         None => "none",
         Some(first) if first.team.is_none() => "all",
         Some(_) => "teams with a key",
+    })
+}
+
+/// Names the resources whose servers need not prove who they are.
+fn not_verified(status: &Status) -> Option<String> {
+    let named: Vec<_> = status
+        .unverified
+        .iter()
+        .map(|it| printable(&it.resource))
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/transport.md \
+             what to do",
+            status.unverified_in_all,
+            named.join(", ")
+        )
     })
 }
 
@@ -204,6 +226,7 @@ fn text(status: &Status) -> String {
                 .to_owned(),
         ),
     }
+    parts.extend(not_verified(status));
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
             "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
