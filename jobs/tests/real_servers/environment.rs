@@ -168,10 +168,17 @@ async fn to(server: &Url) -> Result<Way> {
 /// Leads to somebody who asks for a password in clear, and says no to it.
 async fn to_a_curious_postgres() -> Result<Way> {
     listen(|mut client, heard| async move {
-        let length = client.read_u32().await?;
-        let mut first = vec![0; usize::try_from(length).unwrap_or(4).saturating_sub(4)];
-        client.read_exact(&mut first).await?;
-        heard.note(&first);
+        loop {
+            let length = client.read_u32().await?;
+            let mut first = vec![0; usize::try_from(length).unwrap_or(4).saturating_sub(4)];
+            client.read_exact(&mut first).await?;
+            heard.note(&first);
+            // Questions for encryption are answered with no; then comes the introduction.
+            if first.len() != 4 {
+                break;
+            }
+            client.write_all(b"N").await?;
+        }
         client.write_all(b"R\0\0\0\x08\0\0\0\x03").await?;
         let mut rest = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = client.read(&mut rest).await {

@@ -69,26 +69,27 @@ async fn a_lagging_standby_is_dated_by_its_last_replayed_commit() -> Result<()> 
     let (lab, standby) = (Lab::owner(Server::pg18()?).await?, standby()?);
     lab.run("create table t as select 1 as a").await?;
     shows(&standby, &lab.name, "1").await?;
-    standby
-        .run("postgres", "select pg_wal_replay_pause()")
-        .await?;
-    until("the replay is paused", || async {
-        let state = standby
-            .ask("postgres", "select pg_get_wal_replay_pause_state()")
+    let made_meanwhile = async {
+        standby
+            .run("postgres", "select pg_wal_replay_pause()")
             .await?;
-        Ok(state == "paused")
-    })
-    .await?;
-    let not_replayed: DateTime<Utc> = lab.ask("select clock_timestamp()::text").await?.parse()?;
-    lab.run("insert into t select generate_series(1, 999)")
+        until("the replay is paused", || async {
+            let question = "select pg_get_wal_replay_pause_state()";
+            Ok(standby.ask("postgres", question).await? == "paused")
+        })
         .await?;
-
-    let resource = at(&lab, &[port(&standby)?], "")?;
-    let point = made(&lab, &resource).await;
+        let now = "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        let not_replayed: DateTime<Utc> = lab.ask(now).await?.parse()?;
+        lab.run("insert into t select generate_series(1, 999)")
+            .await?;
+        let point = made(&lab, &at(&lab, &[port(&standby)?], "")?).await?;
+        Ok::<_, anyhow::Error>((point, not_replayed))
+    };
+    let made_meanwhile = made_meanwhile.await;
     standby
         .run("postgres", "select pg_wal_replay_resume()")
         .await?;
-    let point = point?;
+    let (point, not_replayed) = made_meanwhile?;
     ensure!(
         point.manifest.consistent_at < not_replayed,
         "{} is not before {not_replayed}",

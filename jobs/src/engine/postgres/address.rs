@@ -179,9 +179,10 @@ impl Address {
 
     /// Returns where the server is: `host:port`, in lower case, several with commas between them.
     pub(crate) fn server(&self) -> String {
-        let mut places: Vec<String> = self.places.iter().map(Place::to_string).collect();
+        let place = |place: &Place| place.to_string().to_lowercase();
+        let mut places: Vec<String> = self.places.iter().map(place).collect();
         places.sort();
-        places.join(",").to_lowercase()
+        places.join(",")
     }
 
     /// Returns how the way to the server is protected.

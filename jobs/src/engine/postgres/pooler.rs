@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{Executor as _, PgConnection, Row as _};
 
 use super::{
     address::{Address, Place},
@@ -60,11 +60,13 @@ async fn is_seen_to_share(
     Ok(theirs == Some(before) || backend(ours).await? != before)
 }
 
-/// Asks which process serves us.
+/// Asks which process serves us. Nothing is prepared for it: that would be of the session, too.
 async fn backend(session: &mut PgConnection) -> Result<u32, JobError> {
-    let question = "select pg_catalog.pg_backend_pid()";
-    let asked = sqlx::query_scalar::<_, i32>(question).fetch_one(session);
-    Ok(answer("ask which process serves us", asked)
-        .await?
-        .unsigned_abs())
+    let doing = "ask which process serves us";
+    let question = sqlx::raw_sql("select pg_catalog.pg_backend_pid()");
+    let row = answer(doing, session.fetch_one(question)).await?;
+    let process: i32 = row
+        .try_get(0)
+        .map_err(|error| session::meaning(doing, &error))?;
+    Ok(process.unsigned_abs())
 }
