@@ -10,6 +10,7 @@ mod mark;
 mod names;
 mod pooler;
 mod properties;
+mod replication;
 pub(crate) mod restore;
 mod session;
 mod swap;

@@ -1,7 +1,10 @@
 //! What would spoil a dump or its restore is told by the backup: as a refusal with advice, or as a warning in the manifest.
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood_jobs::error::{ErrorKind, JobError};
+use lastgood_jobs::{
+    error::{ErrorKind, JobError},
+    job::RestoreTarget,
+};
 
 use crate::{
     failures::with_fake_dump,
@@ -119,6 +122,32 @@ async fn what_the_tool_warns_of_is_in_the_manifest() -> Result<()> {
             == ["pg_dump: subscriptions not dumped because current user is not a superuser"],
         "{:?}",
         point.manifest.warnings
+    );
+    lab.clean().await
+}
+
+/// The kind: what is tied to a database and not to its name.
+#[tokio::test]
+async fn a_swap_names_the_subscriptions_that_stay_with_the_replaced_database() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table t as select 1 as a").await?;
+    let point = lab.backup(attempt()).await?;
+    let name = format!("to-{}", lab.name);
+    let subscribe = format!(
+        "create subscription \"{name}\" connection 'dbname=nowhere' publication p with (connect = false, slot_name = none)"
+    );
+    lab.server.run(&lab.name, &subscribe).await?;
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    let kept = restored.kept.clone().context("nothing was kept")?;
+    lab.server
+        .run(&kept, &format!("drop subscription \"{name}\""))
+        .await?;
+    let notes = restored.notes.join("\n");
+    ensure!(
+        notes.contains(&format!(
+            "subscription \"{name}\" stays with the replaced database"
+        )),
+        "{notes}"
     );
     lab.clean().await
 }
