@@ -26,5 +26,6 @@ mod secrets;
 mod store;
 mod store_names;
 mod stores;
+mod transports;
 mod vault;
 mod verifications;
