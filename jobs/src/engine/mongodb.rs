@@ -66,10 +66,7 @@ pub(crate) fn leans_on_machine(url: &SecretString) -> Result<Option<&'static str
 /// Returns how the way to a URL's servers is protected.
 pub(crate) fn transport(url: &SecretString) -> Result<Transport, JobError> {
     let parsed = address::parse(url)?;
-    let is_loopback = |host: &ServerAddress| match host {
-        ServerAddress::Tcp { host, .. } => transport::is_loopback(host),
-        _ => true,
-    };
+    let is_loopback = |host: &ServerAddress| !matches!(host, ServerAddress::Tcp { host, .. } if !transport::is_loopback(host));
     let is_here = matches!(&parsed.host_info, HostInfo::HostIdentifiers(hosts) if hosts.iter().all(is_loopback));
     let is_of_record = matches!(parsed.host_info, HostInfo::DnsRecord(_));
     let takes_any = |tls: &TlsOptions| tls.allow_invalid_certificates == Some(true);

@@ -22,7 +22,7 @@ async fn fails(lab: &Lab, resource: &Resource) -> Result<JobError> {
     Ok(error)
 }
 
-/// The kind: what SASLprep forbids or does not know. libpq takes such a password as it is.
+/// The kind: what `SASLprep` forbids or does not know. libpq takes such a password as it is.
 #[rstest]
 #[case::emoji("hunter2-marker😀")]
 #[case::tab("hunter2-marker\tx")]

@@ -47,14 +47,14 @@ pub(crate) async fn dump(
     let mut found = session::connect_to_read(&address).await?;
     let may_try_primary =
         address.may_leave_standby() && session::is_standby(&mut found.session).await?;
-    match dump_there(found, key, worker).await {
+    match Box::pin(dump_there(found, key, worker)).await {
         // A standby ends whoever reads what its replay has to remove. Its words are in its own language, so any failure counts.
         Err(error @ (JobError::DumpFailed { .. } | JobError::Unreachable { .. }))
             if may_try_primary && !error.is_permanent() =>
         {
             tracing::warn!(error = %error.report(), "the standby failed the dump, which is tried on the primary");
             match session::connect_to_read(&address.primary_only()).await {
-                Ok(found) => dump_there(found, key, worker).await,
+                Ok(found) => Box::pin(dump_there(found, key, worker)).await,
                 Err(_) => Err(error),
             }
         }

@@ -160,7 +160,7 @@ pub(super) async fn open(
     options: Option<&str>,
 ) -> Result<Result<wire::Session, NoSession>, JobError> {
     let timeout = address.connect_timeout();
-    let opened = tokio::time::timeout(timeout, wire::open(address, place, options)).await;
+    let opened = tokio::time::timeout(timeout, Box::pin(wire::open(address, place, options))).await;
     opened.map_err(|_| JobError::NoAnswer {
         doing: "connect",
         seconds: timeout.as_secs(),
