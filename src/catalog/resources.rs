@@ -205,18 +205,6 @@ impl Catalog {
         }
     }
 
-    /// Records where a resource's server is, if that is new.
-    pub async fn note_server(&self, id: &str, server: &str) -> Result<(), CatalogError> {
-        sqlx::query!(
-            "update lastgood.resources set server = $2 where id = $1 and server is distinct from $2",
-            id,
-            server
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
-
     /// Returns any one sealed connection, for `doctor` to try the key on.
     pub async fn any_sealed(&self) -> Result<Option<(String, Vec<u8>)>, CatalogError> {
         let row = sqlx::query!(
