@@ -1,5 +1,6 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod dump_limits;
 mod history;
 mod observe;
 mod reap;
@@ -15,6 +16,7 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::dump_limits::limit_dumps;
 pub use self::upkeep::{
     Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
 };
@@ -113,6 +115,7 @@ pub async fn produce(
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut applied = Applied::default();
+    let mut told = dump_limits::Told::default();
     let id = uuid::Uuid::new_v4().to_string();
     loop {
         tokio::select! {
@@ -130,6 +133,7 @@ pub async fn produce(
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
             tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
+            told.tell(&catalog, self::own(&plans)).await;
         }
     }
     ready.send_replace(false);

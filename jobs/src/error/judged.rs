@@ -19,6 +19,7 @@ impl JobError {
             | Self::NotThisWay { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
+            | Self::DumpTooLarge { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -26,9 +27,10 @@ impl JobError {
             Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
                 ErrorKind::Connect
             }
-            Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
-                ErrorKind::Tool
-            }
+            Self::NoClient { .. }
+            | Self::ServerTooOld { .. }
+            | Self::UnknownFormat { .. }
+            | Self::ToolStart { .. } => ErrorKind::Tool,
             Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
                 ErrorKind::Dump
             }
@@ -86,6 +88,8 @@ impl JobError {
             | Self::Denied { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
+            | Self::UnknownFormat { .. }
+            | Self::DumpTooLarge { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }

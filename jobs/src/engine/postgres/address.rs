@@ -73,6 +73,9 @@ pub enum AddressError {
     /// A part that does not decode, or holds what no connection can carry.
     #[error("its {0} is not valid")]
     Invalid(&'static str),
+    /// What no part of a URL needs.
+    #[error("{}", percent::CONTROL)]
+    Control,
     /// Several hosts.
     #[error("it names several hosts: one is supported")]
     SeveralHosts,
@@ -91,6 +94,9 @@ impl Address {
     /// Takes a connection URL apart.
     pub(crate) fn parse(secret: &SecretString) -> Result<Self, AddressError> {
         let text = secret.expose_secret().trim();
+        if percent::has_control(text) {
+            return Err(AddressError::Control);
+        }
         let (scheme, rest) = text.split_once("://").ok_or(AddressError::NotAUrl)?;
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(AddressError::Scheme);
@@ -463,7 +469,11 @@ mod tests {
         "\"optons\" is not supported"
     )]
     #[case::value("postgres://u:hunter2@h/d?sslmode=hunter2", "\"sslmode\"")]
-    #[case::newline("postgres://u:hunter2%0A@h/d", "password is not valid")]
+    #[case::newline("postgres://u:hunter2%0A@h/d", "control character")]
+    #[case::line_in_user("postgres://u%0d:hunter2@h/d", "control character")]
+    #[case::line_in_host("postgres://u:hunter2@h%0a/d", "control character")]
+    #[case::line_in_database("postgres://u:hunter2@h/d%0a", "control character")]
+    #[case::line_in_parameter("postgres://u:hunter2@h/d?sslrootcert=/a%0ab", "control character")]
     #[case::percent("postgres://u:hunter2%zz@h/d", "password is not valid")]
     fn what_cannot_be_used_is_named_without_the_secret(#[case] url: &str, #[case] why: &str) {
         let error = parse(url).unwrap_err();
