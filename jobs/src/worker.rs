@@ -75,15 +75,6 @@ impl Progress {
         Some(self.dump_limit_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
-    /// Adds bytes of a dump that is being made. The error is the limit that they are beyond.
-    pub(crate) fn take_dump(&self, bytes: u64) -> Result<(), u64> {
-        let before = self.dump_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.dump_limit() {
-            Some(limit) if before.saturating_add(bytes) > limit => Err(limit),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     /// Adds bytes of the archive, as stored.
     pub fn add_stored(&self, bytes: u64) {
         self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);

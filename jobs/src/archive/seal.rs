@@ -120,13 +120,18 @@ fn look<I: Inspect>(
     looked_at: &mpsc::Sender<Bytes>,
 ) -> Result<Looked<I::Contents>, SealError> {
     let mut dump = Meter::default();
+    let mut left = progress.dump_limit();
     while let Some(chunk) = chunks.blocking_recv() {
-        progress
-            .take_dump(chunk.len() as u64)
-            .map_err(|limit_bytes| SealError::TooLarge { limit_bytes })?;
+        if let Some(left) = &mut left {
+            let limit_bytes = progress.dump_limit().unwrap_or_default();
+            *left = left
+                .checked_sub(chunk.len() as u64)
+                .ok_or(SealError::TooLarge { limit_bytes })?;
+        }
         inspector
             .inspect_chunk(&chunk)
             .map_err(SealError::Refused)?;
+        progress.add_dump(chunk.len() as u64);
         dump.update(&chunk);
         if looked_at.blocking_send(chunk).is_err() {
             break;

@@ -140,17 +140,18 @@ impl Target {
 
     /// Asks for what comes after the first key that is written, too.
     async fn has_rights(&mut self, existing: Existing, probe: &[u8]) -> Result<(), JobError> {
-        let doing = "mark the target as half restored (SET)";
-        let words: [&[u8]; 5] = [b"SET", probe, b"x", b"PX", PROBE_LIVES_MS];
-        self.connection.ask(doing, &words).await?;
         match existing {
-            Existing::Refused | Existing::Merged => Ok(()),
+            Existing::Refused | Existing::Merged => {}
             Existing::Replaced => {
                 let doing = "look for keys that the backup does not have (SCAN)";
                 let words: [&[u8]; 4] = [b"SCAN", b"0", b"COUNT", b"1"];
-                self.connection.ask(doing, &words).await.map(drop)
+                self.connection.ask(doing, &words).await?;
             }
         }
+        let doing = "mark the target as half restored (SET)";
+        let words: [&[u8]; 5] = [b"SET", probe, b"x", b"PX", PROBE_LIVES_MS];
+        self.connection.ask(doing, &words).await?;
+        Ok(())
     }
 
     async fn remove_probe(&mut self, probe: &str) -> Result<(), JobError> {
@@ -255,6 +256,9 @@ impl Target {
             }
         }
         for kind in &survey.large_kinds {
+            self.connection
+                .ask("remove keys (UNLINK)", &[b"UNLINK", probe])
+                .await?;
             for trial in commands_of(*kind) {
                 self.try_command(trial, probe).await?;
             }
@@ -262,9 +266,6 @@ impl Target {
                 self.try_command(&FIELD_EXPIRY, probe).await?;
             }
             self.try_command(&EXPIRY, probe).await?;
-            self.connection
-                .ask("remove keys (UNLINK)", &[b"UNLINK", probe])
-                .await?;
         }
         Ok(())
     }
