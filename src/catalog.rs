@@ -26,6 +26,7 @@ mod runs;
 mod standing;
 mod stores;
 mod tokens;
+mod transports;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -67,6 +68,7 @@ pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
 pub use stores::{Forgotten, Installations, OnlyCopy, StoreFault, StoreIdentity, StoreOnRecord};
 pub use tokens::{Holder, NewToken, TokenRow};
+pub use transports::UnverifiedTransport;
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;

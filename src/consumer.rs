@@ -84,6 +84,8 @@ pub struct Shared {
     pub master_key: Option<MasterKey>,
     /// This process's private directory.
     pub work_dir: PathBuf,
+    /// Whether a server that need not prove who it is is refused.
+    pub require_verified_tls: bool,
 }
 
 /// How a consumer is told to end.

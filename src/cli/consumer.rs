@@ -52,6 +52,9 @@ struct WorkArgs {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    /// Refuse servers that need not prove who they are: see docs/transport.md
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    require_verified_tls: bool,
     /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
     #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
@@ -113,6 +116,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),
+        require_verified_tls: args.require_verified_tls,
     };
     let settings = Settings {
         engines: args.engines,

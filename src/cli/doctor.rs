@@ -24,6 +24,8 @@ use crate::{
 
 /// Of how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
+/// How many resources that are reached in an unverified way are named.
+const TRANSPORTS_NAMED: i64 = 20;
 /// How many keys are opened themselves, chosen anew each time.
 const KEYS_SAMPLED: usize = 50;
 
@@ -35,6 +37,9 @@ pub(super) struct Args {
     tools: ToolsArgs,
     #[command(flatten)]
     plans: PlansArgs,
+    /// Whether the consumers refuse servers that need not prove who they are
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    require_verified_tls: bool,
 }
 
 /// What was looked at, and what was found.
@@ -73,6 +78,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
             checks.push(Check::of("encryption", encryption(catalog, args).await));
             checks.push(Check::of("store names", store_names(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
+            checks.push(Check::of("transport", transport(catalog, args).await));
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
@@ -97,6 +103,24 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Names the resources whose servers need not prove who they are.
+async fn transport(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+    let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
+    if found.is_empty() {
+        return Ok("no resource is known to be reached without proof of who answers".to_owned());
+    }
+    let named: Vec<_> = found
+        .iter()
+        .map(|it| format!("{} ({})", it.resource, it.because))
+        .collect();
+    let told = format!(
+        "{all} resources are reached without proof of who answers: {}; see docs/transport.md",
+        named.join(", ")
+    );
+    anyhow::ensure!(!args.require_verified_tls, "{told}");
+    Ok(told)
 }
 
 async fn connect() -> anyhow::Result<Catalog> {

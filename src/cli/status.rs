@@ -13,7 +13,7 @@ use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
         Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint,
-        Suspended, UnknownTier,
+        Suspended, UnknownTier, UnverifiedTransport,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -66,6 +66,8 @@ struct Status {
     stores: Vec<StoreListing>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
+    unverified: Vec<UnverifiedTransport>,
+    unverified_in_all: i64,
     /// What keeps the catalog, as it is reached here, from doing its work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     catalog_faults: Vec<&'static str>,
@@ -118,6 +120,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
+    let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
@@ -150,6 +153,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         stores: catalog.store_listings(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
+        unverified,
+        unverified_in_all,
         catalog_faults: catalog.faults().await?,
     })
 }
@@ -162,6 +167,23 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
         None => "none",
         Some(first) if first.team.is_none() => "all",
         Some(_) => "teams with a key",
+    })
+}
+
+/// Names the resources whose servers need not prove who they are.
+fn not_verified(status: &Status) -> Option<String> {
+    let named: Vec<_> = status
+        .unverified
+        .iter()
+        .map(|it| printable(&it.resource))
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/transport.md \
+             what to do",
+            status.unverified_in_all,
+            named.join(", ")
+        )
     })
 }
 
@@ -255,6 +277,7 @@ fn text(status: &Status) -> String {
                 .to_owned(),
         ),
     }
+    parts.extend(not_verified(status));
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
             "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",

@@ -30,5 +30,6 @@ mod store_identity;
 mod store_names;
 mod stores;
 mod suspects;
+mod transports;
 mod vault;
 mod verifications;
