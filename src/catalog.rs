@@ -27,6 +27,7 @@ mod runs;
 mod standing;
 mod stores;
 mod tokens;
+mod transports;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -67,8 +68,9 @@ pub use resources::{
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
-pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
+pub use stores::{Forgotten, Installations, OnlyCopy, StoreFault, StoreIdentity, StoreOnRecord};
 pub use tokens::{Holder, NewToken, TokenRow};
+pub use transports::UnverifiedTransport;
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;

@@ -41,6 +41,8 @@ pub(crate) use work_dir::WorkDir;
 
 /// How often a consumer says that it is alive; three missed beats and it counts as dead.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often a consumer looks whether its stores are there, and still what they were.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long, after a drain, attempts that were stopped may still clear up behind them.
 const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 
@@ -83,6 +85,8 @@ pub struct Shared {
     pub master_key: Option<MasterKey>,
     /// This process's private directory.
     pub work_dir: PathBuf,
+    /// Whether a server that need not prove who it is is refused.
+    pub require_verified_tls: bool,
 }
 
 /// How a consumer is told to end.
@@ -136,6 +140,11 @@ pub async fn consume(
     let side = [
         tokio::spawn(watch(store, in_flight, Arc::clone(&wakers.cancelled))),
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
+        tokio::spawn(look_for_ever(
+            shared.stores.clone(),
+            shared.catalog.clone(),
+            id.clone(),
+        )),
         tokio::spawn(clean_for_ever(
             shared.catalog.clone(),
             shared.stores.clone(),
@@ -380,6 +389,31 @@ async fn remove_dead_for_ever(parent: PathBuf) {
         if let Err(error) = work_dir::remove_dead(&parent) {
             tracing::warn!(%error, path = %parent.display(), "cannot remove what killed consumers left");
         }
+    }
+}
+
+/// Looks at the stores: one that was mounted late is used from then on, and one that is gone, or exchanged for another, is told.
+async fn look_for_ever(stores: Stores, catalog: Catalog, consumer: String) {
+    let mut timer = tokio::time::interval(LOOK_EVERY);
+    let mut told = Vec::new();
+    loop {
+        timer.tick().await;
+        let faults = stores.look(&catalog).await;
+        for (store, why) in faults.iter().filter(|fault| !told.contains(*fault)) {
+            tracing::error!(
+                store,
+                error = why,
+                "a store cannot be used: what needs it is tried again"
+            );
+        }
+        let noted = catalog.note_store_faults(&consumer, &faults);
+        if let Err(error) = answered(LOOK_EVERY, noted).await {
+            tracing::warn!(
+                error = chain(&error),
+                "cannot record what is wrong with the stores"
+            );
+        }
+        told = faults;
     }
 }
 

@@ -91,7 +91,8 @@ pub async fn backup(
         &keys,
         started_at,
         previous.map(|previous| previous.dump_bytes),
-    );
+    )?;
+    manifest.installation = storage.installation();
     manifest.archive.encryption = worker.encrypt_to.clone().map(encryption);
     if !worker.lease.is_alive().await || !worker.progress.may_commit() {
         archive.remove().await;
@@ -148,7 +149,7 @@ fn describe(
     keys: &Keys,
     started_at: DateTime<Utc>,
     previous_dump_bytes: Option<u64>,
-) -> (Manifest, Unpublished) {
+) -> Result<(Manifest, Unpublished), JobError> {
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -172,7 +173,7 @@ fn describe(
             .chain(shrunk(dumped.dump.size_bytes, previous_dump_bytes))
             .collect(),
         archive: Stored {
-            key: keys.archive(),
+            key: keys.archive().parse()?,
             size_bytes: dumped.archive.size_bytes,
             blake3: dumped.archive.blake3,
             compression: archive::COMPRESSION.to_owned(),
@@ -187,7 +188,7 @@ fn describe(
         tool_version: dumped.tool_version,
         details: dumped.details,
     };
-    (manifest, dumped.object)
+    Ok((manifest, dumped.object))
 }
 
 fn encryption(key: ArchiveKey) -> Encryption {

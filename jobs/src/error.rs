@@ -15,6 +15,7 @@ pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
     key::KeyError,
+    storage::ObjectKeyError,
 };
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
@@ -169,6 +170,52 @@ pub enum JobError {
         source: ServerFault,
     },
 
+    /// Policies hide rows from the role, and a dump without them would be no backup.
+    #[error(
+        "row-level security hides rows of {tables} from the role: give it BYPASSRLS (`alter role {role} bypassrls`), or let \
+         another role that has it make the backups"
+    )]
+    RowSecurity {
+        /// Some of the tables.
+        tables: String,
+        /// The role, quoted for SQL.
+        role: String,
+    },
+    /// The server did not prove who it is.
+    #[error(
+        "the server did not prove that it is the one that the URL names: correct its certificate, or host, sslmode and \
+         sslrootcert in the URL; nothing was sent"
+    )]
+    Untrusted {
+        /// What is wrong with its certificate.
+        #[source]
+        source: ServerFault,
+    },
+    /// A connection of the kind that the URL asks for cannot be made.
+    #[error("the connection URL cannot be used: {why}")]
+    ConnectionImpossible {
+        /// Why, and what to change.
+        why: String,
+    },
+    /// A pooler in transaction or statement mode.
+    #[error(
+        "{server} is a pooler that shares server connections between clients: what pg_dump sets would reach others' sessions: \
+         name the server's own address in the URL, or a pool in session mode"
+    )]
+    SharedConnections {
+        /// The pooler's address.
+        server: String,
+    },
+    /// Transactions that were prepared and never ended hold locks that the dump waits for.
+    #[error(
+        "pg_dump waited in vain for a lock, and these prepared transactions hold locks: {names}: end each with `commit prepared` \
+         or `rollback prepared`"
+    )]
+    PreparedTransactions {
+        /// Their names, and since when they are.
+        names: String,
+    },
+
     /// No connection, or one that broke.
     #[error(
         "cannot {doing}: the server could not be reached or went away: see that it runs, has connections left, and that \
@@ -244,6 +291,27 @@ pub enum JobError {
     /// Whoever made the dump said yes, and the stream says no.
     #[error("the dump is not whole, although nothing on the way reported a failure")]
     DumpNotWhole(#[source] FormatError),
+    /// A dump, or the dump in an archive, of a kind that a newer build may know.
+    #[error(
+        "this version of lastgood ({}) cannot read {what}: run a newer one, on every consumer; nothing says that the data is damaged",
+        env!("CARGO_PKG_VERSION")
+    )]
+    UnknownFormat {
+        /// `the server's dump`, or an archive.
+        what: String,
+        /// What is not known.
+        #[source]
+        source: FormatError,
+    },
+    /// A dump that is larger than it may be.
+    #[error(
+        "the dump is larger than {limit_bytes} bytes, the most that the tier allows: raise its maximum_dump_gib in plans.yaml, or \
+         move the resource to another tier"
+    )]
+    DumpTooLarge {
+        /// The tier's limit.
+        limit_bytes: u64,
+    },
     /// A whole dump that is too small to be true.
     #[error("the dump has {size_bytes} bytes, and even an empty database's has {floor_bytes}")]
     DumpTooSmall {
@@ -285,6 +353,30 @@ pub enum JobError {
         #[source]
         source: StoreFault,
     },
+    /// The store knows us and will not do it, for a reason that no other attempt changes.
+    #[error("the store cannot {doing} {key}: {advice}")]
+    StoreUnable {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        key: String,
+        /// What helps.
+        advice: &'static str,
+        /// What the store said.
+        #[source]
+        source: StoreFault,
+    },
+    /// The store is gone from where it was, or another is in its place.
+    #[error(
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+    )]
+    StoreChanged {
+        /// How it is another. Holds no secret.
+        why: String,
+    },
+    /// A text that is no object's key.
+    #[error(transparent)]
+    ObjectKey(#[from] ObjectKeyError),
     /// The store keeps an object that was to be removed.
     #[error(
         "the store refuses to remove {key}: an object lock holds it, or the right to is missing"
@@ -505,6 +597,29 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Says why a dump is refused that ended by itself.
+    pub(crate) fn of_dump(source: FormatError) -> Self {
+        if source.is_unknown() {
+            let what = "the server's dump".to_owned();
+            return Self::UnknownFormat { what, source };
+        }
+        Self::DumpNotWhole(source)
+    }
+
+    /// Says why an archive is refused whose hash may well be right.
+    pub(crate) fn of_archive(key: &str, source: Damage) -> Self {
+        match source {
+            Damage::Dump(source) if source.is_unknown() => Self::UnknownFormat {
+                what: format!("the dump in the archive {key}"),
+                source,
+            },
+            source => Self::Damaged {
+                key: key.to_owned(),
+                source,
+            },
+        }
+    }
+
     /// Returns what the tool itself said, without secrets: the begin and the end of its stderr. `None` where no tool spoke.
     #[must_use]
     pub fn tool_words(&self) -> Option<&str> {

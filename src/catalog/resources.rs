@@ -1,5 +1,7 @@
 //! Resources: what is protected, and how it is reached.
 
+use std::num::NonZeroU64;
+
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use serde::Serialize;
@@ -185,6 +187,20 @@ impl Catalog {
         Ok(rows)
     }
 
+    /// Returns the most bytes that a dump of a resource of this tier may have; `None`: any number.
+    pub async fn maximum_dump_bytes(
+        &self,
+        tier: &Tier,
+    ) -> Result<Option<NonZeroU64>, CatalogError> {
+        let limit = sqlx::query_scalar!(
+            "select maximum_dump_bytes from lastgood.dump_limits where tier = $1",
+            tier.as_str()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(limit.and_then(|bytes| NonZeroU64::new(bytes.unsigned_abs())))
+    }
+
     /// Returns how a resource is reached.
     pub async fn connection(&self, id: &str) -> Result<StoredConnection, CatalogError> {
         let row = sqlx::query!(
@@ -203,18 +219,6 @@ impl Catalog {
                 why: "it is both a reference and sealed".to_owned(),
             }),
         }
-    }
-
-    /// Records where a resource's server is, if that is new.
-    pub async fn note_server(&self, id: &str, server: &str) -> Result<(), CatalogError> {
-        sqlx::query!(
-            "update lastgood.resources set server = $2 where id = $1 and server is distinct from $2",
-            id,
-            server
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
     }
 
     /// Returns any one sealed connection, for `doctor` to try the key on.

@@ -15,7 +15,7 @@ use crate::{
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     queue::Limits,
-    stores::{self, Absent, Stores},
+    stores::{Mirrors, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ struct WorkArgs {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    /// Refuse servers that need not prove who they are: see docs/transport.md
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    require_verified_tls: bool,
     /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
     #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
@@ -113,6 +116,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),
+        require_verified_tls: args.require_verified_tls,
     };
     let settings = Settings {
         engines: args.engines,
@@ -135,19 +139,12 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
 
 /// A store that points are on record in must be there: one that is not mounted would be made anew, on another disk.
 async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Stores> {
-    let (primary, mirrors) = stores::names(storage)?;
-    let names: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
-    let used = catalog
-        .stores_on_record(&names)
-        .await?
-        .into_iter()
-        .collect();
-    let opened = Stores::open(storage, &Absent::MadeUnless(used)).await;
+    let opened = Stores::open_to_write(storage, Mirrors::MayWait, catalog).await;
     opened.map_err(|error| match error.missing() {
         Some(store) => {
             let why = format!(
-                "restore points are on record in store {store}, so that no new one is made; if it is lost for good: `lastgood \
-                 store forget {store} --overwrite {store}`"
+                "store {store} is on record, so that no new one is made; if it is lost for good: `lastgood store forget {store} \
+                 --overwrite {store}`"
             );
             anyhow::Error::from(error).context(why)
         }

@@ -5,10 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context as _, ensure};
 use lastgood_jobs::error::JobError;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::output::{Output, printable, table};
 use crate::{
-    catalog::{Catalog, OnlyCopy},
+    catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
     stores::{self, Absent, Compared, Stores},
 };
@@ -26,6 +27,13 @@ pub(super) enum Command {
         old: String,
         /// Its name in the stores file
         new: String,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// Take a store as it is for the one that is meant by its name: its identity object was lost, or it was used before there were any
+    Adopt {
+        /// Its name in the stores file; `primary` without one
+        name: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
@@ -60,6 +68,12 @@ struct Listed {
     store: String,
     role: &'static str,
     points: i64,
+    /// The id in its identity object, if it was ever written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    /// Whether it was seen to refuse to overwrite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes_once: Option<bool>,
 }
 
 /// What a comparison of one store showed.
@@ -77,6 +91,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         Command::Rename { old, new, storage } => {
             rename(&catalog, &old, &new, &storage, output).await
         }
+        Command::Adopt { name, storage } => adopt(&catalog, &name, &storage, output).await,
         Command::Forget {
             name,
             overwrite,
@@ -168,35 +183,102 @@ async fn accept_loss(
 async fn list(catalog: &Catalog, storage: &StorageArgs, output: &Output) -> anyhow::Result<()> {
     let (primary, mirrors) = stores::names(storage)?;
     let on_record = catalog.unknown_stores(&[]).await?;
+    let identities = catalog.store_identities().await?;
+    let as_listed = |store: String, role, points| {
+        let identity = identities.iter().find(|it| it.name == store);
+        Listed {
+            role,
+            points,
+            id: identity.map(|it| it.store_id),
+            writes_once: identity.map(|it| it.writes_once),
+            store,
+        }
+    };
     let points = |name: &str| {
         let found = on_record.iter().find(|it| it.store == name);
         found.map_or(0, |it| it.points)
     };
-    let mut listed = vec![Listed {
-        points: points(&primary),
-        store: primary,
-        role: "primary",
-    }];
-    listed.extend(mirrors.into_iter().map(|store| Listed {
-        points: points(&store),
-        store,
-        role: "mirror",
+    let held = points(&primary);
+    let mut listed = vec![as_listed(primary, "primary", held)];
+    listed.extend(mirrors.into_iter().map(|store| {
+        let held = points(&store);
+        as_listed(store, "mirror", held)
     }));
     let unknown: Vec<_> = on_record
         .into_iter()
         .filter(|it| listed.iter().all(|known| known.store != it.store))
         .collect();
-    listed.extend(unknown.into_iter().map(|it| Listed {
-        store: it.store,
-        role: "not configured",
-        points: it.points,
-    }));
+    listed.extend(
+        unknown
+            .into_iter()
+            .map(|it| as_listed(it.store, "not configured", it.points)),
+    );
     output.show(&listed, |listed| {
         table(
-            ["store", "role", "restore points on record"],
-            listed
-                .iter()
-                .map(|it| [it.store.clone(), it.role.to_owned(), it.points.to_string()]),
+            [
+                "store",
+                "role",
+                "restore points on record",
+                "id",
+                "writes once",
+            ],
+            listed.iter().map(|it| {
+                [
+                    it.store.clone(),
+                    it.role.to_owned(),
+                    it.points.to_string(),
+                    it.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+                    match it.writes_once {
+                        Some(true) => "yes",
+                        Some(false) => "NO",
+                        None => "-",
+                    }
+                    .to_owned(),
+                ]
+            }),
+        )
+    })
+}
+
+async fn adopt(
+    catalog: &Catalog,
+    name: &str,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let stores = Stores::open(storage, &Absent::LeftOut).await?;
+    let store = stores.get(name).with_context(|| {
+        format!("no store is called {name:?} here, or it is not there: see `lastgood store list`")
+    })?;
+    let ours = catalog.installations().await?;
+    let found = store.storage.identity().await;
+    let identity = match found.map_err(|error| anyhow::anyhow!(error.report()))? {
+        Some(identity) => identity,
+        None => store
+            .storage
+            .claim(ours.own)
+            .await
+            .map_err(|error| anyhow::anyhow!(error.report()))?,
+    };
+    ensure!(
+        ours.have(identity.installation),
+        "store {name} ({}) belongs to installation {}: if its catalog is lost and this one takes its place, `lastgood catalog \
+         rebuild --from {name} --adopt-installation {}` first",
+        store.url,
+        identity.installation,
+        identity.installation
+    );
+    let writes_once = store.storage.writes_once().await;
+    let adopted = StoreIdentity {
+        name: name.to_owned(),
+        store_id: identity.store,
+        writes_once: writes_once.map_err(|error| anyhow::anyhow!(error.report()))?,
+    };
+    catalog.replace_store(&adopted).await?;
+    output.show(&adopted, |adopted| {
+        format!(
+            "store {name} is {} from now on: restart the consumers",
+            adopted.store_id
         )
     })
 }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::{Previous, backup},
-    engine::server,
+    engine::{server, transport, transport::Transport},
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
-    resource::{Resource, ResourceOptions},
+    resource::{Engine, Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
     storage::Storage,
     worker::Worker,
@@ -37,13 +37,15 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
-            note_server(&subject.resource, &shared).await;
             let team = subject.resource.team.as_str();
             let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
             let worker = Worker {
                 encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
                 ..worker(&run, &shared)
             };
+            let tier = &subject.resource.tier;
+            let limit = answered(READ_WITHIN, shared.catalog.maximum_dump_bytes(tier)).await?;
+            worker.progress.limit_dump(limit);
             Box::pin(make_backup(&run, subject, &worker)).await
         }
         Job::Restore(job) => {
@@ -54,6 +56,22 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
         Job::Verify(job) => Box::pin(verify::verify(&run, job, &shared)).await,
         Job::Expire(job) => Box::pin(expire::expire(&run, job, &shared)).await,
+    }
+}
+
+/// Refuses a server that need not prove who it is, where the installation wants that proven. A URL that cannot be used at all says so
+/// later, and better.
+fn check_transport(engine: Engine, url: &SecretString, shared: &Shared) -> Result<(), Failure> {
+    let doubt = transport(engine, url).ok().and_then(Transport::doubt);
+    match doubt {
+        Some(why) if shared.require_verified_tls => Err(Failure::permanent(
+            ErrorKind::Config,
+            format!(
+                "this installation wants every server to prove who it is (--require-verified-tls), and this connection does not \
+                 ask for that: {why}; see docs/transport.md"
+            ),
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -94,6 +112,9 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
     let resource = resource(&row, connection, shared)?;
+    // Before the policy: what is refused is to be named by `status`, too.
+    note_server(&resource, shared).await;
+    check_transport(resource.engine, &resource.url, shared)?;
     Ok(Subject {
         row,
         newest,
@@ -101,12 +122,21 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     })
 }
 
-/// Records where the resource's server is, for the limit of dumps that read from one. Not to know it is no failure.
+/// Records where the resource's server is, for the limit of dumps that read from one, and how the way there is protected. Not to know it
+/// is no failure.
 async fn note_server(resource: &Resource, shared: &Shared) {
-    let Some(server) = server(resource.engine, &resource.url) else {
+    let Ok(transport) = transport(resource.engine, &resource.url) else {
         return;
     };
-    let noting = shared.catalog.note_server(resource.id.as_str(), &server);
+    let server = server(resource.engine, &resource.url);
+    let protected = match transport {
+        Transport::Verified => "verified",
+        Transport::Local => "local",
+        Transport::Unverified(why) => why,
+    };
+    let noting = shared
+        .catalog
+        .note_server(resource.id.as_str(), server.as_deref(), protected);
     if let Err(error) = answered(READ_WITHIN, noting).await {
         tracing::warn!(
             error = chain(&error),
@@ -191,6 +221,9 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
+    if let Some(url) = &target_url {
+        check_transport(resource.engine, url, shared)?;
+    }
     let recorded = recorded(&point)?;
     let sought = sought(&point, &recorded);
     let mut faults = Vec::new();

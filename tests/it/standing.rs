@@ -23,3 +23,21 @@ async fn a_catalog_that_takes_no_writes_is_told() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_pooler_that_keeps_no_sessions_is_told_and_one_that_does_is_not() -> Result<()> {
+    for (mode, told) in [("TRANSACTION", 1), ("SESSION", 0)] {
+        let variable = format!("LASTGOOD_TEST_PGBOUNCER_{mode}_URL");
+        let Some(url) = std::env::var(&variable)
+            .ok()
+            .filter(|url| !url.starts_with("skip"))
+        else {
+            eprintln!("skipped: there is no PgBouncer: set {variable}");
+            continue;
+        };
+        let pooled = Catalog::connect(&url.into(), 1).await?;
+        let faults = pooled.faults().await?;
+        assert_eq!(faults.len(), told, "{mode}: {faults:?}");
+    }
+    Ok(())
+}

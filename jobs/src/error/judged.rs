@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{ErrorKind, JobError};
-use crate::storage::PUT_TOGETHER;
+use crate::{engine::postgres::verdict::Verdict, storage::PUT_TOGETHER};
 
 impl JobError {
     /// Returns the family.
@@ -17,25 +17,34 @@ impl JobError {
             | Self::NoSuchPoint { .. }
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
+            | Self::ConnectionImpossible { .. }
+            | Self::SharedConnections { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
             | Self::AsSuperuser
+            | Self::ObjectKey(_)
+            | Self::DumpTooLarge { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
-            Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
-            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
-                ErrorKind::Connect
-            }
-            Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
-                ErrorKind::Tool
-            }
-            Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
-                ErrorKind::Dump
-            }
+            Self::Refused(_) | Self::Denied { .. } | Self::RowSecurity { .. } => ErrorKind::Auth,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::NoAnswer { .. }
+            | Self::DatabaseClosed { .. } => ErrorKind::Connect,
+            Self::NoClient { .. }
+            | Self::ServerTooOld { .. }
+            | Self::UnknownFormat { .. }
+            | Self::ToolStart { .. } => ErrorKind::Tool,
+            Self::DumpFailed { .. }
+            | Self::PreparedTransactions { .. }
+            | Self::DumpNotWhole(_)
+            | Self::DumpTooSmall { .. } => ErrorKind::Dump,
             Self::StoreFull { .. }
             | Self::Store { .. }
             | Self::StoreDenied { .. }
+            | Self::StoreUnable { .. }
+            | Self::StoreChanged { .. }
             | Self::StoreRefuses { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
                 ErrorKind::Corrupt
@@ -66,6 +75,8 @@ impl JobError {
                 | Self::StoreFull { .. }
                 | Self::Store { .. }
                 | Self::StoreDenied { .. }
+                | Self::StoreUnable { .. }
+                | Self::StoreChanged { .. }
                 | Self::StoreRefuses { .. }
                 | Self::Damaged { .. }
                 | Self::BadManifest { .. }
@@ -86,10 +97,19 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
             | Self::NoTargetUrl
+            | Self::ObjectKey(_)
+            | Self::ConnectionImpossible { .. }
+            | Self::SharedConnections { .. }
+            | Self::Untrusted { .. }
             | Self::Refused(_)
             | Self::Denied { .. }
+            | Self::RowSecurity { .. }
+            | Self::PreparedTransactions { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
+            | Self::StoreUnable { .. }
+            | Self::UnknownFormat { .. }
+            | Self::DumpTooLarge { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
@@ -109,6 +129,10 @@ impl JobError {
             Self::Key(error) => error.is_permanent(),
             // The same keys were good for the parts: a server that was started anew may have forgotten those.
             Self::StoreDenied { doing, .. } => *doing != PUT_TOGETHER,
+            Self::Statement { source, .. } => source.is_final(),
+            Self::DumpFailed { stderr, .. } | Self::RestoreFailed { stderr, .. } => {
+                Verdict::of_words(stderr).is_final()
+            }
             Self::ToolStart { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
@@ -116,18 +140,16 @@ impl JobError {
             Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::DatabaseClosed { .. }
-            | Self::DumpFailed { .. }
             | Self::DumpNotWhole(_)
             | Self::DumpTooSmall { .. }
             | Self::StoreFull { .. }
             | Self::Store { .. }
+            | Self::StoreChanged { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
             | Self::LeftClosed { .. }
-            | Self::RestoreFailed { .. }
             | Self::RestoreNotWhole { .. }
             | Self::LeaseLost
-            | Self::Statement { .. }
             | Self::Io { .. }
             | Self::Stopped { .. } => false,
         }

@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use opendal::{Entry, EntryMode};
 
 use super::{
-    Backend, Storage,
+    Backend, ObjectKey, Storage,
     bucket::{Bucket, Pending},
     failure,
     keys::ArchiveName,
@@ -45,6 +45,7 @@ impl Storage {
     /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read. Costs a listing: a
     /// run with one manifest and one archive, as all but a few have, is believed by the names alone.
     pub async fn sweep(&self, before: DateTime<Utc>) -> Result<Swept, JobError> {
+        self.require().await?;
         let partial = match &self.backend {
             Backend::Directory(directory) => {
                 let before = SystemTime::from(before);
@@ -146,6 +147,10 @@ impl Storage {
         let mut old = Vec::new();
         for name in &suspect.archives {
             let key = format!("{directory}{name}");
+            if key.parse::<ObjectKey>().is_err() {
+                // Nothing of ours is called so.
+                return Ok(0);
+            }
             if self.is_older(&key, before).await? {
                 old.push(key);
             }
@@ -159,12 +164,23 @@ impl Storage {
             .await
         {
             Ok(manifest) => manifest,
-            // Perhaps of a newer version: what it describes is not ours to judge.
-            Err(JobError::BadManifest { .. }) => return Ok(0),
+            // Perhaps of a newer version: what it describes is not ours to judge. One that cannot be read keeps its archives, and
+            // nobody else from being looked into.
+            Err(
+                error @ (JobError::BadManifest { .. }
+                | JobError::StoreDenied { .. }
+                | JobError::StoreUnable { .. }),
+            ) => {
+                tracing::warn!(
+                    error = error.report(),
+                    "the janitor leaves what may be described there"
+                );
+                return Ok(0);
+            }
             Err(error) => return Err(error),
         };
         let described = manifest.map(|manifest| manifest.archive.key);
-        old.retain(|key| described.as_ref() != Some(key));
+        old.retain(|key| described.as_deref() != Some(key.as_str()));
         for key in &old {
             self.remove(key).await?;
         }

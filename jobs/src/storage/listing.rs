@@ -40,10 +40,14 @@ impl Listing {
 
 impl Storage {
     /// Lists all archives and manifests. A directory that holds no store any more, because it is not mounted, say, is
-    /// [`JobError::NoStore`], and no empty listing.
+    /// [`JobError::NoStore`], one in which another store is now, [`JobError::StoreChanged`], and neither is an empty listing. A store
+    /// whose identity is gone may have been emptied: it is listed.
     pub async fn listing(&self) -> Result<Listing, JobError> {
+        if self.meant.is_some() && self.identity().await?.is_some() {
+            self.require().await?;
+        }
         match &self.backend {
-            Backend::Directory(directory) => directory.require().await?,
+            Backend::Directory(directory) => directory.require_any().await?,
             Backend::Bucket(_) => {}
             #[cfg(test)]
             Backend::Memory => {}
@@ -66,8 +70,13 @@ impl Storage {
     /// Returns which of these keys have no object. Each is looked for: a listing may be older than what it lacks.
     pub async fn absent(&self, keys: &[String]) -> Result<Vec<String>, JobError> {
         let mut absent = Vec::new();
+        // Whether it is the store that is meant, the listing has made sure of.
+        let any = Self {
+            meant: None,
+            ..self.clone()
+        };
         for key in keys {
-            if self.size(key).await?.is_none() {
+            if any.size(key).await?.is_none() {
                 absent.push(key.clone());
             }
         }

@@ -1,6 +1,7 @@
 //! What a directory alone promises; `conformance` has what every store does.
 
 mod conformance;
+mod exchanged;
 mod faults;
 mod proxy;
 mod stores;
@@ -160,7 +161,7 @@ async fn an_empty_store_has_no_manifests() -> anyhow::Result<()> {
 async fn the_janitor_removes_what_no_manifest_describes_and_nothing_else() -> anyhow::Result<()> {
     let store = Store::new().await?;
     let mut manifest = example();
-    manifest.archive.key = keys(2).archive();
+    manifest.archive.key = keys(2).archive().parse()?;
     for epoch in [1, 2] {
         store.put(&keys(epoch).archive(), b"archive").await?;
     }

@@ -6,9 +6,12 @@
 //! directories, `:` between them. A variable that is missing fails the tests: what was not tested must not look as if it were.
 
 mod backups;
+mod connections;
 mod doors;
+mod environment;
 mod extensions;
 mod failures;
+mod foresight;
 mod formats;
 mod grants;
 mod guards;
@@ -18,4 +21,5 @@ mod proxy;
 mod redis;
 mod regression;
 mod restores;
+mod standbys;
 mod throughput;

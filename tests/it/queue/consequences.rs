@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lastgood::queue::{Failure, Store};
-use lastgood_jobs::error::ErrorKind;
+use lastgood::{
+    catalog::FoundPoint,
+    queue::{Failure, Store},
+};
+use lastgood_jobs::{error::ErrorKind, manifest::Manifest};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -186,5 +189,36 @@ async fn runs_that_end_together_are_each_decided_alone() -> Result<()> {
             .error
             .is_some_and(|error| error.contains("refuses the outcome"))
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_the_catalog_refuses_keeps_no_other_from_being_recorded() -> Result<()> {
+    let db = planned().await?;
+    let id = run(&db, Of::AdhocBackup, "postgres", "queued").await?;
+    let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
+        Ok(restore_point(&run)?)
+    });
+    becomes(&db, id, "succeeded").await?;
+    workers.stop().await?;
+    let good = db.catalog.point(id).await?.recorded()?;
+    let found = |change: fn(&mut Manifest)| {
+        let mut manifest = good.clone();
+        manifest.run_id = Uuid::new_v4();
+        change(&mut manifest);
+        FoundPoint {
+            manifest_key: format!("v1/acme/shop/{}.manifest.json", manifest.run_id),
+            manifest,
+        }
+    };
+    let batch = [
+        found(|_| {}),
+        found(|it| it.warnings.push("\0 is no text".to_owned())),
+        found(|it| it.dump.size_bytes = 0),
+        found(|_| {}),
+    ];
+    let fresh = TestCatalog::create().await?;
+    let rebuilt = fresh.catalog.rebuild("primary", &batch).await?;
+    assert_eq!((rebuilt.points, rebuilt.resources), (2, 1));
     Ok(())
 }

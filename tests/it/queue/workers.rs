@@ -336,7 +336,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         finished_at: now,
         made_by: "a test".to_owned(),
         archive: Stored {
-            key: format!("{}.zst", run.id),
+            key: format!("{}.zst", run.id).parse()?,
             size_bytes: 100,
             blake3: "0".repeat(64),
             compression: "zstd".to_owned(),

@@ -196,7 +196,7 @@ async fn the_janitor_removes_what_no_manifest_describes_and_nothing_else(
 ) -> Result<()> {
     let store = Store::new(kind).await?;
     let mut manifest = example();
-    manifest.archive.key = keys(2).archive();
+    manifest.archive.key = keys(2).archive().parse()?;
     for epoch in [1, 2] {
         put(&store, &keys(epoch).archive(), "archive").await?;
     }

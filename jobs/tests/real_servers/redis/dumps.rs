@@ -37,7 +37,7 @@ fn resource(url: &str) -> Result<Resource> {
     })
 }
 
-async fn back_up(lab: &Lab, url: &str) -> Result<RestorePoint, JobError> {
+pub(super) async fn back_up(lab: &Lab, url: &str) -> Result<RestorePoint, JobError> {
     let resource = resource(url).map_err(|_| JobError::NoTargetUrl)?;
     backup(attempt(), &resource, None, &lab.worker).await
 }

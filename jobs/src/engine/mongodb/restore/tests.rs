@@ -80,7 +80,7 @@ impl Lab {
         let blake3 = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         let manifest = Manifest {
             archive: Stored {
-                key: "x".to_owned(),
+                key: "x".parse()?,
                 size_bytes: archive.len() as u64,
                 blake3: blake3(&archive),
                 compression: "zstd".to_owned(),
