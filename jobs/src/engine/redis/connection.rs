@@ -217,6 +217,10 @@ pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
     match source.code() {
         Some("NOAUTH" | "WRONGPASS" | "DENIED") => JobError::Refused(source),
         Some("NOPERM") => JobError::Denied { doing, source },
+        // A transaction that may not end is refused with the refusal in its words.
+        Some("EXECABORT") if source.to_string().contains("NOPERM") => {
+            JobError::Denied { doing, source }
+        }
         Some(
             "LOADING" | "MASTERDOWN" | "NOMASTERLINK" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN"
             | "UNBLOCKED",
@@ -318,6 +322,7 @@ mod tests {
     #[case::wrong("WRONGPASS", "auth", true)]
     #[case::none("NOAUTH", "auth", true)]
     #[case::not_allowed("NOPERM", "auth", true)]
+    #[case::transaction("EXECABORT Transaction discarded because of: NOPERM", "auth", true)]
     #[case::loading("LOADING", "connect", false)]
     #[case::script("BUSY", "connect", false)]
     #[case::replicas("NOREPLICAS", "target", false)]
@@ -330,7 +335,8 @@ mod tests {
         #[case] kind: &str,
         #[case] is_permanent: bool,
     ) {
-        let fault = ServerFault::new(format!("{code} no"), Some(code.to_owned()));
+        let first = code.split(' ').next().map(str::to_owned);
+        let fault = ServerFault::new(format!("{code} no"), first);
         let error = meaning("connect", fault);
         assert_eq!(
             (error.kind().as_str(), error.is_permanent()),

@@ -351,6 +351,11 @@ async fn tls_is_spoken_to_who_can_prove_who_it_is() -> Result<()> {
         .await
         .err()
         .context("nobody vouches for it")?;
-    assert_eq!(error.kind().as_str(), "connect", "{}", error.report());
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("config", true),
+        "{}",
+        error.report()
+    );
     Ok(())
 }

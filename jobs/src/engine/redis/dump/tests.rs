@@ -183,10 +183,17 @@ async fn what_is_no_whole_snapshot_leaves_nothing(#[case] packets: Vec<Vec<u8>>)
     Ok(())
 }
 
+/// The begin of a string of 8 GiB, and some of it.
+fn endless() -> Vec<Vec<u8>> {
+    let begin = b"REDIS0010\xfe\x00\x00\x03key\x81\0\0\0\x02\0\0\0\0".to_vec();
+    let more = vec![vec![b'x'; 1 << 20]; 12];
+    [&diskless(b"")[..3], &[begin], &more].concat()
+}
+
 /// A peer that sends for ever, or says that it will, is stopped where its tier's limit is, once and for all.
 #[rstest]
 #[case::declared(measured(1 << 40, &RDB[..100]))]
-#[case::in_one_string([&diskless(b"REDIS0010\xfe\x00\x00\x03key\x81\0\0\0\x02\0\0\0\0")[..3], &vec![vec![b'x'; 1 << 20]; 12]].concat())]
+#[case::in_one_string(endless())]
 #[tokio::test]
 async fn a_dump_that_is_larger_than_it_may_be_leaves_nothing(
     #[case] packets: Vec<Vec<u8>>,
