@@ -23,6 +23,10 @@ pub use self::{
     future::{Mended, mend_future},
     upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
 };
+use self::{
+    future::Clock, history::prune_until, observe::observe_until, reap::reap_until,
+    upkeep::upkeep_until,
+};
 use crate::{
     catalog::{Catalog, CatalogError, GoesBy, answered, leave_out},
     http, metrics,
