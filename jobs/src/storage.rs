@@ -213,7 +213,11 @@ impl Storage {
                 self.require_bucket(IDENTITY).await?;
                 return Ok(None);
             }
-            Err(error) => return Err(failure("look for", IDENTITY, &error)),
+            Err(error) => {
+                // The answer to a HEAD gives no reason; that to a GET does.
+                let told = self.operator.read_with(IDENTITY).range(0..1).await.err();
+                return Err(failure("read", IDENTITY, told.as_ref().unwrap_or(&error)));
+            }
         }
         match self.operator.read(IDENTITY).await {
             Ok(json) => Ok(Some(json.to_vec())),
