@@ -504,7 +504,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" | ")
+    told(lines.collect::<Vec<_>>().join(" | "))
+}
+
+/// The most that is told of an error, in bytes: peers' words are in it, and end in tables, logs and answers.
+pub const MOST_TOLD: usize = 8 * 1024;
+
+/// Returns a text, or its begin and its end where it has more than [`MOST_TOLD`] bytes.
+#[must_use]
+pub fn told(text: String) -> String {
+    /// Room for the words between the two.
+    const CUT: usize = 64;
+    if text.len() <= MOST_TOLD {
+        return text;
+    }
+    let (begin, end) = ((MOST_TOLD - CUT) * 3 / 4, (MOST_TOLD - CUT) / 4);
+    let begin = text.floor_char_boundary(begin);
+    let end = text.ceil_char_boundary(text.len() - end);
+    let (head, tail) = (&text[..begin], &text[end..]);
+    format!("{head} … [{} bytes left out] … {tail}", end - begin)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 )]
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ pub struct ResourceExposure {
 }
 
 /// A tier's exposure in figures.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TierExposure {
     /// The tier.
     pub tier: String,
@@ -57,7 +57,7 @@ pub struct TierExposure {
 }
 
 /// A tier that resources are on and `plans.yaml` does not know.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UnknownTier {
     /// Its name.
     pub tier: String,
@@ -75,7 +75,7 @@ pub struct Suspended {
 }
 
 /// How much waits and runs in one queue.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QueueDepth {
     /// The queue: the engine.
     pub engine: String,
@@ -114,6 +114,18 @@ impl Catalog {
         team: Option<&str>,
         limit: i64,
     ) -> Result<Vec<ResourceExposure>, CatalogError> {
+        let Some(team) = team else {
+            let rows = sqlx::query_file_as!(
+                ResourceExposure,
+                "src/catalog/exposures.sql",
+                tiers,
+                allowed_seconds,
+                limit
+            )
+            .fetch_all(self.pool())
+            .await?;
+            return Ok(rows);
+        };
         let rows = sqlx::query_as!(
             ResourceExposure,
             "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at,
@@ -124,7 +136,7 @@ impl Catalog {
                     and point.consistent_at > coalesce(r.newest_consistent_at, '-infinity')
                   order by point.consistent_at desc limit 1) as suspected_of
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
-             where status = 'active' and coalesce(retention_days, 1) > 0 and ($4::text is null or team = $4)
+             where status = 'active' and coalesce(retention_days, 1) > 0 and team = $4
              order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id
              limit $3",
             tiers,
@@ -144,15 +156,29 @@ impl Catalog {
         allowed_seconds: &[f64],
         team: Option<&str>,
     ) -> Result<Vec<TierExposure>, CatalogError> {
-        let rows = sqlx::query_file_as!(
-            TierExposure,
-            "src/catalog/tier_exposures.sql",
-            tiers,
-            allowed_seconds,
-            team
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let rows = match team {
+            Some(team) => {
+                sqlx::query_file_as!(
+                    TierExposure,
+                    "src/catalog/team_exposures.sql",
+                    tiers,
+                    allowed_seconds,
+                    team
+                )
+                .fetch_all(self.pool())
+                .await?
+            }
+            None => {
+                sqlx::query_file_as!(
+                    TierExposure,
+                    "src/catalog/tier_exposures.sql",
+                    tiers,
+                    allowed_seconds
+                )
+                .fetch_all(self.pool())
+                .await?
+            }
+        };
         Ok(rows)
     }
 

@@ -93,7 +93,7 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
         Ok((row, connection, newest))
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
-    let resource = resource(&row, connection, shared)?;
+    let resource = resource(&row, connection, shared).await?;
     Ok(Subject {
         row,
         newest,
@@ -179,13 +179,12 @@ async fn make_restore(
         );
     }
     let target_url = match &job.target {
-        RestoreTarget::Reference { reference } => Some(
-            reference
-                .parse::<Reference>()
-                .and_then(|reference| reference.resolve())
-                // Whoever asked is waiting: a mistyped target must not hold up the right one.
-                .map_err(|error| Failure::permanent(ErrorKind::Config, chain(&error)))?,
-        ),
+        RestoreTarget::Reference { reference } => {
+            // Whoever asked is waiting: a mistyped target must not hold up the right one.
+            let fails = |error| Failure::permanent(ErrorKind::Config, chain(&error));
+            let reference = reference.parse::<Reference>().map_err(fails)?;
+            Some(reference.resolve().await.map_err(fails)?)
+        }
         RestoreTarget::Swap {}
         | RestoreTarget::Own {}
         | RestoreTarget::Database { .. }
@@ -259,7 +258,7 @@ fn report_from(
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
-fn resource(
+async fn resource(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,
@@ -281,19 +280,19 @@ fn resource(
             .engine
             .parse()
             .map_err(|error| config(format!("{error}")))?,
-        url: url(row, connection, shared)?,
+        url: url(row, connection, shared).await?,
         options: serde_json::from_value::<ResourceOptions>(row.options.clone())
             .map_err(|error| config(format!("its options are not understood: {error}")))?,
     })
 }
 
-fn url(
+async fn url(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,
 ) -> Result<SecretString, Failure> {
     let url = match connection {
-        StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve()?,
+        StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve().await?,
         StoredConnection::Sealed(sealed) => {
             let key = shared.master_key.as_ref().ok_or(SecretError::NoMasterKey)?;
             key.open(&row.id, &sealed)?
@@ -316,6 +315,7 @@ impl From<CatalogError> for Failure {
             CatalogError::PointExpired(_)
             | CatalogError::TooLateToKeep(_)
             | CatalogError::NotSuspect(_)
+            | CatalogError::QuotaReached { .. }
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::Removed(_)

@@ -11,6 +11,7 @@ mod encryption;
 mod faults;
 mod fleet;
 mod gate;
+mod hogs;
 mod lab;
 mod lost_workers;
 mod mirrors;
