@@ -3,6 +3,7 @@
 mod adhoc;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel;
 mod consumers;
 mod copies;
@@ -10,6 +11,7 @@ mod exposure;
 mod history;
 mod keys;
 mod leadership;
+mod listings;
 mod order;
 mod pauses;
 mod points;
@@ -22,8 +24,10 @@ mod resources;
 mod retention;
 mod retry;
 mod runs;
+mod standing;
 mod stores;
 mod tokens;
+mod transports;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -40,12 +44,14 @@ pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
+pub(crate) use batch::leave_out;
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use leadership::Work;
+pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::{PointRow, SuspectCount, SuspectPoint};
@@ -62,8 +68,9 @@ pub use resources::{
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
-pub use stores::{Forgotten, OnlyCopy, StoreOnRecord};
+pub use stores::{Forgotten, Installations, OnlyCopy, StoreFault, StoreIdentity, StoreOnRecord};
 pub use tokens::{Holder, NewToken, TokenRow};
+pub use transports::UnverifiedTransport;
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
@@ -71,6 +78,11 @@ const OLDEST_SERVER: i32 = 140_000;
 /// No statement of a service or of a command takes longer: what nobody waits for any more ends, and gives its connection back. Only a
 /// migration may.
 const LONGEST_STATEMENT: Duration = Duration::from_mins(5);
+/// How long a connection stays open that nobody uses.
+const IDLE: Duration = Duration::from_mins(10);
+/// The same where connections are to be spared. An idle consumer sends a statement in more than a second, and its connections take turns:
+/// with this, a third one is not used again in time.
+const SPARING: Duration = Duration::from_secs(3);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -159,6 +171,12 @@ pub enum CatalogError {
         /// By how much.
         minutes: i64,
     },
+    /// So much is gone from a store that no accident explains it.
+    #[error(
+        "restore points have disappeared from store {0:?} en masse: nothing expires and nothing is removed until they are back, or \
+         `lastgood store accept-loss {0}` says that they are lost for good; see `lastgood status`"
+    )]
+    StoreVanished(String),
     /// It was removed for good.
     #[error("resource {0:?} was removed: it cannot be backed up")]
     Removed(String),
@@ -230,6 +248,13 @@ impl From<sqlx::Error> for CatalogError {
 }
 
 impl CatalogError {
+    /// Returns whether it is what a row says that the catalog refuses, now and for ever: the statement may do for other rows.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, Self::BadRow { .. })
+            || matches!(self, Self::Statement(error) if is_refused(error))
+    }
+
     /// Returns whether asking again may help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -259,6 +284,23 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
     )
 }
 
+/// Whether it is the data that is refused, so that trying again cannot help: 22 is a value, 23 a constraint, 54 a limit, P0 what a
+/// trigger raises. So is a value that this build cannot read.
+pub(crate) fn is_refused(error: &sqlx::Error) -> bool {
+    if let Some(said) = error.as_database_error() {
+        let of = |code: &str| {
+            ["22", "23", "54", "P0"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        };
+        return said.code().is_some_and(|code| of(&code));
+    }
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_)
+    )
+}
+
 /// Returns what the catalog answers, or that it is unreachable where it does not in time: a connection can hang for hours
 /// without an error.
 pub async fn answered<T>(
@@ -279,13 +321,14 @@ pub struct Catalog {
 impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        Self::connect_within(url, connections, None).await
+        Self::connect_within(url, connections, None, None).await
     }
 
     async fn connect_within(
         url: &SecretString,
         connections: u32,
         longest_statement: Option<Duration>,
+        idle: Option<Duration>,
     ) -> Result<Self, CatalogError> {
         let options: PgConnectOptions = url
             .expose_secret()
@@ -294,6 +337,7 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(idle.unwrap_or(IDLE))
             // A wait that ends well is nobody's business, least of all on a command's standard error.
             .acquire_slow_threshold(Duration::from_secs(10))
             // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
@@ -324,7 +368,15 @@ impl Catalog {
 
     /// Connects and makes sure that the schema is the one this build needs. No statement may take longer than minutes.
     pub async fn open(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        let catalog = Self::connect_within(url, connections, Some(LONGEST_STATEMENT)).await?;
+        let catalog = Self::connect_within(url, connections, Some(LONGEST_STATEMENT), None).await?;
+        catalog.check_schema().await?;
+        Ok(catalog)
+    }
+
+    /// The same, which soon closes what it does not use: for the many processes that mostly wait.
+    pub async fn open_sparing(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        let catalog =
+            Self::connect_within(url, connections, Some(LONGEST_STATEMENT), Some(SPARING)).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }
@@ -336,7 +388,7 @@ impl Catalog {
         connections: u32,
         longest_statement: Duration,
     ) -> Result<Self, CatalogError> {
-        let catalog = Self::connect_within(url, connections, Some(longest_statement)).await?;
+        let catalog = Self::connect_within(url, connections, Some(longest_statement), None).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }

@@ -71,7 +71,7 @@ pub async fn copy(
     }
     Err(JobError::Store {
         doing: "keep a copy in",
-        key: archive.key.clone(),
+        key: archive.key.to_string(),
         source: StoreFault(
             "what was written there is gone again: see who else removes objects from it".to_owned(),
         ),
@@ -177,7 +177,7 @@ fn difference(archive: &Stored, meter: &Meter) -> Result<(), JobError> {
         return Ok(());
     };
     Err(JobError::Damaged {
-        key: archive.key.clone(),
+        key: archive.key.to_string(),
         source,
     })
 }

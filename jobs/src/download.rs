@@ -51,7 +51,7 @@ async fn write(path: &Path, stored: &Stored, storage: &Storage) -> Result<(), Jo
     }
     file.sync_all().await.map_err(failed("sync the file"))?;
     let damaged = |source| JobError::Damaged {
-        key: stored.key.clone(),
+        key: stored.key.to_string(),
         source,
     };
     if size_bytes != stored.size_bytes {

@@ -5,6 +5,7 @@ mod native;
 mod percent;
 pub mod postgres;
 pub mod redis;
+pub mod transport;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use std::{
 
 use secrecy::SecretString;
 
+use self::transport::Transport;
 use crate::{
     error::JobError,
     process::{Secrets, Tool},
@@ -184,6 +186,17 @@ pub fn leans_on_machine(
     }
 }
 
+/// Returns how the way to a URL's server is protected. Reaches for no server.
+pub fn transport(engine: Engine, url: &SecretString) -> Result<Transport, JobError> {
+    match engine {
+        Engine::Postgres | Engine::Vector => {
+            Ok(postgres::address::Address::parse(url)?.transport())
+        }
+        Engine::Mongodb => mongodb::transport(url),
+        Engine::Redis => redis::transport(url),
+    }
+}
+
 /// Returns where a URL's server is, to tell servers apart: `host:port` in lower case, several with commas between them, a
 /// `mongodb+srv` name as it is. Never a user, a password or a database. `None` where the URL cannot be used.
 #[must_use]
@@ -298,6 +311,70 @@ mod tests {
             server(engine, &url.to_owned().into()).as_deref(),
             Some(expected)
         );
+    }
+
+    /// The kind: whether a connection can be trusted is a fact of its URL, and nobody has to read it to know.
+    #[rstest]
+    #[case::plain(
+        Engine::Postgres,
+        "postgres://u:p@db.example/d",
+        Some("as the other end likes")
+    )]
+    #[case::encrypted(
+        Engine::Postgres,
+        "postgres://u:p@db.example/d?sslmode=require",
+        Some("any certificate")
+    )]
+    #[case::chain(
+        Engine::Vector,
+        "postgres://u:p@db.example/d?sslmode=verify-ca&sslrootcert=/ca",
+        Some("name is not compared")
+    )]
+    #[case::full(
+        Engine::Postgres,
+        "postgres://u:p@db.example/d?sslmode=verify-full",
+        None
+    )]
+    #[case::with_authority(Engine::Postgres, "postgres://u:p@db.example/d?sslrootcert=/ca", None)]
+    #[case::socket(Engine::Postgres, "postgres://u@/d?host=/run/pg", None)]
+    #[case::loopback(Engine::Postgres, "postgres://u:p@127.0.0.1/d", None)]
+    #[case::one_is_elsewhere(
+        Engine::Postgres,
+        "postgres://u:p@localhost,db.example/d",
+        Some("as the other end likes")
+    )]
+    #[case::mongodb(
+        Engine::Mongodb,
+        "mongodb://u:p@db.example/d",
+        Some("nothing is encrypted")
+    )]
+    #[case::mongodb_tls(Engine::Mongodb, "mongodb://u:p@db.example/d?tls=true", None)]
+    #[case::mongodb_any(
+        Engine::Mongodb,
+        "mongodb://u:p@db.example/d?tls=true&tlsAllowInvalidCertificates=true",
+        Some("any certificate")
+    )]
+    #[case::mongodb_srv(Engine::Mongodb, "mongodb+srv://u:p@db.example.com/d", None)]
+    #[case::mongodb_srv_without(
+        Engine::Mongodb,
+        "mongodb+srv://u:p@db.example.com/d?tls=false",
+        Some("nothing is encrypted")
+    )]
+    #[case::mongodb_here(Engine::Mongodb, "mongodb://u:p@[::1]:7/d", None)]
+    #[case::redis(Engine::Redis, "redis://u:p@db.example", Some("nothing is encrypted"))]
+    #[case::redis_tls(Engine::Redis, "rediss://u:p@db.example", None)]
+    #[case::redis_here(Engine::Redis, "redis://localhost", None)]
+    fn a_url_says_how_its_way_is_protected(
+        #[case] engine: Engine,
+        #[case] url: &str,
+        #[case] doubt: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let found = transport(engine, &url.to_owned().into())?.doubt();
+        match (found, doubt) {
+            (Some(found), Some(doubt)) => assert!(found.contains(doubt), "{found}"),
+            (found, doubt) => assert_eq!(found, doubt),
+        }
+        Ok(())
     }
 
     fn fake(directory: &Path, tool: &str, version: &str) -> anyhow::Result<()> {

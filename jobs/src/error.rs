@@ -15,6 +15,7 @@ pub use crate::{
     archive::{Damage, FormatError},
     engine::{mongodb::MongodbError, postgres::address::AddressError, redis::RedisError},
     key::KeyError,
+    storage::ObjectKeyError,
 };
 
 /// Which family a failure belongs to: stored with the run and a metric label. The names are permanent.
@@ -169,6 +170,52 @@ pub enum JobError {
         source: ServerFault,
     },
 
+    /// Policies hide rows from the role, and a dump without them would be no backup.
+    #[error(
+        "row-level security hides rows of {tables} from the role: give it BYPASSRLS (`alter role {role} bypassrls`), or let \
+         another role that has it make the backups"
+    )]
+    RowSecurity {
+        /// Some of the tables.
+        tables: String,
+        /// The role, quoted for SQL.
+        role: String,
+    },
+    /// The server did not prove who it is.
+    #[error(
+        "the server did not prove that it is the one that the URL names: correct its certificate, or host, sslmode and \
+         sslrootcert in the URL; nothing was sent"
+    )]
+    Untrusted {
+        /// What is wrong with its certificate.
+        #[source]
+        source: ServerFault,
+    },
+    /// A connection of the kind that the URL asks for cannot be made.
+    #[error("the connection URL cannot be used: {why}")]
+    ConnectionImpossible {
+        /// Why, and what to change.
+        why: String,
+    },
+    /// A pooler in transaction or statement mode.
+    #[error(
+        "{server} is a pooler that shares server connections between clients: what pg_dump sets would reach others' sessions: \
+         name the server's own address in the URL, or a pool in session mode"
+    )]
+    SharedConnections {
+        /// The pooler's address.
+        server: String,
+    },
+    /// Transactions that were prepared and never ended hold locks that the dump waits for.
+    #[error(
+        "pg_dump waited in vain for a lock, and these prepared transactions hold locks: {names}: end each with `commit prepared` \
+         or `rollback prepared`"
+    )]
+    PreparedTransactions {
+        /// Their names, and since when they are.
+        names: String,
+    },
+
     /// No connection, or one that broke.
     #[error(
         "cannot {doing}: the server could not be reached or went away: see that it runs, has connections left, and that \
@@ -285,6 +332,30 @@ pub enum JobError {
         #[source]
         source: StoreFault,
     },
+    /// The store knows us and will not do it, for a reason that no other attempt changes.
+    #[error("the store cannot {doing} {key}: {advice}")]
+    StoreUnable {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        key: String,
+        /// What helps.
+        advice: &'static str,
+        /// What the store said.
+        #[source]
+        source: StoreFault,
+    },
+    /// The store is gone from where it was, or another is in its place.
+    #[error(
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+    )]
+    StoreChanged {
+        /// How it is another. Holds no secret.
+        why: String,
+    },
+    /// A text that is no object's key.
+    #[error(transparent)]
+    ObjectKey(#[from] ObjectKeyError),
     /// The store keeps an object that was to be removed.
     #[error(
         "the store refuses to remove {key}: an object lock holds it, or the right to is missing"

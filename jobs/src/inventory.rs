@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn a_manifest_may_not_point_at_another_resources_archive() {
         let mut manifest = example();
-        manifest.archive.key = "v1/rich/db-2/2026/03/04/050607Z-x-e2.pgdump.zst".to_owned();
+        manifest.archive.key = "v1/rich/db-2/2026/03/04/050607Z-x-e2.pgdump.zst"
+            .parse()
+            .unwrap();
         let refused = belongs(&manifest, "v1/acme/db-1/2026/03/04/x.manifest.json");
         let told = refused.unwrap_err().to_string();
         assert!(told.contains("is not under v1/acme/db-1/"), "{told}");

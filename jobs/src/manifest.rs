@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     key::Recipient,
     resource::{Engine, ResourceId, TeamId, Tier},
+    storage::ObjectKey,
 };
 
 /// The value of `format` in every manifest.
@@ -115,7 +116,7 @@ pub enum Consistency {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// Its key in the store.
-    pub key: String,
+    pub key: ObjectKey,
     /// Its size.
     pub size_bytes: u64,
     /// BLAKE3 of the stored bytes, 64 lower-case hex digits: what `b3sum` prints.
@@ -271,7 +272,9 @@ pub(crate) mod tests {
             finished_at: at(9),
             made_by: "lastgood 0.1.0".to_owned(),
             archive: Stored {
-                key: "v1/acme/db-1/2026/03/04/050607Z-x-e2.pgdump.zst".to_owned(),
+                key: "v1/acme/db-1/2026/03/04/050607Z-x-e2.pgdump.zst"
+                    .parse()
+                    .unwrap(),
                 size_bytes: 1000,
                 blake3: blake3::hash(b"stored").to_hex().to_string(),
                 compression: "zstd".to_owned(),

@@ -7,8 +7,11 @@ mod address;
 mod bucket;
 mod directory;
 mod fault;
+mod identity;
 mod janitor;
 mod keys;
+mod listing;
+mod object_key;
 mod parts;
 mod upload;
 
@@ -24,12 +27,16 @@ use self::{
     bucket::Bucket,
     directory::Directory,
     fault::{REMOVE, failure, io_failure},
+    parts::PART_BYTES_MIN,
     upload::Sharing,
 };
 pub use self::{
     address::{StorageUrl, StorageUrlError},
-    bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience},
+    bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience, WriteOnce},
+    identity::{Binding, IDENTITY, Identity},
     janitor::Swept,
+    listing::Listing,
+    object_key::{ObjectKey, ObjectKeyError},
 };
 pub(crate) use self::{
     keys::Keys,
@@ -55,6 +62,8 @@ pub struct Storage {
     backend: Backend,
     /// How large the next object probably is; 0 where nobody knows.
     expected_bytes: u64,
+    /// Which store is meant; `None`: whichever is there.
+    meant: Option<Binding>,
 }
 
 /// What a store is made of.
@@ -118,7 +127,100 @@ impl Storage {
             operator,
             backend,
             expected_bytes: 0,
+            meant: None,
         })
+    }
+
+    /// Returns the same store, which from now on is written to only while it is the one that the binding means: each publishing
+    /// looks. Anything else is [`JobError::StoreChanged`].
+    #[must_use]
+    pub fn bound(&self, meant: Binding) -> Self {
+        Self {
+            meant: Some(meant),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the installation on whose behalf it is written to, if that is known: every manifest names it.
+    #[must_use]
+    pub fn installation(&self) -> Option<uuid::Uuid> {
+        self.meant.as_ref().map(Binding::installation)
+    }
+
+    /// Returns what the store says that it is. `None`: it was last written to by a build that gave stores no identity, or never.
+    pub async fn identity(&self) -> Result<Option<Identity>, JobError> {
+        let Some(json) = self.identity_json().await? else {
+            return Ok(None);
+        };
+        let identity = Identity::from_json(&json);
+        let identity = identity.map_err(|why| JobError::StoreChanged { why });
+        identity.map(Some)
+    }
+
+    /// Gives a store that has no identity one of its own, and returns it; where another writer was faster, returns that one's.
+    ///
+    /// Whose the store is, the caller has made sure of.
+    pub async fn claim(&self, installation: uuid::Uuid) -> Result<Identity, JobError> {
+        let identity = Identity::new(installation);
+        let json = identity.to_json().map_err(|error| JobError::Io {
+            doing: "write an identity as JSON",
+            source: error.into(),
+        })?;
+        // A store that does not know the condition may have taken both: what is there in the end counts.
+        self.create(IDENTITY, json).await?;
+        self.identity()
+            .await?
+            .ok_or_else(|| JobError::StoreChanged {
+                why: format!("its {IDENTITY} is gone right after it was written"),
+            })
+    }
+
+    /// Returns whether the store refuses to write an object that is there, tried with its own identity and the same bytes: where
+    /// it does not refuse, nothing is lost. A store without an identity has refused nothing.
+    pub async fn writes_once(&self) -> Result<bool, JobError> {
+        let Some(json) = self.identity_json().await? else {
+            return Ok(false);
+        };
+        match &self.backend {
+            Backend::Directory(_) => Ok(true),
+            #[cfg(test)]
+            Backend::Memory => Ok(true),
+            Backend::Bucket(bucket) => bucket.refuses_to_overwrite(IDENTITY, json).await,
+        }
+    }
+
+    /// Refuses a store that is not the one that is meant, where one is.
+    pub async fn require(&self) -> Result<(), JobError> {
+        let Some(meant) = &self.meant else {
+            return Ok(());
+        };
+        if let Backend::Directory(directory) = &self.backend {
+            return directory.require(meant.clone()).await;
+        }
+        let found = self.identity_json().await?;
+        let compared = meant.compare(found.as_deref());
+        compared.map_err(|why| JobError::StoreChanged { why })
+    }
+
+    async fn identity_json(&self) -> Result<Option<Vec<u8>>, JobError> {
+        match self.operator.stat(IDENTITY).await {
+            Ok(found) if found.content_length() > identity::BYTES_MAX => {
+                return Err(JobError::StoreChanged {
+                    why: format!("its {IDENTITY} has {} bytes", found.content_length()),
+                });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.require_bucket(IDENTITY).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(failure("look for", IDENTITY, &error)),
+        }
+        match self.operator.read(IDENTITY).await {
+            Ok(json) => Ok(Some(json.to_vec())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failure("read", IDENTITY, &error)),
+        }
     }
 
     /// Returns the same store, told how large the next object probably is: the parts of its upload follow it.
@@ -130,8 +232,8 @@ impl Storage {
         }
     }
 
-    /// Writes, reads back and removes a small object, and makes sure that the store writes once what must be: what `doctor`
-    /// shows.
+    /// Writes, reads back and removes an object in the way of an archive (a bucket's has two parts), and makes sure that the store
+    /// writes once what must be: what `doctor` shows.
     pub async fn check(&self) -> Result<(), JobError> {
         let key = format!("check/{}", uuid::Uuid::new_v4());
         let wrong = |doing, why: &str| JobError::Store {
@@ -139,7 +241,12 @@ impl Storage {
             key: key.clone(),
             source: StoreFault(why.to_owned()),
         };
-        let written = Bytes::from(key.clone());
+        let written = match &self.backend {
+            Backend::Bucket(_) => two_parts(),
+            Backend::Directory(_) => Bytes::from(key.clone()),
+            #[cfg(test)]
+            Backend::Memory => Bytes::from(key.clone()),
+        };
         let upload = self.upload(&key);
         // A failed write is explained by `finish`.
         let _explained_below = upload.writer().write(written.clone()).await;
@@ -248,10 +355,11 @@ impl Storage {
 
     /// Returns an object's size. `None` if there is none.
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, JobError> {
+        let key = &*admitted(key)?;
         match self.operator.stat(key).await {
             Ok(found) => Ok(Some(found.content_length())),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.require_bucket(key).await?;
+                self.require_store(key).await?;
                 Ok(None)
             }
             Err(error) => Err(failure("look for", key, &error)),
@@ -282,6 +390,7 @@ impl Storage {
         key: &str,
         ttl: Duration,
     ) -> Result<Option<SecretString>, JobError> {
+        let key = &*admitted(key)?;
         match &self.backend {
             Backend::Directory(_) => Ok(None),
             #[cfg(test)]
@@ -299,6 +408,7 @@ impl Storage {
         key: &str,
         range: Option<Range<u64>>,
     ) -> Result<impl Stream<Item = Result<Bytes, JobError>> + Send + Unpin + use<>, JobError> {
+        let key = &*admitted(key)?;
         let chunk = match &self.backend {
             Backend::Directory(_) => READ_BYTES,
             #[cfg(test)]
@@ -315,6 +425,19 @@ impl Storage {
         let bytes = bytes.map_err(|error| failure("open", key, &error))?;
         let key = key.to_owned();
         Ok(bytes.map_err(move |error| io_failure("read", &key, &error)))
+    }
+
+    /// Makes sure that it is the object that is missing, and not its store.
+    async fn require_store(&self, missing: &str) -> Result<(), JobError> {
+        // One that is not known yet is nobody's to miss anything in.
+        if self
+            .meant
+            .as_ref()
+            .is_some_and(|meant| meant.store().is_some())
+        {
+            return self.require().await;
+        }
+        self.require_bucket(missing).await
     }
 
     /// Makes sure that it is the object that is missing, and not its bucket.
@@ -339,7 +462,11 @@ impl Storage {
     /// Removes an object; one that is gone already is no error.
     ///
     /// [`JobError::StoreRefuses`] where an object lock or a right forbids it.
+    ///
+    /// What is not in a store that is gone is not removed: it comes back with it.
     pub async fn remove(&self, key: &str) -> Result<(), JobError> {
+        let key = &*admitted(key)?;
+        self.require().await?;
         let removed = self.operator.delete(key).await;
         removed.map_err(|error| failure(REMOVE, key, &error))
     }
@@ -366,25 +493,31 @@ impl Storage {
 
     /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
     async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
+        let key = admitted(key)?;
         match &self.backend {
-            Backend::Directory(directory) => directory.create(key, bytes).await,
-            Backend::Bucket(bucket) => bucket.create(key, bytes).await,
+            Backend::Directory(directory) => {
+                directory.create(&key, bytes, self.meant.clone()).await
+            }
+            Backend::Bucket(bucket) => {
+                self.require().await?;
+                bucket.create(&key, bytes).await
+            }
             #[cfg(test)]
             Backend::Memory => {
-                let written = self.operator.write_with(key, bytes).if_not_exists(true);
+                let written = self.operator.write_with(&key, bytes).if_not_exists(true);
                 match written.await {
                     Ok(_) => Ok(Created::New),
                     Err(error) if error.kind() == ErrorKind::ConditionNotMatch => {
                         Ok(Created::AlreadyExists)
                     }
-                    Err(error) => Err(failure("create", key, &error)),
+                    Err(error) => Err(failure("create", &key, &error)),
                 }
             }
         }
     }
 
     /// Makes an object that was just written survive a power cut.
-    async fn make_durable(&self, key: &str) -> Result<(), JobError> {
+    async fn make_durable(&self, key: &ObjectKey) -> Result<(), JobError> {
         match &self.backend {
             Backend::Directory(directory) => directory.make_durable(key).await,
             Backend::Bucket(_) => Ok(()),
@@ -392,6 +525,17 @@ impl Storage {
             Backend::Memory => Ok(()),
         }
     }
+}
+
+/// Returns as little as cannot be sent in one part.
+fn two_parts() -> Bytes {
+    let bytes = usize::try_from(PART_BYTES_MIN).unwrap_or(usize::MAX - 1);
+    Bytes::from(vec![b'?'; bytes + 1])
+}
+
+/// Whatever comes to a store under a key comes through here: no other text is ever joined to its path or address.
+fn admitted(key: &str) -> Result<ObjectKey, JobError> {
+    Ok(key.parse()?)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ async fn read(manifest: &Manifest, format: impl Inspect, worker: &Worker) -> Res
     .await;
     let found = read.map_err(fault_of_ours)?;
     let damaged = |source| JobError::Damaged {
-        key: manifest.archive.key.clone(),
+        key: manifest.archive.key.to_string(),
         source,
     };
     let what = archive::DUMP;

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Mapping
 from urllib.parse import quote
 
+from .certificates import Certificates
 from .child import Child, User, run, wait_until
 from .pip import Wheel, installed
 from .ports import free_port
@@ -104,12 +105,15 @@ def start_postgres(
     major: Major = Major.PG18,
     durability: Durability = Durability.FAST,
     settings: tuple[str, ...] = (),
+    certificates: Certificates | None = None,
 ) -> Postgres:
-    """Returns a server that accepts connections on 127.0.0.1 until the session closes."""
+    """Returns a server that accepts connections on 127.0.0.1 until the session closes; with certificates, by TLS as well."""
     home = session.run_dir / name
     home.mkdir()
     home.chmod(0o711)  # whatever the umask
     user = _unprivileged_user()
+    if certificates is not None:
+        settings = (*settings, *_tls(certificates, home, user))
     program = _usable_by(user, major.install(), session.run_dir / major.label)
     password = secrets.token_urlsafe(24)
     _initdb(program, home, user, password)
@@ -121,6 +125,17 @@ def start_postgres(
         if "could not bind" not in child.log_tail():
             break
     raise Failure(f"PostgreSQL {name} did not start:\n{child.log_tail()}")
+
+
+def _tls(certificates: Certificates, home: Path, user: User | None) -> tuple[str, ...]:
+    """Returns the settings for TLS, with a copy of the key that is the server's alone, as it wants it."""
+    key, certificate = home / "server.key", home / "server.pem"
+    for file, source in ((key, certificates.key), (certificate, certificates.server)):
+        shutil.copyfile(source, file)
+        file.chmod(0o600)
+        if user is not None:
+            os.chown(file, user.uid, user.gid)
+    return ("ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}")
 
 
 def without_libpq(env: Mapping[str, str]) -> dict[str, str]:

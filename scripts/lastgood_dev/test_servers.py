@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
 from .age import age_tools
 from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
-from .postgres import Major, start_postgres, without_libpq
+from .pgbouncer import start_pgbouncer
+from .postgres import Major, Postgres, start_postgres, without_libpq
 from .program import SKIP
 from .redis import Flavour, redis_cli, start_redis
 from .repo import Unavailable, say
 from .s3 import BUCKET, start_moto, start_s3s
 from .session import Session
+from .standby import start_standby
 
 MONGO_TOOLS = ("mongodump", "mongorestore")
 
 
 def start_test_servers(session: Session) -> dict[str, str]:
     """Starts the catalog's server and the customers', and returns the variables that the tests read."""
+    try:
+        certificates = make_certificates(session.run_dir / "certificates")
+        tls_dir = str(certificates.folder)
+    except Unavailable as why:
+        certificates, tls_dir = None, _skip(why)
     return {
-        **_postgres(session), **_mongodb(session), **_redis(session), **_s3(session),
-        "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools), "SQLX_OFFLINE": "true",
+        **_postgres(session, certificates), **_mongodb(session), **_redis(session, certificates, tls_dir), **_s3(session),
+        "LASTGOOD_TEST_TLS_DIR": tls_dir, "LASTGOOD_TEST_AGE_TOOLS": _or_skip(age_tools), "SQLX_OFFLINE": "true",
     }
 
 
@@ -37,15 +45,26 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     return {**without_libpq(os.environ), **variables}
 
 
-def _postgres(session: Session) -> dict[str, str]:
+def _postgres(session: Session, certificates: Certificates | None) -> dict[str, str]:
     catalog = start_postgres(session, "catalog")
-    pg18 = start_postgres(session, "customer18")
-    pg17 = start_postgres(session, "customer17", Major.PG17)
+    pg18 = start_postgres(session, "customer18", settings=("max_prepared_transactions=10",))
+    # Of the two programs this one was built with TLS.
+    pg17 = start_postgres(session, "customer17", Major.PG17, certificates=certificates)
     return {
+        "LASTGOOD_TEST_PG18_STANDBY_URL": start_standby(session, "standby18", pg18).url(),
+        **_poolers(session, pg18),
         "LASTGOOD_TEST_CATALOG_URL": catalog.url(),
         "LASTGOOD_TEST_PG18_URL": pg18.url(),
         "LASTGOOD_TEST_PG17_URL": pg17.url(),
         "LASTGOOD_TEST_PG_CLIENT_DIRS": f"{pg18.bin}:{pg17.bin}",
+    }
+
+
+def _poolers(session: Session, before: Postgres) -> dict[str, str]:
+    modes = {mode: f"LASTGOOD_TEST_PGBOUNCER_{mode.upper()}_URL" for mode in ("transaction", "session")}
+    return {
+        variable: _or_skip(partial(start_pgbouncer, session, f"pgbouncer-{mode}", before, mode))
+        for mode, variable in modes.items()
     }
 
 
@@ -58,19 +77,12 @@ def _mongodb(session: Session) -> dict[str, str]:
     }
 
 
-def _redis(session: Session) -> dict[str, str]:
-    try:
-        certificates = make_certificates(session.run_dir / "certificates")
-    except Unavailable as why:
-        certificates, skip = None, _skip(why)
-    variables = {
-        "LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli())),
-        "LASTGOOD_TEST_TLS_DIR": str(certificates.folder) if certificates else skip,
-    }
+def _redis(session: Session, certificates: Certificates | None, tls_dir: str) -> dict[str, str]:
+    variables = {"LASTGOOD_TEST_REDIS_CLI": _or_skip(lambda: str(redis_cli()))}
     for flavour in Flavour:
         variables |= _flavour(session, flavour, certificates if flavour.has_tls else None)
     if certificates is None:
-        variables["LASTGOOD_TEST_REDIS7_TLS_URL"] = skip
+        variables["LASTGOOD_TEST_REDIS7_TLS_URL"] = tls_dir
     return variables
 
 

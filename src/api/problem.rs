@@ -250,7 +250,8 @@ impl From<CatalogError> for Problem {
             | CatalogError::TooOld(_)
             | CatalogError::BadRow { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_) => Self::fault(&error),
+            | CatalogError::Statement(_)
+            | CatalogError::StoreVanished(_) => Self::fault(&error),
         }
     }
 }

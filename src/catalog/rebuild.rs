@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use lastgood_jobs::manifest::Manifest;
+use futures::FutureExt as _;
+use lastgood_jobs::{error::chain, manifest::Manifest};
 use sqlx::PgPool;
 
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, leave_out};
 
 /// A manifest, and where it was found.
 #[derive(Debug)]
@@ -27,11 +28,34 @@ pub struct Rebuilt {
 
 impl Catalog {
     /// Records the restore points of `store` that are missing, that it holds them, and the resources that are missing: paused and without a connection, with the
-    /// team, the tier and the engine of their newest manifest. What is on record stays as it is. Safe to repeat.
+    /// team, the tier and the engine of their newest manifest. What is on record stays as it is. A manifest that the
+    /// catalog refuses is left out and told. Safe to repeat.
     pub async fn rebuild(
         &self,
         store: &str,
         batch: &[FoundPoint],
+    ) -> Result<Rebuilt, CatalogError> {
+        let all: Vec<&FoundPoint> = batch.iter().collect();
+        match self.rebuild_those(store, all.clone()).await {
+            Err(error) if error.is_of_a_row() => {}
+            rebuilt => return rebuilt,
+        }
+        let (parts, left_out) =
+            leave_out(all, |part| self.rebuild_those(store, part).boxed()).await?;
+        crate::metrics::rows_left_out("rebuild", left_out.len() as u64);
+        for (found, error) in left_out {
+            tracing::error!(object.key = %found.manifest_key, error = chain(&error), "the catalog refuses a manifest: it is skipped");
+        }
+        Ok(Rebuilt {
+            points: parts.iter().map(|part| part.points).sum(),
+            resources: parts.iter().map(|part| part.resources).sum(),
+        })
+    }
+
+    async fn rebuild_those(
+        &self,
+        store: &str,
+        batch: Vec<&FoundPoint>,
     ) -> Result<Rebuilt, CatalogError> {
         let rows = Columns::of(batch)?;
         let rebuilt = sqlx::query_file_as!(
@@ -108,7 +132,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(batch: &[FoundPoint]) -> Result<Self, CatalogError> {
+    fn of<'a>(batch: impl IntoIterator<Item = &'a FoundPoint>) -> Result<Self, CatalogError> {
         let mut columns = Self::default();
         let bigint = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         for found in batch {

@@ -205,18 +205,6 @@ impl Catalog {
         }
     }
 
-    /// Records where a resource's server is, if that is new.
-    pub async fn note_server(&self, id: &str, server: &str) -> Result<(), CatalogError> {
-        sqlx::query!(
-            "update lastgood.resources set server = $2 where id = $1 and server is distinct from $2",
-            id,
-            server
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
-
     /// Returns a few sealed connections, to try a key on: one of them may have been altered.
     pub async fn some_sealed(&self) -> Result<Vec<(String, Vec<u8>)>, CatalogError> {
         let rows = sqlx::query!(

@@ -1,8 +1,12 @@
 //! Under which names are stores on record, and what becomes of one that is called otherwise now, or is lost?
 
+mod identities;
+
 use serde::Serialize;
 use serde_json::json;
+use sqlx::PgConnection;
 
+pub use self::identities::{Installations, StoreFault, StoreIdentity};
 use super::{Audit, Catalog, CatalogError, record};
 
 /// A store that restore points are on record in.
@@ -44,11 +48,12 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns those of the names under which a store with restore points is on record.
+    /// Returns those of the names under which a store is on record: it has restore points, or was written to.
     pub async fn stores_on_record(&self, names: &[String]) -> Result<Vec<String>, CatalogError> {
         let found = sqlx::query_scalar!(
             r#"select name as "name!" from unnest($1::text[]) as given (name)
-               where exists (select from lastgood.copies where store = name)"#,
+               where exists (select from lastgood.copies where store = name)
+                   or exists (select from lastgood.store_identities as known where known.name = given.name)"#,
             names
         )
         .fetch_all(self.pool())
@@ -88,6 +93,19 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        // What is meant by the new name, if that is known already, was seen there.
+        sqlx::query!(
+            "update lastgood.store_identities set name = $2
+             where name = $1 and not exists (select from lastgood.store_identities where name = $2)",
+            old,
+            new
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!("delete from lastgood.store_identities where name = $1", old)
+            .execute(&mut *transaction)
+            .await?;
+        forget_listing(&mut transaction, old).await?;
         let audit = Audit {
             action: "rename_store",
             resource_id: None,
@@ -123,6 +141,13 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        sqlx::query!(
+            "delete from lastgood.store_identities where name = $1",
+            store
+        )
+        .execute(&mut *transaction)
+        .await?;
+        forget_listing(&mut transaction, store).await?;
         let forgotten = Forgotten {
             points: points.cast_signed(),
             lost,
@@ -137,4 +162,15 @@ impl Catalog {
         transaction.commit().await?;
         Ok(forgotten)
     }
+}
+
+/// What was missing there is on record there no more.
+async fn forget_listing(connection: &mut PgConnection, store: &str) -> Result<(), CatalogError> {
+    sqlx::query!(
+        "delete from lastgood.store_listings where store = $1",
+        store
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -1,6 +1,10 @@
 //! `lastgood catalog rebuild`: an empty or partly filled catalog gets back what a store's manifests say.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -11,10 +15,11 @@ use lastgood_jobs::{
     storage::{Storage, StorageUrl},
 };
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::output::{Output, printable};
 use crate::{
-    catalog::{Audit, Catalog, FoundPoint, Rebuilt},
+    catalog::{Audit, Catalog, FoundPoint, Installations, Rebuilt},
     stores::{self, Absent, NamedStore, StorageArgs, Stores},
 };
 
@@ -24,6 +29,8 @@ const BATCH: usize = 200;
 const READ_AT_ONCE: usize = 8;
 /// How many faults are told one by one in the end; each is logged when it is met.
 const FAULTS_SHOWN: usize = 1000;
+/// After how many manifests in a row that the store does not give it is not asked for more.
+const UNREADABLE_MAX: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -35,6 +42,10 @@ pub(super) enum Command {
         /// The stores file, where --from is a name in it
         #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
         stores: Option<PathBuf>,
+        /// This catalog takes the place of the installation of this id, whose own catalog is lost: its restore points become this
+        /// one's. The id is in the store's lastgood-store.json
+        #[arg(long, value_name = "ID")]
+        adopt_installation: Option<Uuid>,
         /// Only tell what would be recorded
         #[arg(long)]
         dry_run: bool,
@@ -49,6 +60,8 @@ struct Report {
     restore_points: i64,
     resources: i64,
     skipped: u64,
+    /// By the id of another installation: how many manifests it made.
+    others: BTreeMap<Uuid, u64>,
     faults: Vec<Fault>,
 }
 
@@ -63,6 +76,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     let Command::Rebuild {
         from,
         stores,
+        adopt_installation,
         dry_run,
     } = command;
     let NamedStore {
@@ -71,6 +85,9 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         url: from,
     } = store(&from, stores).await?;
     let catalog = super::catalog().await?;
+    let mut ours = catalog.installations().await?;
+    ours.adopted.extend(adopt_installation);
+    is_ours(&storage, &from, &ours).await?;
     if !dry_run {
         let entry = Audit {
             action: "rebuild",
@@ -79,18 +96,50 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             detail: serde_json::json!({ "from": from.to_string(), "store": name }),
         };
         catalog.audit(&entry).await?;
+        if let Some(adopted) = adopt_installation {
+            catalog.adopt_installation(adopted).await?;
+        }
     }
-    let report = rebuild(&catalog, &storage, &name, dry_run).await?;
+    let into = Record {
+        catalog: &catalog,
+        ours: &ours,
+        store: &name,
+        dry_run,
+    };
+    let report = rebuild(&into, &storage).await?;
     anyhow::ensure!(
         report.manifests > 0,
         "there is no manifest in {from}: is it the right store?"
     );
     output.show(&report, text)?;
-    Ok(if report.skipped == 0 {
+    Ok(if report.skipped == 0 && report.others.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Refuses the store of an installation that this catalog does not speak for: what it would record is somebody else's.
+async fn is_ours(storage: &Storage, from: &StorageUrl, ours: &Installations) -> anyhow::Result<()> {
+    let identity = storage.identity().await;
+    let identity = identity.map_err(|error| anyhow::anyhow!(error.report()))?;
+    let theirs = identity.map(|identity| identity.installation);
+    let Some(theirs) = theirs.filter(|theirs| !ours.have(*theirs)) else {
+        return Ok(());
+    };
+    anyhow::bail!(
+        "the store {from} belongs to installation {theirs}, and this catalog is installation {}: nothing was changed; if the \
+         catalog of {theirs} is lost and this one takes its place, say so: --adopt-installation {theirs}",
+        ours.own
+    )
+}
+
+/// Where manifests are recorded, and whose.
+struct Record<'a> {
+    catalog: &'a Catalog,
+    ours: &'a Installations,
+    store: &'a str,
+    dry_run: bool,
 }
 
 /// Returns the store of a name in the stores file, or of an address there; without such a file, the one at the address.
@@ -121,16 +170,18 @@ async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> 
 }
 
 /// Reads every manifest once; holds a batch of them at a time.
-async fn rebuild(
-    catalog: &Catalog,
-    storage: &Storage,
-    store: &str,
-    dry_run: bool,
-) -> anyhow::Result<Report> {
+async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report> {
+    let Record {
+        catalog,
+        ours,
+        store,
+        dry_run,
+    } = *into;
     let mut report = Report {
         dry_run,
         ..Report::default()
     };
+    let mut unreadable_in_a_row = 0;
     let mut unknown = BTreeSet::new();
     let examined = storage
         .manifest_keys()
@@ -149,11 +200,33 @@ async fn rebuild(
         for (manifest_key, examined) in batch {
             report.manifests += 1;
             match examined {
-                Ok(manifest) => found.push(FoundPoint {
-                    manifest_key,
-                    manifest,
-                }),
-                Err(error) => report.skip(manifest_key, error)?,
+                Ok(manifest) => {
+                    unreadable_in_a_row = 0;
+                    let theirs = manifest.installation.filter(|theirs| !ours.have(*theirs));
+                    match theirs {
+                        Some(theirs) => *report.others.entry(theirs).or_default() += 1,
+                        None => found.push(FoundPoint {
+                            manifest_key,
+                            manifest,
+                        }),
+                    }
+                }
+                Err(error) => {
+                    let is_of_the_manifest = error.kind() == ErrorKind::Corrupt
+                        || matches!(error, JobError::NoSuchPoint { .. });
+                    unreadable_in_a_row = if is_of_the_manifest {
+                        0
+                    } else {
+                        unreadable_in_a_row + 1
+                    };
+                    // One denied manifest is skipped; a store that gives none at all is another matter.
+                    if unreadable_in_a_row == UNREADABLE_MAX {
+                        return Err(error).context(format!(
+                            "{UNREADABLE_MAX} manifests in a row cannot be read: is the store away? Run this again once it answers"
+                        ));
+                    }
+                    report.skip(manifest_key, &error);
+                }
             }
         }
         let Rebuilt { points, resources } = if dry_run {
@@ -168,20 +241,14 @@ async fn rebuild(
 }
 
 impl Report {
-    /// Notes a manifest that is no restore point. A store that fails is no fault of a manifest.
-    fn skip(&mut self, manifest: String, error: JobError) -> Result<(), JobError> {
-        let is_of_the_manifest =
-            error.kind() == ErrorKind::Corrupt || matches!(error, JobError::NoSuchPoint { .. });
-        if !is_of_the_manifest {
-            return Err(error);
-        }
+    /// Notes a manifest that is no restore point, or that cannot be read.
+    fn skip(&mut self, manifest: String, error: &JobError) {
         let why = error.report();
         tracing::warn!(object.key = %manifest, error = why, "a manifest is skipped");
         self.skipped += 1;
         if self.faults.len() < FAULTS_SHOWN {
             self.faults.push(Fault { manifest, why });
         }
-        Ok(())
     }
 }
 
@@ -204,6 +271,12 @@ fn text(report: &Report) -> String {
             "SKIPPED: {}: {}",
             printable(&fault.manifest),
             printable(&fault.why)
+        )
+    }));
+    lines.extend(report.others.iter().map(|(theirs, manifests)| {
+        format!(
+            "NOT OURS: {manifests} manifests are of installation {theirs}, and are left out: if its catalog is lost and this one \
+             takes its place, --adopt-installation {theirs}"
         )
     }));
     let untold = report.skipped - report.faults.len() as u64;

@@ -15,7 +15,7 @@ use crate::{
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     queue::Limits,
-    stores::{self, Absent, Stores},
+    stores::{Mirrors, Stores},
 };
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ struct WorkArgs {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    /// Refuse servers that need not prove who they are: see docs/transport.md
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    require_verified_tls: bool,
     /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
     #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
@@ -68,6 +71,9 @@ struct WorkArgs {
     /// backup takes
     #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = crate::config::duration)]
     janitor_age: Duration,
+    /// How often to clean each store and to compare what is in it with the catalog
+    #[arg(long, env = "LASTGOOD_JANITOR_EVERY", default_value = "1h", value_parser = crate::config::duration)]
+    janitor_every: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9751")]
     listen: SocketAddr,
@@ -102,13 +108,15 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     // A claim, a renewal and a finish for each slot must not wait for one another for long.
     let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
-    let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
+    let catalog =
+        Catalog::open_sparing(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
         stores: open_stores(&args.storage, &catalog).await?,
         catalog,
         tools: Arc::new(args.tools.discover().await),
         master_key: config::master_key()?,
         work_dir: PathBuf::new(),
+        require_verified_tls: args.require_verified_tls,
     };
     let settings = Settings {
         engines: args.engines,
@@ -122,6 +130,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         job_timeout: args.job_timeout,
         drain_timeout: args.drain_timeout,
         janitor_age: args.janitor_age,
+        janitor_every: args.janitor_every.max(Duration::from_secs(1)),
         listen: args.listen,
         work_dir: args.work_dir.unwrap_or_else(default_work_dir),
     };
@@ -130,19 +139,12 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
 
 /// A store that points are on record in must be there: one that is not mounted would be made anew, on another disk.
 async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Stores> {
-    let (primary, mirrors) = stores::names(storage)?;
-    let names: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
-    let used = catalog
-        .stores_on_record(&names)
-        .await?
-        .into_iter()
-        .collect();
-    let opened = Stores::open(storage, &Absent::MadeUnless(used)).await;
+    let opened = Stores::open_to_write(storage, Mirrors::MayWait, catalog).await;
     opened.map_err(|error| match error.missing() {
         Some(store) => {
             let why = format!(
-                "restore points are on record in store {store}, so that no new one is made; if it is lost for good: `lastgood \
-                 store forget {store} --overwrite {store}`"
+                "store {store} is on record, so that no new one is made; if it is lost for good: `lastgood store forget {store} \
+                 --overwrite {store}`"
             );
             anyhow::Error::from(error).context(why)
         }

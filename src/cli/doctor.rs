@@ -24,6 +24,8 @@ use crate::{
 
 /// Of how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
+/// How many resources that are reached in an unverified way are named.
+const TRANSPORTS_NAMED: i64 = 20;
 /// How many keys are opened themselves, chosen anew each time.
 const KEYS_SAMPLED: usize = 50;
 
@@ -35,6 +37,9 @@ pub(super) struct Args {
     tools: ToolsArgs,
     #[command(flatten)]
     plans: PlansArgs,
+    /// Whether the consumers refuse servers that need not prove who they are
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    require_verified_tls: bool,
 }
 
 /// What was looked at, and what was found.
@@ -73,10 +78,11 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
             checks.push(Check::of("encryption", encryption(catalog, args).await));
             checks.push(Check::of("store names", store_names(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
+            checks.push(Check::of("transport", transport(catalog, args).await));
         }
         Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
     }
-    checks.extend(stores(args).await);
+    checks.extend(stores(args, catalog.as_ref().ok()).await);
     let tools = args.tools.discover().await;
     checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
 
@@ -99,6 +105,24 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     })
 }
 
+/// Names the resources whose servers need not prove who they are.
+async fn transport(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+    let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
+    if found.is_empty() {
+        return Ok("no resource is known to be reached without proof of who answers".to_owned());
+    }
+    let named: Vec<_> = found
+        .iter()
+        .map(|it| format!("{} ({})", it.resource, it.because))
+        .collect();
+    let told = format!(
+        "{all} resources are reached without proof of who answers: {}; see docs/transport.md",
+        named.join(", ")
+    );
+    anyhow::ensure!(!args.require_verified_tls, "{told}");
+    Ok(told)
+}
+
 async fn connect() -> anyhow::Result<Catalog> {
     Ok(Catalog::connect(&config::database_url()?, 1).await?)
 }
@@ -111,6 +135,8 @@ fn plans(args: &Args) -> anyhow::Result<String> {
 
 async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
     catalog.check_schema().await?;
+    let faults = catalog.faults().await?;
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     let version = catalog.server_version_num().await?;
     Ok(format!(
         "PostgreSQL {}, schema up to date",
@@ -249,7 +275,7 @@ async fn store_names(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     ))
 }
 
-async fn stores(args: &Args) -> Vec<Check> {
+async fn stores(args: &Args, catalog: Option<&Catalog>) -> Vec<Check> {
     let stores = match Stores::open(&args.storage, &Absent::Refused).await {
         Ok(stores) => stores,
         Err(error) => return vec![Check::of("store", Err(error.into()))],
@@ -257,8 +283,41 @@ async fn stores(args: &Args) -> Vec<Check> {
     let mut checks = Vec::new();
     for store in stores.iter() {
         checks.push(Check::of("store", try_store(store).await));
+        if let Some(catalog) = catalog {
+            let compared = identity(store, args, catalog).await;
+            checks.push(Check::of("store id", compared));
+        }
+    }
+    if let Some(catalog) = catalog {
+        checks.push(Check::of("store faults", faults(catalog).await));
     }
     checks
+}
+
+/// Says whether it is the store that is meant by its name.
+async fn identity(store: &NamedStore, args: &Args, catalog: &Catalog) -> anyhow::Result<String> {
+    let name = &store.name;
+    let compared = stores::identify(store, &args.storage, catalog).await?;
+    Ok(match compared {
+        Some(id) => format!("{name}: it is {id}, of this installation"),
+        None => format!("{name}: it has no identity yet: the first consumer gives it one"),
+    })
+}
+
+/// Running consumers may see another machine's mounts.
+async fn faults(catalog: &Catalog) -> anyhow::Result<String> {
+    let faults = catalog.store_faults().await?;
+    let told: Vec<String> = faults
+        .iter()
+        .map(|it| {
+            format!(
+                "{} cannot be used by {} consumer(s): {}",
+                it.store, it.consumers, it.why
+            )
+        })
+        .collect();
+    anyhow::ensure!(told.is_empty(), "{}", told.join("; "));
+    Ok("no running consumer reports one".to_owned())
 }
 
 async fn try_store(store: &NamedStore) -> anyhow::Result<String> {

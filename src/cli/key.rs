@@ -21,7 +21,6 @@ use crate::{
     config::{self, StorageArgs},
     keys,
     secret::MasterKey,
-    stores::Absent,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -118,7 +117,7 @@ async fn make(
 ) -> anyhow::Result<()> {
     let master = master_key()?;
     let recovery = config::recovery_recipient()?;
-    let stores = stores(&making.storage, &Absent::Made).await?;
+    let stores = stores(&making.storage, catalog).await?;
     let escrow = Escrow {
         key: Uuid::new_v4(),
         team: making.owner.team.clone(),
@@ -175,7 +174,7 @@ async fn shred(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let stores = stores(storage, &Absent::Refused).await?;
+    let stores = stores(storage, catalog).await?;
     // The catalog first: from then on no consumer opens them, and what follows can be repeated.
     let shredded = catalog.shred_keys(team.as_str()).await?;
     for store in &stores {

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended, UnknownTier,
+        Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint,
+        Suspended, UnknownTier, UnverifiedTransport,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,7 +37,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// newest one suspect, a verification overdue, or no consumer takes new runs
+    /// newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
+    /// runs
     #[arg(long)]
     check: bool,
 }
@@ -59,8 +61,16 @@ struct Status {
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
+    store_faults: Vec<StoreFault>,
+    overwriting_stores: Vec<String>,
+    stores: Vec<StoreListing>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
+    unverified: Vec<UnverifiedTransport>,
+    unverified_in_all: i64,
+    /// What keeps the catalog, as it is reached here, from doing its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalog_faults: Vec<&'static str>,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -82,12 +92,15 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self.store_faults.is_empty()
             && self
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
+            && !self.stores.iter().any(StoreListing::is_alarming)
             && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.taking_new() > 0
+            && self.catalog_faults.is_empty()
     }
 
     /// How many consumers take new runs: what drains is alive, and executes nothing more.
@@ -107,6 +120,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
+    let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
@@ -128,8 +142,20 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
+        store_faults: catalog.store_faults().await?,
+        overwriting_stores: catalog
+            .store_identities()
+            .await?
+            .into_iter()
+            .filter(|store| !store.writes_once && stores.contains(&store.name))
+            .map(|store| store.name)
+            .collect(),
+        stores: catalog.store_listings(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
+        unverified,
+        unverified_in_all,
+        catalog_faults: catalog.faults().await?,
     })
 }
 
@@ -141,6 +167,23 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
         None => "none",
         Some(first) if first.team.is_none() => "all",
         Some(_) => "teams with a key",
+    })
+}
+
+/// Names the resources whose servers need not prove who they are.
+fn not_verified(status: &Status) -> Option<String> {
+    let named: Vec<_> = status
+        .unverified
+        .iter()
+        .map(|it| printable(&it.resource))
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/transport.md \
+             what to do",
+            status.unverified_in_all,
+            named.join(", ")
+        )
     })
 }
 
@@ -166,6 +209,28 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// Says that a store was emptied, or that nobody knows.
+fn not_there(listing: &StoreListing) -> Option<String> {
+    if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
+        return Some(format!(
+            "STORE NOT LISTED: nobody knows whether the restore points in {} are still there, since {}: {}",
+            listing.store,
+            instant(since),
+            printable(because)
+        ));
+    }
+    listing.vanished_at.map(|since| {
+        format!(
+            "STORE EMPTIED: {} of {} restore points in {} are gone, since {}: nothing expires until that is settled; see \
+             docs/emptied-store.md",
+            listing.missing - listing.accepted,
+            listing.points,
+            listing.store,
+            instant(since)
+        )
+    })
+}
+
 /// What a pause covers, and what it costs.
 fn paused(cost: &PauseCost) -> String {
     let next = cost.next_break_at.map_or_else(String::new, |at| {
@@ -182,6 +247,9 @@ fn paused(cost: &PauseCost) -> String {
 
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
+    let faults = status.catalog_faults.iter();
+    parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
+    parts.extend(status.stores.iter().filter_map(not_there));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",
@@ -209,6 +277,7 @@ fn text(status: &Status) -> String {
                 .to_owned(),
         ),
     }
+    parts.extend(not_verified(status));
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
             "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
@@ -231,6 +300,22 @@ fn text(status: &Status) -> String {
     }
     parts.extend(status.copies.iter().filter_map(not_copied));
     parts.extend(status.unknown_stores.iter().map(not_configured));
+    parts.extend(status.store_faults.iter().map(|fault| {
+        format!(
+            "STORE FAILS: {} cannot be used by {} consumer(s), since {}: {}",
+            printable(&fault.store),
+            fault.consumers,
+            instant(fault.since),
+            printable(&fault.why)
+        )
+    }));
+    parts.extend(status.overwriting_stores.iter().map(|store| {
+        format!(
+            "NOT WRITE-ONCE: store {} overwrites what must be written once, and that was accepted (`write_once: false`): two attempts \
+             of one run may replace each other's manifest",
+            printable(store)
+        )
+    }));
     parts.push(consumers(status));
     parts.extend(
         status

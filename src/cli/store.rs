@@ -1,14 +1,17 @@
-//! `lastgood store list|rename|forget`: the names under which the catalog knows stores.
+//! `lastgood store list|rename|forget|compare|accept-loss`: the names under which the catalog knows stores, and what is in them.
+
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use lastgood_jobs::error::JobError;
 use serde::Serialize;
+use uuid::Uuid;
 
-use super::output::{Output, table};
+use super::output::{Output, printable, table};
 use crate::{
-    catalog::{Catalog, OnlyCopy},
+    catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
-    stores::{self, Absent, Stores},
+    stores::{self, Absent, Compared, Stores},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -27,6 +30,13 @@ pub(super) enum Command {
         #[command(flatten)]
         storage: StorageArgs,
     },
+    /// Take a store as it is for the one that is meant by its name: its identity object was lost, or it was used before there were any
+    Adopt {
+        /// Its name in the stores file; `primary` without one
+        name: String,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
     /// A store is gone for good, or is to get no copies any more: forget what is on record in it. Removes nothing from it
     Forget {
         /// Its name in the catalog
@@ -37,6 +47,19 @@ pub(super) enum Command {
         #[command(flatten)]
         storage: StorageArgs,
     },
+    /// List each store now, and record what it lacks of what is on record in it, as consumers do once an hour
+    Compare {
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// What a store was found to lack is lost for good: go on removing what expires. Removes nothing itself
+    AcceptLoss {
+        /// Its name in the catalog
+        name: String,
+        /// Repeat its name
+        #[arg(long, value_name = "NAME")]
+        overwrite: String,
+    },
 }
 
 /// A store as it is configured, on record, or both.
@@ -45,55 +68,217 @@ struct Listed {
     store: String,
     role: &'static str,
     points: i64,
+    /// The id in its identity object, if it was ever written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    /// Whether it was seen to refuse to overwrite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes_once: Option<bool>,
 }
 
-pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+/// What a comparison of one store showed.
+#[derive(Debug, Serialize)]
+struct Seen {
+    store: String,
+    #[serde(flatten)]
+    compared: Compared,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
-    match command {
+    let done = match command {
         Command::List { storage } => list(&catalog, &storage, output).await,
         Command::Rename { old, new, storage } => {
             rename(&catalog, &old, &new, &storage, output).await
         }
+        Command::Adopt { name, storage } => adopt(&catalog, &name, &storage, output).await,
         Command::Forget {
             name,
             overwrite,
             storage,
         } => forget(&catalog, &name, overwrite.as_deref(), &storage, output).await,
+        Command::Compare { storage } => return compare_all(&catalog, &storage, output).await,
+        Command::AcceptLoss { name, overwrite } => {
+            accept_loss(&catalog, &name, &overwrite, output).await
+        }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn compare_all(
+    catalog: &Catalog,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let stores = Stores::open(storage, &Absent::LeftOut).await?;
+    let mut seen = Vec::new();
+    for store in stores.iter() {
+        seen.push(Seen {
+            store: store.name.clone(),
+            compared: stores::compare(catalog, store, Duration::ZERO).await?,
+        });
     }
+    output.show(&seen, |seen| {
+        let lines: Vec<String> = seen.iter().map(told).collect();
+        lines.join("\n")
+    })?;
+    let is_whole = |seen: &Seen| match seen.compared {
+        Compared::NotDue | Compared::Listed { missing: 0, .. } => true,
+        Compared::NotListed { .. } | Compared::Listed { .. } => false,
+    };
+    Ok(if seen.iter().all(is_whole) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn told(seen: &Seen) -> String {
+    let store = &seen.store;
+    match &seen.compared {
+        Compared::NotDue => format!("{store}: somebody else is comparing it"),
+        Compared::NotListed { because } => {
+            format!("{store}: NOT LISTED: {}", printable(because))
+        }
+        Compared::Listed {
+            points, missing: 0, ..
+        } => format!("{store}: all of its {points} restore points are there"),
+        Compared::Listed {
+            points,
+            missing,
+            is_mass,
+            quarantined,
+            forgotten,
+        } => {
+            let how = if *is_mass { "VANISHED" } else { "MISSING" };
+            let mut text = format!(
+                "{store}: {how}: {missing} of {points} restore points are not there; {quarantined} were quarantined now, {forgotten} are \
+                 to be copied again"
+            );
+            if *is_mass {
+                text.push_str("; nothing expires until that is settled: see docs/emptied-store.md");
+            }
+            text
+        }
+    }
+}
+
+async fn accept_loss(
+    catalog: &Catalog,
+    name: &str,
+    confirmed: &str,
+    output: &Output,
+) -> anyhow::Result<()> {
+    ensure!(
+        confirmed == name,
+        "giving restore points up must be confirmed with the store's own name: --overwrite {name}, not {confirmed}"
+    );
+    let points = catalog.accept_loss(name).await?;
+    let done = serde_json::json!({ "store": name, "points": points });
+    output.show(&done, |_| {
+        format!("{points} restore point(s) of store {name} are given up; what has expired is removed again")
+    })
 }
 
 async fn list(catalog: &Catalog, storage: &StorageArgs, output: &Output) -> anyhow::Result<()> {
     let (primary, mirrors) = stores::names(storage)?;
     let on_record = catalog.unknown_stores(&[]).await?;
+    let identities = catalog.store_identities().await?;
+    let as_listed = |store: String, role, points| {
+        let identity = identities.iter().find(|it| it.name == store);
+        Listed {
+            role,
+            points,
+            id: identity.map(|it| it.store_id),
+            writes_once: identity.map(|it| it.writes_once),
+            store,
+        }
+    };
     let points = |name: &str| {
         let found = on_record.iter().find(|it| it.store == name);
         found.map_or(0, |it| it.points)
     };
-    let mut listed = vec![Listed {
-        points: points(&primary),
-        store: primary,
-        role: "primary",
-    }];
-    listed.extend(mirrors.into_iter().map(|store| Listed {
-        points: points(&store),
-        store,
-        role: "mirror",
+    let held = points(&primary);
+    let mut listed = vec![as_listed(primary, "primary", held)];
+    listed.extend(mirrors.into_iter().map(|store| {
+        let held = points(&store);
+        as_listed(store, "mirror", held)
     }));
     let unknown: Vec<_> = on_record
         .into_iter()
         .filter(|it| listed.iter().all(|known| known.store != it.store))
         .collect();
-    listed.extend(unknown.into_iter().map(|it| Listed {
-        store: it.store,
-        role: "not configured",
-        points: it.points,
-    }));
+    listed.extend(
+        unknown
+            .into_iter()
+            .map(|it| as_listed(it.store, "not configured", it.points)),
+    );
     output.show(&listed, |listed| {
         table(
-            ["store", "role", "restore points on record"],
-            listed
-                .iter()
-                .map(|it| [it.store.clone(), it.role.to_owned(), it.points.to_string()]),
+            [
+                "store",
+                "role",
+                "restore points on record",
+                "id",
+                "writes once",
+            ],
+            listed.iter().map(|it| {
+                [
+                    it.store.clone(),
+                    it.role.to_owned(),
+                    it.points.to_string(),
+                    it.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+                    match it.writes_once {
+                        Some(true) => "yes",
+                        Some(false) => "NO",
+                        None => "-",
+                    }
+                    .to_owned(),
+                ]
+            }),
+        )
+    })
+}
+
+async fn adopt(
+    catalog: &Catalog,
+    name: &str,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let stores = Stores::open(storage, &Absent::LeftOut).await?;
+    let store = stores.get(name).with_context(|| {
+        format!("no store is called {name:?} here, or it is not there: see `lastgood store list`")
+    })?;
+    let ours = catalog.installations().await?;
+    let found = store.storage.identity().await;
+    let identity = match found.map_err(|error| anyhow::anyhow!(error.report()))? {
+        Some(identity) => identity,
+        None => store
+            .storage
+            .claim(ours.own)
+            .await
+            .map_err(|error| anyhow::anyhow!(error.report()))?,
+    };
+    ensure!(
+        ours.have(identity.installation),
+        "store {name} ({}) belongs to installation {}: if its catalog is lost and this one takes its place, `lastgood catalog \
+         rebuild --from {name} --adopt-installation {}` first",
+        store.url,
+        identity.installation,
+        identity.installation
+    );
+    let writes_once = store.storage.writes_once().await;
+    let adopted = StoreIdentity {
+        name: name.to_owned(),
+        store_id: identity.store,
+        writes_once: writes_once.map_err(|error| anyhow::anyhow!(error.report()))?,
+    };
+    catalog.replace_store(&adopted).await?;
+    output.show(&adopted, |adopted| {
+        format!(
+            "store {name} is {} from now on: restart the consumers",
+            adopted.store_id
         )
     })
 }

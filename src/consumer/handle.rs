@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::{Previous, backup},
-    engine::server,
+    engine::{server, transport, transport::Transport},
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
-    resource::{Resource, ResourceOptions},
+    resource::{Engine, Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
     storage::Storage,
     worker::Worker,
@@ -37,7 +37,6 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     match &run.args {
         Job::Backup {} => {
             let subject = subject(&run, &shared).await?;
-            note_server(&subject.resource, &shared).await;
             let team = subject.resource.team.as_str();
             let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
             let worker = Worker {
@@ -54,6 +53,22 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
         Job::Verify(job) => Box::pin(verify::verify(&run, job, &shared)).await,
         Job::Expire(job) => Box::pin(expire::expire(&run, job, &shared)).await,
+    }
+}
+
+/// Refuses a server that need not prove who it is, where the installation wants that proven. A URL that cannot be used at all says so
+/// later, and better.
+fn check_transport(engine: Engine, url: &SecretString, shared: &Shared) -> Result<(), Failure> {
+    let doubt = transport(engine, url).ok().and_then(Transport::doubt);
+    match doubt {
+        Some(why) if shared.require_verified_tls => Err(Failure::permanent(
+            ErrorKind::Config,
+            format!(
+                "this installation wants every server to prove who it is (--require-verified-tls), and this connection does not \
+                 ask for that: {why}; see docs/transport.md"
+            ),
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -94,6 +109,9 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
     let resource = resource(&row, connection, shared).await?;
+    // Before the policy: what is refused is to be named by `status`, too.
+    note_server(&resource, shared).await;
+    check_transport(resource.engine, &resource.url, shared)?;
     Ok(Subject {
         row,
         newest,
@@ -101,12 +119,21 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     })
 }
 
-/// Records where the resource's server is, for the limit of dumps that read from one. Not to know it is no failure.
+/// Records where the resource's server is, for the limit of dumps that read from one, and how the way there is protected. Not to know it
+/// is no failure.
 async fn note_server(resource: &Resource, shared: &Shared) {
-    let Some(server) = server(resource.engine, &resource.url) else {
+    let Ok(transport) = transport(resource.engine, &resource.url) else {
         return;
     };
-    let noting = shared.catalog.note_server(resource.id.as_str(), &server);
+    let server = server(resource.engine, &resource.url);
+    let protected = match transport {
+        Transport::Verified => "verified",
+        Transport::Local => "local",
+        Transport::Unverified(why) => why,
+    };
+    let noting = shared
+        .catalog
+        .note_server(resource.id.as_str(), server.as_deref(), protected);
     if let Err(error) = answered(READ_WITHIN, noting).await {
         tracing::warn!(
             error = chain(&error),
@@ -142,7 +169,7 @@ async fn make_backup(
         dump_bytes: point.dump_bytes.unsigned_abs(),
         stored_bytes: point.stored_bytes.unsigned_abs(),
     });
-    let point = backup(run.attempt_id(), &resource, previous, worker).await?;
+    let point = backup(run.as_attempt(), &resource, previous, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
@@ -190,12 +217,15 @@ async fn make_restore(
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
+    if let Some(url) = &target_url {
+        check_transport(resource.engine, url, shared)?;
+    }
     let recorded = recorded(&point)?;
     let sought = sought(&point, &recorded);
     let mut faults = Vec::new();
     for store in holders(&point, shared).await?.all() {
         let restored = Box::pin(restore(
-            run.attempt_id(),
+            run.as_attempt(),
             resource,
             job,
             &sought,
@@ -322,8 +352,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::BadKey
             | CatalogError::TokenNameInUse(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
+            CatalogError::Unreachable(_) => Self::outage(chain(&error)),
             CatalogError::BadUrl
-            | CatalogError::Unreachable(_)
             | CatalogError::Busy(_)
             | CatalogError::NotMigrated(_)
             | CatalogError::Migrate(_)
@@ -336,7 +366,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::PointsHeld { .. }
             | CatalogError::OnlyCopies { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
+            | CatalogError::Statement(_)
+            | CatalogError::StoreVanished(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }
 }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{
-        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, SuspectCount,
-        TierExposure, UnknownTier, Work, answered,
+        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreListing,
+        SuspectCount, TierExposure, UnknownTier, Work, answered,
     },
     metrics,
     plan::Plans,
@@ -32,6 +32,8 @@ pub(super) struct Observer {
     pub(super) verify_within: Option<Duration>,
     /// The plans of the file; `None` while it is away: others measure better then.
     pub(super) own: watch::Receiver<Option<Plans>>,
+    /// The names of all stores.
+    pub(super) stores: Vec<String>,
 }
 
 /// Shows what is measured until `stop`. One producer measures, the others show what it found.
@@ -78,6 +80,7 @@ struct Figures {
     suspended: Vec<(String, i64)>,
     unknown: Vec<UnknownTier>,
     removals: Removals,
+    listings: Vec<StoreListing>,
     proofs: Vec<ProofCount>,
     suspects: Vec<SuspectCount>,
     pauses: usize,
@@ -95,13 +98,13 @@ async fn observe(
     let lease = observer.every * 4;
     let has_file = observer.own.borrow().is_some();
     let figures = if has_file && catalog.leads(Work::Measure, &observer.id, lease).await? {
-        let figures = measure(catalog, plans, observer.verify_within).await?;
+        let figures = measure(catalog, plans, observer).await?;
         catalog.record_measured(&figures).await?;
         figures
     } else {
         match catalog.measured::<Figures>(lease).await? {
             Some(figures) => figures,
-            None => measure(catalog, plans, observer.verify_within).await?,
+            None => measure(catalog, plans, observer).await?,
         }
     };
     // A tier that left the plans must not go on showing what it last was.
@@ -116,6 +119,7 @@ async fn observe(
     metrics::unknown_tiers(&figures.unknown);
     shown.tell_new(&figures.unknown);
     metrics::removals(&figures.removals);
+    metrics::listings(&figures.listings);
     metrics::proofs(&figures.proofs);
     metrics::suspects(&figures.suspects);
     metrics::pauses(figures.pauses);
@@ -129,7 +133,7 @@ async fn observe(
 async fn measure(
     catalog: &Catalog,
     plans: &Plans,
-    verify_within: Option<Duration>,
+    observer: &Observer,
 ) -> Result<Figures, CatalogError> {
     let (paid, allowed): (Vec<_>, Vec<_>) = plans
         .paid()
@@ -142,7 +146,8 @@ async fn measure(
         suspended: catalog.suspended_by_tier(&paid).await?,
         unknown: catalog.unknown_tiers(&known).await?,
         removals: catalog.removals().await?,
-        proofs: catalog.proof_counts(verify_within).await?,
+        listings: catalog.store_listings(&observer.stores).await?,
+        proofs: catalog.proof_counts(observer.verify_within).await?,
         suspects: catalog.suspect_counts().await?,
         pauses: catalog.pauses().await?.len(),
         depths: catalog.queue_depths().await?,

@@ -1,5 +1,5 @@
 -- The restore point of a run that was cancelled when its manifest was written already: it exists, so it is recorded, and the run
--- stays cancelled. $2: the epoch that the cancellation ended. The resource is locked before the run, as a tick does.
+-- stays cancelled. $2, $9: the epoch and the id of the attempt that the cancellation ended. The resource is locked before the run, as a tick does.
 -- As in a finish, a point whose key was shredded meanwhile can never be read, and nobody counts on one that its manifest calls suspect.
 with owner as materialized (
     select id from lastgood.resources
@@ -8,9 +8,9 @@ with owner as materialized (
 ),
 late as materialized (
     select run.id, run.resource_id,
-        case when $3 > clock_timestamp() then run.started_at else $3 end as consistent_at
+        case when $3 > clock_timestamp() then least(run.started_at, clock_timestamp()) else $3 end as consistent_at
     from lastgood.runs as run join owner on owner.id = run.resource_id
-    where run.id = $1 and run.epoch = $2::bigint + 1 and run.state = 'cancelled'
+    where run.id = $1 and run.epoch = $2::bigint + 1 and run.attempt_id = $9 and run.state = 'cancelled'
     for update of run
 ),
 key as materialized (

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use lastgood_jobs::storage::{Addressing, BucketAccess, Credentials};
+use lastgood_jobs::storage::{Addressing, BucketAccess, Credentials, WriteOnce};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::StoresError;
@@ -20,6 +20,7 @@ pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
             })?,
         region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"])?,
         addressing: addressing()?,
+        write_once: write_once()?,
         credentials: credentials(store)?,
         ..BucketAccess::default()
     })
@@ -50,11 +51,25 @@ fn half(missing: &'static str) -> StoresError {
 }
 
 fn addressing() -> Result<Addressing, StoresError> {
-    let variable = "LASTGOOD_S3_PATH_STYLE";
+    Ok(match truth("LASTGOOD_S3_PATH_STYLE")? {
+        None => Addressing::Auto,
+        Some(true) => Addressing::Path,
+        Some(false) => Addressing::VirtualHost,
+    })
+}
+
+fn write_once() -> Result<WriteOnce, StoresError> {
+    Ok(match truth("LASTGOOD_S3_WRITE_ONCE")? {
+        None | Some(true) => WriteOnce::Condition,
+        Some(false) => WriteOnce::Looked,
+    })
+}
+
+fn truth(variable: &'static str) -> Result<Option<bool>, StoresError> {
     match text(variable)?.as_deref() {
-        None => Ok(Addressing::Auto),
-        Some("true" | "1") => Ok(Addressing::Path),
-        Some("false" | "0") => Ok(Addressing::VirtualHost),
+        None => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
         Some(_) => Err(StoresError::Environment {
             variable,
             why: "it is neither true nor false".to_owned(),

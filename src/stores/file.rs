@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use lastgood_jobs::storage::{Addressing, BucketAccess, Checksums, Credentials, StorageUrl};
+use lastgood_jobs::storage::{
+    Addressing, BucketAccess, Checksums, Credentials, StorageUrl, WriteOnce,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -30,6 +32,7 @@ struct Entry {
     region: Option<String>,
     path_style: Option<bool>,
     checksums: Option<bool>,
+    write_once: Option<bool>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     session_token: Option<String>,
@@ -65,6 +68,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Configured>, StoresError> {
                         None => Checksums::Auto,
                         Some(true) => Checksums::Crc32c,
                         Some(false) => Checksums::None,
+                    },
+                    write_once: match entry.write_once {
+                        None | Some(true) => WriteOnce::Condition,
+                        Some(false) => WriteOnce::Looked,
                     },
                     credentials: credentials(&entry)?,
                     ..BucketAccess::default()

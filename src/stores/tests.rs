@@ -35,11 +35,7 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
     ))?;
     let stores = Stores::open(&args, &Absent::Made).await?;
     assert_eq!(stores.primary().name, "here");
-    let mirrors: Vec<&str> = stores
-        .mirrors()
-        .iter()
-        .map(|store| store.name.as_str())
-        .collect();
+    let mirrors: Vec<&str> = stores.mirrors().map(|store| store.name.as_str()).collect();
     assert_eq!(mirrors, ["far-away"]);
     assert_eq!(stores.iter().count(), 2);
     assert!(stores.get("far-away").is_some() && stores.get("other").is_none());

@@ -22,7 +22,7 @@ pub(super) struct Fetched {
 /// Makes sure that the archive is in the store, with its size.
 pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
     let damaged = |source| JobError::Damaged {
-        key: stored.key.clone(),
+        key: stored.key.to_string(),
         source,
     };
     match storage.size(&stored.key).await? {

@@ -147,7 +147,7 @@ fn in_archive<T>(
     match result {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(Wrong::Damage(source))) => Err(JobError::Damaged {
-            key: stored.key.clone(),
+            key: stored.key.to_string(),
             source,
         }),
         Ok(Err(Wrong::Store(error))) => Err(error),

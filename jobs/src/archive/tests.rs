@@ -76,7 +76,7 @@ async fn archive_for(bytes: &[u8], identity: Option<Identity>) -> anyhow::Result
         (sealed.dump.size_bytes, sealed.archive.size_bytes)
     );
     let stored = Stored {
-        key: KEY.to_owned(),
+        key: KEY.parse().unwrap(),
         size_bytes: sealed.archive.size_bytes,
         blake3: sealed.archive.blake3,
         compression: COMPRESSION.to_owned(),

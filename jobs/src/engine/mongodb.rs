@@ -10,11 +10,14 @@ mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
 
-use mongodb::options::{AuthMechanism, HostInfo, ServerAddress, Tls};
+use mongodb::options::{AuthMechanism, HostInfo, ServerAddress, Tls, TlsOptions};
 use secrecy::SecretString;
 
 pub use self::{dump::DumpFault, error::MongodbError, restore::RestoreFault};
-use crate::error::JobError;
+use crate::{
+    engine::transport::{self, Transport},
+    error::JobError,
+};
 
 /// The library that speaks to servers, as `Cargo.lock` has it.
 const DRIVER: &str = "mongodb driver 3.9.1";
@@ -57,6 +60,27 @@ pub(crate) fn leans_on_machine(url: &SecretString) -> Result<Option<&'static str
         () if names_file => Some("a file"),
         () if is_of_machine => Some("the identity"),
         () => None,
+    })
+}
+
+/// Returns how the way to a URL's servers is protected.
+pub(crate) fn transport(url: &SecretString) -> Result<Transport, JobError> {
+    let parsed = address::parse(url)?;
+    let is_loopback = |host: &ServerAddress| !matches!(host, ServerAddress::Tcp { host, .. } if !transport::is_loopback(host));
+    let is_here = matches!(&parsed.host_info, HostInfo::HostIdentifiers(hosts) if hosts.iter().all(is_loopback));
+    let is_of_record = matches!(parsed.host_info, HostInfo::DnsRecord(_));
+    let takes_any = |tls: &TlsOptions| tls.allow_invalid_certificates == Some(true);
+    Ok(match &parsed.tls {
+        Some(Tls::Enabled(tls)) if !takes_any(tls) => Transport::Verified,
+        // A record in the DNS stands for TLS, unless the URL says otherwise.
+        None if is_of_record => Transport::Verified,
+        _ if is_here => Transport::Local,
+        Some(Tls::Enabled(_)) => Transport::Unverified(
+            "any certificate is taken: leave tlsAllowInvalidCertificates and tlsInsecure out of its URL",
+        ),
+        Some(Tls::Disabled) | None => {
+            Transport::Unverified("nothing is encrypted: tls=true in its URL")
+        }
     })
 }
 

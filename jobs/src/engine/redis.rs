@@ -14,7 +14,10 @@ mod tls;
 use secrecy::SecretString;
 
 pub use self::error::RedisError;
-use crate::error::JobError;
+use crate::{
+    engine::transport::{self, Transport},
+    error::JobError,
+};
 
 /// Checks a connection URL without reaching for its server. The error never repeats the URL.
 pub(crate) fn check_url(url: &SecretString) -> Result<(), JobError> {
@@ -29,6 +32,18 @@ pub(crate) fn leans_on_machine(url: &SecretString) -> Result<Option<&'static str
         tls.ca_file.is_some() || tls.cert_file.is_some() || tls.key_file.is_some()
     });
     Ok(names_file.then_some("a file"))
+}
+
+/// Returns how the way to a URL's server is protected.
+pub(crate) fn transport(url: &SecretString) -> Result<Transport, JobError> {
+    let address = address::Address::parse(url)?;
+    Ok(if address.tls.is_some() {
+        Transport::Verified
+    } else if transport::is_loopback(&address.host) {
+        Transport::Local
+    } else {
+        Transport::Unverified("nothing is encrypted: rediss:// or valkeys:// in its URL")
+    })
 }
 
 /// Returns where a URL's server is.

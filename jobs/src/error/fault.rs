@@ -8,13 +8,33 @@
 pub struct ServerFault {
     pub(super) said: String,
     pub(super) code: Option<String>,
+    pub(super) is_final: bool,
 }
 
 impl ServerFault {
     /// Makes one of what was said, and of the server's own code for it, if it was the server that spoke.
     pub(crate) fn new(said: impl Into<String>, code: Option<String>) -> Self {
         let said = said.into();
-        Self { said, code }
+        Self {
+            said,
+            code,
+            is_final: false,
+        }
+    }
+
+    /// Returns the same, known as what no other attempt can mend.
+    #[must_use]
+    pub(crate) fn for_good(self) -> Self {
+        Self {
+            is_final: true,
+            ..self
+        }
+    }
+
+    /// Returns whether no other attempt can mend it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.is_final
     }
 
     /// Returns the server's own code: an SQLSTATE, MongoDB's number, the first word of a Redis error. `None` where the
@@ -33,17 +53,14 @@ impl ServerFault {
 impl From<&sqlx::Error> for ServerFault {
     fn from(error: &sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
-            return Self {
-                said: error.to_string(),
-                code: None,
-            };
+            return Self::new(error.to_string(), None);
         };
         let code = database.code().map(std::borrow::Cow::into_owned);
         let said = match &code {
             Some(code) => format!("{} (SQLSTATE {code})", database.message()),
             None => database.message().to_owned(),
         };
-        Self { said, code }
+        Self::new(said, code)
     }
 }
 

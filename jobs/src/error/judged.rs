@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{ErrorKind, JobError};
-use crate::storage::PUT_TOGETHER;
+use crate::{engine::postgres::verdict::Verdict, storage::PUT_TOGETHER};
 
 impl JobError {
     /// Returns the family.
@@ -17,24 +17,31 @@ impl JobError {
             | Self::NoSuchPoint { .. }
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
+            | Self::ConnectionImpossible { .. }
+            | Self::SharedConnections { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
+            | Self::ObjectKey(_)
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
-            Self::Refused(_) | Self::Denied { .. } => ErrorKind::Auth,
-            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::DatabaseClosed { .. } => {
-                ErrorKind::Connect
-            }
+            Self::Refused(_) | Self::Denied { .. } | Self::RowSecurity { .. } => ErrorKind::Auth,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::NoAnswer { .. }
+            | Self::DatabaseClosed { .. } => ErrorKind::Connect,
             Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
                 ErrorKind::Tool
             }
-            Self::DumpFailed { .. } | Self::DumpNotWhole(_) | Self::DumpTooSmall { .. } => {
-                ErrorKind::Dump
-            }
+            Self::DumpFailed { .. }
+            | Self::PreparedTransactions { .. }
+            | Self::DumpNotWhole(_)
+            | Self::DumpTooSmall { .. } => ErrorKind::Dump,
             Self::StoreFull { .. }
             | Self::Store { .. }
             | Self::StoreDenied { .. }
+            | Self::StoreUnable { .. }
+            | Self::StoreChanged { .. }
             | Self::StoreRefuses { .. } => ErrorKind::Storage,
             Self::Damaged { .. } | Self::BadManifest { .. } | Self::BadEscrow { .. } => {
                 ErrorKind::Corrupt
@@ -62,6 +69,8 @@ impl JobError {
                 | Self::StoreFull { .. }
                 | Self::Store { .. }
                 | Self::StoreDenied { .. }
+                | Self::StoreUnable { .. }
+                | Self::StoreChanged { .. }
                 | Self::StoreRefuses { .. }
                 | Self::Damaged { .. }
                 | Self::BadManifest { .. }
@@ -82,10 +91,17 @@ impl JobError {
             | Self::OtherPoint { .. }
             | Self::NotThisWay { .. }
             | Self::NoTargetUrl
+            | Self::ObjectKey(_)
+            | Self::ConnectionImpossible { .. }
+            | Self::SharedConnections { .. }
+            | Self::Untrusted { .. }
             | Self::Refused(_)
             | Self::Denied { .. }
+            | Self::RowSecurity { .. }
+            | Self::PreparedTransactions { .. }
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
+            | Self::StoreUnable { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }
@@ -101,6 +117,10 @@ impl JobError {
             Self::Key(error) => error.is_permanent(),
             // The same keys were good for the parts: a server that was started anew may have forgotten those.
             Self::StoreDenied { doing, .. } => *doing != PUT_TOGETHER,
+            Self::Statement { source, .. } => source.is_final(),
+            Self::DumpFailed { stderr, .. } | Self::RestoreFailed { stderr, .. } => {
+                Verdict::of_words(stderr).is_final()
+            }
             Self::ToolStart { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
@@ -108,18 +128,16 @@ impl JobError {
             Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::DatabaseClosed { .. }
-            | Self::DumpFailed { .. }
             | Self::DumpNotWhole(_)
             | Self::DumpTooSmall { .. }
             | Self::StoreFull { .. }
             | Self::Store { .. }
+            | Self::StoreChanged { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
             | Self::LeftClosed { .. }
-            | Self::RestoreFailed { .. }
             | Self::RestoreNotWhole { .. }
             | Self::LeaseLost
-            | Self::Statement { .. }
             | Self::Io { .. }
             | Self::Stopped { .. } => false,
         }

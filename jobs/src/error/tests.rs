@@ -19,10 +19,7 @@ fn layers(texts: &[&'static str]) -> Option<Box<Layer>> {
 }
 
 fn said() -> ServerFault {
-    ServerFault {
-        said: "no".to_owned(),
-        code: None,
-    }
+    ServerFault::new("no", None)
 }
 
 #[rstest]

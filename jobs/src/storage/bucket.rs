@@ -14,7 +14,7 @@ use opendal::{
 use opendal_http_transport_reqwest::ReqwestTransport;
 use secrecy::ExposeSecret as _;
 
-pub use self::access::{Addressing, BucketAccess, Checksums, Credentials, Patience};
+pub use self::access::{Addressing, BucketAccess, Checksums, Credentials, Patience, WriteOnce};
 pub(super) use self::pending::Pending;
 use self::pending::Uploads;
 use super::{Created, fault::failure};
@@ -32,6 +32,7 @@ pub(super) struct Bucket {
     once: Operator,
     uploads: Arc<Uploads>,
     patience: Patience,
+    write_once: WriteOnce,
 }
 
 impl Bucket {
@@ -113,6 +114,7 @@ impl Bucket {
                 once,
                 uploads,
                 patience,
+                write_once: access.write_once,
             },
             operator,
         ))
@@ -123,6 +125,30 @@ impl Bucket {
     /// Where an answer was lost and the object turns out to be there, its bytes say whose it is.
     pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let bytes = Bytes::from(bytes);
+        match self.write_once {
+            WriteOnce::Condition => self.create_on_condition(key, bytes).await,
+            WriteOnce::Looked => self.create_and_look(key, bytes).await,
+        }
+    }
+
+    /// Writes an object where none is seen, and looks which one is there in the end: all that a service allows which knows no
+    /// condition. A writer that comes between the second look and its own caller's next step is not seen.
+    async fn create_and_look(&self, key: &str, bytes: Bytes) -> Result<Created, JobError> {
+        match self.once.stat(key).await {
+            Ok(_) => return Ok(Created::AlreadyExists),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failure("look for", key, &error)),
+        }
+        let written = self.once.write(key, bytes.clone()).await;
+        written.map_err(|error| failure("create", key, &error))?;
+        Ok(if self.holds(key, &bytes).await? {
+            Created::New
+        } else {
+            Created::AlreadyExists
+        })
+    }
+
+    async fn create_on_condition(&self, key: &str, bytes: Bytes) -> Result<Created, JobError> {
         let mut pause = self.patience.pause;
         let mut tries = 0;
         let mut perhaps_ours = false;
@@ -151,6 +177,22 @@ impl Bucket {
             tries += 1;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.patience.pause_max);
+        }
+    }
+
+    /// Returns whether the service refuses to write these bytes once more to the object that has them.
+    pub(super) async fn refuses_to_overwrite(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+    ) -> Result<bool, JobError> {
+        if self.write_once == WriteOnce::Looked {
+            return Ok(false);
+        }
+        match self.once.write_with(key, bytes).if_not_exists(true).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(true),
+            Err(error) => Err(failure("protect", key, &error)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! written once even when two attempts race).
 
 mod growing;
+mod root;
 
 use std::{
     io,
@@ -15,9 +16,18 @@ use std::{
 use opendal::{Operator, services::Fs};
 use tokio::sync::mpsc;
 
-use self::growing::Growing;
-use super::{Absent, Created, fault::io_failure, upload::Write};
+use self::{growing::Growing, root::Root};
+use super::{
+    Absent, Created,
+    fault::io_failure,
+    identity::Binding,
+    object_key::ObjectKey,
+    upload::{Sharing, Write},
+};
 use crate::error::JobError;
+
+const OBJECTS: &str = "objects";
+const PARTIAL: &str = "partial";
 
 /// The root of a store in a directory.
 #[derive(Debug, Clone)]
@@ -26,7 +36,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directories, unless they must be there already.
+    /// Opens a store, and makes its directories unless they must be there already. To be read, it need not be writable.
     pub(super) async fn open(
         directory: PathBuf,
         absent: Absent,
@@ -38,72 +48,86 @@ impl Directory {
         }
         blocking("open", "the store", move || {
             let root = std::path::absolute(directory)?;
-            // Customers' data: nobody else on this machine may look.
-            let mut private = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700);
-            private.create(root.join("objects"))?;
-            private.create(root.join("partial"))?;
-            let utf8 = |path: PathBuf| {
-                let path = path.into_os_string().into_string();
-                path.map_err(|_| io::Error::other("its path is not UTF-8"))
-            };
-            let service = Fs::default()
-                .root(&utf8(root.join("objects"))?)
-                .atomic_write_dir(&utf8(root.join("partial"))?);
-            let operator = Operator::new(service).map_err(io::Error::other)?;
+            if absent == Absent::IsMade {
+                // Customers' data: nobody else on this machine may look.
+                let mut private = std::fs::DirBuilder::new();
+                std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700);
+                private.create(root.join(OBJECTS))?;
+                private.create(root.join(PARTIAL))?;
+            }
+            let objects = root.join(OBJECTS).into_os_string().into_string();
+            let objects = objects.map_err(|_| io::Error::other("its path is not UTF-8"))?;
+            // For reading, listing and removing: what is written goes through a handle on the root.
+            let operator = Operator::new(Fs::default().root(&objects)).map_err(io::Error::other)?;
             Ok((Self { root: root.into() }, operator))
         })
         .await
     }
 
-    /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
-    pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
-        let partial = self.root.join("partial");
-        let object = self.object_path(key);
-        let created = blocking("create", key, move || {
-            // First: where `partial` is gone, so is the store, and nothing is to be made in its place.
-            let mut file = tempfile::Builder::new()
-                .prefix("manifest.")
-                .tempfile_in(partial)?;
-            if let Some(directory) = object.parent() {
-                std::fs::create_dir_all(directory)?;
-            }
-            io::Write::write_all(&mut file, &bytes)?;
-            file.as_file().sync_all()?;
-            // A link, unlike a rename, fails where the name is taken.
-            match std::fs::hard_link(file.path(), &object) {
-                Ok(()) => Ok(Created::New),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Ok(Created::AlreadyExists)
-                }
-                Err(error) => Err(error),
-            }
+    /// Makes sure that the store is still where it was opened: [`JobError::NoStore`] where its directory is not.
+    pub(super) async fn require_any(&self) -> Result<(), JobError> {
+        if holds_a_store(&self.root).await? {
+            return Ok(());
+        }
+        Err(JobError::NoStore {
+            directory: self.root.display().to_string(),
         })
-        .await?;
-        self.make_durable(key).await?;
-        Ok(created)
+    }
+
+    /// Refuses what is not the store that is meant.
+    pub(super) async fn require(&self, meant: Binding) -> Result<(), JobError> {
+        let root = self.root.clone();
+        blocking("look at", "the store", move || {
+            Root::open(&root, Some(&meant)).map(drop)
+        })
+        .await
+    }
+
+    /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
+    pub(super) async fn create(
+        &self,
+        key: &ObjectKey,
+        bytes: Vec<u8>,
+        meant: Option<Binding>,
+    ) -> Result<Created, JobError> {
+        let (root, object) = (self.root.clone(), key.clone());
+        blocking("create", key, move || {
+            let root = Root::open(&root, meant.as_ref())?;
+            let mut file = root.temporary("manifest")?;
+            io::Write::write_all(&mut file.file, &bytes)?;
+            file.file.sync_all()?;
+            let created = file.link(&root, &object)?;
+            root.sync(&object)?;
+            Ok(created)
+        })
+        .await
     }
 
     /// Writes what comes, on a thread of its own, and makes it an object, not yet durable, once that is asked for. Until
     /// then, and on any failure, there is nothing.
     pub(super) async fn store(
         &self,
-        key: &str,
+        key: &ObjectKey,
+        sharing: Sharing,
+        meant: Option<Binding>,
         mut incoming: mpsc::Receiver<Write>,
     ) -> Result<(), JobError> {
-        let partial = self.root.join("partial");
-        let object = self.object_path(key);
+        let (root, object) = (self.root.clone(), key.clone());
         let is_whole = blocking("write", key, move || {
             // Not before the first bytes: whoever dies waiting for them leaves nothing.
             let mut growing = None;
             while let Some(write) = incoming.blocking_recv() {
                 let mut begun = match growing.take() {
                     Some(begun) => begun,
-                    None => Growing::begin(&partial, &object)?,
+                    None => Growing::begin(&root, &object, meant.as_ref())?,
                 };
                 match write {
                     Write::Bytes(bytes) => begun.write(&bytes)?,
-                    Write::Commit => return begun.publish(&object).map(|()| true),
+                    Write::Commit => {
+                        return begun
+                            .publish(&object, sharing, meant.as_ref())
+                            .map(|()| true);
+                    }
                 }
                 growing = Some(begun);
             }
@@ -115,15 +139,10 @@ impl Directory {
     }
 
     /// Makes an object's name survive a power cut: its bytes are synced already, its directories may not be.
-    pub(super) async fn make_durable(&self, key: &str) -> Result<(), JobError> {
-        let object = self.object_path(key);
-        let root = self.root.clone();
+    pub(super) async fn make_durable(&self, key: &ObjectKey) -> Result<(), JobError> {
+        let (root, object) = (self.root.clone(), key.clone());
         blocking("sync", key, move || {
-            let directories = object.ancestors().skip(1);
-            for directory in directories.take_while(|directory| directory.starts_with(&root)) {
-                std::fs::File::open(directory)?.sync_all()?;
-            }
-            Ok(())
+            Ok(Root::open(&root, None)?.sync(&object)?)
         })
         .await
     }
@@ -133,19 +152,24 @@ impl Directory {
         &self,
         dead: impl Fn(&str, SystemTime) -> bool + Send + 'static,
     ) -> Result<u64, JobError> {
-        let partial = self.root.join("partial");
-        blocking("clean", "partial", move || {
+        let partial = self.root.join(PARTIAL);
+        blocking("clean", PARTIAL, move || {
             let mut removed = 0;
-            for file in std::fs::read_dir(partial)? {
+            let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            let files = match std::fs::read_dir(partial) {
+                // Nothing was ever written here, or whoever copied the store left the empty directory out.
+                Err(error) if gone(&error) => return Ok(0),
+                files => files?,
+            };
+            for file in files {
                 let file = file?;
-                let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
                 let changed = match file.metadata().and_then(|found| found.modified()) {
                     Err(error) if gone(&error) => continue,
                     changed => changed?,
                 };
                 if dead(&file.file_name().to_string_lossy(), changed) {
                     match std::fs::remove_file(file.path()) {
-                        Err(error) if !gone(&error) => return Err(error),
+                        Err(error) if !gone(&error) => return Err(error.into()),
                         _removed_or_gone => removed += 1,
                     }
                 }
@@ -154,33 +178,49 @@ impl Directory {
         })
         .await
     }
-
-    fn object_path(&self, key: &str) -> PathBuf {
-        self.root.join("objects").join(key)
-    }
 }
 
 async fn holds_a_store(directory: &Path) -> Result<bool, JobError> {
-    let objects = directory.join("objects");
+    let objects = directory.join(OBJECTS);
     blocking("open", "the store", move || {
         match std::fs::metadata(objects) {
             Ok(found) => Ok(found.is_dir()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     })
     .await
+}
+
+/// Why something in a directory was not done.
+enum Trouble {
+    Io(io::Error),
+    /// The store is gone, or another is in its place.
+    Changed(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Trouble {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Io(error.into())
+    }
 }
 
 /// Runs file system work that opendal has no word for.
 async fn blocking<T: Send + 'static>(
     doing: &'static str,
     key: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
 ) -> Result<T, JobError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(io_failure(doing, key, &error)),
+        Ok(Err(Trouble::Io(error))) => Err(io_failure(doing, key, &error)),
+        Ok(Err(Trouble::Changed(why))) => Err(JobError::StoreChanged { why }),
         Err(_) => Err(JobError::Stopped {
             what: "work on the store",
         }),

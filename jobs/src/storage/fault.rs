@@ -12,13 +12,129 @@ const WORDS_MAX: usize = 400;
 /// What was being done: a removal that is refused is another matter than a read.
 pub(super) const REMOVE: &str = "remove";
 
-/// What a store says to keys that are wrong, or of another region.
-const UNKNOWN: [&str; 5] = [
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "AuthorizationHeaderMalformed",
-    "PermanentRedirect",
+/// What a code of a store's means, whatever was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It does not know us, or not from here: somebody has to mend that, and no lock holds an object.
+    Unknown,
+    /// It does not let us do this, or there is no such bucket.
+    Denied,
+    /// An object lock holds what was to be removed.
+    Locked,
+    /// It knows us and will not do it: another attempt cannot differ.
+    Unable,
+    /// There is no room.
+    Full,
+    /// It passes, or is mended without us.
+    Passing,
+}
+
+/// The one table of what S3 services say: code, meaning, and what helps. The first row that fits counts.
+///
+/// Tested through a proxy for every verb in `tests/faults.rs`.
+const CODES: &[(&str, Meaning, &str)] = &[
+    (
+        "InvalidAccessKeyId",
+        Meaning::Unknown,
+        "correct AWS_ACCESS_KEY_ID",
+    ),
+    (
+        "SignatureDoesNotMatch",
+        Meaning::Unknown,
+        "correct AWS_SECRET_ACCESS_KEY and the region",
+    ),
+    (
+        "InvalidToken",
+        Meaning::Unknown,
+        "correct AWS_SESSION_TOKEN",
+    ),
+    (
+        "AuthorizationHeaderMalformed",
+        Meaning::Unknown,
+        "the bucket is in another region: correct AWS_REGION",
+    ),
+    (
+        "PermanentRedirect",
+        Meaning::Unknown,
+        "the bucket is in another region: correct AWS_REGION",
+    ),
+    (
+        "NoSuchBucket",
+        Meaning::Denied,
+        "create the bucket, or correct its name",
+    ),
+    (
+        "AllAccessDisabled",
+        Meaning::Denied,
+        "the provider has closed the bucket: ask it why",
+    ),
+    (
+        "AccountProblem",
+        Meaning::Denied,
+        "the provider has closed the account: ask it why",
+    ),
+    // The clock and a token that ran out are mended without us: the next attempt may find them so.
+    (
+        "RequestTimeTooSkewed",
+        Meaning::Passing,
+        "this machine's clock is wrong: fix NTP",
+    ),
+    ("ExpiredToken", Meaning::Passing, "renew AWS_SESSION_TOKEN"),
+    (
+        "TokenRefreshRequired",
+        Meaning::Passing,
+        "renew AWS_SESSION_TOKEN",
+    ),
+    (
+        "KMS.Throttling",
+        Meaning::Passing,
+        "the key service asks for fewer requests: it is tried again later",
+    ),
+    (
+        "KMS.",
+        Meaning::Unable,
+        "the key that the bucket is encrypted with cannot be used: enable it, and let these access keys use it",
+    ),
+    (
+        "InvalidObjectState",
+        Meaning::Unable,
+        "it lies in cold storage: restore it there first, and keep archives in a storage class that can be read at once",
+    ),
+    (
+        "EntityTooLarge",
+        Meaning::Unable,
+        "the service takes no object of this size: see its limits",
+    ),
+    (
+        "NotImplemented",
+        Meaning::Unable,
+        "the service does not know this request: see docs/stores.md for what a store must do",
+    ),
+    (
+        "MethodNotAllowed",
+        Meaning::Unable,
+        "the service does not know this request: see docs/stores.md for what a store must do",
+    ),
+    ("ObjectLocked", Meaning::Locked, "an object lock holds it"),
+    ("WORM", Meaning::Locked, "an object lock holds it"),
+    ("QuotaExceeded", Meaning::Full, "raise the quota"),
+    ("StorageFull", Meaning::Full, "make room there"),
+    ("InsufficientStorage", Meaning::Full, "make room there"),
+    (
+        "SlowDown",
+        Meaning::Passing,
+        "the store asks for fewer requests: it is tried again later",
+    ),
+    (
+        "NoSuchUpload",
+        Meaning::Passing,
+        "somebody aborted the upload: see the bucket's lifecycle rules",
+    ),
+    (
+        "BadDigest",
+        Meaning::Passing,
+        "bytes were changed on their way there",
+    ),
 ];
 
 pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
@@ -35,34 +151,65 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     refused(doing, key, error.kind(), &said)
 }
 
+/// Returns which step of an upload failed that was to be put together: what is sent in the end says so, too, of what was sent before.
+pub(super) fn step(error: &opendal::Error) -> Option<&'static str> {
+    let said = error.to_string();
+    let steps = [
+        ("CreateMultipartUpload", "begin"),
+        ("UploadPart", "send a part of"),
+    ];
+    let found = steps.iter().find(|(operation, _)| said.contains(operation));
+    found.map(|(_, doing)| *doing)
+}
+
 /// Sorts what the store said into what an operator has to mend, and what another attempt may do better.
 pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &str) -> JobError {
+    let known = CODES.iter().find(|(code, ..)| said.contains(code));
+    let words: String = said
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(WORDS_MAX)
+        .collect();
+    let (meaning, advice) = match (known, kind) {
+        (Some((_, meaning, advice)), _) => (*meaning, Some(*advice)),
+        (None, ErrorKind::PermissionDenied) if doing == REMOVE => (Meaning::Locked, None),
+        (None, ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid) => (Meaning::Denied, None),
+        (None, _) => (Meaning::Passing, None),
+    };
     let key = key.to_owned();
-    let source = StoreFault(advised(said));
-    // The clock and a token that ran out are mended without us: the next attempt may find them so.
-    let passes = ["RequestTimeTooSkewed", "ExpiredToken"];
-    if passes.iter().any(|code| said.contains(code)) {
-        return JobError::Store { doing, key, source };
-    }
-    let is_denied = matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid);
-    // Who does not know us refuses everything: no lock holds this object.
-    let is_unknown = UNKNOWN.iter().any(|code| said.contains(code));
-    // Object locks of some stores answer "invalid request".
-    let is_locked = kind == ErrorKind::PermissionDenied && !is_unknown
-        || ["WORM", "ObjectLocked"]
-            .iter()
-            .any(|code| said.contains(code));
-    if doing == REMOVE && is_locked {
-        JobError::StoreRefuses { key, source }
-    } else if is_denied {
-        JobError::StoreDenied { doing, key, source }
-    } else {
-        JobError::Store { doing, key, source }
+    let source = StoreFault(words.clone());
+    let advised = StoreFault(match advice {
+        Some(advice) => format!("{advice} ({words})"),
+        None => words,
+    });
+    match meaning {
+        Meaning::Locked if doing == REMOVE => JobError::StoreRefuses { key, source },
+        Meaning::Unknown | Meaning::Denied => JobError::StoreDenied {
+            doing,
+            key,
+            source: advised,
+        },
+        Meaning::Full => JobError::StoreFull { doing },
+        Meaning::Unable => JobError::StoreUnable {
+            doing,
+            key,
+            advice: advice.unwrap_or("see what it says"),
+            source,
+        },
+        Meaning::Locked | Meaning::Passing => JobError::Store {
+            doing,
+            key,
+            source: advised,
+        },
     }
 }
 
 pub(super) fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    // A stream of a bucket's bytes wraps what the bucket said.
+    if let Some(said) = wrapped(error) {
+        return failure(doing, key, said);
+    }
     let error = innermost_io(error).unwrap_or(error);
     let fault = || (key.to_owned(), StoreFault(error.to_string()));
     if matches!(error.kind(), StorageFull | QuotaExceeded) {
@@ -76,42 +223,25 @@ pub(super) fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> J
     JobError::Store { doing, key, source }
 }
 
-/// Returns the store's words, bounded, with what helps.
-fn advised(said: &str) -> String {
-    let mut words: String = said
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(WORDS_MAX)
-        .collect();
-    let advice = [
-        (
-            "RequestTimeTooSkewed",
-            "this machine's clock is wrong: fix NTP",
-        ),
-        ("NoSuchBucket", "create the bucket, or correct its name"),
-        ("InvalidAccessKeyId", "correct AWS_ACCESS_KEY_ID"),
-        (
-            "SignatureDoesNotMatch",
-            "correct AWS_SECRET_ACCESS_KEY and the region",
-        ),
-        ("ExpiredToken", "renew AWS_SESSION_TOKEN"),
-        (
-            "PermanentRedirect",
-            "the bucket is in another region: correct AWS_REGION",
-        ),
-        (
-            "AuthorizationHeaderMalformed",
-            "the bucket is in another region: correct AWS_REGION",
-        ),
-        (
-            "SlowDown",
-            "the store asks for fewer requests: it is tried again later",
-        ),
-    ];
-    if let Some((_, advice)) = advice.iter().find(|(code, _)| said.contains(code)) {
-        words = format!("{advice} ({words})");
+/// Finds a store's own error in one of the system's.
+fn wrapped(error: &io::Error) -> Option<&opendal::Error> {
+    let mut next = error.get_ref().map(|inner| {
+        let inner: &(dyn std::error::Error + 'static) = inner;
+        inner
+    });
+    while let Some(inner) = next {
+        if let Some(found) = inner.downcast_ref::<opendal::Error>() {
+            return Some(found);
+        }
+        next = match inner
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => inner.source(),
+        };
     }
-    words
+    None
 }
 
 fn is_of_the_network(error: &opendal::Error) -> bool {

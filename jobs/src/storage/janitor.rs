@@ -1,4 +1,5 @@
-//! What dead attempts leave behind, and who may remove it.
+//! What dead attempts leave behind, and who may remove it: the janitor, by age, and no other attempt. An attempt cannot know that
+//! another is dead: a catalog that lost commits may have claimed the run twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +11,10 @@ use futures::TryStreamExt as _;
 use opendal::{Entry, EntryMode};
 
 use super::{
-    Backend, Storage,
+    Backend, ObjectKey, Storage,
     bucket::{Bucket, Pending},
     failure,
-    keys::{ArchiveName, Keys},
+    keys::ArchiveName,
 };
 use crate::error::JobError;
 
@@ -44,6 +45,7 @@ impl Storage {
     /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read. Costs a listing: a
     /// run with one manifest and one archive, as all but a few have, is believed by the names alone.
     pub async fn sweep(&self, before: DateTime<Utc>) -> Result<Swept, JobError> {
+        self.require().await?;
         let partial = match &self.backend {
             Backend::Directory(directory) => {
                 let before = SystemTime::from(before);
@@ -145,6 +147,10 @@ impl Storage {
         let mut old = Vec::new();
         for name in &suspect.archives {
             let key = format!("{directory}{name}");
+            if key.parse::<ObjectKey>().is_err() {
+                // Nothing of ours is called so.
+                return Ok(0);
+            }
             if self.is_older(&key, before).await? {
                 old.push(key);
             }
@@ -158,59 +164,27 @@ impl Storage {
             .await
         {
             Ok(manifest) => manifest,
-            // Perhaps of a newer version: what it describes is not ours to judge.
-            Err(JobError::BadManifest { .. }) => return Ok(0),
+            // Perhaps of a newer version: what it describes is not ours to judge. One that cannot be read keeps its archives, and
+            // nobody else from being looked into.
+            Err(
+                error @ (JobError::BadManifest { .. }
+                | JobError::StoreDenied { .. }
+                | JobError::StoreUnable { .. }),
+            ) => {
+                tracing::warn!(
+                    error = error.report(),
+                    "the janitor leaves what may be described there"
+                );
+                return Ok(0);
+            }
             Err(error) => return Err(error),
         };
         let described = manifest.map(|manifest| manifest.archive.key);
-        old.retain(|key| described.as_ref() != Some(key));
+        old.retain(|key| described.as_deref() != Some(key.as_str()));
         for key in &old {
             self.remove(key).await?;
         }
         Ok(old.len() as u64)
-    }
-
-    /// Removes the archives and unfinished uploads of this run's earlier attempts. They are dead: the epoch says so.
-    pub(crate) async fn remove_earlier_attempts(&self, keys: &Keys) -> Result<(), JobError> {
-        self.remove_earlier_partial(keys).await?;
-        for entry in self.list(keys.directory()).await? {
-            if keys.is_of_earlier_attempt(entry.name()) {
-                self.remove(entry.path()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes everything of this run but its manifest and the archive `kept` that the manifest describes.
-    pub(crate) async fn remove_all_but(&self, kept: &str, keys: &Keys) -> Result<(), JobError> {
-        self.remove_earlier_partial(keys).await?;
-        for entry in self.list(keys.directory()).await? {
-            if keys.is_of_this_run(entry.name()) && entry.path() != kept {
-                self.remove(entry.path()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_earlier_partial(&self, keys: &Keys) -> Result<(), JobError> {
-        let of = keys.clone();
-        match &self.backend {
-            Backend::Directory(directory) => {
-                directory
-                    .remove_partial(move |name, _| of.is_of_earlier_attempt(name))
-                    .await?;
-            }
-            Backend::Bucket(bucket) => {
-                let dead = |upload: &Pending| {
-                    let name = upload.key.rsplit('/').next().unwrap_or_default();
-                    of.is_of_earlier_attempt(name)
-                };
-                abort(bucket, &keys.run(), dead).await?;
-            }
-            #[cfg(test)]
-            Backend::Memory => {}
-        }
-        Ok(())
     }
 
     /// Returns how many uploads of keys below `prefix` are unfinished.

@@ -4,10 +4,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Backend, Storage, failure,
+    Backend, ObjectKey, Storage, admitted, failure,
+    fault::step,
     parts::{PART_BYTES_MIN, part_bytes, parts_in_flight},
 };
-use crate::{detached, error::JobError};
+use crate::{
+    detached,
+    error::{JobError, StoreFault},
+};
 
 /// How many writes may wait for the store.
 const WRITES_WAITING: usize = 4;
@@ -141,11 +145,14 @@ async fn store(
     sharing: Sharing,
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
+    let key = &admitted(key)?;
     if let Backend::Directory(directory) = &storage.backend {
-        directory.store(key, incoming).await?;
+        let meant = storage.meant.clone();
+        directory.store(key, sharing, meant, incoming).await?;
         return durable(storage, key, sharing).await;
     }
-    let mut writer = Growing::begin(storage, key, sharing).await?;
+    storage.require().await?;
+    let mut writer = Growing::begin(storage, key).await?;
     while let Some(write) = incoming.recv().await {
         match write {
             Write::Bytes(bytes) => {
@@ -164,10 +171,19 @@ async fn store(
 /// Makes the object visible, or nothing.
 async fn commit(
     storage: &Storage,
-    key: &str,
+    key: &ObjectKey,
     sharing: Sharing,
     mut writer: Growing,
 ) -> Result<(), JobError> {
+    // Hours may have passed: another bucket may answer to the name by now.
+    let looked = match storage.require().await {
+        Ok(()) if sharing == Sharing::Alone => is_free(storage, key).await,
+        looked => looked,
+    };
+    if let Err(error) = looked {
+        writer.abort(key).await;
+        return Err(error);
+    }
     if let Err(error) = writer.finish().await {
         // The store may have done it, and only its answer was lost. A key of this attempt alone: so is what is there. What
         // others may have written, whoever comes next has to read.
@@ -175,8 +191,11 @@ async fn commit(
             && matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written);
         if !is_ours {
             writer.abort(key).await;
-            let parts = writer.written > PART_BYTES_MIN;
-            let doing = if parts { PUT_TOGETHER } else { "finish" };
+            let doing = if writer.written > PART_BYTES_MIN {
+                step(&error).unwrap_or(PUT_TOGETHER)
+            } else {
+                "finish"
+            };
             return Err(failure(doing, key, &error));
         }
         tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
@@ -184,8 +203,20 @@ async fn commit(
     durable(storage, key, sharing).await
 }
 
+/// Refuses a key that is taken. A look suffices where a condition is for manifests: nobody else ever writes what is one attempt's.
+async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
+    match storage.size(key).await? {
+        None => Ok(()),
+        Some(_) => Err(JobError::Store {
+            doing: "publish",
+            key: key.to_owned(),
+            source: StoreFault("there is an object already, and it is not replaced".to_owned()),
+        }),
+    }
+}
+
 /// Has a whole object survive a power cut, or removes it.
-async fn durable(storage: &Storage, key: &str, sharing: Sharing) -> Result<(), JobError> {
+async fn durable(storage: &Storage, key: &ObjectKey, sharing: Sharing) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
     if durable.is_err() && sharing == Sharing::Alone {
         storage.remove_or_leave(key).await;
@@ -207,10 +238,10 @@ struct Growing {
 }
 
 impl Growing {
-    async fn begin(storage: &Storage, key: &str, sharing: Sharing) -> Result<Self, JobError> {
+    /// Asks for no condition: services differ in whether they know it when parts are put together, see [`is_free`].
+    async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
         let writer = storage.operator.writer_with(key);
-        let writer = writer.if_not_exists(sharing == Sharing::Alone);
         let writer = writer.concurrent(parts_in_flight(expected)).await;
         Ok(Self {
             inner: writer.map_err(|error| failure("begin", key, &error))?,

@@ -81,7 +81,7 @@ async fn a_table_that_may_not_be_read_fails_the_backup_with_its_name() -> Result
     lab.server
         .run(&lab.name, "create table hidden (a int)")
         .await?;
-    let error = fails(&lab, &lab.resource, ErrorKind::Dump, false).await?;
+    let error = fails(&lab, &lab.resource, ErrorKind::Dump, true).await?;
     assert!(error.to_string().contains("hidden"), "{error}");
     lab.clean().await
 }
@@ -95,7 +95,7 @@ async fn the_tools_error_comes_first_whatever_it_prints_around_it() -> Result<()
         echo 'pg_dump: detail: Query was: LOCK TABLE' >&2
         for n in {1..4000}; do printf 'public.table_%s, ' $n; done >&2; exit 1";
     let _fake = with_fake_dump(&mut lab, script).await?;
-    let error = fails(&lab, &lab.resource, ErrorKind::Dump, false).await?;
+    let error = fails(&lab, &lab.resource, ErrorKind::Dump, true).await?;
     let first = "pg_dump failed (exit status: 1): pg_dump: error: query failed: ERROR:  permission denied for table hidden | ";
     assert!(error.report().starts_with(first), "{error}");
     assert!(error.report().contains("something else"), "{error}");
@@ -135,7 +135,7 @@ fn has_major(directory: &Path, major: u32) -> bool {
 }
 
 /// A directory with the real `pg_restore` and a `pg_dump` that is this script; `$REAL` is the real one.
-async fn with_fake_dump(lab: &mut Lab, script: &str) -> Result<tempfile::TempDir> {
+pub(crate) async fn with_fake_dump(lab: &mut Lab, script: &str) -> Result<tempfile::TempDir> {
     let dirs = client_dirs()?;
     let real = dirs
         .iter()

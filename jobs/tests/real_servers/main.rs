@@ -5,7 +5,10 @@
 //! missing fails the tests: what was not tested must not look as if it were.
 
 mod backups;
+mod connections;
+mod environment;
 mod failures;
+mod foresight;
 mod formats;
 mod grants;
 mod lab;
@@ -13,4 +16,5 @@ mod mongodb;
 mod proxy;
 mod redis;
 mod restores;
+mod standbys;
 mod throughput;

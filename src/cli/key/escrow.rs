@@ -18,7 +18,7 @@ use crate::{
     config::{self, StorageArgs},
     keys,
     secret::{MasterKey, SecretError},
-    stores::{Absent, Stores},
+    stores::{Absent, Mirrors, Stores},
 };
 
 pub(super) use recover::recover;
@@ -29,14 +29,24 @@ pub(super) struct Named {
     pub(super) storage: Storage,
 }
 
-/// Opens every store: an escrow that one of them lacks, or keeps, is a hole.
-pub(super) async fn stores(args: &StorageArgs, absent: &Absent) -> anyhow::Result<Vec<Named>> {
-    let stores = Stores::open(args, absent).await?;
+/// Opens every store to write to it: an escrow that one of them lacks, or keeps, is a hole.
+pub(super) async fn stores(args: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Vec<Named>> {
+    Ok(named(
+        &Stores::open_to_write(args, Mirrors::AreNeeded, catalog).await?,
+    ))
+}
+
+/// Opens the stores that are there, to read from.
+pub(super) async fn stores_to_read(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
+    Ok(named(&Stores::open(args, &Absent::LeftOut).await?))
+}
+
+fn named(stores: &Stores) -> Vec<Named> {
     let named = stores.iter().map(|store| Named {
         name: format!("{} ({})", store.name, store.url),
         storage: store.storage.clone(),
     });
-    Ok(named.collect())
+    named.collect()
 }
 
 /// Writes the escrow of a key into every store.
@@ -74,7 +84,7 @@ pub(super) async fn rewrite(
     output: &Output,
 ) -> anyhow::Result<()> {
     let master = master_key()?;
-    let stores = stores(storage, &Absent::Refused).await?;
+    let stores = stores(storage, catalog).await?;
     let keys = catalog.keys().await?;
     let entry = Audit {
         action: "escrow",

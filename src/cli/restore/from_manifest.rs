@@ -153,6 +153,7 @@ async fn in_this_process(
     let attempt = Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
+        attempt_id: Uuid::new_v4(),
         created_at: Utc::now(),
     };
     let stop = stop_on_signal()?.drain;

@@ -99,13 +99,19 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     let before = customers.everything().await?;
     let recorded = back_up(&lab, &customers).await?;
     let older = recorded.get("plain").context("no point")?;
+    let lost = lab.catalog.catalog.installations().await?.own.to_string();
     lab.catalog.execute("drop schema lastgood cascade").await?;
     lab.run(&["migrate"]).await?.succeeded()?;
     damage_copies_of(&lab, older)?;
     let store = lab.store().display().to_string();
 
-    let tried = ["catalog", "rebuild", "--from", &store, "--dry-run"];
-    let tried = lab.run(&tried).await?;
+    // A new catalog is a new installation: whose place it takes has to be said, and is told.
+    let rebuild = ["catalog", "rebuild", "--from", &store];
+    let refused = lab.run(&rebuild).await?.refused()?;
+    let adopt = ["--adopt-installation", &lost];
+    ensure!(refused.contains(&adopt.join(" ")), "{refused}");
+    let rebuild = [&rebuild[..], &adopt].concat();
+    let tried = lab.run(&[&rebuild[..], &["--dry-run"]].concat()).await?;
     ensure!(
         tried.code == Some(1)
             && tried
@@ -115,13 +121,15 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     );
     ensure!(lab.points().await?.is_empty());
 
-    let rebuilt = lab.run(&["catalog", "rebuild", "--from", &store]).await?;
+    let rebuilt = lab.run(&rebuild).await?;
     ensure!(rebuilt.code == Some(1), "{rebuilt:?}");
-    ensure!(rebuilt.out.matches("SKIPPED").count() == 3, "{rebuilt:?}");
+    ensure!(rebuilt.out.matches("SKIPPED").count() == 5, "{rebuilt:?}");
     for why in [
         "cannot be read: ",
         "lies elsewhere",
         "it is missing from the store",
+        "cannot be an object's key",
+        "loop.manifest.json",
     ] {
         ensure!(rebuilt.out.contains(why), "{why}: {rebuilt:?}");
     }
@@ -151,6 +159,10 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
         .catalog
         .audited(&AuditFilter::newest(10))
         .await?;
+    let audited: Vec<_> = audited
+        .into_iter()
+        .filter(|it| it.action != "adopt_installation")
+        .collect();
     ensure!(
         audited.len() == 2 && audited.iter().all(|it| it.action == "rebuild"),
         "{audited:?}"
@@ -187,7 +199,8 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     customers.orders.drop().await
 }
 
-/// Lays three manifests into the store that are no restore points: one cut, one of another resource, one without archive.
+/// Lays five manifests into the store that are no restore points: one cut, one of another resource, one without archive, one whose
+/// archive is outside of the store, and one that cannot be read.
 fn damage_copies_of(lab: &Lab, point: &PointRow) -> Result<()> {
     let objects = lab.store().join("objects");
     let text = fs::read_to_string(objects.join(&point.manifest_key))?;
@@ -205,7 +218,11 @@ fn damage_copies_of(lab: &Lab, point: &PointRow) -> Result<()> {
     lay("v1/acme/other/2026/01/01/moved.manifest.json", &text)?;
     let id = point.id.to_string();
     let missing = text.replace(&id, "00000000-0000-0000-0000-000000000000");
-    lay(&format!("{directory}/alone.manifest.json"), &missing)
+    lay(&format!("{directory}/alone.manifest.json"), &missing)?;
+    let outside = text.replace("\"key\": \"v1/", "\"key\": \"v1/../../");
+    lay(&format!("{directory}/outside.manifest.json"), &outside)?;
+    let endless = objects.join(directory).join("loop.manifest.json");
+    Ok(std::os::unix::fs::symlink("loop.manifest.json", endless)?)
 }
 
 /// What a rebuild says stands in the docs as it is said.

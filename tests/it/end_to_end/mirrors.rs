@@ -254,6 +254,8 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
     let point = house.back_up().await?;
     house.is_held_by(&point, &["far", "here"]).await?;
     drop(services);
+    let lost = house.lab.catalog.catalog.installations().await?.own;
+    let lost = lost.to_string();
     house
         .lab
         .catalog
@@ -277,7 +279,14 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
     ensure!(refused.contains("names no store"), "{refused}");
     house
         .lab
-        .run(&["catalog", "rebuild", "--from", "far"])
+        .run(&[
+            "catalog",
+            "rebuild",
+            "--from",
+            "far",
+            "--adopt-installation",
+            &lost,
+        ])
         .await?
         .succeeded()?;
     house.is_held_by(&point, &["far"]).await?;

@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lastgood::catalog::PointRow;
+use lastgood_jobs::storage::IDENTITY;
 
-/// Returns every file below `root`, by its path from there.
+/// Returns every file below `root`, by its path from there, but for the one that says which store it is.
 pub(super) fn files(root: &Path) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     let mut directories = vec![root.to_owned()];
@@ -17,7 +18,7 @@ pub(super) fn files(root: &Path) -> Result<BTreeSet<String>> {
             let path = entry?.path();
             if path.is_dir() {
                 directories.push(path);
-            } else {
+            } else if !path.ends_with(IDENTITY) {
                 files.insert(path.strip_prefix(root)?.to_string_lossy().into_owned());
             }
         }

@@ -80,9 +80,15 @@ async fn a_store_that_is_called_otherwise_is_told_and_its_points_go_once_the_cat
 
     lab.run(&rename).await?.succeeded()?;
     let listed = lab.run(&["--json", "store", "list"]).await?.succeeded()?;
-    assert_eq!(
-        listed.json()?,
-        serde_json::json!([{"store": "here", "role": "primary", "points": 1}])
+    let listed = listed.json()?;
+    ensure!(
+        listed[0]["store"] == "here"
+            && listed[0]["role"] == "primary"
+            && listed[0]["points"] == 1
+            && listed[0]["id"].is_string()
+            && listed[0]["writes_once"] == true
+            && listed.as_array().is_some_and(|all| all.len() == 1),
+        "{listed}"
     );
     let doctor = lab.run(&["doctor"]).await?.out;
     ensure!(doctor.contains("ok   store names"), "{doctor}");

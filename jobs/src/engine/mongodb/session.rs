@@ -16,6 +16,10 @@ use crate::{error::JobError, resource};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same where the URL says more.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+/// The longest pause between two looks at a server, whatever the URL says.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(30);
+/// The most connections to one server, whatever the URL says.
+const POOL_MAX: u32 = 32;
 /// How long an answer to one of our small questions may take; finding a server and connecting included.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
 
@@ -76,6 +80,11 @@ pub(crate) async fn connect(
     options.app_name = Some("lastgood".to_owned());
     options.connect_timeout = bounded(options.connect_timeout);
     options.server_selection_timeout = bounded(options.server_selection_timeout);
+    // A URL that asks for more would have a slot wait for news of a failover, or open connections by the million.
+    options.heartbeat_freq = options.heartbeat_freq.map(|it| it.min(HEARTBEAT_MAX));
+    options.min_pool_size = None;
+    options.max_pool_size = options.max_pool_size.map(|it| it.clamp(2, POOL_MAX));
+    options.max_connecting = options.max_connecting.map(|it| it.clamp(1, POOL_MAX));
     if let Some(preference) = read_preference {
         options.selection_criteria = Some(criteria(preference));
     }

@@ -10,8 +10,8 @@ use tokio::{process::ChildStdout, sync::oneshot};
 use super::{
     address::Address,
     custom_format::{Keep, Scanner, Summary},
-    properties,
-    session::{self, Looks, answer},
+    foresight, properties,
+    session::{self, Found, Looks, answer},
 };
 use crate::{
     archive::{self, FormatError, Inspect, Measured, SealError, Sealed},
@@ -33,6 +33,10 @@ const MAJOR_OLDEST: u32 = 10;
 /// What a pipe holds between two processes: fewer, larger hand-overs.
 const PIPE_BYTES: usize = 1024 * 1024;
 
+/// How many of the tool's warnings are kept, and how long each may be.
+const WARNINGS_KEPT: usize = 20;
+const WARNING_CHARS: usize = 500;
+
 /// Dumps the database behind `url` into `key`. Any failure leaves no object.
 pub(crate) async fn dump(
     url: &SecretString,
@@ -40,7 +44,30 @@ pub(crate) async fn dump(
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
     let address = Address::parse(url)?;
-    let (mut session, looks) = session::connect_before_tool(&address).await?;
+    let mut found = session::connect_to_read(&address).await?;
+    let may_try_primary =
+        address.may_leave_standby() && session::is_standby(&mut found.session).await?;
+    match Box::pin(dump_there(found, key, worker)).await {
+        // A standby ends whoever reads what its replay has to remove. Its words are in its own language, so any failure counts.
+        Err(error @ (JobError::DumpFailed { .. } | JobError::Unreachable { .. }))
+            if may_try_primary && !error.is_permanent() =>
+        {
+            tracing::warn!(error = %error.report(), "the standby failed the dump, which is tried on the primary");
+            match session::connect_to_read(&address.primary_only()).await {
+                Ok(found) => Box::pin(dump_there(found, key, worker)).await,
+                Err(_) => Err(error),
+            }
+        }
+        dumped => dumped,
+    }
+}
+
+async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, JobError> {
+    let Found {
+        mut session,
+        looks,
+        address,
+    } = found;
     let version = session::server_version(&mut session).await?;
     if version.major < MAJOR_OLDEST {
         return Err(JobError::ServerTooOld {
@@ -51,13 +78,21 @@ pub(crate) async fn dump(
     let snapshot = Snapshot::take(session, address.database()).await?;
     let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
     let properties = snapshot.properties.clone();
+    let mut warnings = snapshot.warnings.clone();
     let flow = Flow::start(&address, client, snapshot, looks, &worker.work_dir)?;
-    let (flowed, object) = flow.into_upload(worker.storage.upload(key), worker).await?;
+    let flowed = flow.into_upload(worker.storage.upload(key), worker).await;
+    let (flowed, object) = match flowed {
+        Err(JobError::DumpFailed { status, stderr }) => {
+            return Err(explained(status, stderr, &address).await);
+        }
+        flowed => flowed?,
+    };
+    warnings.extend(flowed.warnings);
     Ok(Dumped {
         format: FORMAT,
         consistent_at,
         consistency: Consistency::Snapshot,
-        warnings: Vec::new(),
+        warnings,
         suspicions: Vec::new(),
         object,
         server_version: format!("PostgreSQL {}", version.text),
@@ -74,11 +109,27 @@ pub(crate) async fn dump(
     })
 }
 
+/// Returns why the tool failed, where the server can tell more than the tool.
+async fn explained(status: String, stderr: String, address: &Address) -> JobError {
+    let failed = JobError::DumpFailed { status, stderr };
+    if !failed.to_string().contains("due to lock timeout") {
+        return failed;
+    }
+    let Ok(mut session) = session::connect(address).await else {
+        return failed;
+    };
+    match foresight::prepared_transactions(&mut session).await {
+        Ok(Some(names)) => JobError::PreparedTransactions { names },
+        Ok(None) | Err(_) => failed,
+    }
+}
+
 /// A dump that has flowed into its upload and is believed.
 struct Flowed {
     dump: Measured,
     archive: Measured,
     summary: Summary,
+    warnings: Vec<String>,
 }
 
 /// Our own transaction, whose snapshot the tool shares, and what was read under it.
@@ -88,17 +139,23 @@ struct Snapshot {
     consistent_at: DateTime<Utc>,
     extensions: BTreeMap<String, String>,
     properties: BTreeMap<String, String>,
+    /// What a restore may stumble over.
+    warnings: Vec<String>,
 }
 
 impl Snapshot {
     async fn take(mut session: PgConnection, database: &str) -> Result<Self, JobError> {
         let doing = "take a snapshot";
+        // All of these before the snapshot, and so never later than what it shows. A standby shows what was committed when it was
+        // replayed, whatever the time is now; its primary's clock may be ahead of ours.
+        let replayed_to = foresight::replayed_to(&mut session).await?;
+        let now = Utc::now();
+        let consistent_at = replayed_to.map_or(now, |replayed| replayed.min(now));
         let begin = "begin isolation level repeatable read read only";
         answer(doing, session.execute(begin)).await?;
-        // Before the snapshot, and so never later than what it shows.
-        let consistent_at = Utc::now();
         let export = sqlx::query_scalar("select pg_export_snapshot()").fetch_one(&mut session);
         let id = answer(doing, export).await?;
+        foresight::refuse_hidden_rows(&mut session).await?;
         Ok(Self {
             id,
             consistent_at,
@@ -106,6 +163,7 @@ impl Snapshot {
             properties: properties::read(&mut session, database)
                 .await?
                 .unwrap_or_default(),
+            warnings: foresight::functions_by_search_path(&mut session).await?,
             session,
         })
     }
@@ -250,7 +308,34 @@ async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> 
         dump: sealed.dump,
         archive: sealed.archive,
         summary,
+        warnings: warnings(&exit.stderr),
     })
+}
+
+/// Returns the warnings of a tool that was content in the end, each with what explains it.
+fn warnings(stderr: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in stderr.lines() {
+        let told = |prefixes: &[&str]| {
+            let mut told = prefixes.iter().filter_map(|it| line.strip_prefix(it));
+            told.next().map(str::trim)
+        };
+        if let Some(warning) = told(&["pg_dump: warning: ", "WARNING: "]) {
+            if found.len() == WARNINGS_KEPT {
+                found.push("pg_dump gave more warnings, which are not kept".to_owned());
+                break;
+            }
+            found.push(format!("pg_dump: {warning}"));
+        } else if let (Some(more), Some(last)) = (
+            told(&["pg_dump: detail: ", "pg_dump: hint: ", "DETAIL: ", "HINT: "]),
+            found.last_mut(),
+        ) {
+            last.push_str("; ");
+            last.push_str(more);
+        }
+    }
+    let short = |warning: String| warning.chars().take(WARNING_CHARS).collect();
+    found.into_iter().map(short).collect()
 }
 
 /// Returns what the tool said from its error on, which names the table, and then what it said before.
@@ -286,4 +371,29 @@ pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (pipe, PIPE_BYTES);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kind: what a tool says and then succeeds all the same.
+    #[test]
+    fn warnings_are_kept_with_what_explains_them() {
+        let said = "pg_dump: warning: there are circular foreign-key constraints on this table:\n\
+                    pg_dump: detail: node\n\
+                    pg_dump: hint: Consider using a full dump.\n\
+                    pg_dump: last built-in OID is 16383\n\
+                    WARNING:  subscriptions not dumped because current user is not a superuser\n";
+        assert_eq!(
+            warnings(said),
+            [
+                "pg_dump: there are circular foreign-key constraints on this table:; node; Consider using a full dump.",
+                "pg_dump: subscriptions not dumped because current user is not a superuser",
+            ]
+        );
+        assert_eq!(warnings(&"pg_dump: warning: x\n".repeat(99)).len(), 21);
+        assert!(warnings(&format!("WARNING:  {}", "x".repeat(9999)))[0].len() <= WARNING_CHARS);
+        assert!(warnings("").is_empty());
+    }
 }

@@ -221,7 +221,7 @@ fn tables_of(manifest: &Manifest) -> Result<u64, JobError> {
 /// The manifest says PostgreSQL, and its details say something else.
 fn other_engine(manifest: &Manifest) -> JobError {
     JobError::BadManifest {
-        key: manifest.archive.key.clone(),
+        key: manifest.archive.key.to_string(),
         why: "its details are not PostgreSQL's".to_owned(),
     }
 }

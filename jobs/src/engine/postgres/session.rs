@@ -2,19 +2,22 @@
 
 use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
-    postgres::PgConnectOptions,
-};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
-use super::{address::Address, names::identifier};
+use super::{
+    address::{Address, Members, Place},
+    names::identifier,
+    pooler,
+    verdict::Verdict,
+    wire::{self, NoSession},
+};
 use crate::error::{JobError, ServerFault};
 
 /// How long an answer to one of our small questions may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What makes a backend look whether its client is still there: PostgreSQL 14 and later, on systems that can tell.
-const LOOK_FOR_CLIENT: (&str, &str) = ("client_connection_check_interval", "2s");
+const LOOK_FOR_CLIENT: &str = "-c client_connection_check_interval=2s";
 
 /// Whether the server takes the option that makes backends look for their clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,56 +31,161 @@ pub(crate) enum Looks {
 impl Looks {
     /// Returns what a tool's environment needs for it.
     pub(crate) fn environment(self) -> Option<(&'static str, OsString)> {
-        let (name, value) = LOOK_FOR_CLIENT;
         match self {
-            Self::ForItsClient => Some(("PGOPTIONS", format!("-c {name}={value}").into())),
+            Self::ForItsClient => Some(("PGOPTIONS", LOOK_FOR_CLIENT.into())),
             Self::No => None,
         }
     }
 }
 
-/// Connects, and turns off what the database or the role may have set that would cut us short.
+/// Connects, and turns off what the database or the role may have set that would cut us short. Of several places it is the primary's.
 pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError> {
-    let session = open(address, &address.connect_options())
-        .await?
-        .map_err(|error| refused("connect", address, &error))?;
-    calm(session).await
+    let found = find(address, Wanted::Writes, Tool::None).await?;
+    Ok(found.session)
 }
 
 /// The same before a tool is started there, and whether the server looks for that tool when it was killed.
 pub(crate) async fn connect_before_tool(
     address: &Address,
 ) -> Result<(PgConnection, Looks), JobError> {
-    let options = address.connect_options().options([LOOK_FOR_CLIENT]);
-    match open(address, &options).await? {
-        Ok(session) => Ok((calm(session).await?, Looks::ForItsClient)),
-        Err(error) if is_of_option(&error) => Ok((connect(address).await?, Looks::No)),
-        Err(error) => Err(refused("connect", address, &error)),
-    }
+    let found = find(address, Wanted::Writes, Tool::Follows).await?;
+    Ok((found.session, found.looks))
 }
 
-async fn open(
+/// The same before a dump, at a place that may be read.
+pub(super) async fn connect_to_read(address: &Address) -> Result<Found, JobError> {
+    let wanted = match address.members() {
+        Members::Any => Wanted::Any,
+        Members::Primary => Wanted::Writes,
+        Members::Standby => Wanted::Standby,
+        Members::PreferStandby => match find(address, Wanted::Standby, Tool::Follows).await {
+            Ok(found) => return Ok(found),
+            Err(error) if error.is_permanent() => return Err(error),
+            Err(_) => Wanted::Any,
+        },
+    };
+    find(address, wanted, Tool::Follows).await
+}
+
+/// A session, and where it is.
+pub(super) struct Found {
+    pub(super) session: PgConnection,
+    pub(super) looks: Looks,
+    /// The one place that answered: a tool that shares the session's snapshot must go there.
+    pub(super) address: Address,
+}
+
+/// Which of several places will do. Where there is one, it will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Any,
+    Writes,
+    Standby,
+}
+
+/// Whether a tool is to be started beside the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tool {
+    None,
+    Follows,
+}
+
+/// Asks one place after the other, in the URL's order.
+async fn find(address: &Address, wanted: Wanted, tool: Tool) -> Result<Found, JobError> {
+    let places = address.places();
+    let mut failure = None;
+    for place in places {
+        let there = address.at(place);
+        let found = match connect_there(&there, place, tool).await {
+            Ok(found) => found,
+            // Its word counts where others only failed to answer.
+            Err(error) => {
+                if failure.is_none() || error.is_permanent() {
+                    failure = Some(error);
+                }
+                continue;
+            }
+        };
+        let (mut session, looks) = found;
+        let fits = match wanted {
+            Wanted::Any => true,
+            _ if places.len() == 1 => true,
+            Wanted::Writes => !is_standby(&mut session).await?,
+            Wanted::Standby => is_standby(&mut session).await?,
+        };
+        if fits {
+            return Ok(Found {
+                session,
+                looks,
+                address: there,
+            });
+        }
+        close(session).await;
+    }
+    Err(failure.unwrap_or_else(|| JobError::Unreachable {
+        doing: "connect",
+        source: ServerFault::new(
+            match wanted {
+                Wanted::Any | Wanted::Writes => "none of the URL's hosts is a primary",
+                Wanted::Standby => "none of the URL's hosts is a standby",
+            },
+            None,
+        ),
+    }))
+}
+
+async fn connect_there(
     address: &Address,
-    options: &PgConnectOptions,
-) -> Result<sqlx::Result<PgConnection>, JobError> {
+    place: &Place,
+    tool: Tool,
+) -> Result<(PgConnection, Looks), JobError> {
+    let (session, looks) = match tool {
+        Tool::None => (open(address, place, None).await?, Looks::No),
+        Tool::Follows => match open(address, place, Some(LOOK_FOR_CLIENT)).await? {
+            Err(NoSession::Refused(fault)) if is_of_option(&fault) => {
+                (open(address, place, None).await?, Looks::No)
+            }
+            opened => (opened, Looks::ForItsClient),
+        },
+    };
+    let mut session = session.map_err(|why| refused(address, why))?;
+    pooler::refuse_if_shared(&mut session, address, place).await?;
+    Ok((calm(session.connection).await?, looks))
+}
+
+/// Opens a session, for as long as that may take.
+pub(super) async fn open(
+    address: &Address,
+    place: &Place,
+    options: Option<&str>,
+) -> Result<Result<wire::Session, NoSession>, JobError> {
     let timeout = address.connect_timeout();
-    let connected = tokio::time::timeout(timeout, options.connect()).await;
-    connected.map_err(|_| JobError::NoAnswer {
+    let opened = tokio::time::timeout(timeout, Box::pin(wire::open(address, place, options))).await;
+    opened.map_err(|_| JobError::NoAnswer {
         doing: "connect",
         seconds: timeout.as_secs(),
     })
 }
 
+/// Takes back every limit that was set for the database or the role, as far as the server knows it, and looks names up nowhere else.
 async fn calm(mut session: PgConnection) -> Result<PgConnection, JobError> {
-    let calm = "set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
-                set search_path = pg_catalog";
+    let calm = "set search_path = pg_catalog; \
+                select set_config(name, '0', false) from pg_settings where name in ('statement_timeout', 'lock_timeout', \
+                'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
     answer("prepare the session", session.execute(sqlx::raw_sql(calm))).await?;
     Ok(session)
 }
 
+/// Asks whether the server is a standby.
+pub(super) async fn is_standby(session: &mut PgConnection) -> Result<bool, JobError> {
+    let question = "select pg_catalog.pg_is_in_recovery()";
+    let answered = sqlx::query_scalar::<_, bool>(question).fetch_one(session);
+    answer("ask whether the server is a standby", answered).await
+}
+
 /// Returns whether it may be the option that was refused: unknown to the server, impossible on its system, or none that a pooler lets through.
-fn is_of_option(error: &sqlx::Error) -> bool {
-    matches!(code_of(error).as_deref(), Some("42704" | "22023" | "08P01"))
+fn is_of_option(fault: &ServerFault) -> bool {
+    matches!(fault.code(), Some("42704" | "22023" | "08P01"))
 }
 
 /// Waits for an answer, for as long as one may take, and says what it means if it is no.
@@ -176,38 +284,46 @@ pub(crate) async fn count_tables(session: &mut PgConnection) -> Result<u64, JobE
     Ok(answer("count the tables", count).await?.unsigned_abs())
 }
 
-/// Says what an error of a connection attempt means.
-fn refused(doing: &'static str, address: &Address, error: &sqlx::Error) -> JobError {
-    match code_of(error).as_deref() {
-        Some("3D000") => JobError::DatabaseGone {
-            database: address.database().to_owned(),
+/// Says why a connection attempt failed.
+fn refused(address: &Address, why: NoSession) -> JobError {
+    let doing = "connect";
+    match why {
+        NoSession::Refused(source) => match source.code() {
+            Some("3D000") => JobError::DatabaseGone {
+                database: address.database().to_owned(),
+            },
+            Some("55000") => JobError::DatabaseClosed {
+                database: address.database().to_owned(),
+                by_hand: allow_connections(address.database(), true),
+            },
+            _ => said(doing, source),
         },
-        Some("55000") => JobError::DatabaseClosed {
-            database: address.database().to_owned(),
-            by_hand: allow_connections(address.database(), true),
-        },
-        _ => meaning(doing, error),
+        NoSession::Broken(source) => JobError::Unreachable { doing, source },
+        NoSession::Untrusted(source) => JobError::Untrusted { source },
+        NoSession::Impossible(why) => JobError::ConnectionImpossible { why },
     }
 }
 
 /// Says what an error of the driver means, by its code or its kind and never by its words.
 pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
     let source = ServerFault::from(error);
-    match source.code() {
-        // 28: the role, its password or a host-based rule.
-        Some("28P01" | "28000") => JobError::Refused(source),
-        Some("42501") => JobError::Denied { doing, source },
-        // 57P: shut down, crashed, starting up, or our session was ended. 08: the connection broke.
-        // 53: too many connections, or out of memory or disk.
-        Some(code)
-            if ["57P", "08", "53"]
-                .iter()
-                .any(|class| code.starts_with(class)) =>
-        {
-            JobError::Unreachable { doing, source }
-        }
-        None if is_of_connection(error) => JobError::Unreachable { doing, source },
-        Some(_) | None => JobError::Statement { doing, source },
+    if source.code().is_none() && is_of_connection(error) {
+        return JobError::Unreachable { doing, source };
+    }
+    said(doing, source)
+}
+
+/// Says what a server's words mean, by its code.
+fn said(doing: &'static str, source: ServerFault) -> JobError {
+    match Verdict::of(source.code()) {
+        Verdict::Refused => JobError::Refused(source),
+        Verdict::Denied => JobError::Denied { doing, source },
+        Verdict::Unreachable => JobError::Unreachable { doing, source },
+        Verdict::Passing => JobError::Statement { doing, source },
+        Verdict::Final => JobError::Statement {
+            doing,
+            source: source.for_good(),
+        },
     }
 }
 
@@ -220,12 +336,6 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed
     )
-}
-
-/// Returns the SQLSTATE of what the database said.
-fn code_of(error: &sqlx::Error) -> Option<String> {
-    let said = error.as_database_error()?;
-    said.code().map(std::borrow::Cow::into_owned)
 }
 
 /// Asks whether our role is a superuser.

@@ -20,6 +20,7 @@ use super::{
     likeness,
     names::{self, identifier},
     properties::{self, Properties},
+    replication,
     restore::{Source, alive, done_before},
     session::{self, answer, run},
 };
@@ -62,6 +63,7 @@ pub(super) async fn swap(
         });
     }
     let old = properties::read(&mut admin, own.database()).await?;
+    let tied = replication::tied_to(&mut admin, own.database()).await?;
     session::close(admin).await;
 
     let fresh = Fresh {
@@ -71,7 +73,10 @@ pub(super) async fn swap(
         is_ours: true,
     };
     match fill_fresh(&fresh, old.as_ref(), &source, job, worker).await {
-        Ok(notes) => put_in_place(fresh, old, source, notes, attempt.run_id, worker).await,
+        Ok(mut notes) => {
+            notes.extend(tied);
+            put_in_place(fresh, old, source, notes, attempt.run_id, worker).await
+        }
         Err(error) => {
             fresh.remove().await;
             Err(error)

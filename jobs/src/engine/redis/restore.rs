@@ -230,7 +230,7 @@ fn made_by_this_engine(manifest: &Manifest) -> Result<(), JobError> {
     match &manifest.details {
         Details::Redis { .. } => Ok(()),
         Details::Postgres { .. } | Details::Mongodb { .. } => Err(JobError::BadManifest {
-            key: manifest.archive.key.clone(),
+            key: manifest.archive.key.to_string(),
             why: "its details are not Redis's".to_owned(),
         }),
     }

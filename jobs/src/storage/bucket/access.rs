@@ -15,6 +15,8 @@ pub struct BucketAccess {
     pub addressing: Addressing,
     /// Whether parts carry a CRC32C.
     pub checksums: Checksums,
+    /// How an object is written once.
+    pub write_once: WriteOnce,
     /// The keys.
     pub credentials: Option<Credentials>,
     /// How long to wait, and how often to try.
@@ -54,6 +56,16 @@ pub enum Checksums {
     Crc32c,
     /// Never.
     None,
+}
+
+/// How an object is written once: of two writers at the same instant, one has to lose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WriteOnce {
+    /// By the condition `If-None-Match: *`, which the service must know.
+    #[default]
+    Condition,
+    /// By looking before and after: somebody has accepted that a service without the condition may let both write.
+    Looked,
 }
 
 /// How long to wait for a bucket, and how often to try.

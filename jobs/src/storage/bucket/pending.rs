@@ -18,7 +18,10 @@ use serde::Deserialize;
 use super::{BucketAccess, Credentials, Patience};
 use crate::{
     error::{JobError, StoreFault},
-    storage::fault::{failure, refused},
+    storage::{
+        ObjectKey,
+        fault::{failure, refused},
+    },
 };
 
 /// What S3 wants in place of a body's hash when the body is empty.
@@ -114,7 +117,9 @@ impl Uploads {
             found.extend(page.uploads.into_iter().filter_map(|upload| {
                 let key = upload.key.strip_prefix(&self.prefix)?.to_owned();
                 // A server may not know prefixes.
-                key.starts_with(below).then(|| Pending {
+                // Nor are others' keys ours to put into an address.
+                let is_ours = key.starts_with(below) && key.parse::<ObjectKey>().is_ok();
+                is_ours.then(|| Pending {
                     key,
                     id: upload.upload_id,
                     began: upload.initiated.and_then(|at| at.parse().ok()),

@@ -6,20 +6,29 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
 };
 
 use rustix::fs::{Advice, fadvise};
-use tempfile::NamedTempFile;
+
+use super::{
+    Trouble,
+    root::{Root, Temporary},
+};
+use crate::storage::{Created, identity::Binding, object_key::ObjectKey, upload::Sharing};
+
+use crate::storage::upload::Sharing;
 
 /// After how many bytes more they are written back.
 const WRITE_BACK_BYTES: usize = 32 * 1024 * 1024;
 
 /// A file that is removed when it is dropped, unless it was published.
 pub(super) struct Growing {
-    file: NamedTempFile,
+    root: Root,
+    path: PathBuf,
+    file: Temporary,
     /// Since the last time that they were to be written back.
     bytes: usize,
     write_back: Option<WriteBack>,
@@ -27,12 +36,16 @@ pub(super) struct Growing {
 
 impl Growing {
     /// Begins a file in `partial`, under a name that begins as the object's ends: the janitor tells by it whose it is.
-    pub(super) fn begin(partial: &Path, object: &Path) -> io::Result<Self> {
-        let name = object.file_name().unwrap_or_default().to_string_lossy();
-        let file = tempfile::Builder::new()
-            .prefix(&format!("{name}."))
-            .tempfile_in(partial)?;
+    pub(super) fn begin(
+        path: &Path,
+        key: &ObjectKey,
+        meant: Option<&Binding>,
+    ) -> Result<Self, Trouble> {
+        let root = Root::open(path, meant)?;
+        let file = root.temporary(key.path().1)?;
         Ok(Self {
+            root,
+            path: path.to_owned(),
             file,
             bytes: 0,
             write_back: None,
@@ -40,30 +53,50 @@ impl Growing {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.as_file_mut().write_all(bytes)?;
+        self.file.file.write_all(bytes)?;
         self.bytes += bytes.len();
         if self.bytes >= WRITE_BACK_BYTES {
             self.bytes = 0;
             let write_back = match self.write_back.take() {
                 Some(under_way) => under_way,
-                None => WriteBack::start(self.file.as_file().try_clone()?)?,
+                None => WriteBack::start(self.file.file.try_clone()?)?,
             };
             self.write_back = Some(write_back.ask()?);
         }
         Ok(())
     }
 
-    /// Makes the file durable, and visible as `object`. Its directories are not durable yet.
-    pub(super) fn publish(mut self, object: &Path) -> io::Result<()> {
+    /// Makes the file durable, and visible as `key`. Its directories are not durable yet. What is to be one attempt's alone replaces
+    /// nothing.
+    ///
+    /// The store is looked at again: hours may have passed, and what is at its path now may be another, or a bare mount point.
+    pub(super) fn publish(
+        mut self,
+        key: &ObjectKey,
+        sharing: Sharing,
+        meant: Option<&Binding>,
+    ) -> Result<(), Trouble> {
         if let Some(write_back) = self.write_back.take() {
             write_back.finish()?;
         }
-        self.file.as_file().sync_all()?;
-        forget(self.file.as_file());
-        if let Some(directory) = object.parent() {
-            std::fs::create_dir_all(directory)?;
+        self.file.file.sync_all()?;
+        forget(&self.file.file);
+        let now = Root::open(&self.path, meant)?;
+        if !self.root.is_same(&now)? {
+            return Err(Trouble::Changed(format!(
+                "another directory is at {} now than when the upload began",
+                self.path.display()
+            )));
         }
-        self.file.persist(object).map_err(|failed| failed.error)?;
+        match sharing {
+            Sharing::Many => self.file.rename(&now, key)?,
+            Sharing::Alone => match self.file.link(&now, key)? {
+                Created::New => {}
+                Created::AlreadyExists => {
+                    return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+                }
+            },
+        }
         Ok(())
     }
 }

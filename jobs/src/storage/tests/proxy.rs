@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,10 @@ pub(super) enum Fault {
     Busy,
     /// Answered with a 403; the server never sees it.
     Deny,
+    /// Answered with this status and code; the server never sees it.
+    Say(u16, &'static str),
+    /// Passed on without its condition: as by a service that does not know it.
+    Unconditionally,
     /// The connection is cut in the middle of the body.
     CutRequest,
     /// The server does it, and its answer is lost.
@@ -52,6 +59,7 @@ pub(super) struct Rule {
 pub(super) struct Proxy {
     pub(super) url: String,
     rules: Arc<Mutex<Vec<Rule>>>,
+    conditional_posts: Arc<AtomicUsize>,
     listening: JoinHandle<()>,
 }
 
@@ -65,17 +73,26 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr()?);
         let rules = Arc::new(Mutex::new(rules.to_vec()));
         let shared = Arc::clone(&rules);
+        let conditional_posts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&conditional_posts);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, rules) = (server.clone(), Arc::clone(&shared));
-                tokio::spawn(async move { drop(serve(client, &server, &rules).await) });
+                let counted = Arc::clone(&counted);
+                tokio::spawn(async move { drop(serve(client, &server, &rules, &counted).await) });
             }
         });
         Ok(Self {
             url,
             rules,
+            conditional_posts,
             listening,
         })
+    }
+
+    /// Returns how many POST requests carried a condition.
+    pub(super) fn conditional_posts(&self) -> usize {
+        self.conditional_posts.load(Ordering::SeqCst)
     }
 
     /// Returns how many faults are still to come.
@@ -92,8 +109,16 @@ impl Drop for Proxy {
 }
 
 /// Passes one request on; a connection carries no second one.
-async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Vec<Rule>>) -> io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    server: &str,
+    rules: &Mutex<Vec<Rule>>,
+    conditional_posts: &AtomicUsize,
+) -> io::Result<()> {
     let (head, mut body) = read_head(&mut client).await?;
+    if head.starts_with("POST") && head.to_lowercase().contains("if-none-match") {
+        conditional_posts.fetch_add(1, Ordering::SeqCst);
+    }
     let line = head.lines().next().unwrap_or_default().to_owned();
     let length = length_of(&head);
     let fault = take(rules, &line);
@@ -111,14 +136,19 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Vec<Rule>>) ->
         .read_exact(body.get_mut(begun..).unwrap_or_default())
         .await?;
     match fault {
-        Some(fault @ (Fault::Busy | Fault::Deny)) => {
-            let (status, said) = if fault == Fault::Deny {
-                ("403 Forbidden", DENIED)
-            } else {
-                ("503 Slow Down", BUSY)
+        Some(fault @ (Fault::Busy | Fault::Deny | Fault::Say(..))) => {
+            let (status, said) = match fault {
+                Fault::Say(status, code) => (
+                    format!("{status} Told"),
+                    format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
+                ),
+                Fault::Deny => ("403 Forbidden".to_owned(), DENIED.to_owned()),
+                _ => ("503 Slow Down".to_owned(), BUSY.to_owned()),
             };
+            // The answer to a HEAD has no body, and says the length of one.
+            let shown = if line.starts_with("HEAD") { "" } else { &said };
             let answer = format!(
-                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{said}",
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{shown}",
                 said.len()
             );
             return client.write_all(answer.as_bytes()).await;
@@ -128,10 +158,15 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Vec<Rule>>) ->
             return Ok(());
         }
         Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
-        Some(Fault::CutRequest | Fault::LoseAnswer | Fault::CutAnswer) | None => {}
+        Some(Fault::CutRequest | Fault::LoseAnswer | Fault::CutAnswer | Fault::Unconditionally)
+        | None => {}
     }
     let mut upstream = TcpStream::connect(server).await?;
     let (first, others) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let is_kept = |line: &&str| {
+        fault != Some(Fault::Unconditionally) || !line.to_lowercase().starts_with("if-none-match:")
+    };
+    let others: String = others.split_inclusive("\r\n").filter(is_kept).collect();
     let head = format!("{first}\r\nconnection: close\r\n{others}");
     upstream.write_all(head.as_bytes()).await?;
     upstream.write_all(&body).await?;

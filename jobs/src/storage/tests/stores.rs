@@ -31,6 +31,7 @@ impl Store {
                     operator: Operator::new(Memory::default())?,
                     backend: Backend::Memory,
                     expected_bytes: 0,
+                    meant: None,
                 },
                 directory: None,
             }),

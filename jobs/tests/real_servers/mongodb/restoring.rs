@@ -51,7 +51,7 @@ impl Lab {
             finished_at: Utc::now(),
             made_by: "a test".to_owned(),
             archive: Stored {
-                key: archive_key.clone(),
+                key: archive_key.parse()?,
                 size_bytes: stored.len() as u64,
                 blake3: blake3::hash(&stored).to_hex().to_string(),
                 compression: "zstd".to_owned(),

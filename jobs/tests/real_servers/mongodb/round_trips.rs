@@ -26,7 +26,7 @@ impl From<&RestorePoint> for Point {
         Self {
             run_id: point.manifest.run_id,
             manifest_key: point.manifest_key.clone(),
-            archive_key: point.manifest.archive.key.clone(),
+            archive_key: point.manifest.archive.key.to_string(),
         }
     }
 }

@@ -82,7 +82,7 @@ impl Lab {
             finished_at: now,
             made_by: "a test".to_owned(),
             archive: Stored {
-                key: key.clone(),
+                key: key.parse()?,
                 size_bytes: archive.len() as u64,
                 blake3: hash(&archive),
                 compression: "zstd".to_owned(),

@@ -13,14 +13,13 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Named, master_key, row_of, stores};
+use super::{Named, master_key, row_of, stores_to_read};
 use crate::{
     catalog::{Audit, Catalog},
     cli::output::{Output, instant, printable, table},
     config::StorageArgs,
     keys,
     secret::read_secret_file,
-    stores::Absent,
 };
 
 /// What was found, and what became of it.
@@ -61,12 +60,7 @@ pub(in crate::cli::key) async fn recover(
     let file = read_secret_file(identity_file)?;
     let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
     let mut report = Report::default();
-    let found = open_all(
-        &stores(storage, &Absent::LeftOut).await?,
-        &recovery,
-        &mut report,
-    )
-    .await;
+    let found = open_all(&stores_to_read(storage).await?, &recovery, &mut report).await;
     let entry = Audit {
         action: "recover_keys",
         resource_id: None,

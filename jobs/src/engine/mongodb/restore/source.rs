@@ -36,7 +36,7 @@ impl<'a> Source<'a> {
     /// Returns the error for an archive whose bytes are no longer those that were verified.
     pub(super) fn damaged(&self, why: archive_format::FormatError) -> JobError {
         JobError::Damaged {
-            key: self.manifest.archive.key.clone(),
+            key: self.manifest.archive.key.to_string(),
             source: Damage::Dump(why.into()),
         }
     }
@@ -47,7 +47,7 @@ pub(super) fn database(manifest: &Manifest) -> Result<Option<&str>, JobError> {
     match &manifest.details {
         Details::Mongodb { database, .. } => Ok(database.as_deref()),
         Details::Postgres { .. } | Details::Redis { .. } => Err(JobError::BadManifest {
-            key: manifest.archive.key.clone(),
+            key: manifest.archive.key.to_string(),
             why: "its details are not MongoDB's".to_owned(),
         }),
     }

@@ -80,7 +80,7 @@ impl Lab {
         let blake3 = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         let manifest = Manifest {
             archive: Stored {
-                key: "x".to_owned(),
+                key: "x".parse()?,
                 size_bytes: archive.len() as u64,
                 blake3: blake3(&archive),
                 compression: "zstd".to_owned(),
@@ -133,6 +133,7 @@ impl Lab {
         let attempt = Attempt {
             run_id: Uuid::from_u128(0x0123_4567 << 96),
             epoch: 1,
+            attempt_id: uuid::Uuid::new_v4(),
             created_at: chrono::Utc::now(),
         };
         restore(attempt, &resource, &job, &self.manifest, None, &self.worker).await

@@ -92,7 +92,7 @@ pub(super) async fn fill(
     match done {
         Ok(Ok((counts, roll))) => Ok(Filled { counts, roll }),
         Ok(Err(SplitError::Format(wrong))) => Err(JobError::Damaged {
-            key: manifest.archive.key.clone(),
+            key: manifest.archive.key.to_string(),
             source: Damage::Dump(wrong.into()),
         }),
         Ok(Err(SplitError::Read(_) | SplitError::Visitor(Unwanted))) | Err(_) => Err(stopped),

@@ -1,0 +1,314 @@
+//! Is there TLS, and is the server who its URL says? As strict as the address' mode asks.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
+};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Carrier, NoSession, broken, odd};
+use crate::{
+    engine::postgres::address::{Address, SslMode},
+    error::ServerFault,
+};
+
+/// What the server says to the question for TLS.
+pub(super) enum Offer {
+    Yes(TcpStream),
+    No(TcpStream),
+}
+
+/// Asks whether the server speaks TLS. Reads one byte: what comes before the handshake is never taken for what comes in it.
+pub(super) async fn offered(mut tcp: TcpStream) -> Result<Offer, NoSession> {
+    let mut question = bytes::BytesMut::new();
+    postgres_protocol::message::frontend::ssl_request(&mut question);
+    let asked = async {
+        tcp.write_all(&question).await?;
+        tcp.read_u8().await
+    };
+    match asked.await.map_err(|error| broken(&error))? {
+        b'S' => Ok(Offer::Yes(tcp)),
+        b'N' => Ok(Offer::No(tcp)),
+        _ => Err(odd(
+            "the server answers the question for TLS with neither yes nor no: this is no PostgreSQL server, or it is too busy",
+        )),
+    }
+}
+
+/// Speaks TLS over `tcp`, and returns the hash that binds a password to the server's certificate, if it has one.
+pub(super) async fn wrap(
+    tcp: TcpStream,
+    host: &str,
+    address: &Address,
+) -> Result<(Box<dyn Carrier>, Option<Vec<u8>>), NoSession> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        NoSession::Impossible("its host is no name that a certificate could have".to_owned())
+    })?;
+    let check = Check::of(address);
+    // Certificates are files, many of them where they are the system's.
+    let configured = tokio::task::spawn_blocking(move || configure(check));
+    let configured = configured
+        .await
+        .map_err(|_| odd("the reading of certificates stopped"))??;
+    let connected = TlsConnector::from(Arc::new(configured))
+        .connect(name, tcp)
+        .await;
+    let stream = connected.map_err(|error| failed(&error))?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let binding = certificates
+        .and_then(|all| all.first())
+        .and_then(|it| end_point(it));
+    Ok((Box::new(stream), binding))
+}
+
+/// What of the server's certificate is checked, and against what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Check {
+    Nothing,
+    Chain(Trusted),
+    ChainAndName(Trusted),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trusted {
+    System,
+    File(PathBuf),
+}
+
+impl Check {
+    fn of(address: &Address) -> Self {
+        let trusted = match address.ca_file() {
+            Some(file) => Trusted::File(file.into()),
+            None => Trusted::System,
+        };
+        match address.ssl_mode() {
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require => Self::Nothing,
+            SslMode::VerifyCa => Self::Chain(trusted),
+            SslMode::VerifyFull => Self::ChainAndName(trusted),
+        }
+    }
+}
+
+fn configure(check: Check) -> Result<ClientConfig, NoSession> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| odd(error.to_string()))?;
+    let (trusted, checks_name) = match check {
+        Check::Nothing => {
+            let builder = builder.dangerous();
+            let anybody = Arc::new(Anybody(provider));
+            return Ok(builder
+                .with_custom_certificate_verifier(anybody)
+                .with_no_client_auth());
+        }
+        Check::Chain(trusted) => (trusted, false),
+        Check::ChainAndName(trusted) => (trusted, true),
+    };
+    let certificates = certificates(&trusted)?;
+    let mut roots = RootCertStore::empty();
+    // Some of a system's certificates may be odd; without any, the handshake says so.
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| unusable(&error.to_string()))?;
+    let known = Known {
+        chain,
+        pinned: match trusted {
+            Trusted::System => Vec::new(),
+            Trusted::File(_) => certificates,
+        },
+        checks_name,
+    };
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(known))
+        .with_no_client_auth())
+}
+
+fn certificates(trusted: &Trusted) -> Result<Vec<CertificateDer<'static>>, NoSession> {
+    let Trusted::File(path) = trusted else {
+        return Ok(rustls_native_certs::load_native_certs().certs);
+    };
+    let found =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(found) if found.is_empty() => Err(unusable("it holds no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(unusable(&error.to_string())),
+    }
+}
+
+fn unusable(why: &str) -> NoSession {
+    NoSession::Impossible(format!("the file of its sslrootcert cannot be used: {why}"))
+}
+
+/// Says what a handshake's failure means.
+fn failed(error: &std::io::Error) -> NoSession {
+    let inner = error
+        .get_ref()
+        .and_then(|it| it.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            NoSession::Untrusted(ServerFault::new(error.to_string(), None))
+        }
+        Some(_) | None => broken(error),
+    }
+}
+
+/// Takes whatever certificate there is: encrypted, and no more.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes a certificate that the trusted ones vouch for, or that is one of them itself, and asks for its name or not.
+#[derive(Debug)]
+struct Known {
+    chain: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+    checks_name: bool,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            // A server's own certificate as the trusted file: what libpq takes, and a chain of one.
+            if self.checks_name {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verified = self.chain.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // The name is looked at last: everything else was right.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Returns the hash that RFC 5929 calls `tls-server-end-point`: of the certificate, by the hash of its signature. `None` for
+/// signatures that name none, such as Ed25519.
+fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+    let (whole, _) = element(certificate)?;
+    let (_signed, rest) = element(whole)?;
+    let (algorithm, _) = element(rest)?;
+    let (oid, _) = element(algorithm)?;
+    let strip = |prefix: &[u8]| oid.strip_prefix(prefix);
+    match (strip(RSA), strip(ECDSA)) {
+        // MD5 and SHA-1 count as SHA-256.
+        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => {
+            Some(Sha256::digest(certificate).to_vec())
+        }
+        (Some([12]), _) | (_, Some([3, 3])) => Some(Sha384::digest(certificate).to_vec()),
+        (Some([13]), _) | (_, Some([3, 4])) => Some(Sha512::digest(certificate).to_vec()),
+        _ => None,
+    }
+}
+
+/// Splits DER into the contents of its first element and what comes behind it.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let length = length
+                .iter()
+                .fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte));
+            (length, rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}

@@ -1,0 +1,163 @@
+//! Which store is this, and whose? An object in each store says so, and nothing is written to a store that says otherwise.
+//!
+//! A directory's path, and a bucket's name at an endpoint, only say where a store should be. What is mounted there, or answers
+//! there, may be another one, or none.
+
+use std::sync::{Arc, OnceLock};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Where a store's identity is. Permanent.
+pub const IDENTITY: &str = "lastgood-store.json";
+/// More than any identity; a larger object is none.
+pub(super) const BYTES_MAX: u64 = 64 * 1024;
+const FORMAT: &str = "lastgood-store";
+const VERSION: u32 = 1;
+
+/// What a store's identity object says. Written once, by the first consumer that uses the store; never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `lastgood-store`.
+    format: String,
+    /// The version of this description.
+    version: u32,
+    /// The store's own id.
+    pub store: Uuid,
+    /// The installation of lastgood whose store it is.
+    pub installation: Uuid,
+    /// When it was written.
+    pub made_at: DateTime<Utc>,
+}
+
+impl Identity {
+    /// Returns the identity of a store that has none yet.
+    pub(super) fn new(installation: Uuid) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            store: Uuid::new_v4(),
+            installation,
+            made_at: Utc::now(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads an identity; says what is wrong with one that is none.
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: String,
+            version: u32,
+        }
+        let none = |error: serde_json::Error| format!("its {IDENTITY} cannot be read: {error}");
+        let head: Head = serde_json::from_slice(json).map_err(none)?;
+        if head.format != FORMAT {
+            return Err(format!("its {IDENTITY} is no identity of a store"));
+        }
+        if head.version != VERSION {
+            return Err(format!(
+                "its {IDENTITY} is of version {}, and this build reads version {VERSION}",
+                head.version
+            ));
+        }
+        serde_json::from_slice(json).map_err(none)
+    }
+}
+
+/// Which store a writer means, and on whose behalf it writes. Cheap to clone; all clones learn of the store's id together.
+#[derive(Debug, Clone)]
+pub struct Binding(Arc<Bound>);
+
+#[derive(Debug)]
+struct Bound {
+    installation: Uuid,
+    store: OnceLock<Uuid>,
+}
+
+impl Binding {
+    /// Returns a binding to a store that is not known yet: nothing can be written until it is.
+    #[must_use]
+    pub fn of(installation: Uuid) -> Self {
+        Self(Arc::new(Bound {
+            installation,
+            store: OnceLock::new(),
+        }))
+    }
+
+    /// Says which store is meant. The first word counts.
+    pub fn expect(&self, store: Uuid) {
+        // Said twice, it is the same store: whoever compared it with the catalog did so both times.
+        let _already_said = self.0.store.set(store);
+    }
+
+    /// Returns the store that is meant, once that is known.
+    #[must_use]
+    pub fn store(&self) -> Option<Uuid> {
+        self.0.store.get().copied()
+    }
+
+    pub(super) fn installation(&self) -> Uuid {
+        self.0.installation
+    }
+
+    /// Refuses every store but the one that is meant; says how `found` is another.
+    pub(super) fn compare(&self, found: Option<&[u8]>) -> Result<(), String> {
+        let found = found.map(Identity::from_json).transpose()?;
+        match (self.store(), found) {
+            (Some(meant), Some(found)) if found.store == meant => Ok(()),
+            (Some(meant), Some(found)) => Err(format!(
+                "it is store {}, and store {meant} was here before",
+                found.store
+            )),
+            (Some(meant), None) => Err(format!(
+                "it has no {IDENTITY}, and store {meant} was here before"
+            )),
+            (None, _) => Err("it has not been compared with the catalog's record yet".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> anyhow::Result<Identity> {
+        Ok(Identity {
+            store: Uuid::from_u128(1),
+            made_at: "2026-03-04T05:06:07Z".parse()?,
+            ..Identity::new(Uuid::from_u128(2))
+        })
+    }
+
+    #[test]
+    fn the_stored_form_is_permanent() -> anyhow::Result<()> {
+        let json = example()?.to_json()?;
+        assert_eq!(Identity::from_json(&json), Ok(example()?));
+        insta::assert_snapshot!(String::from_utf8(json)?);
+        Ok(())
+    }
+
+    #[test]
+    fn whatever_is_not_the_store_that_is_meant_is_refused() -> anyhow::Result<()> {
+        let json = example()?.to_json()?;
+        let binding = Binding::of(Uuid::from_u128(2));
+        let refused = |found: Option<&[u8]>| binding.compare(found).err().unwrap_or_default();
+        assert!(refused(Some(&json)).contains("not been compared"));
+        binding.expect(Uuid::from_u128(1));
+        assert_eq!(binding.compare(Some(&json)), Ok(()));
+        assert!(refused(None).contains("has no lastgood-store.json"));
+        let other = Identity::new(Uuid::from_u128(2)).to_json()?;
+        assert!(refused(Some(&other)).contains("was here before"));
+        assert!(refused(Some(b"{}")).contains("cannot be read"));
+        assert!(refused(Some(br#"{"format":"x","version":1}"#)).contains("no identity"));
+        assert!(refused(Some(br#"{"format":"lastgood-store","version":9}"#)).contains("version 9"));
+        Ok(())
+    }
+}
