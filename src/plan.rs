@@ -1,6 +1,6 @@
 //! Which tiers there are and what each is promised: `plans.yaml`, read once and checked whole.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, num::NonZeroU32};
 
 use chrono::TimeDelta;
 use lastgood_jobs::resource::Tier;
@@ -40,6 +40,8 @@ pub struct Plan {
     pub keep: Option<Keep>,
     /// How many of the newest usable ones are kept, however old, while the resource lives; 1 or more.
     pub minimum_kept: u32,
+    /// The most GiB that one of its dumps may have; `None`: any number.
+    pub maximum_dump_gib: Option<NonZeroU32>,
     /// How often it is backed up, or why never.
     pub protection: Protection,
     /// How far exposure may pass the RPO before the promise counts as broken.
@@ -49,6 +51,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns the most bytes that one of its dumps may have.
+    #[must_use]
+    pub fn maximum_dump_bytes(&self) -> Option<u64> {
+        let gib = self.maximum_dump_gib?;
+        Some(u64::from(gib.get()) << 30)
+    }
+
     /// Returns the exposure above which the promise counts as broken.
     #[must_use]
     pub fn allowed(&self) -> TimeDelta {
@@ -187,6 +196,9 @@ impl Plans {
             }
             if plan.minimum_kept > 1 {
                 let _ = write!(text, ",minimum={}", plan.minimum_kept);
+            }
+            if let Some(gib) = plan.maximum_dump_gib {
+                let _ = write!(text, ",dump={gib}");
             }
         }
         text

@@ -1,5 +1,6 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod dump_limits;
 mod future;
 mod history;
 mod observe;
@@ -18,17 +19,18 @@ use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{
+    dump_limits::limit_dumps,
+    future::{Mended, mend_future},
+    paid::Paid,
+    upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
+};
 use self::{
     future::Clock,
     history::prune_until,
     observe::{Observer, observe_until},
     reap::reap_until,
     upkeep::upkeep_until,
-};
-pub use self::{
-    future::{Mended, mend_future},
-    paid::Paid,
-    upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
 };
 use crate::{
     catalog::{Catalog, CatalogError, GoesBy, answered, leave_out},
@@ -131,6 +133,7 @@ pub async fn produce(
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
+    let mut told = dump_limits::Told::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -147,6 +150,7 @@ pub async fn produce(
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
             tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
+            told.tell(&catalog, self::own(&plans)).await;
         }
     }
     ready.send_replace(false);

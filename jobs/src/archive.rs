@@ -73,6 +73,18 @@ pub enum FormatError {
     CheckStopped,
 }
 
+impl FormatError {
+    /// Returns whether nothing is wrong with the bytes, as far as this build can tell: it does not know what they are. A newer one may.
+    pub(crate) fn is_unknown(&self) -> bool {
+        match self {
+            Self::Postgres(error) => matches!(error, custom_format::FormatError::Version { .. }),
+            Self::Mongodb(error) => matches!(error, archive_format::FormatError::Version { .. }),
+            Self::Redis(error) => error.is_unknown(),
+            Self::CheckStopped => false,
+        }
+    }
+}
+
 /// The size and hash of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Measured {

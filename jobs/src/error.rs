@@ -291,6 +291,27 @@ pub enum JobError {
     /// Whoever made the dump said yes, and the stream says no.
     #[error("the dump is not whole, although nothing on the way reported a failure")]
     DumpNotWhole(#[source] FormatError),
+    /// A dump, or the dump in an archive, of a kind that a newer build may know.
+    #[error(
+        "this version of lastgood ({}) cannot read {what}: run a newer one, on every consumer; nothing says that the data is damaged",
+        env!("CARGO_PKG_VERSION")
+    )]
+    UnknownFormat {
+        /// `the server's dump`, or an archive.
+        what: String,
+        /// What is not known.
+        #[source]
+        source: FormatError,
+    },
+    /// A dump that is larger than it may be.
+    #[error(
+        "the dump is larger than {limit_bytes} bytes, the most that the tier allows: raise its maximum_dump_gib in plans.yaml, or \
+         move the resource to another tier"
+    )]
+    DumpTooLarge {
+        /// The tier's limit.
+        limit_bytes: u64,
+    },
     /// A whole dump that is too small to be true.
     #[error("the dump has {size_bytes} bytes, and even an empty database's has {floor_bytes}")]
     DumpTooSmall {
@@ -540,6 +561,29 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Says why a dump is refused that ended by itself.
+    pub(crate) fn of_dump(source: FormatError) -> Self {
+        if source.is_unknown() {
+            let what = "the server's dump".to_owned();
+            return Self::UnknownFormat { what, source };
+        }
+        Self::DumpNotWhole(source)
+    }
+
+    /// Says why an archive is refused whose hash may well be right.
+    pub(crate) fn of_archive(key: &str, source: Damage) -> Self {
+        match source {
+            Damage::Dump(source) if source.is_unknown() => Self::UnknownFormat {
+                what: format!("the dump in the archive {key}"),
+                source,
+            },
+            source => Self::Damaged {
+                key: key.to_owned(),
+                source,
+            },
+        }
+    }
+
     /// Returns what the tool itself said, without secrets: the begin and the end of its stderr. `None` where no tool spoke.
     #[must_use]
     pub fn tool_words(&self) -> Option<&str> {

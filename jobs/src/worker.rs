@@ -1,6 +1,7 @@
 //! What a job is given by the worker that runs it.
 
 use std::{
+    num::NonZeroU64,
     path::PathBuf,
     sync::{
         Arc,
@@ -46,6 +47,8 @@ pub trait Lease: Send + Sync {
 pub struct Progress {
     dump_bytes: AtomicU64,
     stored_bytes: AtomicU64,
+    /// The most that a dump may have; 0: whatever it has.
+    dump_limit_bytes: AtomicU64,
     /// 0, or how the race was decided between a commit and a stop.
     decided: AtomicU8,
 }
@@ -59,6 +62,17 @@ impl Progress {
     /// Adds bytes of the dump, before compression (or after decompression, in a restore).
     pub fn add_dump(&self, bytes: u64) {
         self.dump_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bounds the dumps that are made from now on; `None`: they are as large as they are.
+    pub fn limit_dump(&self, bytes: Option<NonZeroU64>) {
+        let bytes = bytes.map_or(0, NonZeroU64::get);
+        self.dump_limit_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the most that a dump may have.
+    pub(crate) fn dump_limit(&self) -> Option<u64> {
+        Some(self.dump_limit_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Adds bytes of the archive, as stored.

@@ -9,8 +9,9 @@ import shutil
 import signal
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Mapping
+from typing import Callable, Mapping
 from urllib.parse import quote
 
 from .certificates import Certificates
@@ -76,6 +77,8 @@ class Postgres:
     port: int
     password: str
     child: Child
+    data: Path
+    start_again: Callable[[], Child]
 
     def url(self, database: str = "postgres") -> str:
         return f"postgres://{SUPERUSER}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
@@ -119,9 +122,10 @@ def start_postgres(
     _initdb(program, home, user, password)
     for _ in range(TRIES):
         port = free_port()
-        child = _start(session, name, program, home, user, port, (*durability.settings, *settings))
+        start = partial(_started, session, name, program, home, user, port, (*durability.settings, *settings))
+        child = start()
         if _ready(child, home / "data"):
-            return Postgres(major, program / "bin", port, password, child)
+            return Postgres(major, program / "bin", port, password, child, home / "data", partial(_again, start, home / "data"))
         if "could not bind" not in child.log_tail():
             break
     raise Failure(f"PostgreSQL {name} did not start:\n{child.log_tail()}")
@@ -191,7 +195,14 @@ def _initdb(program: Path, home: Path, user: User | None, password: str) -> None
         raise Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
 
 
-def _start(
+def _again(start: Callable[[], Child], data: Path) -> Child:
+    child = start()
+    if not _ready(child, data):
+        raise Failure(f"{child.name} did not start again:\n{child.log_tail()}")
+    return child
+
+
+def _started(
     session: Session, name: str, program: Path, home: Path, user: User | None, port: int, settings: tuple[str, ...]
 ) -> Child:
     options = (f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *settings)

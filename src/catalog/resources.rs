@@ -1,5 +1,7 @@
 //! Resources: what is protected, and how it is reached.
 
+use std::num::NonZeroU64;
+
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use serde::Serialize;
@@ -183,6 +185,20 @@ impl Catalog {
         .fetch_all(self.pool())
         .await?;
         Ok(rows)
+    }
+
+    /// Returns the most bytes that a dump of a resource of this tier may have; `None`: any number.
+    pub async fn maximum_dump_bytes(
+        &self,
+        tier: &Tier,
+    ) -> Result<Option<NonZeroU64>, CatalogError> {
+        let limit = sqlx::query_scalar!(
+            "select maximum_dump_bytes from lastgood.dump_limits where tier = $1",
+            tier.as_str()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(limit.and_then(|bytes| NonZeroU64::new(bytes.unsigned_abs())))
     }
 
     /// Returns how a resource is reached.

@@ -43,6 +43,9 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
                 encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
                 ..worker(&run, &shared)
             };
+            let tier = &subject.resource.tier;
+            let limit = answered(READ_WITHIN, shared.catalog.maximum_dump_bytes(tier)).await?;
+            worker.progress.limit_dump(limit);
             Box::pin(make_backup(&run, subject, &worker)).await
         }
         Job::Restore(job) => {

@@ -1,6 +1,6 @@
 //! What a plans file promises, or everything that is wrong with it: from values with lines to plans.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use chrono::TimeDelta;
 use lastgood_jobs::resource::Tier;
@@ -17,16 +17,20 @@ const VERSION: i64 = 1;
 const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_TOLERANCE_MINUTES: i64 = Rpo::LONGEST_MINUTES;
 
+/// A petabyte: more than a store takes in one object.
+const LARGEST_DUMP_GIB: u32 = 1024 * 1024;
+
 const TOP: [&str; 2] = ["version", "tiers"];
 /// The most points that can be asked for by number: more than a century of days.
 const MOST_KEPT: u32 = 36_600;
-const TIER: [&str; 7] = [
+const TIER: [&str; 8] = [
     "rpo_minutes",
     "backup_retention_days",
     "keep",
     "minimum_kept",
     "cadence_minutes",
     "tolerance_minutes",
+    "maximum_dump_gib",
     "same_as",
 ];
 
@@ -187,6 +191,7 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
         }
     };
     let minimum_kept = number(at, "minimum_kept", fields, problems, kept);
+    let maximum_dump_gib = number(at, "maximum_dump_gib", fields, problems, dump_gib);
     let keep = keep(at, retention_days, fields, problems);
     let (rpo, retention_days) = (rpo?, retention_days?);
     Some(Plan {
@@ -195,6 +200,7 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
         retention_days,
         keep,
         minimum_kept: minimum_kept.unwrap_or(1),
+        maximum_dump_gib,
         protection: match cadence {
             None => Protection::Never(Why::ZeroRpo),
             Some(_) if retention_days == 0 => Protection::Never(Why::ZeroRetention),
@@ -321,6 +327,19 @@ fn retention(days: i64) -> Result<i32, String> {
         Ok(days @ 0..=LONGEST_RETENTION_DAYS) => Ok(days),
         Ok(_) | Err(_) if days < 0 => Err(format!("{days} is negative: use 0 for never, or days")),
         Ok(_) | Err(_) => Err(format!("{days} is too long: use 36500 (a century) at most")),
+    }
+}
+
+fn dump_gib(gib: i64) -> Result<NonZeroU32, String> {
+    let number = u32::try_from(gib).ok().and_then(NonZeroU32::new);
+    match number.filter(|number| number.get() <= LARGEST_DUMP_GIB) {
+        Some(number) => Ok(number),
+        None if gib < 1 => Err(format!(
+            "{gib} lets no dump pass: use 1 or more, or remove it"
+        )),
+        None => Err(format!(
+            "{gib} is too large: use {LARGEST_DUMP_GIB} at most, or remove it"
+        )),
     }
 }
 

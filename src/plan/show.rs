@@ -1,5 +1,7 @@
 //! The plans in force as a table: what `lastgood plans show` prints.
 
+use std::num::NonZeroU32;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -34,6 +36,9 @@ pub struct Row {
     pub keep: Option<Keep>,
     /// How many of the newest are kept however old they are.
     pub minimum_kept: u32,
+    /// The most GiB that one of its dumps may have; absent for any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_dump_gib: Option<u32>,
     /// How far exposure may pass the RPO before the promise counts as broken, in minutes; absent for never.
     pub tolerance_minutes: Option<i64>,
     /// The tier that it is an alias of.
@@ -59,6 +64,7 @@ impl Row {
             backup_retention_days: plan.retention_days,
             keep: plan.keep,
             minimum_kept: plan.minimum_kept,
+            maximum_dump_gib: plan.maximum_dump_gib.map(NonZeroU32::get),
             tolerance_minutes: cadence.map(|_| plan.tolerance.num_minutes()),
             same_as: plan.same_as.as_ref().map(ToString::to_string),
             never_because: match plan.protection {
@@ -78,7 +84,10 @@ impl Row {
                 0 => dash(),
                 minutes => span(minutes.into()),
             },
-            self.cadence.clone(),
+            match self.maximum_dump_gib {
+                None => self.cadence.clone(),
+                Some(gib) => format!("{}, {gib} GiB at most", self.cadence),
+            },
             match self.backup_retention_days {
                 0 => dash(),
                 days => self.kept(days),

@@ -86,7 +86,7 @@ fn the_table_serializes_with_the_numbers_of_the_file() -> anyhow::Result<()> {
 
 #[test]
 fn what_a_tier_keeps_is_shown_and_told_apart() -> anyhow::Result<()> {
-    let text = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30, keep: {hourly: 48, daily: 30, monthly: 12}, minimum_kept: 3}\n  b: {same_as: a}\n";
+    let text = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30, keep: {hourly: 48, daily: 30, monthly: 12}, minimum_kept: 3, maximum_dump_gib: 100}\n  b: {same_as: a}\n";
     let plans = Plans::parse(text)?;
     assert_eq!(doubts(&plans), Vec::<String>::new());
     let kept: Vec<_> = rows(&plans)
@@ -103,7 +103,11 @@ fn what_a_tier_keeps_is_shown_and_told_apart() -> anyhow::Result<()> {
     let other = Plans::parse(&text.replace("hourly: 48", "hourly: 47"))?;
     let fewer = Plans::parse(&text.replace("minimum_kept: 3", "minimum_kept: 2"))?;
     assert_ne!(plans.fingerprint(), other.fingerprint());
+    let smaller = Plans::parse(&text.replace("maximum_dump_gib: 100", "maximum_dump_gib: 99"))?;
     assert_ne!(plans.fingerprint(), fewer.fingerprint());
+    assert_ne!(plans.fingerprint(), smaller.fingerprint());
+    assert_eq!(rows(&plans)[1].cells()[2], "hourly, 100 GiB at most");
+    assert_eq!(json[0]["maximum_dump_gib"], 100);
     Ok(())
 }
 

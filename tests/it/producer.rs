@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use lastgood::{
     catalog::{CatalogError, Order, ResourceChange, ResourceStatus, UnknownTier},
     plan::{Cadence, Plans},
-    producer::{apply_plans, tick},
+    producer::{apply_plans, limit_dumps, tick},
     schedule::{Slot, Spread, next_due, offset, retry_delay, slot_start},
 };
 use sqlx::Row as _;
@@ -610,4 +610,35 @@ fn column(inputs: &[Input], of: fn(&Input) -> u32) -> Result<Vec<i32>> {
         .iter()
         .map(|input| Ok(i32::try_from(of(input))?))
         .collect()
+}
+
+/// Consumers have no plans file: how large a dump may be, they learn from the catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_dumps_are_those_of_the_plans_last_told() -> Result<()> {
+    let db = TestCatalog::new().await?;
+    let limits = |pro: &str, team: &str| {
+        Plans::parse(&format!(
+            "version: 1\ntiers:\n  pro: {{rpo_minutes: 60, backup_retention_days: 7{pro}}}\n  team: {{rpo_minutes: 60, backup_retention_days: 7{team}}}\n"
+        ))
+    };
+    let told = async || {
+        let mut told = Vec::new();
+        for tier in ["pro", "team", "free"] {
+            let limit = db.catalog.maximum_dump_bytes(&tier.parse()?).await?;
+            told.push(limit.map_or(0, |bytes| bytes.get() >> 30));
+        }
+        anyhow::Ok(told)
+    };
+    assert_eq!(told().await?, [0, 0, 0]);
+    limit_dumps(&db.catalog, &limits(", maximum_dump_gib: 5", "")?).await?;
+    assert_eq!(told().await?, [5, 0, 0]);
+    limit_dumps(
+        &db.catalog,
+        &limits(", maximum_dump_gib: 6", ", maximum_dump_gib: 7")?,
+    )
+    .await?;
+    assert_eq!(told().await?, [6, 7, 0]);
+    limit_dumps(&db.catalog, &limits("", ", maximum_dump_gib: 7")?).await?;
+    assert_eq!(told().await?, [0, 7, 0]);
+    Ok(())
 }

@@ -146,10 +146,7 @@ fn in_archive<T>(
     };
     match result {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(Wrong::Damage(source))) => Err(JobError::Damaged {
-            key: stored.key.to_string(),
-            source,
-        }),
+        Ok(Err(Wrong::Damage(source))) => Err(JobError::of_archive(&stored.key, source)),
         Ok(Err(Wrong::Store(error))) => Err(error),
         Ok(Err(Wrong::Unwanted)) | Err(_) => Err(stopped),
     }

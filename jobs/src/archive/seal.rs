@@ -36,6 +36,11 @@ pub(crate) enum SealError {
     Io(io::Error),
     /// The inspector refused it.
     Refused(FormatError),
+    /// There is more of it than there may be.
+    TooLarge {
+        /// How much there may be.
+        limit_bytes: u64,
+    },
     /// The upload failed, and knows why.
     Upload,
     /// The thread panicked.
@@ -66,7 +71,7 @@ pub(crate) async fn seal<I: Inspect>(
     let looked = look.await.map_err(|_| SealError::Stopped)?;
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
     pumped.map_err(SealError::Io)?;
-    let (dump, contents) = looked.map_err(SealError::Refused)?;
+    let (dump, contents) = looked?;
     // Before anybody asks for the contents: a press that failed stopped the look, which then misses the end of the dump.
     let archive = pressed?;
     Ok(Sealed {
@@ -106,18 +111,28 @@ async fn pump(
 /// What the dump measures, and what the inspector knows of it, or misses in it.
 type Looked<T> = (Measured, Result<T, FormatError>);
 
-/// Shows the dump to its inspector, measures it, and passes it on. A refusal stops it.
+/// Shows the dump to its inspector, measures it, and passes it on. A refusal stops it, and so does the byte that is too many: here, so
+/// that every engine's dumps are bounded.
 fn look<I: Inspect>(
     mut chunks: mpsc::Receiver<Bytes>,
     mut inspector: I,
     progress: &Progress,
     looked_at: &mpsc::Sender<Bytes>,
-) -> Result<Looked<I::Contents>, FormatError> {
+) -> Result<Looked<I::Contents>, SealError> {
     let mut dump = Meter::default();
+    let mut left = progress.dump_limit();
     while let Some(chunk) = chunks.blocking_recv() {
-        inspector.inspect_chunk(&chunk)?;
-        dump.update(&chunk);
+        if let Some(left) = &mut left {
+            let limit_bytes = progress.dump_limit().unwrap_or_default();
+            *left = left
+                .checked_sub(chunk.len() as u64)
+                .ok_or(SealError::TooLarge { limit_bytes })?;
+        }
+        inspector
+            .inspect_chunk(&chunk)
+            .map_err(SealError::Refused)?;
         progress.add_dump(chunk.len() as u64);
+        dump.update(&chunk);
         if looked_at.blocking_send(chunk).is_err() {
             break;
         }

@@ -149,6 +149,31 @@ fn dump_like(size: usize) -> Vec<u8> {
     bytes
 }
 
+/// Every engine's dump comes through here, be it a tool's or our own.
+#[tokio::test]
+async fn a_dump_is_stopped_at_the_first_byte_that_is_too_many() -> anyhow::Result<()> {
+    let bytes = dump_like(3 * CHUNK_BYTES);
+    for (limit, is_taken) in [(bytes.len(), true), (bytes.len() - 1, false), (1, false)] {
+        let directory = tempfile::tempdir()?;
+        let url = directory.path().to_str().unwrap_or_default().parse()?;
+        let upload = Storage::open(&url).await?.upload(KEY);
+        let progress = Arc::new(Progress::default());
+        progress.limit_dump(std::num::NonZeroU64::new(limit as u64));
+        let dump = in_chunks(bytes.as_slice());
+        let sealed = seal(dump, Anything, None, upload.writer(), progress, || {}).await;
+        upload.abort().await;
+        let limit_bytes = limit as u64;
+        match sealed {
+            Ok(_) => assert!(is_taken, "{limit}"),
+            Err(SealError::TooLarge { limit_bytes: told }) => {
+                assert_eq!((is_taken, told), (false, limit_bytes));
+            }
+            Err(error) => anyhow::bail!("{error:?}"),
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_stored_is_plain_zstd_and_its_hashes_are_plain_blake3() -> anyhow::Result<()> {
     let bytes = dump_like(3_000_000);

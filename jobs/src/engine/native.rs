@@ -126,13 +126,14 @@ fn believe<M, T>(
             doing: "compress the dump",
             source,
         }),
-        SealError::Refused(format) => JobError::DumpNotWhole(format).into(),
+        SealError::Refused(format) => JobError::of_dump(format).into(),
+        SealError::TooLarge { limit_bytes } => JobError::DumpTooLarge { limit_bytes }.into(),
         SealError::Stopped => Doubt::Known(JobError::Stopped {
             what: "the compression",
         }),
         SealError::Upload => Doubt::Upload,
     })?;
-    let contents = sealed.contents.map_err(JobError::DumpNotWhole)?;
+    let contents = sealed.contents.map_err(JobError::of_dump)?;
     let maker = made.map_err(|_| JobError::Stopped { what: "the dump" })?;
     if sealed.dump.size_bytes < floor_bytes {
         let size_bytes = sealed.dump.size_bytes;

@@ -16,6 +16,32 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// What is wrong with a URL that has one.
+pub(super) const CONTROL: &str = "it has a control character, such as a line's end: see that none was copied along, and that %0A and the like are meant for no part";
+
+/// Returns whether any part of a URL has a control character, written as it is or behind a percent sign; a tab is none, for passwords
+/// have some.
+///
+/// No user, password, host, database or file name needs one, and a server behind the one that was meant may take what follows a line's
+/// end for a command.
+pub(super) fn has_control(url: &str) -> bool {
+    let mut bytes = Vec::with_capacity(url.len());
+    let mut rest = url.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let encoded = match (first, tail) {
+            (b'%', [high, low, after @ ..]) => digit(*high)
+                .zip(digit(*low))
+                .map(|(high, low)| (high * 16 + low, after)),
+            _ => None,
+        };
+        let (byte, after) = encoded.unwrap_or((*first, tail));
+        bytes.push(byte);
+        rest = after;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.chars().any(|it| it.is_control() && it != '\t')
+}
+
 fn digit(hex: u8) -> Option<u8> {
     char::from(hex)
         .to_digit(16)
@@ -27,6 +53,22 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case::line_feed("redis://u:p%0aa@h", true)]
+    #[case::carriage_return("redis://u%0D@h", true)]
+    #[case::raw("redis://u:p\nq@h", true)]
+    #[case::nul("postgres://h/d%00", true)]
+    #[case::delete("mongodb://h/?appName=%7f", true)]
+    #[case::of_latin_1("redis://u:%C2%85@h", true)]
+    #[case::after_a_stray_sign("redis://u:%%0a@h", true)]
+    #[case::tab("postgres://u:a%09b@h/d", false)]
+    #[case::emoji("postgres://u:%F0%9F%94%91é@h/d", false)]
+    #[case::encoded_twice("redis://u:%250a@h", false)]
+    #[case::stray("redis://u:100%@h", false)]
+    fn a_control_character_is_seen_in_any_part(#[case] url: &str, #[case] expected: bool) {
+        assert_eq!(has_control(url), expected);
+    }
 
     #[rstest]
     #[case::plain("a+b", Some("a+b"))]

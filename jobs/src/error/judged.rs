@@ -22,6 +22,7 @@ impl JobError {
             | Self::Key(_)
             | Self::NoStore { .. }
             | Self::ObjectKey(_)
+            | Self::DumpTooLarge { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
             Self::Mongodb(error) => error.kind(),
             Self::Redis(error) => error.kind(),
@@ -30,9 +31,10 @@ impl JobError {
             | Self::Untrusted { .. }
             | Self::NoAnswer { .. }
             | Self::DatabaseClosed { .. } => ErrorKind::Connect,
-            Self::NoClient { .. } | Self::ServerTooOld { .. } | Self::ToolStart { .. } => {
-                ErrorKind::Tool
-            }
+            Self::NoClient { .. }
+            | Self::ServerTooOld { .. }
+            | Self::UnknownFormat { .. }
+            | Self::ToolStart { .. } => ErrorKind::Tool,
             Self::DumpFailed { .. }
             | Self::PreparedTransactions { .. }
             | Self::DumpNotWhole(_)
@@ -102,6 +104,8 @@ impl JobError {
             | Self::NoClient { .. }
             | Self::ServerTooOld { .. }
             | Self::StoreUnable { .. }
+            | Self::UnknownFormat { .. }
+            | Self::DumpTooLarge { .. }
             | Self::StoreRefuses { .. }
             | Self::Damaged { .. }
             | Self::BadManifest { .. }

@@ -30,7 +30,11 @@ fn copied(
     whole_value_bytes: usize,
 ) -> Result<(Summary, Vec<u8>), SplitError<Infallible>> {
     let mut copy = Copy::default();
-    let summary = split(file, &mut copy, Limits { whole_value_bytes })?;
+    let limits = Limits {
+        whole_value_bytes,
+        ..Limits::default()
+    };
+    let summary = split(file, &mut copy, limits)?;
     if let Some((_, writer)) = copy.writer {
         writer.finish(&mut copy.out);
     }

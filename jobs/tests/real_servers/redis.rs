@@ -3,8 +3,10 @@
 mod dumps;
 mod halves;
 mod lab;
+mod preflight;
 mod refusals;
 mod restores;
 mod rights;
+mod sentinel;
 mod server;
 mod shop;

@@ -116,15 +116,15 @@ fn a_retention_that_is_none_is_refused_in_words(#[case] field: &str, #[case] wha
 )]
 #[case::abbreviated(
     "rpo: 60",
-    "rpo: unknown field: did you mean rpo_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
+    "rpo: unknown field: did you mean rpo_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::misspelt(
     "tolerance_minute: 9",
-    "tolerance_minute: unknown field: did you mean tolerance_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
+    "tolerance_minute: unknown field: did you mean tolerance_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::foreign(
     "price: 9",
-    "price: unknown field: known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, same_as"
+    "price: unknown field: known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::twice(
     "rpo_minutes: 5",
@@ -167,6 +167,14 @@ fn a_field_that_does_not_fit_is_refused_in_words(#[case] field: &str, #[case] wh
 #[case::too_short(
     "keep: {hourly: 48, daily: 6}",
     "keep: reaches 6 days back, and backup_retention_days promises 7: keep more, or promise less"
+)]
+#[case::no_dump(
+    "maximum_dump_gib: 0",
+    "maximum_dump_gib: 0 lets no dump pass: use 1 or more, or remove it"
+)]
+#[case::huge_dump(
+    "maximum_dump_gib: 1048577",
+    "maximum_dump_gib: 1048577 is too large: use 1048576 at most, or remove it"
 )]
 #[case::no_minimum(
     "minimum_kept: 0",

@@ -4,6 +4,7 @@ use mongodb::options::ConnectionString;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::MongodbError;
+use crate::engine::percent;
 
 /// Databases that hold nothing of a customer's: a backup of one would be green and empty.
 const OWN: [&str; 3] = ["admin", "config", "local"];
@@ -15,6 +16,11 @@ const OPTION_CHARS_SHOWN: usize = 40;
 /// Parses `mongodb://…` or `mongodb+srv://…`, with every option that the driver has. Reaches for no server.
 pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError> {
     let url = url.expose_secret();
+    if percent::has_control(url.trim()) {
+        return Err(MongodbError::Address {
+            why: percent::CONTROL.to_owned(),
+        });
+    }
     let mut parsed = ConnectionString::parse(url).map_err(|_| MongodbError::Address {
         // The driver's own words quote what they are about, which may be a part of the password.
         why: complaint(url),

@@ -113,6 +113,9 @@ pub enum AddressError {
         "it names several hosts and another number of ports: name one port for all, or one for each"
     )]
     Ports,
+    /// What no part of a URL needs.
+    #[error("{}", percent::CONTROL)]
+    Control,
     /// A parameter that is not known here.
     #[error(
         "its parameter {0:?} is not supported: use host, port, sslmode, sslrootcert, channel_binding, connect_timeout, \
@@ -128,6 +131,9 @@ impl Address {
     /// Takes a connection URL apart.
     pub(crate) fn parse(secret: &SecretString) -> Result<Self, AddressError> {
         let text = secret.expose_secret().trim();
+        if percent::has_control(text) {
+            return Err(AddressError::Control);
+        }
         let (scheme, rest) = text.split_once("://").ok_or(AddressError::NotAUrl)?;
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(AddressError::Scheme);
@@ -668,7 +674,11 @@ mod tests {
         "\"optons\" is not supported"
     )]
     #[case::value("postgres://u:hunter2@h/d?sslmode=hunter2", "\"sslmode\"")]
-    #[case::newline("postgres://u:hunter2%0A@h/d", "password is not valid")]
+    #[case::newline("postgres://u:hunter2%0A@h/d", "control character")]
+    #[case::line_in_user("postgres://u%0d:hunter2@h/d", "control character")]
+    #[case::line_in_host("postgres://u:hunter2@h%0a/d", "control character")]
+    #[case::line_in_database("postgres://u:hunter2@h/d%0a", "control character")]
+    #[case::line_in_parameter("postgres://u:hunter2@h/d?sslrootcert=/a%0ab", "control character")]
     #[case::percent("postgres://u:hunter2%zz@h/d", "password is not valid")]
     fn what_cannot_be_used_is_named_without_the_secret(#[case] url: &str, #[case] why: &str) {
         let error = parse(url).unwrap_err();

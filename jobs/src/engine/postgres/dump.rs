@@ -268,7 +268,8 @@ async fn believe(
                     doing: "read the dump",
                     source,
                 },
-                SealError::Refused(format) => JobError::DumpNotWhole(format),
+                SealError::Refused(format) => JobError::of_dump(format),
+                SealError::TooLarge { limit_bytes } => JobError::DumpTooLarge { limit_bytes },
                 SealError::Stopped => JobError::Stopped {
                     what: "the compression",
                 },
@@ -297,7 +298,7 @@ async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> 
             stderr: error_first(&exit.stderr),
         });
     }
-    let summary = sealed.contents.map_err(JobError::DumpNotWhole)?;
+    let summary = sealed.contents.map_err(JobError::of_dump)?;
     if sealed.dump.size_bytes < FLOOR_BYTES {
         return Err(JobError::DumpTooSmall {
             size_bytes: sealed.dump.size_bytes,

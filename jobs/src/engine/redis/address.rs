@@ -37,6 +37,9 @@ impl Address {
     /// Takes a connection URL apart. The error repeats nothing of it but parameters' names.
     pub(crate) fn parse(secret: &SecretString) -> Result<Self, RedisError> {
         let text = secret.expose_secret().trim();
+        if percent::has_control(text) {
+            return Err(unusable(percent::CONTROL));
+        }
         let (scheme, rest) = text.split_once("://").ok_or_else(not_a_url)?;
         let tls = match scheme {
             "redis" | "valkey" => None,
@@ -259,6 +262,10 @@ mod tests {
     #[case::no_tls("redis://u:hunter2@h?tls-ca-file=/hunter2", "rediss://")]
     #[case::no_key("rediss://u:hunter2@h?tls-cert-file=/hunter2", "need each other")]
     #[case::empty("rediss://u:hunter2@h?tls-ca-file=", "tls-ca-file is not valid")]
+    #[case::line_in_password("redis://u:hunter2%0d%0aSET%20a%20b@h", "control character")]
+    #[case::line_in_user("redis://u%0a:hunter2@h", "control character")]
+    #[case::line_in_host("redis://u:hunter2@h%0a", "control character")]
+    #[case::line_in_parameter("rediss://u:hunter2@h?tls-server-name=a%0db", "control character")]
     #[case::percent("redis://u:hunter2%zz@h", "password is not valid")]
     fn what_cannot_be_used_is_named_without_the_secret(#[case] url: &str, #[case] why: &str) {
         let error = parse(url).unwrap_err();

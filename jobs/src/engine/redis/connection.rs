@@ -114,12 +114,25 @@ async fn open(address: &Address) -> Result<Connection, JobError> {
         .map_err(|error| broken(doing, &error))?;
     let stream: Box<dyn Carrier> = match &address.tls {
         None => Box::new(tcp),
-        Some(tls) => Box::new(tls::wrap(tcp, &address.host, tls).await?),
+        Some(tls) => Box::new(tls::wrap(tcp, address, tls).await?),
     };
     let mut connection = over(stream, PATIENCE);
-    authenticate(&mut connection, address).await?;
-    introduce(&mut connection).await?;
-    Ok(connection)
+    match greet(&mut connection, address).await {
+        Ok(()) => Ok(connection),
+        // What was said was no reply, or nothing.
+        Err(JobError::Unreachable { .. })
+            if address.tls.is_none() && tls::is_spoken(address).await =>
+        {
+            let server = address.server();
+            Err(RedisError::NeedsTls { server }.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn greet(connection: &mut Connection, address: &Address) -> Result<(), JobError> {
+    authenticate(connection, address).await?;
+    introduce(connection).await
 }
 
 /// Makes a connection of a stream on which nothing has been said.
@@ -204,12 +217,56 @@ pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
     match source.code() {
         Some("NOAUTH" | "WRONGPASS" | "DENIED") => JobError::Refused(source),
         Some("NOPERM") => JobError::Denied { doing, source },
+        // A transaction that may not end is refused with the refusal in its words.
+        Some("EXECABORT") if source.to_string().contains("NOPERM") => {
+            JobError::Denied { doing, source }
+        }
         Some(
             "LOADING" | "MASTERDOWN" | "NOMASTERLINK" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN"
             | "UNBLOCKED",
         ) => RedisError::NotReady { doing, source }.into(),
-        Some(_) | None => JobError::Statement { doing, source },
+        Some("ERR") if is_unknown_command(&source) => RedisError::NoSuchCommand {
+            doing,
+            source: without_arguments(&source),
+        }
+        .into(),
+        Some(_) | None => match advice(&source) {
+            Some(advice) => RedisError::CannotWrite { advice, source }.into(),
+            None => RedisError::Said { doing, source }.into(),
+        },
     }
+}
+
+/// Says what to do about a server that takes no writes, or not this one, whatever is written; `None` where it says something else.
+pub(super) fn advice(fault: &ServerFault) -> Option<&'static str> {
+    match fault.code()? {
+        "OOM" => Some("its maxmemory is reached: raise it, or take a larger server"),
+        "MISCONF" => Some(
+            "it cannot save to its disk and takes no writes until it can: see its log, and make room there",
+        ),
+        "READONLY" => Some("it is a replica, or became one: name its primary"),
+        "NOREPLICAS" => Some(
+            "too few replicas follow it: bring them back, or lower min-replicas-to-write until the restore is done",
+        ),
+        "BUSYGROUP" => {
+            Some("somebody else writes to it: keep its clients out until the restore is done")
+        }
+        _ => None,
+    }
+}
+
+/// Redis has no code for it, and these words are the same since its beginnings.
+fn is_unknown_command(fault: &ServerFault) -> bool {
+    let words = fault.to_string().to_lowercase();
+    words.starts_with("err unknown command") || words.starts_with("err unknown subcommand")
+}
+
+/// Leaves out the arguments that a server repeats of what it does not understand: they may be a customer's keys.
+fn without_arguments(fault: &ServerFault) -> ServerFault {
+    let text = fault.to_string();
+    let said = text.split(", with args").next().unwrap_or(&text);
+    let said = said.split("(possibly in").next().unwrap_or(said);
+    ServerFault::new(said.trim_end(), fault.code().map(str::to_owned))
 }
 
 /// Says what a failure of the connection itself means.
@@ -265,19 +322,44 @@ mod tests {
     #[case::wrong("WRONGPASS", "auth", true)]
     #[case::none("NOAUTH", "auth", true)]
     #[case::not_allowed("NOPERM", "auth", true)]
+    #[case::transaction("EXECABORT Transaction discarded because of: NOPERM", "auth", true)]
     #[case::loading("LOADING", "connect", false)]
     #[case::script("BUSY", "connect", false)]
-    #[case::other("ERR", "internal", false)]
+    #[case::replicas("NOREPLICAS", "target", false)]
+    #[case::disk("MISCONF", "target", false)]
+    #[case::memory("OOM", "target", true)]
+    #[case::replica("READONLY", "target", false)]
+    #[case::other("ERR", "connect", false)]
     fn an_error_reply_is_understood_by_its_first_word(
         #[case] code: &str,
         #[case] kind: &str,
         #[case] is_permanent: bool,
     ) {
-        let fault = ServerFault::new(format!("{code} no"), Some(code.to_owned()));
+        let first = code.split(' ').next().map(str::to_owned);
+        let fault = ServerFault::new(format!("{code} no"), first);
         let error = meaning("connect", fault);
         assert_eq!(
             (error.kind().as_str(), error.is_permanent()),
             (kind, is_permanent)
         );
+    }
+
+    #[test]
+    fn a_command_that_was_renamed_away_is_told_once_and_without_its_arguments() {
+        let said = "ERR unknown command 'DUMP', with args beginning with: 'hunter2' ";
+        let error = meaning(
+            "read the keys",
+            ServerFault::new(said, Some("ERR".to_owned())),
+        );
+        let report = error.report();
+        assert_eq!(
+            (error.kind().as_str(), error.is_permanent()),
+            ("config", true)
+        );
+        assert!(
+            report.contains("rename-command") && report.contains("'DUMP'"),
+            "{report}"
+        );
+        assert!(!report.contains("hunter2"), "{report}");
     }
 }

@@ -135,6 +135,11 @@ async fn follow(
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
+    if let (Ending::Length(bytes), Some(limit_bytes)) = (&ending, worker.progress.dump_limit())
+        && *bytes > limit_bytes
+    {
+        return Err(JobError::DumpTooLarge { limit_bytes });
+    }
     let poured = native::pour(key, worker, whole(), FLOOR_BYTES, |spout| async move {
         replica::receive(&mut connection.replies, ending, &spout).await
     });
@@ -200,7 +205,7 @@ fn suspicions(census: &Census) -> Vec<Suspicion> {
     let marked = census.has_mark.then(|| {
         Suspicion::new(
             Suspect::UnfinishedRestore,
-            format!("{because} (it bears the key {MARK})"),
+            format!("{because} (it bears the mark of that restore, {MARK})"),
         )
     });
     marked.into_iter().collect()
@@ -228,6 +233,11 @@ fn oddities(census: &Census) -> Vec<String> {
         (
             summary.slot_imports,
             "slot migrations were under way: the keys of those slots may be incomplete",
+        ),
+        (
+            summary.too_long,
+            "elements are longer than 512 MiB: a restore over the network needs a target that takes them \
+             (proto-max-bulk-len), and none is taken over 1 GiB",
         ),
         (
             summary.empty,

@@ -76,6 +76,60 @@ pub enum RedisError {
         #[source]
         source: ServerFault,
     },
+    /// A command that the server does not have.
+    #[error(
+        "cannot {doing}: the server does not know the command: it was renamed away (rename-command), or the provider leaves it \
+         out; bring it back, or let the user replicate, `+sync +psync +replconf`"
+    )]
+    NoSuchCommand {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server said, without the command's arguments.
+        #[source]
+        source: ServerFault,
+    },
+    /// A server that cannot make a snapshot.
+    #[error(
+        "the server does not give its snapshot: it could not fork or save, or has no room to: see what it says, and its log"
+    )]
+    NoSnapshot {
+        /// What the server said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A server that said no, and has no word for why.
+    #[error("cannot {doing}: the server refuses it: see what it says, and its log")]
+    Said {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A server without TLS.
+    #[error(
+        "{server} does not speak TLS: begin the connection URL with redis:// or valkey://, or name the server's TLS port"
+    )]
+    NoTls {
+        /// Its host and port.
+        server: String,
+    },
+    /// A server that speaks nothing but TLS.
+    #[error("{server} speaks TLS: begin the connection URL with rediss:// or valkeys://")]
+    NeedsTls {
+        /// Its host and port.
+        server: String,
+    },
+    /// A certificate that proves nothing.
+    #[error(
+        "the server's certificate is not accepted: name the authority that signed it with tls-ca-file, or the name that it is made \
+         out to with tls-server-name"
+    )]
+    Certificate {
+        /// What is wrong with it.
+        #[source]
+        source: ServerFault,
+    },
     /// A target that follows another server.
     #[error("the target is a replica, which takes no writes: name its primary")]
     TargetIsReplica,
@@ -110,6 +164,75 @@ pub enum RedisError {
     NoFunctions {
         /// Which server the target is.
         target: String,
+    },
+    /// A target that does not know a kind of value.
+    #[error("the target, {target}, does not take {what}: {advice}")]
+    TargetLacks {
+        /// Which server the target is.
+        target: String,
+        /// `values of the module type vectorset`.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+        /// What the target said of the shortest such value of the backup.
+        #[source]
+        source: ServerFault,
+    },
+    /// A target whose functions are not to be had from the backup.
+    #[error(
+        "the target, {target}, does not take the backup's function libraries: restore into a server that runs them, or remove \
+         what they conflict with"
+    )]
+    FunctionsRefused {
+        /// Which server the target is.
+        target: String,
+        /// What the target said.
+        #[source]
+        source: ServerFault,
+    },
+    /// A target with too little memory.
+    #[error(
+        "the target may use {limit_bytes} bytes of memory (maxmemory, policy {policy}), and the backup's server used {needed_bytes} for \
+         these keys: raise maxmemory to that or more, or take a larger server"
+    )]
+    TooLittleMemory {
+        /// Its maxmemory.
+        limit_bytes: u64,
+        /// What it does when that is reached.
+        policy: String,
+        /// What is needed, about.
+        needed_bytes: u64,
+    },
+    /// A target that takes no value of such a length.
+    #[error(
+        "the backup has a value of {needed_bytes} bytes, and the target's {setting} is {limit_bytes}: raise it (CONFIG SET), or start a \
+         server of your own from the RDB file itself"
+    )]
+    ValueTooLong {
+        /// The target's setting.
+        setting: &'static str,
+        /// What it says.
+        limit_bytes: u64,
+        /// How long the longest value is.
+        needed_bytes: u64,
+    },
+    /// An element that no command holds.
+    #[error(
+        "the backup has an element of {argument_bytes} bytes, and a restore over the network writes none over 1 GiB: start a server of \
+         your own from the RDB file itself (zstd -d), with the same proto-max-bulk-len"
+    )]
+    ElementTooLong {
+        /// How long it is.
+        argument_bytes: u64,
+    },
+    /// A customer's keys where the mark of a restore should be.
+    #[error(
+        "the keys {} and {} are taken, and a restore needs one of them to mark the target as half restored: rename one",
+        names[0], names[1]
+    )]
+    MarksTaken {
+        /// Their names.
+        names: [&'static str; 2],
     },
     /// A target that takes no writes.
     #[error("the target takes no keys: {advice}")]
@@ -174,14 +297,24 @@ impl RedisError {
             | Self::TlsFile { .. }
             | Self::Cluster
             | Self::TooManyKeys { .. }
+            | Self::NoSuchCommand { .. }
+            | Self::NoTls { .. }
+            | Self::NeedsTls { .. }
+            | Self::Certificate { .. }
             | Self::ValueTooLarge { .. } => ErrorKind::Config,
             Self::NotReadable { .. } => ErrorKind::Auth,
-            Self::Cut { .. } => ErrorKind::Dump,
-            Self::NotReady { .. } => ErrorKind::Connect,
+            Self::Cut { .. } | Self::NoSnapshot { .. } => ErrorKind::Dump,
+            Self::NotReady { .. } | Self::Said { .. } => ErrorKind::Connect,
             Self::TargetIsReplica
             | Self::TooFewDatabases { .. }
             | Self::TargetOlder { .. }
             | Self::NoFunctions { .. }
+            | Self::TargetLacks { .. }
+            | Self::FunctionsRefused { .. }
+            | Self::TooLittleMemory { .. }
+            | Self::ValueTooLong { .. }
+            | Self::ElementTooLong { .. }
+            | Self::MarksTaken { .. }
             | Self::CannotWrite { .. }
             | Self::Evicted { .. } => ErrorKind::Target,
             Self::KeyRefused { .. } | Self::KeysMissing { .. } => ErrorKind::Restore,
@@ -202,9 +335,24 @@ impl RedisError {
             | Self::TooFewDatabases { .. }
             | Self::TargetOlder { .. }
             | Self::NoFunctions { .. }
+            | Self::NoSuchCommand { .. }
+            | Self::NoTls { .. }
+            | Self::NeedsTls { .. }
+            | Self::Certificate { .. }
+            | Self::TooLittleMemory { .. }
+            | Self::ValueTooLong { .. }
+            | Self::ElementTooLong { .. }
+            | Self::MarksTaken { .. }
             | Self::Evicted { .. } => true,
-            Self::Cut { .. } | Self::NotReady { .. } | Self::KeysMissing { .. } => false,
-            Self::CannotWrite { source, .. } | Self::KeyRefused { source, .. } => !may_pass(source),
+            Self::Cut { .. }
+            | Self::NoSnapshot { .. }
+            | Self::NotReady { .. }
+            | Self::Said { .. }
+            | Self::KeysMissing { .. } => false,
+            Self::CannotWrite { source, .. }
+            | Self::KeyRefused { source, .. }
+            | Self::TargetLacks { source, .. }
+            | Self::FunctionsRefused { source, .. } => !may_pass(source),
             Self::HalfRestored { source, .. } => source.is_permanent(),
         }
     }

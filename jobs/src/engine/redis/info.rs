@@ -19,6 +19,10 @@ pub(crate) struct Server {
     pub(crate) keys: BTreeMap<u64, u64>,
     /// How many keys it dropped to have memory, since it started.
     pub(crate) evicted_keys: u64,
+    /// How much memory it may use; `None` where there is no limit, or it does not say.
+    pub(crate) max_memory_bytes: Option<u64>,
+    /// What it does when that is reached.
+    pub(crate) max_memory_policy: Option<String>,
 }
 
 /// What a server is to others.
@@ -85,6 +89,8 @@ fn read(text: &str) -> Server {
             "server_time_usec" => server.clock_micros = value.parse().ok(),
             "role" if value == "slave" => server.role = Role::Replica,
             "evicted_keys" => server.evicted_keys = value.parse().unwrap_or(0),
+            "maxmemory" => server.max_memory_bytes = value.parse().ok().filter(|it| *it > 0),
+            "maxmemory_policy" => server.max_memory_policy = Some(value.to_owned()),
             "cluster_enabled" => server.is_cluster_node = value == "1",
             _ => {
                 if let Some((number, keys)) = database(name, value) {
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn info_is_read_as_servers_write_it() {
         let said = "# Server\r\nredis_version:7.0.15\r\nserver_time_usec:1700000000000001\r\n\r\n# Replication\r\n\
-                    role:slave\r\n# Cluster\r\ncluster_enabled:1\r\nevicted_keys:3\r\n# Keyspace\r\n\
+                    role:slave\r\nmaxmemory:1024\r\nmaxmemory_policy:noeviction\r\n# Cluster\r\ncluster_enabled:1\r\nevicted_keys:3\r\n# Keyspace\r\n\
                     db0:keys=7,expires=1,avg_ttl=0\r\ndb12:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndbx:keys=1\r\n";
         let server = Server {
             version: "Redis 7.0.15".to_owned(),
@@ -127,6 +133,8 @@ mod tests {
             is_cluster_node: true,
             keys: BTreeMap::from([(0, 7), (12, 1)]),
             evicted_keys: 3,
+            max_memory_bytes: Some(1024),
+            max_memory_policy: Some("noeviction".to_owned()),
         };
         assert_eq!(read(said), server);
     }

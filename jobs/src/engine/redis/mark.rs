@@ -4,12 +4,18 @@ use uuid::Uuid;
 
 use super::{
     connection::{Connection, meaning},
+    error::RedisError,
+    rdb::{self, Stored},
     reply::Reply,
 };
 use crate::error::JobError;
 
 /// In database 0, from before the first key is written until after the last. Its value is the run's id. Permanent.
 pub(crate) const MARK: &str = "lastgood:restore";
+/// Takes its place where a customer has a key of that name. Permanent.
+const OTHER_MARK: &str = "lastgood:restore:unfinished";
+/// The type of a value that is a string.
+const STRING: u8 = 0;
 
 /// Whose mark a server bears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,50 +24,131 @@ pub(crate) enum Marked {
     ByThisRun,
     /// By another: what its mark says.
     ByAnother(String),
-    /// There is such a key, and no restore made it.
-    NoMark,
 }
 
-/// Returns whether a key is this one.
-pub(crate) fn is_mark(database: u64, key: &[u8]) -> bool {
-    database == 0 && key == MARK.as_bytes()
+/// What was found under the names of marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) marked: Marked,
+    /// The names under which there are keys that no restore made.
+    taken: Vec<&'static str>,
+    /// The names under which there are marks.
+    pub(crate) marks: Vec<&'static str>,
 }
 
-/// Looks for the mark. Database 0 must be selected.
-pub(crate) async fn look(connection: &mut Connection, run: Uuid) -> Result<Marked, JobError> {
+/// Returns whether a value, as it is stored under this key, is a mark: the id of a run, and no customer's value.
+pub(crate) fn is_mark(database: u64, key: &[u8], stored: Stored<'_>) -> bool {
+    let is_name = database == 0 && is_name(key);
+    is_name && stored.type_byte == STRING && is_run(rdb::string_of(stored.raw).as_deref())
+}
+
+/// Returns whether a key of database 0 has a name of marks.
+pub(crate) fn is_name(key: &[u8]) -> bool {
+    key == MARK.as_bytes() || key == OTHER_MARK.as_bytes()
+}
+
+fn is_run(value: Option<&[u8]>) -> bool {
+    run_in(value).is_some()
+}
+
+fn run_in(value: Option<&[u8]>) -> Option<Uuid> {
+    std::str::from_utf8(value?).ok()?.parse().ok()
+}
+
+/// Looks for marks. Database 0 must be selected.
+pub(crate) async fn look(connection: &mut Connection, run: Uuid) -> Result<Found, JobError> {
     let doing = "look for the mark of a restore (GET)";
-    match connection.try_to(doing, &[b"GET", MARK.as_bytes()]).await? {
-        Ok(reply) => Ok(read(reply, run)),
-        Err(fault) if fault.code() == Some("WRONGTYPE") => Ok(Marked::NoMark),
-        Err(fault) => Err(meaning(doing, fault)),
+    let mut found = Found {
+        marked: Marked::No,
+        taken: Vec::new(),
+        marks: Vec::new(),
+    };
+    for name in [MARK, OTHER_MARK] {
+        match connection.try_to(doing, &[b"GET", name.as_bytes()]).await? {
+            Ok(Reply::Nil) => {}
+            Ok(reply) => found.note(name, run_in(reply.into_bytes().as_deref()), run),
+            Err(fault) if fault.code() == Some("WRONGTYPE") => found.taken.push(name),
+            Err(fault) => return Err(meaning(doing, fault)),
+        }
     }
+    Ok(found)
 }
 
-fn read(reply: Reply, run: Uuid) -> Marked {
-    let Some(value) = reply.into_bytes() else {
-        return Marked::No;
-    };
-    let text = std::str::from_utf8(&value).ok();
-    match text.and_then(|text| text.parse::<Uuid>().ok()) {
-        Some(found) if found == run => Marked::ByThisRun,
-        Some(other) => Marked::ByAnother(other.to_string()),
-        None => Marked::NoMark,
+impl Found {
+    fn note(&mut self, name: &'static str, by: Option<Uuid>, run: Uuid) {
+        match by {
+            None => {
+                self.taken.push(name);
+                return;
+            }
+            Some(by) if by == run => self.marked = Marked::ByThisRun,
+            Some(other) => self.marked = Marked::ByAnother(other.to_string()),
+        }
+        self.marks.push(name);
+    }
+
+    /// Chooses a name under which neither the target nor the backup has a key of a customer's. `owned`: those of the backup.
+    pub(crate) fn free_name(&self, owned: &[Vec<u8>]) -> Result<&'static str, RedisError> {
+        let is_free = |name: &&str| {
+            !self.taken.contains(name) && !owned.iter().any(|key| key == name.as_bytes())
+        };
+        let free = [MARK, OTHER_MARK].into_iter().find(is_free);
+        free.ok_or(RedisError::MarksTaken {
+            names: [MARK, OTHER_MARK],
+        })
     }
 }
 
 /// Marks the server as this run's. Database 0 must be selected.
-pub(crate) async fn set(connection: &mut Connection, run: Uuid) -> Result<(), JobError> {
+pub(crate) async fn set(
+    connection: &mut Connection,
+    name: &str,
+    run: Uuid,
+) -> Result<(), JobError> {
     let run = run.to_string();
     let doing = "mark the target as half restored (SET)";
     connection
-        .ask(doing, &[b"SET", MARK.as_bytes(), run.as_bytes()])
+        .ask(doing, &[b"SET", name.as_bytes(), run.as_bytes()])
         .await?;
     Ok(())
 }
 
-/// Removes the mark. Database 0 must be selected.
-pub(crate) async fn remove(connection: &mut Connection) -> Result<(), JobError> {
+/// Removes marks. Database 0 must be selected.
+pub(crate) async fn remove(connection: &mut Connection, names: &[&str]) -> Result<(), JobError> {
     let doing = "remove the mark of the restore (UNLINK)";
-    connection.ask(doing, &[b"UNLINK", MARK.as_bytes()]).await?;
+    let names = names.iter().map(|name| name.as_bytes());
+    let words: Vec<&[u8]> = std::iter::once(b"UNLINK".as_slice()).chain(names).collect();
+    connection.ask(doing, &words).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const RUN: &[u8] = b"$0190d5e6-0000-7000-8000-000000000001";
+
+    #[rstest]
+    #[case::mark(0, MARK, STRING, RUN, true)]
+    #[case::other_mark(0, OTHER_MARK, STRING, RUN, true)]
+    #[case::other_database(1, MARK, STRING, RUN, false)]
+    #[case::other_key(0, "lastgood:restored", STRING, RUN, false)]
+    #[case::other_value(0, MARK, STRING, b"\x03yes", false)]
+    #[case::other_type(0, MARK, 4, b"\x01\x01a\x01b", false)]
+    fn a_customers_own_key_is_no_mark_whatever_its_name(
+        #[case] database: u64,
+        #[case] key: &str,
+        #[case] type_byte: u8,
+        #[case] raw: &[u8],
+        #[case] expected: bool,
+    ) {
+        let stored = Stored {
+            metadata: &[],
+            type_byte,
+            raw,
+        };
+        assert_eq!(is_mark(database, key.as_bytes(), stored), expected);
+    }
 }

@@ -36,7 +36,10 @@ use std::io::Read;
 use self::splitter::Splitter;
 
 pub(crate) use layout::Version;
-pub(crate) use payload::{parse_dump_payload, restore_payload};
+pub(crate) use payload::{
+    functions_payload, module_id, parse_dump_payload, restore_payload, string_of, stub_payload,
+};
+pub(crate) use skim::module_name;
 pub(crate) use told::{
     Checksum, Element, FormatError, Header, SplitError, Stored, StreamId, StreamMeta, Summary,
     Value, ValueKind,
@@ -48,14 +51,44 @@ pub(crate) use writer::RdbWriter;
 pub(crate) struct Limits {
     /// Values of more bytes, as they are encoded, are given in pieces.
     ///
-    /// Up to twice as much is buffered. In pieces, single strings are held, of up to 512 MiB each.
+    /// Up to twice as much is buffered. In pieces, single strings are held, one at a time.
     pub(crate) whole_value_bytes: usize,
+    /// The longest string that is held, …
+    pub(crate) string_bytes: u64,
+    /// … and what becomes of a longer one.
+    pub(crate) longer: Longer,
 }
+
+/// What becomes of a string in a large value that is too long to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Longer {
+    /// The file is refused.
+    Refused,
+    /// It is passed over, and the visitor is shown an empty one in its place: for those who only count.
+    PassedOver,
+}
+
+impl Limits {
+    /// Returns the limits for those who only count: no string is too long for them.
+    pub(crate) fn to_count() -> Self {
+        Self {
+            string_bytes: 512 * 1024 * 1024,
+            longer: Longer::PassedOver,
+            ..Self::default()
+        }
+    }
+}
+
+/// The longest single string that a restore writes: a server takes no longer command, where its client-query-buffer-limit was not
+/// raised.
+pub(crate) const LONGEST_WRITTEN: u64 = 1024 * 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             whole_value_bytes: 64 * 1024 * 1024,
+            string_bytes: LONGEST_WRITTEN,
+            longer: Longer::Refused,
         }
     }
 }

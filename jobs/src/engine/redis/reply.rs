@@ -16,8 +16,10 @@ use crate::error::{JobError, ServerFault};
 const READ_BYTES: usize = 1024 * 1024;
 /// A status, an error, a number.
 const LONGEST_LINE: usize = 64 * 1024;
-/// The most bytes in one reply: what a string has at most, and what `DUMP` adds to it.
-const MOST_BYTES: usize = 520 * 1024 * 1024;
+/// The most bytes in one reply: lists of keys and functions, and what a server says of itself.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of a value: what a string has at most, and what `DUMP` adds to it.
+const MOST_VALUE_BYTES: usize = 520 * 1024 * 1024;
 /// The most replies in one, all levels together.
 const MOST_PARTS: usize = 1024 * 1024;
 /// How deep replies may be in others: those of `FUNCTION LIST` are three deep.
@@ -91,6 +93,21 @@ impl Replies {
             bytes: MOST_BYTES,
             parts: MOST_PARTS,
             depth: DEEPEST,
+            is_value: false,
+        };
+        self.reply(doing, &mut room).await
+    }
+
+    /// Waits for the reply to `DUMP`, which may be as large as a value is.
+    pub(crate) async fn next_value(
+        &mut self,
+        doing: &'static str,
+    ) -> Result<Result<Reply, ServerFault>, JobError> {
+        let mut room = Room {
+            bytes: MOST_VALUE_BYTES,
+            parts: 1,
+            depth: 1,
+            is_value: true,
         };
         self.reply(doing, &mut room).await
     }
@@ -145,6 +162,11 @@ impl Replies {
         let Some(kind) = line.first().copied() else {
             return Err(gibberish(doing));
         };
+        // A reply may be a million lines.
+        room.bytes = room
+            .bytes
+            .checked_sub(line.len())
+            .ok_or_else(|| gibberish(doing))?;
         line.advance(1);
         let number = || {
             let text = std::str::from_utf8(&line).ok();
@@ -171,7 +193,11 @@ impl Replies {
     ) -> Result<Bytes, JobError> {
         let length = usize::try_from(length).map_err(|_| gibberish(doing))?;
         let Some(left) = room.bytes.checked_sub(length) else {
-            return Err(RedisError::ValueTooLarge { bytes: length }.into());
+            return Err(if room.is_value {
+                RedisError::ValueTooLarge { bytes: length }.into()
+            } else {
+                gibberish(doing)
+            });
         };
         room.bytes = left;
         while self.received.len() < length + 2 {
@@ -215,6 +241,7 @@ struct Room {
     bytes: usize,
     parts: usize,
     depth: usize,
+    is_value: bool,
 }
 
 /// Reads an error reply: its first word is Redis's code for what is wrong.
@@ -314,8 +341,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_that_is_too_large_is_told_with_what_helps() {
-        let error = heard(b"$999999999999\r\n", 64).await.unwrap_err().report();
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let Connection { mut replies, .. } = over(Box::new(ours), PATIENCE);
+        let said = theirs.write_all(b"$999999999999\r\n");
+        let (said, heard) = tokio::join!(said, replies.next_value("ask"));
+        said.unwrap();
+        let error = heard.unwrap_err().report();
         assert!(error.contains("let the user replicate"), "{error}");
+    }
+
+    /// A peer's sizes are not believed: what is no value is refused by what it declares, and many small parts by what they come to.
+    #[rstest]
+    #[case::declared(b"$100000000\r\n".to_vec())]
+    #[case::declared_in_an_array(b"*2\r\n$40000000\r\n".to_vec())]
+    #[case::lines([b"*2000\r\n".to_vec(), [&[b'+'; 60_000][..], b"\r\n"].concat().repeat(2000)].concat())]
+    #[tokio::test]
+    async fn no_reply_is_buffered_beyond_what_any_reply_has(#[case] said: Vec<u8>) {
+        let said = if said.starts_with(b"*2\r\n") {
+            [&said[..], &vec![b'x'; 40_000_000], b"\r\n$40000000\r\n"].concat()
+        } else {
+            said
+        };
+        let error = heard(&said, 64 * 1024).await.unwrap_err().report();
+        assert!(error.contains("larger than any reply"), "{error}");
     }
 
     #[tokio::test]

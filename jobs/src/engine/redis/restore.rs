@@ -4,8 +4,8 @@
 //! the last, so that a half restored server can be told from a whole one.
 //!
 //! ```text
-//! look at the target → verify the archive → look again, ask what it can take → mark → functions, keys → remove others → unmark
-//!                    nothing is written                                      │ what fails from here on leaves it half restored
+//! look at the target → verify the archive → look again, try what it can take → mark → keys → functions → remove others → unmark
+//!                   nothing stays written                                    │ what fails from here on leaves it half restored
 //! ```
 
 mod batch;
@@ -13,6 +13,7 @@ mod encode;
 mod fill;
 mod pieces;
 mod roll;
+mod survey;
 mod target;
 mod tidy;
 
@@ -21,15 +22,15 @@ use uuid::Uuid;
 
 use self::{
     encode::Counts,
-    fill::{Filled, Taken, fill},
+    fill::{Filled, Taken, fill, now_ms},
     roll::Roll,
+    survey::Survey,
     target::Target,
 };
 use super::{
     address::Address,
-    dump::census::{self, Census},
     error::RedisError,
-    mark::{self, MARK, Marked},
+    mark::{self, Marked},
 };
 use crate::{
     archive::{self, Pulled},
@@ -94,9 +95,11 @@ pub(crate) async fn restore(
 /// What is to be written, and how.
 struct Plan<'a> {
     run: Uuid,
+    /// The name of the key that marks the target meanwhile.
+    mark: &'static str,
     existing: Existing,
     manifest: &'a Manifest,
-    census: Census,
+    survey: Survey,
     worker: &'a Worker,
 }
 
@@ -113,8 +116,9 @@ async fn into(
     let found = Target::look(address, attempt.run_id).await?;
     admit(&found, existing, attempt, &server)?;
     drop(found);
-    let inspector = Pulled::start(census::take);
-    let census = archive::verify(
+    let now_ms = now_ms();
+    let inspector = Pulled::start(move |dump| survey::take(dump, now_ms));
+    let survey = archive::verify(
         &worker.storage,
         &*worker.keyring,
         &manifest.archive,
@@ -123,18 +127,20 @@ async fn into(
     .await?;
     let mut target = Target::look(address, attempt.run_id).await?;
     admit(&target, existing, attempt, &server)?;
-    target.can_take(&census, attempt.run_id).await?;
+    target.can_take(&survey, existing, attempt.run_id).await?;
     alive(worker).await?;
 
-    let plan = Plan {
+    let mark = target.marks.free_name(&survey.own_marks)?;
+    let mut plan = Plan {
         run: attempt.run_id,
+        mark,
         existing,
         manifest,
-        census,
+        survey,
         worker,
     };
     let taken = Taken::default();
-    let written = write(&mut target, &plan, &taken).await;
+    let written = write(&mut target, &mut plan, &taken).await;
     let (counts, removed_keys) = written.map_err(|source| RedisError::HalfRestored {
         server: server.clone(),
         keys: taken.keys(),
@@ -147,10 +153,10 @@ async fn into(
             keys: counts.keys,
             expired_keys: counts.expired,
             removed_keys,
-            functions: counts.functions,
+            functions: plan.survey.census.summary.functions,
         },
         dump_bytes: manifest.dump.size_bytes,
-        notes: notes(&plan.census, &target),
+        notes: notes(&plan.survey, &target),
     })
 }
 
@@ -171,16 +177,16 @@ fn admit(
     attempt: Attempt,
     server: &str,
 ) -> Result<(), JobError> {
-    match (existing, &target.marked) {
+    match (existing, &target.marks.marked) {
         (Existing::Replaced | Existing::Merged, _)
         // What an earlier attempt of this run began.
         | (Existing::Refused, Marked::ByThisRun) => return Ok(()),
-        (Existing::Refused, Marked::No | Marked::NoMark) if target.is_empty() => return Ok(()),
-        (Existing::Refused, Marked::No | Marked::NoMark | Marked::ByAnother(_)) => {}
+        (Existing::Refused, Marked::No) if target.is_empty() => return Ok(()),
+        (Existing::Refused, Marked::No | Marked::ByAnother(_)) => {}
     }
     let (database, found) = (server.to_owned(), target.found());
     // A mark of another run was not left by this one.
-    if attempt.epoch > 1 && target.marked == Marked::No {
+    if attempt.epoch > 1 && target.marks.marked == Marked::No {
         Err(JobError::PerhapsFilledBefore { database, found })
     } else {
         Err(JobError::TargetNotEmpty { database, found })
@@ -190,30 +196,39 @@ fn admit(
 /// Writes it all, between a mark and its removal. Returns what was written, and how many keys were removed.
 async fn write(
     target: &mut Target,
-    plan: &Plan<'_>,
+    plan: &mut Plan<'_>,
     taken: &Taken,
 ) -> Result<(Counts, u64), JobError> {
-    let connection = &mut target.connection;
-    mark::set(connection, plan.run).await?;
+    let mark = plan.mark;
+    mark::set(&mut target.connection, mark, plan.run).await?;
     let roll = match plan.existing {
         Existing::Refused | Existing::Merged => None,
         Existing::Replaced => {
-            if target.libraries.as_ref().is_some_and(|it| !it.is_empty()) {
-                let doing = "remove the target's functions (FUNCTION FLUSH)";
-                connection.ask(doing, &[b"FUNCTION", b"FLUSH"]).await?;
-            }
-            Some(Roll::with_capacity(plan.census.keys.values().sum()))
+            let keys = plan.survey.census.keys.values().sum();
+            Some(Roll::with_capacity(keys))
         }
     };
-    let Filled { counts, roll } = fill(connection, plan.manifest, roll, taken, plan.worker).await?;
+    let stubs = std::mem::take(&mut plan.survey.stubs);
+    let connection = &mut target.connection;
+    let filled = fill(connection, plan.manifest, roll, stubs, taken, plan.worker).await?;
+    let Filled { counts, roll } = filled;
     alive(plan.worker).await?;
+    if target.writes_functions(&plan.survey, plan.existing) {
+        target.load_functions(&plan.survey, plan.existing).await?;
+    }
+    let connection = &mut target.connection;
     let removed = match roll.map(Roll::close) {
-        Some(roll) => tidy::remove_others(connection, &roll, plan.worker).await?,
+        Some(roll) => tidy::remove_others(connection, &roll, mark, plan.worker).await?,
         None => 0,
     };
-    tidy::check(connection, &target.server, counts).await?;
+    // Those of earlier restores too, where the backup has not put a customer's key in their place.
+    let owned = &plan.survey.own_marks;
+    let is_left = |name: &&str| *name != mark && !owned.iter().any(|key| key == name.as_bytes());
+    let earlier = target.marks.marks.iter().copied().filter(is_left);
+    let marks: Vec<&str> = std::iter::once(mark).chain(earlier).collect();
+    tidy::check(connection, &target.server, counts, marks.len() as u64).await?;
     alive(plan.worker).await?;
-    mark::remove(connection).await?;
+    mark::remove(connection, &marks).await?;
     Ok((counts, removed))
 }
 
@@ -237,9 +252,9 @@ fn made_by_this_engine(manifest: &Manifest) -> Result<(), JobError> {
 }
 
 /// Says what the reader should know besides the counts.
-fn notes(census: &Census, target: &Target) -> Vec<String> {
+fn notes(survey: &Survey, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
-    match &target.marked {
+    match &target.marks.marked {
         Marked::ByThisRun => notes.push(
             "an earlier attempt of this run had begun it: this one wrote every key again"
                 .to_owned(),
@@ -249,23 +264,25 @@ fn notes(census: &Census, target: &Target) -> Vec<String> {
                 "the target was half restored by run {run}, which did not end"
             ));
         }
-        Marked::No | Marked::NoMark => {}
+        Marked::No => {}
     }
-    if census.has_mark {
-        notes.push(format!(
+    if survey.census.has_mark {
+        notes.push(
             "the backup was made while a restore into its server was at work or had failed, and may hold a part of the \
-             keys only: its key {MARK} was left out"
-        ));
+             keys only: the mark of that restore was left out"
+                .to_owned(),
+        );
     }
-    let summary = &census.summary;
+    let summary = &survey.census.summary;
     let lost = [
         (
             summary.module_aux,
             "pieces of data that modules keep beside the keys",
         ),
         (
-            summary.idempotency_ids_dropped,
-            "idempotency ids of streams written in pieces",
+            survey.without_stub,
+            "streams have consumer groups too large to be written whole: what is pending of their deleted messages, and \
+             idempotency ids,",
         ),
     ];
     for (count, what) in lost {

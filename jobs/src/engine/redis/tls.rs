@@ -1,24 +1,76 @@
 //! Is the server who its URL says, and may nobody listen? TLS around a connection.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{address::Tls, connection::broken, error::RedisError};
-use crate::error::JobError;
+use super::{
+    address::{Address, Tls},
+    connection::{broken, no_answer},
+    error::RedisError,
+};
+use crate::error::{JobError, ServerFault};
 
-/// Speaks TLS over `tcp`, and makes sure that the other end is `host`.
+/// How long an agreement on TLS may take. One who has none may wait for the end of a line in what we say.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it may take to find out what the other end speaks instead.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Speaks TLS over `tcp`, and makes sure that the other end is who the address says.
 pub(super) async fn wrap(
     tcp: TcpStream,
-    host: &str,
+    address: &Address,
     tls: &Tls,
 ) -> Result<TlsStream<TcpStream>, JobError> {
+    let agreed = tokio::time::timeout(HANDSHAKE_TIMEOUT, agree(tcp, &address.host, tls)).await;
+    let doing = "agree on TLS";
+    let error = match agreed {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error @ JobError::Unreachable { .. })) => error,
+        Ok(Err(error)) => return Err(error),
+        Err(_) => no_answer(doing, HANDSHAKE_TIMEOUT),
+    };
+    let asked = tokio::time::timeout(ASK_TIMEOUT, speaks_plainly(address)).await;
+    if asked.unwrap_or(false) {
+        let server = address.server();
+        return Err(RedisError::NoTls { server }.into());
+    }
+    Err(error)
+}
+
+/// Returns whether the server answers without TLS. It is told nothing but a greeting.
+async fn speaks_plainly(address: &Address) -> bool {
+    let ask = async {
+        let mut tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        tcp.write_all(b"PING\r\n").await?;
+        tcp.read_u8().await
+    };
+    matches!(ask.await, Ok(b'+' | b'-'))
+}
+
+/// Returns whether the server speaks TLS, whoever it says it is.
+pub(super) async fn is_spoken(address: &Address) -> bool {
+    let ask = async {
+        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await;
+        let tcp = tcp.map_err(|error| broken("connect", &error))?;
+        agree(tcp, &address.host, &Tls::default()).await
+    };
+    matches!(
+        tokio::time::timeout(ASK_TIMEOUT, ask).await,
+        Ok(Ok(_) | Err(JobError::Redis(RedisError::Certificate { .. })))
+    )
+}
+
+async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStream>, JobError> {
     let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|_| RedisError::Address {
         why: "its host is no name that a certificate could have".to_owned(),
@@ -33,7 +85,16 @@ pub(super) async fn wrap(
     let connected = TlsConnector::from(Arc::new(configured))
         .connect(name, tcp)
         .await;
-    connected.map_err(|error| broken("agree on TLS", &error))
+    connected.map_err(|error| {
+        let of_tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(_)) = of_tls {
+            let source = ServerFault::new(error.to_string(), None);
+            return RedisError::Certificate { source }.into();
+        }
+        broken("agree on TLS", &error)
+    })
 }
 
 fn configure(tls: &Tls) -> Result<ClientConfig, RedisError> {

@@ -19,8 +19,6 @@ use super::{
 };
 use crate::storage::{Created, identity::Binding, object_key::ObjectKey, upload::Sharing};
 
-use crate::storage::upload::Sharing;
-
 /// After how many bytes more they are written back.
 const WRITE_BACK_BYTES: usize = 32 * 1024 * 1024;
 

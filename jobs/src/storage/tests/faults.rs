@@ -266,6 +266,10 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
     #[case] is_permanent: bool,
 ) -> Result<()> {
     for (verb, method, with) in VERBS {
+        // 404 without a body, or of what was to be removed, is an object that is not there.
+        if status == 404 && matches!(verb, "look" | "remove") {
+            continue;
+        }
         let told = Fault::Say(status, code);
         let behind = Behind::new(&[rule(method, with, 1000, told)]).await?;
         let error = done(verb, &behind).await.unwrap_err();

@@ -37,7 +37,7 @@ fn resource(url: &str) -> Result<Resource> {
     })
 }
 
-async fn back_up(lab: &Lab, url: &str) -> Result<RestorePoint, JobError> {
+pub(super) async fn back_up(lab: &Lab, url: &str) -> Result<RestorePoint, JobError> {
     let resource = resource(url).map_err(|_| JobError::NoTargetUrl)?;
     backup(attempt(), &resource, None, &lab.worker).await
 }
@@ -351,6 +351,11 @@ async fn tls_is_spoken_to_who_can_prove_who_it_is() -> Result<()> {
         .await
         .err()
         .context("nobody vouches for it")?;
-    assert_eq!(error.kind().as_str(), "connect", "{}", error.report());
+    assert_eq!(
+        (error.kind().as_str(), error.is_permanent()),
+        ("config", true),
+        "{}",
+        error.report()
+    );
     Ok(())
 }

@@ -112,13 +112,17 @@ async fn a_server_that_dies_is_filled_by_the_next_attempt() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_whose_memory_is_full_says_so() -> Result<()> {
-    let Some((lab, point, _, target)) = pair(&["maxmemory 8mb"]).await? else {
+    let Some((lab, point, _, target)) = pair(&[]).await? else {
         return Ok(());
     };
-    let error = lab
-        .restore(&point, &target.url(), RestoreTarget::Own {})
-        .await
-        .unwrap_err();
+    // It had enough before the first key was written.
+    let url = target.url();
+    let (failed, shrunk) = tokio::join!(lab.restore(&point, &url, RestoreTarget::Own {}), async {
+        is_under_way(&target).await?;
+        target.run(0, "CONFIG SET maxmemory 16mb").await
+    });
+    shrunk?;
+    let error = failed.unwrap_err();
     is_half(&error, "restore", "maxmemory is reached: raise it")?;
     assert!(
         error.report().contains("refused RESTORE of key:"),
@@ -131,16 +135,17 @@ async fn a_server_whose_memory_is_full_says_so() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_that_drops_keys_in_silence_is_found_out() -> Result<()> {
-    let settings = ["maxmemory 8mb", "maxmemory-policy allkeys-lru"];
-    let Some((lab, point, _, target)) = pair(&settings).await? else {
+    let Some((lab, point, _, target)) = pair(&["maxmemory-policy allkeys-lru"]).await? else {
         return Ok(());
     };
-    let error = lab
-        .restore(&point, &target.url(), RestoreTarget::Own {})
-        .await
-        .unwrap_err();
+    let url = target.url();
+    let (failed, shrunk) = tokio::join!(lab.restore(&point, &url, RestoreTarget::Own {}), async {
+        is_under_way(&target).await?;
+        target.run(0, "CONFIG SET maxmemory 16mb").await
+    });
+    shrunk?;
     is_half(
-        &error,
+        &failed.unwrap_err(),
         "target",
         "keys during the restore, because its maxmemory is reached",
     )?;

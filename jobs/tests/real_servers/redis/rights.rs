@@ -75,11 +75,15 @@ async fn the_documented_rights_are_enough() -> Result<()> {
 #[rstest]
 #[case("+info")]
 #[case("+get")]
+#[case("+set")]
 #[case("+unlink")]
 #[case("+restore")]
 #[case("+select")]
 #[case("+function|list")]
-#[case("+function|load")]
+#[case("+function|restore")]
+#[case("+function|dump")]
+#[case("+multi")]
+#[case("+exec")]
 #[tokio::test]
 async fn who_lacks_one_is_told_which_before_anything_is_written(#[case] right: &str) -> Result<()> {
     let Some((lab, point, _, target)) = servers(&FILL.replace(right, "")).await? else {

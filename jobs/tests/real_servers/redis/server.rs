@@ -98,6 +98,57 @@ impl Server {
         )
     }
 
+    /// Starts a Sentinel that watches this server, by the name `shop`. Its password is the marker.
+    pub(crate) async fn watched_by_sentinel(&self) -> Result<Option<Self>> {
+        let Some(program) = self.flavour.program()? else {
+            return Ok(None);
+        };
+        for _ in 0..5 {
+            let home = tempfile::tempdir()?;
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let lines = [
+                "bind 127.0.0.1".to_owned(),
+                format!("port {port}"),
+                format!("dir {}", home.path().display()),
+                format!("requirepass {MARKER}"),
+                format!("sentinel monitor shop 127.0.0.1 {} 1", self.port),
+                format!("sentinel auth-pass shop {MARKER}"),
+                String::new(),
+            ];
+            std::fs::write(home.path().join("redis.conf"), lines.join("\n"))?;
+            let mut argv = Program {
+                argv: program.argv.clone(),
+                env: program.env.clone(),
+            };
+            // The configuration file comes last otherwise.
+            argv.argv.extend([
+                home.path().join("redis.conf").display().to_string(),
+                "--sentinel".to_owned(),
+            ]);
+            let log = std::fs::File::create(home.path().join("log"))?;
+            let (first, rest) = argv.argv.split_first().context("a program's name")?;
+            let child = Command::new(first)
+                .args(rest)
+                .envs(&argv.env)
+                .current_dir(home.path())
+                .stdin(Stdio::null())
+                .stdout(log)
+                .kill_on_drop(true)
+                .spawn()?;
+            let mut server = Self {
+                flavour: self.flavour,
+                port,
+                home,
+                program: argv,
+                child,
+            };
+            if server.is_up().await? {
+                return Ok(Some(server));
+            }
+        }
+        bail!("Sentinel did not start")
+    }
+
     /// Kills it, without a word.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)

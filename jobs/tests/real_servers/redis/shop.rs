@@ -35,6 +35,7 @@ const SHOP: &str = r"
     redis.call('xgroup', 'createconsumer', 'stream', 'group', 'lazy')
     redis.call('xreadgroup', 'group', 'group', 'busy', 'count', '50', 'streams', 'stream', '>')
     redis.call('xack', 'stream', 'group', '1-1', '2-1')
+    redis.call('xdel', 'stream', '10-1', '11-1')
     redis.call('xadd', 'empty stream', '7-7', 'a', 'b')
     redis.call('xdel', 'empty stream', '7-7')
     redis.call('pfadd', 'hyperloglog', 'a', 'b', 'c')

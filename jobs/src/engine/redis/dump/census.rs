@@ -16,7 +16,7 @@ use crate::{
 /// More than servers have; what says otherwise is no dump.
 const MOST_DATABASES: usize = 65_536;
 /// The type of values that only a module can read.
-const MODULE: u8 = 7;
+pub(crate) const MODULE: u8 = 7;
 
 /// What is in a whole dump.
 #[derive(Debug)]
@@ -36,24 +36,27 @@ pub(crate) struct Census {
 /// Reads a dump to its end and counts. Any doubt is an error.
 pub(crate) fn take(dump: impl Read) -> Result<Census, FormatError> {
     let mut counter = Counter::default();
-    let summary = match split(dump, &mut counter, Limits::default()) {
-        Ok(summary) => summary,
-        Err(SplitError::Format(error) | SplitError::Visitor(error)) => return Err(error.into()),
-        // The pipeline's own reader does not fail.
-        Err(SplitError::Read(_)) => return Err(FormatError::CheckStopped),
-    };
-    Ok(Census {
-        summary,
-        keys: counter.keys,
-        module_values: counter.module_values,
-        has_mark: counter.has_mark,
-        ctime: counter.ctime,
-        server: counter.valkey.or(counter.redis),
-    })
+    let summary = read_whole(dump, &mut counter, Limits::to_count())?;
+    Ok(counter.finish(summary))
 }
 
-#[derive(Default)]
-struct Counter {
+/// Shows a whole dump to a visitor that writes none of it. Any doubt is an error.
+pub(crate) fn read_whole<V: Visit<Error = rdb::FormatError>>(
+    dump: impl Read,
+    visitor: &mut V,
+    limits: Limits,
+) -> Result<Summary, FormatError> {
+    match split(dump, visitor, limits) {
+        Ok(summary) => Ok(summary),
+        Err(SplitError::Format(error) | SplitError::Visitor(error)) => Err(error.into()),
+        // The pipeline's own reader does not fail.
+        Err(SplitError::Read(_)) => Err(FormatError::CheckStopped),
+    }
+}
+
+/// Counts what a dump has.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
     keys: BTreeMap<u64, u64>,
     module_values: u64,
     has_mark: bool,
@@ -63,9 +66,20 @@ struct Counter {
 }
 
 impl Counter {
+    /// Returns what was counted, once the dump was whole.
+    pub(crate) fn finish(self, summary: Summary) -> Census {
+        Census {
+            summary,
+            keys: self.keys,
+            module_values: self.module_values,
+            has_mark: self.has_mark,
+            ctime: self.ctime,
+            server: self.valkey.or(self.redis),
+        }
+    }
+
     fn count(&mut self, header: Header<'_>) -> Result<(), rdb::FormatError> {
         let db = header.db;
-        self.has_mark |= mark::is_mark(db, header.key);
         if let Some(keys) = self.keys.get_mut(&db) {
             *keys += 1;
             return Ok(());
@@ -107,8 +121,10 @@ impl Visit for Counter {
     }
 
     fn value(&mut self, value: Value<'_>) -> Result<(), Self::Error> {
-        self.module_values += u64::from(value.stored.type_byte == MODULE);
-        self.count(value.header)
+        let Value { header, stored } = value;
+        self.module_values += u64::from(stored.type_byte == MODULE);
+        self.has_mark |= mark::is_mark(header.db, header.key, stored);
+        self.count(header)
     }
 
     fn begin_large(&mut self, _: ValueKind, header: Header<'_>) -> Result<(), Self::Error> {

@@ -17,6 +17,9 @@ use crate::{
 
 /// How much is handed over at a time.
 const CHUNK_BYTES: usize = 512 * 1024;
+/// Where we can be reached as a replica: nowhere, for no port has this number. The primary lists us with it (`INFO replication`), and
+/// Sentinel, which remembers every replica that it sees there for ever and warns that it is down, passes over what has no port.
+const NO_PORT: &[u8] = b"65536";
 /// How long the mark is that ends a snapshot whose length the server does not know beforehand.
 const MARK_BYTES: usize = 40;
 
@@ -40,7 +43,8 @@ pub(super) enum Ending {
 /// Asks for the snapshot, and waits until it begins: a server waits for others, then forks, then saves.
 pub(super) async fn begin(connection: &mut Connection) -> Result<Begun, JobError> {
     let doing = "ask for the server's snapshot";
-    let options: [&[&[u8]]; 3] = [
+    let options: [&[&[u8]]; 4] = [
+        &[b"REPLCONF", b"listening-port", NO_PORT],
         &[b"REPLCONF", b"capa", b"eof"],
         // Valkey writes what a replica of this version can read; to one that says nothing, a format that cannot hold fields
         // that expire, and then it hangs up on the first of them.
@@ -101,7 +105,8 @@ fn refusal(doing: &'static str, fault: ServerFault) -> Result<Begun, JobError> {
         Some("ERR") | None if never.iter().any(|it| words.contains(it)) => {
             Ok(Begun::Refused(fault))
         }
-        Some(_) | None => Err(meaning(doing, fault)),
+        Some("ERR") | None => Err(RedisError::NoSnapshot { source: fault }.into()),
+        Some(_) => Err(meaning(doing, fault)),
     }
 }
 

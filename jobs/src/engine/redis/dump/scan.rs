@@ -119,7 +119,7 @@ async fn read_batch(
     connection.commands.send(doing, &packed).await?;
     let mut bytes = 0;
     for key in keys {
-        let payload = allowed(doing, connection.replies.next(doing).await?)?;
+        let payload = allowed(doing, connection.replies.next_value(doing).await?)?;
         let expires = allowed(doing, connection.replies.next(doing).await?)?;
         let expires = expires.as_integer().ok_or_else(|| gibberish(doing))?;
         let (Some(payload), Some(expires_at_ms)) =
@@ -273,7 +273,7 @@ fn begin(version: Version, functions: &[Bytes], out: &mut Vec<u8>) -> RdbWriter 
 }
 
 fn no_payload(error: rdb::FormatError) -> JobError {
-    JobError::DumpNotWhole(FormatError::Redis(error))
+    JobError::of_dump(FormatError::Redis(error))
 }
 
 /// Returns the sources of the server's functions; none where it knows no functions.
@@ -330,6 +330,7 @@ fn allowed(doing: &'static str, said: Result<Reply, ServerFault>) -> Result<Repl
 fn refused(doing: &'static str, fault: ServerFault) -> JobError {
     match fault.code() {
         Some("NOPERM") => nothing_readable(fault).into(),
+        // What the server thinks of SYNC is known already: it has neither.
         Some(_) | None => meaning(doing, fault),
     }
 }

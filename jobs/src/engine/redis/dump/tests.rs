@@ -106,7 +106,7 @@ async fn the_dump_is_the_servers_snapshot_byte_by_byte(
             server.asked(&format!("AUTH {PASSWORD}")),
             server.asked("REPLCONF")
         ),
-        (1, 3)
+        (1, 4)
     );
     Ok(())
 }
@@ -183,6 +183,89 @@ async fn what_is_no_whole_snapshot_leaves_nothing(#[case] packets: Vec<Vec<u8>>)
     Ok(())
 }
 
+/// The begin of a string of 8 GiB, and some of it.
+fn endless() -> Vec<Vec<u8>> {
+    let begin = b"REDIS0010\xfe\x00\x00\x03key\x81\0\0\0\x02\0\0\0\0".to_vec();
+    let more = vec![vec![b'x'; 1 << 20]; 12];
+    [&diskless(b"")[..3], &[begin], &more].concat()
+}
+
+/// A peer that sends for ever, or says that it will, is stopped where its tier's limit is, once and for all.
+#[rstest]
+#[case::declared(measured(1 << 40, &RDB[..100]))]
+#[case::in_one_string(endless())]
+#[tokio::test]
+async fn a_dump_that_is_larger_than_it_may_be_leaves_nothing(
+    #[case] packets: Vec<Vec<u8>>,
+) -> Result<()> {
+    let server = Pretend::start(Script::sync(packets)).await?;
+    let lab = Lab::new().await?;
+    lab.limit_dump(8 << 20);
+    let error = lab.dump(&server).await.err().context("it succeeded")?;
+    let report = error.report();
+    assert_eq!(
+        (error.kind(), error.is_permanent()),
+        (ErrorKind::Config, true),
+        "{report}"
+    );
+    assert!(report.contains("larger than 8388608 bytes"), "{report}");
+    assert!(lab.is_empty()?, "something is left in the store");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dump_of_just_what_is_allowed_is_taken() -> Result<()> {
+    for packets in [diskless(RDB), whole(RDB)] {
+        let server = Pretend::start(Script::sync(packets)).await?;
+        let lab = Lab::new().await?;
+        lab.limit_dump(RDB.len() as u64);
+        let dumped = lab.dump(&server).await?;
+        assert_eq!(dumped.dump.size_bytes, RDB.len() as u64);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dump_of_a_version_that_is_not_known_yet_is_told_once_and_not_called_damaged()
+-> Result<()> {
+    let newer = [b"REDIS0014".as_slice(), &RDB[9..]].concat();
+    let server = Pretend::start(Script::sync(whole(&newer))).await?;
+    let lab = Lab::new().await?;
+    let error = lab.dump(&server).await.err().context("it succeeded")?;
+    let report = error.report();
+    assert_eq!(
+        (error.kind(), error.is_permanent()),
+        (ErrorKind::Tool, true),
+        "{report}"
+    );
+    assert!(
+        report.contains("run a newer one") && report.contains("version is 14"),
+        "{report}"
+    );
+    Ok(())
+}
+
+/// With DUMP or SCAN renamed away nothing is read, however often.
+#[tokio::test]
+async fn a_command_that_was_renamed_away_is_told_once() -> Result<()> {
+    let script = Script {
+        info: "redis_version:7.0.15\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n".to_owned(),
+        to_scan: Some("-ERR unknown command 'SCAN', with args beginning with: '0' 'COUNT' \r\n"),
+        ..Script::sync(said("-ERR unknown command 'SYNC'\r\n"))
+    };
+    let server = Pretend::start(script).await?;
+    let lab = Lab::new().await?;
+    let error = lab.dump(&server).await.err().context("it succeeded")?;
+    let report = error.report();
+    assert_eq!(
+        (error.kind(), error.is_permanent()),
+        (ErrorKind::Config, true),
+        "{report}"
+    );
+    assert!(report.contains("rename-command"), "{report}");
+    Ok(())
+}
+
 #[rstest]
 #[case::words("HTTP/1.1 400 Bad Request\r\n")]
 #[case::status("+FULLRESYNC\r\n")]
@@ -251,7 +334,7 @@ async fn keys_that_were_read_one_by_one_are_no_snapshot() -> Result<()> {
     ErrorKind::Connect
 )]
 #[case::no_primary("-NOMASTERLINK Can't SYNC while not connected\r\n", ErrorKind::Connect)]
-#[case::fork_failed("-ERR Unable to perform background save\r\n", ErrorKind::Internal)]
+#[case::fork_failed("-ERR Unable to perform background save\r\n", ErrorKind::Dump)]
 #[tokio::test]
 async fn a_server_that_cannot_send_its_snapshot_now_is_not_read_in_another_way(
     #[case] no: &str,

@@ -116,6 +116,24 @@ pub(super) enum StreamVersion {
     Idempotent,
 }
 
+impl StreamVersion {
+    /// Returns the type that values of this version have.
+    pub(super) fn type_byte(self) -> u8 {
+        match self {
+            Self::Entries => 15,
+            Self::Counted => 19,
+            Self::Active => 21,
+            Self::Idempotent => 26,
+        }
+    }
+
+    /// Returns the version of a value of this type, where it is a stream.
+    pub(super) fn of(type_byte: u8) -> Option<Self> {
+        let all = [Self::Entries, Self::Counted, Self::Active, Self::Idempotent];
+        all.into_iter().find(|it| it.type_byte() == type_byte)
+    }
+}
+
 impl Version {
     /// Takes a number that this program knows the format of.
     pub(crate) fn new(number: u16) -> Result<Self, FormatError> {

@@ -33,6 +33,11 @@ impl Expander {
         })
     }
 
+    /// Returns how many compressed bytes are still to be read.
+    pub(super) fn compressed(&self) -> u64 {
+        self.compressed
+    }
+
     /// Returns how many bytes are still to be made.
     pub(super) fn expanded(&self) -> u64 {
         self.missing

@@ -3,7 +3,8 @@
 use crc_fast::{CrcAlgorithm, checksum};
 
 use super::{
-    layout::{OPCODE_KEY_METADATA, Shape, Version},
+    Limits,
+    layout::{OPCODE_FUNCTION, OPCODE_KEY_METADATA, Shape, StreamVersion, Version},
     reader::{READ_BYTES, Reader, Stop},
     skim::{skim, skim_key_metadata},
     told::{FormatError, Stored},
@@ -19,10 +20,68 @@ pub(crate) fn restore_payload(stored: Stored<'_>, version: Version, out: &mut Ve
     out.extend_from_slice(stored.metadata);
     out.push(stored.type_byte);
     out.extend_from_slice(stored.raw);
+    end_payload(begin, version, out);
+}
+
+/// Returns the payload of a stream that has no entries, nor ever had any, and has these groups, with all that their consumers have
+/// not acknowledged: no command makes a pending entry whose message is deleted. `None` where the type is no stream's.
+///
+/// `groups` is what `Element::StreamGroups` tells.
+pub(crate) fn stub_payload(type_byte: u8, groups: &[u8], version: Version) -> Option<Vec<u8>> {
+    let stream = StreamVersion::of(type_byte)?;
+    // No nodes, no length, no last id; then no first id, no deleted one, none added.
+    let zeros: &[u8] = if stream >= StreamVersion::Counted {
+        &[0; 9]
+    } else {
+        &[0; 4]
+    };
+    let mut out = Vec::with_capacity(1 + zeros.len() + groups.len() + FOOTER_BYTES);
+    out.push(type_byte);
+    out.extend_from_slice(zeros);
+    out.extend_from_slice(groups);
+    end_payload(0, version, &mut out);
+    Some(out)
+}
+
+/// Returns the payload that `FUNCTION RESTORE` takes.
+pub(crate) fn functions_payload(sources: &[Vec<u8>], version: Version) -> Vec<u8> {
+    let mut out = Vec::new();
+    for source in sources {
+        out.push(OPCODE_FUNCTION);
+        out.push(0x81);
+        out.extend_from_slice(&(source.len() as u64).to_be_bytes());
+        out.extend_from_slice(source);
+    }
+    end_payload(0, version, &mut out);
+    out
+}
+
+/// Appends what stands behind every payload.
+fn end_payload(begin: usize, version: Version, out: &mut Vec<u8>) {
     out.extend_from_slice(&version.number().to_le_bytes());
     let payload = out.get(begin..).unwrap_or_default();
     let sum = checksum(CrcAlgorithm::Crc64Redis, payload);
     out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// Returns the id that a module's raw value begins with: the name of its type, and its version.
+pub(crate) fn module_id(raw: &[u8]) -> Option<u64> {
+    reader_of(raw).length().ok()
+}
+
+/// Returns the string that a raw value of type 0 is, where it is a short one.
+pub(crate) fn string_of(raw: &[u8]) -> Option<Vec<u8>> {
+    const SHORT_BYTES: usize = 1024;
+    let mut text = Vec::new();
+    if raw.len() > SHORT_BYTES {
+        return None;
+    }
+    reader_of(raw).string_into(&mut text).ok()?;
+    Some(text)
+}
+
+fn reader_of(bytes: &[u8]) -> Reader<&[u8]> {
+    Reader::new(bytes, bytes.len().min(READ_BYTES), Limits::default())
 }
 
 /// Takes apart what `DUMP` returned, if it is whole and of a type that this program knows.
@@ -48,7 +107,7 @@ pub(crate) fn parse_dump_payload(payload: &[u8]) -> Result<(Stored<'_>, Version)
 }
 
 fn stored(body: &[u8], version: Version) -> Result<Stored<'_>, Stop> {
-    let mut reader = Reader::new(body, body.len().min(READ_BYTES));
+    let mut reader = reader_of(body);
     let mut type_byte = reader.byte()?;
     let mut metadata: &[u8] = &[];
     if type_byte == OPCODE_KEY_METADATA && version.has_key_metadata() {

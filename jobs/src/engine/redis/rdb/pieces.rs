@@ -234,7 +234,9 @@ fn give_intset<R: Read, E>(
     scratch: &mut Scratch,
     give: &mut Give<'_, E>,
 ) -> Result<(), SplitError<E>> {
-    reader.string_into(&mut scratch.node)?;
+    if !reader.string_into(&mut scratch.node)? {
+        return Ok(());
+    }
     let members = intset::members(&scratch.node).map_err(|what| reader.malformed(what))?;
     for member in members {
         let member = Entry::Integer(member).text(&mut scratch.first);
@@ -248,7 +250,9 @@ fn give_zipmap<R: Read, E>(
     scratch: &mut Scratch,
     give: &mut Give<'_, E>,
 ) -> Result<(), SplitError<E>> {
-    reader.string_into(&mut scratch.node)?;
+    if !reader.string_into(&mut scratch.node)? {
+        return Ok(());
+    }
     let damaged = |what| reader.malformed(what);
     let mut zipmap = Zipmap::new(&scratch.node).map_err(damaged)?;
     while let Some((name, value)) = zipmap.next().map_err(damaged)? {
@@ -264,7 +268,9 @@ fn give_packed<R: Read, E>(
     scratch: &mut Scratch,
     give: &mut Give<'_, E>,
 ) -> Result<(), SplitError<E>> {
-    reader.string_into(&mut scratch.node)?;
+    if !reader.string_into(&mut scratch.node)? {
+        return Ok(());
+    }
     let damaged = |what| reader.malformed(what);
     let (first, second) = (&mut scratch.first, &mut scratch.second);
     let mut packed = packed(shape, &scratch.node).map_err(damaged)?;

@@ -7,12 +7,12 @@ use std::io::Read;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::{lzf::Expander, told::FormatError};
+use super::{Limits, Longer, lzf::Expander, told::FormatError};
 
 /// How much is asked of the source at once, and the least that is buffered.
 pub(super) const READ_BYTES: usize = 512 * 1024;
-/// The longest string that a server takes by default (`proto-max-bulk-len`).
-pub(super) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// The most that is read ahead where nothing is held.
+const AHEAD_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Buffers larger than this are given back after use.
 const IDLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -58,6 +58,16 @@ pub(super) struct Reader<R> {
     digest: Digest,
     /// Bytes that are no more in the buffer.
     gone: u64,
+    limits: Limits,
+    /// Of the strings that were passed over for their length, how many there were, and how long the longest was.
+    pub(super) passed_over: PassedOver,
+}
+
+/// What was not held, because it was too long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PassedOver {
+    pub(super) strings: u64,
+    pub(super) longest_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +78,7 @@ struct Hold {
 
 impl<R: Read> Reader<R> {
     /// Begins to read, with a buffer of so many bytes at first.
-    pub(super) fn new(source: R, buffer_bytes: usize) -> Self {
+    pub(super) fn new(source: R, buffer_bytes: usize, limits: Limits) -> Self {
         Self {
             source,
             buffer: vec![0; buffer_bytes.max(1)],
@@ -78,6 +88,8 @@ impl<R: Read> Reader<R> {
             summed: 0,
             digest: Digest::new(CrcAlgorithm::Crc64Redis),
             gone: 0,
+            limits,
+            passed_over: PassedOver::default(),
         }
     }
 
@@ -228,7 +240,13 @@ impl<R: Read> Reader<R> {
 
     /// Passes over a string.
     pub(super) fn skip_string(&mut self) -> Result<(), Stop> {
-        match self.length_or_encoding()? {
+        let encoding = self.length_or_encoding()?;
+        self.skip_encoded(encoding)
+    }
+
+    /// Passes over a string whose length, or encoding, was read.
+    pub(super) fn skip_encoded(&mut self, encoding: Length) -> Result<(), Stop> {
+        match encoding {
             Length::Plain(length) => self.skip(length),
             Length::Integer(bytes) => self.skip(bytes as u64),
             Length::Lzf => {
@@ -239,16 +257,20 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads a string into `text`, whose bytes before are lost. Never longer than a server takes; never more is allocated
-    /// than has arrived, or was truly expanded.
-    pub(super) fn string_into(&mut self, text: &mut Vec<u8>) -> Result<(), Stop> {
+    /// Reads a string into `text`, whose bytes before are lost. Never more is allocated than has arrived, or was truly expanded.
+    ///
+    /// Returns `false` where it is longer than is held, and was passed over: `text` is empty then.
+    pub(super) fn string_into(&mut self, text: &mut Vec<u8>) -> Result<bool, Stop> {
         text.clear();
         if text.capacity() > IDLE_BYTES_MAX {
             text.shrink_to(IDLE_BYTES_MAX);
         }
         match self.length_or_encoding()? {
             Length::Plain(length) => {
-                self.check_string(length)?;
+                if self.is_too_long(length)? {
+                    self.skip(length)?;
+                    return Ok(false);
+                }
                 let mut left = length;
                 while left > 0 {
                     let some = self.some(left)?;
@@ -259,18 +281,28 @@ impl<R: Read> Reader<R> {
             Length::Integer(bytes) => write_decimal(self.integer(bytes)?, text),
             Length::Lzf => {
                 let mut expander = Expander::begin(self)?;
-                self.check_string(expander.expanded())?;
+                if self.is_too_long(expander.expanded())? {
+                    self.skip(expander.compressed())?;
+                    return Ok(false);
+                }
                 while expander.step(self, text)? {}
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn check_string(&self, length: u64) -> Result<(), Stop> {
-        if length > STRING_BYTES_MAX as u64 {
-            return Err(Stop::Full { at: self.at() });
+    fn is_too_long(&mut self, length: u64) -> Result<bool, Stop> {
+        if length <= self.limits.string_bytes {
+            return Ok(false);
         }
-        Ok(())
+        match self.limits.longer {
+            Longer::Refused => Err(Stop::Full { at: self.at() }),
+            Longer::PassedOver => {
+                self.passed_over.strings += 1;
+                self.passed_over.longest_bytes = self.passed_over.longest_bytes.max(length);
+                Ok(true)
+            }
+        }
     }
 
     /// Returns the checksum of all that was read so far.
@@ -298,7 +330,7 @@ impl<R: Read> Reader<R> {
     /// Reads on until `wanted` bytes are there.
     #[cold]
     fn fill(&mut self, wanted: usize) -> Result<(), Stop> {
-        let limit = self.hold.map_or(STRING_BYTES_MAX, |hold| hold.limit);
+        let limit = self.hold.map_or(AHEAD_BYTES_MAX, |hold| hold.limit);
         let from = self.hold.map_or(self.position, |hold| hold.from);
         if self.position - from + wanted > limit {
             return Err(Stop::Full { at: self.at() });

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::{
     layout::{FieldExpiry, Shape, StreamVersion},
-    reader::{Reader, Stop},
+    reader::{Length, Reader, Stop},
     told::FormatError,
 };
 
@@ -24,27 +24,30 @@ pub(super) enum Skimmed {
 /// Passes over a value of this shape.
 pub(super) fn skim<R: Read>(reader: &mut Reader<R>, shape: Shape) -> Result<Skimmed, Stop> {
     match shape {
-        Shape::String
-        | Shape::ListZiplist
-        | Shape::SetIntset
-        | Shape::SetListpack
-        | Shape::ZsetZiplist
-        | Shape::ZsetListpack
-        | Shape::HashZipmap
-        | Shape::HashZiplist
-        | Shape::HashListpack => {
+        Shape::String => {
             reader.skip_string()?;
             Ok(Skimmed::Value)
         }
+        Shape::ListZiplist | Shape::ZsetZiplist | Shape::HashZiplist => {
+            skim_packed(reader, &EMPTY_ZIPLIST)
+        }
+        Shape::SetListpack | Shape::ZsetListpack | Shape::HashListpack => {
+            skim_packed(reader, &EMPTY_LISTPACK)
+        }
+        Shape::SetIntset => skim_packed(reader, &EMPTY_INTSET),
+        Shape::HashZipmap => skim_packed(reader, &EMPTY_ZIPMAP),
         Shape::HashListpackExpiring { skipped } => {
             reader.skip(skipped as u64)?;
+            skim_packed(reader, &EMPTY_LISTPACK)
+        }
+        Shape::List | Shape::Set => counted(reader, Reader::skip_string),
+        Shape::Quicklist => nodes(reader, |reader| skim_packed(reader, &EMPTY_ZIPLIST)),
+        Shape::Quicklist2 => nodes(reader, |reader| {
+            if node_container(reader)? == NODE_PACKED {
+                return skim_packed(reader, &EMPTY_LISTPACK);
+            }
             reader.skip_string()?;
             Ok(Skimmed::Value)
-        }
-        Shape::List | Shape::Set | Shape::Quicklist => counted(reader, Reader::skip_string),
-        Shape::Quicklist2 => counted(reader, |reader| {
-            node_container(reader)?;
-            reader.skip_string()
         }),
         Shape::ZsetText => counted(reader, |reader| {
             reader.skip_string()?;
@@ -74,6 +77,75 @@ pub(super) fn skim<R: Read>(reader: &mut Reader<R>, shape: Shape) -> Result<Skim
             Ok(Skimmed::Value)
         }
     }
+}
+
+/// How a packed value looks that holds nothing: so many bytes, of which one or two say that there are no elements.
+struct EmptyPacked {
+    bytes: usize,
+    count_at: usize,
+    count_bytes: usize,
+}
+
+/// Its own length (4), where the last entry is (4), how many entries (2), an end.
+const EMPTY_ZIPLIST: EmptyPacked = EmptyPacked {
+    bytes: 11,
+    count_at: 8,
+    count_bytes: 2,
+};
+/// Its own length (4), how many entries (2), an end.
+const EMPTY_LISTPACK: EmptyPacked = EmptyPacked {
+    bytes: 7,
+    count_at: 4,
+    count_bytes: 2,
+};
+/// How wide its integers are (4), how many (4).
+const EMPTY_INTSET: EmptyPacked = EmptyPacked {
+    bytes: 8,
+    count_at: 4,
+    count_bytes: 4,
+};
+/// How many pairs (1), an end.
+const EMPTY_ZIPMAP: EmptyPacked = EmptyPacked {
+    bytes: 2,
+    count_at: 0,
+    count_bytes: 1,
+};
+/// What has to be held for an empty value to be seen as one: a few empty nodes of a list are more than servers ever wrote.
+pub(super) const EMPTY_BYTES_MAX: usize = 64;
+
+/// Passes over a packed value, and sees whether it holds nothing.
+fn skim_packed<R: Read>(reader: &mut Reader<R>, empty: &EmptyPacked) -> Result<Skimmed, Stop> {
+    match reader.length_or_encoding()? {
+        Length::Plain(length) if length == empty.bytes as u64 => {
+            let packed = reader.take(empty.bytes)?;
+            let count = packed.iter().skip(empty.count_at).take(empty.count_bytes);
+            Ok(if count.into_iter().all(|byte| *byte == 0) {
+                Skimmed::Empty
+            } else {
+                Skimmed::Value
+            })
+        }
+        // Servers compress nothing that is so short.
+        encoding @ (Length::Plain(_) | Length::Integer(_) | Length::Lzf) => {
+            reader.skip_encoded(encoding)?;
+            Ok(Skimmed::Value)
+        }
+    }
+}
+
+/// Passes over the nodes of a list. Servers leave out those that hold nothing, and the list if all do.
+fn nodes<R: Read>(
+    reader: &mut Reader<R>,
+    mut one: impl FnMut(&mut Reader<R>) -> Result<Skimmed, Stop>,
+) -> Result<Skimmed, Stop> {
+    let count = reader.length()?;
+    let mut list = Skimmed::Empty;
+    for _ in 0..count {
+        if one(reader)? == Skimmed::Value {
+            list = Skimmed::Value;
+        }
+    }
+    Ok(list)
 }
 
 /// Passes over what a module wrote, up to its end mark.
@@ -174,6 +246,14 @@ fn skim_stream<R: Read>(reader: &mut Reader<R>, version: StreamVersion) -> Resul
         // The first id, the greatest deleted one, and how many were added.
         skip_lengths(reader, 5)?;
     }
+    skim_groups(reader, version)
+}
+
+/// Passes over a stream's groups, and what follows them.
+pub(super) fn skim_groups<R: Read>(
+    reader: &mut Reader<R>,
+    version: StreamVersion,
+) -> Result<(), Stop> {
     let groups = reader.length()?;
     for _ in 0..groups {
         skim_group(reader, version)?;
@@ -239,7 +319,7 @@ pub(super) fn skim_idempotency<R: Read>(reader: &mut Reader<R>) -> Result<u64, S
 }
 
 /// Returns the nine characters that a module's type goes by.
-pub(super) fn module_name(id: u64) -> String {
+pub(crate) fn module_name(id: u64) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let letter = |index: u32| {
         let letter = usize::try_from(id >> (58 - 6 * index) & 63).unwrap_or_default();

@@ -7,7 +7,9 @@ use super::{
     layout::{Flavour, Next, OPCODE_KEY_METADATA, Shape, Version},
     pieces::{Scratch, give_elements},
     reader::{READ_BYTES, Reader, Stop},
-    skim::{Skimmed, skim, skim_key_metadata, skim_module_data, too_large_for_module},
+    skim::{
+        EMPTY_BYTES_MAX, Skimmed, skim, skim_key_metadata, skim_module_data, too_large_for_module,
+    },
     told::{Checksum, FormatError, Header, SplitError, Stored, Summary, Value, ValueKind},
 };
 
@@ -69,7 +71,7 @@ impl<'v, R: Read, V: Visit> Splitter<'v, R, V> {
         visitor: &'v mut V,
         limits: Limits,
     ) -> Result<Self, SplitError<V::Error>> {
-        let mut reader = Reader::new(source, READ_BYTES);
+        let mut reader = Reader::new(source, READ_BYTES, limits);
         let version = version(&mut reader)?;
         visitor.begin(version).map_err(SplitError::Visitor)?;
         Ok(Self {
@@ -84,6 +86,8 @@ impl<'v, R: Read, V: Visit> Splitter<'v, R, V> {
                 large: 0,
                 expiring: 0,
                 empty: 0,
+                too_long: 0,
+                longest_bytes: 0,
                 functions: 0,
                 module_aux: 0,
                 slot_imports: 0,
@@ -133,7 +137,8 @@ impl<'v, R: Read, V: Visit> Splitter<'v, R, V> {
     fn value(&mut self, type_byte: u8, shape: Shape) -> Result<(), SplitError<V::Error>> {
         self.reader.string_into(&mut self.about.key)?;
         let limit = self.limits.whole_value_bytes;
-        self.reader.hold(limit);
+        // So much at least that an empty one is known for what it is.
+        self.reader.hold(limit.max(EMPTY_BYTES_MAX));
         match skim(&mut self.reader, shape) {
             Ok(Skimmed::Empty) => self.summary.empty += 1,
             Ok(Skimmed::Value) if self.reader.held().len() <= limit => self.whole(type_byte)?,
@@ -255,6 +260,8 @@ impl<'v, R: Read, V: Visit> Splitter<'v, R, V> {
         }
         self.reader.end()?;
         self.summary.bytes = self.reader.at();
+        self.summary.too_long = self.reader.passed_over.strings;
+        self.summary.longest_bytes = self.reader.passed_over.longest_bytes;
         Ok(self.summary)
     }
 }

@@ -111,6 +111,8 @@ impl Visit for Heard {
             ) => {
                 all.insert(field.to_vec(), (value.to_vec(), expires_at_ms));
             }
+            // What follows says the same.
+            (Content::Stream(_), Element::StreamGroups { .. }) => {}
             (Content::Stream(all), element) => all.push(shown(element)),
             (content, element) => panic!("{element:?} in {content:?}"),
         }
@@ -167,15 +169,20 @@ fn shown(element: Element<'_>) -> String {
         | Element::ListItem(_)
         | Element::SetMember(_)
         | Element::ZsetMember { .. }
-        | Element::HashField { .. } => panic!("{element:?} in a stream"),
+        | Element::HashField { .. }
+        | Element::StreamGroups { .. } => panic!("{element:?} in a stream"),
     }
 }
 
 const WHOLE: Limits = Limits {
     whole_value_bytes: usize::MAX / 4,
+    string_bytes: LONGEST_WRITTEN,
+    longer: Longer::Refused,
 };
 const PIECES: Limits = Limits {
     whole_value_bytes: 0,
+    string_bytes: LONGEST_WRITTEN,
+    longer: Longer::Refused,
 };
 
 fn hear(bytes: &[u8], limits: Limits) -> Result<(Heard, Summary), FormatError> {

@@ -98,6 +98,13 @@ pub(crate) enum Element<'a> {
     },
     /// `XGROUP CREATECONSUMER`.
     StreamConsumer { group: &'a [u8], consumer: &'a [u8] },
+    /// All groups of the stream at once, as they are stored, and what follows them: what a [stub](super::stub_payload) is made of. Told
+    /// before the groups are, unless they are too large to be held.
+    StreamGroups {
+        /// The value's type.
+        type_byte: u8,
+        raw: &'a [u8],
+    },
     /// `XCLAIM … TIME … RETRYCOUNT … FORCE JUSTID`. A server does not take it where the entry itself is deleted.
     StreamPending {
         group: &'a [u8],
@@ -157,6 +164,9 @@ pub(crate) struct Summary {
     pub(crate) expiring: u64,
     /// Keys with an empty list, set, sorted set or hash, as old servers wrote by mistake; passed over, as servers do.
     pub(crate) empty: u64,
+    /// Strings in large values that are longer than was held, and were passed over; and how long the longest of them is.
+    pub(crate) too_long: u64,
+    pub(crate) longest_bytes: u64,
     pub(crate) functions: u64,
     /// Data that modules keep beside the keys; no command brings it back.
     pub(crate) module_aux: u64,
@@ -268,6 +278,26 @@ pub enum FormatError {
     /// Its bytes were changed.
     #[error("its checksum does not fit: its bytes were changed")]
     Checksum,
+}
+
+impl FormatError {
+    /// Returns whether this program does not know, or cannot hold, what the bytes are, and nothing says that they are wrong.
+    pub(crate) fn is_unknown(&self) -> bool {
+        match self {
+            Self::Version { .. }
+            | Self::UnknownType { .. }
+            | Self::UnknownOpcode { .. }
+            | Self::PreRelease { .. }
+            | Self::ModuleTooLarge { .. }
+            | Self::MetadataOnLarge { .. } => true,
+            Self::NotRdb
+            | Self::TooLong { .. }
+            | Self::Malformed { .. }
+            | Self::Truncated { .. }
+            | Self::TrailingBytes { .. }
+            | Self::Checksum => false,
+        }
+    }
 }
 
 /// Why splitting stopped.

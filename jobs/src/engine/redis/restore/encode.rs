@@ -1,5 +1,7 @@
 //! A dump as commands: on a thread of its own, for as long as somebody takes what it writes.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::mpsc;
 
 use crate::engine::redis::{
@@ -78,6 +80,10 @@ pub(super) struct Encoder {
     now_ms: u64,
     roll: Option<Roll>,
     counts: Counts,
+    /// What streams begin with, by their place among the values in pieces.
+    stubs: BTreeMap<u64, Vec<u8>>,
+    /// Values in pieces, so far.
+    large: u64,
 }
 
 /// What was made of the keys of a dump.
@@ -88,7 +94,6 @@ pub(super) struct Counts {
     pub(super) expiring: u64,
     /// Left out, because they had expired.
     pub(super) expired: u64,
-    pub(super) functions: u64,
 }
 
 impl Encoder {
@@ -101,7 +106,14 @@ impl Encoder {
             now_ms,
             roll,
             counts: Counts::default(),
+            stubs: BTreeMap::new(),
+            large: 0,
         }
+    }
+
+    /// Begins streams with what a [survey](super::survey::Survey) found of them.
+    pub(super) fn with_stubs(self, stubs: BTreeMap<u64, Vec<u8>>) -> Self {
+        Self { stubs, ..self }
     }
 
     /// Passes on what is left, and goes back to where it began.
@@ -113,9 +125,6 @@ impl Encoder {
 
     /// Prepares for a key; `false` if it is none to be written.
     fn begin_key(&mut self, header: Header<'_>) -> bool {
-        if mark::is_mark(header.db, header.key) {
-            return false;
-        }
         if header.expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             self.counts.expired += 1;
             return false;
@@ -142,26 +151,29 @@ impl rdb::Visit for Encoder {
         Ok(())
     }
 
-    fn function(&mut self, source: &[u8]) -> Result<(), Unwanted> {
-        self.counts.functions += 1;
-        let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", source];
-        self.out.batch().command(&words);
-        self.out.pass_on_if_full()
+    /// They are written all at once, when the keys are there.
+    fn function(&mut self, _: &[u8]) -> Result<(), Unwanted> {
+        Ok(())
     }
 
     fn value(&mut self, value: Value<'_>) -> Result<(), Unwanted> {
-        let Some(version) = self.version.filter(|_| self.begin_key(value.header)) else {
+        let Value { header, stored } = value;
+        if mark::is_mark(header.db, header.key, stored) {
+            return Ok(());
+        }
+        let Some(version) = self.version.filter(|_| self.begin_key(header)) else {
             return Ok(());
         };
         self.counts.expiring +=
-            u64::from(value.header.expires_at_ms.is_none() && value.stored.has_expiring_fields());
+            u64::from(header.expires_at_ms.is_none() && stored.has_expiring_fields());
         restore(value, version, self.out.batch());
         self.out.pass_on_if_full()
     }
 
     fn begin_large(&mut self, kind: ValueKind, header: Header<'_>) -> Result<(), Unwanted> {
         if self.begin_key(header) {
-            let building = Building::begin(kind, header, self.now_ms, &mut self.out)?;
+            let stub = self.stubs.remove(&self.large);
+            let building = Building::begin(kind, header, stub, self.now_ms, &mut self.out)?;
             self.building = Some(building);
         }
         Ok(())
@@ -175,6 +187,7 @@ impl rdb::Visit for Encoder {
     }
 
     fn end_large(&mut self) -> Result<(), Unwanted> {
+        self.large += 1;
         match self.building.take() {
             Some(building) => {
                 self.counts.expiring += u64::from(building.may_go_with_its_fields());
@@ -232,7 +245,11 @@ mod tests {
         let (to, mut batches) = mpsc::channel(1);
         let encoding = tokio::task::spawn_blocking(move || {
             let mut encoder = Encoder::new(to, 1, None);
-            split(VALKEY_9, &mut encoder, Limits { whole_value_bytes })?;
+            let limits = Limits {
+                whole_value_bytes,
+                ..Limits::default()
+            };
+            split(VALKEY_9, &mut encoder, limits)?;
             encoder.finish().map_err(rdb::SplitError::Visitor)
         });
         while batches.recv().await.is_some() {}

@@ -1,6 +1,7 @@
 //! Every key of a dump, written over one connection: commands go out while replies come back, within a window.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     archive::{self, Damage, DumpRead},
     engine::redis::{
-        connection::{Commands, Connection, meaning},
+        connection::{Commands, Connection, advice, meaning},
         error::RedisError,
         rdb::{Limits, SplitError, split},
         reply::Replies,
@@ -61,6 +62,7 @@ pub(super) async fn fill(
     connection: &mut Connection,
     manifest: &Manifest,
     roll: Option<Roll>,
+    stubs: BTreeMap<u64, Vec<u8>>,
     taken: &Taken,
     worker: &Worker,
 ) -> Result<Filled, JobError> {
@@ -74,7 +76,7 @@ pub(super) async fn fill(
     let (source, end) = reading.into_read();
     // A short queue: the window is what is waited for.
     let (batches, waiting) = mpsc::channel(1);
-    let encoder = Encoder::new(batches, now_ms(), roll);
+    let encoder = Encoder::new(batches, now_ms(), roll).with_stubs(stubs);
     let source = Counted {
         source,
         progress: worker.progress.clone(),
@@ -91,10 +93,10 @@ pub(super) async fn fill(
     };
     match done {
         Ok(Ok((counts, roll))) => Ok(Filled { counts, roll }),
-        Ok(Err(SplitError::Format(wrong))) => Err(JobError::Damaged {
-            key: manifest.archive.key.to_string(),
-            source: Damage::Dump(wrong.into()),
-        }),
+        Ok(Err(SplitError::Format(wrong))) => {
+            let wrong = Damage::Dump(wrong.into());
+            Err(JobError::of_archive(&manifest.archive.key, wrong))
+        }
         Ok(Err(SplitError::Read(_) | SplitError::Visitor(Unwanted))) | Err(_) => Err(stopped),
     }
 }
@@ -203,35 +205,9 @@ fn refused(about: Option<About>, fault: ServerFault) -> JobError {
         }
         (_, Some(about)) => RedisError::KeyRefused {
             what: about.to_string(),
-            advice: advice(&fault),
+            advice: advice(&fault).unwrap_or("see what it says"),
             source: fault,
         }
         .into(),
-    }
-}
-
-/// Says what it means that a server refuses a write before it has looked at what is written.
-pub(super) fn cannot_write(fault: ServerFault) -> JobError {
-    match fault.code() {
-        Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS") => RedisError::CannotWrite {
-            advice: advice(&fault),
-            source: fault,
-        }
-        .into(),
-        Some(_) | None => meaning(DOING, fault),
-    }
-}
-
-/// Says what to do about a refusal.
-fn advice(fault: &ServerFault) -> &'static str {
-    match fault.code() {
-        Some("OOM") => "its maxmemory is reached: raise it, or take a larger server",
-        Some("MISCONF") => "it cannot save to its disk and takes no writes until it can: mend that",
-        Some("READONLY") => "it is a replica, or became one: name its primary",
-        Some("NOREPLICAS") => "too few replicas follow it (min-replicas-to-write): mend that",
-        Some("BUSYGROUP") => {
-            "somebody else writes to it: keep its clients out until the restore is done"
-        }
-        Some(_) | None => "see what it says",
     }
 }

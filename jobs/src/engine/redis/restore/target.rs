@@ -2,6 +2,10 @@
 
 use uuid::Uuid;
 
+use super::{
+    Existing,
+    survey::{Sample, Survey},
+};
 use crate::{
     engine::redis::{
         address::Address,
@@ -10,11 +14,18 @@ use crate::{
         error::RedisError,
         info::{self, Role, Server},
         mark::{self, MARK, Marked},
-        rdb::{Stored, Version, restore_payload},
-        reply::Reply,
+        rdb::{LONGEST_WRITTEN, Stored, ValueKind, Version, functions_payload, restore_payload},
+        reply::{Reply, gibberish},
     },
     error::{JobError, ServerFault},
 };
+
+/// How long a probe lives that nobody removes.
+const PROBE_LIVES_MS: &[u8] = b"60000";
+/// What any server uses before it has a key, and for a replica that reads its snapshot.
+const MEMORY_BESIDES_BYTES: u64 = 4 * 1024 * 1024;
+/// What a command has besides its longest argument.
+const COMMAND_BESIDES_BYTES: u64 = 64 * 1024;
 
 /// No value has this type: a payload with it is refused by every server, after it has looked at the payload's version.
 const NO_TYPE: u8 = 255;
@@ -25,7 +36,8 @@ pub(super) struct Target {
     pub(super) server: Server,
     /// The names of its function libraries; `None` where there is no such thing.
     pub(super) libraries: Option<Vec<String>>,
-    pub(super) marked: Marked,
+    /// Its marks, and the names that they may not have.
+    pub(super) marks: mark::Found,
 }
 
 impl Target {
@@ -39,23 +51,19 @@ impl Target {
             Role::Replica => return Err(RedisError::TargetIsReplica.into()),
         }
         let libraries = libraries(&mut connection).await?;
-        let marked = mark::look(&mut connection, run).await?;
+        let marks = mark::look(&mut connection, run).await?;
         Ok(Self {
             connection,
             server,
             libraries,
-            marked,
+            marks,
         })
     }
 
     /// Returns how many keys there are, the mark not counted.
     pub(super) fn keys(&self) -> u64 {
         let all: u64 = self.server.keys.values().sum();
-        let marks = match self.marked {
-            Marked::ByThisRun | Marked::ByAnother(_) => 1,
-            Marked::No | Marked::NoMark => 0,
-        };
-        all.saturating_sub(marks)
+        all.saturating_sub(self.marks.marks.len() as u64)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,7 +73,7 @@ impl Target {
     /// Describes what is there.
     pub(super) fn found(&self) -> String {
         let mut found = Vec::new();
-        if let Marked::ByAnother(run) = &self.marked {
+        if let Marked::ByAnother(run) = &self.marks.marked {
             found.push(format!(
                 "the mark of a restore that did not end (run {run}, key {MARK})"
             ));
@@ -82,21 +90,134 @@ impl Target {
         found.join(", ")
     }
 
-    /// Makes sure that the server can take the backup and lets us write, as far as that can be known without writing.
+    /// Makes sure that the server can take the backup and lets us write: whatever can be refused is tried here, before anything is
+    /// written for good or removed.
     ///
-    /// Nothing is written: a payload of no type is refused after its version was looked at, and the probe's key does not
-    /// exist.
-    pub(super) async fn can_take(&mut self, census: &Census, run: Uuid) -> Result<(), JobError> {
-        let highest = census.keys.keys().next_back().copied();
+    /// One value of each kind is written under a key that nobody has, and removed at once; functions are exchanged and put back in one
+    /// transaction, which nobody sees.
+    pub(super) async fn can_take(
+        &mut self,
+        survey: &Survey,
+        existing: Existing,
+        run: Uuid,
+    ) -> Result<(), JobError> {
+        self.has_memory(survey)?;
+        let highest = survey.census.keys.keys().next_back().copied();
         self.has_database(highest.unwrap_or(0)).await?;
-        self.can_load(census).await?;
+        self.takes_lengths(survey).await?;
         let probe = format!("{MARK}:{run}");
-        let connection = &mut self.connection;
+        self.remove_probe(&probe).await?;
+        self.can_restore(&survey.census, probe.as_bytes()).await?;
+        self.has_rights(existing, probe.as_bytes()).await?;
+        let tried = self.takes_every_kind(survey, probe.as_bytes()).await;
+        if tried.is_err() {
+            // What it says now explains no more.
+            let _whatever_it_says = self.remove_probe(&probe).await;
+        }
+        tried?;
+        self.remove_probe(&probe).await?;
+        self.can_load(survey, existing).await
+    }
+
+    /// Returns whether functions are to be written: those of the backup, or none in the place of the target's.
+    pub(super) fn writes_functions(&self, survey: &Survey, existing: Existing) -> bool {
+        let has_some = self.libraries.as_ref().is_some_and(|it| !it.is_empty());
+        !survey.functions.is_empty() || (existing == Existing::Replaced && has_some)
+    }
+
+    /// Writes the backup's functions: all of them or, where the target refuses one, none.
+    pub(super) async fn load_functions(
+        &mut self,
+        survey: &Survey,
+        existing: Existing,
+    ) -> Result<(), JobError> {
+        let payload = functions_payload(&survey.functions, survey.census.summary.version);
+        let words = load_words(&payload, existing);
+        let said = self.connection.try_to(LOADING, &words).await?;
+        said.map(|_| ())
+            .map_err(|fault| functions_refused(&self.server.version, fault))
+    }
+
+    /// Asks for what comes after the first key that is written, too.
+    async fn has_rights(&mut self, existing: Existing, probe: &[u8]) -> Result<(), JobError> {
+        match existing {
+            Existing::Refused | Existing::Merged => {}
+            Existing::Replaced => {
+                let doing = "look for keys that the backup does not have (SCAN)";
+                let words: [&[u8]; 4] = [b"SCAN", b"0", b"COUNT", b"1"];
+                self.connection.ask(doing, &words).await?;
+            }
+        }
+        let doing = "mark the target as half restored (SET)";
+        let words: [&[u8]; 5] = [b"SET", probe, b"x", b"PX", PROBE_LIVES_MS];
+        self.connection.ask(doing, &words).await?;
+        Ok(())
+    }
+
+    async fn remove_probe(&mut self, probe: &str) -> Result<(), JobError> {
         let doing = "remove keys (UNLINK)";
-        connection
+        self.connection
             .ask(doing, &[b"UNLINK", probe.as_bytes()])
             .await?;
-        self.can_restore(census, probe.as_bytes()).await
+        Ok(())
+    }
+
+    /// The dump's server used so much for the same keys. What it used besides them is not known: a tenth more is let pass.
+    fn has_memory(&self, survey: &Survey) -> Result<(), RedisError> {
+        let (Some(limit_bytes), Some(needed_bytes)) =
+            (self.server.max_memory_bytes, survey.memory_bytes)
+        else {
+            return Ok(());
+        };
+        if needed_bytes.saturating_sub(MEMORY_BESIDES_BYTES)
+            <= limit_bytes.saturating_add(limit_bytes / 10)
+        {
+            return Ok(());
+        }
+        let policy = self.server.max_memory_policy.clone();
+        Err(RedisError::TooLittleMemory {
+            limit_bytes,
+            policy: policy.unwrap_or_else(|| "not known".to_owned()),
+            needed_bytes,
+        })
+    }
+
+    /// Compares the longest value with what the target takes, where it says.
+    async fn takes_lengths(&mut self, survey: &Survey) -> Result<(), JobError> {
+        let argument_bytes = survey.longest_argument_bytes;
+        if argument_bytes > LONGEST_WRITTEN {
+            return Err(RedisError::ElementTooLong { argument_bytes }.into());
+        }
+        // Strings are put together of pieces; a command is about one element, or one whole value.
+        let command_bytes = argument_bytes.saturating_add(COMMAND_BESIDES_BYTES);
+        for (setting, needed_bytes) in [
+            ("proto-max-bulk-len", survey.longest_bytes),
+            ("client-query-buffer-limit", command_bytes),
+        ] {
+            let limit_bytes = self.setting(setting).await?.unwrap_or(u64::MAX);
+            if needed_bytes > limit_bytes {
+                return Err(RedisError::ValueTooLong {
+                    setting,
+                    limit_bytes,
+                    needed_bytes,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a setting that is a number. `None` where the server does not say.
+    async fn setting(&mut self, name: &str) -> Result<Option<u64>, JobError> {
+        let doing = "ask for a setting (CONFIG GET)";
+        let said = self
+            .connection
+            .try_to(doing, &[b"CONFIG", b"GET", name.as_bytes()])
+            .await?;
+        let mut parts = said.ok().and_then(Reply::into_array).unwrap_or_default();
+        let value = parts.pop().and_then(Reply::into_bytes);
+        let text = value.as_deref().and_then(|it| std::str::from_utf8(it).ok());
+        Ok(text.and_then(|text| text.parse().ok()))
     }
 
     async fn has_database(&mut self, number: u64) -> Result<(), JobError> {
@@ -118,8 +239,67 @@ impl Target {
         Ok(())
     }
 
-    async fn can_load(&mut self, census: &Census) -> Result<(), JobError> {
-        if census.summary.functions == 0 {
+    /// Writes one value of each kind, as it will be written: whole, or by the commands that put it together.
+    async fn takes_every_kind(&mut self, survey: &Survey, probe: &[u8]) -> Result<(), JobError> {
+        let doing = "write keys (RESTORE)";
+        for sample in &survey.samples {
+            // Gone by itself where this worker dies.
+            let words: [&[u8]; 5] = [
+                b"RESTORE",
+                probe,
+                PROBE_LIVES_MS,
+                &sample.payload,
+                b"REPLACE",
+            ];
+            if let Err(source) = self.connection.try_to(doing, &words).await? {
+                return Err(self.lacks(sample, source));
+            }
+        }
+        for kind in &survey.large_kinds {
+            self.connection
+                .ask("remove keys (UNLINK)", &[b"UNLINK", probe])
+                .await?;
+            for trial in commands_of(*kind) {
+                self.try_command(trial, probe).await?;
+            }
+            if *kind == ValueKind::Hash && survey.has_large_expiring_hash {
+                self.try_command(&FIELD_EXPIRY, probe).await?;
+            }
+            self.try_command(&EXPIRY, probe).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_command(&mut self, trial: &Trial, probe: &[u8]) -> Result<(), JobError> {
+        let (doing, name, arguments) = *trial;
+        let words = [name, &[probe], arguments].concat();
+        self.connection.ask(doing, &words).await?;
+        Ok(())
+    }
+
+    fn lacks(&self, sample: &Sample, source: ServerFault) -> JobError {
+        match verdict(&source) {
+            Verdict::CanRestore => {
+                let advice = if sample.module().is_some() {
+                    "load the same module there, in that version or a newer one (MODULE LIST)"
+                } else {
+                    "restore into a server of the line that dumped them, as new or newer"
+                };
+                RedisError::TargetLacks {
+                    target: self.server.version.clone(),
+                    what: sample.what(),
+                    advice,
+                    source,
+                }
+                .into()
+            }
+            Verdict::OtherVersion | Verdict::No => meaning("write keys (RESTORE)", source),
+        }
+    }
+
+    /// Exchanges the functions for the backup's and back again, in one transaction.
+    async fn can_load(&mut self, survey: &Survey, existing: Existing) -> Result<(), JobError> {
+        if !self.writes_functions(survey, existing) {
             return Ok(());
         }
         if self.libraries.is_none() {
@@ -128,25 +308,42 @@ impl Target {
             }
             .into());
         }
-        // No library has no first line: whoever may load is told so.
-        let doing = "load functions (FUNCTION LOAD)";
-        match self
-            .connection
-            .try_to(doing, &[b"FUNCTION", b"LOAD", b"REPLACE", b""])
-            .await?
-        {
-            Err(fault) if fault.code() != Some("ERR") => Err(meaning(doing, fault)),
-            Ok(_) | Err(_) => Ok(()),
+        let payload = functions_payload(&survey.functions, survey.census.summary.version);
+        let connection = &mut self.connection;
+        let doing = "save the target's functions (FUNCTION DUMP)";
+        let saved = connection.ask(doing, &[b"FUNCTION", b"DUMP"]).await?;
+        let saved = saved.into_bytes().unwrap_or_default();
+        let doing = "try the backup's functions (MULTI)";
+        connection.ask(doing, &[b"MULTI"]).await?;
+        // A refusal here, and the server forgets the transaction with the connection.
+        connection
+            .ask(LOADING, &load_words(&payload, existing))
+            .await?;
+        let back: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &saved, b"FLUSH"];
+        connection.ask(LOADING, &back).await?;
+        let doing = "try the backup's functions (EXEC)";
+        let said = connection.ask(doing, &[b"EXEC"]).await?;
+        let Reply::Array(said) = said else {
+            return Err(gibberish(doing));
+        };
+        let mut said = said.into_iter();
+        let (tried, put_back) = (said.next(), said.next());
+        let version = &self.server.version;
+        if let Some(Err(fault)) = put_back {
+            return Err(functions_refused(version, fault));
+        }
+        match tried {
+            Some(Err(fault)) => Err(functions_refused(version, fault)),
+            Some(Ok(_)) => Ok(()),
+            None => Err(gibberish(doing)),
         }
     }
 
     async fn can_restore(&mut self, census: &Census, probe: &[u8]) -> Result<(), JobError> {
+        let doing = "write keys (RESTORE)";
         let payload = payload_of_no_type(census.summary.version);
         let words: [&[u8]; 6] = [b"RESTORE", probe, b"0", &payload, b"REPLACE", b"ABSTTL"];
-        let said = self
-            .connection
-            .try_to("write keys (RESTORE)", &words)
-            .await?;
+        let said = self.connection.try_to(doing, &words).await?;
         let Err(source) = said else {
             return Ok(());
         };
@@ -162,10 +359,91 @@ impl Target {
                 }
                 .into())
             }
-            Verdict::No => Err(super::fill::cannot_write(source)),
+            Verdict::No => Err(meaning(doing, source)),
         }
     }
 }
+
+const LOADING: &str = "write functions (FUNCTION RESTORE)";
+
+/// All functions at once: in the place of all that are there, or of those of the same name.
+fn load_words(payload: &[u8], existing: Existing) -> [&[u8]; 4] {
+    let policy: &[u8] = match existing {
+        Existing::Replaced => b"FLUSH",
+        Existing::Refused | Existing::Merged => b"REPLACE",
+    };
+    [b"FUNCTION", b"RESTORE", payload, policy]
+}
+
+fn functions_refused(target: &str, source: ServerFault) -> JobError {
+    match source.code() {
+        Some("ERR") | None => RedisError::FunctionsRefused {
+            target: target.to_owned(),
+            source,
+        }
+        .into(),
+        Some(_) => meaning(LOADING, source),
+    }
+}
+
+/// What is tried on the probe: what it is for, the words before the key, and those after it.
+type Trial = (
+    &'static str,
+    &'static [&'static [u8]],
+    &'static [&'static [u8]],
+);
+
+const EXPIRY: Trial = (
+    "write large values (PEXPIREAT)",
+    &[b"PEXPIREAT"],
+    &[b"9999999999999"],
+);
+const FIELD_EXPIRY: Trial = (
+    "write large values (HPEXPIREAT)",
+    &[b"HPEXPIREAT"],
+    &[b"9999999999999", b"FIELDS", b"1", b"x"],
+);
+
+/// Returns the commands by which a large value of this kind is put together, on a key that does not exist.
+fn commands_of(kind: ValueKind) -> &'static [Trial] {
+    match kind {
+        ValueKind::String => &[("write large values (APPEND)", &[b"APPEND"], &[b"x"])],
+        ValueKind::List => &[("write large values (RPUSH)", &[b"RPUSH"], &[b"x"])],
+        ValueKind::Set => &[("write large values (SADD)", &[b"SADD"], &[b"x"])],
+        ValueKind::Zset => &[("write large values (ZADD)", &[b"ZADD"], &[b"0", b"x"])],
+        ValueKind::Hash => &[("write large values (HSET)", &[b"HSET"], &[b"x", b"y"])],
+        ValueKind::Stream => STREAM,
+    }
+}
+
+const STREAM: &[Trial] = &[
+    (
+        "write large values (XADD)",
+        &[b"XADD"],
+        &[b"1-1", b"x", b"y"],
+    ),
+    ("write large values (XSETID)", &[b"XSETID"], &[b"1-1"]),
+    (
+        "write large values (XGROUP CREATE)",
+        &[b"XGROUP", b"CREATE"],
+        &[b"g", b"0"],
+    ),
+    (
+        "write large values (XGROUP SETID)",
+        &[b"XGROUP", b"SETID"],
+        &[b"g", b"0"],
+    ),
+    (
+        "write large values (XGROUP CREATECONSUMER)",
+        &[b"XGROUP", b"CREATECONSUMER"],
+        &[b"g", b"c"],
+    ),
+    (
+        "write large values (XCLAIM)",
+        &[b"XCLAIM"],
+        &[b"g", b"c", b"0", b"1-1", b"JUSTID", b"FORCE"],
+    ),
+];
 
 /// What a server says of a payload that no server could take.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{encode::Counts, fill::LEASE_EVERY, roll::ClosedRoll};
 use crate::{
     engine::redis::{
-        connection::Connection, error::RedisError, info, info::Server, mark, reply::Reply,
+        connection::Connection, error::RedisError, info, info::Server, reply::Reply,
         reply::gibberish,
     },
     error::JobError,
@@ -21,6 +21,7 @@ const SCAN_COUNT: &[u8] = b"1000";
 pub(super) async fn remove_others(
     connection: &mut Connection,
     roll: &ClosedRoll,
+    mark: &str,
     worker: &Worker,
 ) -> Result<u64, JobError> {
     let mut removed = 0;
@@ -35,7 +36,8 @@ pub(super) async fn remove_others(
                 asked = Instant::now();
             }
             let (next, keys) = scan(connection, &cursor).await?;
-            let is_other = |key: &[u8]| !roll.has(database, key) && !mark::is_mark(database, key);
+            let is_mark = |key: &[u8]| database == 0 && key == mark.as_bytes();
+            let is_other = |key: &[u8]| !roll.has(database, key) && !is_mark(key);
             let others: Vec<&[u8]> = keys
                 .iter()
                 .map(|key| &**key)
@@ -97,6 +99,7 @@ pub(super) async fn check(
     connection: &mut Connection,
     before: &Server,
     counts: Counts,
+    marks: u64,
 ) -> Result<(), JobError> {
     let after = info::must_ask(connection).await?;
     let evicted = after.evicted_keys.saturating_sub(before.evicted_keys);
@@ -104,8 +107,8 @@ pub(super) async fn check(
         return Err(RedisError::Evicted { evicted }.into());
     }
     let found: u64 = after.keys.values().sum();
-    // The mark is there as well, and what expires may have done so.
-    let found = found.saturating_sub(1);
+    // The marks are there as well, and what expires may have done so.
+    let found = found.saturating_sub(marks);
     if found < counts.keys - counts.expiring {
         return Err(RedisError::KeysMissing {
             found,

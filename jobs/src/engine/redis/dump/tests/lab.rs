@@ -53,6 +53,13 @@ impl Lab {
         Ok(Self { store, worker })
     }
 
+    /// Lets no dump have more bytes than this.
+    pub(super) fn limit_dump(&self, bytes: u64) {
+        self.worker
+            .progress
+            .limit_dump(std::num::NonZeroU64::new(bytes));
+    }
+
     pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
         dump(&server.url().into(), KEY, &self.worker).await
     }

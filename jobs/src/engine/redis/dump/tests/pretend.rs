@@ -32,6 +32,8 @@ pub(super) struct Script {
     pub(super) to_name: &'static str,
     pub(super) to_replconf: &'static str,
     pub(super) info: String,
+    /// `None` hangs up.
+    pub(super) to_scan: Option<&'static str>,
     pub(super) to_sync: Vec<Vec<u8>>,
     pub(super) then: Then,
     /// What it was asked, in order.
@@ -45,6 +47,7 @@ impl Script {
             to_auth: "+OK\r\n".to_owned(),
             to_name: "+OK\r\n",
             to_replconf: "+OK\r\n",
+            to_scan: None,
             info: "redis_version:7.0.15\r\nrole:master\r\n".to_owned(),
             to_sync: packets,
             then: Then::Streams,
@@ -61,6 +64,7 @@ impl Script {
             "REPLCONF" => Some(self.to_replconf.to_owned()),
             "TIME" => Some("*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n".to_owned()),
             "FUNCTION" => Some("-ERR unknown command\r\n".to_owned()),
+            "SCAN" => self.to_scan.map(str::to_owned),
             "SELECT" => Some("+OK\r\n".to_owned()),
             _ => None,
         }

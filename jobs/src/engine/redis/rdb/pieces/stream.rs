@@ -15,7 +15,7 @@ use crate::engine::redis::rdb::{
     layout::StreamVersion,
     listpack::{DAMAGED, Listpack},
     reader::{Reader, Stop},
-    skim::{consumer_times, skim_idempotency},
+    skim::{consumer_times, skim_groups, skim_idempotency},
     told::{Element, EntryPairs, SplitError, StreamHistory, StreamId, StreamMeta},
 };
 
@@ -23,6 +23,9 @@ use crate::engine::redis::rdb::{
 const FLAG_DELETED: i64 = 1;
 /// An entry with the fields of the node's first.
 const FLAG_SAME_FIELDS: i64 = 2;
+
+/// Groups that take more are not given as they are stored.
+const GROUPS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// More pending entries in one group than can be held at once: 512 MiB of them.
 const PENDING_MAX: u64 = 16 * 1024 * 1024;
@@ -46,10 +49,12 @@ pub(super) fn give<R: Read, E>(
         reader.string_into(&mut scratch.first)?;
         let node_id = StreamId::from_key(&scratch.first);
         let node_id = node_id.ok_or_else(|| reader.malformed("a stream node without its id"))?;
-        reader.string_into(&mut scratch.node)?;
-        give_node(reader, node_id, scratch, give)?;
+        if reader.string_into(&mut scratch.node)? {
+            give_node(reader, node_id, scratch, give)?;
+        }
     }
     give(Element::StreamMeta(meta(reader, version)?))?;
+    give_groups_as_stored(reader, version, give)?;
     let groups = reader.length()?;
     for _ in 0..groups {
         give_group(reader, version, scratch, give)?;
@@ -60,6 +65,25 @@ pub(super) fn give<R: Read, E>(
         0
     };
     Ok(Dropped { idempotency_ids })
+}
+
+/// Gives everything from the groups on as it is stored, and goes back to where they begin.
+fn give_groups_as_stored<R: Read, E>(
+    reader: &mut Reader<R>,
+    version: StreamVersion,
+    give: &mut Give<'_, E>,
+) -> Result<(), SplitError<E>> {
+    reader.hold(GROUPS_BYTES_MAX);
+    match skim_groups(reader, version) {
+        Ok(()) => give(Element::StreamGroups {
+            type_byte: version.type_byte(),
+            raw: reader.held(),
+        })?,
+        Err(Stop::Full { .. }) => {}
+        Err(stop) => return Err(stop.into()),
+    }
+    reader.rewind();
+    Ok(())
 }
 
 fn meta<R: Read>(reader: &mut Reader<R>, version: StreamVersion) -> Result<StreamMeta, Stop> {

@@ -186,7 +186,13 @@ fn what_fits_is_whole_and_what_does_not_is_in_pieces(#[case] bytes: &[u8]) -> an
     let (whole, all) = hear(bytes, WHOLE)?;
     let (pieces, _) = hear(bytes, PIECES)?;
     for whole_value_bytes in [1, 10, 50, 100, 500] {
-        let (heard, summary) = hear(bytes, Limits { whole_value_bytes })?;
+        let (heard, summary) = hear(
+            bytes,
+            Limits {
+                whole_value_bytes,
+                ..Limits::default()
+            },
+        )?;
         assert_eq!(summary.whole + summary.large, all.whole);
         assert!(summary.whole > 0 && summary.large > 0);
         for value in &heard.whole {

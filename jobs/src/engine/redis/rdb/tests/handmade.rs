@@ -351,3 +351,79 @@ fn long_strings_come_in_chunks_compressed_or_not() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+/// An aggregate of nothing, as old servers wrote it by mistake, in each of the encodings: no server keeps it, and `RESTORE` refuses it.
+#[rstest]
+#[case::list(1, vec![0])]
+#[case::set(2, vec![0])]
+#[case::zset_text(3, vec![0])]
+#[case::hash(4, vec![0])]
+#[case::zset(5, vec![0])]
+#[case::zipmap(9, vec![2, 0, 255])]
+#[case::list_ziplist(10, ZIPLIST.to_vec())]
+#[case::intset(11, vec![8, 2, 0, 0, 0, 0, 0, 0, 0])]
+#[case::zset_ziplist(12, ZIPLIST.to_vec())]
+#[case::hash_ziplist(13, ZIPLIST.to_vec())]
+#[case::quicklist_without_nodes(14, vec![0])]
+#[case::quicklist(14, [&[2], ZIPLIST, ZIPLIST].concat())]
+#[case::hash_listpack(16, LISTPACK.to_vec())]
+#[case::zset_listpack(17, LISTPACK.to_vec())]
+#[case::quicklist2(18, [&[2, 2], LISTPACK, &[2], LISTPACK].concat())]
+#[case::set_listpack(20, LISTPACK.to_vec())]
+#[case::expiring_hash_listpack(25, [&MIN, LISTPACK].concat())]
+fn a_packed_value_of_nothing_is_passed_over_like_any_other(
+    #[case] type_byte: u8,
+    #[case] raw: Vec<u8>,
+    #[values(WHOLE, PIECES, Limits::to_count())] limits: Limits,
+) -> anyhow::Result<()> {
+    let body = [key(type_byte, &[&raw]), key(0, &[&[1], b"v"])].concat();
+    let (_, summary) = hear(&file(REDIS_7_4, &body), limits)?;
+    assert_eq!((summary.empty, summary.whole + summary.large), (1, 1));
+    Ok(())
+}
+
+/// Each behind its length.
+const ZIPLIST: &[u8] = &[11, 11, 0, 0, 0, 10, 0, 0, 0, 0, 0, 255];
+const LISTPACK: &[u8] = &[7, 7, 0, 0, 0, 0, 0, 255];
+
+#[rstest]
+#[case::quicklist_with_one(14, [&[2], ZIPLIST, &[13, 13, 0, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0xf2, 255]].concat())]
+#[case::plain_node(18, [&[2, 2], LISTPACK, &[1, 1, b'x']].concat())]
+fn a_list_with_an_empty_node_keeps_the_others(
+    #[case] type_byte: u8,
+    #[case] raw: Vec<u8>,
+) -> anyhow::Result<()> {
+    let (_, summary) = hear(&file(REDIS_7_4, &key(type_byte, &[&raw])), WHOLE)?;
+    assert_eq!((summary.empty, summary.whole), (0, 1));
+    Ok(())
+}
+
+/// A string of more than can be held: a server whose `proto-max-bulk-len` was raised has such.
+#[rstest]
+#[case::list(key(1, &[&[2], &string("long"), &[1, b'x']]))]
+#[case::set(key(2, &[&[2], &string("long"), &[1, b'x']]))]
+#[case::zset(key(5, &[&[1], &string("long"), &[0; 8]]))]
+#[case::hash(key(4, &[&[1], &string("long"), &[1, b'x']]))]
+#[case::hash_value(key(4, &[&[1, 1, b'x'], &string("long")]))]
+#[case::compressed(key(1, &[&[1, 0xc3, 5, 4, 3, b'l', b'o', b'n', b'g']]))]
+#[case::plain_node(key(18, &[&[1, 1], &string("long")]))]
+#[case::packed(key(20, &[&string(listpack(&["a", "b"]))]))]
+fn who_only_counts_is_not_stopped_by_an_element_that_is_too_long_to_be_held(
+    #[case] body: Vec<u8>,
+) -> anyhow::Result<()> {
+    let bytes = file(REDIS_7_4, &body);
+    let short = Limits {
+        string_bytes: 3,
+        ..PIECES
+    };
+    let error = hear(&bytes, short).unwrap_err();
+    assert!(matches!(error, FormatError::TooLong { .. }), "{error}");
+    let counting = Limits {
+        longer: Longer::PassedOver,
+        ..short
+    };
+    let (_, summary) = hear(&bytes, counting)?;
+    assert_eq!((summary.large, summary.too_long), (1, 1));
+    assert!(summary.longest_bytes >= 4, "{summary:?}");
+    Ok(())
+}

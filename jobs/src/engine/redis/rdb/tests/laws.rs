@@ -142,7 +142,10 @@ fn limits() -> impl Strategy<Value = Limits> {
     prop_oneof![
         Just(WHOLE),
         Just(PIECES),
-        (0..300_usize).prop_map(|whole_value_bytes| Limits { whole_value_bytes })
+        (0..300_usize).prop_map(|whole_value_bytes| Limits {
+            whole_value_bytes,
+            ..Limits::default()
+        })
     ]
 }
 
