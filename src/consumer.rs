@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod judge;
 mod record;
+mod reopen;
 mod verify;
 mod work_dir;
 
@@ -145,6 +146,10 @@ pub async fn consume(
             settings.janitor_every,
         )),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
+        tokio::spawn(reopen::reopen_for_ever(
+            shared.clone(),
+            settings.engines.clone(),
+        )),
     ];
     let heart = Heart {
         catalog: shared.catalog.clone(),

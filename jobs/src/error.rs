@@ -475,6 +475,42 @@ pub enum JobError {
         /// Its name.
         extension: String,
     },
+    /// A role that may do everything, and nobody said that it may be used.
+    #[error(
+        "the URL's role is a superuser, and a restore runs functions that the customer wrote, as that role: restore with a URL of \
+         the database's owner, or say --as-superuser where you trust whoever could write to the database"
+    )]
+    AsSuperuser,
+    /// A restore in one transaction that the server's lock table has no room for.
+    #[error(
+        "a restore in one transaction needs about {needed} locks, and the server's lock table has room for {room}: set \
+         max_locks_per_transaction to {setting} or more and restart the server, or let the restore swap with a fresh database, \
+         which needs no such transaction"
+    )]
+    LockTableTooSmall {
+        /// About how many locks it takes.
+        needed: u64,
+        /// How many there are.
+        room: u64,
+        /// The setting that would do.
+        setting: u64,
+    },
+    /// A database that is the server's own.
+    #[error(
+        "database {database:?} is the server's own, and nothing is restored into it: create an empty one"
+    )]
+    NotATarget {
+        /// Its name.
+        database: String,
+    },
+    /// A database that is somebody else's.
+    #[error(
+        "database {database:?} does not belong to the owner of the resource's own database: create an empty one that does"
+    )]
+    OthersDatabase {
+        /// Its name.
+        database: String,
+    },
     /// The target's server refused what a restore has to do there.
     #[error("the target's server refused to {doing}")]
     TargetRefused {

@@ -286,6 +286,10 @@ impl From<RequestError> for Problem {
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
             RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
             RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
+            RequestError::NoSuperuser(engine) => not_accepted(format!("`as_superuser` is PostgreSQL's: {engine} has no use for it")),
+            RequestError::ServersOwn(database) => not_accepted(format!(
+                "database {database:?} is the server's own: give `into` the name of an empty database"
+            )),
             RequestError::NoMerge(engine) => not_accepted(format!(
                 "`merge` is Redis's: over what is there, {engine} replaces what the backup has and leaves the rest as it is"
             )),

@@ -70,6 +70,10 @@ pub(super) struct Args {
     /// PostgreSQL: leave grants out
     #[arg(long)]
     no_acl: bool,
+    /// PostgreSQL: restore although the URL's role is a superuser. Functions behind the database's constraints, indexes and
+    /// triggers run as that role: say it where you trust everybody who could write to the database
+    #[arg(long)]
+    as_superuser: bool,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
@@ -142,6 +146,8 @@ fn request(args: &Args) -> RestoreRequest {
         },
         no_owner: args.no_owner,
         no_acl: args.no_acl,
+        as_superuser: args.as_superuser,
+        of_owner: false,
         idempotency_key: args.idempotency_key.clone(),
     }
 }

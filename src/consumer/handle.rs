@@ -291,7 +291,7 @@ fn report_from(
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
-async fn resource(
+pub(super) async fn resource(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,

@@ -82,6 +82,7 @@ struct Figures {
     removals: Removals,
     listings: Vec<StoreListing>,
     proofs: Vec<ProofCount>,
+    closed: usize,
     suspects: Vec<SuspectCount>,
     pauses: usize,
     depths: Vec<QueueDepth>,
@@ -121,6 +122,7 @@ async fn observe(
     metrics::removals(&figures.removals);
     metrics::listings(&figures.listings);
     metrics::proofs(&figures.proofs);
+    metrics::closed_databases(figures.closed);
     metrics::suspects(&figures.suspects);
     metrics::pauses(figures.pauses);
     metrics::queue_depths(&figures.depths);
@@ -148,6 +150,7 @@ async fn measure(
         removals: catalog.removals().await?,
         listings: catalog.store_listings(&observer.stores).await?,
         proofs: catalog.proof_counts(observer.verify_within).await?,
+        closed: catalog.closed_databases(None).await?.len(),
         suspects: catalog.suspect_counts().await?,
         pauses: catalog.pauses().await?.len(),
         depths: catalog.queue_depths().await?,

@@ -461,6 +461,8 @@ fn restore() -> Job {
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     })
 }
 

@@ -14,6 +14,7 @@ mod fleet;
 mod gate;
 mod hogs;
 mod lab;
+mod left_closed;
 mod lost_workers;
 mod mirrors;
 mod native;

@@ -119,6 +119,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         let (resource, worker) = (&self.resource, &self.worker);
         let url = url.map(Into::into);

@@ -129,6 +129,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         let attempt = Attempt {
             run_id: Uuid::from_u128(0x0123_4567 << 96),
