@@ -9,7 +9,7 @@ use mongodb::{
 };
 use secrecy::SecretString;
 
-use super::{address, error::MongodbError, meaning::meaning};
+use super::{address, error::MongodbError, meaning::meaning, watch::Watch};
 use crate::{error::JobError, resource};
 
 /// How long it may take to find a server, and to connect to it, where the URL does not say.
@@ -79,13 +79,24 @@ pub(crate) async fn connect(
     if let Some(preference) = read_preference {
         options.selection_criteria = Some(criteria(preference));
     }
+    let watch = Watch::default();
+    options.sdam_event_handler = Some(watch.handler());
+    let replica_set = options.repl_set_name.clone();
     let database = options.default_database.clone();
     let read = options
         .selection_criteria
         .clone()
         .unwrap_or_else(|| criteria(resource::ReadPreference::Primary));
     let client = Client::with_options(options).map_err(|error| meaning(doing, &error))?;
-    let server = Server::ask(&client, &read).await?;
+    let server = match Server::ask(&client, &read).await {
+        Err(error @ JobError::Unreachable { .. }) => {
+            return Err(match watch.verdict(replica_set.as_deref()) {
+                Some(verdict) => verdict.into(),
+                None => error,
+            });
+        }
+        server => server?,
+    };
     Ok(Session {
         client,
         database,
