@@ -9,7 +9,12 @@ use mongodb::{
 };
 use secrecy::SecretString;
 
-use super::{address, error::MongodbError, meaning::meaning, watch::Watch};
+use super::{
+    address,
+    error::MongodbError,
+    meaning::{meaning, meaning_of_options},
+    watch::Watch,
+};
 use crate::{error::JobError, resource};
 
 /// How long it may take to find a server, and to connect to it, where the URL does not say.
@@ -68,9 +73,11 @@ pub(crate) async fn connect(
     let doing = "connect";
     let address = address::parse(url)?;
     let resolved = answer_within(CONNECT_TIMEOUT_MAX, doing, async {
-        ClientOptions::parse(address).await
+        Ok(ClientOptions::parse(address).await)
     });
-    let mut options = resolved.await?;
+    let mut options = resolved
+        .await?
+        .map_err(|error| meaning_of_options(doing, &error))?;
     let bounded =
         |asked: Option<Duration>| Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX));
     options.app_name = Some("lastgood".to_owned());
@@ -87,7 +94,8 @@ pub(crate) async fn connect(
         .selection_criteria
         .clone()
         .unwrap_or_else(|| criteria(resource::ReadPreference::Primary));
-    let client = Client::with_options(options).map_err(|error| meaning(doing, &error))?;
+    let client =
+        Client::with_options(options).map_err(|error| meaning_of_options(doing, &error))?;
     let server = match Server::ask(&client, &read).await {
         Err(error @ JobError::Unreachable { .. }) => {
             return Err(match watch.verdict(replica_set.as_deref()) {
