@@ -252,6 +252,7 @@ async fn look_for_ever(
     switches: Switches,
     stop: CancellationToken,
 ) {
+    let keeps_sessions = catalog.keeps_sessions().await;
     let mut timer = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
@@ -271,10 +272,17 @@ async fn look_for_ever(
                 tracing::error!(error = %fault, "the plans file cannot be used, answers go by the last good plans");
             }
         }
-        let answer = answered(LOOK_EVERY, catalog.now()).await;
-        if let Err(error) = &answer {
-            tracing::warn!(error = chain(error), "the catalog does not answer");
-        }
-        switches.ready.send_replace(answer.is_ok());
+        let is_writable = match answered(LOOK_EVERY, catalog.write_fault()).await {
+            Ok(None) => true,
+            Ok(Some(fault)) => {
+                tracing::error!("{fault}");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the catalog does not answer");
+                false
+            }
+        };
+        switches.ready.send_replace(is_writable && keeps_sessions);
     }
 }

@@ -3,12 +3,14 @@
 mod adhoc;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel;
 mod consumers;
 mod copies;
 mod exposure;
 mod history;
 mod keys;
+mod listings;
 mod order;
 mod pauses;
 mod points;
@@ -21,6 +23,7 @@ mod resources;
 mod retention;
 mod retry;
 mod runs;
+mod standing;
 mod stores;
 mod tokens;
 
@@ -39,14 +42,16 @@ pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
+pub(crate) use batch::leave_out;
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
-pub use points::PointRow;
+pub use points::{PointRow, SuspectCount, SuspectPoint};
 pub use producers::{GoesBy, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
@@ -65,6 +70,12 @@ pub use tokens::{Holder, NewToken, TokenRow};
 
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
+
+/// How long a connection stays open that nobody uses.
+const IDLE: Duration = Duration::from_mins(10);
+/// The same where connections are to be spared. An idle consumer sends a statement in more than a second, and its connections take turns:
+/// with this, a third one is not used again in time.
+const SPARING: Duration = Duration::from_secs(3);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -129,6 +140,11 @@ pub enum CatalogError {
     /// Its removal has begun.
     #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
     TooLateToKeep(Uuid),
+    /// There is nothing to confirm.
+    #[error(
+        "restore point {0} is not suspect: there is nothing to confirm, see `lastgood backup list`"
+    )]
+    NotSuspect(Uuid),
     /// One of two clocks is wrong.
     #[error(
         "the catalog's clock is {minutes} minutes ahead of this machine's (less than 0: behind): fix NTP; until then nothing \
@@ -138,6 +154,12 @@ pub enum CatalogError {
         /// By how much.
         minutes: i64,
     },
+    /// So much is gone from a store that no accident explains it.
+    #[error(
+        "restore points have disappeared from store {0:?} en masse: nothing expires and nothing is removed until they are back, or \
+         `lastgood store accept-loss {0}` says that they are lost for good; see `lastgood status`"
+    )]
+    StoreVanished(String),
     /// It was removed for good.
     #[error("resource {0:?} was removed: it cannot be backed up")]
     Removed(String),
@@ -209,6 +231,13 @@ impl From<sqlx::Error> for CatalogError {
 }
 
 impl CatalogError {
+    /// Returns whether it is what a row says that the catalog refuses, now and for ever: the statement may do for other rows.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, Self::BadRow { .. })
+            || matches!(self, Self::Statement(error) if is_refused(error))
+    }
+
     /// Returns whether asking again may help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -238,6 +267,23 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
     )
 }
 
+/// Whether it is the data that is refused, so that trying again cannot help: 22 is a value, 23 a constraint, 54 a limit, P0 what a
+/// trigger raises. So is a value that this build cannot read.
+pub(crate) fn is_refused(error: &sqlx::Error) -> bool {
+    if let Some(said) = error.as_database_error() {
+        let of = |code: &str| {
+            ["22", "23", "54", "P0"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        };
+        return said.code().is_some_and(|code| of(&code));
+    }
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_)
+    )
+}
+
 /// Returns what the catalog answers, or that it is unreachable where it does not in time: a connection can hang for hours
 /// without an error.
 pub async fn answered<T>(
@@ -258,13 +304,14 @@ pub struct Catalog {
 impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        Self::connect_within(url, connections, None).await
+        Self::connect_within(url, connections, None, None).await
     }
 
     async fn connect_within(
         url: &SecretString,
         connections: u32,
         longest_statement: Option<Duration>,
+        idle: Option<Duration>,
     ) -> Result<Self, CatalogError> {
         let options: PgConnectOptions = url
             .expose_secret()
@@ -273,6 +320,7 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(idle.unwrap_or(IDLE))
             // A wait that ends well is nobody's business, least of all on a command's standard error.
             .acquire_slow_threshold(Duration::from_secs(10))
             // A forgotten transaction would slow every claim; none of ours is ever idle that long. Set here and not at
@@ -308,6 +356,13 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The same, which soon closes what it does not use: for the many processes that mostly wait.
+    pub async fn open_sparing(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
+        let catalog = Self::connect_within(url, connections, None, Some(SPARING)).await?;
+        catalog.check_schema().await?;
+        Ok(catalog)
+    }
+
     /// The same, where no statement may take longer than `longest_statement`: who asked may be gone, and a statement that nobody waits
     /// for keeps its connection until it ends.
     pub async fn open_bounded(
@@ -315,7 +370,7 @@ impl Catalog {
         connections: u32,
         longest_statement: Duration,
     ) -> Result<Self, CatalogError> {
-        let catalog = Self::connect_within(url, connections, Some(longest_statement)).await?;
+        let catalog = Self::connect_within(url, connections, Some(longest_statement), None).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }

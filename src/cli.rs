@@ -88,7 +88,8 @@ enum Command {
     /// Record again what a store's manifests say, after the catalog was lost
     #[command(subcommand)]
     Catalog(catalog::Command),
-    /// List the stores that restore points are on record in; follow one that was renamed, forget one that is gone
+    /// List the stores that restore points are on record in; compare them with the catalog; follow one that was renamed, forget one
+    /// that is gone
     #[command(subcommand)]
     Store(store::Command),
     /// Check a plans file, or show the plans
@@ -158,7 +159,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
-        Command::Store(command) => store::run(command, output).await?,
+        Command::Store(command) => return store::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
         Command::Key(command) => return key::run(command, output).await,
         Command::Audit(args) => audit::run(&args, output).await?,

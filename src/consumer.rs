@@ -29,9 +29,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::{Beat, Catalog, CatalogError, Registration, answered},
     http, metrics,
-    queue::{InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
+    queue::{Claims, InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
     secret::MasterKey,
-    stores::{NamedStore, Stores},
+    stores::{self, Compared, NamedStore, Stores},
     version::VERSION,
 };
 
@@ -61,6 +61,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What dead attempts left is removed when it is older.
     pub janitor_age: Duration,
+    /// How often the janitor looks.
+    pub janitor_every: Duration,
     /// Where it serves metrics.
     pub listen: SocketAddr,
     /// Where its private files live.
@@ -133,7 +135,12 @@ pub async fn consume(
     let side = [
         tokio::spawn(watch(store, in_flight, Arc::clone(&wakers.cancelled))),
         tokio::spawn(listen(shared.catalog.pool().clone(), wakers)),
-        tokio::spawn(sweep_for_ever(shared.stores.clone(), settings.janitor_age)),
+        tokio::spawn(clean_for_ever(
+            shared.catalog.clone(),
+            shared.stores.clone(),
+            settings.janitor_age,
+            settings.janitor_every,
+        )),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
     ];
     let heart = Heart {
@@ -142,6 +149,7 @@ pub async fn consume(
         ready,
         drain_asked,
         drain: stop.drain.clone(),
+        keeps_sessions: shared.catalog.keeps_sessions().await,
     };
     tasks.spawn(heart.beat_until(ended.clone()));
     tasks.close();
@@ -217,6 +225,7 @@ fn queues(
     in_flight: &InFlight,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
+    let claims = Claims::new(store.clone());
     let lanes = [
         (Lane::Promised, settings.slots),
         (Lane::Upkeep, upkeep_slots(settings.slots)),
@@ -232,7 +241,7 @@ fn queues(
         name: engine.as_str().into(),
         lane,
         slots: Arc::new(Semaphore::new(slots as usize)),
-        wake: Arc::new(Notify::new()),
+        claims: claims.clone(),
         poll: settings.poll,
         timeout: settings.job_timeout,
         give_back: give_back.clone(),
@@ -292,6 +301,8 @@ struct Heart {
     ready: tokio::sync::watch::Sender<bool>,
     drain_asked: Arc<Notify>,
     drain: CancellationToken,
+    /// A pooler that keeps none breaks what this consumer does.
+    keeps_sessions: bool,
 }
 
 impl Heart {
@@ -326,7 +337,7 @@ impl Heart {
         let state = if is_draining { "draining" } else { "running" };
         match answered(BEAT_EVERY, self.renew(state)).await {
             Ok(beat) => {
-                self.ready.send_replace(!is_draining);
+                self.ready.send_replace(!is_draining && self.keeps_sessions);
                 compare_clock(beat.now);
                 if beat.is_to_drain && !is_draining {
                     tracing::info!("an operator asked this consumer to drain and end");
@@ -367,14 +378,56 @@ async fn remove_dead_for_ever(parent: PathBuf) {
     }
 }
 
-/// The janitor: removes what a SIGKILL left in the stores, once an hour and at start.
-async fn sweep_for_ever(stores: Stores, age: Duration) {
-    let mut timer = tokio::time::interval(Duration::from_hours(1));
+/// The janitor, at start and once an hour: removes what a SIGKILL left in the stores, and finds what is gone from them.
+async fn clean_for_ever(catalog: Catalog, stores: Stores, age: Duration, every: Duration) {
+    let mut timer = tokio::time::interval(every);
     loop {
         timer.tick().await;
         for store in stores.iter() {
             sweep(store, age).await;
+            // Another consumer's look is as good as ours.
+            look_for_losses(&catalog, store, every / 2).await;
         }
+    }
+}
+
+async fn look_for_losses(catalog: &Catalog, store: &NamedStore, not_within: Duration) {
+    match stores::compare(catalog, store, not_within).await {
+        Ok(Compared::NotDue) => {}
+        Ok(Compared::NotListed { because }) => tracing::error!(
+            store = store.name,
+            error = because,
+            "the store cannot be listed: nobody knows whether its restore points are still there"
+        ),
+        Ok(Compared::Listed { missing: 0, .. }) => {}
+        Ok(Compared::Listed {
+            points,
+            missing,
+            is_mass: true,
+            ..
+        }) => tracing::error!(
+            store = store.name,
+            store.points = points,
+            store.missing = missing,
+            "restore points have disappeared from the store en masse: nothing expires until that is settled, see docs/emptied-store.md"
+        ),
+        Ok(Compared::Listed {
+            missing,
+            quarantined,
+            forgotten,
+            ..
+        }) => tracing::error!(
+            store = store.name,
+            store.missing = missing,
+            points.quarantined = quarantined,
+            copies.forgotten = forgotten,
+            "restore points are missing from the store"
+        ),
+        Err(error) => tracing::warn!(
+            store = store.name,
+            error = chain(&error),
+            "what is in the store could not be compared with the catalog"
+        ),
     }
 }
 

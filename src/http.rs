@@ -70,7 +70,7 @@ async fn readiness(State(face): State<Arc<Face>>) -> impl IntoResponse {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the catalog does not answer, or this process is draining\n",
+            "the catalog does not answer or cannot be used (see the log), or this process is draining\n",
         )
     }
 }

@@ -19,6 +19,7 @@ pub mod request;
 pub mod retention;
 pub mod schedule;
 pub mod secret;
+pub mod standing;
 pub mod status;
 pub mod stores;
 pub mod token;

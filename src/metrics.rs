@@ -13,14 +13,18 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, COALESCED, DUMP_BYTES,
-    ENQUEUED, EXPIRED, EXPOSURE, LAST_OBSERVED, LAST_TICK, LIVE_CONSUMERS, MISSING_COPIES,
-    NEVER_BACKED_UP, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
-    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
-    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPENDED, SWEPT, TICK_SECONDS, TICKS,
-    UNKNOWN_TIER, VERIFICATIONS,
+    ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS,
+    MISSING_COPIES, MISSING_POINTS, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE,
+    OVERDUE, PAUSES, PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED,
+    QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT,
+    SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, VANISHED,
+    VERIFICATIONS,
 };
 use crate::{
-    catalog::{MissingCopies, ProofCount, QueueDepth, Removals, TierExposure, UnknownTier},
+    catalog::{
+        MissingCopies, ProofCount, QueueDepth, Removals, StoreListing, SuspectCount, TierExposure,
+        UnknownTier,
+    },
     plan::Plans,
 };
 
@@ -34,6 +38,10 @@ const KINDS: [&str; 6] = [
 ];
 /// What stands for every engine that no build here knows: a name that somebody made up is no label.
 const UNKNOWN_ENGINE: &str = "unknown";
+/// The statements that leave rows out.
+const BATCHED: [&str; 5] = ["tick", "reap", "refuse_unknown", "prune", "rebuild"];
+/// Where rows from the future are mended.
+const FUTURE_TABLES: [&str; 4] = ["restore_points", "resources", "runs", "processes"];
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];
 
 /// How an attempt ended, as the label `result` says it.
@@ -147,6 +155,12 @@ pub fn prime_producer() {
     }
     counter!(ENQUEUED).absolute(0);
     counter!(COALESCED).absolute(0);
+    for statement in BATCHED {
+        counter!(LEFT_OUT, "statement" => statement).absolute(0);
+    }
+    for table in FUTURE_TABLES {
+        counter!(FUTURE_ROWS, "table" => table).absolute(0);
+    }
     gauge!(LAST_TICK).set(0.0);
     gauge!(LAST_OBSERVED).set(0.0);
     gauge!(PLANS_FALLBACK).set(0.0);
@@ -175,6 +189,7 @@ pub fn prime_producer() {
     queue_depths(&[]);
     live_consumers(&[]);
     proofs(&[]);
+    suspects(&[]);
 }
 
 /// Shows the API's series at zero, for each method and route.
@@ -207,6 +222,9 @@ pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
 pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
     for store in stores {
         gauge!(MISSING_COPIES, "store" => store.clone()).set(0.0);
+        for gauge in [MISSING_POINTS, VANISHED, UNLISTED] {
+            gauge!(gauge, "store" => store.clone()).set(0.0);
+        }
     }
 }
 
@@ -214,6 +232,17 @@ pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
 pub fn missing_copies(missing: &[MissingCopies]) {
     for store in missing {
         gauge!(MISSING_COPIES, "store" => store.store.clone()).set(float(store.points));
+    }
+}
+
+/// Shows what each store lacked when it was last listed.
+pub fn listings(listings: &[StoreListing]) {
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    for it in listings {
+        let store = || it.store.clone();
+        gauge!(MISSING_POINTS, "store" => store()).set(float(it.missing - it.accepted));
+        gauge!(VANISHED, "store" => store()).set(flag(it.vanished_at.is_some()));
+        gauge!(UNLISTED, "store" => store()).set(flag(it.failed_at.is_some()));
     }
 }
 
@@ -250,6 +279,17 @@ pub fn proofs(counts: &[ProofCount]) {
     }
 }
 
+/// Shows how many restore points promise less than they should; an engine without any is shown at zero.
+pub fn suspects(counts: &[SuspectCount]) {
+    for engine in Engine::ALL {
+        let found = counts.iter().find(|count| count.engine == engine.as_str());
+        let count = |of: fn(&SuspectCount) -> i64| found.map_or(0.0, |count| float(of(count)));
+        gauge!(SUSPECT, "engine" => engine.as_str()).set(count(|it| it.points));
+        gauge!(SUSPECT_NEWEST, "engine" => engine.as_str()).set(count(|it| it.resources));
+        gauge!(OF_NO_INSTANT, "engine" => engine.as_str()).set(count(|it| it.of_no_instant));
+    }
+}
+
 /// Counts a tick that succeeded.
 pub fn ticked(took: Duration, enqueued: u64, coalesced: u64, at: DateTime<Utc>) {
     counter!(TICKS, "result" => "succeeded").increment(1);
@@ -281,6 +321,16 @@ pub fn reaped(engine: &str, kind: &str, state: &str) {
 pub fn refused_unknown(kind: &str) {
     counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind.to_owned(), "state" => "failed")
         .increment(1);
+}
+
+/// Counts rows that a batched statement left out.
+pub fn rows_left_out(statement: &'static str, rows: u64) {
+    counter!(LEFT_OUT, "statement" => statement).increment(rows);
+}
+
+/// Counts rows from the future that were mended.
+pub fn future_rows(table: &'static str, rows: u64) {
+    counter!(FUTURE_ROWS, "table" => table).increment(rows);
 }
 
 fn known(queue: &str) -> &'static str {

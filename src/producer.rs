@@ -1,5 +1,6 @@
 //! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
 
+mod future;
 mod history;
 mod observe;
 mod reap;
@@ -11,16 +12,21 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
 use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::upkeep::{
-    Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain,
+use self::{
+    future::Clock, history::prune_until, observe::observe_until, reap::reap_until,
+    upkeep::upkeep_until,
 };
-use self::{history::prune_until, observe::observe_until, reap::reap_until, upkeep::upkeep_until};
+pub use self::{
+    future::{Mended, mend_future},
+    upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
+};
 use crate::{
-    catalog::{Catalog, CatalogError, GoesBy, answered},
+    catalog::{Catalog, CatalogError, GoesBy, answered, leave_out},
     http, metrics,
     plan::{Plans, PlansFile, Reload, Source},
 };
@@ -52,7 +58,7 @@ pub struct Settings {
 }
 
 /// What one tick did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ticked {
     /// Resources whose time to be looked at had come.
     pub looked_at: i64,
@@ -60,6 +66,9 @@ pub struct Ticked {
     pub enqueued: i64,
     /// Waiting runs that were moved to the current slot.
     pub coalesced: i64,
+    /// The resources that were left out: their waiting run could not move, for the slot has been backed up, or the catalog refuses
+    /// their rows.
+    pub left_out: Vec<String>,
 }
 
 /// Runs until `stop`. Any number of replicas may run: the database lets each slot be enqueued once.
@@ -98,6 +107,7 @@ pub async fn produce(
         in_force,
         settings.observe,
         settings.upkeep.verify_within,
+        std::iter::once(primary).chain(mirrors).cloned().collect(),
         stop.clone(),
     ));
     tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));
@@ -110,9 +120,10 @@ pub async fn produce(
     tasks.close();
 
     report_source(&plans);
+    let keeps_sessions = catalog.keeps_sessions().await;
     let mut timer = tokio::time::interval(settings.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut applied = Applied::default();
+    let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let id = uuid::Uuid::new_v4().to_string();
     loop {
         tokio::select! {
@@ -125,8 +136,15 @@ pub async fn produce(
             publish_own.send_replace(self::own(&plans));
         }
         metrics::plans_reload_failed(plans.is_outdated());
-        let ticked = tick_once(&catalog, plans.plans(), &mut applied).await;
-        ready.send_replace(ticked);
+        let ticked = tick_once(
+            &catalog,
+            plans.plans(),
+            settings.lease,
+            &mut applied,
+            &mut clock,
+        )
+        .await;
+        ready.send_replace(ticked && keeps_sessions);
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
             tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
@@ -145,10 +163,51 @@ pub async fn produce(
 }
 
 /// Enqueues what is due at `now`: one statement, one transaction, whatever the number of resources.
+///
+/// Where the catalog refuses that for some resource, the others are enqueued all the same.
 pub async fn tick(
     catalog: &Catalog,
     plans: &Plans,
     now: DateTime<Utc>,
+) -> Result<Ticked, CatalogError> {
+    match tick_those(catalog, plans, now, None).await {
+        Err(error) if error.is_of_a_row() => tick_one_by_one(catalog, plans, now).await,
+        ticked => ticked,
+    }
+}
+
+async fn tick_one_by_one(
+    catalog: &Catalog,
+    plans: &Plans,
+    now: DateTime<Utc>,
+) -> Result<Ticked, CatalogError> {
+    let due = sqlx::query_scalar!(
+        "select id from lastgood.resources where status = 'active' and next_due_at <= $1 order by next_due_at, id",
+        now
+    )
+    .fetch_all(catalog.pool())
+    .await?;
+    let statement = |ids| tick_those(catalog, plans, now, Some(ids)).boxed();
+    let (ticked, refused) = leave_out(due, statement).await?;
+    let mut all = Ticked::default();
+    for part in ticked {
+        all.looked_at += part.looked_at;
+        all.enqueued += part.enqueued;
+        all.coalesced += part.coalesced;
+        all.left_out.extend(part.left_out);
+    }
+    for (resource, error) in refused {
+        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to schedule this resource: nothing backs it up");
+        all.left_out.push(resource);
+    }
+    Ok(all)
+}
+
+async fn tick_those(
+    catalog: &Catalog,
+    plans: &Plans,
+    now: DateTime<Utc>,
+    resources: Option<Vec<String>>,
 ) -> Result<Ticked, CatalogError> {
     let (tiers, cadences, rpos) = paid(plans);
     let mut transaction = catalog.pool().begin().await?;
@@ -162,7 +221,8 @@ pub async fn tick(
         now,
         &tiers,
         &cadences,
-        &rpos
+        &rpos,
+        resources.as_deref()
     )
     .fetch_one(&mut *transaction)
     .await?;
@@ -197,10 +257,18 @@ impl Applied {
     }
 }
 
-async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> bool {
+async fn tick_once(
+    catalog: &Catalog,
+    plans: &Plans,
+    lease: Duration,
+    applied: &mut Applied,
+    clock: &mut Clock,
+) -> bool {
     let began = Instant::now();
     let ticking = async {
-        if !applied.is_recent() {
+        let went_back = clock.has_gone_back(catalog.now().await?);
+        if went_back || !applied.is_recent() {
+            mend_future(catalog, lease).await?;
             let changed = apply_plans(catalog, plans).await?;
             if changed > 0 {
                 tracing::info!(resources.changed = changed, "plans applied");
@@ -218,6 +286,10 @@ async fn tick_once(catalog: &Catalog, plans: &Plans, applied: &mut Applied) -> b
                 ticked.coalesced.unsigned_abs(),
                 now,
             );
+            metrics::rows_left_out("tick", ticked.left_out.len() as u64);
+            for resource in &ticked.left_out {
+                tracing::warn!(resource.id = %resource, "a backup that waits stays in its slot: the current one has been backed up, or cannot be");
+            }
             if ticked.enqueued + ticked.coalesced > 0 {
                 tracing::info!(
                     tick.looked_at = ticked.looked_at,

@@ -1,14 +1,16 @@
 //! The queue's protocol: how a run is claimed, kept, finished and taken back, so that its effects happen once.
 //!
 //! `runs` is both the queue and the history. A *claim* takes runnable rows, raises their `attempt` and `epoch` and sets a
-//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the epoch still
-//! matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
+//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the attempt id that the
+//! claim drew still matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
 //! nobody renews. Delivery is at least once; effects are exactly once, because publishing is fenced.
 //!
 //! apalis is the worker runtime; [`Runs`] is its backend over our table, [`Supervise`] the backend's own layer.
 
 mod backend;
 mod claim_loop;
+mod claims;
+mod ends;
 mod listen;
 mod orders;
 mod proof;
@@ -24,11 +26,12 @@ use lastgood_jobs::{
     job::Attempt,
     worker::Progress,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use backend::Runs;
+pub use claims::Claims;
 pub use listen::{Wakers, listen};
 pub use orders::{InFlight, watch};
 pub use store::{LeaseHandle, Limits, Reaped, Store};
@@ -45,8 +48,8 @@ pub struct Queue {
     pub lane: Lane,
     /// Free slots: a permit is taken before the claim and held to the fenced finish.
     pub slots: Arc<Semaphore>,
-    /// Wakes the claim loop; a hint only.
-    pub wake: Arc<Notify>,
+    /// Who claims, for this queue and the others of the process.
+    pub claims: Claims,
     /// How often to look when nothing wakes us: the guarantee behind the hint.
     pub poll: Duration,
     /// The longest an attempt may take.
@@ -78,6 +81,11 @@ impl Lane {
             Self::Upkeep => (i16::MIN, -1),
         }
     }
+
+    fn has(self, priority: i16) -> bool {
+        let (lowest, highest) = self.priorities();
+        (lowest..=highest).contains(&priority)
+    }
 }
 
 /// A claimed run: what a handler receives.
@@ -92,8 +100,10 @@ pub struct Run<A> {
     pub slot: Option<DateTime<Utc>>,
     /// Which attempt this is, from 1.
     pub attempt: i32,
-    /// The fencing token of this attempt.
+    /// Rises with every claim of the run.
     pub epoch: i64,
+    /// The fencing token of this attempt: random, drawn by its claim.
+    pub attempt_id: Uuid,
     /// When it was enqueued.
     pub created_at: DateTime<Utc>,
     /// The decoded payload.
@@ -107,10 +117,11 @@ pub struct Run<A> {
 
 impl<A> Run<A> {
     /// Returns the identity that every artefact of this attempt carries.
-    pub fn attempt_id(&self) -> Attempt {
+    pub fn as_attempt(&self) -> Attempt {
         Attempt {
             run_id: self.id,
             epoch: self.epoch,
+            attempt_id: self.attempt_id,
             created_at: self.created_at,
         }
     }
@@ -157,6 +168,8 @@ pub struct Failure {
     pub lacking: Option<Lacking>,
     /// What the tool itself said, without secrets, where one ran.
     pub tool_words: Option<Box<str>>,
+    /// Whether it was the catalog that was away: then the run goes back to the queue, and no attempt is spent.
+    pub is_outage: bool,
 }
 
 /// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
@@ -197,6 +210,15 @@ impl Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
+        }
+    }
+
+    /// Returns a failure to reach the catalog: no attempt is spent.
+    pub fn outage(message: impl Into<String>) -> Self {
+        Self {
+            is_outage: true,
+            ..Self::retryable(ErrorKind::Internal, message)
         }
     }
 
@@ -209,6 +231,7 @@ impl Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
         }
     }
 }
@@ -222,6 +245,8 @@ impl From<JobError> for Failure {
             condemned: None,
             lacking: None,
             tool_words: error.tool_words().map(Into::into),
+            // Where the run is still the attempt's when it is recorded, the catalog could not say so when it was asked.
+            is_outage: error.kind() == ErrorKind::LeaseLost,
         }
     }
 }

@@ -93,6 +93,19 @@ pub enum RequestError {
         /// What is wrong with it, in printable characters.
         because: String,
     },
+    /// It was made from what was probably not the customer's data.
+    #[error(
+        "restore point {point} is suspect ({because}): take another, see `lastgood backup list {resource}`; if somebody has looked and \
+         it is right, `lastgood backup confirm {point} --because …`; --even-suspect restores from it all the same"
+    )]
+    Suspect {
+        /// The point.
+        point: Uuid,
+        /// Its resource.
+        resource: ResourceId,
+        /// What speaks against it, in printable characters.
+        because: String,
+    },
     /// There is nothing as old.
     #[error("{resource} has no restore point at or before {}: see `lastgood backup list {resource}`", at.format("%Y-%m-%d %H:%M:%SZ"))]
     NothingBefore {
@@ -103,7 +116,8 @@ pub enum RequestError {
     },
     /// There is nothing.
     #[error(
-        "{0} has no usable restore point: it was never backed up, or see `lastgood backup list {0}`"
+        "{0} has no restore point that can be trusted: it was never backed up, or see `lastgood backup list {0}`; one that is suspect is \
+         restored from by its id and with --even-suspect"
     )]
     NothingUsable(ResourceId),
     /// The newest is encrypted to a key that nobody has. An older one is not taken in its place unasked.

@@ -17,6 +17,8 @@ pub use windows::Window;
 
 use windows::Windows;
 
+use crate::standing::{Marks, Standing};
+
 /// What is younger is never thinned out, whatever `keep:` says.
 pub const NEVER_THINNED: TimeDelta = TimeDelta::hours(24);
 
@@ -35,6 +37,10 @@ pub struct Point {
     pub pinned_at: Option<DateTime<Utc>>,
     /// Since when the law wants it kept.
     pub held_at: Option<DateTime<Utc>>,
+    /// Since when it is suspect.
+    pub suspected_at: Option<DateTime<Utc>>,
+    /// Whether it is suspected because it shrank: until somebody has looked, what is older may be all that is left.
+    pub is_shrunk: bool,
     /// Since when it is known to be damaged.
     pub quarantined_at: Option<DateTime<Utc>>,
     /// Since when it has been let go.
@@ -67,12 +73,14 @@ pub enum TierKnown {
 
 /// Returns a verdict for each point, in the order of the points. All of them are of one resource.
 ///
-/// Promises: of a live resource neither the newest usable point nor the newest proven one ever expires, whatever the policy
-/// says; nor what is pinned, held, or being restored from; nor what lies in the future, which only a clock that was wrong
+/// Promises: of a live resource neither the newest trusted point (where none is, the newest usable one) nor the newest proven one ever
+/// expires, whatever the policy says; nor what is older than a suspect one that shrank, while that one is there; nor what is pinned, held, or being restored from; nor what lies in the future, which only a clock that was wrong
 /// can have made. Order is by recorded time. A point's age counts from the later of the two clocks that timed it, so that a
 /// machine whose clock is behind does not make points that are old at birth.
 ///
-/// Without `keep:` the verdicts on old points need only those points, the newest usable, the newest proven and the
+/// A suspect point is never why another one goes: it is not the newest, stands for no window and is none of the minimum.
+///
+/// Without `keep:` the verdicts on old points need only those points, the newest usable, the newest proven, the newest that shrank and the
 /// `minimum_kept` newest: see [`Policy::oldest_needed`].
 #[must_use]
 pub fn decide(points: &[Point], policy: &Policy, now: DateTime<Utc>) -> Vec<Verdict> {
@@ -89,7 +97,7 @@ pub fn decide(points: &[Point], policy: &Policy, now: DateTime<Utc>) -> Vec<Verd
 impl Policy {
     /// Returns the age from which on points may expire at all; `None`: thinning asks for every point.
     ///
-    /// Younger ones need not be read, but for the newest usable, the newest proven and [`Policy::minimum_kept`].
+    /// Younger ones need not be read, but for the newest usable, the newest proven, the newest that shrank and [`Policy::minimum_kept`].
     #[must_use]
     pub fn oldest_needed(&self) -> Option<TimeDelta> {
         let promises = self.record.as_ref().map(Record::promises);
@@ -107,7 +115,7 @@ impl Policy {
         Some(shortest.unwrap_or_else(TimeDelta::zero))
     }
 
-    /// Returns how many of the newest usable points stay, however old.
+    /// Returns how many of the newest trusted points stay, however old.
     #[must_use]
     pub fn minimum_kept(&self) -> u32 {
         match (self.life, &self.record) {
@@ -126,34 +134,54 @@ struct Judge<'a> {
     newest: Option<Uuid>,
     proven: Option<Uuid>,
     minimum: HashSet<Uuid>,
+    /// The newest that shrank, that nobody has confirmed, and that stays.
+    shrunk: Option<&'a Point>,
     /// Who stands for which windows, for each promise that thins: the current one first, then the former ones.
     windows: Vec<Windows>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(points: &[Point], policy: &'a Policy, now: DateTime<Utc>) -> Self {
-        let mut usable: Vec<&Point> = points
-            .iter()
-            .filter(|point| point.is_usable() && !point.is_ahead_of(now))
-            .collect();
-        usable.sort_by_key(|point| std::cmp::Reverse(point.order()));
+    fn new(points: &'a [Point], policy: &'a Policy, now: DateTime<Utc>) -> Self {
+        let (mut trusted, mut suspect) = (Vec::new(), Vec::new());
+        for point in points.iter().filter(|point| !point.is_ahead_of(now)) {
+            match point.standing() {
+                Standing::Trusted => trusted.push(point),
+                Standing::Suspect => suspect.push(point),
+                Standing::Quarantined | Standing::Expired => {}
+            }
+        }
+        for points in [&mut trusted, &mut suspect] {
+            points.sort_by_key(|point| std::cmp::Reverse(point.order()));
+        }
         let live = policy.life != Life::Removed;
         let minimum = usize::try_from(policy.minimum_kept()).unwrap_or(usize::MAX);
         let windows = policy.record.iter().flat_map(Record::promises);
-        Self {
+        let mut judge = Self {
             policy,
             now,
-            newest: usable.first().filter(|_| live).map(|point| point.id),
-            proven: usable
+            newest: trusted
+                .first()
+                .or(suspect.first())
+                .filter(|_| live)
+                .map(|point| point.id),
+            proven: trusted
                 .iter()
                 .find(|point| point.verified_at.is_some())
                 .filter(|_| live)
                 .map(|point| point.id),
-            minimum: usable.iter().take(minimum).map(|point| point.id).collect(),
+            minimum: trusted.iter().take(minimum).map(|point| point.id).collect(),
             windows: windows
-                .map(|promise| Windows::of(&usable, promise.keep))
+                .map(|promise| Windows::of(&trusted, promise.keep))
                 .collect(),
-        }
+            shrunk: None,
+        };
+        // One that goes now holds nothing any more.
+        judge.shrunk = suspect
+            .iter()
+            .copied()
+            .filter(|point| live && point.is_shrunk)
+            .find(|point| judge.decide(point).is_keep());
+        judge
     }
 
     fn decide(&self, point: &Point) -> Decision {
@@ -188,8 +216,20 @@ impl<'a> Judge<'a> {
             Some(Kept::Minimum {
                 number: self.policy.minimum_kept(),
             })
+        } else if self.is_held_by_a_shrunk_one(point) {
+            Some(Kept::BeforeShrunk)
         } else {
             None
+        }
+    }
+
+    /// Whether it may be the better one of the two, for all that is known.
+    fn is_held_by_a_shrunk_one(&self, point: &Point) -> bool {
+        match point.standing() {
+            Standing::Trusted => self
+                .shrunk
+                .is_some_and(|shrunk| shrunk.order() > point.order()),
+            Standing::Suspect | Standing::Quarantined | Standing::Expired => false,
         }
     }
 
@@ -278,9 +318,12 @@ impl<'a> Judge<'a> {
 }
 
 impl Point {
-    /// Whether it may be restored from without being named.
-    fn is_usable(&self) -> bool {
-        self.quarantined_at.is_none() && self.expired_at.is_none()
+    fn standing(&self) -> Standing {
+        Standing::of(Marks {
+            suspected_at: self.suspected_at,
+            quarantined_at: self.quarantined_at,
+            expired_at: self.expired_at,
+        })
     }
 
     fn is_ahead_of(&self, now: DateTime<Utc>) -> bool {

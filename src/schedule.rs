@@ -8,7 +8,7 @@ mod exposure;
 #[cfg(test)]
 mod tests;
 
-pub use exposure::{Exposure, Verdict, exposure, verdict};
+pub use exposure::{BELIEVED_AHEAD, Exposure, Verdict, exposure, verdict};
 
 /// 2000-01-01T00:00:00Z, which slots are counted from, as `date_bin` is given it; any UTC midnight would do.
 const ORIGIN_SECONDS: i64 = 946_684_800;

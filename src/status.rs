@@ -62,6 +62,8 @@ pub struct ResourceStatus {
     pub failures_in_a_row: i32,
     /// What its newest restore point promises about its instant; `none`: it was read while others wrote.
     pub consistency: Option<String>,
+    /// Why a newer restore point is suspect and counts for nothing, in the manifest's words; absent where there is none.
+    pub suspected_of: Option<Vec<String>>,
 }
 
 /// Returns the exposure of a team's resources, or of everybody's, at `at`.
@@ -159,5 +161,6 @@ fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<R
         next_due_at: row.next_due_at,
         failures_in_a_row: row.failures_in_a_row,
         consistency: row.consistency,
+        suspected_of: row.suspected_of,
     })
 }

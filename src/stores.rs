@@ -3,6 +3,7 @@
 //! `--storage URL` is one store, called `primary`, with the keys of the standard `AWS_*` variables. A stores file names
 //! several: the first takes the backups, the others get copies.
 
+mod compare;
 mod environment;
 mod file;
 
@@ -14,6 +15,7 @@ use lastgood_jobs::{
     storage::{BucketAccess, Storage, StorageUrl, StorageUrlError},
 };
 
+pub use self::compare::{Compared, compare};
 use crate::secret::SecretError;
 
 /// The one store of an installation that has no stores file.

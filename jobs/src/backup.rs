@@ -74,7 +74,6 @@ pub async fn backup(
     if let Some(point) = adopt(&keys, storage).await? {
         return Ok(point);
     }
-    storage.remove_earlier_attempts(&keys).await?;
     let started_at = Utc::now();
     let dumped = match resource.engine {
         Engine::Postgres | Engine::Vector => {
@@ -115,23 +114,31 @@ async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, J
     let archive = &manifest.archive;
     if storage.size(&archive.key).await? != Some(archive.size_bytes) {
         tracing::warn!(object.key = %manifest_key, "a manifest without its archive is removed");
-        retract(storage, &manifest_key, manifest.epoch).await?;
+        retract(storage, &manifest_key, &manifest).await?;
         return Ok(None);
     }
-    storage.remove_all_but(&archive.key, keys).await?;
     Ok(Some(RestorePoint {
         manifest_key,
         manifest,
     }))
 }
 
-/// Removes the manifest that the attempt of this epoch wrote. By now another may have put its own in its place, with its own
+/// Removes `manifest`, whose archive is not there. By now another attempt may have put its own in its place, with its own
 /// archive: that one stays.
-async fn retract(storage: &Storage, manifest_key: &str, epoch: i64) -> Result<(), JobError> {
+async fn retract(
+    storage: &Storage,
+    manifest_key: &str,
+    manifest: &Manifest,
+) -> Result<(), JobError> {
     match storage.manifest(manifest_key).await? {
-        Some(there) if there.epoch == epoch => storage.remove(manifest_key).await,
+        Some(there) if is_of_one_attempt(&there, manifest) => storage.remove(manifest_key).await,
         Some(_) | None => Ok(()),
     }
+}
+
+/// Returns whether one attempt wrote both: epochs repeat where a catalog has lost commits, attempt ids do not.
+fn is_of_one_attempt(there: &Manifest, ours: &Manifest) -> bool {
+    (there.epoch, there.attempt_id) == (ours.epoch, ours.attempt_id)
 }
 
 fn describe(
@@ -147,7 +154,7 @@ fn describe(
         version: VERSION,
         run_id: attempt.run_id,
         epoch: attempt.epoch,
-        attempt_id: None,
+        attempt_id: Some(attempt.attempt_id),
         installation: None,
         resource_id: resource.id.clone(),
         team: resource.team.clone(),
@@ -211,13 +218,23 @@ async fn commit(
     loop {
         match storage.create_manifest(&manifest_key, &manifest).await {
             Ok(Created::New) => break,
-            // Another attempt was faster. What it has committed is adopted, and ours removed with the rest.
-            Ok(Created::AlreadyExists) => {
-                if let Some(point) = adopt(&keys, &storage).await? {
+            // Another attempt was faster: what it has committed is adopted, and our archive removed. Unless the manifest is our own,
+            // and only the store's first answer was lost.
+            Ok(Created::AlreadyExists) => match adopt(&keys, &storage).await {
+                Ok(Some(point)) if point.manifest.archive.key == manifest.archive.key => {
                     archive.keep();
                     return Ok(point);
                 }
-            }
+                Ok(Some(point)) => {
+                    archive.remove().await;
+                    return Ok(point);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    archive.keep();
+                    return Err(error);
+                }
+            },
             Err(error) => {
                 // The manifest may be there all the same: then it must not lose its archive. The janitor can tell.
                 archive.keep();
@@ -225,9 +242,9 @@ async fn commit(
             }
         }
     }
-    // An attempt that came after this one may have taken the archive for a dead attempt's, a moment before the commit.
+    // The janitor may have taken the archive for a dead attempt's, where the commit came that late.
     if storage.size(&manifest.archive.key).await? != Some(manifest.archive.size_bytes) {
-        retract(&storage, &manifest_key, manifest.epoch).await?;
+        retract(&storage, &manifest_key, &manifest).await?;
         return Err(JobError::LeaseLost);
     }
     archive.keep();
@@ -252,9 +269,14 @@ mod tests {
         let manifest = example();
         let key = "v1/acme/db-1/2026/03/04/050607Z-x.manifest.json";
         storage.create_manifest(key, &manifest).await?;
-        retract(&storage, key, manifest.epoch - 1).await?;
+        // Of the same epoch: only what the claim drew tells them apart.
+        let other = Manifest {
+            attempt_id: Some(uuid::Uuid::from_u128(12)),
+            ..manifest.clone()
+        };
+        retract(&storage, key, &other).await?;
         assert_eq!(storage.manifest(key).await?.as_ref(), Some(&manifest));
-        retract(&storage, key, manifest.epoch).await?;
+        retract(&storage, key, &manifest).await?;
         assert_eq!(storage.manifest(key).await?, None);
         Ok(())
     }

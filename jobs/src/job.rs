@@ -109,12 +109,14 @@ pub struct DropReplaced {
 }
 
 /// One execution of a run: the identity that every artefact of it carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Attempt {
     /// The run; also the id of the restore point that it makes.
     pub run_id: Uuid,
-    /// The fencing token: rises with every claim of the run.
+    /// Rises with every claim of the run: whose turn it is, in order. Not unique: a catalog that lost commits counts once more.
     pub epoch: i64,
+    /// The fencing token: random, drawn by the claim, never drawn again.
+    pub attempt_id: Uuid,
     /// When the run was enqueued: part of the storage key, the same for each attempt.
     pub created_at: DateTime<Utc>,
 }

@@ -9,6 +9,7 @@ mod directory;
 mod fault;
 mod janitor;
 mod keys;
+mod listing;
 mod parts;
 mod upload;
 
@@ -30,6 +31,7 @@ pub use self::{
     address::{StorageUrl, StorageUrlError},
     bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience},
     janitor::Swept,
+    listing::Listing,
 };
 pub(crate) use self::{
     keys::Keys,

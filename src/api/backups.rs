@@ -16,17 +16,21 @@ use uuid::Uuid;
 
 use super::{
     Api,
-    access::{Enqueuer, Reader},
+    access::{Administrator, Enqueuer, Reader},
     problem::{Kind, Problem},
-    read::{Asked, Named, Optional, idempotency_key, instant, limit},
+    read::{Asked, Body, Named, Optional, idempotency_key, instant, limit, plain},
     runs::Run,
 };
-use crate::catalog::{AdhocBackup, Enqueued, LimitOf, PointRow};
+use crate::{
+    catalog::{AdhocBackup, Enqueued, LimitOf, PointRow},
+    standing::Standing,
+};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(back_up))
         .routes(routes!(restore_points))
+        .routes(routes!(confirm))
 }
 
 /// Nothing is to be said about an ad-hoc backup: leave the body out, or send `{}`.
@@ -133,6 +137,14 @@ struct RestorePoint {
     verified_at: Option<DateTime<Utc>>,
     /// When it was found damaged.
     quarantined_at: Option<DateTime<Utc>>,
+    /// Since when it is suspect: nobody restores from it unasked, and it ends no exposure.
+    suspected_at: Option<DateTime<Utc>>,
+    /// Why, in the manifest's words: `unfinished_restore`, `shrunk`, `from_the_future`; they stay when it is confirmed.
+    suspected_of: Option<Vec<String>>,
+    /// What was seen, for a person.
+    suspected_because: Option<String>,
+    /// When somebody said that it is right all the same.
+    confirmed_at: Option<DateTime<Utc>>,
     /// When retention let it go.
     expired_at: Option<DateTime<Utc>>,
     /// When an operator pinned it.
@@ -148,7 +160,10 @@ impl From<PointRow> for RestorePoint {
             .get("consistency")
             .and_then(serde_json::Value::as_str);
         Self {
-            usable: row.is_usable(),
+            usable: match row.standing() {
+                Standing::Trusted => true,
+                Standing::Suspect | Standing::Quarantined | Standing::Expired => false,
+            },
             consistency: consistency.map(str::to_owned),
             id: row.id,
             resource: row.resource_id,
@@ -158,6 +173,10 @@ impl From<PointRow> for RestorePoint {
             created_at: row.created_at,
             verified_at: row.verified_at,
             quarantined_at: row.quarantined_at,
+            suspected_at: row.suspected_at,
+            suspected_of: row.suspected_of,
+            suspected_because: row.suspected_because,
+            confirmed_at: row.confirmed_at,
             expired_at: row.expired_at,
             pinned_at: row.pinned_at,
             held_at: row.held_at,
@@ -195,4 +214,51 @@ async fn restore_points(
         .points_before(&resource.id, before, limit)
         .await?;
     Ok(Json(points.into_iter().map(RestorePoint::from).collect()))
+}
+
+/// Why a suspect restore point is right all the same.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    /// Who looked at what; recorded.
+    #[schema(
+        min_length = 1,
+        max_length = 1000,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
+    because: String,
+}
+
+/// Trust a suspect restore point
+///
+/// From then on it is like any other: a default of restores, the end of an exposure, a reason for older ones to expire. Recorded in the
+/// audit log.
+#[utoipa::path(
+    post, path = "/restore-points/{id}/confirm", tag = "backups", operation_id = "confirm_restore_point", security(("token" = ["admin"])),
+    params(("id" = Uuid, Path, description = "The restore point's id")),
+    request_body = Confirmation,
+    responses(
+        (status = 200, description = "It is trusted", body = RestorePoint),
+        (status = 409, description = "It is not suspect"),
+    )
+)]
+async fn confirm(
+    Administrator(caller): Administrator,
+    State(api): State<Arc<Api>>,
+    Named(id): Named,
+    Body(body): Body<Confirmation>,
+) -> Result<Json<RestorePoint>, Problem> {
+    plain("because", &body.because)?;
+    let nothing = || Problem::no_such("restore point", &id);
+    let point = api
+        .catalog
+        .point(Uuid::try_parse(&id).map_err(|_| nothing())?)
+        .await?;
+    let owner = api.catalog.resource(&point.resource_id).await?;
+    if !caller.sees(&owner.team) {
+        return Err(nothing());
+    }
+    let order = caller.order(Some(&body.because));
+    api.catalog.confirm(point.id, &body.because, &order).await?;
+    Ok(Json(api.catalog.point(point.id).await?.into()))
 }

@@ -208,6 +208,9 @@ impl From<CatalogError> for Problem {
             CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
                 "restore point {id} has expired and is being removed: take another, see the resource's restore-points"
             )),
+            CatalogError::NotSuspect(id) => conflict(format!(
+                "restore point {id} is not suspect: there is nothing to confirm"
+            )),
             CatalogError::Removed(id) => conflict(format!(
                 "resource {id:?} was removed: register the database under a new id"
             )),
@@ -241,7 +244,8 @@ impl From<CatalogError> for Problem {
             | CatalogError::TooOld(_)
             | CatalogError::BadRow { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_) => Self::fault(&error),
+            | CatalogError::Statement(_)
+            | CatalogError::StoreVanished(_) => Self::fault(&error),
         }
     }
 }
@@ -288,12 +292,15 @@ impl From<RequestError> for Problem {
             RequestError::Damaged { point, because, .. } => conflict(format!(
                 "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"
             )),
+            RequestError::Suspect { point, because, .. } => conflict(format!(
+                "restore point {point} is suspect ({because}): take another, confirm it if it is right (POST /api/v1/restore-points/{point}/confirm), or restore from it all the same with \"even_suspect\": true"
+            )),
             RequestError::NothingBefore { at, .. } => conflict(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
             RequestError::NoKey { opens, .. } => conflict(match opens {
                 Some(at) => format!("the newest restore point is encrypted to a key that is not on record: take one that is not younger than {}", at.to_rfc3339()),
                 None => "the restore points are encrypted to keys that are not on record".to_owned(),
             }),
-            RequestError::NothingUsable(_) => conflict("there is no usable restore point: the resource was never backed up".to_owned()),
+            RequestError::NothingUsable(_) => conflict("there is no trusted restore point: the resource was never backed up, or what there is is suspect, damaged or gone, see its restore-points".to_owned()),
         }
     }
 }

@@ -40,6 +40,8 @@ struct RestoreBody {
     point: Option<Uuid>,
     /// Try `point` although it was found damaged: its hash is verified before anything is changed.
     even_quarantined: bool,
+    /// Restore from `point` although it is suspect: made from what was probably not the customer's data.
+    even_suspect: bool,
     /// An empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL as consumers see it (not for a token
     /// that is bound to a team). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
     /// MongoDB and Redis: the resource's own, which must be empty.
@@ -97,6 +99,7 @@ async fn bring_back(
         at: instant("at", body.at)?,
         point: body.point,
         even_quarantined: body.even_quarantined,
+        even_suspect: body.even_suspect,
         no_owner: body.no_owner,
         no_acl: body.no_acl,
         idempotency_key: key,
@@ -131,6 +134,9 @@ impl RestoreBody {
             }
             _ if self.even_quarantined && self.point.is_none() => {
                 refused("`even_quarantined` goes with `point`")
+            }
+            _ if self.even_suspect && self.point.is_none() => {
+                refused("`even_suspect` goes with `point`")
             }
             (Some(_), Some(_)) => refused("give `into` or `overwrite`, not both"),
             (_, None) if self.merge => refused("`merge` goes with `overwrite`"),

@@ -1,5 +1,6 @@
--- Enqueues verifications that somebody waits for. $1: one point, whatever its state. $2: usable points of one resource. $3: a
--- random part of those selected, and one at least. What waits already is returned too, and raised to the same priority, which
+-- Enqueues verifications that somebody waits for. $1: one point, whatever its state. $2: points of one resource, those
+-- too that were found damaged and may be whole again, but none whose key was shredded. $3: a random part of the usable ones of those
+-- selected, and one at least. What waits already is returned too, and raised to the same priority, which
 -- is below a scheduled backup's: reading back what there is must not keep new restore points waiting. $4: at most so many, those
 -- first whose proof is the oldest where all are meant.
 with selected as (
@@ -10,7 +11,14 @@ with selected as (
     from lastgood.restore_points as point join lastgood.resources as r on r.id = point.resource_id
     where ($2::text is null or point.resource_id = $2)
         and case when $1::uuid is not null then point.id = $1
-            else point.quarantined_at is null and point.expired_at is null end
+            else point.expired_at is null and case
+                when point.quarantined_at is null then true
+                when $3::float8 is not null then false
+                else not exists (
+                    select from lastgood.archive_keys as key
+                    where key.id::text = point.manifest #>> '{archive,encryption,key}' and key.shredded_at is not null
+                )
+            end end
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
 select engine, 'verify', 'adhoc', resource_id, -5, jsonb_build_object('kind', 'verify', 'point', id)

@@ -65,7 +65,7 @@ impl Catalog {
         let rows = sqlx::query_as!(
             AttemptRow,
             "select epoch, attempt, worker, started_at, ended_at, result, error_kind, error, tool_words, dump_bytes, stored_bytes
-             from lastgood.attempts where run_id = $1 order by epoch",
+             from lastgood.attempts where run_id = $1 order by epoch, started_at",
             run
         )
         .fetch_all(self.pool())

@@ -33,6 +33,8 @@ pub struct ResourceExposure {
     pub next_due_at: Option<DateTime<Utc>>,
     /// What its newest restore point promises about its instant, in the manifest's words.
     pub consistency: Option<String>,
+    /// Why a newer one counts for nothing, in the manifest's words; absent without one.
+    pub suspected_of: Option<Vec<String>>,
 }
 
 /// A tier's exposure in figures.
@@ -115,12 +117,15 @@ impl Catalog {
         let rows = sqlx::query_as!(
             ResourceExposure,
             "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at,
-                 (select point.manifest ->> 'consistency' from lastgood.restore_points as point
-                  where point.resource_id = r.id and point.quarantined_at is null and point.expired_at is null
-                  order by point.consistent_at desc limit 1) as consistency
+                 (select point.manifest ->> 'consistency' from lastgood.trusted_points as point
+                  where point.resource_id = r.id order by point.consistent_at desc limit 1) as consistency,
+                 (select point.suspected_of from lastgood.usable_points as point
+                  where point.resource_id = r.id and point.suspected_at is not null
+                    and point.consistent_at > coalesce(r.newest_consistent_at, '-infinity')
+                  order by point.consistent_at desc limit 1) as suspected_of
              from lastgood.resources as r join unnest($1::text[], $2::float8[]) as plan (tier, allowed) on plan.tier = r.tier
              where status = 'active' and coalesce(retention_days, 1) > 0 and ($4::text is null or team = $4)
-             order by extract(epoch from now() - coalesce(newest_consistent_at, created_at)) / plan.allowed desc, id
+             order by extract(epoch from now() - lastgood.exposed_since(newest_consistent_at, created_at)) / plan.allowed desc, id
              limit $3",
             tiers,
             allowed_seconds,

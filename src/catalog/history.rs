@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
+use lastgood_jobs::error::chain;
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, interval};
+use super::{Catalog, CatalogError, interval, leave_out};
 
 /// Where one look at old runs ended, so that the next goes on behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +43,57 @@ impl Catalog {
         from: Bookmark,
         most: i64,
     ) -> Result<Pruned, CatalogError> {
+        match self.prune_those(history, from, most, None).await {
+            Err(error) if error.is_of_a_row() => {}
+            pruned => return pruned,
+        }
+        // Somebody's own table refers to a run, say: that one stays, and the others go.
+        let old = sqlx::query!(
+            r#"select id, finished_at as "finished_at!" from lastgood.runs
+               where finished_at < now() - $1::interval and (finished_at, id) > ($2, $3)
+               order by finished_at, id limit $4"#,
+            interval(history),
+            from.finished_at,
+            from.id,
+            most
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let looked_at = i64::try_from(old.len()).unwrap_or(i64::MAX);
+        let next = old.last().map(|last| Bookmark {
+            finished_at: last.finished_at,
+            id: last.id,
+        });
+        let ids = old.iter().map(|run| run.id).collect();
+        let (pruned, left_out) = leave_out(ids, |ids| {
+            self.prune_those(history, from, most, Some(ids)).boxed()
+        })
+        .await?;
+        crate::metrics::rows_left_out("prune", left_out.len() as u64);
+        for (run, error) in left_out {
+            tracing::warn!(run.id = %run, error = chain(&error), "an old run cannot be removed: something refers to it");
+        }
+        Ok(Pruned {
+            looked_at,
+            gone: pruned.iter().map(|part| part.gone).sum(),
+            next: next.filter(|_| looked_at == most),
+        })
+    }
+
+    async fn prune_those(
+        &self,
+        history: Duration,
+        from: Bookmark,
+        most: i64,
+        runs: Option<Vec<Uuid>>,
+    ) -> Result<Pruned, CatalogError> {
         let row = sqlx::query_file!(
             "src/catalog/prune.sql",
             interval(history),
             from.finished_at,
             from.id,
-            most
+            most,
+            runs.as_deref()
         )
         .fetch_one(self.pool())
         .await?;

@@ -22,8 +22,8 @@ cross join lateral (
 ) as resource
 cross join lateral (
     select p.resource_id, p.manifest_key
-    from lastgood.restore_points as p
-    where p.resource_id = resource.id and p.quarantined_at is null and p.expired_at is null
+    from lastgood.usable_points as p
+    where p.resource_id = resource.id
     order by p.consistent_at desc
     limit 1
 ) as newest

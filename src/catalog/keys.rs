@@ -253,8 +253,7 @@ impl Catalog {
         sqlx::query!(
             "update lastgood.resources as r
              set newest_consistent_at = (
-                 select max(p.consistent_at) from lastgood.restore_points as p
-                 where p.resource_id = r.id and p.quarantined_at is null and p.expired_at is null
+                 select max(p.consistent_at) from lastgood.trusted_points as p where p.resource_id = r.id
              )
              where r.team = $1 and r.newest_consistent_at is not null",
             team

@@ -1,7 +1,6 @@
--- The newest usable restore point of resource $1, not younger than $2, whose key is on record with its secret, or that needs none.
-select consistent_at from lastgood.restore_points as point
+-- The newest trusted restore point of resource $1, not younger than $2, whose key is on record with its secret, or that needs none.
+select consistent_at as "consistent_at!" from lastgood.trusted_points as point
 where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
-    and quarantined_at is null and expired_at is null
     and (
         manifest #>> '{archive,encryption,key}' is null
         or exists (

@@ -5,7 +5,8 @@ use lastgood_jobs::manifest::Manifest;
 use serde::{Deserialize as _, Serialize};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use crate::standing::{Marks, Standing};
 
 /// A restore point as stored.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +33,16 @@ pub struct PointRow {
     pub quarantined_at: Option<DateTime<Utc>>,
     /// What is wrong with it.
     pub quarantined_because: Option<String>,
+    /// Since when it is suspect: nobody restores from it unasked, or counts on it.
+    pub suspected_at: Option<DateTime<Utc>>,
+    /// The reasons, in the manifest's words; they stay when it is confirmed.
+    pub suspected_of: Option<Vec<String>>,
+    /// What was seen, for a person.
+    pub suspected_because: Option<String>,
+    /// When somebody said that it is right all the same.
+    pub confirmed_at: Option<DateTime<Utc>>,
+    /// Why.
+    pub confirmed_because: Option<String>,
     /// When retention let it go.
     pub expired_at: Option<DateTime<Utc>>,
     /// When an operator pinned it.
@@ -46,10 +57,14 @@ impl PointRow {
         Manifest::deserialize(&self.manifest)
     }
 
-    /// Returns whether a restore may be made from it without further words.
+    /// Returns what it may be used for.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.quarantined_at.is_none() && self.expired_at.is_none()
+    pub fn standing(&self) -> Standing {
+        Standing::of(Marks {
+            suspected_at: self.suspected_at,
+            quarantined_at: self.quarantined_at,
+            expired_at: self.expired_at,
+        })
     }
 }
 
@@ -59,7 +74,8 @@ impl Catalog {
         sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
+                 verified_at, quarantined_at, quarantined_because, suspected_at, suspected_of, suspected_because,
+                 confirmed_at, confirmed_because, expired_at, pinned_at, held_at
              from lastgood.restore_points where id = $1",
             id
         )
@@ -72,7 +88,8 @@ impl Catalog {
         })
     }
 
-    /// Returns the newest usable restore point of a resource that is not younger than `at`; `None`: the newest of all.
+    /// Returns the newest trusted restore point of a resource that is not younger than `at`; `None`: the newest of all. A suspect one
+    /// is nobody's default, and nothing is compared with it.
     pub async fn newest_point(
         &self,
         resource_id: &str,
@@ -80,12 +97,14 @@ impl Catalog {
     ) -> Result<Option<PointRow>, CatalogError> {
         let row = sqlx::query_as!(
             PointRow,
-            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
-             from lastgood.restore_points
-             where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
-                 and quarantined_at is null and expired_at is null
-             order by consistent_at desc limit 1",
+            r#"select id as "id!", resource_id as "resource_id!", consistent_at as "consistent_at!",
+                 manifest_key as "manifest_key!", manifest as "manifest!", dump_bytes as "dump_bytes!",
+                 stored_bytes as "stored_bytes!", created_at as "created_at!", verified_at, quarantined_at,
+                 quarantined_because, suspected_at, suspected_of, suspected_because, confirmed_at, confirmed_because,
+                 expired_at, pinned_at, held_at
+               from lastgood.trusted_points
+               where resource_id = $1 and consistent_at <= coalesce($2, 'infinity'::timestamptz)
+               order by consistent_at desc limit 1"#,
             resource_id,
             at
         )
@@ -103,7 +122,8 @@ impl Catalog {
         let rows = sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
+                 verified_at, quarantined_at, quarantined_because, suspected_at, suspected_of, suspected_because,
+                 confirmed_at, confirmed_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where ($1::text is null or resource_id = $1)
              order by consistent_at desc limit $2",
@@ -125,7 +145,8 @@ impl Catalog {
         let rows = sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, expired_at, pinned_at, held_at
+                 verified_at, quarantined_at, quarantined_because, suspected_at, suspected_of, suspected_because,
+                 confirmed_at, confirmed_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where resource_id = $1 and consistent_at < coalesce($2, 'infinity'::timestamptz)
              order by consistent_at desc limit $3",
@@ -137,4 +158,94 @@ impl Catalog {
         .await?;
         Ok(rows)
     }
+
+    /// Returns suspect points, the newest first.
+    pub async fn suspects(&self, limit: i64) -> Result<Vec<SuspectPoint>, CatalogError> {
+        let rows = sqlx::query_as!(
+            SuspectPoint,
+            r#"select point.id as "id!", point.resource_id as "resource_id!", point.consistent_at as "consistent_at!",
+                 point.suspected_of as "suspected_of!", point.suspected_because as "because!",
+                 r.status <> 'removed' and point.consistent_at > coalesce(r.newest_consistent_at, '-infinity') as "is_newest!"
+               from lastgood.usable_points as point join lastgood.resources as r on r.id = point.resource_id
+               where point.suspected_at is not null
+               order by point.consistent_at desc limit $1"#,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns each engine's suspect points, those that nothing newer has replaced, and its resources whose newest point is of no
+    /// one instant. All by partial indexes.
+    pub async fn suspect_counts(&self) -> Result<Vec<SuspectCount>, CatalogError> {
+        let rows = sqlx::query_file_as!(SuspectCount, "src/catalog/suspect_counts.sql")
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Trusts a suspect point, because somebody looked and says so. From then on it is like any other: a default, the end of an
+    /// exposure, a reason for older ones to go. The act is recorded.
+    pub async fn confirm(
+        &self,
+        point: Uuid,
+        because: &str,
+        order: &Order,
+    ) -> Result<(), CatalogError> {
+        let known = self.point(point).await?;
+        let mut transaction = self.pool().begin().await?;
+        // The resource before the point, as a finish does.
+        sqlx::query!(
+            "select id from lastgood.resources where id = $1 for no key update",
+            known.resource_id
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let confirmed = sqlx::query_file_scalar!("src/catalog/confirm.sql", point, because)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(was) = confirmed else {
+            return Err(CatalogError::NotSuspect(point));
+        };
+        let audit = Audit {
+            action: "confirm",
+            resource_id: Some(&known.resource_id),
+            point_id: Some(point),
+            detail: serde_json::json!({ "because": because, "was_suspected_because": was }),
+        };
+        record_by(&mut transaction, order.by(), &audit).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// A restore point that nobody should count on.
+#[derive(Debug, Clone, Serialize)]
+pub struct SuspectPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource_id: String,
+    /// The instant that it would bring back.
+    pub consistent_at: DateTime<Utc>,
+    /// The reasons, in the manifest's words.
+    pub suspected_of: Vec<String>,
+    /// What was seen, for a person.
+    pub because: String,
+    /// Whether its resource has nothing newer that can be counted on.
+    pub is_newest: bool,
+}
+
+/// How many of an engine's restore points and resources promise less than they should.
+#[derive(Debug, Clone, Serialize)]
+pub struct SuspectCount {
+    /// The engine.
+    pub engine: String,
+    /// Suspect points.
+    pub points: i64,
+    /// Resources, not removed, whose newest point is suspect.
+    pub resources: i64,
+    /// Resources whose newest trusted point is of no one instant.
+    pub of_no_instant: i64,
 }

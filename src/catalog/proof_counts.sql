@@ -7,8 +7,8 @@ with counted as (
     where point.quarantined_at is not null
     union all
     select point.resource_id, 0, 1, 0
-    from lastgood.restore_points as point
-    where point.quarantined_at is null and point.expired_at is null and point.id in (
+    from lastgood.usable_points as point
+    where point.id in (
         select copy.point_id from lastgood.copies as copy
         where coalesce(copy.verified_at, copy.stored_at) < now() - $1::interval
     )

@@ -152,10 +152,10 @@ impl Catalog {
         store: &str,
     ) -> Result<Vec<String>, CatalogError> {
         let keys = sqlx::query_scalar!(
-            "select p.manifest_key
-             from lastgood.copies as c join lastgood.restore_points as p on p.id = c.point_id
-             where c.store = $2 and p.id <> $1 and p.quarantined_at is null and p.expired_at is null
-             order by c.stored_at desc limit 5",
+            r#"select p.manifest_key as "manifest_key!"
+               from lastgood.copies as c join lastgood.usable_points as p on p.id = c.point_id
+               where c.store = $2 and p.id <> $1
+               order by c.stored_at desc limit 5"#,
             point,
             store
         )

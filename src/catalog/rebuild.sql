@@ -1,11 +1,15 @@
 -- Records a batch of manifests of store $12 ($1 to $11: a list for each column). Points that are on record stay as they are. Resources that
 -- are not on record are made, paused and without a connection, as their newest manifest describes them; one made so by an
--- earlier batch follows a newer manifest; every other stays as it is but for its newest restorable instant.
+-- earlier batch follows a newer manifest; every other stays as it is but for its newest restorable instant. A point that
+-- is dated in the future is suspect, and so is one that its manifest calls so: neither moves that instant.
 with found as materialized (
     select manifests.*, exists (
         select from lastgood.archive_keys as k
         where k.id::text = manifests.manifest #>> '{archive,encryption,key}' and k.shredded_at is not null
-    ) as is_lost
+    ) as is_lost,
+        -- More than clocks differ by: nobody knows of when it is.
+        manifests.consistent_at > now() + interval '5 minutes' as is_ahead,
+        manifests.consistent_at > now() + interval '5 minutes' or lastgood.says_suspect(manifests.manifest) as is_suspect
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::jsonb[],
         $9::bigint[], $10::bigint[], $11::timestamptz[]
@@ -14,12 +18,13 @@ with found as materialized (
     )
 ),
 newest as (
-    -- The newest that can be read, if any can.
-    select distinct on (resource_id) * from found order by resource_id, is_lost, consistent_at desc
+    -- The newest that can be counted on, if any can.
+    select distinct on (resource_id) * from found order by resource_id, is_lost or is_suspect, is_ahead, consistent_at desc
 ),
 resource as (
     insert into lastgood.resources as r (id, team, tier, engine, status, newest_consistent_at)
-    select resource_id, team, tier, engine, 'paused', case when not is_lost then consistent_at end from newest order by resource_id
+    select resource_id, team, tier, engine, 'paused', case when not is_lost and not is_suspect then least(consistent_at, now()) end
+    from newest order by resource_id
     on conflict (id) do update
     set team = case when num_nonnulls(r.connection_ref, r.connection_sealed) = 0 then excluded.team else r.team end,
         tier = case when num_nonnulls(r.connection_ref, r.connection_sealed) = 0 then excluded.tier else r.tier end,
@@ -38,9 +43,12 @@ point as (
     -- One whose key was shredded can never be read.
     insert into lastgood.restore_points
         (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at, quarantined_at,
-         quarantined_because)
+         quarantined_because, suspected_at, suspected_of, suspected_because)
     select id, resource_id, least(consistent_at, now()), manifest_key, manifest, dump_bytes, stored_bytes, least(finished_at, now()),
-        case when is_lost then now() end, case when is_lost then 'its key was shredded' end
+        case when is_lost then now() end, case when is_lost then 'its key was shredded' end,
+        case when is_ahead then now() end, case when is_ahead then array['from_the_future'] end,
+        case when is_ahead then 'its manifest is dated ' || to_char(consistent_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+            || ', which is yet to come' end
     from found
     -- After the resources that they are of.
     where (select count(*) from resource) >= 0

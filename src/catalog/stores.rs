@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::{Audit, Catalog, CatalogError, record};
 
@@ -59,10 +60,10 @@ impl Catalog {
     /// Returns the manifests' keys of a few usable points that are on record in a store, the newest: by them it is known again.
     pub async fn manifest_keys_in(&self, store: &str) -> Result<Vec<String>, CatalogError> {
         let keys = sqlx::query_scalar!(
-            "select point.manifest_key from lastgood.copies as copy
-             join lastgood.restore_points as point on point.id = copy.point_id
-             where copy.store = $1 and point.quarantined_at is null and point.expired_at is null
-             order by point.created_at desc limit 20",
+            r#"select point.manifest_key as "manifest_key!" from lastgood.copies as copy
+               join lastgood.usable_points as point on point.id = copy.point_id
+               where copy.store = $1
+               order by point.created_at desc limit 20"#,
             store
         )
         .fetch_all(self.pool())
@@ -88,6 +89,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        forget_listing(&mut transaction, old).await?;
         let audit = Audit {
             action: "rename_store",
             resource_id: None,
@@ -123,6 +125,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+        forget_listing(&mut transaction, store).await?;
         let forgotten = Forgotten {
             points: points.cast_signed(),
             lost,
@@ -137,4 +140,15 @@ impl Catalog {
         transaction.commit().await?;
         Ok(forgotten)
     }
+}
+
+/// What was missing there is on record there no more.
+async fn forget_listing(connection: &mut PgConnection, store: &str) -> Result<(), CatalogError> {
+    sqlx::query!(
+        "delete from lastgood.store_listings where store = $1",
+        store
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

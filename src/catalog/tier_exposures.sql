@@ -5,7 +5,7 @@ with plan as (
 ),
 exposed as (
     select r.tier, r.newest_consistent_at is null as never, plan.allowed_seconds,
-        greatest(0, extract(epoch from now() - coalesce(r.newest_consistent_at, r.created_at)))::float8 as seconds
+        greatest(0, extract(epoch from now() - lastgood.exposed_since(r.newest_consistent_at, r.created_at)))::float8 as seconds
     from lastgood.resources as r join plan on plan.tier = r.tier
     where r.status = 'active' and coalesce(r.retention_days, 1) > 0
         and ($3::text is null or r.team = $3)

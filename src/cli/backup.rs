@@ -1,4 +1,4 @@
-//! `lastgood backup now|list|show|download|url|pin|unpin|hold|release`.
+//! `lastgood backup now|list|show|download|url|pin|unpin|hold|release|confirm`.
 
 mod custody;
 mod download;
@@ -12,10 +12,13 @@ use uuid::Uuid;
 
 use self::custody::{KeepArgs, NoMoreArgs};
 use super::{
-    output::{Output, bytes, instant, table},
+    output::{Output, bytes, instant, printable, table},
     wait::wait,
 };
-use crate::catalog::{Catalog, Custody, Enqueued, NewRun, Order, PointRow};
+use crate::{
+    catalog::{Catalog, Custody, Enqueued, NewRun, Order, PointRow},
+    standing::Standing,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -53,6 +56,8 @@ pub(super) enum Command {
     Unpin(NoMoreArgs),
     /// Put a restore point on legal hold: kept, whatever was promised, pinned or not
     Hold(KeepArgs),
+    /// Trust a suspect restore point: somebody looked, and it is right. Recorded in the audit log
+    Confirm(KeepArgs),
     /// End a restore point's legal hold
     Release(NoMoreArgs),
 }
@@ -104,6 +109,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             let points = placed(&catalog, points).await?;
             output.show(&points, |points| list(points))?;
         }
+        Command::Confirm(args) => custody::confirm(&catalog, &args, output).await?,
         Command::Pin(args) => custody::keep(&catalog, Custody::Pin, &args, output).await?,
         Command::Hold(args) => custody::keep(&catalog, Custody::Hold, &args, output).await?,
         Command::Unpin(args) => {
@@ -118,6 +124,11 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             let points = placed(&catalog, vec![catalog.point(id).await?]).await?;
             for Placed { stores, .. } in &points {
                 output.note(&format!("in the stores: {}", stores.join(", ")));
+            }
+            for Placed { point, .. } in &points {
+                if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+                    output.note(&format!("SUSPECT: {}", printable(because)));
+                }
             }
             if let Some(point) = points.first() {
                 output.show(point, |Placed { point, .. }| {
@@ -185,10 +196,18 @@ fn state(point: &PointRow) -> String {
 }
 
 fn proof(point: &PointRow) -> String {
-    match (point.quarantined_at, point.expired_at, point.verified_at) {
-        (Some(_), _, _) => "QUARANTINED".to_owned(),
-        (None, Some(_), _) => "expired".to_owned(),
-        (None, None, Some(at)) => format!("verified {}", instant(at)),
-        (None, None, None) => "stored".to_owned(),
+    // What is wrong with it is told rather than that it is going.
+    if point.quarantined_at.is_some() {
+        return "QUARANTINED".to_owned();
+    }
+    match (point.standing(), point.verified_at) {
+        (Standing::Quarantined, _) => "QUARANTINED".to_owned(),
+        (Standing::Expired, _) => "expired".to_owned(),
+        (Standing::Suspect, _) => {
+            let reasons = point.suspected_of.as_deref().unwrap_or_default().join(", ");
+            format!("SUSPECT ({reasons})")
+        }
+        (Standing::Trusted, Some(at)) => format!("verified {}", instant(at)),
+        (Standing::Trusted, None) => "stored".to_owned(),
     }
 }

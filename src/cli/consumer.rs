@@ -68,6 +68,9 @@ struct WorkArgs {
     /// backup takes
     #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = crate::config::duration)]
     janitor_age: Duration,
+    /// How often to clean each store and to compare what is in it with the catalog
+    #[arg(long, env = "LASTGOOD_JANITOR_EVERY", default_value = "1h", value_parser = crate::config::duration)]
+    janitor_every: Duration,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9751")]
     listen: SocketAddr,
@@ -102,7 +105,8 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     // A claim, a renewal and a finish for each slot must not wait for one another for long.
     let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
-    let catalog = Catalog::open(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
+    let catalog =
+        Catalog::open_sparing(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
     let shared = Shared {
         stores: open_stores(&args.storage, &catalog).await?,
         catalog,
@@ -122,6 +126,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         job_timeout: args.job_timeout,
         drain_timeout: args.drain_timeout,
         janitor_age: args.janitor_age,
+        janitor_every: args.janitor_every.max(Duration::from_secs(1)),
         listen: args.listen,
         work_dir: args.work_dir.unwrap_or_else(default_work_dir),
     };

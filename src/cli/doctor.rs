@@ -111,6 +111,8 @@ fn plans(args: &Args) -> anyhow::Result<String> {
 
 async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
     catalog.check_schema().await?;
+    let faults = catalog.faults().await?;
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     let version = catalog.server_version_num().await?;
     Ok(format!(
         "PostgreSQL {}, schema up to date",

@@ -40,12 +40,15 @@ pub(super) struct Args {
     /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
-    /// Restore this point; default: the newest usable one
+    /// Restore this point; default: the newest one that can be trusted
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
     /// Try --point although it was found damaged: the archive's hash is verified all the same, before anything is changed
     #[arg(long, requires = "point")]
     even_quarantined: bool,
+    /// Restore from --point (or --from-manifest) although it is suspect: made from what was probably not the customer's data
+    #[arg(long)]
+    even_suspect: bool,
     /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL (Redis: the
     /// URL of an empty server). Default: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
     /// MongoDB and Redis: the resource's own, which must be empty
@@ -96,6 +99,10 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         return from_manifest::run(key, &args, output).await;
     }
     let resource = args.resource.as_ref().context("name the resource")?;
+    anyhow::ensure!(
+        !args.even_suspect || args.point.is_some(),
+        "--even-suspect goes with --point: a suspect restore point is restored from by its id alone"
+    );
     let catalog = super::catalog().await?;
     let row = catalog.resource(resource.as_str()).await?;
     let restoring = restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
@@ -121,6 +128,7 @@ fn request(args: &Args) -> RestoreRequest {
         at: args.at,
         point: args.point,
         even_quarantined: args.even_quarantined,
+        even_suspect: args.even_suspect,
         to: match &args.into {
             _ if args.in_place => RestoreWhere::InPlace {
                 overwrite: args.overwrite.clone(),

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     catalog::{
         Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreOnRecord, StuckRun, Suspended, UnknownTier,
+        Removals, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint, Suspended,
+        UnknownTier,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
-    /// verification overdue, or no consumer takes new runs
+    /// newest one suspect, a verification overdue, a store emptied or not to be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
 }
@@ -54,11 +55,17 @@ struct Status {
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
+    suspect_counts: Vec<SuspectCount>,
+    suspects: Vec<SuspectPoint>,
     removals: Removals,
     copies: Vec<MissingCopies>,
     unknown_stores: Vec<StoreOnRecord>,
+    stores: Vec<StoreListing>,
     consumers: Vec<ConsumerRow>,
     encryption: &'static str,
+    /// What keeps the catalog, as it is reached here, from doing its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalog_faults: Vec<&'static str>,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -84,7 +91,10 @@ impl Status {
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
+            && !self.stores.iter().any(StoreListing::is_alarming)
+            && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.taking_new() > 0
+            && self.catalog_faults.is_empty()
     }
 
     /// How many consumers take new runs: what drains is alive, and executes nothing more.
@@ -120,11 +130,15 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
+        suspect_counts: catalog.suspect_counts().await?,
+        suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
         copies: catalog.missing_copies(&stores).await?,
         unknown_stores: catalog.unknown_stores(&stores).await?,
+        stores: catalog.store_listings(&stores).await?,
         consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
+        catalog_faults: catalog.faults().await?,
     })
 }
 
@@ -161,6 +175,28 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// Says that a store was emptied, or that nobody knows.
+fn not_there(listing: &StoreListing) -> Option<String> {
+    if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
+        return Some(format!(
+            "STORE NOT LISTED: nobody knows whether the restore points in {} are still there, since {}: {}",
+            listing.store,
+            instant(since),
+            printable(because)
+        ));
+    }
+    listing.vanished_at.map(|since| {
+        format!(
+            "STORE EMPTIED: {} of {} restore points in {} are gone, since {}: nothing expires until that is settled; see \
+             docs/emptied-store.md",
+            listing.missing - listing.accepted,
+            listing.points,
+            listing.store,
+            instant(since)
+        )
+    })
+}
+
 /// What a pause covers, and what it costs.
 fn paused(cost: &PauseCost) -> String {
     let next = cost.next_break_at.map_or_else(String::new, |at| {
@@ -177,6 +213,9 @@ fn paused(cost: &PauseCost) -> String {
 
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
+    let faults = status.catalog_faults.iter();
+    parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
+    parts.extend(status.stores.iter().filter_map(not_there));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",
@@ -254,6 +293,12 @@ fn text(status: &Status) -> String {
             printable(&point.because)
         )
     }));
+    parts.extend(status.suspects.iter().map(suspect));
+    if let Some((count, points)) = shown(status) {
+        parts.push(format!(
+            "SUSPECT: {count} restore points in all, {points} of them shown here"
+        ));
+    }
     parts.extend(
         status
             .proofs
@@ -268,6 +313,31 @@ fn text(status: &Status) -> String {
     );
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// What counts for nothing, and what somebody has to do about it.
+fn suspect(point: &SuspectPoint) -> String {
+    let then = if point.is_newest {
+        "nothing newer counts: its exposure grows"
+    } else {
+        "a newer one counts"
+    };
+    format!(
+        "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood backup confirm {} --because …` if it is right",
+        point.id,
+        point.resource_id,
+        instant(point.consistent_at),
+        point.suspected_of.join(", "),
+        printable(&point.because),
+        point.id
+    )
+}
+
+/// How many there are, where not all of them are shown.
+fn shown(status: &Status) -> Option<(i64, usize)> {
+    let all: i64 = status.suspect_counts.iter().map(|count| count.points).sum();
+    let shown = status.suspects.len();
+    (all > i64::try_from(shown).unwrap_or(i64::MAX)).then_some((all, shown))
 }
 
 fn consumers(status: &Status) -> String {

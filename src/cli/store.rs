@@ -1,14 +1,16 @@
-//! `lastgood store list|rename|forget`: the names under which the catalog knows stores.
+//! `lastgood store list|rename|forget|compare|accept-loss`: the names under which the catalog knows stores, and what is in them.
+
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use lastgood_jobs::error::JobError;
 use serde::Serialize;
 
-use super::output::{Output, table};
+use super::output::{Output, printable, table};
 use crate::{
     catalog::{Catalog, OnlyCopy},
     config::StorageArgs,
-    stores::{self, Absent, Stores},
+    stores::{self, Absent, Compared, Stores},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,6 +39,19 @@ pub(super) enum Command {
         #[command(flatten)]
         storage: StorageArgs,
     },
+    /// List each store now, and record what it lacks of what is on record in it, as consumers do once an hour
+    Compare {
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// What a store was found to lack is lost for good: go on removing what expires. Removes nothing itself
+    AcceptLoss {
+        /// Its name in the catalog
+        name: String,
+        /// Repeat its name
+        #[arg(long, value_name = "NAME")]
+        overwrite: String,
+    },
 }
 
 /// A store as it is configured, on record, or both.
@@ -47,9 +62,17 @@ struct Listed {
     points: i64,
 }
 
-pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+/// What a comparison of one store showed.
+#[derive(Debug, Serialize)]
+struct Seen {
+    store: String,
+    #[serde(flatten)]
+    compared: Compared,
+}
+
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
-    match command {
+    let done = match command {
         Command::List { storage } => list(&catalog, &storage, output).await,
         Command::Rename { old, new, storage } => {
             rename(&catalog, &old, &new, &storage, output).await
@@ -59,7 +82,87 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             overwrite,
             storage,
         } => forget(&catalog, &name, overwrite.as_deref(), &storage, output).await,
+        Command::Compare { storage } => return compare_all(&catalog, &storage, output).await,
+        Command::AcceptLoss { name, overwrite } => {
+            accept_loss(&catalog, &name, &overwrite, output).await
+        }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn compare_all(
+    catalog: &Catalog,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let stores = Stores::open(storage, &Absent::LeftOut).await?;
+    let mut seen = Vec::new();
+    for store in stores.iter() {
+        seen.push(Seen {
+            store: store.name.clone(),
+            compared: stores::compare(catalog, store, Duration::ZERO).await?,
+        });
     }
+    output.show(&seen, |seen| {
+        let lines: Vec<String> = seen.iter().map(told).collect();
+        lines.join("\n")
+    })?;
+    let is_whole = |seen: &Seen| match seen.compared {
+        Compared::NotDue | Compared::Listed { missing: 0, .. } => true,
+        Compared::NotListed { .. } | Compared::Listed { .. } => false,
+    };
+    Ok(if seen.iter().all(is_whole) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn told(seen: &Seen) -> String {
+    let store = &seen.store;
+    match &seen.compared {
+        Compared::NotDue => format!("{store}: somebody else is comparing it"),
+        Compared::NotListed { because } => {
+            format!("{store}: NOT LISTED: {}", printable(because))
+        }
+        Compared::Listed {
+            points, missing: 0, ..
+        } => format!("{store}: all of its {points} restore points are there"),
+        Compared::Listed {
+            points,
+            missing,
+            is_mass,
+            quarantined,
+            forgotten,
+        } => {
+            let how = if *is_mass { "VANISHED" } else { "MISSING" };
+            let mut text = format!(
+                "{store}: {how}: {missing} of {points} restore points are not there; {quarantined} were quarantined now, {forgotten} are \
+                 to be copied again"
+            );
+            if *is_mass {
+                text.push_str("; nothing expires until that is settled: see docs/emptied-store.md");
+            }
+            text
+        }
+    }
+}
+
+async fn accept_loss(
+    catalog: &Catalog,
+    name: &str,
+    confirmed: &str,
+    output: &Output,
+) -> anyhow::Result<()> {
+    ensure!(
+        confirmed == name,
+        "giving restore points up must be confirmed with the store's own name: --overwrite {name}, not {confirmed}"
+    );
+    let points = catalog.accept_loss(name).await?;
+    let done = serde_json::json!({ "store": name, "points": points });
+    output.show(&done, |_| {
+        format!("{points} restore point(s) of store {name} are given up; what has expired is removed again")
+    })
 }
 
 async fn list(catalog: &Catalog, storage: &StorageArgs, output: &Output) -> anyhow::Result<()> {

@@ -15,13 +15,13 @@ const PATIENCE: u32 = 120;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["resource", "all", "sample", "point"])))]
 pub(super) struct Args {
-    /// All usable restore points of this resource
+    /// All restore points of this resource, those too that were found damaged or missing: what is whole again is usable again
     #[arg(conflicts_with_all = ["all", "point"])]
     resource: Option<ResourceId>,
-    /// All usable restore points, 10,000 at a time
+    /// All restore points, 10,000 at a time, those too that were found damaged or missing
     #[arg(long, conflicts_with_all = ["sample", "point"])]
     all: bool,
-    /// So many of them, chosen at random; one at least
+    /// So many of the usable ones, chosen at random; one at least
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "point")]
     sample: Option<f64>,
     /// This restore point, also one that was found damaged: if it is whole again, it is usable again

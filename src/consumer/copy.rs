@@ -17,16 +17,21 @@ use super::{
 use crate::{
     catalog::{PointRow, answered},
     queue::{Failure, Outcome, Run},
+    standing::Standing,
     stores::NamedStore,
 };
 
 /// Copies a restore point into another store, from the first that holds it whole.
 pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<Outcome, Failure> {
     let point = answered(handle::READ_WITHIN, shared.catalog.point(job.point)).await?;
-    if point.expired_at.is_some() || point.quarantined_at.is_some() {
-        return Ok(Outcome::Report(
-            json!({ "point": point.id, "skipped": "it is not usable any more" }),
-        ));
+    match point.standing() {
+        // Somebody may confirm a suspect one: then it needs its copies.
+        Standing::Trusted | Standing::Suspect => {}
+        Standing::Quarantined | Standing::Expired => {
+            return Ok(Outcome::Report(
+                json!({ "point": point.id, "skipped": "it is not usable any more" }),
+            ));
+        }
     }
     let Some(target) = shared.stores.get(&job.store) else {
         // Another consumer may have been told of it already.

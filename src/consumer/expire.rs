@@ -28,7 +28,7 @@ pub(super) async fn expire(
     let begun = answered(READ_WITHIN, shared.catalog.begin_removal(id)).await?;
     let Some(doomed) = begun else {
         return Ok(Outcome::Report(
-            json!({ "point": id, "skipped": "it is kept after all, or gone already" }),
+            json!({ "point": id, "skipped": "it is kept after all, or gone already, or nothing is removed for now: see `lastgood status`" }),
         ));
     };
     let archive_key = doomed.archive_key.ok_or_else(|| {

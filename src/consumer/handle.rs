@@ -142,7 +142,7 @@ async fn make_backup(
         dump_bytes: point.dump_bytes.unsigned_abs(),
         stored_bytes: point.stored_bytes.unsigned_abs(),
     });
-    let point = backup(run.attempt_id(), &resource, previous, worker).await?;
+    let point = backup(run.as_attempt(), &resource, previous, worker).await?;
     for warning in &point.manifest.warnings {
         tracing::warn!(warning, "the backup is odd");
     }
@@ -172,6 +172,12 @@ async fn make_restore(
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
+    if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+        tracing::warn!(
+            because,
+            "restoring from a suspect restore point, as was asked for by name"
+        );
+    }
     let target_url = match &job.target {
         RestoreTarget::Reference { reference } => Some(
             reference
@@ -190,7 +196,7 @@ async fn make_restore(
     let mut faults = Vec::new();
     for store in holders(&point, shared).await?.all() {
         let restored = Box::pin(restore(
-            run.attempt_id(),
+            run.as_attempt(),
             resource,
             job,
             &sought,
@@ -202,7 +208,7 @@ async fn make_restore(
             // It read every byte of the dump, and the target took it: no verification proves more. Unless the first store
             // could not give it: that one is not proven.
             Ok(restored) => {
-                let report = report_from(&store.name, &restored)?;
+                let report = report_from(&store.name, &point, &restored)?;
                 return Ok(if faults.is_empty() {
                     Outcome::Proof {
                         point: point.id,
@@ -235,12 +241,19 @@ async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcom
     ))
 }
 
-/// Reports what a restore did, and which store it read.
-fn report_from(store: &str, restored: &Restored) -> Result<serde_json::Value, Failure> {
+/// Reports what a restore did, which store it read, and what spoke against the point.
+fn report_from(
+    store: &str,
+    point: &PointRow,
+    restored: &Restored,
+) -> Result<serde_json::Value, Failure> {
     let mut report = serde_json::to_value(restored)
         .map_err(|error| Failure::permanent(ErrorKind::Internal, error.to_string()))?;
     if let Some(fields) = report.as_object_mut() {
         fields.insert("store".to_owned(), store.into());
+        if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+            fields.insert("suspect".to_owned(), because.as_str().into());
+        }
     }
     Ok(report)
 }
@@ -302,14 +315,15 @@ impl From<CatalogError> for Failure {
         match error {
             CatalogError::PointExpired(_)
             | CatalogError::TooLateToKeep(_)
+            | CatalogError::NotSuspect(_)
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::Removed(_)
             | CatalogError::BadKey
             | CatalogError::TokenNameInUse(_)
             | CatalogError::BadRow { .. } => Self::permanent(ErrorKind::Config, chain(&error)),
+            CatalogError::Unreachable(_) => Self::outage(chain(&error)),
             CatalogError::BadUrl
-            | CatalogError::Unreachable(_)
             | CatalogError::Busy(_)
             | CatalogError::NotMigrated(_)
             | CatalogError::Migrate(_)
@@ -322,7 +336,8 @@ impl From<CatalogError> for Failure {
             | CatalogError::PointsHeld { .. }
             | CatalogError::OnlyCopies { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
+            | CatalogError::Statement(_)
+            | CatalogError::StoreVanished(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     catalog::{PointRow, answered},
     queue::{Failure, Outcome, Run},
+    standing::Standing,
     stores::NamedStore,
 };
 
@@ -32,10 +33,14 @@ pub(super) async fn verify(
     shared: &Shared,
 ) -> Result<Outcome, Failure> {
     let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
-    if point.expired_at.is_some() {
-        return Ok(Outcome::Report(
-            json!({ "point": point.id, "skipped": "it has expired" }),
-        ));
+    match point.standing() {
+        // That a suspect one is whole proves its bytes, and leaves it suspect.
+        Standing::Trusted | Standing::Suspect | Standing::Quarantined => {}
+        Standing::Expired => {
+            return Ok(Outcome::Report(
+                json!({ "point": point.id, "skipped": "it has expired" }),
+            ));
+        }
     }
     let recorded = recorded(&point)?;
     let sought = sought(&point, &recorded);

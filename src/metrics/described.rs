@@ -26,6 +26,8 @@ pub(super) const LAST_TICK: &str = "lastgood_last_tick_timestamp_seconds";
 pub(super) const LAST_OBSERVED: &str = "lastgood_last_observed_timestamp_seconds";
 pub(super) const ENQUEUED: &str = "lastgood_tick_enqueued_total";
 pub(super) const COALESCED: &str = "lastgood_tick_coalesced_total";
+pub(super) const LEFT_OUT: &str = "lastgood_rows_left_out_total";
+pub(super) const FUTURE_ROWS: &str = "lastgood_future_rows_mended_total";
 pub(super) const REAPED: &str = "lastgood_reaped_leases_total";
 pub(super) const REAPED_RUNS: &str = "lastgood_reaped_runs_total";
 pub(super) const LIVE_CONSUMERS: &str = "lastgood_live_consumers";
@@ -36,8 +38,14 @@ pub(super) const REFUSED_REMOVALS: &str = "lastgood_refused_removals";
 pub(super) const SWEPT: &str = "lastgood_janitor_removed_total";
 pub(super) const VERIFICATIONS: &str = "lastgood_verifications_total";
 pub(super) const QUARANTINED: &str = "lastgood_quarantined_points";
+pub(super) const SUSPECT: &str = "lastgood_suspect_points";
+pub(super) const SUSPECT_NEWEST: &str = "lastgood_suspect_newest_resources";
+pub(super) const OF_NO_INSTANT: &str = "lastgood_no_instant_resources";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
+pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
+pub(super) const VANISHED: &str = "lastgood_store_vanished";
+pub(super) const UNLISTED: &str = "lastgood_store_unlisted";
 pub(super) const PAUSES: &str = "lastgood_queue_pauses";
 pub(super) const PRUNED: &str = "lastgood_pruned_runs_total";
 pub(super) const API_REQUESTS: &str = "lastgood_api_requests_total";
@@ -96,6 +104,14 @@ fn describe() {
     describe_counter!(
         COALESCED,
         "Waiting backups that ticks moved to a newer slot."
+    );
+    describe_counter!(
+        LEFT_OUT,
+        "Rows that a statement over many left out, by statement: what the catalog refuses for one resource stops no other. The producer's log names them."
+    );
+    describe_counter!(
+        FUTURE_ROWS,
+        "Rows with times further ahead than clocks can differ that the producer mended, by table: the catalog's clock was ahead."
     );
     describe_counter!(
         REAPED,
@@ -197,6 +213,18 @@ fn describe_upkeep() {
         "Restore points that were found damaged and are still there, by engine."
     );
     describe_gauge!(
+        SUSPECT,
+        "Restore points that are suspect: nobody counts on them, and somebody has to look; by engine."
+    );
+    describe_gauge!(
+        SUSPECT_NEWEST,
+        "Resources whose newest restore point is suspect, so that their exposure grows as if it had not been made; by engine."
+    );
+    describe_gauge!(
+        OF_NO_INSTANT,
+        "Resources whose newest trusted restore point is of no one instant (`consistency: none`); by engine."
+    );
+    describe_gauge!(
         OVERDUE,
         "Usable restore points that were not verified within --verify-within, by engine."
     );
@@ -212,5 +240,17 @@ fn describe_upkeep() {
     describe_gauge!(
         MISSING_COPIES,
         "Usable restore points that a store does not hold, by store."
+    );
+    describe_gauge!(
+        MISSING_POINTS,
+        "Restore points on record in a store whose manifest or archive was not there when it was last listed, by store; without those that an operator knows to be lost."
+    );
+    describe_gauge!(
+        VANISHED,
+        "1 while so many restore points are missing from a store that no accident explains it, by store: nothing expires meanwhile."
+    );
+    describe_gauge!(
+        UNLISTED,
+        "1 while a store cannot be listed, by store: nobody knows whether its restore points are still there."
     );
 }

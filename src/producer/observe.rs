@@ -21,6 +21,7 @@ pub(super) async fn observe_until(
     plans: watch::Receiver<Plans>,
     every: Duration,
     verify_within: Option<Duration>,
+    stores: Vec<String>,
     stop: CancellationToken,
 ) {
     let mut timer = tokio::time::interval(every);
@@ -32,7 +33,7 @@ pub(super) async fn observe_until(
             _ = timer.tick() => {}
         }
         let in_force = plans.borrow().clone();
-        let observing = observe(&catalog, &in_force, verify_within, &mut shown);
+        let observing = observe(&catalog, &in_force, verify_within, &stores, &mut shown);
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
             tracing::error!(
                 error = chain(&error),
@@ -53,6 +54,7 @@ async fn observe(
     catalog: &Catalog,
     plans: &Plans,
     verify_within: Option<Duration>,
+    stores: &[String],
     shown: &mut Shown,
 ) -> Result<(), CatalogError> {
     let (paid, allowed): (Vec<_>, Vec<_>) = plans
@@ -77,7 +79,9 @@ async fn observe(
     shown.tell_new(&unknown);
 
     metrics::removals(&catalog.removals().await?);
+    metrics::listings(&catalog.store_listings(stores).await?);
     metrics::proofs(&catalog.proof_counts(verify_within).await?);
+    metrics::suspects(&catalog.suspect_counts().await?);
     metrics::pauses(catalog.pauses().await?.len());
     metrics::queue_depths(&catalog.queue_depths().await?);
     let alive: Vec<_> = catalog

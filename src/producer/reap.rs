@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lastgood_jobs::resource::Engine;
+use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ pub(super) async fn reap_until(
             }
             Err(error) => {
                 contact.lost();
-                tracing::error!(%error, "cannot look for expired leases");
+                tracing::error!(error = chain(&error), "cannot look for expired leases");
                 continue;
             }
         }
@@ -60,7 +60,12 @@ async fn refuse_unknown(store: &Store) {
                 tracing::error!(run.id = %run.id, run.kind = run.kind, queue.name = run.queue, "run failed: its engine is not supported, and no live consumer serves it");
             }
         }
-        Err(error) => tracing::error!(%error, "cannot look for runs of unknown engines"),
+        Err(error) => {
+            tracing::error!(
+                error = chain(&error),
+                "cannot look for runs of unknown engines"
+            );
+        }
     }
 }
 

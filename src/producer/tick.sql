@@ -1,5 +1,5 @@
 -- One tick: every resource that is due gets a run, once. $1: now. $2, $3, $4: the paid tiers, their cadences and their RPOs in minutes.
--- Resources that are looked at are those whose `next_due_at` has come, found by index; each leaves with a new one.
+-- $5: of these resources alone; null: of all. Resources that are looked at are those whose `next_due_at` has come, found by index; each leaves with a new one.
 with plan as (
     select tier, cadence_minutes, rpo_minutes
     from unnest($2::text[], $3::integer[], $4::integer[]) as paid (tier, cadence_minutes, rpo_minutes)
@@ -8,7 +8,7 @@ with plan as (
 locked as materialized (
     select id, engine, tier, retention_days, spread, team_spread, newest_consistent_at, created_at
     from lastgood.resources
-    where status = 'active' and next_due_at <= $1
+    where status = 'active' and next_due_at <= $1 and ($5::text[] is null or id = any ($5))
     for no key update skip locked
 ),
 -- One whose tier is never backed up, or not known, has no cadence. The others are due, unless their slot is taken.
@@ -16,21 +16,35 @@ looked_at as materialized (
     select
         r.id, r.engine, r.spread, r.team_spread, plan.cadence_minutes,
         lastgood.slot_start(plan.cadence_minutes, r.spread, r.team_spread, $1) as slot,
-        -- When the promise breaks: what claims go by.
-        coalesce(r.newest_consistent_at, r.created_at) + make_interval(mins => plan.rpo_minutes) as due_by
+        -- When the promise breaks: what claims go by. Nothing is consistent to an instant yet to come.
+        least(coalesce(r.newest_consistent_at, r.created_at), $1) + make_interval(mins => plan.rpo_minutes) as due_by
     from locked as r
     -- A row's own retention of zero or less is a veto, whatever its tier.
     left join plan on plan.tier = r.tier and coalesce(r.retention_days, 1) > 0
 ),
--- Missed windows coalesce: a run that still waits moves to the current slot, and to the queue of the engine it has now.
+-- Missed windows coalesce: a run that still waits moves to the current slot, and to the queue of the engine it has now. Unless that
+-- slot has been backed up: the cadence was another one meanwhile. Then the run stays in its own.
+moving as materialized (
+    select
+        waiting.id, waiting.slot as was, looked_at.engine, looked_at.due_by, greatest(waiting.slot, looked_at.slot) as slot,
+        exists (
+            select from lastgood.runs as other
+            where other.resource_id = waiting.resource_id and other.slot = greatest(waiting.slot, looked_at.slot)
+                and other.id <> waiting.id and other.kind = 'backup' and other.trigger = 'scheduled'
+                and other.state in ('queued', 'running', 'succeeded')
+        ) as is_taken
+    from looked_at
+    join lastgood.runs as waiting on waiting.resource_id = looked_at.id
+    where waiting.kind = 'backup' and waiting.trigger = 'scheduled' and waiting.state = 'queued'
+        and (waiting.slot < looked_at.slot or waiting.queue <> looked_at.engine)
+),
 coalesced as (
     update lastgood.runs as waiting
-    set slot = greatest(waiting.slot, looked_at.slot), queue = looked_at.engine,
-        due_by = coalesce(looked_at.due_by, waiting.due_by)
-    from looked_at
-    where waiting.resource_id = looked_at.id and waiting.kind = 'backup' and waiting.trigger = 'scheduled'
-        and waiting.state = 'queued' and (waiting.slot < looked_at.slot or waiting.queue <> looked_at.engine)
-    returning waiting.resource_id
+    set slot = case when moving.is_taken then waiting.slot else moving.slot end, queue = moving.engine,
+        due_by = coalesce(moving.due_by, waiting.due_by)
+    from moving
+    where waiting.id = moving.id and waiting.state = 'queued' and waiting.slot = moving.was
+    returning waiting.resource_id, moving.is_taken
 ),
 enqueued as (
     insert into lastgood.runs (queue, kind, trigger, resource_id, slot, due_by, args)
@@ -52,4 +66,5 @@ noted as (
 select
     (select count(*) from looked_at) as "looked_at!",
     (select count(*) from enqueued) as "enqueued!",
-    (select count(*) from coalesced) as "coalesced!"
+    (select count(*) from coalesced where not is_taken) as "coalesced!",
+    coalesce((select array_agg(resource_id order by resource_id) from coalesced where is_taken), '{}') as "left_out!"

@@ -1,4 +1,5 @@
--- Restore point $1 was read to its last byte in the stores $2: it is proven, and usable if it was not. Its resource is locked by the finish
+-- Restore point $1 was read to its last byte in the stores $2: it is proven, and usable if it was not. Its bytes are: what it is
+-- suspected of stays. Its resource is locked by the finish
 -- that this belongs to. Whoever was quick to read it before its key was shredded changes nothing: it can never be read again.
 -- The key is locked as well, for a shredding that is not committed yet is not seen otherwise.
 with key as materialized (
@@ -17,7 +18,7 @@ proven as (
     update lastgood.restore_points as point
     set verified_at = clock_timestamp(), quarantined_at = null, quarantined_because = null
     from was where point.id = was.id
-    returning point.resource_id, point.consistent_at, point.expired_at
+    returning point.resource_id, point.consistent_at, point.expired_at, point.suspected_at
 ),
 copy as (
     insert into lastgood.copies as c (point_id, store, verified_at)
@@ -29,5 +30,6 @@ resource as (
     set newest_consistent_at = greatest(r.newest_consistent_at, proven.consistent_at)
     from proven, was
     where r.id = proven.resource_id and was.quarantined_because is not null and proven.expired_at is null
+        and proven.suspected_at is null
 )
 select was.resource_id, was.quarantined_because from was

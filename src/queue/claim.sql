@@ -1,6 +1,7 @@
--- Takes at most $2 runnable runs of queue $1, with priorities from $7 to $8, for worker $3, with a lease of $4, within the limits: $5
--- runs of one team, $6 dumps of one server. migrations/0004_operations.sql has the function, and docs/queue.md its order.
+-- Takes runnable runs for worker $5, with a lease of $6, within the limits: $7 runs of one team, $8 dumps of one server. A list for each
+-- of what its lanes differ in: at most $2 of queue $1, with priorities from $3 to $4. $9: the attempts' ids. migrations/0016_claim_lines.sql
+-- has the function, and docs/queue.md its order.
 select
-    id as "id!", resource_id as "resource_id!", kind as "kind!", slot, attempt as "attempt!", epoch as "epoch!",
-    created_at as "created_at!", args as "args!"
-from lastgood.claim($1, $2, $3, $4, $5, $6, $7, $8)
+    id as "id!", queue as "queue!", priority as "priority!", resource_id as "resource_id!", kind as "kind!", slot,
+    attempt as "attempt!", epoch as "epoch!", attempt_id as "attempt_id!", created_at as "created_at!", args as "args!"
+from lastgood.claim_all($1, $2, $3, $4, $5, $6, $7, $8, $9)

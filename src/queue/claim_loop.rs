@@ -1,4 +1,5 @@
-//! The loop that claims runs: a task of its own, because apalis stops polling its backend the moment a drain begins.
+//! The loop that takes what is claimed for a queue: a task of its own, because apalis stops polling its backend the moment a drain
+//! begins.
 
 use std::{
     collections::VecDeque,
@@ -47,123 +48,61 @@ impl<A> Handoff<A> {
     }
 }
 
-/// Claims for as long as the worker takes work, then gives back what was claimed but not started.
+/// Takes what is claimed for as long as the worker takes work, then gives back what was not started.
 pub(super) async fn claim_loop<A: DeserializeOwned>(
     queue: Queue,
     handoff: Arc<Handoff<A>>,
     worker: WorkerContext,
     stop: CancellationToken,
 ) {
-    let mut pace = Pace::Eager;
-    while !worker.is_shutting_down() && !stop.is_cancelled() {
-        if worker.is_paused() || pace != Pace::Eager {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                // After an error the wake-up is no reason to hurry.
-                () = queue.wake.notified(), if pace == Pace::Idle => {}
-                () = sleep(pace.wait(queue.poll)) => {}
-            }
+    let asked = worker.clone();
+    let is_taking = move || !asked.is_shutting_down() && !asked.is_paused();
+    let mut claimed = queue.claims.take(&queue, is_taking);
+    while !worker.is_shutting_down() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            got = claimed.recv() => match got {
+                Some((row, permit)) => hand_over(&queue, &handoff, row, permit),
+                None => break,
+            },
+            () = sleep(queue.poll) => queue.claims.keep_serving(),
         }
-        if worker.is_paused() {
-            continue;
-        }
-        let Some(permits) = free_slots(&queue, &stop).await else {
-            continue;
-        };
-        // The wait for a slot may have been long, and a drain may be what freed it.
-        if worker.is_shutting_down() || worker.is_paused() {
-            continue;
-        }
-        let slots = permits.num_permits();
-        pace = match queue.store.claim(&queue.name, queue.lane, slots).await {
-            Ok(rows) => {
-                let found = !rows.is_empty();
-                hand_over(&queue, &handoff, rows, permits);
-                if found { Pace::Eager } else { Pace::Idle }
-            }
-            Err(error) => {
-                tracing::warn!(queue.name = %queue.name, %error, "cannot claim, will look again");
-                pace.after_error()
-            }
-        };
+    }
+    claimed.close();
+    while let Some((row, permit)) = claimed.recv().await {
+        queue.store.release(row.as_attempt()).await;
+        drop(permit);
     }
     for run in handoff.take_all() {
-        queue.store.release(run.id, run.epoch).await;
+        queue.store.release(run.as_attempt()).await;
     }
 }
 
-/// When to look next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    /// There was something: there may be more, also where fewer runs came than there were slots, for a limit may have held some
-    /// back for others.
-    Eager,
-    /// Nothing may be claimed.
-    Idle,
-    /// The database failed so many times in a row.
-    Failing(u32),
-}
-
-impl Pace {
-    fn after_error(self) -> Self {
-        match self {
-            Self::Failing(times) => Self::Failing((times + 1).min(4)),
-            Self::Eager | Self::Idle => Self::Failing(0),
-        }
-    }
-
-    /// Jittered by a quarter, so that replicas do not poll in step.
-    fn wait(self, poll: Duration) -> Duration {
-        let factor = match self {
-            Self::Failing(times) => 2_u32.pow(times),
-            Self::Eager | Self::Idle => 1,
-        };
-        poll.mul_f64(0.75 + fastrand::f64() / 2.0) * factor
-    }
-}
-
-/// Waits for a free slot, then takes every other free one with it. `None`: look at the worker's state again.
-async fn free_slots(queue: &Queue, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-    let mut permits = tokio::select! {
-        () = stop.cancelled() => return None,
-        permit = queue.slots.clone().acquire_owned() => permit.ok()?,
-        () = sleep(queue.poll) => return None,
-    };
-    let rest = u32::try_from(queue.slots.available_permits()).unwrap_or(u32::MAX);
-    if let Ok(more) = queue.slots.clone().try_acquire_many_owned(rest) {
-        permits.merge(more);
-    }
-    Some(permits)
-}
-
-/// Decodes each row by itself: one that does not decode fails alone, without delaying its batch.
+/// Decodes a row: one that does not decode fails alone.
 fn hand_over<A: DeserializeOwned>(
     queue: &Queue,
     handoff: &Handoff<A>,
-    rows: Vec<Claimed>,
-    mut permits: OwnedSemaphorePermit,
+    row: Claimed,
+    permit: OwnedSemaphorePermit,
 ) {
-    for row in rows {
-        let permit = permits.split(1);
-        match decode::<A>(&row) {
-            Ok(args) => handoff.put(run(queue, row, args, permit)),
-            Err(failure) => {
-                let queue = queue.clone();
-                tokio::spawn(async move {
-                    tracing::error!(run.id = %row.id, resource.id = %row.resource_id, error = %failure, "a run's payload does not decode");
-                    crate::metrics::run_ended(
-                        &queue.name,
-                        &row.kind,
-                        crate::metrics::RunResult::Failed,
-                        Duration::ZERO,
-                    );
-                    queue
-                        .store
-                        .finish(row.id, row.epoch, &Err(failure), (0, 0), &queue.give_back)
-                        .await;
-                    drop(permit);
-                });
-            }
+    match decode::<A>(&row) {
+        Ok(args) => handoff.put(run(queue, row, args, Some(permit))),
+        Err(failure) => {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                tracing::error!(run.id = %row.id, resource.id = %row.resource_id, error = %failure, "a run's payload does not decode");
+                crate::metrics::run_ended(
+                    &queue.name,
+                    &row.kind,
+                    crate::metrics::RunResult::Failed,
+                    Duration::ZERO,
+                );
+                queue
+                    .store
+                    .finish(row.as_attempt(), &Err(failure), (0, 0), &queue.give_back)
+                    .await;
+                drop(permit);
+            });
         }
     }
 }
@@ -188,6 +127,7 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<A, Failure> {
 
 fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePermit>) -> Run<A> {
     let progress = Arc::<Progress>::default();
+    let attempt = row.as_attempt();
     Run {
         id: row.id,
         resource_id: row.resource_id,
@@ -195,13 +135,13 @@ fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePer
         slot: row.slot,
         attempt: row.attempt,
         epoch: row.epoch,
+        attempt_id: row.attempt_id,
         created_at: row.created_at,
         args,
         progress: Arc::clone(&progress),
         lease: super::LeaseHandle {
             store: queue.store.clone(),
-            id: row.id,
-            epoch: row.epoch,
+            attempt,
             progress,
         },
         permit,

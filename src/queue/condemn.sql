@@ -1,5 +1,5 @@
 -- Restore point $1 can never be read again, because of $2: nothing is restored from it, it ends no exposure, and where $3 and it
--- was the newest usable one, a backup is asked for at once, unless one waits or runs: what is older is replaced by nothing that
+-- was the newest trusted one, a backup is asked for at once, unless one waits or runs: what is older is replaced by nothing that
 -- could be made now. One that retention has let go meanwhile is being removed: that its bytes are gone is no finding. Its
 -- resource is locked by the finish that this belongs to, so that no other changes its newest instant meanwhile.
 with point as (
@@ -10,9 +10,7 @@ with point as (
 ),
 newest as materialized (
     select point.resource_id, max(other.consistent_at) as consistent_at
-    from point left join lastgood.restore_points as other
-        on other.resource_id = point.resource_id and other.id <> $1
-        and other.quarantined_at is null and other.expired_at is null
+    from point left join lastgood.trusted_points as other on other.resource_id = point.resource_id and other.id <> $1
     group by point.resource_id
 ),
 was as materialized (

@@ -1,63 +1,86 @@
--- The fenced end of a run that succeeded: its outcome, its restore point and the resource's next due time, or nothing
--- at all where the epoch has moved on. $4 to $8 describe the restore point, null where the run made none. $9, $10: bytes
--- moved. $11: the store that the point is in. The resource is locked before the run, as a tick does, so that the two cannot
--- wait for each other. A point whose key was shredded while it was made can never be read: it is no restore point to count on.
--- The key is locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
-with owner as materialized (
+-- The fenced ends of runs that succeeded, each decided alone: its outcome, its restore point and the resource's next due time, or
+-- nothing at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9
+-- describe the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are
+-- locked before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. A point whose
+-- key was shredded while it was made can never be read: it is no restore point to count on, nor is one that its manifest calls suspect. The key is locked, for a shredding that is
+-- not committed yet is not seen otherwise; it has the resources before the keys.
+with ending as materialized (
+    select * from unnest(
+        $1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bigint[], $9::bigint[],
+        $10::bigint[], $11::bigint[]
+    ) as ends (
+        id, epoch, attempt_id, report, consistent_at, manifest_key, manifest, point_dump_bytes, point_stored_bytes, dump_bytes,
+        stored_bytes
+    )
+),
+owner as materialized (
     select id from lastgood.resources
-    where id = (select resource_id from lastgood.runs where id = $1)
+    where id in (select run.resource_id from lastgood.runs as run join ending on ending.id = run.id)
+    order by id
     for no key update
 ),
 done as (
-    update lastgood.runs
+    update lastgood.runs as run
     set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null, error_detail = null,
-        finished_at = clock_timestamp(), result = $3, dump_bytes = $9, stored_bytes = $10
-    from owner
-    where runs.id = $1 and runs.epoch = $2 and runs.state = 'running' and owner.id = runs.resource_id
-    returning runs.id, runs.resource_id, runs.slot,
-        -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come.
-        case when $4 > clock_timestamp() then runs.started_at else $4 end as consistent_at
+        finished_at = clock_timestamp(), result = ending.report, dump_bytes = ending.dump_bytes, stored_bytes = ending.stored_bytes
+    from ending, owner
+    where run.id = ending.id and run.epoch = ending.epoch and run.attempt_id = ending.attempt_id and run.state = 'running'
+        and owner.id = run.resource_id
+    returning run.id, run.resource_id, run.slot, run.attempt_id,
+        -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come. Nor did the attempt
+        -- begin then, whatever the catalog's clock said.
+        case when ending.consistent_at > clock_timestamp() then least(run.started_at, clock_timestamp()) else ending.consistent_at end
+            as consistent_at,
+        ending.manifest_key, ending.manifest, ending.point_dump_bytes, ending.point_stored_bytes
 ),
 key as materialized (
-    select k.shredded_at
-    from done cross join lastgood.archive_keys as k
-    where k.id::text = $6::jsonb #>> '{archive,encryption,key}'
+    select done.id, k.shredded_at is not null as is_lost
+    from done join lastgood.archive_keys as k on k.id::text = done.manifest #>> '{archive,encryption,key}'
+    order by k.id
     for share of k
 ),
-lost as materialized (
-    select count(*) > 0 as is_lost from key where shredded_at is not null
+made as materialized (
+    select done.*, coalesce(key.is_lost, false) as is_lost
+    from done left join key on key.id = done.id
+    where done.consistent_at is not null
 ),
 point as (
     insert into lastgood.restore_points
         (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, quarantined_at, quarantined_because)
-    select done.id, done.resource_id, done.consistent_at, $5::text, $6::jsonb, $7::bigint, $8::bigint,
+    select id, resource_id, consistent_at, manifest_key, manifest, point_dump_bytes, point_stored_bytes,
         case when is_lost then now() end, case when is_lost then 'its key was shredded' end
-    from done cross join lost where done.consistent_at is not null
+    from made
     on conflict (id) do nothing
 ),
 copy as (
     insert into lastgood.copies (point_id, store)
-    select done.id, $11::text from done where done.consistent_at is not null
+    select id, $12::text from made
     on conflict do nothing
+),
+newest as (
+    -- Of a resource there is one dump at a time; should two end together, the later slot counts.
+    select distinct on (resource_id) id, resource_id, slot,
+        max(case when not is_lost and not lastgood.says_suspect(manifest) then consistent_at end) over (partition by resource_id) as consistent_at
+    from made order by resource_id, slot desc nulls last
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, case when not is_lost then done.consistent_at end),
+    set newest_consistent_at = greatest(r.newest_consistent_at, newest.consistent_at),
         failures_in_a_row = 0,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null then lastgood.next_due(
             r.cadence_minutes, r.spread, r.team_spread, now(),
-            coalesce(done.slot, '-infinity')
+            coalesce(newest.slot, '-infinity')
                 >= lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 or exists (
                     select from lastgood.runs as other
-                    where other.resource_id = r.id and other.id <> done.id
+                    where other.resource_id = r.id and other.id <> newest.id
                         and other.kind = 'backup' and other.trigger = 'scheduled'
                         -- What an operator cancelled is not made up for at once.
                         and other.state in ('queued', 'running', 'succeeded', 'cancelled')
                         and other.slot = lastgood.slot_start(r.cadence_minutes, r.spread, r.team_spread, now())
                 )
         ) else r.next_due_at end
-    from done cross join lost
-    where r.id = done.resource_id and done.consistent_at is not null
+    from newest
+    where r.id = newest.resource_id
 )
-select count(*) as "finished!" from done
+select attempt_id as "attempt_id!" from done

@@ -1,6 +1,6 @@
 -- The restore point of a run that was cancelled when its manifest was written already: it exists, so it is recorded, and the run
--- stays cancelled. $2: the epoch that the cancellation ended. The resource is locked before the run, as a tick does.
--- As in a finish, a point whose key was shredded meanwhile can never be read.
+-- stays cancelled. $2, $9: the epoch and the id of the attempt that the cancellation ended. The resource is locked before the run, as a tick does.
+-- As in a finish, a point whose key was shredded meanwhile can never be read, and nobody counts on one that its manifest calls suspect.
 with owner as materialized (
     select id from lastgood.resources
     where id = (select resource_id from lastgood.runs where id = $1)
@@ -8,9 +8,9 @@ with owner as materialized (
 ),
 late as materialized (
     select run.id, run.resource_id,
-        case when $3 > clock_timestamp() then run.started_at else $3 end as consistent_at
+        case when $3 > clock_timestamp() then least(run.started_at, clock_timestamp()) else $3 end as consistent_at
     from lastgood.runs as run join owner on owner.id = run.resource_id
-    where run.id = $1 and run.epoch = $2::bigint + 1 and run.state = 'cancelled'
+    where run.id = $1 and run.epoch = $2::bigint + 1 and run.attempt_id = $9 and run.state = 'cancelled'
     for update of run
 ),
 key as materialized (
@@ -36,7 +36,10 @@ copy as (
 ),
 resource as (
     update lastgood.resources as r
-    set newest_consistent_at = greatest(r.newest_consistent_at, case when not is_lost then late.consistent_at end), failures_in_a_row = 0
+    set newest_consistent_at = greatest(
+            r.newest_consistent_at, case when not is_lost and not lastgood.says_suspect($5::jsonb) then late.consistent_at end
+        ),
+        failures_in_a_row = 0
     from late cross join lost where r.id = late.resource_id
 )
 select count(*) as "recorded!" from late

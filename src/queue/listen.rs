@@ -25,7 +25,7 @@ impl Wakers {
         let mut wakers = Self::default();
         for queue in queues {
             let of_name = wakers.queues.entry(Arc::clone(&queue.name)).or_default();
-            of_name.push(Arc::clone(&queue.wake));
+            of_name.push(queue.claims.wake());
         }
         wakers
     }

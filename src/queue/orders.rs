@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
+use super::Store;
+use lastgood_jobs::job::Attempt;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
-
-use super::Store;
 
 /// How often to look when nobody tells us: the guarantee behind the notification.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -21,22 +20,20 @@ pub struct InFlight {
     attempts: Arc<Mutex<HashMap<Attempt, CancellationToken>>>,
 }
 
-type Attempt = (Uuid, i64);
-
 impl InFlight {
     /// Enters an attempt, for as long as the returned value lives.
-    pub(super) fn enter(&self, id: Uuid, epoch: i64) -> Entered {
+    pub(super) fn enter(&self, attempt: Attempt) -> Entered {
         let over = CancellationToken::new();
-        self.locked().insert((id, epoch), over.clone());
+        self.locked().insert(attempt, over.clone());
         Entered {
             in_flight: self.clone(),
-            attempt: (id, epoch),
+            attempt,
             over,
         }
     }
 
-    fn all(&self) -> (Vec<Uuid>, Vec<i64>) {
-        self.locked().keys().copied().unzip()
+    fn all(&self) -> Vec<Attempt> {
+        self.locked().keys().copied().collect()
     }
 
     fn end(&self, attempt: Attempt) {
@@ -78,11 +75,11 @@ pub async fn watch(store: Store, in_flight: InFlight, wake: Arc<Notify>) {
             () = wake.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }
-        let (ids, epochs) = in_flight.all();
-        if ids.is_empty() {
+        let attempts = in_flight.all();
+        if attempts.is_empty() {
             continue;
         }
-        match store.over(&ids, &epochs).await {
+        match store.over(&attempts).await {
             Ok(over) => over.into_iter().for_each(|attempt| in_flight.end(attempt)),
             // Each renewal of a lease asks the same.
             Err(error) => tracing::warn!(%error, "cannot look for cancelled runs, trying again"),

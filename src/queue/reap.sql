@@ -1,9 +1,10 @@
 -- Takes back runs whose worker let the lease expire: to the queue, or failed once their attempts are spent. Not within
--- one lease ($1) of the catalog's own start: no worker could renew while it was down.
+-- one lease ($1) of the catalog's own start: no worker could renew while it was down. $2: of these runs alone; null: of all.
 -- Resources are locked before runs, as a tick does; what somebody holds is taken the next time.
 with lost as materialized (
     select id, resource_id from lastgood.runs
     where state = 'running' and lease_until < now() and pg_postmaster_start_time() < now() - $1::interval
+        and ($2::uuid[] is null or id = any ($2))
     limit 1000
 ),
 owner as materialized (
@@ -31,9 +32,9 @@ taken as (
 ),
 resource as (
     update lastgood.resources as r
-    set failures_in_a_row = r.failures_in_a_row + 1,
+    set failures_in_a_row = least(r.failures_in_a_row, 1000000) + 1,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
-            then now() + lastgood.retry_delay(r.failures_in_a_row + 1, r.cadence_minutes) else r.next_due_at end
+            then now() + lastgood.retry_delay(least(r.failures_in_a_row, 1000000) + 1, r.cadence_minutes) else r.next_due_at end
     from taken
     where r.id = taken.resource_id and taken.state = 'failed' and taken.kind = 'backup' and taken.trigger = 'scheduled'
 ),

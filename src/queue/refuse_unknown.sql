@@ -1,5 +1,5 @@
 -- Fails what waits for an engine that this build does not know ($1: those it knows) and no live consumer serves: it would
--- wait for ever. Queues are found by stepping through the index; resources are locked before runs, as a tick does.
+-- wait for ever. $2: of these runs alone; null: of all. Queues are found by stepping through the index; resources are locked before runs, as a tick does.
 with recursive steps as (
     (select queue from lastgood.runs where state = 'queued' order by queue limit 1)
     union all
@@ -17,7 +17,7 @@ unknown as materialized (
 waiting as materialized (
     select run.id, run.resource_id
     from lastgood.runs as run join unknown on unknown.queue = run.queue
-    where run.state = 'queued'
+    where run.state = 'queued' and ($2::uuid[] is null or run.id = any ($2))
     limit 1000
 ),
 owner as materialized (
@@ -36,9 +36,9 @@ refused as (
 ),
 resource as (
     update lastgood.resources as r
-    set failures_in_a_row = r.failures_in_a_row + 1,
+    set failures_in_a_row = least(r.failures_in_a_row, 1000000) + 1,
         next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
-            then now() + lastgood.retry_delay(r.failures_in_a_row + 1, r.cadence_minutes) else r.next_due_at end
+            then now() + lastgood.retry_delay(least(r.failures_in_a_row, 1000000) + 1, r.cadence_minutes) else r.next_due_at end
     from refused
     where r.id = refused.resource_id and refused.kind = 'backup' and refused.trigger = 'scheduled'
 )

@@ -1,4 +1,4 @@
-//! The statements of the protocol, each fenced by the epoch.
+//! The statements of the protocol, each fenced by the attempt: its epoch, and the random id that its claim drew.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -6,14 +6,20 @@ use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
 use lastgood_jobs::{
     backup::RestorePoint,
-    error::ErrorKind,
+    error::{ErrorKind, chain},
+    job::Attempt,
     worker::{Lease, Progress},
 };
 use sqlx::{PgPool, postgres::types::PgInterval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, Lane, Outcome, proof};
+use super::{
+    Failure, Lane, Outcome,
+    ends::{End, EndPoint, Ends, finish},
+    proof,
+};
+use crate::catalog::{CatalogError, is_refused, leave_out};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -27,6 +33,7 @@ pub struct Store {
     /// The store that backups go to.
     primary: Arc<str>,
     limits: Limits,
+    ends: Ends,
 }
 
 /// How much may run at once, over all consumers, of what could crowd out the rest.
@@ -50,13 +57,27 @@ impl Default for Limits {
 /// A row that was claimed, its payload still undecoded.
 pub(super) struct Claimed {
     pub(super) id: Uuid,
+    pub(super) queue: String,
+    pub(super) priority: i16,
     pub(super) resource_id: String,
     pub(super) kind: String,
     pub(super) slot: Option<DateTime<Utc>>,
     pub(super) attempt: i32,
     pub(super) epoch: i64,
+    pub(super) attempt_id: Uuid,
     pub(super) created_at: DateTime<Utc>,
     pub(super) args: serde_json::Value,
+}
+
+impl Claimed {
+    pub(super) fn as_attempt(&self) -> Attempt {
+        Attempt {
+            run_id: self.id,
+            epoch: self.epoch,
+            attempt_id: self.attempt_id,
+            created_at: self.created_at,
+        }
+    }
 }
 
 /// A run that the reaper took from a lost worker, or that no worker could ever take.
@@ -76,7 +97,7 @@ pub struct Reaped {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
     Extended,
-    /// The row's epoch moved on: this attempt is over.
+    /// The row is another attempt's, or nobody's: this one is over.
     Lost,
 }
 
@@ -89,6 +110,7 @@ impl Store {
             lease,
             primary: crate::stores::PRIMARY.into(),
             limits: Limits::default(),
+            ends: Ends::default(),
         }
     }
 
@@ -119,44 +141,70 @@ impl Store {
         &self.worker
     }
 
+    /// Claims for these lanes, given by queue and free slots, in one statement; the claimed attempts get these ids.
     pub(super) async fn claim(
         &self,
-        queue: &str,
-        lane: Lane,
-        slots: usize,
+        lanes: &[(&str, usize, Lane)],
+        attempts: &[Uuid],
     ) -> sqlx::Result<Vec<Claimed>> {
-        let limit = i64::try_from(slots).unwrap_or(i64::MAX);
-        let (lowest, highest) = lane.priorities();
+        let queues: Vec<_> = lanes
+            .iter()
+            .map(|(queue, ..)| (*queue).to_owned())
+            .collect();
+        let slots: Vec<_> = lanes
+            .iter()
+            .map(|(_, slots, _)| i64::try_from(*slots).unwrap_or(i64::MAX))
+            .collect();
+        let (lowest, highest): (Vec<_>, Vec<_>) =
+            lanes.iter().map(|(.., lane)| lane.priorities()).unzip();
         let claim = sqlx::query_file_as!(
             Claimed,
             "src/queue/claim.sql",
-            queue,
-            limit,
+            &queues,
+            &slots,
+            &lowest,
+            &highest,
             &*self.worker,
             interval(self.lease),
             self.limits.team_slots.map(integer),
             integer(self.limits.server_slots),
-            lowest,
-            highest,
+            attempts,
         )
         .fetch_all(&self.pool);
         answered(claim).await
     }
 
+    /// Gives back, unspent, those of these attempts that a claim made whose answer was lost; returns how many there were.
+    pub(super) async fn give_back(&self, attempts: &[Uuid]) -> sqlx::Result<u64> {
+        let giving = sqlx::query!(
+            "with given as (
+                 update lastgood.runs
+                 set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null
+                 where state = 'running' and attempt_id = any ($1) and lease_by = $2
+                 returning queue
+             )
+             select pg_notify('lastgood_runs', queue) from given",
+            attempts,
+            &*self.worker,
+        )
+        .fetch_all(&self.pool);
+        Ok(answered(giving).await?.len() as u64)
+    }
+
     pub(super) async fn renew(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Renewal> {
         let renewal = sqlx::query!(
             "update lastgood.runs set lease_until = now() + $3, dump_bytes = $4, stored_bytes = $5
-             where id = $1 and epoch = $2 and state = 'running'",
-            id,
-            epoch,
+             where id = $1 and epoch = $2 and attempt_id = $6 and state = 'running'",
+            attempt.run_id,
+            attempt.epoch,
             interval(self.lease),
             bigint(dump_bytes),
             bigint(stored_bytes),
+            attempt.attempt_id,
         )
         .execute(&self.pool);
         Ok(match answered(renewal).await?.rows_affected() {
@@ -165,14 +213,13 @@ impl Store {
         })
     }
 
-    /// Writes the outcome where the epoch still matches and returns the state the run is in now.
+    /// Writes the outcome where the run is still this attempt's and returns the state the run is in now.
     ///
-    /// Tries until the database answers (harmless, because of the epoch) or `stop` is cancelled. `None`: the run is no
+    /// Tries until the database answers (harmless, because of the fence) or `stop` is cancelled. `None`: the run is no
     /// longer ours, or nobody answered; then the reaper decides.
     pub(super) async fn finish(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         mut outcome: &Result<Outcome, Failure>,
         moved: (u64, u64),
         stop: &CancellationToken,
@@ -182,14 +229,15 @@ impl Store {
         let mut wait = Duration::from_millis(100);
         loop {
             let tried = match outcome {
-                Ok(outcome) => self.finish_succeeded(id, epoch, outcome, moved).await,
-                Err(failure) => self.finish_failed(id, epoch, failure, moved).await,
+                Ok(outcome) => self.finish_succeeded(attempt, outcome, moved).await,
+                Err(failure) if failure.is_outage => self.give_up(attempt, failure).await,
+                Err(failure) => self.finish_failed(attempt, failure, moved).await,
             };
             match tried {
                 Ok(state) => return state,
                 // What the schema refuses now it refuses for ever: the run must not hold its slot for that.
                 Err(error) if is_refused(&error) => {
-                    tracing::error!(run.id = %id, run.epoch = epoch, %error, "the catalog refuses the outcome of a run");
+                    tracing::error!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "the catalog refuses the outcome of a run");
                     refused = Err(Failure::permanent(
                         ErrorKind::Internal,
                         format!("the catalog refuses the outcome: {error}"),
@@ -197,7 +245,7 @@ impl Store {
                     outcome = &refused;
                 }
                 Err(error) => {
-                    tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot record the outcome of a run, trying again");
+                    tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot record the outcome of a run, trying again");
                 }
             }
             tokio::select! {
@@ -209,47 +257,36 @@ impl Store {
 
     async fn finish_succeeded(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         outcome: &Outcome,
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<String>> {
         let (point, report) = match outcome {
-            Outcome::RestorePoint(point) => (Some(point), None),
+            Outcome::RestorePoint(point) => (Some(EndPoint::of(point)?), None),
             Outcome::Report(report)
             | Outcome::Proof { report, .. }
-            | Outcome::Salvaged { report, .. } => (None, Some(report)),
+            | Outcome::Salvaged { report, .. } => (None, Some(report.clone())),
         };
-        let manifest = point
-            .map(|point| serde_json::to_value(&point.manifest))
-            .transpose()
-            .map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let finish = sqlx::query_file_scalar!(
-            "src/queue/finish_succeeded.sql",
-            id,
-            epoch,
+        let end = End {
+            attempt,
             report,
-            point.map(|point| point.manifest.consistent_at),
-            point.map(|point| point.manifest_key.as_str()),
-            manifest,
-            point.map(|point| bigint(point.manifest.dump.size_bytes)),
-            point.map(|point| bigint(point.manifest.archive.size_bytes)),
-            bigint(dump_bytes),
-            bigint(stored_bytes),
-            &*self.primary,
-        );
+            point,
+            dump_bytes,
+            stored_bytes,
+        };
         let recording = async {
-            // One statement is a transaction of its own, and one round trip instead of three.
+            // With what ends at the same time: one statement is a transaction of its own, and one round trip instead of three.
             if let Outcome::RestorePoint(_) | Outcome::Report(_) = outcome {
-                return finish.fetch_one(&self.pool).await;
+                return self.ends.record(end, &self.pool, &self.primary).await;
             }
             let mut transaction = self.pool.begin().await?;
-            let finished = finish.fetch_one(&mut *transaction).await?;
+            let done = finish(&[end], &mut *transaction, &self.primary).await?;
+            let finished = done.contains(&attempt.attempt_id);
             match outcome {
-                Outcome::Proof { point, stores, .. } if finished == 1 => {
+                Outcome::Proof { point, stores, .. } if finished => {
                     proof::acquit(&mut transaction, *point, stores).await?;
                 }
-                Outcome::Salvaged { lacking, .. } if finished == 1 => {
+                Outcome::Salvaged { lacking, .. } if finished => {
                     proof::forget(&mut transaction, lacking).await?;
                 }
                 Outcome::RestorePoint(_)
@@ -261,32 +298,56 @@ impl Store {
             Ok(finished)
         };
         let finished = answered(recording).await?;
-        Ok((finished == 1).then(|| "succeeded".to_owned()))
+        Ok(finished.then(|| "succeeded".to_owned()))
+    }
+
+    /// Puts a run back that could not go on while the catalog was away: the attempt is not spent, and the next comes a little later.
+    async fn give_up(&self, attempt: Attempt, failure: &Failure) -> sqlx::Result<Option<String>> {
+        let giving_up = sqlx::query_scalar!(
+            "update lastgood.runs
+             set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null,
+                 run_at = now() + interval '5 s' * (0.75 + random() / 2), error_kind = $4, error = $5
+             where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
+             returning state",
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
+            failure.kind,
+            without_nul(&failure.message),
+        )
+        .fetch_optional(&self.pool);
+        answered(giving_up).await
     }
 
     async fn finish_failed(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         failure: &Failure,
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<String>> {
         let finish = sqlx::query_file_scalar!(
             "src/queue/finish_failed.sql",
-            id,
-            epoch,
+            attempt.run_id,
+            attempt.epoch,
             failure.kind,
             without_nul(&failure.message),
             failure.permanent,
             failure.tool_words.as_deref().map(without_nul),
             bigint(dump_bytes),
             bigint(stored_bytes),
+            attempt.attempt_id,
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let state = finish.fetch_optional(&mut *transaction).await?;
             if let (Some(_), Some(condemned)) = (&state, failure.condemned) {
-                proof::condemn(&mut transaction, condemned, id, &failure.message).await?;
+                proof::condemn(
+                    &mut transaction,
+                    condemned,
+                    attempt.run_id,
+                    &failure.message,
+                )
+                .await?;
             }
             if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
                 proof::forget(&mut transaction, lacking).await?;
@@ -298,51 +359,55 @@ impl Store {
     }
 
     /// Gives a run back unharmed: the attempt is not spent.
-    pub(super) async fn release(&self, id: Uuid, epoch: i64) {
+    pub(super) async fn release(&self, attempt: Attempt) {
         let release = sqlx::query!(
             "with released as (
                  update lastgood.runs
                  set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null
-                 where id = $1 and epoch = $2 and state = 'running'
+                 where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
                  returning queue
              )
              select pg_notify('lastgood_runs', queue) from released",
-            id,
-            epoch,
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
         )
         .fetch_optional(&self.pool);
         if let Err(error) = answered(release).await {
-            tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot give a run back, the reaper will take it");
+            tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot give a run back, the reaper will take it");
         }
     }
 
-    /// Returns those of these attempts, given by run and epoch, that are over.
-    pub(super) async fn over(
-        &self,
-        ids: &[Uuid],
-        epochs: &[i64],
-    ) -> sqlx::Result<Vec<(Uuid, i64)>> {
-        let over = sqlx::query!(
-            r#"select mine.id as "id!", mine.epoch as "epoch!"
-               from unnest($1::uuid[], $2::bigint[]) as mine (id, epoch)
+    /// Returns those of these attempts that are over.
+    pub(super) async fn over(&self, attempts: &[Attempt]) -> sqlx::Result<Vec<Attempt>> {
+        let (ids, of_attempts): (Vec<_>, Vec<_>) = attempts
+            .iter()
+            .map(|attempt| (attempt.run_id, attempt.attempt_id))
+            .unzip();
+        let over = sqlx::query_scalar!(
+            r#"select mine.attempt_id as "attempt_id!"
+               from unnest($1::uuid[], $2::uuid[]) as mine (id, attempt_id)
                left join lastgood.runs as run on run.id = mine.id
-               where run.epoch is distinct from mine.epoch or run.state <> 'running'"#,
-            ids,
-            epochs
+               where run.attempt_id is distinct from mine.attempt_id or run.state <> 'running'"#,
+            &ids,
+            &of_attempts
         )
         .fetch_all(&self.pool);
-        let rows = answered(over).await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.epoch)).collect())
+        let over = answered(over).await?;
+        let is_over = |attempt: &&Attempt| over.contains(&attempt.attempt_id);
+        Ok(attempts.iter().filter(is_over).copied().collect())
     }
 
-    /// Returns whether the attempt of this epoch was ended by an operator's order. `false` where nobody answers.
-    pub(super) async fn was_cancelled(&self, id: Uuid, epoch: i64) -> bool {
+    /// Returns whether the attempt was ended by an operator's order. `false` where nobody answers.
+    pub(super) async fn was_cancelled(&self, attempt: Attempt) -> bool {
         let cancelled = sqlx::query_scalar!(
             r#"select exists (
-                   select from lastgood.attempts where run_id = $1 and epoch = $2 and result = 'cancelled'
+                   select from lastgood.attempts
+                   where run_id = $1 and epoch = $2 and attempt_id = $3 and result = 'cancelled'
                ) as "cancelled!""#,
-            id,
-            epoch
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
         )
         .fetch_one(&self.pool);
         answered(cancelled).await.unwrap_or(false)
@@ -351,22 +416,22 @@ impl Store {
     /// Records the restore point of a run that was cancelled too late: its manifest is written.
     pub(super) async fn record_late(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         point: &RestorePoint,
     ) -> sqlx::Result<bool> {
         let manifest = serde_json::to_value(&point.manifest)
             .map_err(|error| sqlx::Error::Encode(error.into()))?;
         let recording = sqlx::query_file_scalar!(
             "src/queue/late_point.sql",
-            id,
-            epoch,
+            attempt.run_id,
+            attempt.epoch,
             point.manifest.consistent_at,
             point.manifest_key,
             manifest,
             bigint(point.manifest.dump.size_bytes),
             bigint(point.manifest.archive.size_bytes),
             &*self.primary,
+            attempt.attempt_id,
         )
         .fetch_one(&self.pool);
         Ok(answered(recording).await? == 1)
@@ -375,44 +440,88 @@ impl Store {
     /// Records what a run did that was cancelled too late: its database is exchanged, say.
     pub(super) async fn record_late_report(
         &self,
-        id: Uuid,
-        epoch: i64,
+        attempt: Attempt,
         report: &serde_json::Value,
     ) -> sqlx::Result<bool> {
         let recording = sqlx::query!(
-            "update lastgood.runs set result = $3 where id = $1 and epoch = $2::bigint + 1 and state = 'cancelled'",
-            id,
-            epoch,
-            report
+            "update lastgood.runs set result = $3
+             where id = $1 and epoch = $2::bigint + 1 and attempt_id = $4 and state = 'cancelled'",
+            attempt.run_id,
+            attempt.epoch,
+            report,
+            attempt.attempt_id,
         )
         .execute(&self.pool);
         Ok(answered(recording).await?.rows_affected() == 1)
     }
 
     /// Takes back the runs whose lease ran out, unless the catalog itself started less than one lease ago.
-    pub async fn reap(&self) -> sqlx::Result<Vec<Reaped>> {
-        let reap = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", interval(self.lease))
+    ///
+    /// Where the catalog refuses that for some run, the others are taken back all the same.
+    pub async fn reap(&self) -> Result<Vec<Reaped>, CatalogError> {
+        match self.reap_those(None).await {
+            Err(error) if error.is_of_a_row() => {
+                let lost = sqlx::query_scalar!(
+                    "select id from lastgood.runs where state = 'running' and lease_until < now() order by lease_until limit 1000"
+                )
+                .fetch_all(&self.pool)
+                .await?;
+                let taken = leave_out(lost, |ids| self.reap_those(Some(ids)).boxed()).await?;
+                Ok(told("reap", taken))
+            }
+            reaped => reaped,
+        }
+    }
+
+    async fn reap_those(&self, runs: Option<Vec<Uuid>>) -> Result<Vec<Reaped>, CatalogError> {
+        let lease = interval(self.lease);
+        let reap = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", lease, runs.as_deref())
             .fetch_all(&self.pool);
-        answered(reap).await
+        Ok(answered(reap).await?)
     }
 
     /// Fails the runs of engines that are not `known` and that no live consumer serves: they would wait for ever.
-    pub async fn refuse_unknown(&self, known: &[String]) -> sqlx::Result<Vec<Reaped>> {
-        let refuse = sqlx::query_file_as!(Reaped, "src/queue/refuse_unknown.sql", known)
-            .fetch_all(&self.pool);
-        answered(refuse).await
+    pub async fn refuse_unknown(&self, known: &[String]) -> Result<Vec<Reaped>, CatalogError> {
+        match self.refuse_those(known, None).await {
+            Err(error) if error.is_of_a_row() => {
+                let waiting = sqlx::query_scalar!(
+                    "select id from lastgood.runs where state = 'queued' and queue <> all ($1) order by created_at limit 1000",
+                    known
+                )
+                .fetch_all(&self.pool)
+                .await?;
+                let refused = |ids| self.refuse_those(known, Some(ids)).boxed();
+                Ok(told("refuse_unknown", leave_out(waiting, refused).await?))
+            }
+            refused => refused,
+        }
+    }
+
+    async fn refuse_those(
+        &self,
+        known: &[String],
+        runs: Option<Vec<Uuid>>,
+    ) -> Result<Vec<Reaped>, CatalogError> {
+        let refuse = sqlx::query_file_as!(
+            Reaped,
+            "src/queue/refuse_unknown.sql",
+            known,
+            runs.as_deref()
+        )
+        .fetch_all(&self.pool);
+        Ok(answered(refuse).await?)
     }
 
     /// Extends the lease, and with that proves it. While the catalog does not answer it is asked again, for the length of
     /// a lease: hours of work must not be lost to one broken connection.
-    async fn prove(&self, id: Uuid, epoch: i64, progress: (u64, u64)) -> bool {
+    async fn prove(&self, attempt: Attempt, progress: (u64, u64)) -> bool {
         let deadline = tokio::time::Instant::now() + self.lease.max(ANSWER_WITHIN);
         let mut wait = Duration::from_millis(100);
         loop {
-            match self.renew(id, epoch, progress).await {
+            match self.renew(attempt, progress).await {
                 Ok(renewal) => return renewal == Renewal::Extended,
                 Err(error) => {
-                    tracing::warn!(run.id = %id, run.epoch = epoch, %error, "cannot prove the lease, trying again");
+                    tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot prove the lease, trying again");
                 }
             }
             if tokio::time::Instant::now() >= deadline {
@@ -428,25 +537,28 @@ impl Store {
 #[derive(Clone)]
 pub struct LeaseHandle {
     pub(super) store: Store,
-    pub(super) id: Uuid,
-    pub(super) epoch: i64,
+    pub(super) attempt: Attempt,
     pub(super) progress: Arc<Progress>,
 }
 
 impl Lease for LeaseHandle {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
         self.store
-            .prove(self.id, self.epoch, self.progress.so_far())
+            .prove(self.attempt, self.progress.so_far())
             .boxed()
     }
 }
 
-/// Whether the statement itself is refused (class 22: data, 23: constraints), so that trying again cannot help.
-fn is_refused(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+/// Tells of the runs that the catalog refuses to change, and returns the others.
+fn told(
+    statement: &'static str,
+    (done, left_out): (Vec<Vec<Reaped>>, Vec<(Uuid, CatalogError)>),
+) -> Vec<Reaped> {
+    crate::metrics::rows_left_out(statement, left_out.len() as u64);
+    for (run, error) in left_out {
+        tracing::error!(run.id = %run, error = chain(&error), "the catalog refuses to change this run: it stays as it is, see `lastgood run show`");
+    }
+    done.into_iter().flatten().collect()
 }
 
 async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
@@ -463,7 +575,7 @@ fn interval(duration: Duration) -> PgInterval {
     }
 }
 
-fn bigint(bytes: u64) -> i64 {
+pub(super) fn bigint(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 

@@ -8,14 +8,13 @@ use std::{
 
 use apalis::prelude::{AbortError, BoxDynError, Task};
 use futures::future::{BoxFuture, FutureExt};
-use lastgood_jobs::{error::ErrorKind, worker::Progress};
+use lastgood_jobs::{error::ErrorKind, job::Attempt, worker::Progress};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tower::{Layer, Service};
 use tracing::Instrument;
-use uuid::Uuid;
 
 use super::{Condemned, Failure, Outcome, Queue, Run, store::Renewal};
 use crate::metrics::{self, Proof, RunResult};
@@ -73,8 +72,7 @@ where
         let permit = run.permit.take();
         let attempt = Supervision {
             queue: self.queue.clone(),
-            id: run.id,
-            epoch: run.epoch,
+            attempt: run.as_attempt(),
             kind: run.kind.clone(),
             progress: Arc::clone(&run.progress),
         };
@@ -91,7 +89,7 @@ where
                     .await;
                 drop(permit);
                 // What a limit held back may be claimed now.
-                attempt.queue.wake.notify_one();
+                attempt.queue.claims.wake().notify_one();
             }
             .instrument(span),
         );
@@ -102,8 +100,7 @@ where
 /// One attempt while it runs.
 struct Supervision {
     queue: Queue,
-    id: Uuid,
-    epoch: i64,
+    attempt: Attempt,
     kind: String,
     progress: Arc<Progress>,
 }
@@ -125,7 +122,7 @@ impl Supervision {
         // Yet another task: a handler that keeps its thread busy cannot starve its own renewals.
         let mut handler = JoinSet::new();
         handler.spawn(work);
-        let in_flight = self.queue.in_flight.enter(self.id, self.epoch);
+        let in_flight = self.queue.in_flight.enter(self.attempt);
         let ending = tokio::select! {
             biased; // what is done is done
             joined = handler.join_next() => Ending::Done(outcome(joined)),
@@ -186,7 +183,7 @@ impl Supervision {
                 self.finish(&done, took).await;
             }
             Ending::GivenBack => {
-                self.queue.store.release(self.id, self.epoch).await;
+                self.queue.store.release(self.attempt).await;
                 tracing::info!("run given back: the drain ran out of time");
                 metrics::run_ended(queue, kind, RunResult::GivenBack, took);
             }
@@ -199,7 +196,7 @@ impl Supervision {
         let moved = self.progress.so_far();
         let store = &self.queue.store;
         let state = store
-            .finish(self.id, self.epoch, done, moved, &self.queue.give_back)
+            .finish(self.attempt, done, moved, &self.queue.give_back)
             .await;
         let mut result = result(done, state.as_deref());
         if result == RunResult::LeaseLost && self.was_cancelled().await {
@@ -215,7 +212,7 @@ impl Supervision {
     }
 
     async fn was_cancelled(&self) -> bool {
-        self.queue.store.was_cancelled(self.id, self.epoch).await
+        self.queue.store.was_cancelled(self.attempt).await
     }
 
     /// What was done when the run was cancelled is done, and is recorded: a restore point whose manifest was written, a database that was
@@ -223,13 +220,13 @@ impl Supervision {
     async fn record_late(&self, done: &Result<Outcome, Failure>) {
         let store = &self.queue.store;
         let recorded = match done {
-            Ok(Outcome::RestorePoint(point)) => store.record_late(self.id, self.epoch, point).await,
+            Ok(Outcome::RestorePoint(point)) => store.record_late(self.attempt, point).await,
             Ok(
                 Outcome::Report(report)
                 | Outcome::Proof { report, .. }
                 | Outcome::Salvaged { report, .. },
             ) => {
-                let late = store.record_late_report(self.id, self.epoch, report);
+                let late = store.record_late_report(self.attempt, report);
                 late.await
             }
             Err(_) => return,
@@ -250,10 +247,7 @@ impl Supervision {
         let third = self.queue.store.lease() / 3;
         loop {
             sleep(third).await;
-            let renewal = self
-                .queue
-                .store
-                .renew(self.id, self.epoch, self.progress.so_far());
+            let renewal = self.queue.store.renew(self.attempt, self.progress.so_far());
             match timeout(third, renewal).await {
                 Ok(Ok(Renewal::Extended)) => {}
                 Ok(Ok(Renewal::Lost)) => return,
@@ -295,6 +289,7 @@ fn failure(error: BoxDynError) -> Failure {
             condemned: None,
             lacking: None,
             tool_words: None,
+            is_outage: false,
             message: error.to_string(),
         },
     }
@@ -330,6 +325,7 @@ fn result(done: &Result<Outcome, Failure>, state: Option<&str>) -> RunResult {
     match (done, state) {
         (_, None) => RunResult::LeaseLost,
         (Ok(_), Some(_)) => RunResult::Succeeded,
+        (Err(failure), Some(_)) if failure.is_outage => RunResult::GivenBack,
         (Err(_), Some("failed")) => RunResult::Failed,
         (Err(_), Some(_)) => RunResult::Retried,
     }
@@ -344,6 +340,9 @@ fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
                 run.seconds = seconds,
                 "outcome refused: the run was cancelled by an operator's order"
             );
+        }
+        (RunResult::GivenBack, Err(failure)) => {
+            tracing::warn!(run.seconds = seconds, error = %failure, "run given back unspent: the catalog was away");
         }
         (RunResult::LeaseLost | RunResult::GivenBack, _) => {
             tracing::error!(

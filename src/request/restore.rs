@@ -12,6 +12,7 @@ use super::RequestError;
 use crate::{
     catalog::{Catalog, CatalogError, Enqueued, NewRun, Order, PointRow, ResourceRow},
     secret::{Reference, SecretError},
+    standing::Standing,
 };
 
 /// A restore as it is asked for.
@@ -23,6 +24,8 @@ pub struct RestoreRequest {
     pub point: Option<Uuid>,
     /// Try `point` although it was found damaged.
     pub even_quarantined: bool,
+    /// Restore from `point` although it is suspect.
+    pub even_suspect: bool,
     /// Where to.
     pub to: RestoreWhere,
     /// `PostgreSQL`: leave owners out.
@@ -167,6 +170,10 @@ impl RestoreRequest {
         ] {
             asked.insert(name.to_owned(), json!(is_so));
         }
+        // Said only where it was asked for: requests of before it have no such word.
+        if self.even_suspect {
+            asked.insert("even_suspect".to_owned(), json!(true));
+        }
         Value::Object(asked)
     }
 }
@@ -205,25 +212,39 @@ async fn point(
             resource: resource.clone(),
         });
     }
-    if point.expired_at.is_some() {
-        return Err(RequestError::Expired {
+    let suspect = |point: &PointRow| RequestError::Suspect {
+        point: id,
+        resource: resource.clone(),
+        because: printable(point.suspected_because.as_deref()),
+    };
+    match point.standing() {
+        Standing::Trusted => Ok(point),
+        Standing::Expired => Err(RequestError::Expired {
             point: id,
             resource: resource.clone(),
-        });
-    }
-    if point.quarantined_at.is_some() && !request.even_quarantined {
-        let because = point.quarantined_because.as_deref().unwrap_or("no reason");
-        return Err(RequestError::Damaged {
+        }),
+        Standing::Quarantined if !request.even_quarantined => Err(RequestError::Damaged {
             point: id,
             resource: resource.clone(),
-            // What comes from outside must not steer a terminal.
-            because: because
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect(),
-        });
+            because: printable(point.quarantined_because.as_deref()),
+        }),
+        // One that is damaged may be suspect besides.
+        Standing::Quarantined | Standing::Suspect
+            if point.suspected_at.is_some() && !request.even_suspect =>
+        {
+            Err(suspect(&point))
+        }
+        Standing::Quarantined | Standing::Suspect => Ok(point),
     }
-    Ok(point)
+}
+
+/// What comes from outside must not steer a terminal.
+fn printable(because: Option<&str>) -> String {
+    let because = because.unwrap_or("no reason");
+    because
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Returns the target, or says what the engine has instead.

@@ -5,7 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Kept, NEVER_THINNED, Point, later, windows::Windows};
-use crate::plan::{Keep, Plan};
+use crate::{
+    plan::{Keep, Plan},
+    standing::Standing,
+};
 
 /// What is promised about the restore points of one resource. Stored; the names are permanent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +52,12 @@ impl Promise {
         if !self.promises_something() {
             return None;
         }
-        // Damaged points stand for no window: they are evidence, and go when all of their age have gone.
-        if self.keep.is_none() || point.quarantined_at.is_some() {
+        let stands_for_windows = match point.standing() {
+            Standing::Trusted => self.keep.is_some(),
+            // They stand for no window: they are evidence, and go when all of their age have gone.
+            Standing::Suspect | Standing::Quarantined | Standing::Expired => false,
+        };
+        if !stands_for_windows {
             let days = self.retention_days;
             let until = later(point.counted_from(), TimeDelta::days(days.into()));
             return (now < until).then_some(Kept::Within { days, until });

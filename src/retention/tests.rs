@@ -26,6 +26,8 @@ pub(super) fn point(age: TimeDelta) -> Point {
         verified_at: None,
         pinned_at: None,
         held_at: None,
+        suspected_at: None,
+        is_shrunk: false,
         quarantined_at: None,
         expired_at: None,
         is_in_restore: false,
@@ -83,6 +85,8 @@ type Change = fn(&mut Point);
 #[case::proven(90, |point: &mut Point| point.verified_at = Some(now()), "keep: the newest proven one of a live resource: never removed")]
 #[case::proven_and_then_damaged(90, |point: &mut Point| { point.verified_at = Some(now()); point.quarantined_at = Some(now()); }, "expire: older than the 30 days that are promised")]
 #[case::damaged(3, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the 30 days that are promised")]
+#[case::suspect(3, |point: &mut Point| point.suspected_at = Some(now()), "keep: within the 30 days that are promised")]
+#[case::suspect_and_old(90, |point: &mut Point| { point.suspected_at = Some(now()); point.verified_at = Some(now()); }, "expire: older than the 30 days that are promised")]
 #[case::let_go(3, |point: &mut Point| point.expired_at = Some(now()), "expire: let go before, and waits for its removal")]
 #[case::made_by_a_clock_behind(90, |point: &mut Point| point.recorded_at = now() - TimeDelta::days(1), "keep: within the 30 days that are promised")]
 #[case::made_by_a_clock_ahead(-90, |_: &mut Point| {}, "keep: within the 30 days that are promised")]
@@ -365,4 +369,73 @@ fn a_promise_is_stored_under_permanent_names() -> anyhow::Result<()> {
     let stored = serde_json::to_value(&record)?;
     assert_eq!(serde_json::from_value::<Option<Record>>(stored)?, record);
     Ok(())
+}
+
+/// Known bad quality is a state: a suspect point is never why another one goes.
+#[test]
+fn suspect_points_let_nothing_go_and_the_best_of_them_stays_where_nothing_else_is() {
+    let suspect = |days| Point {
+        suspected_at: Some(now()),
+        verified_at: Some(now()),
+        ..point(TimeDelta::days(days))
+    };
+    let gone = |points: &[Point]| -> Vec<bool> {
+        let verdicts = decide(points, &policy(promise(7)), now());
+        verdicts.iter().map(|it| !it.decision.is_keep()).collect()
+    };
+    // The older trusted one is the newest that counts, however many suspects came since.
+    assert_eq!(
+        gone(&[point(TimeDelta::days(90)), suspect(80), suspect(1)]),
+        [false, true, false]
+    );
+    assert_eq!(gone(&[suspect(90), suspect(80)]), [true, false]);
+    // Thinning: the suspect newest of a day does not stand for that day.
+    let keep = Keep {
+        hourly: 0,
+        daily: 30,
+        weekly: 0,
+        monthly: 0,
+    };
+    let thinned = policy(Promise {
+        keep: Some(keep),
+        ..promise(30)
+    });
+    let of_a_day = [point(TimeDelta::hours(60)), suspect(2)];
+    let verdicts = decide(&of_a_day, &thinned, now());
+    assert!(
+        verdicts.iter().all(|it| it.decision.is_keep()),
+        "{verdicts:?}"
+    );
+}
+
+#[rstest]
+#[case::nobody_looked(Some(now()), true, false)]
+#[case::somebody_confirmed_it(None, true, true)]
+#[case::suspect_for_another_reason(Some(now()), false, true)]
+fn a_shrunk_one_holds_the_trusted_ones_before_it_until_somebody_confirms(
+    #[case] suspected_at: Option<DateTime<Utc>>,
+    #[case] is_shrunk: bool,
+    #[case] expected: bool,
+) {
+    let shrunk = Point {
+        suspected_at,
+        is_shrunk,
+        ..point(TimeDelta::days(5))
+    };
+    let points = [
+        point(TimeDelta::days(90)),
+        point(TimeDelta::days(80)),
+        shrunk,
+        point(TimeDelta::days(1)),
+    ];
+    let verdicts = decide(&points, &policy(promise(7)), now());
+    let gone: Vec<bool> = verdicts.iter().map(|it| !it.decision.is_keep()).collect();
+    assert_eq!(gone, [expected, expected, false, false], "{verdicts:?}");
+    // Nobody is left to confirm for a customer who is gone.
+    let removed = Policy {
+        life: Life::Removed,
+        ..policy(promise(7))
+    };
+    let verdicts = decide(&points, &removed, now());
+    assert!(verdicts.iter().any(|it| !it.decision.is_keep()));
 }

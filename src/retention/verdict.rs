@@ -55,7 +55,7 @@ pub enum Kept {
     InRestore,
     /// It is from the future: a clock was wrong, here or there.
     InFuture,
-    /// The newest usable point of a live resource.
+    /// The newest trusted point of a live resource, or where none is, the newest suspect one.
     Newest,
     /// The newest proven usable point of a live resource.
     NewestProven,
@@ -64,6 +64,8 @@ pub enum Kept {
         /// So many.
         number: u32,
     },
+    /// Older than one of less than half the size, which nobody has confirmed.
+    BeforeShrunk,
     /// Younger than the retention.
     Within {
         /// The retention.
@@ -124,6 +126,7 @@ impl Kept {
             | Self::Newest
             | Self::NewestProven
             | Self::Minimum { .. }
+            | Self::BeforeShrunk
             | Self::NoPromise
             | Self::UnknownTier
             | Self::Unconnected => None,
@@ -151,6 +154,10 @@ impl fmt::Display for Kept {
             }
             Self::Minimum { number: 1 } => f.write_str("the newest is kept, however old"),
             Self::Minimum { number } => write!(f, "the newest {number} are kept, however old"),
+            Self::BeforeShrunk => f.write_str(
+                "a newer one has less than half of the bytes: kept until `lastgood backup confirm` says that the newer one is right, or that \
+                 one has expired",
+            ),
             Self::Within { days, .. } => write!(f, "within the {days} days that are promised"),
             Self::Young { .. } => f.write_str("younger than a day: not thinned out yet"),
             Self::Stands { window, .. } => {

@@ -1,8 +1,14 @@
 //! What a failure right now would lose, and whether that is within the promise.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::plan::{Plan, Protection};
+
+/// How far ahead an instant may be and still be believed: two clocks are never the same. One that is further ahead is from a clock that
+/// was wrong, and says nothing.
+pub const BELIEVED_AHEAD: Duration = Duration::from_mins(5);
 
 /// What a failure right now would lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,18 +31,28 @@ impl Exposure {
 
 /// Returns the exposure of a resource from the newest instant it can be restored to and the instant it was registered.
 ///
-/// An instant in the future, which clocks that disagree can produce, counts as now.
+/// An instant a little in the future, which clocks that disagree can produce, counts as now. One that is further ahead is not believed:
+/// then the resource is exposed from its registration, and where that is ahead as well, from the year 2000, for nobody knows since when.
 #[must_use]
 pub fn exposure(
     now: DateTime<Utc>,
     newest: Option<DateTime<Utc>>,
     registered: DateTime<Utc>,
 ) -> Exposure {
-    let since = |instant: DateTime<Utc>| (now - instant).max(TimeDelta::zero());
+    let ahead = TimeDelta::from_std(BELIEVED_AHEAD).unwrap_or_default();
+    let believed = |instant: &DateTime<Utc>| *instant <= now + ahead;
+    let candidates = [newest.unwrap_or(registered), registered];
+    let since = candidates.into_iter().find(believed);
+    let age = (now - since.unwrap_or_else(nobody_knows)).max(TimeDelta::zero());
     match newest {
-        None => Exposure::Never(since(registered)),
-        Some(newest) => Exposure::Age(since(newest)),
+        None => Exposure::Never(age),
+        Some(_) => Exposure::Age(age),
     }
+}
+
+/// Before any resource was registered.
+fn nobody_knows() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(946_684_800)
 }
 
 /// Whether an exposure is within what a plan promises.

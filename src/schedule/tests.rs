@@ -357,9 +357,9 @@ fn a_promise_is_judged_by_the_rpo_and_its_tolerance(
 }
 
 #[test]
-fn an_instant_in_the_future_counts_as_now() -> anyhow::Result<()> {
+fn an_instant_a_little_in_the_future_counts_as_now() -> anyhow::Result<()> {
     let now = at("2025-06-01T12:00:00Z")?;
-    let future = now + TimeDelta::hours(2);
+    let future = now + TimeDelta::minutes(5);
     assert_eq!(
         exposure(now, Some(future), now),
         Exposure::Age(TimeDelta::zero())
@@ -368,6 +368,26 @@ fn an_instant_in_the_future_counts_as_now() -> anyhow::Result<()> {
         exposure(now, None, future),
         Exposure::Never(TimeDelta::zero())
     );
+    Ok(())
+}
+
+/// What a clock that was ahead has written keeps no promise.
+#[test]
+fn an_instant_from_the_future_is_not_believed() -> anyhow::Result<()> {
+    let now = at("2025-06-01T12:00:00Z")?;
+    let (future, registered) = (now + TimeDelta::hours(6), now - TimeDelta::days(3));
+    assert_eq!(
+        exposure(now, Some(future), registered),
+        Exposure::Age(TimeDelta::days(3))
+    );
+    let plan = hourly_plan()?;
+    for exposed in [
+        exposure(now, Some(future), future),
+        exposure(now, None, future),
+    ] {
+        assert_eq!(verdict(&plan, exposed), Some(Verdict::Broken));
+        assert_eq!(exposed.age(), now - at("2000-01-01T00:00:00Z")?);
+    }
     Ok(())
 }
 

@@ -24,12 +24,12 @@ use lastgood::{
     catalog::Catalog,
     plan::Plans,
     producer,
-    queue::{Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
+    queue::{Claims, Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -46,6 +46,7 @@ async fn main() -> Result<()> {
     throughput(catalog.pool(), &url, 2, 64).await?;
     throughput(catalog.pool(), &url, 4, 64).await?;
     claim_costs(catalog.pool()).await?;
+    held_back(catalog.pool()).await?;
     pickup(catalog.pool(), &url).await?;
     ticks(&catalog).await
 }
@@ -53,16 +54,17 @@ async fn main() -> Result<()> {
 /// One worker process with a handler that does nothing.
 async fn work(url: &str, slots: usize) -> Result<()> {
     let catalog = Catalog::open(&SecretString::from(url.to_owned()), 16).await?;
+    let store = Store::new(
+        catalog.pool().clone(),
+        format!("bench-{}", std::process::id()),
+        Duration::from_secs(30),
+    );
     let queue = Queue {
-        store: Store::new(
-            catalog.pool().clone(),
-            format!("bench-{}", std::process::id()),
-            Duration::from_secs(30),
-        ),
+        store: store.clone(),
+        claims: Claims::new(store),
         name: "bench".into(),
         lane: Lane::Whole,
         slots: Arc::new(Semaphore::new(slots)),
-        wake: Arc::new(Notify::new()),
         poll: Duration::from_secs(2),
         timeout: Duration::from_mins(1),
         give_back: CancellationToken::new(),
@@ -199,6 +201,86 @@ async fn claim_costs(pool: &PgPool) -> Result<()> {
     }
     Ok(())
 }
+
+/// What one claim of a run costs while 100,000 more urgent ones are held back: by a pause, a team's limit, a server's, a back-off.
+async fn held_back(pool: &PgPool) -> Result<()> {
+    let gates = [
+        (
+            "pause",
+            "insert into lastgood.pauses (tier, because, by) values ('loudest', 'a benchmark', 'a benchmark')",
+        ),
+        ("team", RUNS_ONE),
+        ("server", RUNS_ONE),
+        (
+            "back-off",
+            "update lastgood.runs set run_at = now() + interval '1 hour' where resource_id like 'loud%'",
+        ),
+    ];
+    for (gate, holds) in gates {
+        empty(pool).await?;
+        for statement in [
+            HELD_BACK_RESOURCES,
+            HELD_BACK_RUNS,
+            holds,
+            "vacuum analyze lastgood.runs",
+            "checkpoint",
+        ] {
+            sqlx::query(statement).execute(pool).await?;
+        }
+        let (team, server) = match gate {
+            "team" => (1, 1_000_000),
+            "server" => (1_000_000, 1),
+            _ => (1_000_000, 1_000_000),
+        };
+        let claim = async || -> Result<(f64, i64)> {
+            let began = Instant::now();
+            let claimed: i64 = sqlx::query_scalar(
+                "select count(*) from lastgood.claim('bench', 1, 'bench', interval '30 s', $1, $2, -100::smallint, 100::smallint)",
+            )
+            .bind(team)
+            .bind(server)
+            .fetch_one(pool)
+            .await?;
+            Ok((began.elapsed().as_secs_f64() * 1000.0, claimed))
+        };
+        // Each is passed over once.
+        let began = Instant::now();
+        while claim().await?.1 == 0 {
+            anyhow::ensure!(
+                began.elapsed() < Duration::from_mins(2),
+                "nothing is claimed"
+            );
+        }
+        let passing = began.elapsed();
+        let mut millis = Vec::new();
+        for _ in 0..200 {
+            let (took, claimed) = claim().await?;
+            anyhow::ensure!(claimed == 1, "a claim took {claimed} runs");
+            millis.push(took);
+        }
+        millis.sort_by(f64::total_cmp);
+        println!(
+            "{}",
+            serde_json::json!({ "bench": "held back", "by": gate, "runs": 100_000, "passed_in_seconds": round(passing.as_secs_f64()),
+                "p50_ms": round(millis[millis.len() / 2]), "p95_ms": round(millis[millis.len() * 95 / 100]) })
+        );
+    }
+    sqlx::query("delete from lastgood.pauses")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+const HELD_BACK_RESOURCES: &str = "insert into lastgood.resources (id, team, tier, engine, connection_ref, server)
+     select 'loud-' || i, 'loud', 'loudest', 'postgres', 'env:UNUSED', 'one:5432' from generate_series(1, 100000) as i
+     union all
+     select 'quiet-' || i, 'quiet-' || i, 'pro', 'postgres', 'env:UNUSED', 'other-' || i || ':5432' from generate_series(1, 1000) as i";
+const HELD_BACK_RUNS: &str = "insert into lastgood.runs (queue, kind, trigger, resource_id, args, due_by)
+     select 'bench', 'backup', 'adhoc', id, '{\"kind\":\"backup\"}', case when team = 'loud' then now() - interval '1 day' else now() end
+     from lastgood.resources";
+/// One of the loud team's, on its one server: both are at their limit.
+const RUNS_ONE: &str = "update lastgood.runs set state = 'running', attempt = 1, epoch = 1, lease_by = 'w', lease_until = now() + interval '1 h'
+     where resource_id = 'loud-1'";
 
 /// From the insert of a run to its claim by an idle worker, by the catalog's clock.
 async fn pickup(pool: &PgPool, url: &str) -> Result<()> {

@@ -157,6 +157,12 @@ async fn a_slot_that_failed_or_was_cancelled_is_free_again() -> Result<()> {
     "removal_began_at = now()",
     "restore_points_only_expired_ones_are_removed"
 )]
+#[case::suspect_for_no_reason("suspected_at = now()", "restore_points_suspicion_has_a_reason")]
+#[case::confirmed_for_no_reason("confirmed_at = now()", "restore_points_confirmation_has_a_reason")]
+#[case::suspect_and_confirmed(
+    "suspected_at = now(), suspected_of = '{shrunk}', suspected_because = 'x', confirmed_at = now(), confirmed_because = 'y'",
+    "restore_points_confirmed_are_not_suspect"
+)]
 #[case::refused_for_no_reason("refused_at = now()", "restore_points_refusal_has_a_reason")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_restore_point_is_refused(

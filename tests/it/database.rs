@@ -93,6 +93,10 @@ impl TestCatalog {
         self.catalog.pool()
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.database.name
+    }
+
     pub(crate) fn url(&self) -> SecretString {
         self.database.url()
     }

@@ -6,6 +6,7 @@ mod letting_go;
 mod promises;
 mod races;
 mod removals;
+mod suspects;
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -38,8 +38,10 @@ impl Simulation {
     /// Claims everything runnable, by the queue's own statement.
     pub(crate) async fn claim(&self) -> Result<Vec<Claim>> {
         let rows = sqlx::query(include_str!("../../src/queue/claim.sql"))
-            .bind("postgres")
-            .bind(1000_i64)
+            .bind(vec!["postgres"])
+            .bind(vec![1000_i64])
+            .bind(vec![i16::MIN])
+            .bind(vec![i16::MAX])
             .bind("simulated-worker")
             .bind(PgInterval {
                 months: 0,
@@ -48,8 +50,7 @@ impl Simulation {
             })
             .bind(None::<i32>)
             .bind(2_i32)
-            .bind(i16::MIN)
-            .bind(i16::MAX)
+            .bind(Vec::<Uuid>::new())
             .fetch_all(self.db.pool())
             .await?;
         rows.iter()
@@ -57,6 +58,7 @@ impl Simulation {
                 Ok(Claim {
                     id: row.try_get("id!")?,
                     epoch: row.try_get("epoch!")?,
+                    attempt_id: row.try_get("attempt_id!")?,
                 })
             })
             .collect()
@@ -64,22 +66,23 @@ impl Simulation {
 
     /// Ends a run well, by the queue's own statement, with a restore point consistent to `consistent_at`.
     pub(crate) async fn succeed(&self, claim: &Claim, consistent_at: DateTime<Utc>) -> Result<()> {
-        let finished: i64 =
+        let finished: Vec<Uuid> =
             sqlx::query_scalar(include_str!("../../src/queue/finish_succeeded.sql"))
-                .bind(claim.id)
-                .bind(claim.epoch)
-                .bind(None::<serde_json::Value>)
-                .bind(consistent_at)
-                .bind(format!("manifests/{}.json", claim.id))
-                .bind(json!({}))
-                .bind(1000_i64)
-                .bind(100_i64)
-                .bind(1000_i64)
-                .bind(100_i64)
+                .bind(vec![claim.id])
+                .bind(vec![claim.epoch])
+                .bind(vec![claim.attempt_id])
+                .bind(vec![None::<serde_json::Value>])
+                .bind(vec![consistent_at])
+                .bind(vec![format!("manifests/{}.json", claim.id)])
+                .bind(vec![json!({})])
+                .bind(vec![1000_i64])
+                .bind(vec![100_i64])
+                .bind(vec![1000_i64])
+                .bind(vec![100_i64])
                 .bind(lastgood::stores::PRIMARY)
-                .fetch_one(self.db.pool())
+                .fetch_all(self.db.pool())
                 .await?;
-        anyhow::ensure!(finished == 1, "the finish was refused");
+        anyhow::ensure!(finished == [claim.attempt_id], "the finish was refused");
         Ok(())
     }
 
@@ -94,6 +97,7 @@ impl Simulation {
             .bind(None::<String>)
             .bind(0_i64)
             .bind(0_i64)
+            .bind(claim.attempt_id)
             .fetch_one(self.db.pool())
             .await?;
         anyhow::ensure!(state == "failed", "the run is {state}");
@@ -173,6 +177,13 @@ impl Simulation {
 pub(crate) struct Claim {
     id: Uuid,
     epoch: i64,
+    attempt_id: Uuid,
+}
+
+impl Claim {
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 pub(crate) fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
@@ -180,6 +191,7 @@ pub(crate) fn ticked(looked_at: i64, enqueued: i64, coalesced: i64) -> Ticked {
         looked_at,
         enqueued,
         coalesced,
+        left_out: Vec::new(),
     }
 }
 

@@ -16,7 +16,11 @@ use opendal::{Operator, services::Fs};
 use tokio::sync::mpsc;
 
 use self::growing::Growing;
-use super::{Absent, Created, fault::io_failure, upload::Write};
+use super::{
+    Absent, Created,
+    fault::io_failure,
+    upload::{Sharing, Write},
+};
 use crate::error::JobError;
 
 /// The root of a store in a directory.
@@ -56,6 +60,16 @@ impl Directory {
         .await
     }
 
+    /// Makes sure that the store is still where it was opened: [`JobError::NoStore`] where its directory is not.
+    pub(super) async fn require(&self) -> Result<(), JobError> {
+        if holds_a_store(&self.root).await? {
+            return Ok(());
+        }
+        Err(JobError::NoStore {
+            directory: self.root.display().to_string(),
+        })
+    }
+
     /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
     pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let partial = self.root.join("partial");
@@ -89,6 +103,7 @@ impl Directory {
     pub(super) async fn store(
         &self,
         key: &str,
+        sharing: Sharing,
         mut incoming: mpsc::Receiver<Write>,
     ) -> Result<(), JobError> {
         let partial = self.root.join("partial");
@@ -103,7 +118,7 @@ impl Directory {
                 };
                 match write {
                     Write::Bytes(bytes) => begun.write(&bytes)?,
-                    Write::Commit => return begun.publish(&object).map(|()| true),
+                    Write::Commit => return begun.publish(&object, sharing).map(|()| true),
                 }
                 growing = Some(begun);
             }

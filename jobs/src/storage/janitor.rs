@@ -1,4 +1,5 @@
-//! What dead attempts leave behind, and who may remove it.
+//! What dead attempts leave behind, and who may remove it: the janitor, by age, and no other attempt. An attempt cannot know that
+//! another is dead: a catalog that lost commits may have claimed the run twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,7 @@ use super::{
     Backend, Storage,
     bucket::{Bucket, Pending},
     failure,
-    keys::{ArchiveName, Keys},
+    keys::ArchiveName,
 };
 use crate::error::JobError;
 
@@ -168,49 +169,6 @@ impl Storage {
             self.remove(key).await?;
         }
         Ok(old.len() as u64)
-    }
-
-    /// Removes the archives and unfinished uploads of this run's earlier attempts. They are dead: the epoch says so.
-    pub(crate) async fn remove_earlier_attempts(&self, keys: &Keys) -> Result<(), JobError> {
-        self.remove_earlier_partial(keys).await?;
-        for entry in self.list(keys.directory()).await? {
-            if keys.is_of_earlier_attempt(entry.name()) {
-                self.remove(entry.path()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes everything of this run but its manifest and the archive `kept` that the manifest describes.
-    pub(crate) async fn remove_all_but(&self, kept: &str, keys: &Keys) -> Result<(), JobError> {
-        self.remove_earlier_partial(keys).await?;
-        for entry in self.list(keys.directory()).await? {
-            if keys.is_of_this_run(entry.name()) && entry.path() != kept {
-                self.remove(entry.path()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_earlier_partial(&self, keys: &Keys) -> Result<(), JobError> {
-        let of = keys.clone();
-        match &self.backend {
-            Backend::Directory(directory) => {
-                directory
-                    .remove_partial(move |name, _| of.is_of_earlier_attempt(name))
-                    .await?;
-            }
-            Backend::Bucket(bucket) => {
-                let dead = |upload: &Pending| {
-                    let name = upload.key.rsplit('/').next().unwrap_or_default();
-                    of.is_of_earlier_attempt(name)
-                };
-                abort(bucket, &keys.run(), dead).await?;
-            }
-            #[cfg(test)]
-            Backend::Memory => {}
-        }
-        Ok(())
     }
 
     /// Returns how many uploads of keys below `prefix` are unfinished.

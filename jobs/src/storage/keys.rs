@@ -1,6 +1,6 @@
 //! What objects are called: permanent, readable, and enough to tell whose they are.
 
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
     job::Attempt,
@@ -23,12 +23,14 @@ const fn suffix(engine: Engine) -> &'static str {
 
 /// The keys of one attempt: `v1/{team}/{resource}/{YYYY}/{MM}/{DD}/{HHMMSS}Z-{run}…`.
 ///
-/// The time is when the run was enqueued, so that every attempt of a run looks in the same place.
+/// The time is when the run was enqueued, so that every attempt of a run looks in the same place. An archive's name goes on with
+/// `-e{epoch}-{attempt}`; the archives of builds that drew no attempt ids have `-e{epoch}` alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     directory: String,
     run: String,
     epoch: i64,
+    attempt_id: Uuid,
     suffix: &'static str,
     is_encrypted: bool,
 }
@@ -49,6 +51,7 @@ impl Keys {
                 attempt.run_id
             ),
             epoch: attempt.epoch,
+            attempt_id: attempt.attempt_id,
             suffix: suffix(engine),
             is_encrypted: false,
         }
@@ -65,33 +68,17 @@ impl Keys {
         format!("{}{}{MANIFEST}", self.directory, self.run)
     }
 
-    /// Returns where this attempt's archive is.
+    /// Returns where this attempt's archive is, and no other attempt's ever.
     pub(crate) fn archive(&self) -> String {
         let encrypted = if self.is_encrypted { ENCRYPTED } else { "" };
         format!(
-            "{}{}-e{}{}{encrypted}",
-            self.directory, self.run, self.epoch, self.suffix
+            "{}{}-e{}-{}{}{encrypted}",
+            self.directory,
+            self.run,
+            self.epoch,
+            self.attempt_id.simple(),
+            self.suffix
         )
-    }
-
-    /// Returns what every key of the run begins with.
-    pub(crate) fn run(&self) -> String {
-        format!("{}{}", self.directory, self.run)
-    }
-
-    /// Returns the directory of the run's objects, with its slash.
-    pub(crate) fn directory(&self) -> &str {
-        &self.directory
-    }
-
-    /// Returns whether `name` is an archive, or an unfinished one, of an attempt that this one comes after.
-    pub(crate) fn is_of_earlier_attempt(&self, name: &str) -> bool {
-        ArchiveName::parse(name).is_some_and(|it| it.run == self.run && it.epoch < self.epoch)
-    }
-
-    /// Returns whether `name` is an archive, or an unfinished one, of this run.
-    pub(crate) fn is_of_this_run(&self, name: &str) -> bool {
-        ArchiveName::parse(name).is_some_and(|it| it.run == self.run)
     }
 }
 
@@ -100,7 +87,6 @@ impl Keys {
 pub(crate) struct ArchiveName<'a> {
     /// What every file name of the run begins with.
     pub(crate) run: &'a str,
-    pub(crate) epoch: i64,
     /// Whether nothing follows the name: a finished archive.
     pub(crate) is_whole: bool,
 }
@@ -110,13 +96,22 @@ impl<'a> ArchiveName<'a> {
         let (stem, tail) = Engine::ALL
             .into_iter()
             .find_map(|engine| name.split_once(suffix(engine)))?;
-        let (run, epoch) = stem.rsplit_once("-e")?;
-        let (time, id) = run.split_once("Z-")?;
+        let (time, rest) = stem.split_once("Z-")?;
         let is_time = time.len() == 6 && time.bytes().all(|b| b.is_ascii_digit());
+        let (id, rest) = rest.split_at_checked(Hyphenated::LENGTH)?;
         Uuid::try_parse(id).ok().filter(|_| is_time)?;
+        let of_attempt = rest.strip_prefix("-e")?;
+        let (epoch, attempt) = match of_attempt.split_once('-') {
+            Some((epoch, attempt)) => (epoch, Some(attempt)),
+            // Of a build that drew no attempt ids.
+            None => (of_attempt, None),
+        };
+        epoch.parse::<i64>().ok()?;
+        if let Some(attempt) = attempt {
+            Uuid::try_parse(attempt).ok()?;
+        }
         Some(Self {
-            run,
-            epoch: epoch.parse().ok()?,
+            run: stem.strip_suffix(rest)?,
             is_whole: tail.is_empty() || tail == ENCRYPTED,
         })
     }
@@ -135,13 +130,17 @@ pub(crate) fn is_manifest(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use chrono::{TimeZone as _, Utc};
+    use rstest::rstest;
 
     use super::*;
+
+    const RUN: &str = "050607Z-00000000-0000-0000-0000-000000000007";
 
     fn keys(epoch: i64) -> Keys {
         let attempt = Attempt {
             run_id: Uuid::from_u128(7),
             epoch,
+            attempt_id: Uuid::from_u128(0xe1),
             created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
         };
         Keys::new(
@@ -154,9 +153,10 @@ mod tests {
 
     #[test]
     fn keys_are_permanent() {
-        let run = "v1/acme/db-1/2026/03/04/050607Z-00000000-0000-0000-0000-000000000007";
+        let run = format!("v1/acme/db-1/2026/03/04/{RUN}");
         assert_eq!(keys(3).manifest(), format!("{run}.manifest.json"));
-        assert_eq!(keys(3).archive(), format!("{run}-e3.pgdump.zst"));
+        let archive = format!("{run}-e3-000000000000000000000000000000e1.pgdump.zst");
+        assert_eq!(keys(3).archive(), archive);
         assert!(is_manifest(&keys(3).manifest()) && !is_manifest(&keys(3).archive()));
     }
 
@@ -176,20 +176,27 @@ mod tests {
                 .unwrap()
                 .is_whole
         );
-        assert!(keys(4).is_of_earlier_attempt(name) && keys(4).is_of_this_run(name));
     }
 
-    #[test]
-    fn an_attempt_knows_the_leftovers_of_earlier_ones() {
-        let name = |epoch| keys(epoch).archive().rsplit_once('/').unwrap().1.to_owned();
-        assert!(keys(3).is_of_earlier_attempt(&name(2)));
-        assert!(keys(3).is_of_earlier_attempt(&format!("{}.x8Ty", name(2))));
-        assert!(!keys(3).is_of_earlier_attempt(&name(3)));
-        assert!(!keys(3).is_of_earlier_attempt(&name(4)) && keys(3).is_of_this_run(&name(4)));
-        assert!(!keys(3).is_of_this_run("050607Z-x-e1.pgdump.zst"));
-        assert_eq!(
-            ArchiveName::parse(&name(2)).unwrap().manifest(),
-            keys(9).manifest().rsplit_once('/').unwrap().1
-        );
+    #[rstest]
+    #[case::of_an_older_build("-e2")]
+    #[case::of_this_build("-e2-000000000000000000000000000000e1")]
+    #[case::whose_attempt_begins_as_an_epoch_does("-e2-e1000000000000000000000000000000")]
+    fn an_archive_is_known_by_its_name(#[case] of_attempt: &str) {
+        let name = format!("{RUN}{of_attempt}.pgdump.zst");
+        let archive = ArchiveName::parse(&name).unwrap();
+        assert_eq!((archive.run, archive.is_whole), (RUN, true));
+        let manifest = keys(9).manifest();
+        assert_eq!(archive.manifest(), manifest.rsplit_once('/').unwrap().1);
+    }
+
+    #[rstest]
+    #[case::no_run("050607Z-x-e1.pgdump.zst")]
+    #[case::no_time("0506Z-00000000-0000-0000-0000-000000000007-e1.pgdump.zst")]
+    #[case::no_epoch("050607Z-00000000-0000-0000-0000-000000000007-ex.pgdump.zst")]
+    #[case::no_attempt("050607Z-00000000-0000-0000-0000-000000000007-e1-x.pgdump.zst")]
+    #[case::no_archive("050607Z-00000000-0000-0000-0000-000000000007-e1.txt")]
+    fn what_is_no_archive_of_ours_is_left_alone(#[case] name: &str) {
+        assert_eq!(ArchiveName::parse(name), None);
     }
 }

@@ -142,7 +142,7 @@ async fn store(
     mut incoming: mpsc::Receiver<Write>,
 ) -> Result<(), JobError> {
     if let Backend::Directory(directory) = &storage.backend {
-        directory.store(key, incoming).await?;
+        directory.store(key, sharing, incoming).await?;
         return durable(storage, key, sharing).await;
     }
     let mut writer = Growing::begin(storage, key, sharing).await?;

@@ -1,14 +1,22 @@
 //! What a backup promises: a point that exists whole or not at all, and once.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
+use futures::future::BoxFuture;
 use lastgood_jobs::{
     backup::{Previous, backup},
     job::{Attempt, RestoreTarget},
     manifest::{Details, Manifest, Suspect},
+    resource::Resource,
+    worker::{Lease, Worker},
 };
+use rstest::rstest;
+use uuid::Uuid;
 
 use crate::lab::{Lab, Server, attempt, is_clean, until};
 
@@ -118,6 +126,78 @@ async fn of_two_attempts_at_the_same_time_one_commits_and_both_agree() -> Result
         Ok(lab.files()?.len() == 2)
     })
     .await?;
+    lab.clean().await
+}
+
+/// Asked for the last time before a commit, it lets another attempt of the run commit first, and answers then.
+struct Overtaken {
+    by: Attempt,
+    resource: Resource,
+    worker: Worker,
+    answer: bool,
+}
+
+impl Lease for Overtaken {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let made = backup(self.by, &self.resource, None, &self.worker).await;
+            assert!(made.is_ok(), "{made:?}");
+            self.answer
+        })
+    }
+}
+
+/// The fence repeats: a catalog that has lost commits gives the same epoch of a run to two workers.
+#[rstest]
+#[case::which_believes_in_its_lease(true)]
+#[case::which_is_told_that_it_is_over(false)]
+#[tokio::test]
+async fn an_attempt_that_comes_second_takes_nothing_from_one_of_the_same_epoch(
+    #[case] believes: bool,
+) -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    let second = attempt();
+    let first = Attempt {
+        attempt_id: Uuid::new_v4(),
+        ..second
+    };
+    let overtaken = Worker {
+        lease: Arc::new(Overtaken {
+            by: first,
+            resource: lab.resource.clone(),
+            worker: lab.worker.clone(),
+            answer: believes,
+        }),
+        ..lab.worker.clone()
+    };
+    let made = backup(second, &lab.resource, None, &overtaken).await;
+    let manifest_key = match (believes, made) {
+        (true, Ok(point)) => {
+            assert_eq!(point.manifest.attempt_id, Some(first.attempt_id));
+            point.manifest_key
+        }
+        (false, Err(error)) => {
+            assert_eq!(error.kind().as_str(), "lease_lost");
+            let files = lab.files()?;
+            let manifest = files.iter().find(|file| file.ends_with(".manifest.json"));
+            let key = manifest.and_then(|file| file.split_once("/objects/"));
+            key.context("there is no manifest")?.1.to_owned()
+        }
+        (_, made) => anyhow::bail!("{made:?}"),
+    };
+    let manifest = lab.worker.storage.manifest(&manifest_key).await?;
+    let manifest = manifest.context("there is no manifest")?;
+    assert_eq!(manifest.attempt_id, Some(first.attempt_id));
+    let archive = format!("objects/{}", manifest.archive.key);
+    until("only the point is left", || async {
+        Ok(lab.files()?.len() == 2)
+    })
+    .await?;
+    let files = lab.files()?;
+    assert!(
+        files.iter().any(|file| file.ends_with(&archive)),
+        "{files:?}"
+    );
     lab.clean().await
 }
 

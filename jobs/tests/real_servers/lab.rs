@@ -292,6 +292,7 @@ pub(crate) fn attempt() -> Attempt {
     Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
+        attempt_id: uuid::Uuid::new_v4(),
         created_at: Utc::now(),
     }
 }

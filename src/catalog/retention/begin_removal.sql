@@ -13,4 +13,9 @@ where point.id = $1 and point.expired_at is not null and point.pinned_at is null
         select from lastgood.runs as run
         where run.kind in ('copy', 'verify') and run.state = 'running' and run.args ->> 'point' = point.id::text
     )
+    -- Where restore points have disappeared en masse, what is left is all that there is.
+    and not exists (
+        select from lastgood.store_listings as it join lastgood.stores as known on known.name = it.store
+        where it.vanished_at is not null
+    )
 returning point.resource_id, point.manifest_key, point.manifest #>> '{archive,key}' as archive_key

@@ -1,8 +1,8 @@
 -- Locks the resources whose newest point may be lost with store $1.
 select r.id from lastgood.resources as r
 where exists (
-    select from lastgood.restore_points as point join lastgood.copies as copy on copy.point_id = point.id
-    where point.resource_id = r.id and copy.store = $1 and point.quarantined_at is null and point.expired_at is null
+    select from lastgood.usable_points as point join lastgood.copies as copy on copy.point_id = point.id
+    where point.resource_id = r.id and copy.store = $1
         and not exists (
             select from lastgood.copies as other where other.point_id = point.id and other.store <> $1
         )

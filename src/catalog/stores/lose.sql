@@ -4,7 +4,9 @@ with lost as (
     update lastgood.restore_points as point
     set quarantined_at = now(), quarantined_because = 'the only store that held it, ' || $1::text || ', was lost'
     from lastgood.copies as copy
-    where copy.point_id = point.id and copy.store = $1 and point.quarantined_at is null and point.expired_at is null
+    where copy.point_id = point.id and copy.store = $1 and exists (
+            select from lastgood.usable_points as usable where usable.id = point.id
+        )
         and not exists (
             select from lastgood.copies as other where other.point_id = point.id and other.store <> $1
         )
@@ -13,9 +15,8 @@ with lost as (
 exposed as (
     update lastgood.resources as r
     set newest_consistent_at = (
-        select max(left_over.consistent_at) from lastgood.restore_points as left_over
-        where left_over.resource_id = r.id and left_over.quarantined_at is null and left_over.expired_at is null
-            and left_over.id not in (select id from lost)
+        select max(left_over.consistent_at) from lastgood.trusted_points as left_over
+        where left_over.resource_id = r.id and left_over.id not in (select id from lost)
     )
     where r.id in (select resource_id from lost)
 )

@@ -1,11 +1,11 @@
-//! `lastgood backup pin|unpin|hold|release`: restore points that somebody keeps, whatever was promised.
+//! `lastgood backup pin|unpin|hold|release|confirm`: what somebody says about a restore point, whatever was promised or suspected.
 
 use uuid::Uuid;
 
 use super::super::output::Output;
-use crate::catalog::{Catalog, Custody};
+use crate::catalog::{Catalog, Custody, Order};
 
-/// Which point to keep, and why.
+/// Which point, and why.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct KeepArgs {
     /// Its id
@@ -39,6 +39,19 @@ pub(super) async fn keep(
             "{done}: it does not expire until `lastgood backup {how} {}`",
             args.id
         ),
+    )
+}
+
+pub(super) async fn confirm(
+    catalog: &Catalog,
+    args: &KeepArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let order = Order::of_this_user(Some(&args.because));
+    catalog.confirm(args.id, &args.because, &order).await?;
+    output.done(
+        "confirmed",
+        "confirmed: it is trusted like any other, and older ones expire as was promised",
     )
 }
 

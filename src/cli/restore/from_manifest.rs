@@ -26,7 +26,7 @@ use super::{
     super::{
         consumer::default_work_dir,
         locate::{fault, locate},
-        output::{Output, instant},
+        output::{Output, instant, printable},
         stop_on_signal,
     },
     Args,
@@ -56,6 +56,7 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
             "restoring {} ({}) as of {at} from {}",
             manifest.resource_id, manifest.engine, store.url
         ));
+        suspicions(manifest, args, output)?;
         let worker = Worker {
             encrypt_to: None,
             keyring: keyring(args.identity.as_deref(), &store.storage)?,
@@ -76,6 +77,19 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
         }
     }
     anyhow::bail!(faults.join("; "))
+}
+
+/// Refuses a suspect point without the word, and says what speaks against one that is restored from all the same.
+fn suspicions(manifest: &Manifest, args: &Args, output: &Output) -> anyhow::Result<()> {
+    for suspicion in &manifest.suspicions {
+        let because = printable(&suspicion.because);
+        anyhow::ensure!(
+            args.even_suspect,
+            "this restore point is suspect ({because}): take an older one, or restore from it all the same with --even-suspect"
+        );
+        output.note(&format!("SUSPECT: {because}"));
+    }
+    Ok(())
 }
 
 fn show(
@@ -115,6 +129,7 @@ async fn in_this_process(
     let attempt = Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
+        attempt_id: Uuid::new_v4(),
         created_at: Utc::now(),
     };
     let stop = stop_on_signal()?.drain;

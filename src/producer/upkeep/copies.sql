@@ -1,4 +1,4 @@
--- A copy into each of the stores $1 for each usable point that it lacks, the newest points first, until $2 wait. One that
+-- A copy into each of the stores $1 for each usable point that it lacks, suspect ones too (somebody may confirm them), the newest points first, until $2 wait. One that
 -- failed or was cancelled is asked for again after a quarter of an hour: its run has tried for as long already.
 with room as (
     select greatest(0, $2::bigint - count(*)) as copies
@@ -9,8 +9,8 @@ due as (
     from unnest($1::text[]) as wanted (store)
     cross join lateral (
         select m.point_id, m.consistent_at
-        from lastgood.missing_copies as m join lastgood.restore_points as p on p.id = m.point_id
-        where m.store = wanted.store and p.quarantined_at is null and p.expired_at is null
+        from lastgood.missing_copies as m join lastgood.usable_points as p on p.id = m.point_id
+        where m.store = wanted.store
             and not exists (
                 select from lastgood.runs as asked
                 where asked.args ->> 'point' = m.point_id::text and asked.kind = 'copy'

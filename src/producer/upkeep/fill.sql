@@ -3,6 +3,8 @@ with next as materialized (
     select id, consistent_at from lastgood.restore_points
     where id > (select coalesce(filled_to, '00000000-0000-0000-0000-000000000000') from lastgood.stores where name = $1)
     order by id limit $2
+    -- One that is being removed is waited for: what is gone lacks nothing.
+    for key share
 ),
 missing as (
     insert into lastgood.missing_copies (store, point_id, consistent_at)

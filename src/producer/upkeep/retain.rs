@@ -26,7 +26,8 @@ const REMOVALS_WAITING: i64 = 500;
 ///
 /// Any number of producers may do so at once. `plans` are those of a file: under the built-in ones, which stand in for a file
 /// that is missing or broken, nothing may expire. `clock` is this machine's: while the catalog's tells quite another time,
-/// nobody knows how old anything is, and nothing goes: [`CatalogError::ClocksApart`].
+/// nobody knows how old anything is, and nothing goes: [`CatalogError::ClocksApart`]. Nor does anything while restore points have
+/// disappeared from a store en masse: [`CatalogError::StoreVanished`].
 pub async fn retain(
     catalog: &Catalog,
     plans: &Plans,
@@ -35,6 +36,7 @@ pub async fn retain(
 ) -> Result<u64, CatalogError> {
     let mut gone = 0;
     loop {
+        nothing_vanished(catalog).await?;
         let batch = batch(catalog, plans, grace, clock()).await?;
         gone += batch.gone;
         if batch.resources < RESOURCES_AT_ONCE {
@@ -43,9 +45,18 @@ pub async fn retain(
     }
 }
 
+/// Where restore points have disappeared en masse, what is left is all that there is.
+async fn nothing_vanished(catalog: &Catalog) -> Result<(), CatalogError> {
+    match catalog.vanished_store().await? {
+        Some(store) => Err(CatalogError::StoreVanished(store)),
+        None => Ok(()),
+    }
+}
+
 /// Enqueues the removals of what has been let go: those that no run is about yet, nor failed within the hour, nor were refused
 /// by a store within the week. Returns how many.
 pub async fn ask_for_removals(catalog: &Catalog) -> Result<u64, CatalogError> {
+    nothing_vanished(catalog).await?;
     let engines = Engine::ALL.map(|engine| engine.to_string());
     let asked = sqlx::query_file!("src/producer/upkeep/expire.sql", &engines, REMOVALS_WAITING)
         .execute(catalog.pool())

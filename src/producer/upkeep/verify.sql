@@ -1,6 +1,6 @@
 -- Enqueues verifications. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
 -- older than this. $3: at most so many of an engine wait or run. A verification that failed or was cancelled is asked for again after six
--- hours; what it found damaged is quarantined, and no more usable.
+-- hours; suspect points are read back too, and prove nothing about their resource; what it found damaged is quarantined, and no more usable.
 with live as (
     select queue, kind, resource_id, args ->> 'point' as point, args ->> 'store' as store
     from lastgood.runs where state = 'queued'
@@ -26,24 +26,23 @@ newest as (
     from lastgood.resources as r
     left join waiting on waiting.queue = r.engine
     cross join lateral (
-        select id, resource_id from lastgood.restore_points
-        where resource_id = r.id and quarantined_at is null and expired_at is null
+        select id, resource_id from lastgood.trusted_points
+        where resource_id = r.id
         order by consistent_at desc limit 1
     ) as point
     where coalesce(waiting.runs, 0) < $3 and not exists (
-        select from lastgood.restore_points as proven
-        where proven.resource_id = r.id and proven.quarantined_at is null and proven.expired_at is null
+        select from lastgood.trusted_points as proven
+        where proven.resource_id = r.id
             and proven.verified_at > now() - $2::interval * (1 - r.spread / 1073741824.0)
     ) and not exists (select from tried where tried.resource_id = r.id)
 ),
 oldest as (
     select point.id, point.resource_id, r.engine, coalesce(copy.verified_at, copy.stored_at) as since, copy.store
     from lastgood.copies as copy
-    join lastgood.restore_points as point on point.id = copy.point_id
+    join lastgood.usable_points as point on point.id = copy.point_id
     join lastgood.resources as r on r.id = point.resource_id
     left join waiting on waiting.queue = r.engine
-    where point.quarantined_at is null and point.expired_at is null
-        and coalesce(copy.verified_at, copy.stored_at) < now() - $1::interval * 0.9
+    where coalesce(copy.verified_at, copy.stored_at) < now() - $1::interval * 0.9
         and coalesce(waiting.runs, 0) < $3
         and not exists (
             select from tried

@@ -63,9 +63,15 @@ fn any_point() -> impl Strategy<Value = Point> {
         rarely(),
         rarely(),
         rarely(),
+        rarely(),
+        rarely(),
     );
     (age, -600_i64..600, flags).prop_map(
-        |(minutes, recorded, (verified, pinned, held, quarantined, expired, is_in_restore))| {
+        |(
+            minutes,
+            recorded,
+            (verified, pinned, held, quarantined, expired, is_in_restore, suspected, is_shrunk),
+        )| {
             let since = |is: bool| is.then(now);
             let point = point(TimeDelta::minutes(minutes));
             Point {
@@ -73,6 +79,8 @@ fn any_point() -> impl Strategy<Value = Point> {
                 verified_at: since(verified),
                 pinned_at: since(pinned),
                 held_at: since(held),
+                suspected_at: since(suspected),
+                is_shrunk,
                 quarantined_at: since(quarantined),
                 expired_at: since(expired),
                 is_in_restore,
@@ -91,11 +99,12 @@ fn expired(points: &[Point], policy: &Policy, at: DateTime<Utc>) -> HashSet<Uuid
     verdicts.iter().filter_map(goes).collect()
 }
 
-/// The newest usable one whose time has come, told in another way than retention tells it.
+/// The newest trusted one whose time has come, told in another way than retention tells it.
 fn newest(points: &[Point], at: DateTime<Utc>, also: impl Fn(&Point) -> bool) -> Option<&Point> {
     let mut best: Option<&Point> = None;
     for point in points.iter().filter(|it| {
         it.quarantined_at.is_none()
+            && it.suspected_at.is_none()
             && it.expired_at.is_none()
             && it.consistent_at <= at
             && it.recorded_at <= at
@@ -122,6 +131,14 @@ proptest! {
         for protected in [newest(&points, now(), |_| true), newest(&points, now(), |it| it.verified_at.is_some())] {
             prop_assert!(protected.is_none_or(|it| !gone.contains(&it.id)));
         }
+    }
+
+    #[test]
+    fn what_is_suspect_lets_nothing_go(points in vec(any_point(), 0..40), policy in any_policy()) {
+        let without: Vec<Point> = points.iter().filter(|it| it.suspected_at.is_none()).cloned().collect();
+        let gone = expired(&points, &policy, now());
+        let gone_without = expired(&without, &policy, now());
+        prop_assert!(without.iter().all(|it| !gone.contains(&it.id) || gone_without.contains(&it.id)));
     }
 
     #[test]
@@ -279,8 +296,11 @@ proptest! {
         let usable = |it: &&Point| it.quarantined_at.is_none() && it.expired_at.is_none()
             && it.consistent_at <= now() && it.recorded_at <= now();
         let minimum = usize::try_from(policy.minimum_kept()).unwrap_or(usize::MAX);
-        let mut protected: Vec<Point> = others.iter().filter(usable).take(minimum.max(1)).cloned().collect();
-        protected.extend(others.iter().filter(usable).find(|it| it.verified_at.is_some()).cloned());
+        let trusted = |it: &&Point| usable(it) && it.suspected_at.is_none();
+        let mut protected: Vec<Point> = others.iter().filter(trusted).take(minimum.max(1)).cloned().collect();
+        protected.extend(others.iter().filter(trusted).find(|it| it.verified_at.is_some()).cloned());
+        protected.extend(others.iter().find(usable).cloned());
+        protected.extend(others.iter().filter(usable).find(|it| it.suspected_at.is_some() && it.is_shrunk).cloned());
         protected.retain(|it| !read.iter().any(|other| other.id == it.id));
         let mut once = HashSet::new();
         protected.retain(|it| once.insert(it.id));

@@ -19,6 +19,26 @@ enum Stranger {
     NothingOfOurs,
 }
 
+/// What there is of team `ours`.
+#[derive(Debug, Clone, Copy)]
+struct Ours {
+    run: Uuid,
+    point: Uuid,
+}
+
+impl Ours {
+    /// Returns the id of what a path is about.
+    fn named_by(self, path: &str) -> String {
+        if path.starts_with("/runs") {
+            self.run.to_string()
+        } else if path.starts_with("/restore-points") {
+            self.point.to_string()
+        } else {
+            "ourshop".to_owned()
+        }
+    }
+}
+
 struct Route {
     method: Method,
     path: &'static str,
@@ -62,6 +82,13 @@ fn table() -> Vec<Route> {
             Enqueue,
             NotFound,
             None,
+        ),
+        (
+            Method::POST,
+            "/restore-points/{id}/confirm",
+            Admin,
+            NotFound,
+            Some(json!({ "because": "they purged it" })),
         ),
         (
             Method::POST,
@@ -109,13 +136,8 @@ fn table() -> Vec<Route> {
 }
 
 impl Route {
-    fn path_of(&self, run: Uuid) -> String {
-        let id = if self.path.starts_with("/runs") {
-            run.to_string()
-        } else {
-            "ourshop".to_owned()
-        };
-        self.path.replace("{id}", &id)
+    fn path_of(&self, ours: Ours) -> String {
+        self.path.replace("{id}", &ours.named_by(self.path))
     }
 
     /// Whether a token of the resource's own team may, too: what concerns everybody is not a team's.
@@ -125,10 +147,15 @@ impl Route {
 }
 
 /// Returns the status, and the body where it ends.
-async fn answer(api: &Api, route: &Route, run: Uuid, token: Option<&str>) -> Result<(u16, String)> {
+async fn answer(
+    api: &Api,
+    route: &Route,
+    ours: Ours,
+    token: Option<&str>,
+) -> Result<(u16, String)> {
     let request = request(
         route.method.clone(),
-        &route.path_of(run),
+        &route.path_of(ours),
         token,
         route.body.clone(),
     )?;
@@ -140,15 +167,16 @@ async fn answer(api: &Api, route: &Route, run: Uuid, token: Option<&str>) -> Res
 }
 
 /// A resource of team `ours` with a run and a restore point.
-async fn ours(api: &Api) -> Result<Uuid> {
+async fn ours(api: &Api) -> Result<Ours> {
     api.db.add("ourshop", "ours", "pro").await?;
-    api.restore_point("ourshop", 10).await?;
+    let point = api.restore_point("ourshop", 10).await?;
     let token = api.admin().await?;
     let run = api
         .ask(Method::POST, &token, "/resources/ourshop/backups", None)
         .await?
         .with(202)?;
-    Ok(run["id"].as_str().context("no id")?.parse()?)
+    let run = run["id"].as_str().context("no id")?.parse()?;
+    Ok(Ours { run, point })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +209,7 @@ async fn every_route_of_the_document_is_in_the_table() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_good_token_no_route_answers() -> Result<()> {
     let api = Api::create().await?;
-    let run = ours(&api).await?;
+    let ours = ours(&api).await?;
     let revoked = api.admin().await?;
     let expired = api.admin().await?;
     let mut ids = Vec::new();
@@ -211,7 +239,7 @@ async fn without_a_good_token_no_route_answers() -> Result<()> {
             Some(short),
             Some(""),
         ] {
-            let (status, body) = answer(&api, &route, run, token).await?;
+            let (status, body) = answer(&api, &route, ours, token).await?;
             ensure!(
                 status == 401,
                 "{} {}: {status} {body}",
@@ -226,12 +254,12 @@ async fn without_a_good_token_no_route_answers() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_is_for_its_scope_and_admin_alone() -> Result<()> {
     let api = Api::create().await?;
-    let run = ours(&api).await?;
+    let ours = ours(&api).await?;
     for route in table() {
         for scope in Scope::ALL {
             for team in [None, Some("ours")] {
                 let token = api.token(&[scope], team).await?;
-                let (status, body) = answer(&api, &route, run, Some(&token)).await?;
+                let (status, body) = answer(&api, &route, ours, Some(&token)).await?;
                 let told = format!(
                     "{} {} with {scope} of {team:?}: {status} {body}",
                     route.method, route.path
@@ -255,7 +283,7 @@ async fn a_route_is_for_its_scope_and_admin_alone() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
     let api = Api::create().await?;
-    let run = ours(&api).await?;
+    let ours = ours(&api).await?;
     let order = lastgood::catalog::Order::new("test", None);
     let pause = lastgood::catalog::Scope {
         team: Some("ours".to_owned()),
@@ -265,7 +293,7 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
     let stranger = api.token(&[Scope::Admin], Some("theirs")).await?;
     let before = api.db.count("select count(*) from lastgood.runs").await?;
     for route in table() {
-        let (status, body) = answer(&api, &route, run, Some(&stranger)).await?;
+        let (status, body) = answer(&api, &route, ours, Some(&stranger)).await?;
         let told = format!("{} {}: {status} {body}", route.method, route.path);
         let expected = match route.stranger {
             Stranger::NotFound => 404,
@@ -277,7 +305,7 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
             ensure!(
                 !body.contains("ourshop")
                     && !body.contains("\"ours\"")
-                    && !body.contains(&run.to_string()),
+                    && !body.contains(&ours.run.to_string()),
                 "{told}"
             );
         }
@@ -286,10 +314,10 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
             && route.path.contains("{id}")
             && !route.path.ends_with("/events")
         {
-            let absent = if route.path.starts_with("/runs") {
-                Uuid::new_v4().to_string()
-            } else {
+            let absent = if route.path.starts_with("/resources") {
                 "no-shop".to_owned()
+            } else {
+                Uuid::new_v4().to_string()
             };
             let path = route.path.replace("{id}", &absent);
             let nothing = api
@@ -300,11 +328,7 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
                 json["instance"] = Value::Null;
                 Ok::<_, anyhow::Error>(json.to_string().replace(id, "ID"))
             };
-            let id = if route.path.starts_with("/runs") {
-                run.to_string()
-            } else {
-                "ourshop".to_owned()
-            };
+            let id = ours.named_by(route.path);
             assert_eq!(without_id(&nothing.body, &absent)?, without_id(&body, &id)?);
         }
     }
@@ -428,14 +452,14 @@ async fn a_token_of_a_team_leans_on_nothing_of_the_consumers_machine() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn public_capabilities_are_public_and_nothing_else_is() -> Result<()> {
     let api = Api::with(|settings| settings.has_public_capabilities = true).await?;
-    let run = ours(&api).await?;
+    let ours = ours(&api).await?;
     for route in table() {
         let expected = if route.path == "/capabilities" {
             200
         } else {
             401
         };
-        let (status, body) = answer(&api, &route, run, None).await?;
+        let (status, body) = answer(&api, &route, ours, None).await?;
         ensure!(
             status == expected,
             "{} {}: {status} {body}",

@@ -155,6 +155,61 @@ async fn a_damaged_point_is_restored_from_only_by_name_and_word() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_point_is_restored_from_only_by_name_and_word_until_it_is_confirmed() -> Result<()>
+{
+    let (api, token) = shop().await?;
+    let good = api.restore_point("shop", 60).await?;
+    let suspect = api.restore_point("shop", 10).await?;
+    sqlx::query(
+        "update lastgood.restore_points set suspected_at = now(), suspected_of = array['shrunk'], suspected_because = 'a tenth is left'
+         where id = $1",
+    )
+    .bind(suspect)
+    .execute(api.db.pool())
+    .await?;
+    let ask = async |body| api.ask(Method::POST, &token, RESTORES, Some(body)).await;
+    let again = async || {
+        api.db
+            .execute("delete from lastgood.runs where kind = 'restore'")
+            .await
+    };
+    let default = ask(json!({})).await?.with(202)?;
+    assert_eq!(default["point"], json!(good));
+    again().await?;
+    let refused = ask(json!({ "point": suspect })).await?.with(409)?;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("a tenth is left") && detail.contains("/confirm"),
+        "{detail}"
+    );
+    ask(json!({ "even_suspect": true })).await?.with(422)?;
+    ask(json!({ "point": suspect, "even_suspect": true }))
+        .await?
+        .with(202)?;
+    again().await?;
+    let points = api
+        .get(&token, "/resources/shop/restore-points")
+        .await?
+        .with(200)?;
+    assert_eq!(
+        (&points[0]["usable"], &points[0]["suspected_of"]),
+        (&json!(false), &json!(["shrunk"]))
+    );
+    let path = format!("/restore-points/{suspect}/confirm");
+    let admin = api.admin().await?;
+    let confirm = async |body| api.ask(Method::POST, &admin, &path, Some(body)).await;
+    confirm(json!({})).await?.with(422)?;
+    let confirmed = confirm(json!({ "because": "they purged it" }))
+        .await?
+        .with(200)?;
+    assert_eq!(confirmed["usable"], json!(true));
+    confirm(json!({ "because": "twice" })).await?.with(409)?;
+    let default = ask(json!({})).await?.with(202)?;
+    assert_eq!(default["point"], json!(suspect));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_restore_is_answered_whatever_became_of_its_point() -> Result<()> {
     let (api, token) = shop().await?;
     let point = api.restore_point("shop", 10).await?;

@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     customer::Customer,
-    program::{Said, Service, program},
+    program::{Said, Service, program, shell},
     store,
 };
 use crate::{
@@ -103,8 +103,19 @@ impl Lab {
 
     pub(super) async fn run_with_input(&self, args: &[&str], input: &str) -> Result<Said> {
         let mut command = program(&self.variables);
+        command.args(args);
+        self.ends_with(command, &format!("{args:?}"), input).await
+    }
+
+    /// Runs a script, in which `lastgood` is the program, to its end.
+    pub(super) async fn run_script(&self, script: &str) -> Result<Said> {
+        let mut command = shell(script, &self.variables);
+        command.current_dir(self.home.path());
+        self.ends_with(command, script, "").await
+    }
+
+    async fn ends_with(&self, mut command: Command, what: &str, input: &str) -> Result<Said> {
         command
-            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -113,7 +124,7 @@ impl Lab {
             pipe.write_all(input.as_bytes())?;
         }
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
-        let ended = within(PATIENCE, &format!("{args:?} ends"), ended).await???;
+        let ended = within(PATIENCE, &format!("{what} ends"), ended).await???;
         let said = Said {
             code: ended.status.code(),
             out: String::from_utf8(ended.stdout)?,
@@ -124,7 +135,7 @@ impl Lab {
             .create(true)
             .append(true)
             .open(log)?;
-        writeln!(log, "{args:?}\n{}\n{}", said.out, said.err)?;
+        writeln!(log, "{what}\n{}\n{}", said.out, said.err)?;
         Ok(said)
     }
 

@@ -18,7 +18,22 @@ use super::lab::PATIENCE;
 
 /// Returns the program with `variables` as all that lastgood and libpq find in the environment.
 pub(super) fn program(variables: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lastgood"));
+    with(Command::new(env!("CARGO_BIN_EXE_lastgood")), variables)
+}
+
+/// Returns a shell that runs a script in which `lastgood` is the program, and that stops at the first command that fails.
+pub(super) fn shell(script: &str, variables: &[(String, String)]) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_lastgood"));
+    let own = program.parent().unwrap_or(Path::new("."));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = with(Command::new("sh"), variables);
+    command
+        .env("PATH", format!("{}:{path}", own.display()))
+        .args(["-euc", script]);
+    command
+}
+
+fn with(mut command: Command, variables: &[(String, String)]) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("LASTGOOD_")

@@ -82,7 +82,7 @@ async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent
     .await?;
     eventually(SOON, "a claim waits for the lock", async || {
         let waiting = "select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock' and query like '%lastgood.claim(%'";
+             where datname = current_database() and wait_event_type = 'Lock' and query like '%lastgood.claim_all(%'";
         Ok(db.count(waiting).await? == 1)
     })
     .await?;

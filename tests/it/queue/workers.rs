@@ -14,7 +14,9 @@ use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, RunRow},
-    queue::{InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch},
+    queue::{
+        Claims, InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch,
+    },
 };
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -22,10 +24,7 @@ use lastgood_jobs::{
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
 };
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -100,6 +99,7 @@ impl Workers {
         let store = Store::new(catalog.pool().clone(), settings.name, settings.lease)
             .within(settings.limits);
         let in_flight = InFlight::default();
+        let claims = Claims::new(store.clone());
         let give_back = CancellationToken::new();
         let queues: Vec<_> = settings
             .queues
@@ -109,7 +109,7 @@ impl Workers {
                 name: (*name).into(),
                 lane: settings.lane,
                 slots: Arc::new(Semaphore::new(settings.slots)),
-                wake: Arc::new(Notify::new()),
+                claims: claims.clone(),
                 poll: settings.poll,
                 timeout: settings.timeout,
                 give_back: give_back.clone(),
@@ -154,6 +154,15 @@ impl Workers {
             self.slots
                 .iter()
                 .all(|slots| slots.available_permits() == self.slots_each)
+        })
+        .await
+    }
+
+    /// Waits until so many runs hold a slot.
+    pub(super) async fn executes(&self, count: usize) -> Result<()> {
+        soon(&format!("{count} runs hold a slot"), || {
+            let free: usize = self.slots.iter().map(|it| it.available_permits()).sum();
+            self.slots.len() * self.slots_each - free == count
         })
         .await
     }
@@ -315,7 +324,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         version: VERSION,
         run_id: run.id,
         epoch: run.epoch,
-        attempt_id: None,
+        attempt_id: Some(run.attempt_id),
         installation: None,
         resource_id: run.resource_id.parse()?,
         team: "acme".parse()?,
@@ -351,7 +360,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         suspicions: Vec::new(),
     };
     Ok(Outcome::RestorePoint(Box::new(RestorePoint {
-        manifest_key: format!("{}-{}.json", run.id, run.epoch),
+        manifest_key: format!("{}-{}.json", run.id, run.attempt_id),
         manifest,
     })))
 }

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
 use lastgood::{
-    catalog::{Order, ResourceChange, ResourceStatus},
-    producer::retain,
+    catalog::{CatalogError, Order, ResourceChange, ResourceStatus},
+    producer::{ask_for_removals, retain},
 };
 use uuid::Uuid;
 
@@ -208,5 +208,37 @@ async fn what_cannot_be_judged_is_not_let_go() -> Result<()> {
     assert_eq!(house.retain().await?, 0, "new to retention");
     house.advance(GRACE).await?;
     assert_eq!(house.retain().await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_while_restore_points_have_disappeared_from_a_store_en_masse() -> Result<()> {
+    let house = House::build().await?;
+    let [_, old] = house.points([1, 90]).await?;
+    let vanished =
+        "insert into lastgood.store_listings (store, began_at, points, missing, vanished_at)
+                    values ('here', now(), 10, 10, now())";
+    house.db.execute(vanished).await?;
+    // A store that nobody uses any more holds nothing up.
+    house
+        .db
+        .execute("insert into lastgood.stores (name) values ('here')")
+        .await?;
+    let refused = retain(&house.db.catalog, &house.plans, GRACE, || house.now).await;
+    ensure!(
+        matches!(refused, Err(CatalogError::StoreVanished(_))),
+        "{refused:?}"
+    );
+    ensure!(ask_for_removals(&house.db.catalog).await.is_err());
+    // Nor what was let go before.
+    house
+        .db
+        .execute("update lastgood.restore_points set expired_at = now(), expired_because = 'old' where consistent_at < now() - interval '60 days'")
+        .await?;
+    ensure!(house.db.catalog.begin_removal(old).await?.is_none());
+    house.db.catalog.accept_loss("here").await?;
+    ensure!(house.db.catalog.begin_removal(old).await?.is_some());
+    ask_for_removals(&house.db.catalog).await?;
+    house.retain().await?;
     Ok(())
 }

@@ -14,6 +14,8 @@ use std::{
 use rustix::fs::{Advice, fadvise};
 use tempfile::NamedTempFile;
 
+use crate::storage::upload::Sharing;
+
 /// After how many bytes more they are written back.
 const WRITE_BACK_BYTES: usize = 32 * 1024 * 1024;
 
@@ -54,7 +56,8 @@ impl Growing {
     }
 
     /// Makes the file durable, and visible as `object`. Its directories are not durable yet.
-    pub(super) fn publish(mut self, object: &Path) -> io::Result<()> {
+    /// What is to be one attempt's alone replaces nothing.
+    pub(super) fn publish(mut self, object: &Path, sharing: Sharing) -> io::Result<()> {
         if let Some(write_back) = self.write_back.take() {
             write_back.finish()?;
         }
@@ -63,7 +66,11 @@ impl Growing {
         if let Some(directory) = object.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        self.file.persist(object).map_err(|failed| failed.error)?;
+        let published = match sharing {
+            Sharing::Alone => self.file.persist_noclobber(object),
+            Sharing::Many => self.file.persist(object),
+        };
+        published.map_err(|failed| failed.error)?;
         Ok(())
     }
 }

@@ -285,36 +285,29 @@ async fn what_several_may_write_is_replaced_at_once_and_never_removed(
     Ok(())
 }
 
+/// What is one attempt's alone is never written over, whoever comes second.
 #[rstest]
+#[case::small(1024)]
+#[case::in_parts(LARGE)]
 #[tokio::test]
-async fn an_attempt_ends_its_dead_predecessors_only(
-    #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
+async fn publishing_replaces_nothing(
+    #[values(Kind::Memory, Kind::Directory, Kind::Moto)] kind: Kind,
+    #[case] bytes: usize,
 ) -> Result<()> {
     let store = Store::new(kind).await?;
-    for epoch in [1, 2, 3] {
-        put(&store, &keys(epoch).archive(), "archive").await?;
-    }
-    let dead = store.storage.upload(&keys(0).archive());
-    let alive = store.storage.upload(&keys(4).archive());
-    for upload in [&dead, &alive] {
-        ensure!(upload.writer().write(large()).await.is_ok(), "failed");
-    }
-    let counts = matches!(kind, Kind::Directory | Kind::Moto);
-    if counts {
-        until(|| async { Ok(store.unfinished().await? == 2) }).await?;
-    }
-    store.storage.remove_earlier_attempts(&keys(2)).await?;
-    let left = [keys(2).archive(), keys(3).archive()];
-    assert_eq!(store.objects().await?, left);
-    if counts {
-        assert_eq!(store.unfinished().await?, 1);
-    }
-    drop(dead);
-    alive.finish().await?.keep();
-    assert_eq!(
-        store.storage.size(&keys(4).archive()).await?,
-        Some(LARGE as u64)
+    put(&store, "v1/a", vec![7; bytes]).await?;
+    let second = store.storage.upload("v1/a");
+    ensure!(
+        second
+            .writer()
+            .write(vec![8; bytes - 1].into())
+            .await
+            .is_ok(),
+        "failed"
     );
+    ensure!(second.finish().await.is_err(), "it was replaced");
+    crate::detached::settled().await;
+    assert!(get(&store, "v1/a").await? == vec![7; bytes]);
     Ok(())
 }
 

@@ -136,6 +136,7 @@ impl Lab {
         let attempt = Attempt {
             run_id: Uuid::from_u128(0x0123_4567 << 96),
             epoch: 1,
+            attempt_id: uuid::Uuid::new_v4(),
             created_at: chrono::Utc::now(),
         };
         restore(attempt, &resource, &job, &self.manifest, None, &self.worker).await

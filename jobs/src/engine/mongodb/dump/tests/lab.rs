@@ -52,6 +52,7 @@ fn attempt() -> Attempt {
     Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
+        attempt_id: uuid::Uuid::new_v4(),
         created_at: chrono::Utc::now(),
     }
 }

@@ -1,0 +1,87 @@
+//! A statement over many rows never fails for one of them: what the catalog refuses is left out, and told.
+
+use futures::future::BoxFuture;
+
+use super::CatalogError;
+
+/// Runs `statement` over the rows; where the catalog refuses that, over the halves of them, down to single rows. Returns what was
+/// done, and the rows that are refused alone, with the reason. What is no fault of a row ends it.
+pub(crate) async fn leave_out<'a, K, T>(
+    rows: Vec<K>,
+    statement: impl Fn(Vec<K>) -> BoxFuture<'a, Result<T, CatalogError>> + Send,
+) -> Result<(Vec<T>, Vec<(K, CatalogError)>), CatalogError>
+where
+    K: Clone + Send,
+    T: Send,
+{
+    let (mut done, mut left_out) = (Vec::new(), Vec::new());
+    let mut batches = vec![rows];
+    while let Some(mut batch) = batches.pop() {
+        if batch.is_empty() {
+            continue;
+        }
+        match statement(batch.clone()).await {
+            Ok(part) => done.push(part),
+            Err(error) if error.is_of_a_row() => {
+                let second = batch.split_off(batch.len() / 2);
+                if batch.is_empty() {
+                    left_out.extend(second.into_iter().next().map(|row| (row, error)));
+                } else {
+                    batches.extend([second, batch]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((done, left_out))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn refusal() -> CatalogError {
+        CatalogError::BadRow {
+            what: "a row".to_owned(),
+            why: "poison".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_rows_that_are_refused_alone_are_left_out() -> anyhow::Result<()> {
+        for poison in [vec![], vec![0], vec![6], vec![2, 3], (0..7).collect()] {
+            let done = Mutex::new(Vec::new());
+            let statement = |rows: Vec<i32>| {
+                if rows.iter().any(|row| poison.contains(row)) {
+                    return std::future::ready(Err(refusal())).boxed();
+                }
+                done.lock().unwrap().extend(rows.iter().copied());
+                std::future::ready(Ok(rows.len())).boxed()
+            };
+            let (parts, left_out) = leave_out((0..7).collect(), statement).await?;
+            let mut left_out: Vec<_> = left_out.into_iter().map(|(row, _)| row).collect();
+            left_out.sort_unstable();
+            assert_eq!(left_out, poison);
+            assert_eq!(parts.iter().sum::<usize>(), 7 - poison.len());
+            let mut done = done.into_inner()?;
+            done.sort_unstable();
+            let good: Vec<_> = (0..7).filter(|row| !poison.contains(row)).collect();
+            assert_eq!(done, good);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_no_fault_of_a_row_ends_it() {
+        let statement = |_| {
+            let error = CatalogError::Unreachable(sqlx::Error::PoolTimedOut);
+            std::future::ready(Err::<(), _>(error)).boxed()
+        };
+        let outcome = leave_out(vec![1, 2], statement).await;
+        assert!(matches!(outcome, Err(CatalogError::Unreachable(_))));
+    }
+}

@@ -1,0 +1,83 @@
+//! Can the catalog do its work as it is reached: may it be written to, and is a connection a session?
+
+use lastgood_jobs::error::chain;
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+
+use super::{Catalog, CatalogError};
+
+/// Read in the simple protocol: a pooler that keeps no session refuses the other, sooner or later.
+const READ_ONLY: &str =
+    "select pg_is_in_recovery(), current_setting('transaction_read_only')::boolean";
+const BACKEND: &str = "select pg_backend_pid()";
+
+impl Catalog {
+    /// Returns what keeps the catalog, as it is reached here, from doing its work, in words for whoever runs it. Empty: nothing.
+    ///
+    /// It answers all the same: a standby answers what is read, a pooler in transaction mode most of what is asked.
+    pub async fn faults(&self) -> Result<Vec<&'static str>, CatalogError> {
+        let faults = [self.write_fault().await?, self.session_fault().await?];
+        Ok(faults.into_iter().flatten().collect())
+    }
+
+    /// Returns why the catalog cannot be written to.
+    pub async fn write_fault(&self) -> Result<Option<&'static str>, CatalogError> {
+        let row = self.pool().fetch_one(sqlx::raw_sql(READ_ONLY)).await?;
+        let (is_standby, is_read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(match (is_standby, is_read_only) {
+            (true, _) => Some(
+                "the catalog is a standby and takes no writes: name its primary in DATABASE_URL",
+            ),
+            (false, true) => Some(
+                "the catalog takes no writes: see default_transaction_read_only of its server, the database and the role",
+            ),
+            (false, false) => None,
+        })
+    }
+
+    /// Returns why a connection is no session. Opens two connections for it.
+    pub async fn session_fault(&self) -> Result<Option<&'static str>, CatalogError> {
+        Ok(self.is_pooled().await?.then_some(
+            "a pooler in transaction mode stands before the catalog, and breaks prepared statements, LISTEN and settings: name the \
+             server itself, or a pool in session mode, in DATABASE_URL",
+        ))
+    }
+
+    /// Returns whether a connection is a session, and tells where it is none. One that cannot be asked now is believed to be one.
+    pub async fn keeps_sessions(&self) -> bool {
+        match self.session_fault().await {
+            Ok(None) => true,
+            Ok(Some(fault)) => {
+                tracing::error!("{fault}");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot see whether the catalog's connections are sessions"
+                );
+                true
+            }
+        }
+    }
+
+    /// Whether one connection meets several server processes, or two meet the same.
+    async fn is_pooled(&self) -> Result<bool, CatalogError> {
+        let options = self.pool().connect_options();
+        let mut first = PgConnection::connect_with(&options).await?;
+        let mut second = PgConnection::connect_with(&options).await?;
+        let mut seen = [(0, 0); 2];
+        for met in &mut seen {
+            // The other way round the second time: a pool of two that takes turns would look like two sessions.
+            *met = (backend(&mut first).await?, backend(&mut second).await?);
+            std::mem::swap(&mut first, &mut second);
+        }
+        let [(first_met, second_met), (second_again, first_again)] = seen;
+        let _closed_or_gone = (first.close().await, second.close().await);
+        Ok(first_met == second_met || first_met != first_again || second_met != second_again)
+    }
+}
+
+async fn backend(connection: &mut PgConnection) -> Result<i32, CatalogError> {
+    let row = connection.fetch_one(sqlx::raw_sql(BACKEND)).await?;
+    Ok(row.try_get(0)?)
+}

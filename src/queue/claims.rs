@@ -1,0 +1,291 @@
+//! The claims of one process: one statement for all of its lanes, and nothing lost with an answer that never came.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+    time::sleep,
+};
+use uuid::Uuid;
+
+use super::{
+    Lane, Queue,
+    store::{Claimed, Store},
+};
+
+/// How long after a claim whose answer was lost the server may still execute it.
+const MAY_COME_LATE: Duration = Duration::from_mins(1);
+
+/// What a claim got for a lane: a run, and the slot that it holds.
+pub(super) type Got = (Claimed, OwnedSemaphorePermit);
+
+/// Who claims for all lanes of a process. Cheap to clone: all clones are the same.
+#[derive(Clone)]
+pub struct Claims {
+    store: Store,
+    wake: Arc<Notify>,
+    takers: Arc<Mutex<Takers>>,
+}
+
+#[derive(Default)]
+struct Takers {
+    all: Vec<Taker>,
+    /// The task that claims for them; none while there are none.
+    serving: Option<JoinHandle<()>>,
+}
+
+/// A lane whose claim loop takes what is claimed for it.
+struct Taker {
+    queue: Arc<str>,
+    lane: Lane,
+    slots: Arc<Semaphore>,
+    poll: Duration,
+    is_taking: Box<dyn Fn() -> bool + Send>,
+    gives: mpsc::UnboundedSender<Got>,
+}
+
+/// One claim: the lanes that have free slots, and these slots.
+struct Asking {
+    lanes: Vec<AskingLane>,
+    /// The ids of the attempts, so that they are known although the answer may be lost.
+    attempts: Vec<Uuid>,
+}
+
+struct AskingLane {
+    queue: Arc<str>,
+    lane: Lane,
+    permits: OwnedSemaphorePermit,
+    gives: mpsc::UnboundedSender<Got>,
+}
+
+impl Claims {
+    /// Returns claims by the statements of `store`; nothing is claimed until a worker takes.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            wake: Arc::new(Notify::new()),
+            takers: Arc::default(),
+        }
+    }
+
+    /// Returns what makes it look for runs at once; a hint only.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Claims for a lane while the returned value lives and `is_taking`.
+    pub(super) fn take(
+        &self,
+        queue: &Queue,
+        is_taking: impl Fn() -> bool + Send + 'static,
+    ) -> mpsc::UnboundedReceiver<Got> {
+        let (gives, got) = mpsc::unbounded_channel();
+        self.locked().all.push(Taker {
+            queue: Arc::clone(&queue.name),
+            lane: queue.lane,
+            slots: Arc::clone(&queue.slots),
+            poll: queue.poll,
+            is_taking: Box::new(is_taking),
+            gives,
+        });
+        self.keep_serving();
+        self.wake.notify_one();
+        got
+    }
+
+    /// Sees to it that somebody claims: a process that claims nothing would look alive for ever.
+    pub(super) fn keep_serving(&self) {
+        let mut takers = self.locked();
+        if takers.serving.as_ref().is_none_or(JoinHandle::is_finished) {
+            takers.serving = Some(tokio::spawn(serve(self.clone())));
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Takers> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how long to wait for a hint, or `None` where nobody takes any more, and the task that asks is to end.
+    fn poll(&self) -> Option<Duration> {
+        let mut takers = self.locked();
+        takers.all.retain(|taker| !taker.gives.is_closed());
+        let poll = takers.all.iter().map(|taker| taker.poll).min();
+        if poll.is_none() {
+            takers.serving = None;
+        }
+        poll
+    }
+
+    /// Takes every free slot of the lanes that take.
+    fn asking(&self) -> Option<Asking> {
+        let takers = self.locked();
+        let lanes: Vec<_> = takers
+            .all
+            .iter()
+            .filter(|taker| (taker.is_taking)())
+            .filter_map(|taker| {
+                let free = u32::try_from(taker.slots.available_permits()).unwrap_or(u32::MAX);
+                let slots = Arc::clone(&taker.slots);
+                let permits = slots.try_acquire_many_owned(free).ok();
+                Some(AskingLane {
+                    queue: Arc::clone(&taker.queue),
+                    lane: taker.lane,
+                    permits: permits.filter(|permits| permits.num_permits() > 0)?,
+                    gives: taker.gives.clone(),
+                })
+            })
+            .collect();
+        let slots: usize = lanes.iter().map(|lane| lane.permits.num_permits()).sum();
+        (slots > 0).then(|| Asking {
+            lanes,
+            attempts: (0..slots).map(|_| Uuid::new_v4()).collect(),
+        })
+    }
+}
+
+/// Claims until nobody takes any more.
+async fn serve(claims: Claims) {
+    let mut pace = Pace::Eager;
+    let mut unanswered = Unanswered::default();
+    loop {
+        unanswered.give_back(&claims.store).await;
+        let Some(poll) = claims.poll() else {
+            return;
+        };
+        let asking = match pace {
+            Pace::Eager => claims.asking(),
+            Pace::Idle | Pace::Failing(_) => None,
+        };
+        let Some(asking) = asking else {
+            tokio::select! {
+                // After an error the wake-up is no reason to hurry.
+                () = claims.wake.notified(), if !pace.is_failing() => {}
+                () = sleep(pace.wait(poll)) => {}
+            }
+            pace = pace.rested();
+            if let Some(asking) = claims.asking() {
+                pace = claim(&claims.store, asking, pace, &mut unanswered).await;
+            }
+            continue;
+        };
+        pace = claim(&claims.store, asking, pace, &mut unanswered).await;
+    }
+}
+
+async fn claim(store: &Store, asking: Asking, pace: Pace, unanswered: &mut Unanswered) -> Pace {
+    let lanes: Vec<_> = asking
+        .lanes
+        .iter()
+        .map(|lane| (&*lane.queue, lane.permits.num_permits(), lane.lane))
+        .collect();
+    match store.claim(&lanes, &asking.attempts).await {
+        Ok(rows) => {
+            let found = !rows.is_empty();
+            hand_over(store, asking.lanes, rows).await;
+            if found { Pace::Eager } else { Pace::Idle }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot claim, will look again");
+            unanswered.add(asking.attempts);
+            pace.after_error()
+        }
+    }
+}
+
+async fn hand_over(store: &Store, mut lanes: Vec<AskingLane>, rows: Vec<Claimed>) {
+    for row in rows {
+        let lane = lanes
+            .iter_mut()
+            .find(|lane| *lane.queue == *row.queue && lane.lane.has(row.priority));
+        let attempt = row.as_attempt();
+        let permit = lane.and_then(|lane| Some((lane.permits.split(1)?, lane.gives.clone())));
+        let is_taken = permit.is_some_and(|(permit, gives)| gives.send((row, permit)).is_ok());
+        if !is_taken {
+            // Its worker is gone meanwhile.
+            store.release(attempt).await;
+        }
+    }
+}
+
+/// The attempts of claims whose answer was lost: the catalog may have made them, and nobody executes them.
+#[derive(Default)]
+struct Unanswered(Vec<(Instant, Vec<Uuid>)>);
+
+impl Unanswered {
+    fn add(&mut self, attempts: Vec<Uuid>) {
+        self.0.push((Instant::now(), attempts));
+    }
+
+    /// Gives them back, unspent, as soon as the catalog answers, and again while it may still make them.
+    async fn give_back(&mut self, store: &Store) {
+        if self.0.is_empty() {
+            return;
+        }
+        let attempts: Vec<Uuid> = self.0.iter().flat_map(|(_, ids)| ids).copied().collect();
+        match store.give_back(&attempts).await {
+            Ok(given_back) => {
+                self.0.retain(|(asked, _)| asked.elapsed() < MAY_COME_LATE);
+                if given_back > 0 {
+                    tracing::warn!(
+                        runs = given_back,
+                        "gave back what a claim took whose answer was lost"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot give back what a lost claim may have taken, trying again");
+            }
+        }
+    }
+}
+
+/// When to look next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// There was something: there may be more, also where fewer runs came than there were slots, for a limit may have held some
+    /// back for others.
+    Eager,
+    /// Nothing may be claimed.
+    Idle,
+    /// The database failed so many times in a row.
+    Failing(u32),
+}
+
+impl Pace {
+    fn after_error(self) -> Self {
+        match self {
+            Self::Failing(times) => Self::Failing((times + 1).min(4)),
+            Self::Eager | Self::Idle => Self::Failing(0),
+        }
+    }
+
+    fn is_failing(self) -> bool {
+        match self {
+            Self::Failing(_) => true,
+            Self::Eager | Self::Idle => false,
+        }
+    }
+
+    /// After a wait: a failure is forgotten by the next answer, not by time.
+    fn rested(self) -> Self {
+        match self {
+            Self::Failing(times) => Self::Failing(times),
+            Self::Eager | Self::Idle => Self::Idle,
+        }
+    }
+
+    /// Jittered by a quarter, so that replicas do not poll in step.
+    fn wait(self, poll: Duration) -> Duration {
+        let factor = match self {
+            Self::Failing(times) => 2_u32.pow(times),
+            Self::Eager | Self::Idle => 1,
+        };
+        poll.mul_f64(0.75 + fastrand::f64() / 2.0) * factor
+    }
+}

@@ -1,0 +1,209 @@
+//! Ends of runs that are recorded together: what ended while the last statement was under way goes with the next, each decided alone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
+use lastgood_jobs::{backup::RestorePoint, job::Attempt};
+use sqlx::{PgExecutor, PgPool};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::store::bigint;
+use crate::catalog::{CatalogError, is_refused, leave_out};
+
+/// As many as one statement records.
+const TOGETHER: usize = 200;
+
+/// A run that succeeded, as it is recorded.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub(super) attempt: Attempt,
+    pub(super) report: Option<serde_json::Value>,
+    pub(super) point: Option<EndPoint>,
+    pub(super) dump_bytes: u64,
+    pub(super) stored_bytes: u64,
+}
+
+/// The restore point that a run made.
+#[derive(Debug, Clone)]
+pub(super) struct EndPoint {
+    consistent_at: DateTime<Utc>,
+    manifest_key: String,
+    manifest: serde_json::Value,
+    dump_bytes: i64,
+    stored_bytes: i64,
+}
+
+impl EndPoint {
+    pub(super) fn of(point: &RestorePoint) -> sqlx::Result<Self> {
+        Ok(Self {
+            consistent_at: point.manifest.consistent_at,
+            manifest_key: point.manifest_key.clone(),
+            manifest: serde_json::to_value(&point.manifest)
+                .map_err(|error| sqlx::Error::Encode(error.into()))?,
+            dump_bytes: bigint(point.manifest.dump.size_bytes),
+            stored_bytes: bigint(point.manifest.archive.size_bytes),
+        })
+    }
+}
+
+/// What waits to be recorded. Cheap to clone: all clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Ends {
+    waiting: Arc<Mutex<Vec<Waiting>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Waiting {
+    end: End,
+    told: oneshot::Sender<sqlx::Result<bool>>,
+}
+
+impl Ends {
+    /// Records an end, with those that wait at the same time; returns whether the run was still the attempt's.
+    ///
+    /// An end that the catalog refuses is refused alone.
+    pub(super) async fn record(
+        &self,
+        end: End,
+        pool: &PgPool,
+        store: &Arc<str>,
+    ) -> sqlx::Result<bool> {
+        let (told, mut hears) = oneshot::channel();
+        self.locked().push(Waiting { end, told });
+        let turn = self.turn.lock().await;
+        // Whoever had the turn before may have recorded this one as well.
+        if let Ok(recorded) = hears.try_recv() {
+            return recorded;
+        }
+        let batch: Vec<Waiting> = {
+            let mut waiting = self.locked();
+            let together = waiting.len().min(TOGETHER);
+            waiting.drain(..together).collect()
+        };
+        record_batch(batch, pool, store).await;
+        drop(turn);
+        // More than one statement takes were waiting: the next turn has it.
+        match hears.await {
+            Ok(recorded) => recorded,
+            // Whoever recorded it was stopped: nobody knows whether it did.
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn record_batch(batch: Vec<Waiting>, pool: &PgPool, store: &Arc<str>) {
+    let (ends, hearers): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .map(|waiting| {
+            let id = waiting.end.attempt.attempt_id;
+            (waiting.end, (id, waiting.told))
+        })
+        .unzip();
+    match finish(&ends, pool, store).await {
+        Ok(done) => {
+            for (id, told) in hearers {
+                // Nobody may wait any more.
+                let _heard_or_not = told.send(Ok(done.contains(&id)));
+            }
+        }
+        Err(error) if is_refused(&error) && ends.len() > 1 => {
+            let (pool, store) = (pool.clone(), Arc::clone(store));
+            let alone = move |ends: Vec<End>| {
+                let (pool, store) = (pool.clone(), Arc::clone(&store));
+                async move { Ok(finish(&ends, &pool, &store).await?) }.boxed()
+            };
+            let outcome = leave_out(ends, alone).await;
+            tell(hearers, outcome);
+        }
+        Err(error) => {
+            let mut hearers = hearers.into_iter();
+            if let Some((_, told)) = hearers.next() {
+                let _heard_or_not = told.send(Err(error));
+            }
+            for (_, told) in hearers {
+                let _heard_or_not = told.send(Err(sqlx::Error::PoolTimedOut));
+            }
+        }
+    }
+}
+
+type LeftOut = (Vec<Vec<Uuid>>, Vec<(End, CatalogError)>);
+
+fn tell(
+    hearers: Vec<(Uuid, oneshot::Sender<sqlx::Result<bool>>)>,
+    outcome: Result<LeftOut, CatalogError>,
+) {
+    let Ok((done, refused)) = outcome else {
+        // They hear that nobody tells, and try again.
+        return;
+    };
+    let done: Vec<Uuid> = done.into_iter().flatten().collect();
+    let mut refused: Vec<_> = refused
+        .into_iter()
+        .map(|(end, error)| (end.attempt.attempt_id, error))
+        .collect();
+    for (id, told) in hearers {
+        let place = refused.iter().position(|(of, _)| *of == id);
+        let recorded = match place.map(|place| refused.swap_remove(place).1) {
+            Some(CatalogError::Statement(error)) => Err(error),
+            Some(_) => Err(sqlx::Error::PoolTimedOut),
+            None => Ok(done.contains(&id)),
+        };
+        let _heard_or_not = told.send(recorded);
+    }
+}
+
+/// Records these ends in one statement; returns the attempts whose runs were still theirs.
+pub(super) async fn finish(
+    ends: &[End],
+    executor: impl PgExecutor<'_>,
+    store: &str,
+) -> sqlx::Result<Vec<Uuid>> {
+    let ids: Vec<_> = ends.iter().map(|end| end.attempt.run_id).collect();
+    let epochs: Vec<_> = ends.iter().map(|end| end.attempt.epoch).collect();
+    let attempts: Vec<_> = ends.iter().map(|end| end.attempt.attempt_id).collect();
+    let reports: Vec<_> = ends.iter().map(|end| end.report.clone()).collect();
+    let points: Vec<_> = ends.iter().map(|end| end.point.as_ref()).collect();
+    let consistent: Vec<_> = points
+        .iter()
+        .map(|it| it.map(|it| it.consistent_at))
+        .collect();
+    let keys: Vec<_> = points
+        .iter()
+        .map(|it| it.map(|it| it.manifest_key.clone()))
+        .collect();
+    let manifests: Vec<_> = points
+        .iter()
+        .map(|it| it.map(|it| it.manifest.clone()))
+        .collect();
+    let dumps: Vec<_> = points.iter().map(|it| it.map(|it| it.dump_bytes)).collect();
+    let archives: Vec<_> = points
+        .iter()
+        .map(|it| it.map(|it| it.stored_bytes))
+        .collect();
+    let read: Vec<_> = ends.iter().map(|end| bigint(end.dump_bytes)).collect();
+    let written: Vec<_> = ends.iter().map(|end| bigint(end.stored_bytes)).collect();
+    sqlx::query_file_scalar!(
+        "src/queue/finish_succeeded.sql",
+        &ids,
+        &epochs,
+        &attempts,
+        &reports as &[Option<serde_json::Value>],
+        &consistent as &[Option<DateTime<Utc>>],
+        &keys as &[Option<String>],
+        &manifests as &[Option<serde_json::Value>],
+        &dumps as &[Option<i64>],
+        &archives as &[Option<i64>],
+        &read,
+        &written,
+        store,
+    )
+    .fetch_all(executor)
+    .await
+}

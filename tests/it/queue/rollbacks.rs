@@ -1,0 +1,162 @@
+//! A fence that repeats is none: epochs count once more in a catalog that has lost commits, attempt ids are drawn anew.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use lastgood::catalog::{Mode, Order};
+use lastgood_jobs::worker::Lease as _;
+use rstest::rstest;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::workers::{
+    Gate, Settings, Workers, becomes, enqueue, epoch, restore_point, with_a_shop,
+};
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, within},
+};
+
+/// What a catalog does that is put back to before the claim, as a standby that was promoted too early.
+async fn lose_the_claim(db: &TestCatalog, id: Uuid) -> Result<()> {
+    let lost = sqlx::query(
+        "update lastgood.runs
+         set state = 'queued', attempt = attempt - 1, epoch = epoch - 1, attempt_id = null, lease_by = null, lease_until = null,
+             started_at = null
+         where id = $1 and state = 'running'",
+    )
+    .bind(id)
+    .execute(db.pool())
+    .await?;
+    anyhow::ensure!(lost.rows_affected() == 1, "the run is not running");
+    Ok(())
+}
+
+/// Two attempts of one run, both of epoch 1: the first was lost by the catalog, and goes on when it is let.
+struct Doubled {
+    db: TestCatalog,
+    id: Uuid,
+    workers: Workers,
+    /// The attempts' own ids, in the order of their claims.
+    attempts: Vec<Uuid>,
+    /// One for each attempt.
+    gates: [Gate; 2],
+    /// Whether the lease was alive when the attempt went on, by attempt.
+    told: mpsc::UnboundedReceiver<(Uuid, bool)>,
+    ended: usize,
+}
+
+impl Doubled {
+    async fn begin() -> Result<Self> {
+        let db = with_a_shop().await?;
+        let gates = [Gate::closed(), Gate::closed()];
+        let (begun, mut begins) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
+        let (g, count) = (gates.clone(), Arc::new(AtomicUsize::new(0)));
+        let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
+            let (begun, tell) = (begun.clone(), tell.clone());
+            let gate = g.get(count.fetch_add(1, Ordering::SeqCst)).cloned();
+            async move {
+                // So that nobody stops it: what its end says is what counts.
+                assert!(run.progress.may_commit());
+                begun.send(run.attempt_id)?;
+                gate.context("a third attempt")?.pass().await;
+                tell.send((run.attempt_id, run.lease.is_alive().await))?;
+                Ok(restore_point(&run)?)
+            }
+        });
+        let id = enqueue(&db, "shop").await?;
+        let first = within(SOON, "the first attempt begins", begins.recv()).await?;
+        lose_the_claim(&db, id).await?;
+        let second = within(SOON, "the second attempt begins", begins.recv()).await?;
+        assert_eq!(epoch(&db, id).await?, 1, "the epoch has repeated");
+        let attempts = [first, second].into_iter().flatten().collect();
+        Ok(Self {
+            db,
+            id,
+            workers,
+            attempts,
+            gates,
+            told,
+            ended: 0,
+        })
+    }
+
+    /// Lets an attempt go on, and returns whether it was told that its lease is alive.
+    async fn goes_on(&mut self, attempt: usize) -> Result<bool> {
+        self.gates.get(attempt).context("no such attempt")?.open();
+        let told = within(SOON, "the attempt goes on", self.told.recv()).await?;
+        let (by, alive) = told.context("nobody tells")?;
+        assert_eq!(Some(&by), self.attempts.get(attempt));
+        Ok(alive)
+    }
+
+    /// What the catalog says made the run's point.
+    async fn made_by(&self) -> Result<Option<String>> {
+        let by = sqlx::query_scalar(
+            "select manifest ->> 'attempt_id' from lastgood.restore_points where id = $1",
+        )
+        .bind(self.id)
+        .fetch_optional(self.db.pool())
+        .await?;
+        Ok(by)
+    }
+}
+
+#[rstest]
+#[case::the_lost_one_first([0, 1])]
+#[case::the_lost_one_last([1, 0])]
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_attempts_of_one_epoch_the_one_that_the_catalog_knows_finishes(
+    #[case] order: [usize; 2],
+) -> Result<()> {
+    let mut run = Doubled::begin().await?;
+    for attempt in order {
+        assert_eq!(run.goes_on(attempt).await?, attempt == 1, "{attempt}");
+        run.workers.executes(order.len() - 1 - run.ended).await?;
+        run.ended += 1;
+    }
+    becomes(&run.db, run.id, "succeeded").await?;
+    assert_eq!(
+        run.made_by().await?,
+        run.attempts.get(1).map(Uuid::to_string)
+    );
+    // Of one epoch, and both on record.
+    let attempts = run.db.catalog.attempts(run.id).await?;
+    let attempts: Vec<_> = attempts
+        .iter()
+        .map(|it| (it.epoch, it.result.as_str()))
+        .collect();
+    assert_eq!(attempts, [(1, "given_back"), (1, "succeeded")]);
+    run.workers.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_order_ended_of_one_attempt_is_not_recorded_of_another_of_its_epoch() -> Result<()>
+{
+    let mut run = Doubled::begin().await?;
+    let order = Order::new("olga", None);
+    run.db
+        .catalog
+        .cancel_run(run.id, &order, Mode::Real)
+        .await?;
+    assert!(!run.goes_on(0).await?);
+    run.workers.executes(1).await?;
+    assert_eq!(
+        run.made_by().await?,
+        None,
+        "the lost attempt was not cancelled"
+    );
+    assert!(!run.goes_on(1).await?);
+    run.workers.idle().await?;
+    assert_eq!(
+        run.made_by().await?,
+        run.attempts.get(1).map(Uuid::to_string)
+    );
+    run.workers.stop().await?;
+    Ok(())
+}
