@@ -154,8 +154,8 @@ pub enum JobError {
 
     /// A wrong role, password or host-based rule.
     #[error(
-        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in \
-         (PostgreSQL: pg_hba.conf)"
+        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in{}",
+        where_workers_are_let_in(.0)
     )]
     Refused(#[source] ServerFault),
     /// A privilege is missing.
@@ -594,6 +594,14 @@ pub enum JobError {
         /// Which one.
         what: &'static str,
     },
+}
+
+/// Says where PostgreSQL keeps who may connect, if it was PostgreSQL that refused: its codes have five letters and digits.
+fn where_workers_are_let_in(fault: &ServerFault) -> &'static str {
+    match fault.code() {
+        Some(code) if code.len() == 5 => " (PostgreSQL: pg_hba.conf)",
+        Some(_) | None => "",
+    }
 }
 
 impl JobError {
