@@ -45,6 +45,7 @@ pub(crate) use self::{
 use crate::{
     error::{JobError, StoreFault},
     manifest::Manifest,
+    resource::TeamId,
 };
 
 /// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
@@ -317,6 +318,20 @@ impl Storage {
             .iter()
             .map(|entry| entry.path().to_owned())
             .collect())
+    }
+
+    /// Returns whether the store has an archive of this team that is encrypted, as its name says.
+    pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
+        let below = format!("v1/{team}/");
+        let cannot = |error: opendal::Error| failure("list", &below, &error);
+        let objects = self.operator.lister_with(&below).recursive(true).await;
+        let mut objects = objects.map_err(cannot)?;
+        while let Some(entry) = objects.try_next().await.map_err(cannot)? {
+            if keys::is_encrypted(entry.path()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes a restore point: its manifest first, so that there is never one without an archive.
