@@ -368,7 +368,8 @@ pub enum JobError {
     },
     /// The store is gone from where it was, or another is in its place.
     #[error(
-        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted \
+         and configured: `lastgood store list` tells which is meant"
     )]
     StoreChanged {
         /// How it is another. Holds no secret.

@@ -167,12 +167,14 @@ impl Storage {
             source: error.into(),
         })?;
         // A store that does not know the condition may have taken both: what is there in the end counts.
-        self.create(IDENTITY, json).await?;
-        self.identity()
-            .await?
-            .ok_or_else(|| JobError::StoreChanged {
-                why: format!("its {IDENTITY} is gone right after it was written"),
-            })
+        let any = Self {
+            meant: None,
+            ..self.clone()
+        };
+        any.create(IDENTITY, json).await?;
+        any.identity().await?.ok_or_else(|| JobError::StoreChanged {
+            why: format!("its {IDENTITY} is gone right after it was written"),
+        })
     }
 
     /// Returns whether the store refuses to write an object that is there, tried with its own identity and the same bytes: where
