@@ -115,13 +115,7 @@ pub async fn consume(
 
     let (ready, is_ready) = tokio::sync::watch::channel(true);
     let ended = CancellationToken::new();
-    let (address, server) = http::serve(
-        settings.listen,
-        recorder,
-        is_ready,
-        ended.clone().cancelled_owned(),
-    )
-    .await?;
+    let (address, server) = http::serve(settings.listen, recorder, is_ready, ended.clone()).await?;
     tracing::info!(consumer.id = id, http.address = %address, "consumer started, metrics at http://{address}/metrics");
 
     let store = Store::new(shared.catalog.pool().clone(), &*id, settings.lease)

@@ -154,8 +154,8 @@ pub enum JobError {
 
     /// A wrong role, password or host-based rule.
     #[error(
-        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in \
-         (PostgreSQL: pg_hba.conf)"
+        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in{}",
+        where_workers_are_let_in(.0)
     )]
     Refused(#[source] ServerFault),
     /// A privilege is missing.
@@ -368,7 +368,8 @@ pub enum JobError {
     },
     /// The store is gone from where it was, or another is in its place.
     #[error(
-        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted \
+         and configured: `lastgood store list` tells which is meant"
     )]
     StoreChanged {
         /// How it is another. Holds no secret.
@@ -596,6 +597,14 @@ pub enum JobError {
     },
 }
 
+/// Says where PostgreSQL keeps who may connect, if it was PostgreSQL that refused: its codes have five letters and digits.
+fn where_workers_are_let_in(fault: &ServerFault) -> &'static str {
+    match fault.code() {
+        Some(code) if code.len() == 5 => " (PostgreSQL: pg_hba.conf)",
+        Some(_) | None => "",
+    }
+}
+
 impl JobError {
     /// Says why a dump is refused that ended by itself.
     pub(crate) fn of_dump(source: FormatError) -> Self {
@@ -655,7 +664,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" | ")
+    told(lines.collect::<Vec<_>>().join(" | "))
+}
+
+/// The most that is told of an error, in bytes: peers' words are in it, and end in tables, logs and answers.
+pub const MOST_TOLD: usize = 8 * 1024;
+
+/// Returns a text, or its begin and its end where it has more than [`MOST_TOLD`] bytes.
+#[must_use]
+pub fn told(text: String) -> String {
+    /// Room for the words between the two.
+    const CUT: usize = 64;
+    if text.len() <= MOST_TOLD {
+        return text;
+    }
+    let (begin, end) = ((MOST_TOLD - CUT) * 3 / 4, (MOST_TOLD - CUT) / 4);
+    let begin = text.floor_char_boundary(begin);
+    let end = text.ceil_char_boundary(text.len() - end);
+    let (head, tail) = (&text[..begin], &text[end..]);
+    format!("{head} … [{} bytes left out] … {tail}", end - begin)
 }
 
 #[cfg(test)]

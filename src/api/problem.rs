@@ -208,6 +208,12 @@ impl From<CatalogError> for Problem {
             CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
                 "restore point {id} has expired and is being removed: take another, see the resource's restore-points"
             )),
+            CatalogError::QuotaReached { team, most } => Self::new(
+                Kind::Limited,
+                format!(
+                    "team {team:?} has {most} resources, as many as it may register itself: remove one, or ask whoever runs lastgood for more"
+                ),
+            ),
             CatalogError::NotSuspect(id) => conflict(format!(
                 "restore point {id} is not suspect: there is nothing to confirm"
             )),
@@ -268,7 +274,7 @@ impl From<RequestError> for Problem {
         match error {
             RequestError::Catalog(error) => error.into(),
             RequestError::Secret(error) => error.into(),
-            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {error}")),
+            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {}", error.report())),
             RequestError::Name(error) => not_accepted(error.to_string()),
             RequestError::OtherKey(..) => {
                 tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than consumers");
@@ -332,6 +338,8 @@ impl From<SecretError> for Problem {
             }
             SecretError::NoSuchVariable(_)
             | SecretError::NoSuchFile { .. }
+            | SecretError::NotAFile { .. }
+            | SecretError::NoAnswer { .. }
             | SecretError::BadMasterKey
             | SecretError::KeyInArgv
             | SecretError::DoesNotOpen => Self::fault(&error),

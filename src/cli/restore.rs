@@ -82,6 +82,9 @@ pub(super) struct Args {
     /// the escrow of the archive's key in the same store
     #[arg(long, value_name = "FILE", requires = "from_manifest")]
     identity: Option<PathBuf>,
+    /// With --from-manifest: take an archive that is not encrypted although its team's others are
+    #[arg(long, requires = "from_manifest")]
+    allow_unencrypted: bool,
     /// With --from-manifest: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,

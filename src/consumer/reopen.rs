@@ -74,7 +74,9 @@ async fn open(shared: &Shared, closed: &ClosedDatabase) -> Result<(), String> {
     let (row, connection) = answered(READ_WITHIN, reading)
         .await
         .map_err(|error| chain(&error))?;
-    let resource = resource(&row, connection, shared).map_err(|failure| failure.message)?;
+    let resource = resource(&row, connection, shared)
+        .await
+        .map_err(|failure| failure.message)?;
     let opening = reopen(&resource, &closed.database, closed.run_id);
     opening.await.map_err(|error| error.report())
 }

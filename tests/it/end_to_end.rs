@@ -12,6 +12,7 @@ mod encryption;
 mod faults;
 mod fleet;
 mod gate;
+mod hogs;
 mod lab;
 mod left_closed;
 mod lost_workers;

@@ -58,6 +58,7 @@ impl Lab {
                 database: "shop".to_owned(),
                 collection: (*collection).to_owned(),
                 metadata: (*metadata).to_owned(),
+                exact: None,
                 size: 0,
                 kind: *kind,
             });
@@ -96,6 +97,8 @@ impl Lab {
                 collections: 0,
                 documents: 0,
                 users_and_roles: false,
+                oplog_entries: None,
+                exceptions: Vec::new(),
             },
             ..example()
         };
