@@ -25,8 +25,8 @@ contract: ## hold the HTTP API to its OpenAPI document, with requests good and b
 bench: ## measure what BENCHMARKS.md claims (SCALE=160: on a database twice as large; ONLY=redis: one part)
 	@SCALE=$(SCALE) $(PYTHON) scripts/bench.py
 
-soak: ## kill consumers and an S3 server under hundreds of backups, and count what is left (BACKUPS=50: fewer)
-	@BACKUPS=$(BACKUPS) $(PYTHON) scripts/soak.py
+soak: ## kill consumers and stores under hundreds of backups, and count what is left (BACKUPS=50: fewer, PART=rewound: one part)
+	@BACKUPS=$(BACKUPS) PART=$(PART) $(PYTHON) scripts/soak.py
 
 servers: ## start the tests' servers and print their addresses, until Ctrl-C
 	@$(PYTHON) scripts/servers.py

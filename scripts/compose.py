@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs what docker-compose.yml runs, without Docker: every command of lastgood's own services, in their order, with their environment.
 
-The servers beside them are those of the tests: PostgreSQL for the catalog and the customers, SecantusDB for MongoDB, Valkey for Redis,
+The servers beside them are those of the tests: PostgreSQL for the catalog and the customers, MongoDB, Valkey for Redis,
 moto for the bucket. Passes when each of the four samples has a restore point, every service is healthy by the image's own check,
 every panel of the dashboard shows something, no alert fires, and a second start changes nothing. Images, mounts, users and networks are not tried here: those need Docker.
 """

@@ -6,7 +6,6 @@ mod connection;
 mod document;
 mod envelope;
 mod events;
-mod listener;
 mod overview;
 mod problem;
 mod put;
@@ -31,13 +30,16 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::{
-    listener::Bounds,
     problem::{Kind, Problem},
     streams::Streams,
 };
 use crate::{
     catalog::{Catalog, answered},
-    http, metrics,
+    http::{
+        self,
+        listener::{self, Bounds},
+    },
+    metrics,
     plan::{Plans, PlansFile, Reload, Source},
     secret::MasterKey,
 };
@@ -140,6 +142,7 @@ pub async fn serve_on(
     let bounds = Bounds {
         connections: settings.connections,
         head_within: settings.head_within,
+        lasts: None,
     };
     let (app, switches) = app(catalog.clone(), &plans, settings, recorder, stop.clone());
     tracing::info!(
@@ -262,7 +265,7 @@ async fn look_for_ever(
             }
             _ = timer.tick() => {}
         }
-        match plans.reload() {
+        match plans.reload_within(LOOK_EVERY).await {
             Reload::Unchanged | Reload::Mended => {}
             Reload::Changed => {
                 tracing::info!("the plans file changed, answers go by the new plans");

@@ -5,11 +5,13 @@ mod attempts;
 mod audit;
 mod batch;
 mod cancel;
+mod closed;
 mod consumers;
 mod copies;
 mod exposure;
 mod history;
 mod keys;
+mod leadership;
 mod listings;
 mod order;
 mod pauses;
@@ -44,16 +46,18 @@ pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
 pub(crate) use batch::leave_out;
+pub use closed::ClosedDatabase;
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
 pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
 pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use leadership::Work;
 pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::{PointRow, SuspectCount, SuspectPoint};
-pub use producers::{GoesBy, Scheduling};
+pub use producers::{GoesBy, PlansOnRecord, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
 pub use queue_stats::{QueueFigures, QueueStats};
@@ -73,6 +77,9 @@ pub use transports::UnverifiedTransport;
 /// The oldest PostgreSQL that can be the catalog, as `server_version_num`: the first with `date_bin`.
 const OLDEST_SERVER: i32 = 140_000;
 
+/// No statement of a service or of a command takes longer: what nobody waits for any more ends, and gives its connection back. Only a
+/// migration may.
+const LONGEST_STATEMENT: Duration = Duration::from_mins(5);
 /// How long a connection stays open that nobody uses.
 const IDLE: Duration = Duration::from_mins(10);
 /// The same where connections are to be spared. An idle consumer sends a statement in more than a second, and its connections take turns:
@@ -142,6 +149,16 @@ pub enum CatalogError {
     /// Its removal has begun.
     #[error("restore point {0} has expired and its removal has begun: it is too late to keep it")]
     TooLateToKeep(Uuid),
+    /// A team that registers its resources itself has as many as it may have.
+    #[error(
+        "team {team:?} has {most} resources, as many as it may register itself: `lastgood limits set --resources-per-team` changes it"
+    )]
+    QuotaReached {
+        /// Whose.
+        team: String,
+        /// How many it may have.
+        most: i32,
+    },
     /// There is nothing to confirm.
     #[error(
         "restore point {0} is not suspect: there is nothing to confirm, see `lastgood backup list`"
@@ -351,16 +368,17 @@ impl Catalog {
         Ok(Self { pool })
     }
 
-    /// Connects and makes sure that the schema is the one this build needs.
+    /// Connects and makes sure that the schema is the one this build needs. No statement may take longer than minutes.
     pub async fn open(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        let catalog = Self::connect(url, connections).await?;
+        let catalog = Self::connect_within(url, connections, Some(LONGEST_STATEMENT), None).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }
 
     /// The same, which soon closes what it does not use: for the many processes that mostly wait.
     pub async fn open_sparing(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
-        let catalog = Self::connect_within(url, connections, None, Some(SPARING)).await?;
+        let catalog =
+            Self::connect_within(url, connections, Some(LONGEST_STATEMENT), Some(SPARING)).await?;
         catalog.check_schema().await?;
         Ok(catalog)
     }

@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod judge;
 mod record;
+mod reopen;
 mod verify;
 mod work_dir;
 
@@ -114,13 +115,7 @@ pub async fn consume(
 
     let (ready, is_ready) = tokio::sync::watch::channel(true);
     let ended = CancellationToken::new();
-    let (address, server) = http::serve(
-        settings.listen,
-        recorder,
-        is_ready,
-        ended.clone().cancelled_owned(),
-    )
-    .await?;
+    let (address, server) = http::serve(settings.listen, recorder, is_ready, ended.clone()).await?;
     tracing::info!(consumer.id = id, http.address = %address, "consumer started, metrics at http://{address}/metrics");
 
     let store = Store::new(shared.catalog.pool().clone(), &*id, settings.lease)
@@ -151,6 +146,10 @@ pub async fn consume(
             settings.janitor_every,
         )),
         tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
+        tokio::spawn(reopen::reopen_for_ever(
+            shared.clone(),
+            settings.engines.clone(),
+        )),
     ];
     let heart = Heart {
         catalog: shared.catalog.clone(),

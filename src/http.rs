@@ -1,6 +1,8 @@
 //! The services' small HTTP face: metrics, liveness, readiness.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+pub(crate) mod listener;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,6 +13,16 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use self::listener::Bounds;
+
+/// What whoever reaches the port may take: enough for several Prometheus servers and probes, and far below a process's files.
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    head_within: Duration::from_secs(5),
+    lasts: Some(Duration::from_secs(120)),
+};
 
 /// Why the listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -26,26 +38,19 @@ struct Face {
     ready: watch::Receiver<bool>,
 }
 
-/// Opens the listener and returns its address (useful with port 0) and the server, which ends with `until`.
+/// Opens the listener and returns its address (useful with port 0) and the server, which ends with `until`. Bounded as the API is: who only connects
+/// must not use up the files that backups need.
 pub async fn serve(
     address: SocketAddr,
     metrics: PrometheusHandle,
     ready: watch::Receiver<bool>,
-    until: impl Future<Output = ()> + Send + 'static,
+    until: CancellationToken,
 ) -> Result<(SocketAddr, impl Future<Output = ()>), ListenError> {
     let unusable = |source| ListenError { address, source };
     let listener = TcpListener::bind(address).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
     let router = face(metrics, ready);
-    let server = async move {
-        if let Err(error) = axum::serve(listener, router)
-            .with_graceful_shutdown(until)
-            .await
-        {
-            tracing::error!(%error, "the metrics listener ended");
-        }
-    };
-    Ok((bound, server))
+    Ok((bound, listener::serve(listener, router, BOUNDS, until)))
 }
 
 /// Returns the routes that every role has.

@@ -4,6 +4,7 @@
 //! can be restored. How a restore point is made and read is `lastgood-jobs`'s business. ARCHITECTURE.md is the map.
 
 pub mod api;
+pub mod blocking;
 pub mod capabilities;
 pub mod catalog;
 pub mod cli;

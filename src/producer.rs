@@ -4,6 +4,7 @@ mod dump_limits;
 mod future;
 mod history;
 mod observe;
+mod paid;
 mod reap;
 mod upkeep;
 
@@ -21,7 +22,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     dump_limits::limit_dumps,
     future::{Mended, mend_future},
+    paid::Paid,
     upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
+};
+use self::{
+    future::Clock,
+    history::prune_until,
+    observe::{Observer, observe_until},
+    reap::reap_until,
+    upkeep::upkeep_until,
 };
 use crate::{
     catalog::{Catalog, CatalogError, GoesBy, answered, leave_out},
@@ -34,6 +43,8 @@ use crate::{
 const APPLY_EVERY: Duration = Duration::from_mins(10);
 /// A tick that takes longer is given up: a connection may hang without an error.
 const TICK_WITHIN: Duration = Duration::from_mins(5);
+/// A file system that takes longer to give the plans file does not answer.
+const PLANS_READ_WITHIN: Duration = Duration::from_secs(10);
 /// Nobody waits longer for a record of a tick.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -81,17 +92,12 @@ pub async fn produce(
     let (primary, mirrors) = &settings.upkeep.stores;
     metrics::prime_copies(std::iter::once(primary).chain(mirrors));
     let (ready, is_ready) = watch::channel(false);
-    let (address, server) = http::serve(
-        settings.listen,
-        recorder,
-        is_ready,
-        stop.clone().cancelled_owned(),
-    )
-    .await?;
+    let (address, server) = http::serve(settings.listen, recorder, is_ready, stop.clone()).await?;
     tracing::info!(http.address = %address, "producer started, metrics at http://{address}/metrics");
 
     let (publish, in_force) = watch::channel(plans.plans().clone());
     let (publish_own, own) = watch::channel(own(&plans));
+    let id = uuid::Uuid::new_v4().to_string();
     let tasks = TaskTracker::new();
     tasks.spawn(server);
     tasks.spawn(reap_until(
@@ -103,15 +109,20 @@ pub async fn produce(
     tasks.spawn(observe_until(
         catalog.clone(),
         in_force,
-        settings.observe,
-        settings.upkeep.verify_within,
-        std::iter::once(primary).chain(mirrors).cloned().collect(),
+        Observer {
+            id: id.clone(),
+            every: settings.observe,
+            verify_within: settings.upkeep.verify_within,
+            own: own.clone(),
+            stores: std::iter::once(primary).chain(mirrors).cloned().collect(),
+        },
         stop.clone(),
     ));
     tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));
     tasks.spawn(upkeep_until(
         catalog.clone(),
         settings.upkeep.clone(),
+        id.clone(),
         own,
         stop.clone(),
     ));
@@ -123,26 +134,18 @@ pub async fn produce(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let mut told = dump_limits::Told::default();
-    let id = uuid::Uuid::new_v4().to_string();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = timer.tick() => {}
         }
-        if reload(&mut plans) {
+        if reload(&mut plans).await {
             applied = Applied::default();
             publish.send_replace(plans.plans().clone());
             publish_own.send_replace(self::own(&plans));
         }
         metrics::plans_reload_failed(plans.is_outdated());
-        let ticked = tick_once(
-            &catalog,
-            plans.plans(),
-            settings.lease,
-            &mut applied,
-            &mut clock,
-        )
-        .await;
+        let ticked = tick_once(&catalog, &plans, settings.lease, &mut applied, &mut clock).await;
         ready.send_replace(ticked && keeps_sessions);
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
@@ -158,6 +161,12 @@ pub async fn produce(
             "cannot record that this producer stopped"
         );
     }
+    if let Err(error) = answered(TOLD_WITHIN, catalog.leads_no_more(&id)).await {
+        tracing::debug!(
+            error = chain(&error),
+            "another producer takes over a little later"
+        );
+    }
     tracing::info!("producer stopped");
     Ok(())
 }
@@ -170,15 +179,24 @@ pub async fn tick(
     plans: &Plans,
     now: DateTime<Utc>,
 ) -> Result<Ticked, CatalogError> {
-    match tick_those(catalog, plans, now, None).await {
-        Err(error) if error.is_of_a_row() => tick_one_by_one(catalog, plans, now).await,
+    tick_paid(catalog, &Paid::of(plans), now).await
+}
+
+/// The same by what is backed up.
+pub async fn tick_paid(
+    catalog: &Catalog,
+    paid: &Paid,
+    now: DateTime<Utc>,
+) -> Result<Ticked, CatalogError> {
+    match tick_those(catalog, paid, now, None).await {
+        Err(error) if error.is_of_a_row() => tick_one_by_one(catalog, paid, now).await,
         ticked => ticked,
     }
 }
 
 async fn tick_one_by_one(
     catalog: &Catalog,
-    plans: &Plans,
+    paid: &Paid,
     now: DateTime<Utc>,
 ) -> Result<Ticked, CatalogError> {
     let due = sqlx::query_scalar!(
@@ -187,7 +205,7 @@ async fn tick_one_by_one(
     )
     .fetch_all(catalog.pool())
     .await?;
-    let statement = |ids| tick_those(catalog, plans, now, Some(ids)).boxed();
+    let statement = |ids| tick_those(catalog, paid, now, Some(ids)).boxed();
     let (ticked, refused) = leave_out(due, statement).await?;
     let mut all = Ticked::default();
     for part in ticked {
@@ -205,11 +223,10 @@ async fn tick_one_by_one(
 
 async fn tick_those(
     catalog: &Catalog,
-    plans: &Plans,
+    paid: &Paid,
     now: DateTime<Utc>,
     resources: Option<Vec<String>>,
 ) -> Result<Ticked, CatalogError> {
-    let (tiers, cadences, rpos) = paid(plans);
     let mut transaction = catalog.pool().begin().await?;
     // A plan made for any `now` would read the whole table, however little is due.
     sqlx::query("set local plan_cache_mode = force_custom_plan")
@@ -219,9 +236,9 @@ async fn tick_those(
         Ticked,
         "src/producer/tick.sql",
         now,
-        &tiers,
-        &cadences,
-        &rpos,
+        &paid.tiers,
+        &paid.cadences,
+        &paid.rpos,
         resources.as_deref()
     )
     .fetch_one(&mut *transaction)
@@ -232,19 +249,15 @@ async fn tick_those(
 
 /// Makes the resources whose cadence changed be looked at in the next tick; returns how many.
 pub async fn apply_plans(catalog: &Catalog, plans: &Plans) -> Result<u64, CatalogError> {
-    let (tiers, cadences, _) = paid(plans);
-    let applied = sqlx::query_file!("src/producer/apply_plans.sql", &tiers, &cadences)
+    apply_paid(catalog, &Paid::of(plans)).await
+}
+
+/// The same by what is backed up.
+pub async fn apply_paid(catalog: &Catalog, paid: &Paid) -> Result<u64, CatalogError> {
+    let applied = sqlx::query_file!("src/producer/apply_plans.sql", &paid.tiers, &paid.cadences)
         .execute(catalog.pool())
         .await?;
     Ok(applied.rows_affected())
-}
-
-/// The paid tiers, their cadences and their RPOs, in minutes.
-fn paid(plans: &Plans) -> (Vec<String>, Vec<i32>, Vec<i32>) {
-    plans
-        .paid()
-        .map(|(plan, cadence)| (plan.tier.to_string(), cadence.minutes(), plan.rpo.minutes()))
-        .collect()
 }
 
 /// When the plans were last compared with every resource's planning.
@@ -259,24 +272,25 @@ impl Applied {
 
 async fn tick_once(
     catalog: &Catalog,
-    plans: &Plans,
+    file: &PlansFile,
     lease: Duration,
     applied: &mut Applied,
     clock: &mut Clock,
 ) -> bool {
     let began = Instant::now();
     let ticking = async {
+        let paid = Paid::of_file(catalog, file).await?;
         let went_back = clock.has_gone_back(catalog.now().await?);
         if went_back || !applied.is_recent() {
             mend_future(catalog, lease).await?;
-            let changed = apply_plans(catalog, plans).await?;
+            let changed = apply_paid(catalog, &paid).await?;
             if changed > 0 {
                 tracing::info!(resources.changed = changed, "plans applied");
             }
             applied.0 = Some(Instant::now());
         }
         let now = catalog.now().await?;
-        Ok::<_, CatalogError>((tick(catalog, plans, now).await?, now))
+        Ok::<_, CatalogError>((tick_paid(catalog, &paid, now).await?, now))
     };
     match answered(TICK_WITHIN, ticking).await {
         Ok((ticked, now)) => {
@@ -337,8 +351,8 @@ fn report_source(plans: &PlansFile) {
 }
 
 /// Reads plans.yaml again; returns whether other plans are in force now.
-fn reload(plans: &mut PlansFile) -> bool {
-    match plans.reload() {
+async fn reload(plans: &mut PlansFile) -> bool {
+    match plans.reload_within(PLANS_READ_WITHIN).await {
         Reload::Unchanged => false,
         Reload::Mended => {
             tracing::info!("the plans file is good again, and says what was in force all along");

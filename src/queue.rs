@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
     backup::RestorePoint,
-    error::{ErrorKind, JobError},
+    error::{ErrorKind, JobError, told},
     job::Attempt,
     worker::Progress,
 };
@@ -205,7 +205,7 @@ impl Failure {
     pub fn permanent(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind: kind.as_str(),
-            message: message.into(),
+            message: told(message.into()),
             permanent: true,
             condemned: None,
             lacking: None,
@@ -226,7 +226,7 @@ impl Failure {
     pub fn retryable(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind: kind.as_str(),
-            message: message.into(),
+            message: told(message.into()),
             permanent: false,
             condemned: None,
             lacking: None,

@@ -45,6 +45,12 @@ pub enum RequestError {
     /// Ownership and grants are `PostgreSQL`'s.
     #[error("--no-owner and --no-acl are PostgreSQL's: {0} has neither")]
     NoOwners(Engine),
+    /// Superusers are `PostgreSQL`'s.
+    #[error("--as-superuser is PostgreSQL's: {0} has no use for it")]
+    NoSuperuser(Engine),
+    /// Nobody restores into what belongs to the server itself.
+    #[error("database {0:?} is the server's own: give --into the name of an empty database")]
+    ServersOwn(String),
     /// Merging is Redis's.
     #[error(
         "--merge is Redis's: in place, {0} replaces what the backup has and leaves the rest as it is"

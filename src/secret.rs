@@ -1,6 +1,13 @@
 //! How secrets are kept: behind a reference, or sealed under the master key. Never in clear, never in argv.
 
-use std::{fmt, fs, str::FromStr};
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    os::unix::fs::OpenOptionsExt as _,
+    str::FromStr,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chacha20poly1305::{
@@ -9,9 +16,18 @@ use chacha20poly1305::{
 };
 use secrecy::{ExposeSecret, SecretBox, SecretString, zeroize::Zeroizing};
 
+use crate::blocking::Calls;
+
 /// The first byte of what is sealed: the way it was sealed. Others are refused.
 const XCHACHA20_POLY1305: u8 = 1;
 const NONCE_BYTES: usize = 24;
+/// A file of a few bytes is read at once, or its file system does not answer.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// Reads of customers' files, those that hang included.
+static READS: Calls = Calls::at_most(32);
+/// The files that are being read: how often, and since when.
+static BEING_READ: LazyLock<Mutex<HashMap<String, (usize, Instant)>>> =
+    LazyLock::new(Mutex::default);
 /// A connection URL is never near this; a device or a log file given by mistake is.
 const LONGEST_SECRET: u64 = 64 * 1024;
 
@@ -44,6 +60,23 @@ pub enum SecretError {
         /// Why not.
         #[source]
         source: std::io::Error,
+    },
+    /// A pipe, a device or a directory.
+    #[error(
+        "{path} (file:{path}) is not a regular file: give a file that holds the URL and nothing else"
+    )]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
+    /// Its file system hangs.
+    #[error(
+        "{path} (file:{path}) was not read within {} s: see to its file system, which does not answer",
+        READ_WITHIN.as_secs()
+    )]
+    NoAnswer {
+        /// The path.
+        path: String,
     },
     /// There is nothing in it.
     #[error("{0} holds no URL: it is empty, not UTF-8, or larger than 64 KiB")]
@@ -113,35 +146,108 @@ impl fmt::Display for Reference {
 }
 
 impl Reference {
-    /// Returns what it refers to, as seen by this process now.
-    pub fn resolve(&self) -> Result<SecretString, SecretError> {
+    /// Returns what it refers to, as seen by this process now. A file is a regular one, and is given up where its file system does not
+    /// answer: whoever names it must not be able to stop a consumer.
+    pub async fn resolve(&self) -> Result<SecretString, SecretError> {
+        let Self::File(path) = self else {
+            return self.resolve_blocking();
+        };
+        let no_answer = || SecretError::NoAnswer { path: path.clone() };
+        let reading = Reading::begin(path).ok_or_else(no_answer)?;
+        let this = self.clone();
+        let read = move || {
+            let read = this.resolve_blocking();
+            drop(reading);
+            read
+        };
+        let read = READS.answered(READ_WITHIN, read).await;
+        read.unwrap_or_else(|| Err(no_answer()))
+    }
+
+    /// The same, for as long as it takes: for the start of a process, which has nothing else to do.
+    pub fn resolve_blocking(&self) -> Result<SecretString, SecretError> {
         match self {
             Self::Env(name) => {
                 let value = std::env::var_os(name)
                     .ok_or_else(|| SecretError::NoSuchVariable(name.clone()))?;
                 secret(value.into_encoded_bytes(), &self.to_string())
             }
-            Self::File(path) => read_secret_file(path),
+            Self::File(path) => read_regular_file(path),
         }
     }
 }
 
-/// Returns the secret in a file, without white space around it.
-pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
-    use std::io::Read as _;
-    if path.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
-        return Err(SecretError::KeyInArgv);
+/// A read of a file that somebody named.
+struct Reading(String);
+
+impl Reading {
+    /// Returns `None` where an earlier read of the file hangs: one thread is enough to wait for it.
+    fn begin(path: &str) -> Option<Self> {
+        let mut all = BEING_READ.lock().unwrap_or_else(PoisonError::into_inner);
+        let (readers, since) = all.entry(path.to_owned()).or_insert((0, Instant::now()));
+        if *readers > 0 && since.elapsed() > READ_WITHIN {
+            return None;
+        }
+        *readers += 1;
+        Some(Self(path.to_owned()))
     }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut all = BEING_READ.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((readers, _)) = all.get_mut(&self.0) {
+            *readers -= 1;
+            if *readers == 0 {
+                all.remove(&self.0);
+            }
+        }
+    }
+}
+
+fn read_regular_file(path: &str) -> Result<SecretString, SecretError> {
     let unreadable = |source| SecretError::NoSuchFile {
         path: path.to_owned(),
         source,
     };
-    let file = fs::File::open(path).map_err(unreadable)?;
+    // Asked of what was opened, and opened without waiting: a pipe would wait for its writer.
+    let no_wait = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(no_wait.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(SecretError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    bounded(file, path)
+}
+
+/// Returns the secret in an open file that is not larger than a secret is.
+fn bounded(file: fs::File, path: &str) -> Result<SecretString, SecretError> {
+    use io::Read as _;
     let mut bytes = Vec::new();
     file.take(LONGEST_SECRET + 1)
         .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+        .map_err(|source| SecretError::NoSuchFile {
+            path: path.to_owned(),
+            source,
+        })?;
     secret(bytes, path)
+}
+
+/// Returns the secret in a file that whoever started this process named, without white space around it. It may be a pipe.
+pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
+    if path.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
+        return Err(SecretError::KeyInArgv);
+    }
+    let file = fs::File::open(path).map_err(|source| SecretError::NoSuchFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    bounded(file, path)
 }
 
 /// Returns the secret that `bytes` hold, without white space around it.
@@ -258,6 +364,51 @@ mod tests {
             .unwrap_err();
         assert!(matches!(error, SecretError::UrlInArgv));
         assert!(!format!("{error} {error:?}").contains("marker"));
+    }
+
+    /// What a customer's service names must not be able to stop whoever reads it: here a runtime of one thread, which goes on.
+    #[tokio::test]
+    async fn a_reference_is_a_regular_file_of_few_bytes_and_no_pipe() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let at = |name: &str| directory.path().join(name);
+        let refer = |name: &str| Reference::File(at(name).display().to_string());
+        let why = async |name: &str| refer(name).resolve().await.unwrap_err().to_string();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )?;
+        fs::create_dir(at("directory"))?;
+        for odd in ["pipe", "directory"] {
+            assert!(why(odd).await.contains("is not a regular file"), "{odd}");
+        }
+        for device in ["/dev/zero", "/dev/tty"] {
+            let read = Reference::File(device.to_owned()).resolve().await;
+            assert!(read.is_err(), "{device}");
+        }
+        fs::File::create(at("large"))?.set_len(LONGEST_SECRET + 1)?;
+        assert!(why("large").await.contains("larger than 64 KiB"));
+        fs::write(at("url"), "redis://h\n")?;
+        // As a mounted secret is: a link to a file beside it.
+        std::os::unix::fs::symlink(at("url"), at("link"))?;
+        let url = refer("link").resolve().await?;
+        assert_eq!(url.expose_secret(), "redis://h");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_whose_read_hangs_is_not_read_again_meanwhile() {
+        let path = "/a/path/of/this/test";
+        let hangs = Reading::begin(path).unwrap();
+        assert!(Reading::begin(path).is_some(), "two at once are no fault");
+        if let Some((_, since)) = BEING_READ.lock().unwrap().get_mut(path) {
+            *since = Instant::now().checked_sub(READ_WITHIN * 2).unwrap();
+        }
+        assert!(Reading::begin(path).is_none());
+        drop(hangs);
+        assert!(Reading::begin(path).is_some());
     }
 
     #[test]

@@ -154,8 +154,8 @@ pub enum JobError {
 
     /// A wrong role, password or host-based rule.
     #[error(
-        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in \
-         (PostgreSQL: pg_hba.conf)"
+        "the server refused the role or its password: correct them in the secret behind the URL, or let this worker in{}",
+        where_workers_are_let_in(.0)
     )]
     Refused(#[source] ServerFault),
     /// A privilege is missing.
@@ -368,7 +368,8 @@ pub enum JobError {
     },
     /// The store is gone from where it was, or another is in its place.
     #[error(
-        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted          and configured: `lastgood store list` tells which is meant"
+        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted \
+         and configured: `lastgood store list` tells which is meant"
     )]
     StoreChanged {
         /// How it is another. Holds no secret.
@@ -475,6 +476,42 @@ pub enum JobError {
         /// Its name.
         extension: String,
     },
+    /// A role that may do everything, and nobody said that it may be used.
+    #[error(
+        "the URL's role is a superuser, and a restore runs functions that the customer wrote, as that role: restore with a URL of \
+         the database's owner, or say --as-superuser where you trust whoever could write to the database"
+    )]
+    AsSuperuser,
+    /// A restore in one transaction that the server's lock table has no room for.
+    #[error(
+        "a restore in one transaction needs about {needed} locks, and the server's lock table has room for {room}: set \
+         max_locks_per_transaction to {setting} or more and restart the server, or let the restore swap with a fresh database, \
+         which needs no such transaction"
+    )]
+    LockTableTooSmall {
+        /// About how many locks it takes.
+        needed: u64,
+        /// How many there are.
+        room: u64,
+        /// The setting that would do.
+        setting: u64,
+    },
+    /// A database that is the server's own.
+    #[error(
+        "database {database:?} is the server's own, and nothing is restored into it: create an empty one"
+    )]
+    NotATarget {
+        /// Its name.
+        database: String,
+    },
+    /// A database that is somebody else's.
+    #[error(
+        "database {database:?} does not belong to the owner of the resource's own database: create an empty one that does"
+    )]
+    OthersDatabase {
+        /// Its name.
+        database: String,
+    },
     /// The target's server refused what a restore has to do there.
     #[error("the target's server refused to {doing}")]
     TargetRefused {
@@ -560,6 +597,14 @@ pub enum JobError {
     },
 }
 
+/// Says where PostgreSQL keeps who may connect, if it was PostgreSQL that refused: its codes have five letters and digits.
+fn where_workers_are_let_in(fault: &ServerFault) -> &'static str {
+    match fault.code() {
+        Some(code) if code.len() == 5 => " (PostgreSQL: pg_hba.conf)",
+        Some(_) | None => "",
+    }
+}
+
 impl JobError {
     /// Says why a dump is refused that ended by itself.
     pub(crate) fn of_dump(source: FormatError) -> Self {
@@ -619,7 +664,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" | ")
+    told(lines.collect::<Vec<_>>().join(" | "))
+}
+
+/// The most that is told of an error, in bytes: peers' words are in it, and end in tables, logs and answers.
+pub const MOST_TOLD: usize = 8 * 1024;
+
+/// Returns a text, or its begin and its end where it has more than [`MOST_TOLD`] bytes.
+#[must_use]
+pub fn told(text: String) -> String {
+    /// Room for the words between the two.
+    const CUT: usize = 64;
+    if text.len() <= MOST_TOLD {
+        return text;
+    }
+    let (begin, end) = ((MOST_TOLD - CUT) * 3 / 4, (MOST_TOLD - CUT) / 4);
+    let begin = text.floor_char_boundary(begin);
+    let end = text.ceil_char_boundary(text.len() - end);
+    let (head, tail) = (&text[..begin], &text[end..]);
+    format!("{head} … [{} bytes left out] … {tail}", end - begin)
 }
 
 #[cfg(test)]

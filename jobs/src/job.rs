@@ -69,6 +69,12 @@ pub struct Restore {
     /// Leave grants out.
     #[serde(default)]
     pub no_acl: bool,
+    /// Restore although the role is a superuser, as which the customer's own functions would run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_superuser: bool,
+    /// A database that is named must belong to whoever owns the resource's own. PostgreSQL only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_owner: bool,
 }
 
 /// Where a restore writes.

@@ -185,6 +185,13 @@ pub enum Details {
         documents: u64,
         /// Whether users and roles are in it.
         users_and_roles: bool,
+        /// How many entries of the oplog a restore replays over the documents to bring back one instant; absent where the
+        /// documents are of one instant by themselves, or of none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oplog_entries: Option<u64>,
+        /// The collections that may not be of the instant that all others are of.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exceptions: Vec<String>,
     },
     /// Redis and Valkey.
     Redis {
@@ -330,6 +337,8 @@ pub(crate) mod tests {
         collections: 3,
         documents: 40,
         users_and_roles: false,
+        oplog_entries: None,
+        exceptions: Vec::new(),
     })]
     #[case::redis(Engine::Redis, Details::Redis {
         rdb_version: 11,

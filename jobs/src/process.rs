@@ -39,11 +39,22 @@ impl Tool {
         env: &[(&'static str, OsString)],
         secrets: Secrets,
     ) -> io::Result<Self> {
+        Self::start_on(program, args, env, secrets, Stdio::piped())
+    }
+
+    /// The same with something else than a pipe as its standard input.
+    pub(crate) fn start_on(
+        program: &Path,
+        args: &[OsString],
+        env: &[(&'static str, OsString)],
+        secrets: Secrets,
+        stdin: Stdio,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(args)
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)

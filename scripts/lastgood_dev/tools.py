@@ -8,7 +8,7 @@ from .cargo_tool import cargo_tool
 from .contract import schemathesis_packages
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
-from .postgres import Major
+from .postgres import Major, postgis_installation
 from .program import SKIP
 from .prometheus import promtool
 from .redis import Flavour
@@ -38,7 +38,7 @@ def install_everything() -> None:
     moto_program()
     s3s_program()
     schemathesis_packages()
-    for needs_apt in (*(flavour.program for flavour in Flavour), promtool):
+    for needs_apt in (*(flavour.program for flavour in Flavour), promtool, postgis_installation):
         try:
             needs_apt()
         except Unavailable as why:

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
-    catalog::{ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
+    catalog::{ClosedDatabase, ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
     plan::{self, Source},
     status::{ResourceStatus, TierStatus, exposed},
 };
@@ -46,6 +46,8 @@ struct Status {
     resources: Vec<ResourceStatus>,
     /// Resources that are not protected although their tier is.
     suspended: Suspended,
+    /// Databases that a restore has left closed to connections, and that a consumer is about to open.
+    closed_databases: Vec<ClosedDatabase>,
     /// What concerns everybody: not for a token that is bound to a team.
     platform: Option<Platform>,
 }
@@ -98,6 +100,7 @@ async fn status(
         tiers: exposed.tiers,
         resources: exposed.resources,
         suspended: exposed.suspended,
+        closed_databases: api.catalog.closed_databases(caller.team()).await?,
         platform: match caller.team() {
             None => Some(platform(&api, &in_force).await?),
             Some(_) => None,

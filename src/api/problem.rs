@@ -208,6 +208,12 @@ impl From<CatalogError> for Problem {
             CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
                 "restore point {id} has expired and is being removed: take another, see the resource's restore-points"
             )),
+            CatalogError::QuotaReached { team, most } => Self::new(
+                Kind::Limited,
+                format!(
+                    "team {team:?} has {most} resources, as many as it may register itself: remove one, or ask whoever runs lastgood for more"
+                ),
+            ),
             CatalogError::NotSuspect(id) => conflict(format!(
                 "restore point {id} is not suspect: there is nothing to confirm"
             )),
@@ -268,7 +274,7 @@ impl From<RequestError> for Problem {
         match error {
             RequestError::Catalog(error) => error.into(),
             RequestError::Secret(error) => error.into(),
-            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {error}")),
+            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {}", error.report())),
             RequestError::Name(error) => not_accepted(error.to_string()),
             RequestError::OtherKey(..) => {
                 tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than consumers");
@@ -280,6 +286,10 @@ impl From<RequestError> for Problem {
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
             RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
             RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
+            RequestError::NoSuperuser(engine) => not_accepted(format!("`as_superuser` is PostgreSQL's: {engine} has no use for it")),
+            RequestError::ServersOwn(database) => not_accepted(format!(
+                "database {database:?} is the server's own: give `into` the name of an empty database"
+            )),
             RequestError::NoMerge(engine) => not_accepted(format!(
                 "`merge` is Redis's: over what is there, {engine} replaces what the backup has and leaves the rest as it is"
             )),
@@ -328,6 +338,8 @@ impl From<SecretError> for Problem {
             }
             SecretError::NoSuchVariable(_)
             | SecretError::NoSuchFile { .. }
+            | SecretError::NotAFile { .. }
+            | SecretError::NoAnswer { .. }
             | SecretError::BadMasterKey
             | SecretError::KeyInArgv
             | SecretError::DoesNotOpen => Self::fault(&error),

@@ -71,6 +71,7 @@ pub(super) struct NewBody {
         (status = 201, description = "It is registered", body = Resource, headers(("location" = String, description = "The resource"))),
         (status = 200, description = "It was there, and is now as sent", body = Resource, headers(("location" = String, description = "The resource"))),
         (status = 409, description = "The id is taken: by a resource of another team or engine, or by one that was removed"),
+        (status = 429, description = "The team has as many resources as a token of its own may register"),
     )
 )]
 pub(super) async fn put(
@@ -121,7 +122,13 @@ pub(super) async fn put(
             options,
         };
         let order = caller.order(None);
-        match api.catalog.register_resource(&new, &order).await {
+        // A team's own token must not fill the queue: each new resource is due at once.
+        let registered = if caller.team().is_some() {
+            api.catalog.register_within_quota(&new, &order).await
+        } else {
+            api.catalog.register_resource(&new, &order).await
+        };
+        match registered {
             Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
             // The same request, at the same time, came first.
             Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,

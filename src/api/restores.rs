@@ -43,7 +43,7 @@ struct RestoreBody {
     /// Restore from `point` although it is suspect: made from what was probably not the customer's data.
     even_suspect: bool,
     /// An empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL as consumers see it (not for a token
-    /// that is bound to a team). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
+    /// that is bound to a team, whose databases must belong to the owner of the resource's own). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
     /// MongoDB and Redis: the resource's own, which must be empty.
     #[schema(min_length = 1, max_length = 1000)]
     into: Option<String>,
@@ -55,6 +55,9 @@ struct RestoreBody {
     no_owner: bool,
     /// PostgreSQL: leave grants out.
     no_acl: bool,
+    /// PostgreSQL: restore although the role of the resource's URL is a superuser, as which the database's own functions would run (not for a
+    /// token that is bound to a team).
+    as_superuser: bool,
 }
 
 /// A restore that is queued.
@@ -102,12 +105,18 @@ async fn bring_back(
         even_suspect: body.even_suspect,
         no_owner: body.no_owner,
         no_acl: body.no_acl,
+        as_superuser: body.as_superuser,
+        of_owner: caller.speaks_for_all().is_err(),
         idempotency_key: key,
     };
     if let RestoreWhere::Into(into) = &request.to
         && (into.starts_with("env:") || into.starts_with("file:"))
     {
         // Whoever names a secret of the consumers' may name another team's.
+        caller.speaks_for_all()?;
+    }
+    if request.as_superuser {
+        // It gives the database's authors all that the server has, other teams' databases included.
         caller.speaks_for_all()?;
     }
     let turn = api.asks.acquire().await;

@@ -98,6 +98,28 @@ impl From<RunRow> for Run {
     }
 }
 
+/// The longest error and the largest report that a list shows: an answer must not grow with what peers said.
+const LISTED_CHARS: usize = 1000;
+const LISTED_REPORT_BYTES: usize = 4096;
+
+impl Run {
+    /// Returns it as a list shows it, however long its error and its report are: `GET /runs/{id}` has all of them.
+    fn listed(mut self) -> Self {
+        if let Some(error) = &mut self.error
+            && let Some((end, _)) = error.char_indices().nth(LISTED_CHARS)
+        {
+            error.truncate(end);
+            error.push('…');
+        }
+        let is_large = |report: &serde_json::Value| report.to_string().len() > LISTED_REPORT_BYTES;
+        if self.result.as_ref().is_some_and(is_large) {
+            let see = format!("/api/v1/runs/{}", self.id);
+            self.result = Some(serde_json::json!({ "left_out": "it is large", "see": see }));
+        }
+        self
+    }
+}
+
 /// One run with every attempt that has ended.
 #[derive(Debug, Serialize, ToSchema)]
 struct RunAndAttempts {
@@ -175,6 +197,8 @@ struct Which {
 }
 
 /// List runs, newest first
+///
+/// Errors of more than 1,000 characters are cut here, and reports of more than 4 KiB are left out: `GET /runs/{id}` has all of them.
 #[utoipa::path(
     get, path = "/runs", tag = "runs", operation_id = "list_runs", security(("token" = ["read"])), params(Which),
     responses((status = 200, description = "The runs", body = Vec<Run>))
@@ -199,7 +223,11 @@ async fn list(
         return Ok(Json(Vec::new()));
     }
     let runs = api.catalog.runs(&filter).await?;
-    Ok(Json(runs.into_iter().map(Run::from).collect()))
+    Ok(Json(
+        runs.into_iter()
+            .map(|row| Run::from(row).listed())
+            .collect(),
+    ))
 }
 
 /// Show one run, with every attempt that has ended

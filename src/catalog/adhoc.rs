@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by, wait_briefly};
 
-/// How many ad-hoc backups services may ask for in an hour.
+/// How much services may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdhocLimits {
-    /// Of one resource.
+    /// Ad-hoc backups in an hour of one resource.
     pub per_resource: i32,
-    /// Of all resources of one team.
+    /// Ad-hoc backups in an hour of all resources of one team.
     pub per_team: i32,
+    /// Resources of a team that registers them itself.
+    pub resources_per_team: i32,
 }
 
 /// What became of a request.
@@ -71,7 +73,7 @@ impl Catalog {
     pub async fn adhoc_limits(&self) -> Result<AdhocLimits, CatalogError> {
         let limits = sqlx::query_as!(
             AdhocLimits,
-            "select per_resource, per_team from lastgood.adhoc_limits"
+            "select per_resource, per_team, resources_per_team from lastgood.adhoc_limits"
         )
         .fetch_one(self.pool())
         .await?;
@@ -83,16 +85,19 @@ impl Catalog {
         &self,
         per_resource: Option<i32>,
         per_team: Option<i32>,
+        resources_per_team: Option<i32>,
         order: &Order,
     ) -> Result<AdhocLimits, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let limits = sqlx::query_as!(
             AdhocLimits,
             "update lastgood.adhoc_limits
-             set per_resource = coalesce($1, per_resource), per_team = coalesce($2, per_team)
-             returning per_resource, per_team",
+             set per_resource = coalesce($1, per_resource), per_team = coalesce($2, per_team),
+                 resources_per_team = coalesce($3, resources_per_team)
+             returning per_resource, per_team, resources_per_team",
             per_resource,
-            per_team
+            per_team,
+            resources_per_team
         )
         .fetch_one(&mut *transaction)
         .await?;
@@ -109,7 +114,10 @@ impl Catalog {
 }
 
 /// Waits until no other request of the team is being counted. Only who may write our tables can make it wait.
-async fn take_turn(connection: &mut PgConnection, team: &str) -> Result<(), CatalogError> {
+pub(super) async fn take_turn(
+    connection: &mut PgConnection,
+    team: &str,
+) -> Result<(), CatalogError> {
     sqlx::query!(
         "insert into lastgood.adhoc_turns (team) values ($1) on conflict do nothing",
         team

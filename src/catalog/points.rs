@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::manifest::Manifest;
-use serde::{Deserialize as _, Serialize};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
@@ -238,7 +238,7 @@ pub struct SuspectPoint {
 }
 
 /// How many of an engine's restore points and resources promise less than they should.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SuspectCount {
     /// The engine.
     pub engine: String,

@@ -120,4 +120,46 @@ impl Catalog {
         .await?;
         Ok(Scheduling { producers })
     }
+
+    /// Records what a producer with a plans file goes by. Writes nothing where that is on record already.
+    pub async fn record_plans(&self, plans: &PlansOnRecord) -> Result<(), CatalogError> {
+        sqlx::query!(
+            "insert into lastgood.plans_on_record as recorded (known, tiers, cadences, rpos) values ($1, $2, $3, $4)
+             on conflict (is_only) do update
+             set known = excluded.known, tiers = excluded.tiers, cadences = excluded.cadences, rpos = excluded.rpos, recorded_at = now()
+             where (recorded.known, recorded.tiers, recorded.cadences, recorded.rpos)
+                 is distinct from (excluded.known, excluded.tiers, excluded.cadences, excluded.rpos)",
+            &plans.known,
+            &plans.tiers,
+            &plans.cadences,
+            &plans.rpos
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Returns what the last producer with a plans file went by; `None`: there never was one.
+    pub async fn plans_on_record(&self) -> Result<Option<PlansOnRecord>, CatalogError> {
+        let recorded = sqlx::query_as!(
+            PlansOnRecord,
+            "select known, tiers, cadences, rpos from lastgood.plans_on_record"
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(recorded)
+    }
+}
+
+/// What a producer with a plans file goes by: lists of the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlansOnRecord {
+    /// Every tier of the file.
+    pub known: Vec<String>,
+    /// Those that are backed up.
+    pub tiers: Vec<String>,
+    /// Their cadences in minutes.
+    pub cadences: Vec<i32>,
+    /// Their RPOs in minutes.
+    pub rpos: Vec<i32>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{Catalog, CatalogError};
 pub const ASKED_AT_ONCE: i64 = 10_000;
 
 /// One engine's restore points, counted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProofCount {
     /// The engine.
     pub engine: String,

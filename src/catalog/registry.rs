@@ -1,31 +1,51 @@
 //! Resources as somebody registers, changes and removes them: each act with its record, in one transaction.
 
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{
     Audit, Catalog, CatalogError, NewResource, Order, ResourceChange, ResourceStatus,
     StoredConnection,
+    adhoc::take_turn,
     audit::record_by,
     resources::{add, change, set_status},
+    wait_briefly,
 };
 
 impl Catalog {
+    /// Registers a resource of a team that does so itself, if it has fewer than it may have. Requests of one team take turns.
+    pub async fn register_within_quota(
+        &self,
+        new: &NewResource,
+        order: &Order,
+    ) -> Result<(), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        wait_briefly(&mut transaction).await?;
+        take_turn(&mut transaction, new.team.as_str()).await?;
+        let quota = sqlx::query!(
+            r#"select l.resources_per_team as most,
+                 (select count(*) from lastgood.resources as r where r.team = $1 and r.status <> 'removed') as "has!"
+               from lastgood.adhoc_limits as l"#,
+            new.team.as_str()
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if quota.has >= i64::from(quota.most) {
+            return Err(CatalogError::QuotaReached {
+                team: new.team.to_string(),
+                most: quota.most,
+            });
+        }
+        register(transaction, new, order).await
+    }
+
     /// Registers a resource.
     pub async fn register_resource(
         &self,
         new: &NewResource,
         order: &Order,
     ) -> Result<(), CatalogError> {
-        let mut transaction = self.pool().begin().await?;
-        add(&mut transaction, new).await?;
-        let detail = json!({
-            "team": new.team, "tier": new.tier, "engine": new.engine, "retention_days": new.retention_days,
-            "connection": spoken(&new.connection), "options": new.options,
-        });
-        note(&mut transaction, order, "register", new.id.as_str(), detail).await?;
-        transaction.commit().await?;
-        Ok(())
+        register(self.pool().begin().await?, new, order).await
     }
 
     /// Changes a resource, its status too where one is given.
@@ -59,6 +79,21 @@ impl Catalog {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+async fn register(
+    mut transaction: Transaction<'_, Postgres>,
+    new: &NewResource,
+    order: &Order,
+) -> Result<(), CatalogError> {
+    add(&mut transaction, new).await?;
+    let detail = json!({
+        "team": new.team, "tier": new.tier, "engine": new.engine, "retention_days": new.retention_days,
+        "connection": spoken(&new.connection), "options": new.options,
+    });
+    note(&mut transaction, order, "register", new.id.as_str(), detail).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// How a connection is named where everybody may read: never by what is sealed.

@@ -221,15 +221,15 @@ impl Catalog {
         }
     }
 
-    /// Returns any one sealed connection, for `doctor` to try the key on.
-    pub async fn any_sealed(&self) -> Result<Option<(String, Vec<u8>)>, CatalogError> {
-        let row = sqlx::query!(
+    /// Returns a few sealed connections, to try a key on: one of them may have been altered.
+    pub async fn some_sealed(&self) -> Result<Vec<(String, Vec<u8>)>, CatalogError> {
+        let rows = sqlx::query!(
             r#"select id, connection_sealed as "sealed!" from lastgood.resources
-               where connection_sealed is not null and status <> 'removed' limit 1"#
+               where connection_sealed is not null and status <> 'removed' limit 20"#
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(row.map(|row| (row.id, row.sealed)))
+        Ok(rows.into_iter().map(|row| (row.id, row.sealed)).collect())
     }
 
     /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends where

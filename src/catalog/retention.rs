@@ -1,7 +1,7 @@
 //! What retention reads and writes: what was promised, the points to judge, and the careful way from a verdict to a removal.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ pub enum Custody {
 }
 
 /// What waits for its removal, and why it may wait.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removals {
     /// Expired points that are still there.
     pub awaiting: i64,
@@ -312,6 +312,14 @@ impl Catalog {
             Custody::Pin => (Some(because), None),
             Custody::Hold => (None, Some(because)),
         };
+        // The resource before the point, as whoever lets points go.
+        sqlx::query!(
+            "select r.id from lastgood.resources as r
+             where r.id = (select resource_id from lastgood.restore_points where id = $1) for no key update",
+            point
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
         let kept = sqlx::query_file_scalar!("src/catalog/retention/keep.sql", point, pin, hold)
             .fetch_optional(&mut *transaction)
             .await?;

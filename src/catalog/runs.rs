@@ -241,24 +241,37 @@ impl Catalog {
 
     /// Returns runs, newest first.
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, CatalogError> {
-        let rows = sqlx::query_as!(
-            RunRow,
-            "select id, resource_id, queue as engine, kind, trigger, slot, state, attempt, max_attempts, run_at, lease_by,
-                 lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
-             from lastgood.runs
-             where ($1::text is null or resource_id = $1) and ($2::text is null or state = $2)
-                 and ($3::text is null or kind = $3) and ($5::timestamptz is null or created_at < $5)
-                 and ($6::text is null or resource_id in (select r.id from lastgood.resources as r where r.team = $6))
-             order by created_at desc limit $4",
-            filter.resource_id,
-            filter.state,
-            filter.kind,
-            filter.limit,
-            filter.before,
-            filter.team
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let mut transaction = self.pool().begin().await?;
+        // A plan made for any filter uses the index of none.
+        sqlx::query("set local plan_cache_mode = force_custom_plan")
+            .execute(&mut *transaction)
+            .await?;
+        let rows = if filter.resource_id.is_some() || filter.team.is_some() {
+            sqlx::query_file_as!(
+                RunRow,
+                "src/catalog/runs_of_owners.sql",
+                filter.resource_id,
+                filter.state,
+                filter.kind,
+                filter.limit,
+                filter.before,
+                filter.team
+            )
+            .fetch_all(&mut *transaction)
+            .await?
+        } else {
+            sqlx::query_file_as!(
+                RunRow,
+                "src/catalog/runs.sql",
+                filter.state,
+                filter.kind,
+                filter.limit,
+                filter.before
+            )
+            .fetch_all(&mut *transaction)
+            .await?
+        };
+        transaction.commit().await?;
         Ok(rows)
     }
 }

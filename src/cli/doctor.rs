@@ -158,18 +158,21 @@ async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
 
 async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let key = config::master_key()?;
-    match (catalog.any_sealed().await?, key) {
-        (None, None) => Ok("no master key, and nothing is sealed".to_owned()),
-        (None, Some(_)) => Ok("master key present, nothing is sealed".to_owned()),
-        (Some((id, _)), None) => {
-            anyhow::bail!("the URL of {id} is sealed, but LASTGOOD_MASTER_KEY is not set here")
-        }
-        (Some((id, sealed)), Some(key)) => {
-            key.open(&id, &sealed)
-                .with_context(|| format!("the connection of {id}"))?;
-            Ok(format!("the master key opens the sealed URL of {id}"))
-        }
+    let sealed = catalog.some_sealed().await?;
+    let Some((first, _)) = sealed.first() else {
+        return Ok(match key {
+            None => "no master key, and nothing is sealed".to_owned(),
+            Some(_) => "master key present, nothing is sealed".to_owned(),
+        });
+    };
+    let Some(key) = key else {
+        anyhow::bail!("the URL of {first} is sealed, but LASTGOOD_MASTER_KEY is not set here")
+    };
+    for (id, sealed) in &sealed {
+        key.open(id, sealed)
+            .with_context(|| format!("the connection of {id}"))?;
     }
+    Ok(format!("the master key opens the sealed URL of {first}"))
 }
 
 /// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.

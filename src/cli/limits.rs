@@ -1,4 +1,4 @@
-//! `lastgood limits show|set`: how many ad-hoc backups services may ask for.
+//! `lastgood limits show|set`: how much services may ask for.
 
 use super::output::Output;
 use crate::catalog::{AdhocLimits, Order};
@@ -16,6 +16,9 @@ pub(super) enum Command {
         /// Ad-hoc backups of all resources of a team in an hour; 0: none
         #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
         per_team: Option<i32>,
+        /// Resources of a team that registers them itself, with a token that is bound to it; 0: none
+        #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+        resources_per_team: Option<i32>,
     },
 }
 
@@ -26,14 +29,23 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         Command::Set {
             per_resource,
             per_team,
+            resources_per_team,
         } => {
             let order = Order::of_this_user(None);
             catalog
-                .set_adhoc_limits(per_resource, per_team, &order)
+                .set_adhoc_limits(per_resource, per_team, resources_per_team, &order)
                 .await?
         }
     };
-    output.show(&limits, |AdhocLimits { per_resource, per_team }| {
-        format!("ad-hoc backups that services may ask for in an hour: {per_resource} of a resource, {per_team} of a team")
+    output.show(&limits, |limits| {
+        let AdhocLimits {
+            per_resource,
+            per_team,
+            resources_per_team,
+        } = limits;
+        format!(
+            "ad-hoc backups that services may ask for in an hour: {per_resource} of a resource, {per_team} of a team\n\
+             resources that a team may have which registers them itself: {resources_per_team}"
+        )
     })
 }

@@ -70,6 +70,10 @@ pub(super) struct Args {
     /// PostgreSQL: leave grants out
     #[arg(long)]
     no_acl: bool,
+    /// PostgreSQL: restore although the URL's role is a superuser. Functions behind the database's constraints, indexes and
+    /// triggers run as that role: say it where you trust everybody who could write to the database
+    #[arg(long)]
+    as_superuser: bool,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
@@ -78,6 +82,9 @@ pub(super) struct Args {
     /// the escrow of the archive's key in the same store
     #[arg(long, value_name = "FILE", requires = "from_manifest")]
     identity: Option<PathBuf>,
+    /// With --from-manifest: take an archive that is not encrypted although its team's others are
+    #[arg(long, requires = "from_manifest")]
+    allow_unencrypted: bool,
     /// With --from-manifest: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,
@@ -139,6 +146,8 @@ fn request(args: &Args) -> RestoreRequest {
         },
         no_owner: args.no_owner,
         no_acl: args.no_acl,
+        as_superuser: args.as_superuser,
+        of_owner: false,
         idempotency_key: args.idempotency_key.clone(),
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::restore::to_open_by_hand;
 use serde::Serialize;
 
 use super::{
@@ -11,9 +12,9 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, ConsumerRow, MissingCopies, PauseCost, ProofCount, QuarantinedPoint, QueueDepth,
-        Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun, SuspectCount, SuspectPoint,
-        Suspended, UnknownTier, UnverifiedTransport,
+        Catalog, ClosedDatabase, ConsumerRow, MissingCopies, PauseCost, ProofCount,
+        QuarantinedPoint, QueueDepth, Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun,
+        SuspectCount, SuspectPoint, Suspended, UnknownTier, UnverifiedTransport,
     },
     config::{PlansArgs, VerificationArgs},
     plan::{PlansFile, Source},
@@ -36,7 +37,7 @@ pub(super) struct Args {
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a damaged restore point not replaced, a
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a database left closed by a restore, a damaged restore point not replaced, a
     /// newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
     /// runs
     #[arg(long)]
@@ -56,6 +57,7 @@ struct Status {
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
     quarantined: Vec<QuarantinedPoint>,
+    closed_databases: Vec<ClosedDatabase>,
     suspect_counts: Vec<SuspectCount>,
     suspects: Vec<SuspectPoint>,
     removals: Removals,
@@ -92,6 +94,7 @@ impl Status {
         self.tiers.iter().all(|tier| tier.broken == 0)
             && self.unknown_tiers.is_empty()
             && self.stuck.is_empty()
+            && self.closed_databases.is_empty()
             && self.store_faults.is_empty()
             && self
                 .proofs
@@ -137,6 +140,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
+        closed_databases: catalog.closed_databases(None).await?,
         suspect_counts: catalog.suspect_counts().await?,
         suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
@@ -209,6 +213,21 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
+/// What nobody can connect to.
+fn closed(it: &ClosedDatabase) -> String {
+    let error = it.error.as_deref().map_or_else(String::new, |error| {
+        format!("\n  it could not be opened: {}", printable(error))
+    });
+    format!(
+        "CLOSED: database {} of {} takes no connections since {}, left so by restore {}: a consumer opens it; by hand: `{}`{error}",
+        printable(&it.database),
+        it.resource_id,
+        instant(it.closed_at),
+        it.run_id,
+        printable(&to_open_by_hand(&it.database)),
+    )
+}
+
 /// Says that a store was emptied, or that nobody knows.
 fn not_there(listing: &StoreListing) -> Option<String> {
     if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
@@ -247,6 +266,7 @@ fn paused(cost: &PauseCost) -> String {
 
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
+    parts.extend(status.closed_databases.iter().map(closed));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
     parts.extend(status.stores.iter().filter_map(not_there));

@@ -111,7 +111,7 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
         Ok((row, connection, newest))
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
-    let resource = resource(&row, connection, shared)?;
+    let resource = resource(&row, connection, shared).await?;
     // Before the policy: what is refused is to be named by `status`, too.
     note_server(&resource, shared).await;
     check_transport(resource.engine, &resource.url, shared)?;
@@ -209,13 +209,12 @@ async fn make_restore(
         );
     }
     let target_url = match &job.target {
-        RestoreTarget::Reference { reference } => Some(
-            reference
-                .parse::<Reference>()
-                .and_then(|reference| reference.resolve())
-                // Whoever asked is waiting: a mistyped target must not hold up the right one.
-                .map_err(|error| Failure::permanent(ErrorKind::Config, chain(&error)))?,
-        ),
+        RestoreTarget::Reference { reference } => {
+            // Whoever asked is waiting: a mistyped target must not hold up the right one.
+            let fails = |error| Failure::permanent(ErrorKind::Config, chain(&error));
+            let reference = reference.parse::<Reference>().map_err(fails)?;
+            Some(reference.resolve().await.map_err(fails)?)
+        }
         RestoreTarget::Swap {}
         | RestoreTarget::Own {}
         | RestoreTarget::Database { .. }
@@ -292,7 +291,7 @@ fn report_from(
 }
 
 /// Parses the catalog's row, once, and resolves its secret.
-fn resource(
+pub(super) async fn resource(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,
@@ -314,19 +313,19 @@ fn resource(
             .engine
             .parse()
             .map_err(|error| config(format!("{error}")))?,
-        url: url(row, connection, shared)?,
+        url: url(row, connection, shared).await?,
         options: serde_json::from_value::<ResourceOptions>(row.options.clone())
             .map_err(|error| config(format!("its options are not understood: {error}")))?,
     })
 }
 
-fn url(
+async fn url(
     row: &ResourceRow,
     connection: StoredConnection,
     shared: &Shared,
 ) -> Result<SecretString, Failure> {
     let url = match connection {
-        StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve()?,
+        StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve().await?,
         StoredConnection::Sealed(sealed) => {
             let key = shared.master_key.as_ref().ok_or(SecretError::NoMasterKey)?;
             key.open(&row.id, &sealed)?
@@ -349,6 +348,7 @@ impl From<CatalogError> for Failure {
             CatalogError::PointExpired(_)
             | CatalogError::TooLateToKeep(_)
             | CatalogError::NotSuspect(_)
+            | CatalogError::QuotaReached { .. }
             | CatalogError::NotFound { .. }
             | CatalogError::NoConnection(_)
             | CatalogError::Removed(_)

@@ -43,6 +43,7 @@ pub(super) const SUSPECT_NEWEST: &str = "lastgood_suspect_newest_resources";
 pub(super) const OF_NO_INSTANT: &str = "lastgood_no_instant_resources";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
+pub(super) const CLOSED_DATABASES: &str = "lastgood_closed_databases";
 pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
 pub(super) const VANISHED: &str = "lastgood_store_vanished";
 pub(super) const UNLISTED: &str = "lastgood_store_unlisted";
@@ -199,6 +200,10 @@ fn describe_api() {
 
 /// What happens to restore points after they were made.
 fn describe_upkeep() {
+    describe_gauge!(
+        CLOSED_DATABASES,
+        "Customers' databases that a restore has left closed to connections."
+    );
     describe_gauge!(
         PAUSES,
         "Pauses in force: nothing that they cover is claimed."

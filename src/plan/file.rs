@@ -4,14 +4,17 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use crate::blocking::Calls;
 
 use super::{PlanProblems, Plans, doubts};
 
 /// The plans in force, and the file that they are read from.
 ///
 /// Reads the file's bytes each time: a time stamp can lie, and an editor may replace a file instead of writing to it.
-/// Every method that reads blocks on the file system.
+/// Every method that reads blocks on the file system, but for [`PlansFile::reload_within`].
 #[derive(Debug)]
 pub struct PlansFile {
     path: PathBuf,
@@ -96,7 +99,27 @@ impl PlansFile {
     /// Content without a final newline is never put in force here: a number cut short by a half-done write, `3` of a
     /// retention of `30`, would be a valid plan that deletes restore points.
     pub fn reload(&mut self) -> Reload<'_> {
-        let bytes = match content(&self.path) {
+        let content = content(&self.path);
+        self.reload_from(content)
+    }
+
+    /// The same without blocking the runtime: a file system that does not answer in time is a fault of the file.
+    pub async fn reload_within(&mut self, within: Duration) -> Reload<'_> {
+        /// One may hang; another one would hang with it.
+        static READS: Calls = Calls::at_most(1);
+        let path = self.path.clone();
+        let read = READS.answered(within, move || content(&path)).await;
+        let read = read.unwrap_or_else(|| {
+            Err(PlansFileError::Unreadable {
+                path: self.path.clone(),
+                why: io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer"),
+            })
+        });
+        self.reload_from(read)
+    }
+
+    fn reload_from(&mut self, content: Result<Vec<u8>, PlansFileError>) -> Reload<'_> {
+        let bytes = match content {
             Ok(bytes) => bytes,
             Err(fault) => return self.keep(None, fault),
         };

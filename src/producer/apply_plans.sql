@@ -1,13 +1,50 @@
 -- Makes every active resource be looked at in the next tick whose planning cannot be right: another cadence than its tier has
 -- now, no due time though its tier is backed up, or one further ahead than any can be. $1, $2: the paid tiers and their
--- cadences. It reads all resources: run at start, when the plans change, and every few minutes, for another producer with
--- other plans, or a clock that jumped, may have planned them.
-with wrong as materialized (
+-- cadences. Those are found by index, tier by tier, and what is right is not read: but for those whose own retention vetoes them. Run at
+-- start, when the plans change, and every few minutes, for another producer with other plans, or a clock that jumped, may have planned them.
+with recursive steps as (
+    (select tier from lastgood.resources where status = 'active' order by tier limit 1)
+    union all
+    select (select r.tier from lastgood.resources as r where r.status = 'active' and r.tier > steps.tier order by r.tier limit 1)
+    from steps where steps.tier is not null
+),
+tier as (
+    select steps.tier, paid.cadence_minutes
+    from steps left join unnest($1::text[], $2::integer[]) as paid (tier, cadence_minutes) on paid.tier = steps.tier
+    where steps.tier is not null
+),
+suspicious as (
+    select r.id from tier cross join lateral (
+        -- Planned, and otherwise than the tier says, or not to be planned at all.
+        select id from lastgood.resources
+        where tier = tier.tier and status = 'active' and cadence_minutes < tier.cadence_minutes
+        union all
+        select id from lastgood.resources
+        where tier = tier.tier and status = 'active' and cadence_minutes > coalesce(tier.cadence_minutes, 0)
+        union all
+        -- Not planned, though the tier is backed up.
+        select id from lastgood.resources
+        where tier = tier.tier and status = 'active' and cadence_minutes is null and tier.cadence_minutes is not null
+        union all
+        -- Planned as it should be, and due never, or too late.
+        select id from lastgood.resources
+        where tier = tier.tier and status = 'active' and cadence_minutes = tier.cadence_minutes and next_due_at is null
+        union all
+        select id from lastgood.resources
+        where tier = tier.tier and status = 'active' and cadence_minutes = tier.cadence_minutes
+            and next_due_at > now() + make_interval(mins => 2 * tier.cadence_minutes)
+    ) as r
+    union all
+    -- Vetoed by its own retention, and planned.
+    select id from lastgood.resources
+    where (status = 'paused' or (status = 'active' and retention_days <= 0)) and status = 'active' and cadence_minutes is not null
+),
+wrong as materialized (
     select r.id
     from lastgood.resources as r
     left join unnest($1::text[], $2::integer[]) as paid (tier, cadence_minutes)
         on paid.tier = r.tier and coalesce(r.retention_days, 1) > 0
-    where r.status = 'active' and (r.next_due_at is null or r.next_due_at > now()) and (
+    where r.id in (select id from suspicious) and r.status = 'active' and (r.next_due_at is null or r.next_due_at > now()) and (
         r.cadence_minutes is distinct from paid.cadence_minutes
         or (paid.cadence_minutes is not null and r.next_due_at is null)
         or r.next_due_at > now() + make_interval(mins => 2 * paid.cadence_minutes)

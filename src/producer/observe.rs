@@ -1,13 +1,17 @@
 //! What the gauges show: exposure per tier, unknown tiers, the queue, who is alive.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lastgood_jobs::error::chain;
-use tokio::{sync::watch, time::MissedTickBehavior};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::{Catalog, CatalogError, ConsumerRow, UnknownTier, answered},
+    catalog::{
+        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreListing,
+        SuspectCount, TierExposure, UnknownTier, Work, answered,
+    },
     metrics,
     plan::Plans,
 };
@@ -15,31 +19,48 @@ use crate::{
 /// What takes longer is given up until the next time: a connection may hang without an error.
 const OBSERVE_WITHIN: Duration = Duration::from_mins(1);
 
-/// Measures until `stop`.
+/// What takes long is measured so much more seldom than it takes.
+const SHARE: u32 = 20;
+
+/// Who measures, and how.
+pub(super) struct Observer {
+    /// This producer.
+    pub(super) id: String,
+    /// How often it looks.
+    pub(super) every: Duration,
+    /// How old a proof may be.
+    pub(super) verify_within: Option<Duration>,
+    /// The plans of the file; `None` while it is away: others measure better then.
+    pub(super) own: watch::Receiver<Option<Plans>>,
+    /// The names of all stores.
+    pub(super) stores: Vec<String>,
+}
+
+/// Shows what is measured until `stop`. One producer measures, the others show what it found.
 pub(super) async fn observe_until(
     catalog: Catalog,
     plans: watch::Receiver<Plans>,
-    every: Duration,
-    verify_within: Option<Duration>,
-    stores: Vec<String>,
+    observer: Observer,
     stop: CancellationToken,
 ) {
-    let mut timer = tokio::time::interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Shown::default();
+    let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = timer.tick() => {}
+            () = tokio::time::sleep(wait) => {}
         }
         let in_force = plans.borrow().clone();
-        let observing = observe(&catalog, &in_force, verify_within, &stores, &mut shown);
+        let began = Instant::now();
+        let observing = observe(&catalog, &in_force, &observer, &mut shown);
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
             tracing::error!(
                 error = chain(&error),
                 "cannot measure exposure: the gauges show what they last showed"
             );
         }
+        let took = began.elapsed();
+        wait = observer.every.saturating_sub(took).max(took * SHARE);
     }
 }
 
@@ -50,51 +71,96 @@ struct Shown {
     unknown: Vec<String>,
 }
 
+/// What the gauges show. Stored between producers of one version; one that does not understand it measures by itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Figures {
+    paid: Vec<String>,
+    exposures: Vec<TierExposure>,
+    suspended: Vec<(String, i64)>,
+    unknown: Vec<UnknownTier>,
+    removals: Removals,
+    listings: Vec<StoreListing>,
+    proofs: Vec<ProofCount>,
+    closed: usize,
+    suspects: Vec<SuspectCount>,
+    pauses: usize,
+    depths: Vec<QueueDepth>,
+    alive: Vec<Vec<String>>,
+}
+
 async fn observe(
     catalog: &Catalog,
     plans: &Plans,
-    verify_within: Option<Duration>,
-    stores: &[String],
+    observer: &Observer,
     shown: &mut Shown,
 ) -> Result<(), CatalogError> {
-    let (paid, allowed): (Vec<_>, Vec<_>) = plans
-        .paid()
-        .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
-        .unzip();
-    let exposures = catalog.tier_exposures(&paid, &allowed, None).await?;
+    // Longer than the leader may take between two measurements that are not slow.
+    let lease = observer.every * 4;
+    let has_file = observer.own.borrow().is_some();
+    let figures = if has_file && catalog.leads(Work::Measure, &observer.id, lease).await? {
+        let figures = measure(catalog, plans, observer).await?;
+        catalog.record_measured(&figures).await?;
+        figures
+    } else {
+        match catalog.measured::<Figures>(lease).await? {
+            Some(figures) => figures,
+            None => measure(catalog, plans, observer).await?,
+        }
+    };
     // A tier that left the plans must not go on showing what it last was.
-    let before = std::mem::replace(&mut shown.tiers, paid);
+    let before = std::mem::replace(&mut shown.tiers, figures.paid);
     let is_gone = |tier: &String| !shown.tiers.contains(tier);
     let gone: Vec<_> = before.into_iter().filter(is_gone).collect();
     metrics::exposures(&gone, &[]);
     metrics::promises(&gone, plans);
-    metrics::exposures(&shown.tiers, &exposures);
-    let suspended = catalog.suspended_by_tier(&shown.tiers).await?;
+    metrics::exposures(&shown.tiers, &figures.exposures);
     metrics::suspended(&gone, &[]);
-    metrics::suspended(&shown.tiers, &suspended);
-
-    let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
-    let unknown = catalog.unknown_tiers(&known).await?;
-    metrics::unknown_tiers(&unknown);
-    shown.tell_new(&unknown);
-
-    metrics::removals(&catalog.removals().await?);
-    metrics::listings(&catalog.store_listings(stores).await?);
-    metrics::proofs(&catalog.proof_counts(verify_within).await?);
-    metrics::suspects(&catalog.suspect_counts().await?);
-    metrics::pauses(catalog.pauses().await?.len());
-    metrics::queue_depths(&catalog.queue_depths().await?);
-    let alive: Vec<_> = catalog
-        .live_consumers()
-        .await?
-        .into_iter()
-        .filter(ConsumerRow::takes_new)
-        .map(|ConsumerRow { queues, .. }| queues)
-        .collect();
-    metrics::live_consumers(&alive);
+    metrics::suspended(&shown.tiers, &figures.suspended);
+    metrics::unknown_tiers(&figures.unknown);
+    shown.tell_new(&figures.unknown);
+    metrics::removals(&figures.removals);
+    metrics::listings(&figures.listings);
+    metrics::proofs(&figures.proofs);
+    metrics::closed_databases(figures.closed);
+    metrics::suspects(&figures.suspects);
+    metrics::pauses(figures.pauses);
+    metrics::queue_depths(&figures.depths);
+    metrics::live_consumers(&figures.alive);
     // The last line: who fails before it does not seem to have measured.
     metrics::observed(catalog.now().await?);
     Ok(())
+}
+
+async fn measure(
+    catalog: &Catalog,
+    plans: &Plans,
+    observer: &Observer,
+) -> Result<Figures, CatalogError> {
+    let (paid, allowed): (Vec<_>, Vec<_>) = plans
+        .paid()
+        .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
+        .unzip();
+    let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
+    let alive = catalog.live_consumers().await?;
+    Ok(Figures {
+        exposures: catalog.tier_exposures(&paid, &allowed, None).await?,
+        suspended: catalog.suspended_by_tier(&paid).await?,
+        unknown: catalog.unknown_tiers(&known).await?,
+        removals: catalog.removals().await?,
+        listings: catalog.store_listings(&observer.stores).await?,
+        proofs: catalog.proof_counts(observer.verify_within).await?,
+        closed: catalog.closed_databases(None).await?.len(),
+        suspects: catalog.suspect_counts().await?,
+        pauses: catalog.pauses().await?.len(),
+        depths: catalog.queue_depths().await?,
+        alive: alive
+            .into_iter()
+            .filter(ConsumerRow::takes_new)
+            .map(|ConsumerRow { queues, .. }| queues)
+            .collect(),
+        paid,
+    })
 }
 
 impl Shown {

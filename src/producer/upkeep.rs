@@ -6,7 +6,7 @@ mod retain;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use lastgood_jobs::error::chain;
+use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +15,15 @@ pub use self::{
     retain::{ask_for_removals, retain},
 };
 use crate::{
-    catalog::{Catalog, CatalogError, answered, interval},
+    catalog::{Catalog, CatalogError, Work, answered, interval},
     metrics,
     plan::Plans,
 };
 
 /// What takes longer is given up until the next time: a connection may hang without an error.
 const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
+/// One that dies is followed after so many looks.
+const LEASE_LOOKS: u32 = 4;
 /// How many verifications of one engine may wait: more would only be stale by the time they run.
 const VERIFICATIONS_WAITING: i64 = 100;
 /// Each resource has one proof at least that is younger than this part of the whole.
@@ -44,6 +46,7 @@ pub struct Upkeep {
 pub(super) async fn upkeep_until(
     catalog: Catalog,
     upkeep: Upkeep,
+    id: String,
     plans: watch::Receiver<Option<Plans>>,
     stop: CancellationToken,
 ) {
@@ -54,23 +57,46 @@ pub(super) async fn upkeep_until(
             () = stop.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let (primary, mirrors) = &upkeep.stores;
-        let adopting = answered(UPKEEP_WITHIN, adopt(&catalog, primary)).await;
-        report("stores", adopting.map(|()| 0));
-        let all: Vec<String> = std::iter::once(primary).chain(mirrors).cloned().collect();
-        let asking = ask_for_copies(&catalog, &all);
-        report("copies", answered(UPKEEP_WITHIN, asking).await);
-        if let Some(within) = upkeep.verify_within {
-            let asking = ask_for_verifications(&catalog, within);
-            report("verifications", answered(UPKEEP_WITHIN, asking).await);
+        let leads_upkeep = leads(&catalog, Work::Upkeep, &upkeep, &id).await;
+        if leads_upkeep {
+            ask_for_what_is_due(&catalog, &upkeep).await;
         }
         let in_force = plans.borrow().clone();
-        if let Some(plans) = in_force {
+        if let Some(plans) = in_force
+            && leads(&catalog, Work::Retention, &upkeep, &id).await
+        {
             let retaining = retain(&catalog, &plans, upkeep.grace, Utc::now);
             let_gone(answered(UPKEEP_WITHIN, retaining).await);
         }
-        let asking = ask_for_removals(&catalog);
-        report("removals", answered(UPKEEP_WITHIN, asking).await);
+        if leads_upkeep {
+            let asking = ask_for_removals(&catalog);
+            report("removals", answered(UPKEEP_WITHIN, asking).await);
+        }
+    }
+}
+
+/// Whether it is this producer's turn. Who cannot be told goes on: it is harmless, and what fails next tells of it.
+async fn leads(catalog: &Catalog, work: Work, upkeep: &Upkeep, id: &str) -> bool {
+    let leading = catalog.leads(work, id, upkeep.every * LEASE_LOOKS);
+    match answered(UPKEEP_WITHIN, leading).await {
+        Ok(leads) => leads,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "cannot tell who does the upkeep");
+            true
+        }
+    }
+}
+
+async fn ask_for_what_is_due(catalog: &Catalog, upkeep: &Upkeep) {
+    let (primary, mirrors) = &upkeep.stores;
+    let adopting = answered(UPKEEP_WITHIN, adopt(catalog, primary)).await;
+    report("stores", adopting.map(|()| 0));
+    let all: Vec<String> = std::iter::once(primary).chain(mirrors).cloned().collect();
+    let asking = ask_for_copies(catalog, &all);
+    report("copies", answered(UPKEEP_WITHIN, asking).await);
+    if let Some(within) = upkeep.verify_within {
+        let asking = ask_for_verifications(catalog, within);
+        report("verifications", answered(UPKEEP_WITHIN, asking).await);
     }
 }
 
@@ -99,11 +125,13 @@ pub async fn ask_for_verifications(
     catalog: &Catalog,
     within: Duration,
 ) -> Result<u64, CatalogError> {
+    let engines = Engine::ALL.map(|engine| engine.to_string());
     let asked = sqlx::query_file!(
         "src/producer/upkeep/verify.sql",
         interval(within),
         interval(within / NEWEST_PART),
-        VERIFICATIONS_WAITING
+        VERIFICATIONS_WAITING,
+        &engines
     )
     .execute(catalog.pool())
     .await?;

@@ -533,6 +533,42 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Writes down which database an attempt is about to close, where the attempt still has its run.
+    async fn note_closing(&self, attempt: Attempt, database: &str) -> bool {
+        let noting = sqlx::query!(
+            "insert into lastgood.closed_databases (run_id, resource_id, database)
+             select id, resource_id, $4 from lastgood.runs
+             where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
+             on conflict (run_id) do update set database = excluded.database, closed_at = excluded.closed_at, tried_at = null, error = null",
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
+            database
+        )
+        .execute(&self.pool);
+        match answered(noting).await {
+            Ok(noted) => noted.rows_affected() == 1,
+            Err(error) => {
+                tracing::warn!(run.id = %attempt.run_id, %error, "cannot record that a database is about to be closed: it is left as it is");
+                false
+            }
+        }
+    }
+
+    /// Strikes that out. A row that stays makes somebody look, who finds the database open.
+    async fn note_open(&self, id: Uuid) {
+        let noting = sqlx::query!(
+            "delete from lastgood.closed_databases where run_id = $1",
+            id
+        )
+        .execute(&self.pool);
+        if let Err(error) = answered(noting).await {
+            tracing::warn!(run.id = %id, %error, "cannot record that a database is open again");
+        }
+    }
+}
+
 /// One attempt's claim on its run.
 #[derive(Clone)]
 pub struct LeaseHandle {
@@ -546,6 +582,14 @@ impl Lease for LeaseHandle {
         self.store
             .prove(self.attempt, self.progress.so_far())
             .boxed()
+    }
+
+    fn will_close<'a>(&'a self, database: &'a str) -> BoxFuture<'a, bool> {
+        self.store.note_closing(self.attempt, database).boxed()
+    }
+
+    fn is_open(&self) -> BoxFuture<'_, ()> {
+        self.store.note_open(self.attempt.run_id).boxed()
     }
 }
 

@@ -22,10 +22,19 @@ pub async fn seal(
 ) -> Result<StoredConnection, RequestError> {
     lastgood_jobs::engine::check_url(engine, url).map_err(RequestError::Url)?;
     let key = key.ok_or(SecretError::NoMasterKey)?;
-    if let Some((other, sealed)) = catalog.any_sealed().await? {
-        // Consumers have one key: what is sealed under another would never open.
-        key.open(&other, &sealed)
-            .map_err(|error| RequestError::OtherKey(other, error))?;
+    // Consumers have one key: what is sealed under another would never open. One row that was altered says nothing about the key.
+    let mut refused = None;
+    for (other, sealed) in catalog.some_sealed().await? {
+        match key.open(&other, &sealed) {
+            Ok(_) => {
+                refused = None;
+                break;
+            }
+            Err(error) => refused = Some(RequestError::OtherKey(other, error)),
+        }
+    }
+    if let Some(refused) = refused {
+        return Err(refused);
     }
     Ok(StoredConnection::Sealed(key.seal(id.as_str(), url)?))
 }

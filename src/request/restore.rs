@@ -32,6 +32,11 @@ pub struct RestoreRequest {
     pub no_owner: bool,
     /// `PostgreSQL`: leave grants out.
     pub no_acl: bool,
+    /// `PostgreSQL`: restore although the role is a superuser.
+    pub as_superuser: bool,
+    /// `PostgreSQL`: a database that is named must belong to whoever owns the resource's own: what a caller may say who speaks for
+    /// one team.
+    pub of_owner: bool,
     /// Makes a repeated request the same request.
     pub idempotency_key: Option<String>,
 }
@@ -72,7 +77,9 @@ pub async fn restore(
     order: &Order,
 ) -> Result<Restoring, RequestError> {
     let resource: ResourceId = row.id.parse()?;
-    let target = target(request, &resource, row.engine.parse()?)?;
+    let engine = row.engine.parse()?;
+    let target = target(request, &resource, engine)?;
+    let is_named = matches!(target, RestoreTarget::Database { .. });
     let chosen = match first_point(catalog, &resource, request).await? {
         // What was asked for before was answered before: whatever has become of the point, and of "the newest".
         Some(first) => first,
@@ -83,6 +90,8 @@ pub async fn restore(
         target,
         no_owner: request.no_owner,
         no_acl: request.no_acl,
+        as_superuser: request.as_superuser,
+        of_owner: request.of_owner && is_named && is_postgres(engine),
     });
     let asked = request.idempotency_key.as_ref().map(|_| request.asked());
     let new = NewRun {
@@ -170,6 +179,10 @@ impl RestoreRequest {
         ] {
             asked.insert(name.to_owned(), json!(is_so));
         }
+        // Later than the others: a request of before is the same one without it.
+        if self.as_superuser {
+            asked.insert("as_superuser".to_owned(), json!(true));
+        }
         // Said only where it was asked for: requests of before it have no such word.
         if self.even_suspect {
             asked.insert("even_suspect".to_owned(), json!(true));
@@ -253,12 +266,12 @@ fn target(
     resource: &ResourceId,
     engine: Engine,
 ) -> Result<RestoreTarget, RequestError> {
-    let is_postgres = match engine {
-        Engine::Postgres | Engine::Vector => true,
-        Engine::Mongodb | Engine::Redis => false,
-    };
+    let is_postgres = is_postgres(engine);
     if !is_postgres && (request.no_owner || request.no_acl) {
         return Err(RequestError::NoOwners(engine));
+    }
+    if !is_postgres && request.as_superuser {
+        return Err(RequestError::NoSuperuser(engine));
     }
     match &request.to {
         RestoreWhere::InPlace { merge: true, .. } if engine != Engine::Redis => {
@@ -279,6 +292,18 @@ fn target(
     }
 }
 
+fn is_postgres(engine: Engine) -> bool {
+    match engine {
+        Engine::Postgres | Engine::Vector => true,
+        Engine::Mongodb | Engine::Redis => false,
+    }
+}
+
+/// Returns whether every server has a database of this name, from which others are made or in which everybody meets.
+fn is_the_servers_own(database: &str) -> bool {
+    matches!(database, "postgres" | "template0" | "template1")
+}
+
 fn named(into: &str, engine: Engine) -> Result<RestoreTarget, RequestError> {
     match into.parse::<Reference>() {
         Ok(reference) => Ok(RestoreTarget::Reference {
@@ -289,6 +314,9 @@ fn named(into: &str, engine: Engine) -> Result<RestoreTarget, RequestError> {
             Err(SecretError::NotAReference.into())
         }
         Err(_) if engine == Engine::Redis => Err(RequestError::WholeServer),
+        Err(_) if is_postgres(engine) && is_the_servers_own(into) => {
+            Err(RequestError::ServersOwn(into.to_owned()))
+        }
         Err(_) => Ok(RestoreTarget::Database {
             name: into.to_owned(),
         }),

@@ -178,7 +178,7 @@ fn is_name(name: &str) -> bool {
 /// Resolves the keys of a store; one that names none has those of the environment.
 fn credentials(entry: &Entry) -> Result<Option<Credentials>, StoresError> {
     let resolved = |what: &'static str, reference: &Option<String>| {
-        let resolve = |text: &String| text.parse::<Reference>()?.resolve();
+        let resolve = |text: &String| text.parse::<Reference>()?.resolve_blocking();
         let secret: Option<Result<SecretString, _>> = reference.as_ref().map(resolve);
         secret.transpose().map_err(|source| StoresError::Secret {
             what,

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context, Result};
 use apalis::prelude::{Monitor, WorkerBuilder};
 use lastgood::{
-    catalog::Catalog,
+    catalog::{Catalog, CatalogError, RunFilter},
     plan::Plans,
     producer,
     queue::{Claims, Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
@@ -48,7 +48,8 @@ async fn main() -> Result<()> {
     claim_costs(catalog.pool()).await?;
     held_back(catalog.pool()).await?;
     pickup(catalog.pool(), &url).await?;
-    ticks(&catalog).await
+    ticks(&catalog).await?;
+    fleet_wide(&catalog).await
 }
 
 /// One worker process with a handler that does nothing.
@@ -355,6 +356,77 @@ async fn ticks(catalog: &Catalog) -> Result<()> {
         "{}",
         serde_json::json!({ "bench": "idle tick", "resources": 1_000_000,
             "worst_seconds": round(idle.iter().copied().fold(0.0, f64::max)) })
+    );
+    Ok(())
+}
+
+/// What producers ask of the whole fleet, and operators of its runs: after [`ticks`], a million resources, points, copies and runs more.
+async fn fleet_wide(catalog: &Catalog) -> Result<()> {
+    for statement in [
+        "update lastgood.resources
+         set newest_consistent_at = now() - random() * interval '1 hour', cadence_minutes = 60, next_due_at = now() + interval '1 hour'",
+        "insert into lastgood.restore_points
+             (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+         select gen_random_uuid(), id, newest_consistent_at, id, '{\"consistency\": \"snapshot\"}', 1, 1 from lastgood.resources",
+        "update lastgood.restore_points set verified_at = now() - random() * interval '5 days'",
+        "insert into lastgood.copies (point_id, store, verified_at) select id, 'primary', verified_at from lastgood.restore_points",
+        "insert into lastgood.runs
+             (queue, kind, trigger, resource_id, slot, args, state, attempt, epoch, created_at, finished_at)
+         select engine, 'backup', 'scheduled', id, timestamptz '2026-01-01', '{}', 'succeeded', 1, 1, now() - random() * interval '1 day', now()
+         from lastgood.resources",
+        "vacuum (analyze)",
+    ] {
+        sqlx::query(statement).execute(catalog.pool()).await?;
+    }
+    let tiers = ["pro".to_owned()];
+    let plans = Plans::built_in();
+    timed(
+        "exposure by tier",
+        catalog.tier_exposures(&tiers, &[4000.0], None),
+    )
+    .await?;
+    timed(
+        "the most exposed",
+        catalog.exposures(&tiers, &[4000.0], None, 50),
+    )
+    .await?;
+    timed("planning compared", producer::apply_plans(catalog, &plans)).await?;
+    timed(
+        "verifications asked for",
+        producer::ask_for_verifications(catalog, Duration::from_hours(720)),
+    )
+    .await?;
+    timed("suspect points counted", catalog.suspect_counts()).await?;
+    for (name, filter) in [
+        (
+            "runs of a team",
+            RunFilter {
+                team: Some("t7".to_owned()),
+                limit: 50,
+                ..RunFilter::default()
+            },
+        ),
+        (
+            "runs of a kind without any",
+            RunFilter {
+                kind: Some("restore".to_owned()),
+                limit: 50,
+                ..RunFilter::default()
+            },
+        ),
+    ] {
+        timed(name, catalog.runs(&filter)).await?;
+    }
+    Ok(())
+}
+
+/// Prints how long a question took.
+async fn timed<T>(name: &str, asking: impl Future<Output = Result<T, CatalogError>>) -> Result<()> {
+    let began = Instant::now();
+    asking.await?;
+    println!(
+        "{}",
+        serde_json::json!({ "bench": "fleet", "what": name, "resources": 1_000_000, "seconds": round(began.elapsed().as_secs_f64()) })
     );
     Ok(())
 }

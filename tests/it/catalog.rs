@@ -91,6 +91,8 @@ const RUN: &str = r#"insert into lastgood.runs (queue, kind, trigger, resource_i
 #[case::scheduled_without_a_slot("slot = null", "runs_slot_iff_scheduled")]
 #[case::a_slot_for_an_ad_hoc_run("trigger = 'adhoc'", "runs_slot_iff_scheduled")]
 #[case::a_scheduled_restore("kind = 'restore'", "runs_only_backups_are_scheduled")]
+#[case::an_error_without_end("error = repeat('x', 32769)", "runs_error_is_bounded")]
+#[case::a_tool_that_talks("error_detail = repeat('x', 131073)", "runs_error_detail_is_bounded")]
 #[case::of_nothing("resource_id = 'nobody'", "runs_resource_id_fkey")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_run_is_refused(
@@ -162,6 +164,14 @@ async fn a_slot_that_failed_or_was_cancelled_is_free_again() -> Result<()> {
 #[case::suspect_and_confirmed(
     "suspected_at = now(), suspected_of = '{shrunk}', suspected_because = 'x', confirmed_at = now(), confirmed_because = 'y'",
     "restore_points_confirmed_are_not_suspect"
+)]
+#[case::damage_without_end(
+    "quarantined_at = now(), quarantined_because = repeat('x', 32769)",
+    "restore_points_quarantine_is_bounded"
+)]
+#[case::a_refusal_without_end(
+    "expired_at = now(), expired_because = 'x', refused_at = now(), refused_because = repeat('x', 32769)",
+    "restore_points_refusal_is_bounded"
 )]
 #[case::refused_for_no_reason("refused_at = now()", "restore_points_refusal_has_a_reason")]
 #[tokio::test(flavor = "multi_thread")]
@@ -283,6 +293,40 @@ async fn an_impossible_consumer_is_refused(
 #[case::fewer_backups_of_a_team_than_none(
     "adhoc_limits (per_team) values (-1)",
     "adhoc_limits_per_team_counts"
+)]
+#[case::fewer_resources_than_none(
+    "adhoc_limits (resources_per_team) values (-1)",
+    "adhoc_limits_resources_per_team_count"
+)]
+#[case::an_attempts_error_without_end(
+    "attempts (run_id, epoch, attempt, worker, started_at, ended_at, result, dump_bytes, stored_bytes, error)
+     values (gen_random_uuid(), 1, 1, 'w', now(), now(), 'failed', 0, 0, repeat('x', 32769))",
+    "attempts_error_is_bounded"
+)]
+#[case::an_attempts_tool_that_talks(
+    "attempts (run_id, epoch, attempt, worker, started_at, ended_at, result, dump_bytes, stored_bytes, tool_words)
+     values (gen_random_uuid(), 1, 1, 'w', now(), now(), 'failed', 0, 0, repeat('x', 131073))",
+    "attempts_tool_words_are_bounded"
+)]
+#[case::two_records_of_plans(
+    "plans_on_record (is_only, known, tiers, cadences, rpos) values (false, '{}', '{}', '{}', '{}')",
+    "plans_on_record_is_one_row"
+)]
+#[case::a_tier_without_a_cadence(
+    "plans_on_record (known, tiers, cadences, rpos) values ('{pro}', '{pro}', '{}', '{60}')",
+    "plans_on_record_are_of_one_length"
+)]
+#[case::work_in_words(
+    "leadership (work, holder, until) values ('All of it', 'p', now())",
+    "leadership_work_is_a_word"
+)]
+#[case::two_measurements(
+    "measured (is_only, at, figures) values (false, now(), '{}')",
+    "measured_is_one_row"
+)]
+#[case::figures_by_position(
+    "measured (at, figures) values (now(), '[]')",
+    "measured_figures_are_an_object"
 )]
 #[case::an_act_in_words(
     "audit (actor, action) values ('root', 'Did it')",
@@ -417,6 +461,8 @@ fn restore() -> Job {
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     })
 }
 

@@ -10,6 +10,7 @@ mod copies;
 mod database;
 mod end_to_end;
 mod eventually;
+mod fleet_wide;
 mod future_rows;
 mod history;
 mod planning;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use chrono::TimeDelta;
 use lastgood::{
     plan::Plans,
-    producer::{apply_plans, tick},
+    producer::{Paid, apply_paid, apply_plans, tick, tick_paid},
 };
 
 use crate::{
@@ -157,4 +157,50 @@ async fn a_tick_and_a_finish_at_once_never_wait_for_each_other() -> Result<()> {
     let (finished, ticked) = tokio::join!(finishing, rest_of_the_tick);
     ticked?;
     finished
+}
+
+/// A replica without its plans file runs on the built-in plans: it plans nothing otherwise that another's file covers, nor what one covered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_whose_plans_file_is_away_undoes_nothing_that_another_planned() -> Result<()> {
+    let db = crate::database::TestCatalog::create().await?;
+    let home = tempfile::tempdir()?;
+    let path = home.path().join("plans.yaml");
+    let text = "version: 1\ntiers:\n  gold: {rpo_minutes: 5, backup_retention_days: 7}\n  \
+        hobby: {rpo_minutes: 0, backup_retention_days: 0}\n";
+    std::fs::write(&path, text)?;
+    let with_file = lastgood::plan::PlansFile::load(&path);
+    let without = lastgood::plan::PlansFile::load(home.path().join("away.yaml"));
+    for (id, tier) in [("shop", "gold"), ("toy", "hobby"), ("other", "pro")] {
+        db.add(id, "acme", tier).await?;
+    }
+    let plan = async |file: &lastgood::plan::PlansFile| {
+        let paid = Paid::of_file(&db.catalog, file).await?;
+        apply_paid(&db.catalog, &paid).await?;
+        tick_paid(&db.catalog, &paid, db.catalog.now().await?).await?;
+        let planned = async |id: &str| {
+            let row = db.catalog.resource(id).await?;
+            Ok::<_, anyhow::Error>((row.cadence_minutes, row.next_due_at.is_some()))
+        };
+        Ok::<_, anyhow::Error>((
+            planned("shop").await?,
+            planned("toy").await?,
+            planned("other").await?,
+        ))
+    };
+    let hourly = (Some(60), true);
+    // Nobody ever had a file: the built-in plans are better than none.
+    assert_eq!(
+        plan(&without).await?,
+        ((None, false), (Some(1440), true), hourly)
+    );
+    let as_the_file_says = ((Some(5), true), (None, false));
+    for _ in 0..2 {
+        let (shop, toy, _) = plan(&with_file).await?;
+        assert_eq!((shop, toy), as_the_file_says);
+        // Beside it, or when it has gone; what no file covered is backed up all the same.
+        let (shop, toy, other) = plan(&without).await?;
+        assert_eq!((shop, toy), as_the_file_says);
+        assert_eq!(other, hourly);
+    }
+    Ok(())
 }

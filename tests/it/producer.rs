@@ -615,7 +615,7 @@ fn column(inputs: &[Input], of: fn(&Input) -> u32) -> Result<Vec<i32>> {
 /// Consumers have no plans file: how large a dump may be, they learn from the catalog.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_dumps_are_those_of_the_plans_last_told() -> Result<()> {
-    let db = TestCatalog::new().await?;
+    let db = TestCatalog::create().await?;
     let limits = |pro: &str, team: &str| {
         Plans::parse(&format!(
             "version: 1\ntiers:\n  pro: {{rpo_minutes: 60, backup_retention_days: 7{pro}}}\n  team: {{rpo_minutes: 60, backup_retention_days: 7{team}}}\n"

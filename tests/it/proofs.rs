@@ -25,6 +25,9 @@ async fn record_points(db: &TestCatalog) -> Result<u64> {
              select id, resource, now(), 'v1/' || id, '{}', 1, 1
              from (select gen_random_uuid() as id, r.id as resource from lastgood.resources as r) as fresh
              returning id
+         ),
+         newest as (
+             update lastgood.resources set newest_consistent_at = now()
          )
          insert into lastgood.copies (point_id, store) select id, 'here' from fresh",
     )

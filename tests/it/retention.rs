@@ -139,6 +139,8 @@ fn restore(point: Uuid) -> Job {
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     })
 }
 

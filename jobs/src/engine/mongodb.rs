@@ -5,10 +5,12 @@ pub mod archive_format;
 pub(crate) mod dump;
 mod error;
 mod meaning;
+mod oplog;
 #[cfg(test)]
 mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
+mod watch;
 
 use mongodb::options::{AuthMechanism, HostInfo, ServerAddress, Tls, TlsOptions};
 use secrecy::SecretString;

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub mod custom_format;
 pub(crate) mod dump;
+mod dumped_facts;
 mod fill;
 mod foresight;
 mod likeness;

@@ -44,6 +44,11 @@ impl ServerFault {
         self.code.as_deref()
     }
 
+    /// Returns whether a lock was waited for in vain.
+    pub(crate) fn is_of_lock(&self) -> bool {
+        self.code() == Some("55P03")
+    }
+
     /// Returns whether a database was in use.
     pub(crate) fn is_in_use(&self) -> bool {
         self.code() == Some("55006")

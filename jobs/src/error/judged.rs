@@ -21,6 +21,7 @@ impl JobError {
             | Self::SharedConnections { .. }
             | Self::Key(_)
             | Self::NoStore { .. }
+            | Self::AsSuperuser
             | Self::ObjectKey(_)
             | Self::DumpTooLarge { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
@@ -53,6 +54,9 @@ impl JobError {
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
+            | Self::LockTableTooSmall { .. }
+            | Self::NotATarget { .. }
+            | Self::OthersDatabase { .. }
             | Self::TargetRefused { .. }
             | Self::TargetInUse { .. }
             | Self::LeftClosed { .. } => ErrorKind::Target,
@@ -115,7 +119,11 @@ impl JobError {
             | Self::PerhapsFilledBefore { .. }
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
-            | Self::ExtensionNeedsSuperuser { .. } => true,
+            | Self::ExtensionNeedsSuperuser { .. }
+            | Self::AsSuperuser
+            | Self::LockTableTooSmall { .. }
+            | Self::NotATarget { .. }
+            | Self::OthersDatabase { .. } => true,
             Self::Mongodb(error) => error.is_permanent(),
             Self::Redis(error) => error.is_permanent(),
             Self::Key(error) => error.is_permanent(),

@@ -73,3 +73,25 @@ fn a_chain_is_one_line_and_says_nothing_twice(#[case] texts: &[&'static str], #[
     let error = layers(texts).unwrap();
     assert_eq!(chain(&error), line);
 }
+
+/// A peer's words are bounded at the door, whatever their length and wherever a character ends.
+#[test]
+fn a_text_of_any_length_is_told_in_its_begin_and_its_end() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(String);
+
+    for filling in ["x", "ü", "€", "🐘"] {
+        for length in [MOST_TOLD - 1, MOST_TOLD, MOST_TOLD + 1, 20 << 20] {
+            let text = format!("begin {} end", filling.repeat(length / filling.len()));
+            let story = chain(&Said(text.clone()));
+            assert!(
+                story.len() <= MOST_TOLD,
+                "{filling} {length}: {}",
+                story.len()
+            );
+            assert!(story.starts_with("begin ") && story.ends_with(" end"));
+            assert_eq!(story == text, text.len() <= MOST_TOLD);
+        }
+    }
+}

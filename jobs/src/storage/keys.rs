@@ -12,6 +12,11 @@ const MANIFEST: &str = ".manifest.json";
 /// What the name of an encrypted archive ends with. Permanent.
 const ENCRYPTED: &str = ".age";
 
+/// Returns whether an object is an encrypted archive, as its name says.
+pub(super) fn is_encrypted(key: &str) -> bool {
+    key.ends_with(ENCRYPTED)
+}
+
 /// What archives of an engine are called. Permanent.
 const fn suffix(engine: Engine) -> &'static str {
     match engine {

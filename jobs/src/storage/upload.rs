@@ -205,9 +205,10 @@ async fn commit(
 
 /// Refuses a key that is taken. A look suffices where a condition is for manifests: nobody else ever writes what is one attempt's.
 async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
-    match storage.size(key).await? {
-        None => Ok(()),
-        Some(_) => Err(JobError::Store {
+    match storage.size(key).await {
+        // What a look cannot see, the writing tells, and better: the answer to a HEAD gives no reason.
+        Ok(None) | Err(_) => Ok(()),
+        Ok(Some(_)) => Err(JobError::Store {
             doing: "publish",
             key: key.to_owned(),
             source: StoreFault("there is an object already, and it is not replaced".to_owned()),

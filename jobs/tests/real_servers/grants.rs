@@ -179,6 +179,8 @@ async fn the_role_for_restores_fills_its_own_database_and_touches_no_other() -> 
         },
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     };
     let url = Some(target.url.clone());
     let restored = restore(

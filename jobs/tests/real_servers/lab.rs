@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io::Write as _,
     path::PathBuf,
     sync::{
         Arc,
@@ -60,6 +61,37 @@ impl Server {
         })
     }
 
+    /// A server with room for few locks, where nobody else looks at the template and nobody gathers statistics.
+    pub(crate) fn narrow() -> Result<Self> {
+        Ok(Self {
+            url: variable("LASTGOOD_TEST_PG17_NARROW_URL")?.parse()?,
+        })
+    }
+
+    /// A server with PostGIS; `None`, and that is said, where there is none on this machine.
+    pub(crate) fn postgis() -> Result<Option<Self>> {
+        let url = variable("LASTGOOD_TEST_PG15_POSTGIS_URL")?;
+        if let Some(why) = url.strip_prefix("skip: ") {
+            // Past the test runner, which shows nothing of a test that passes.
+            writeln!(std::io::stderr(), "SKIPPED: PostGIS: {why}")?;
+            return Ok(None);
+        }
+        Ok(Some(Self { url: url.parse()? }))
+    }
+
+    /// Creates a database, as soon as nobody looks into the template.
+    pub(crate) async fn create(&self, database: &str, owner: &str, template: &str) -> Result<()> {
+        let create =
+            format!("create database \"{database}\" owner \"{owner}\" template {template}");
+        until("nobody looks into the template", || async {
+            match self.run("postgres", &create).await {
+                Err(error) if error.to_string().contains("being accessed") => Ok(false),
+                created => created.map(|()| true),
+            }
+        })
+        .await
+    }
+
     pub(crate) async fn session(&self, database: &str) -> Result<PgConnection> {
         let mut url = self.url.clone();
         url.set_path(database);
@@ -108,15 +140,55 @@ pub(crate) struct Lab {
     pub(crate) work: tempfile::TempDir,
     pub(crate) worker: Worker,
     pub(crate) lease: Arc<Switch>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) resource: Resource,
+    /// Whether restores say that they may run as a superuser.
+    pub(crate) as_superuser: bool,
 }
 
 /// A lease that lives until it is switched off.
 pub(crate) struct Switch(pub(crate) AtomicBool);
 
+/// The same, and which database is closed.
+pub(crate) struct Ledger {
+    lease: Arc<Switch>,
+    /// Whether nothing can be written down.
+    pub(crate) is_mute: AtomicBool,
+    pub(crate) closed: std::sync::Mutex<Option<String>>,
+    /// Whether anything was ever written down.
+    pub(crate) was_written: AtomicBool,
+}
+
 impl Lease for Switch {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
         Box::pin(async { self.0.load(Ordering::SeqCst) })
+    }
+}
+
+impl Lease for Ledger {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        self.lease.is_alive()
+    }
+
+    fn will_close<'a>(&'a self, database: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            if self.is_mute.load(Ordering::SeqCst) {
+                return false;
+            }
+            if let Ok(mut closed) = self.closed.lock() {
+                *closed = Some(database.to_owned());
+            }
+            self.was_written.store(true, Ordering::SeqCst);
+            true
+        })
+    }
+
+    fn is_open(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Ok(mut closed) = self.closed.lock() {
+                *closed = None;
+            }
+        })
     }
 }
 
@@ -152,13 +224,19 @@ impl Lab {
             .ok();
         let (store, work) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let lease = Arc::new(Switch(AtomicBool::new(true)));
+        let ledger = Arc::new(Ledger {
+            lease: lease.clone(),
+            is_mute: AtomicBool::new(false),
+            closed: std::sync::Mutex::new(None),
+            was_written: AtomicBool::new(false),
+        });
         let worker = Worker {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
             tools: Arc::new(Toolbox::only(&client_dirs()?).await),
             work_dir: work.path().to_owned(),
             encrypt_to: None,
             keyring: std::sync::Arc::new(lastgood_jobs::key::NoKeys),
-            lease: lease.clone(),
+            lease: ledger.clone(),
             progress: Arc::new(Progress::default()),
         };
         let resource = Resource {
@@ -176,7 +254,9 @@ impl Lab {
             work,
             worker,
             lease,
+            ledger,
             resource,
+            as_superuser: is_superuser,
         })
     }
 
@@ -225,6 +305,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: self.as_superuser,
+            of_owner: false,
         };
         restore(
             attempt,

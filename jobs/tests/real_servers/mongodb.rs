@@ -1,15 +1,16 @@
-//! MongoDB, against a server that speaks its protocol.
+//! MongoDB, against its own server.
 //!
-//! Needs `LASTGOOD_TEST_MONGODB_URL`, root's URL of a server that says it is a replica set,
-//! `LASTGOOD_TEST_MONGODB_STANDALONE_URL`, the same of one that says it is none, and `LASTGOOD_TEST_MONGODB_PROGRAM`, the
-//! argv and env, in JSON, that start another one.
+//! Needs `LASTGOOD_TEST_MONGODB_URL`, root's URL of a replica set with passwords, `LASTGOOD_TEST_MONGODB_STANDALONE_URL`, the
+//! same of a standalone server, and `LASTGOOD_TEST_MONGODB_PROGRAM`, the argv and env, in JSON, that start another one.
 
 mod archive;
 mod dump_failures;
 mod dumps;
 mod forge;
+mod gate;
 mod grants;
 mod lab;
+mod oplog;
 mod restore_failures;
 mod restores;
 mod restores_in_place;

@@ -39,20 +39,27 @@ const CHECKSUM: &str = r#"
 const LIKENESS: &str = "
     select concat_ws(' | ', (select string_agg(a::text, ' ' order by a::text) from unnest(datacl) a), datconnlimit, shobj_description(d.oid, 'pg_database'),
         (select string_agg(setconfig::text, ';' order by setrole) from pg_db_role_setting where setdatabase = d.oid),
-        datcollate, pg_encoding_to_char(encoding), pg_get_userbyid(datdba))
+        datcollate, pg_encoding_to_char(encoding), pg_get_userbyid(datdba), datistemplate)
     from pg_database d where datname = current_database()";
+
+/// What a database has of its own, besides what is in it.
+fn facts(name: &str) -> String {
+    format!(
+        "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
+         alter database \"{name}\" set role = \"{name}\"; alter database \"{name}\" set app.secret = 'a''b;\\c';
+         alter role \"{name}\" in database \"{name}\" set work_mem = '5MB'; comment on database \"{name}\" is 'it''s; odd';
+         grant temporary on database \"{name}\" to pg_monitor with grant option;
+         revoke connect on database \"{name}\" from public; alter database \"{name}\" connection limit 17;
+         alter database \"{name}\" is_template true"
+    )
+}
 
 #[tokio::test]
 async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
     let name = lab.name.clone();
     lab.run(SHOP).await?;
-    lab.run(&format!(
-        "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
-         alter role \"{name}\" in database \"{name}\" set work_mem = '5MB'; comment on database \"{name}\" is 'it''s';
-         revoke connect on database \"{name}\" from public; alter database \"{name}\" connection limit 17"
-    ))
-    .await?;
+    lab.run(&facts(&name)).await?;
     let (sum, likeness) = (lab.ask(CHECKSUM).await?, lab.ask(LIKENESS).await?);
     let point = lab.backup(attempt()).await?;
     lab.run("truncate orders; drop view recent").await?;
@@ -100,7 +107,9 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
         )
         .await?;
     }
-    assert_eq!(lab.server.databases_like(&name).await?, [name]);
+    assert_eq!(lab.server.databases_like(&name).await?, [name.as_str()]);
+    let is_none = format!("alter database \"{name}\" is_template false");
+    lab.server.run("postgres", &is_none).await?;
     lab.clean().await
 }
 
@@ -108,14 +117,22 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
 async fn a_swap_makes_a_database_again_that_is_gone() -> Result<()> {
     let lab = Lab::owner(Server::pg17()?).await?;
     lab.run(SHOP).await?;
-    let sum = lab.ask(CHECKSUM).await?;
+    lab.run(&facts(&lab.name)).await?;
+    let (sum, likeness) = (lab.ask(CHECKSUM).await?, lab.ask(LIKENESS).await?);
     let point = lab.backup(attempt()).await?;
+    let is_none = format!("alter database \"{}\" is_template false", lab.name);
+    lab.server.run("postgres", &is_none).await?;
     lab.server
         .run("postgres", &format!("drop database \"{}\"", lab.name))
         .await?;
     let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
     assert_eq!(restored.kept, None);
     assert_eq!(lab.ask(CHECKSUM).await?, sum);
+    // The settings are in the archive, which may be encrypted, and not in the manifest, which never is.
+    assert_eq!(lab.ask(LIKENESS).await?, likeness);
+    assert_eq!(restored.notes, Vec::<String>::new());
+    assert!(!serde_json::to_string(&point.manifest)?.contains("app.secret"));
+    lab.server.run("postgres", &is_none).await?;
     lab.clean().await
 }
 
@@ -301,6 +318,8 @@ async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()
         target: target.clone(),
         no_owner: true,
         no_acl: true,
+        as_superuser: false,
+        of_owner: false,
     };
     newer
         .server
@@ -585,6 +604,8 @@ async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<(
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     };
     let (resource, worker, key) = (
         lab.resource.clone(),

@@ -21,7 +21,7 @@ BATCH = 2_000
 
 
 def mongodb_figures(session: Session, binary: Path, catalog: Postgres) -> list[Row]:
-    """One database of documents of about 1 KB with two secondary indexes. The server is the tests', not MongoDB itself."""
+    """One database of documents of about 1 KB with two secondary indexes."""
     server = start_mongodb(session, "mongodb-customer")
     with server.client() as client:
         size = fill(client["orders"])

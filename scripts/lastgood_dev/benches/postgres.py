@@ -77,9 +77,15 @@ def restore_contenders(lastgood: Lastgood, server: Postgres, files: Path) -> dic
 
     def ours() -> float:
         fresh()
-        return run_seconds(lastgood, "restore", "big", "--into", "target")
+        return run_seconds(lastgood, "restore", "big", "--into", "target", "--as-superuser")
 
-    return {"pg_restore from a local file": bare, "lastgood restore": ours}
+    def swap() -> float:
+        fresh()
+        for kept in server.psql("select datname from pg_database where datname like 'big__before_restore_%'").split():
+            server.psql(f"drop database {kept}")
+        return run_seconds(lastgood, "restore", "big", "--as-superuser")
+
+    return {"pg_restore from a local file": bare, "lastgood restore": ours, "lastgood restore by swap": swap}
 
 
 def rows_of(
@@ -96,6 +102,13 @@ def rows_of(
             megabytes = (files / path).stat().st_size / 1e6
             rows.append((f"… against `{name}`", f"{ours / dump[name]:.2f} × of {dump[name]:.2f} s, {megabytes:.0f} MB", ""))
     ours, bare = restore["lastgood restore"], restore["pg_restore from a local file"]
-    rows.append(("restore: lastgood against `pg_restore` of a local file", f"{ours:.2f} s, {ours / bare:.2f} × of {bare:.2f} s", "≤ 1.15 ×"))
+    rows.append((
+        "restore into an empty database, analyzed: against `pg_restore` of a local file in one transaction, not analyzed",
+        f"{ours:.2f} s, {ours / bare:.2f} × of {bare:.2f} s", "≤ 1.15 ×",
+    ))
+    swap = restore["lastgood restore by swap"]
+    rows.append((
+        f"restore by swap, {os.cpu_count()} cores, analyzed: against the same", f"{swap:.2f} s, {swap / bare:.2f} × of {bare:.2f} s", "≤ 0.9 ×",
+    ))
     rows.append(("peak memory of the consumer over all of these", f"{peak:.0f} MB", "< 100 MB"))
     return rows

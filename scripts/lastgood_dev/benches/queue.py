@@ -39,4 +39,6 @@ def _queue_row(figure: Mapping[str, object]) -> Row:
         return "pickup latency of an idle consumer, p50 / p95", f"{figure['p50_ms']} / {figure['p95_ms']} ms", "p95 < 50 ms"
     if figure["bench"] == "tick":
         return f"a tick that enqueues {figure['enqueued']:,} of {figure['resources']:,} resources", f"{figure['seconds']} s", "< 5 s"
+    if figure["bench"] == "fleet":
+        return f"{figure['what']} at {figure['resources']:,} resources and runs", f"{figure['seconds']} s", "< 2 s"
     return f"an idle tick at {figure['resources']:,} resources, worst of 10", f"{figure['worst_seconds']} s", "< 0.5 s"

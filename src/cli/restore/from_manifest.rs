@@ -43,7 +43,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 /// Restores the point into the empty target that `--into` refers to.
 pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let reference = target(args)?;
-    let url = resolve(&reference)?;
+    let url = resolve(&reference).await?;
     let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;
     let sought = Sought::at(key);
     let stores = locate(&sought, &stores).await?;
@@ -57,6 +57,7 @@ pub(super) async fn run(key: &str, args: &Args, output: &Output) -> anyhow::Resu
             manifest.resource_id, manifest.engine, store.url
         ));
         suspicions(manifest, args, output)?;
+        unencrypted(manifest, args, &store.storage).await?;
         let worker = Worker {
             encrypt_to: None,
             keyring: keyring(args.identity.as_deref(), &store.storage)?,
@@ -88,6 +89,29 @@ fn suspicions(manifest: &Manifest, args: &Args, output: &Output) -> anyhow::Resu
             "this restore point is suspect ({because}): take an older one, or restore from it all the same with --even-suspect"
         );
         output.note(&format!("SUSPECT: {because}"));
+    }
+    Ok(())
+}
+
+/// Refuses an archive in clear where archives are encrypted: whoever can write to the store, and has no key, can put one there.
+async fn unencrypted(manifest: &Manifest, args: &Args, storage: &Storage) -> anyhow::Result<()> {
+    if manifest.archive.encryption.is_some() || args.allow_unencrypted {
+        return Ok(());
+    }
+    let expected = if args.identity.is_some() {
+        Some("an identity was given to open it")
+    } else if storage.has_encrypted_archives(&manifest.team).await? {
+        Some("other archives of its team are")
+    } else if !escrow::list(storage).await?.is_empty() {
+        Some("this store holds the keys of archives")
+    } else {
+        None
+    };
+    if let Some(expected) = expected {
+        anyhow::bail!(
+            "this archive is not encrypted, although {expected}: anybody who can write to the store may have put it there; \
+             if it is of before there were keys, restore it with --allow-unencrypted"
+        );
     }
     Ok(())
 }
@@ -124,6 +148,8 @@ async fn in_this_process(
         },
         no_owner: args.no_owner,
         no_acl: args.no_acl,
+        as_superuser: args.as_superuser,
+        of_owner: false,
     };
     let resource = described_by(manifest, url.clone());
     let attempt = Attempt {
@@ -143,8 +169,8 @@ async fn in_this_process(
     }
 }
 
-fn resolve(reference: &Reference) -> anyhow::Result<SecretString> {
-    reference.resolve().map_err(|error| {
+async fn resolve(reference: &Reference) -> anyhow::Result<SecretString> {
+    reference.resolve().await.map_err(|error| {
         // Its own text speaks of consumers, and there is none here.
         if let SecretError::NoSuchVariable(name) = error {
             return anyhow::anyhow!("environment variable {name} is not set here");

@@ -1,5 +1,5 @@
 -- Enqueues verifications. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
--- older than this. $3: at most so many of an engine wait or run. A verification that failed or was cancelled is asked for again after six
+-- older than this. $3: at most so many of an engine wait or run. $4: engines. A verification that failed or was cancelled is asked for again after six
 -- hours; suspect points are read back too, and prove nothing about their resource; what it found damaged is quarantined, and no more usable.
 with live as (
     select queue, kind, resource_id, args ->> 'point' as point, args ->> 'store' as store
@@ -17,24 +17,41 @@ tried as (
     where kind in ('copy', 'verify', 'expire') and state in ('failed', 'cancelled') and kind = 'verify'
         and finished_at > now() - interval '6 hours'
 ),
+-- The resources whose newest proof is the oldest, found by index: $3 times ten of an engine are more than are asked for.
+unproven as (
+    select r.id, r.engine, r.spread, r.proven_at
+    from unnest($4::text[]) as engine (name)
+    left join waiting on waiting.queue = engine.name
+    cross join lateral (
+        (
+            select id, engine, spread, proven_at from lastgood.resources
+            where engine = engine.name and newest_consistent_at is not null and proven_at is null
+                and not exists (select from tried where tried.resource_id = resources.id)
+            order by proven_at nulls first, id limit 10 * $3
+        )
+        union all
+        (
+            select id, engine, spread, proven_at from lastgood.resources
+            where engine = engine.name and newest_consistent_at is not null and proven_at <= now() - $2::interval * 0.75
+                and not exists (select from tried where tried.resource_id = resources.id)
+            order by proven_at limit 10 * $3
+        )
+    ) as r
+    where coalesce(waiting.runs, 0) < $3
+),
 -- Resources that were registered together must not be due together for ever: each has its own instant in the last quarter.
 newest as (
     -- In the store where that is longest ago; one that nothing is recorded of is looked for in all.
     select point.id, point.resource_id, r.engine, '-infinity'::timestamptz as since, (
             select c.store from lastgood.copies as c where c.point_id = point.id order by c.verified_at nulls first, c.store limit 1
         ) as store
-    from lastgood.resources as r
-    left join waiting on waiting.queue = r.engine
+    from unproven as r
     cross join lateral (
         select id, resource_id from lastgood.trusted_points
         where resource_id = r.id
         order by consistent_at desc limit 1
     ) as point
-    where coalesce(waiting.runs, 0) < $3 and not exists (
-        select from lastgood.trusted_points as proven
-        where proven.resource_id = r.id
-            and proven.verified_at > now() - $2::interval * (1 - r.spread / 1073741824.0)
-    ) and not exists (select from tried where tried.resource_id = r.id)
+    where coalesce(r.proven_at, '-infinity') <= now() - $2::interval * (1 - r.spread / 1073741824.0)
 ),
 oldest as (
     select point.id, point.resource_id, r.engine, coalesce(copy.verified_at, copy.stored_at) as since, copy.store

@@ -366,14 +366,21 @@ async fn a_token_of_a_team_names_no_secret_of_the_consumers() -> Result<()> {
         .await?
         .with(403)?;
     }
-    api.ask(
-        Method::POST,
-        &token,
-        "/resources/ourshop/restores",
-        Some(json!({ "into": "empty" })),
-    )
-    .await?
-    .with(202)?;
+    let restores = "/resources/ourshop/restores";
+    for (body, status) in [
+        // The database's functions would have everything that is on its server.
+        (json!({ "as_superuser": true }), 403),
+        (json!({ "into": "template1" }), 422),
+        (json!({ "into": "postgres" }), 422),
+        (json!({ "into": "empty" }), 202),
+    ] {
+        api.ask(Method::POST, &token, restores, Some(body))
+            .await?
+            .with(status)?;
+    }
+    // The consumer, which sees the server, makes sure that it is the team's.
+    let held = "select count(*) from lastgood.runs where kind = 'restore' and args ->> 'of_owner' = 'true'";
+    assert_eq!(api.db.count(held).await?, 1);
     Ok(())
 }
 

@@ -116,7 +116,7 @@ async fn a_resource_and_a_team_have_limits_that_end_after_an_hour() -> Result<()
     let order = Order::new("test", None);
     api.db
         .catalog
-        .set_adhoc_limits(Some(3), Some(4), &order)
+        .set_adhoc_limits(Some(3), Some(4), None, &order)
         .await?;
     let answers =
         try_join_all((0..8).map(|_| api.ask(Method::POST, &token, BACKUPS, None))).await?;
@@ -168,7 +168,7 @@ async fn requests_of_one_team_are_counted_in_turn() -> Result<()> {
     let (api, token) = shop().await?;
     api.db
         .catalog
-        .set_adhoc_limits(Some(1), None, &Order::new("test", None))
+        .set_adhoc_limits(Some(1), None, None, &Order::new("test", None))
         .await?;
     // One whose turn it is has asked, and not ended: nobody can see yet that it counts.
     let mut first = api.db.pool().begin().await?;
@@ -280,7 +280,7 @@ async fn what_was_asked_for_before_is_under_no_limit() -> Result<()> {
     let run: Value = api.post_once(&token, BACKUPS, "k", None).await?.with(202)?;
     api.db
         .catalog
-        .set_adhoc_limits(Some(0), None, &Order::new("test", None))
+        .set_adhoc_limits(Some(0), None, None, &Order::new("test", None))
         .await?;
     assert_eq!(
         api.post_once(&token, BACKUPS, "k", None).await?.with(200)?["id"],

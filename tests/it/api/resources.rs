@@ -262,3 +262,100 @@ async fn a_retention_that_vetoes_is_told_as_it_was_sent() -> Result<()> {
     );
     Ok(())
 }
+
+/// Hogging: each new resource is due at once, so a team that registers its own may have so many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_team_registers_as_many_resources_as_the_team_may_have() -> Result<()> {
+    let api = Api::create().await?;
+    let order = lastgood::catalog::Order::new("test", None);
+    api.db
+        .catalog
+        .set_adhoc_limits(None, None, Some(3), &order)
+        .await?;
+    let bound = api
+        .token(&[lastgood::token::Scope::Admin], Some("acme"))
+        .await?;
+    let body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/shop" });
+    let put = async |token: &str, id: usize| {
+        let path = format!("/resources/shop-{id}");
+        api.ask(Method::PUT, token, &path, Some(body.clone())).await
+    };
+    // All at once: they take turns.
+    let answers = try_join_all((0..10).map(|id| put(&bound, id))).await?;
+    let made = answers.iter().filter(|it| it.status == 201).count();
+    ensure!(made == 3, "{answers:?}");
+    let refused = answers.iter().find(|it| it.status != 201).context("none")?;
+    let refused = refused.with(429)?;
+    ensure!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|it| it.contains("3 resources")),
+        "{refused}"
+    );
+    // What is there can be sent again, whoever runs lastgood is not bound, and what is removed makes room.
+    let there = answers
+        .iter()
+        .position(|it| it.status == 201)
+        .context("none")?;
+    put(&bound, there).await?.with(200)?;
+    let admin = api.admin().await?;
+    put(&admin, 20).await?.with(201)?;
+    for id in [there, 20] {
+        let path = format!("/resources/shop-{id}");
+        api.ask(Method::DELETE, &admin, &path, None).await?;
+    }
+    put(&bound, 30).await?.with(201)?;
+    put(&bound, 31).await?.with(429)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_url_is_refused_is_said_for_every_engine_without_showing_it() -> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    for (engine, url, why) in [
+        (
+            "postgres",
+            "postgresql://u:hunter2@h/shop?sslcert=/x",
+            "sslcert",
+        ),
+        ("postgres", "postgresql://u:hunter2@h", "database"),
+        ("mongodb", "postgresql://u:hunter2@h/shop", "mongodb"),
+        ("redis", "http://u:hunter2@h", "redis"),
+    ] {
+        let body = json!({ "team": "acme", "tier": "pro", "engine": engine, "url": url });
+        let refused = api.ask(Method::PUT, &token, SHOP, Some(body)).await?;
+        let detail = refused.with(422)?["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        ensure!(
+            detail.contains(why) && !detail.contains("hunter2"),
+            "{engine}: {detail}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sealed_row_that_was_altered_stops_no_registration_and_a_wrong_key_stops_all()
+-> Result<()> {
+    let api = Api::create().await?;
+    let token = api.admin().await?;
+    let url = "postgresql://u:p@h/shop";
+    let put = async |id: &str| {
+        let body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": url });
+        api.ask(Method::PUT, &token, &format!("/resources/{id}"), Some(body))
+            .await
+    };
+    for id in ["a", "b"] {
+        put(id).await?.with(201)?;
+    }
+    api.db.execute("update lastgood.resources set connection_sealed = set_byte(connection_sealed, 40, 255 - get_byte(connection_sealed, 40)) where id = 'a'").await?;
+    put("c").await?.with(201)?;
+    api.db
+        .execute("delete from lastgood.resources where id <> 'a'")
+        .await?;
+    put("d").await?.with(503)?;
+    Ok(())
+}

@@ -197,7 +197,7 @@ async fn refusals_have_states_of_their_own_and_leave_nothing() -> Result<()> {
     shared
         .db
         .catalog
-        .set_adhoc_limits(Some(1), None, &Order::new("test", None))
+        .set_adhoc_limits(Some(1), None, None, &Order::new("test", None))
         .await?;
     let limited = ask(&mut service, "shop", None).await;
     ensure!(
@@ -207,7 +207,7 @@ async fn refusals_have_states_of_their_own_and_leave_nothing() -> Result<()> {
     shared
         .db
         .catalog
-        .set_adhoc_limits(Some(5), Some(1), &Order::new("test", None))
+        .set_adhoc_limits(Some(5), Some(1), None, &Order::new("test", None))
         .await?;
     let limited = ask(&mut service, "shop", None).await;
     ensure!(

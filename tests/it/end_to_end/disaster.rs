@@ -189,7 +189,11 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
             .await?
             .succeeded()?;
         lab.run(&["resource", "resume", id]).await?.succeeded()?;
-        let restored = lab.run(&["--json", "restore", id]).await?;
+        let mut restore = vec!["--json", "restore", id];
+        if id == "vector" {
+            restore.push("--as-superuser");
+        }
+        let restored = lab.run(&restore).await?;
         lab.succeeds(run_id(&restored.succeeded()?.json()?)?)
             .await?;
     }
@@ -257,6 +261,7 @@ async fn a_bucket_and_a_key_suffice_to_restore_without_any_catalog() -> Result<(
             &key,
             "--into",
             "env:TARGET_URL",
+            "--as-superuser",
             "--storage",
             &store,
         ];
@@ -274,6 +279,7 @@ async fn a_bucket_and_a_key_suffice_to_restore_without_any_catalog() -> Result<(
             &key,
             "--into",
             "env:TARGET_URL",
+            "--as-superuser",
             "--storage",
             &store,
         ];

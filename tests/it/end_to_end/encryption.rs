@@ -484,6 +484,41 @@ async fn without_a_catalog_the_recovery_identity_or_the_keys_own_restores() -> R
     Ok(())
 }
 
+/// Whoever can write to a store, and has no key, can put an archive in clear there that agrees with its manifest.
+#[tokio::test]
+async fn an_archive_in_clear_beside_encrypted_ones_is_restored_only_with_a_word() -> Result<()> {
+    let (mut vault, shop) = (Vault::create().await?, shop().await?);
+    vault.add("shop", "alpha", &shop.url()).await?;
+    let consumer = vault.lab.consumer("consumer", &[]).await?;
+    let forged = vault.back_up("shop").await?;
+    let database = vault.empty_database(&shop).await?;
+    vault.lab.set("TARGET_URL", shop.url_of(&database));
+    let key = &forged.manifest_key;
+    let args = [
+        "restore",
+        "--from-manifest",
+        key,
+        "--into",
+        "env:TARGET_URL",
+    ];
+    // Where nothing is encrypted, nothing is odd about it.
+    vault.lab.run(&args).await?.succeeded()?;
+    vault.key("create", &["--team", "alpha"]).await?;
+    vault.back_up("shop").await?;
+    drop(consumer);
+    let database = vault.empty_database(&shop).await?;
+    vault.lab.set("TARGET_URL", shop.url_of(&database));
+    let refused = vault.lab.run(&args).await?.refused()?;
+    ensure!(
+        refused.contains("is not encrypted") && refused.contains("--allow-unencrypted"),
+        "{refused}"
+    );
+    let allowed = [&args[..], &["--allow-unencrypted"]].concat();
+    vault.lab.run(&allowed).await?.succeeded()?;
+    ensure!(shop.ask_in(&database, COUNT).await? == "1000");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_secret_key_is_seen_nowhere() -> Result<()> {
     let (mut vault, shop) = (Vault::create().await?, shop().await?);

@@ -49,7 +49,10 @@ async fn what_the_schedule_backed_up_brings_destroyed_data_back() -> Result<()> 
 
     shop.run("drop view few; drop table odd; delete from items where id % 2 = 0; select setval('tickets', 1)")
         .await?;
-    let restored = lab.run(&["restore", "shop", "--wait"]).await?.succeeded()?;
+    let restored = lab
+        .run(&["restore", "shop", "--as-superuser", "--wait"])
+        .await?
+        .succeeded()?;
     ensure!(restored.out.contains("succeeded"), "{restored:?}");
     assert_eq!(shop.ask(EVERYTHING).await?, before);
     tells_that_the_promise_is_kept(&lab).await?;

@@ -78,7 +78,9 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
     storage.remove(archive.context("no archive")?).await?;
 
     shop.run("drop table items").await?;
-    let said = lab.run(&["--json", "restore", "shop", "--wait"]).await?;
+    let said = lab
+        .run(&["--json", "restore", "shop", "--as-superuser", "--wait"])
+        .await?;
     said.succeeded()?;
     let restores = lab.runs().await?;
     let restore = restores.iter().find(|run| run.kind == "restore");

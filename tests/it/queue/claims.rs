@@ -135,6 +135,8 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     });
     let new = NewRun {
         resource_id: "shop",

@@ -192,3 +192,27 @@ async fn a_success_publishes_its_restore_point_and_forgets_earlier_failures() ->
     assert!(row.next_due_at > Some(point.consistent_at));
     Ok(())
 }
+
+/// The peer was believed: what it says of its failure is bounded wherever it is stored and shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_told_at_any_length_is_stored_in_its_begin_and_its_end() -> Result<()> {
+    let db = with_a_shop().await?;
+    let id = enqueue(&db, "shop").await?;
+    let workers = Workers::start(&db.catalog, &Settings::default(), |_| async {
+        let told = format!("begin {} end", "\0ü".repeat(5 << 20));
+        Err(Failure::permanent(ErrorKind::Connect, told).into())
+    });
+    let run = becomes(&db, id, "failed").await?;
+    workers.stop().await?;
+    let (kind, told) = error(&run);
+    assert_eq!(kind, "connect");
+    assert!(told.starts_with("begin ") && told.ends_with(" end"));
+    assert!(told.len() <= 32 << 10, "{} bytes", told.len());
+    let attempts = db.catalog.attempts(id).await?;
+    assert!(
+        attempts
+            .iter()
+            .all(|it| it.error.as_ref().is_none_or(|told| told.len() <= 32 << 10))
+    );
+    Ok(())
+}

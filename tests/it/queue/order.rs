@@ -272,6 +272,8 @@ async fn a_restore_waits_for_no_backup_of_its_team_or_its_server() -> Result<()>
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
+        as_superuser: false,
+        of_owner: false,
     });
     let new = lastgood::catalog::NewRun {
         resource_id: "loud-5",

@@ -1,6 +1,7 @@
 //! A dump: every collection as of one instant where the deployment can, in the archive format of `mongodump`.
 
 mod accounts;
+mod capture;
 mod catalog;
 mod doubt;
 mod fault;
@@ -8,8 +9,12 @@ mod instant;
 mod metadata;
 mod read;
 mod verdict;
+mod way;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use chrono::Utc;
+use tokio::sync::oneshot;
 
 pub use self::fault::DumpFault;
 use self::{
@@ -17,6 +22,7 @@ use self::{
     instant::Frozen,
     read::Read,
     verdict::Verdict,
+    way::Way,
 };
 use super::{
     DRIVER,
@@ -43,29 +49,60 @@ const FLOOR_BYTES: u64 = 200;
 const READ_AT_ONCE: usize = 2;
 
 /// Dumps the resource's database or deployment into `key`. Any failure leaves no object.
+///
+/// Where a snapshot does not last for as long as the dump takes, the dump begins anew, in the next best [`Way`].
 pub(crate) async fn dump(
     resource: &Resource,
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
     let options = resource.options;
-    let mut session = session::connect(&resource.url, options.read_preference).await?;
+    let session = session::connect(&resource.url, options.read_preference).await?;
     let tool_version = format!("lastgood {}, {DRIVER}", env!("CARGO_PKG_VERSION"));
     let header = Header {
         concurrent_collections: i32::try_from(READ_AT_ONCE).unwrap_or(i32::MAX),
         server_version: session.server.version.clone(),
-        tool_version: tool_version.clone(),
+        tool_version,
     };
     let database = session.database.clone();
     let wanted = Wanted {
         database: database.as_deref(),
         header: &header,
         users_and_roles: options.users_and_roles,
+        with_temporary: false,
     };
     // Before the instant: a mark that is removed meanwhile was there at it.
     let half_restored = catalog::half_restored(&session, wanted.database).await?;
-    let frozen = instant::freeze(&mut session, wanted).await?;
-    let prelude = Prelude {
+    let mut way = Way::Snapshot;
+    loop {
+        let error = match dump_by(&way, &session, wanted, key, worker).await {
+            Ok(mut dumped) => {
+                let suspicions = half_restored
+                    .iter()
+                    .map(|it| half_restored_suspicion(it))
+                    .collect();
+                dumped.suspicions = suspicions;
+                return Ok(dumped);
+            }
+            Err(error) => error,
+        };
+        way = way.after(error)?;
+        tracing::warn!("the dump begins anew: {way}");
+    }
+}
+
+async fn dump_by(
+    way: &Way,
+    session: &Session,
+    wanted: Wanted<'_>,
+    key: &str,
+    worker: &Worker,
+) -> Result<Dumped, JobError> {
+    // Which member is read may change on the way.
+    let mut session = session.clone();
+    let header = wanted.header;
+    let frozen = instant::freeze(&mut session, wanted, way).await?;
+    let mut prelude = Prelude {
         namespaces: frozen
             .entries
             .iter()
@@ -73,32 +110,31 @@ pub(crate) async fn dump(
             .collect(),
         header: header.clone(),
     };
+    if frozen.follows.is_some() {
+        prelude.namespaces.push(capture::namespace());
+    }
     let collections = frozen.entries.iter().filter(|it| it.is_data()).count();
+    let entries = frozen.entries.len();
     let make = |spout| write(&session, wanted, &prelude, frozen, spout);
     let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make).await?;
     let verdict = poured.maker;
+    let in_collections = poured.contents.namespaces.iter().take(entries);
     Ok(Dumped {
         format: FORMAT,
         consistent_at: verdict.consistent_at,
-        consistency: verdict.doubts.consistency(),
+        consistency: verdict.doubts.consistency(collections),
         warnings: verdict.doubts.warnings(),
-        suspicions: half_restored
-            .iter()
-            .map(|it| half_restored_suspicion(it))
-            .collect(),
+        suspicions: Vec::new(),
         object: poured.object,
         server_version: format!("MongoDB {}", session.server.version),
-        tool_version,
+        tool_version: header.tool_version.clone(),
         details: Details::Mongodb {
-            database: database.clone(),
+            database: session.database.clone(),
             collections: collections as u64,
-            documents: poured
-                .contents
-                .namespaces
-                .iter()
-                .map(|it| it.documents)
-                .sum(),
-            users_and_roles: options.users_and_roles,
+            documents: in_collections.map(|it| it.documents).sum(),
+            users_and_roles: wanted.users_and_roles,
+            oplog_entries: verdict.oplog_entries,
+            exceptions: verdict.doubts.exceptions(),
         },
         dump: poured.dump,
         archive: poured.archive,
@@ -126,14 +162,38 @@ async fn write(
     let mut begin = Vec::new();
     prelude.write(&mut begin).map_err(read::unwritable)?;
     spout.write(begin.into()).await?;
+    let Some(since) = frozen.follows else {
+        let reads = read_all(session, &prelude.header, &frozen, &spout).await?;
+        let after = catalog::list(session, wanted).await?;
+        return Ok(verdict::reach(&frozen, &reads, &after).map_err(MongodbError::Dump)?);
+    };
+    let (end, until) = oneshot::channel();
+    let reading = async {
+        read_all(session, &prelude.header, &frozen, &spout).await?;
+        let clock = Utc::now();
+        let last = capture::end(session, since).await?;
+        // Whoever captures has failed, and says why, if it does not listen.
+        let _told = end.send(last);
+        Ok::<_, Stopped>((clock, last))
+    };
+    let following = capture::follow(session, wanted, since, until, &spout);
+    let ((clock, last), entries) = tokio::try_join!(reading, following)?;
+    Ok(verdict::replayed(clock, last, entries))
+}
+
+/// Reads every namespace, several at once.
+async fn read_all<'a>(
+    session: &Session,
+    header: &Header,
+    frozen: &'a Frozen,
+    spout: &Spout,
+) -> Result<Vec<(&'a Entry, Read)>, Stopped> {
     let next = AtomicUsize::new(0);
-    let reader = || read_on(session, &prelude.header, &frozen, &next, spout.clone());
+    let reader = || read_on(session, header, frozen, &next, spout.clone());
     // As many as `READ_AT_ONCE` says.
     let (mut reads, mut others) = tokio::try_join!(reader(), reader())?;
     reads.append(&mut others);
-    let after = catalog::list(session, wanted).await?;
-    let verdict = verdict::reach(&frozen, &reads, &after).map_err(MongodbError::Dump)?;
-    Ok(verdict)
+    Ok(reads)
 }
 
 /// Takes up one namespace after another, until none is left.
@@ -146,7 +206,7 @@ async fn read_on<'a>(
 ) -> Result<Vec<(&'a Entry, Read)>, Stopped> {
     let mut reads = Vec::new();
     while let Some(entry) = frozen.entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let read = read::namespace(session, header, entry, frozen.at, &spout).await?;
+        let read = read::namespace(session, header, entry, frozen.how(), &spout).await?;
         reads.push((entry, read));
     }
     Ok(reads)

@@ -12,6 +12,35 @@ pub enum MongodbError {
         /// Why. Repeats nothing of the URL but names of parameters.
         why: String,
     },
+    /// A certificate that is not trusted.
+    #[error(
+        "the server's certificate is not trusted ({why}): name the file of the authority that signed it with tlsCAFile=…, and see \
+         that the URL has a host's name that is in the certificate"
+    )]
+    Certificate {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A replica set of another name than the URL asks for.
+    #[error(
+        "the URL asks for the replica set {asked:?}, and {}: correct replicaSet=… in the URL, or leave it out",
+        of_set(found.as_deref())
+    )]
+    ReplicaSetName {
+        /// The name in the URL.
+        asked: String,
+        /// The name that a server told.
+        found: Option<String>,
+    },
+    /// A server older than the driver speaks to.
+    #[error(
+        "the server is older than MongoDB 4.4, the oldest that lastgood backs up (it speaks version {wire_version} of the wire \
+         protocol): upgrade it"
+    )]
+    TooOld {
+        /// The latest version of the protocol that it speaks.
+        wire_version: i32,
+    },
     /// An answer that MongoDB's protocol does not allow.
     #[error("cannot {doing}: the server's answer has {what}")]
     OddAnswer {
@@ -28,11 +57,21 @@ pub enum MongodbError {
     Dump(#[from] DumpFault),
 }
 
+fn of_set(found: Option<&str>) -> String {
+    match found {
+        Some(found) => format!("the server is of {found:?}"),
+        None => "the server is of none".to_owned(),
+    }
+}
+
 impl MongodbError {
     /// Returns the family.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Address { .. } => ErrorKind::Config,
+            Self::Address { .. }
+            | Self::Certificate { .. }
+            | Self::ReplicaSetName { .. }
+            | Self::TooOld { .. } => ErrorKind::Config,
             Self::OddAnswer { .. } => ErrorKind::Internal,
             Self::Restore(fault) => fault.kind(),
             Self::Dump(fault) => fault.kind(),
@@ -42,7 +81,10 @@ impl MongodbError {
     /// Returns whether another attempt could never do better without somebody changing something first.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Address { .. } => true,
+            Self::Address { .. }
+            | Self::Certificate { .. }
+            | Self::ReplicaSetName { .. }
+            | Self::TooOld { .. } => true,
             Self::OddAnswer { .. } => false,
             Self::Restore(fault) => fault.is_permanent(),
             Self::Dump(fault) => fault.is_permanent(),

@@ -22,15 +22,8 @@ pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
     if matches!(*error.kind, ErrorKind::Authentication { .. }) {
         return JobError::Refused(source);
     }
-    if matches!(
-        *error.kind,
-        ErrorKind::InvalidTlsConfig { .. } | ErrorKind::InvalidArgument { .. }
-    ) {
-        let why = "the driver refuses its options: see that the files which they name can be read, and that they agree";
-        return MongodbError::Address {
-            why: why.to_owned(),
-        }
-        .into();
+    if matches!(*error.kind, ErrorKind::InvalidTlsConfig { .. }) {
+        return refused_options();
     }
     match code {
         Some(code) if REFUSED.contains(&code) => JobError::Refused(source),
@@ -39,6 +32,22 @@ pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
         None if is_of_connection(error) => JobError::Unreachable { doing, source },
         Some(_) | None => JobError::Statement { doing, source },
     }
+}
+
+/// Says what an error means that came before any server was asked. What the driver says of options may quote them.
+pub(crate) fn meaning_of_options(doing: &'static str, error: &Error) -> JobError {
+    if matches!(*error.kind, ErrorKind::InvalidArgument { .. }) {
+        return refused_options();
+    }
+    meaning(doing, error)
+}
+
+fn refused_options() -> JobError {
+    let why = "the driver refuses its options: see that the files which they name can be read, and that they agree";
+    MongodbError::Address {
+        why: why.to_owned(),
+    }
+    .into()
 }
 
 /// Returns the server's code, if it was the server that spoke.

@@ -17,6 +17,7 @@ mod insert;
 mod mark;
 mod metadata;
 mod plan;
+mod replay;
 mod same;
 mod source;
 mod target;
@@ -25,7 +26,11 @@ use secrecy::SecretString;
 
 pub use self::fault::RestoreFault;
 pub(super) use self::mark::MARK;
-use self::{collections::Made, plan::Plan, source::Source};
+use self::{
+    collections::Made,
+    plan::{Item, Plan, Shape},
+    source::Source,
+};
 use super::session::{self, Session};
 use crate::{
     error::JobError,
@@ -129,6 +134,15 @@ async fn alive(worker: &Worker) -> Result<(), JobError> {
 fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made) -> Restored {
     let databases = plan.databases();
     let mut notes = made.notes;
+    // What an earlier attempt had done is as the plan has it.
+    let mut items: Vec<Item> = made.items.into_iter().map(|(item, _)| item).collect();
+    let is_view = |it: &Item| it.shape == Shape::View;
+    if items.is_empty() && plan.oplog.is_none() {
+        items.clone_from(&plan.items);
+    } else {
+        let views = made.views.as_ref().unwrap_or(&plan.items);
+        items.extend(views.iter().filter(|it| is_view(it)).cloned());
+    }
     if !plan.left_out.is_empty() {
         let left_out = plan.left_out.join(", ");
         notes.push(format!(
@@ -149,9 +163,9 @@ fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made
         },
         kept: None,
         contents: Contents::Mongodb {
-            collections: plan.items.len() as u64,
-            documents: plan.documents(),
-            indexes: collections::count_indexes(&plan.items, made.indexes_refused),
+            collections: items.len() as u64,
+            documents: items.iter().map(|it| it.documents).sum(),
+            indexes: collections::count_indexes(&items, made.indexes_refused),
         },
         dump_bytes: source.manifest.dump.size_bytes,
         notes,

@@ -9,7 +9,12 @@ use mongodb::{
 };
 use secrecy::SecretString;
 
-use super::{address, error::MongodbError, meaning::meaning};
+use super::{
+    address,
+    error::MongodbError,
+    meaning::{meaning, meaning_of_options},
+    watch::Watch,
+};
 use crate::{error::JobError, resource};
 
 /// How long it may take to find a server, and to connect to it, where the URL does not say.
@@ -72,9 +77,11 @@ pub(crate) async fn connect(
     let doing = "connect";
     let address = address::parse(url)?;
     let resolved = answer_within(CONNECT_TIMEOUT_MAX, doing, async {
-        ClientOptions::parse(address).await
+        Ok(ClientOptions::parse(address).await)
     });
-    let mut options = resolved.await?;
+    let mut options = resolved
+        .await?
+        .map_err(|error| meaning_of_options(doing, &error))?;
     let bounded =
         |asked: Option<Duration>| Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX));
     options.app_name = Some("lastgood".to_owned());
@@ -88,13 +95,25 @@ pub(crate) async fn connect(
     if let Some(preference) = read_preference {
         options.selection_criteria = Some(criteria(preference));
     }
+    let watch = Watch::default();
+    options.sdam_event_handler = Some(watch.handler());
+    let replica_set = options.repl_set_name.clone();
     let database = options.default_database.clone();
     let read = options
         .selection_criteria
         .clone()
         .unwrap_or_else(|| criteria(resource::ReadPreference::Primary));
-    let client = Client::with_options(options).map_err(|error| meaning(doing, &error))?;
-    let server = Server::ask(&client, &read).await?;
+    let client =
+        Client::with_options(options).map_err(|error| meaning_of_options(doing, &error))?;
+    let server = match Server::ask(&client, &read).await {
+        Err(error @ JobError::Unreachable { .. }) => {
+            return Err(match watch.verdict(replica_set.as_deref()) {
+                Some(verdict) => verdict.into(),
+                None => error,
+            });
+        }
+        server => server?,
+    };
     Ok(Session {
         client,
         database,

@@ -12,7 +12,9 @@ found as (
             when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
             when 'f' then 'foreign table' when 'c' then 'type' else 'table'
         end || ' ' || n.nspname || '.' || c.relname as what,
-        c.tableoid as classid, c.oid as objid
+        -- An extension owns a composite type by its type, and not by the relation behind it.
+        case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else c.tableoid end as classid,
+        case c.relkind when 'c' then c.reltype else c.oid end as objid
     from pg_catalog.pg_class c
     join own_schemas n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
@@ -28,7 +30,8 @@ found as (
     union all
     select 'schema ' || n.nspname, 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid
     from own_schemas n
-    where n.nspname <> 'public'
+    -- One that extensions were put into is part of how the target was prepared.
+    where n.nspname <> 'public' and not exists (select from pg_catalog.pg_extension e where e.extnamespace = n.oid)
     union all
     select 'large object ' || l.oid, l.tableoid, l.oid
     from pg_catalog.pg_largeobject_metadata l

@@ -35,6 +35,8 @@ pub use told::{Entry, FormatError, Keep, Summary};
 const ENTRIES_MAX: usize = 20_000_000;
 /// More than any name; longer strings are definitions, which are skipped.
 const NAME_BYTES_MAX: usize = 64 * 1024;
+/// More than the SQL of any entry that a restore looks into; what is longer is passed over.
+const DEFINITION_BYTES_MAX: i64 = 1024 * 1024;
 
 /// Reads an archive as it flies by.
 #[derive(Debug)]
@@ -322,9 +324,20 @@ impl Scanner {
             Some(Field::Tag | Field::Kind | Field::Namespace) => {
                 return self.string(int(bytes), true);
             }
+            Some(Field::Definition) => {
+                let length = int(bytes);
+                let is_kept = self.keep == Keep::Entries
+                    && length <= DEFINITION_BYTES_MAX
+                    && self.entry.has_sql_to_keep();
+                return self.string(length, is_kept);
+            }
             Some(Field::Dependency) => match int(bytes) {
                 ..0 => self.next_field(),
-                length => return self.string(length, false),
+                length => {
+                    let is_kept =
+                        self.keep == Keep::Entries && self.entry.has_dependencies_to_keep();
+                    return self.string(length, is_kept);
+                }
             },
             Some(Field::Offset) | None => {
                 match bytes[0] {
@@ -348,7 +361,9 @@ impl Scanner {
             Item::Skip {
                 left: length as u64,
             }
-        } else if length <= NAME_BYTES_MAX {
+        } else if length <= NAME_BYTES_MAX
+            || self.fields.get(self.field) == Some(&Field::Definition)
+        {
             Item::Name {
                 bytes: Vec::new(),
                 want: length,
@@ -375,9 +390,13 @@ impl Scanner {
                 match self.fields.get(self.field) {
                     Some(Field::Tag) => self.entry.tag = text,
                     Some(Field::Kind) => self.entry.kind = text,
+                    Some(Field::Definition) => self.entry.definition = text,
                     Some(Field::Namespace) => self.entry.namespace = text,
                     // More of them until one that is NULL.
-                    Some(Field::Dependency) => return,
+                    Some(Field::Dependency) => {
+                        self.entry.dependencies.extend(text.parse::<u32>().ok());
+                        return;
+                    }
                     Some(Field::Id | Field::Int | Field::Text | Field::Offset) | None => {}
                 }
                 self.next_field();

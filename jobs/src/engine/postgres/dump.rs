@@ -75,10 +75,12 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
         });
     }
     let client = worker.tools.client("pg_dump", version.major)?;
+    let is_superuser = session::is_superuser(&mut session).await?;
     let snapshot = Snapshot::take(session, address.database()).await?;
     let (consistent_at, extensions) = (snapshot.consistent_at, snapshot.extensions.clone());
     let properties = snapshot.properties.clone();
-    let mut warnings = snapshot.warnings.clone();
+    let mut warnings = of_the_role(is_superuser);
+    warnings.extend(snapshot.warnings.clone());
     let flow = Flow::start(&address, client, snapshot, looks, &worker.work_dir)?;
     let flowed = flow.into_upload(worker.storage.upload(key), worker).await;
     let (flowed, object) = match flowed {
@@ -107,6 +109,16 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
         dump: flowed.dump,
         archive: flowed.archive,
     })
+}
+
+/// Says what a restore through the same URL will meet.
+fn of_the_role(is_superuser: bool) -> Vec<String> {
+    let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as one, and needs \
+        --as-superuser; let a role that owns the database do both";
+    is_superuser
+        .then(|| as_superuser.to_owned())
+        .into_iter()
+        .collect()
 }
 
 /// Returns why the tool failed, where the server can tell more than the tool.

@@ -1,54 +1,55 @@
-//! A dump into one database, in one transaction.
+//! A dump into one database: tried first, then restored by the tool, checked, and its statistics gathered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    io::Write as _,
-    path::Path,
+mod list;
+mod locks;
+mod pour;
+mod rehearsal;
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use sqlx::{Executor as _, PgConnection};
+
+use self::{
+    list::list_file,
+    pour::{Feed, feed, jobs_for, pour},
+    rehearsal::rehearse,
 };
-
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
-use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
-
 use super::{
     address::Address,
-    custom_format::Entry,
-    dump::widen,
-    names::{conninfo, identifier},
+    names::conninfo,
     restore::Source,
-    session::{self, answer},
+    session::{self, Looks, answer, answer_within},
 };
 use crate::{
-    archive::{self, Reading},
-    error::JobError,
-    job::Restore,
-    process::Tool,
-    worker::Worker,
+    archive, engine::Client, error::JobError, job::Restore, process::Tool, worker::Worker,
 };
 
-const EXTENSION: &str = "EXTENSION";
+/// How long gathering statistics may take before it is left to the server's own autovacuum.
+const ANALYZE_TIMEOUT: std::time::Duration = std::time::Duration::from_hours(1);
 
-/// Whether what is there already makes way.
+/// What a dump is restored into, and so what may become of it when the restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Existing {
-    /// Nothing is expected to be there.
-    Collides,
-    /// Objects of the dump are dropped first, within the same transaction.
-    IsReplaced,
+pub(super) enum Target {
+    /// A database of this attempt's own, which is dropped if the restore fails: no transaction holds it together, and as many
+    /// connections fill it as there are cores.
+    Fresh,
+    /// Somebody's empty database: all of it, or nothing, in one transaction.
+    Empty,
+    /// A database that is in use: objects of the dump are dropped and made again, in one transaction.
+    InUse,
 }
 
-/// Restores the dump into the database at `target`: all of it, or nothing.
+/// Restores the dump into the database at `address`.
 ///
-/// Returns what the reader should know besides.
+/// Whatever can refuse is tried before anything is changed. Returns what the reader should know besides.
 pub(super) async fn fill(
-    target: &Address,
+    address: &Address,
     source: &Source<'_>,
-    existing: Existing,
+    target: Target,
     job: &Restore,
     worker: &Worker,
 ) -> Result<Vec<String>, JobError> {
-    let (mut session, looks) = session::connect_before_tool(target).await?;
+    let (mut session, looks) = session::connect_before_tool(address).await?;
     let version = session::server_version(&mut session).await?;
     if version.major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -57,113 +58,157 @@ pub(super) async fn fill(
         });
     }
     let client = worker.tools.client("pg_restore", version.major)?;
-    let is_superuser = session::is_superuser(&mut session).await?;
-    let present = session::extensions(&mut session)
-        .await?
-        .into_keys()
-        .collect();
-    make_sure_of_extensions(&mut session, &source.entries, &present).await?;
+    let is_superuser = session::may_run_their_code(&mut session, job).await?;
+    let left_out = rehearse(&mut session, &source.entries, target, job).await?;
+    if target != Target::Fresh {
+        locks::make_sure(&mut session, &source.entries, target).await?;
+    }
+    let jobs = jobs_for(&mut session, target, version.major).await?;
     let tables_before = session::count_tables(&mut session).await?;
     session::close(session).await;
 
-    let list = list_file(&source.entries, &present, &worker.work_dir);
-    let password = target.password_file(&worker.work_dir);
+    let tool = Restorer {
+        address,
+        client,
+        looks,
+        target,
+        keeps_owners: is_superuser && !job.no_owner,
+        keeps_grants: !job.no_acl,
+    };
+    let list = list_file(&source.entries, &left_out.ids, &worker.work_dir);
+    let password = address.password_file(&worker.work_dir);
     let (list, password) = list
         .and_then(|list| Ok((list, password?)))
         .map_err(|source| JobError::Io {
             doing: "write the files that pg_restore reads",
             source,
         })?;
-    let mut args: Vec<OsString> = vec![
-        "--format=custom".into(),
-        "--exit-on-error".into(),
-        "--single-transaction".into(),
-        "--no-password".into(),
-        "--use-list".into(),
-        list.path().into(),
-        "--dbname".into(),
-        conninfo(target.database()).into(),
-    ];
-    if existing == Existing::IsReplaced {
-        args.extend(["--clean".into(), "--if-exists".into()]);
+    match feed(source, jobs, worker).await? {
+        Feed::Spool(dump) => {
+            let tool = tool.start(list.path(), password.path(), Some((dump, jobs)))?;
+            pour::verdict(tool).await?;
+        }
+        Feed::Stream => {
+            let tool = tool.start(list.path(), password.path(), None)?;
+            let reading = archive::open(
+                &worker.storage,
+                &*worker.keyring,
+                &source.manifest.archive,
+                &source.manifest.dump,
+            )
+            .await?;
+            pour(reading, tool, left_out.has_data, worker).await?;
+        }
     }
-    // Who is no superuser cannot give ownership away.
-    if job.no_owner || !is_superuser {
-        args.push("--no-owner".into());
-    }
-    if job.no_acl {
-        args.push("--no-acl".into());
-    }
-    let program = client.pg_restore();
-    let mut environment = target.environment(password.path(), client.major);
-    environment.extend(looks.environment());
-    let tool = Tool::start(&program, &args, &environment, target.secrets());
-    let tool = tool.map_err(|source| JobError::ToolStart {
-        tool: program.display().to_string(),
-        source,
-    })?;
-    let reading = archive::open(
-        &worker.storage,
-        &*worker.keyring,
-        &source.manifest.archive,
-        &source.manifest.dump,
-    )
-    .await?;
-    pour(reading, tool, worker).await?;
-    check(target, source, existing, tables_before).await
+    let mut notes = left_out.notes;
+    notes.extend(check(address, source, target, tables_before).await?);
+    Ok(notes)
 }
 
-/// Pours the dump into the tool, and waits for its verdict.
-async fn pour(mut reading: Reading, mut tool: Tool, worker: &Worker) -> Result<(), JobError> {
-    let cannot_wait = |source| JobError::Io {
-        doing: "run pg_restore",
-        source,
-    };
-    let mut pipe = tool.take_stdin().map_err(cannot_wait)?;
-    widen(&pipe);
-    let mut takes_more = true;
-    while takes_more && let Some(chunk) = reading.next().await {
-        worker.progress.add_dump(chunk.len() as u64);
-        // A tool that takes no more has failed, and says why as it exits.
-        takes_more = pipe.write_all(&chunk).await.is_ok();
-    }
-    if takes_more && let Err(damaged) = reading.finish().await {
-        // It never got the last chunk, and so never commits.
-        let _killed = tool.kill().await;
-        return Err(damaged);
-    }
-    drop(pipe);
-    let exit = tool.finish().await.map_err(cannot_wait)?;
-    if exit.success && takes_more {
-        Ok(())
-    } else {
-        Err(JobError::RestoreFailed {
-            status: exit.status,
-            stderr: exit.stderr,
+/// How the tool is called.
+struct Restorer<'a> {
+    address: &'a Address,
+    client: &'a Client,
+    looks: Looks,
+    target: Target,
+    keeps_owners: bool,
+    keeps_grants: bool,
+}
+
+impl Restorer<'_> {
+    /// Starts it: on its standard input as it comes, or on a whole file, which several connections read at once.
+    fn start(
+        &self,
+        list: &std::path::Path,
+        password: &std::path::Path,
+        spool: Option<(std::fs::File, u32)>,
+    ) -> Result<Tool, JobError> {
+        let mut args: Vec<OsString> = vec![
+            "--format=custom".into(),
+            "--exit-on-error".into(),
+            "--no-password".into(),
+            "--use-list".into(),
+            list.into(),
+            "--dbname".into(),
+            conninfo(self.address.database()).into(),
+        ];
+        match self.target {
+            Target::Fresh => {}
+            Target::Empty => args.push("--single-transaction".into()),
+            Target::InUse => {
+                let in_place = ["--single-transaction", "--clean", "--if-exists"];
+                args.extend(in_place.map(OsString::from));
+            }
+        }
+        // Who is no superuser cannot give ownership away.
+        if !self.keeps_owners {
+            args.push("--no-owner".into());
+        }
+        if !self.keeps_grants {
+            args.push("--no-acl".into());
+        }
+        let program = self.client.pg_restore();
+        let mut environment = self.address.environment(password, self.client.major);
+        environment.extend(match self.target {
+            // Nobody uses it before the exchange of names, whose own commit makes all of this durable.
+            Target::Fresh => self.looks.environment_with("-c synchronous_commit=off"),
+            Target::Empty | Target::InUse => self.looks.environment(),
+        });
+        let secrets = self.address.secrets();
+        let tool = match spool {
+            Some((dump, jobs)) => {
+                args.push(format!("--jobs={jobs}").into());
+                // The file has no name. Each connection's process opens it anew by this one.
+                args.push("/dev/stdin".into());
+                Tool::start_on(&program, &args, &environment, secrets, dump.into())
+            }
+            None => Tool::start(&program, &args, &environment, secrets),
+        };
+        tool.map_err(|source| JobError::ToolStart {
+            tool: program.display().to_string(),
+            source,
         })
     }
 }
 
-/// Compares what is there now with what the dump says.
+/// Compares what is there now with what the dump says, and gathers statistics.
 async fn check(
-    target: &Address,
+    address: &Address,
     source: &Source<'_>,
-    existing: Existing,
+    target: Target,
     tables_before: u64,
 ) -> Result<Vec<String>, JobError> {
-    let mut session = session::connect(target).await?;
+    let mut session = session::connect(address).await?;
     let found = session::count_tables(&mut session).await?;
     let extensions = session::extensions(&mut session).await?;
-    session::close(session).await;
     let expected = source.summary.tables;
-    let is_whole = match existing {
-        Existing::Collides => found.checked_sub(tables_before) == Some(expected),
-        Existing::IsReplaced => found >= expected,
+    let is_whole = match target {
+        Target::Fresh | Target::Empty => found.checked_sub(tables_before) == Some(expected),
+        Target::InUse => found >= expected,
     };
     if !is_whole {
         return Err(JobError::RestoreNotWhole { expected, found });
     }
-    Ok(other_versions(source.extensions, &extensions))
+    let mut notes = other_versions(source.extensions, &extensions);
+    notes.extend(analyze(&mut session).await);
+    session::close(session).await;
+    Ok(notes)
+}
+
+/// Gathers the statistics that the planner needs, which no dump holds. The data is there without them.
+async fn analyze(session: &mut PgConnection) -> Option<String> {
+    let doing = "analyze the restored database";
+    let analyzed = async {
+        // Silent about tables of the server's own that this role may not look at.
+        answer(doing, session.execute("set client_min_messages = error")).await?;
+        // A statement of its own: beside another it would be one transaction, with a lock on every table to its end.
+        answer_within(ANALYZE_TIMEOUT, doing, session.execute("analyze")).await
+    };
+    let error: JobError = analyzed.await.err()?;
+    Some(format!(
+        "no statistics were gathered, and queries may be slow until they are: run `analyze`: {}",
+        error.report()
+    ))
 }
 
 fn other_versions(
@@ -181,108 +226,9 @@ fn other_versions(
         .collect()
 }
 
-/// Tries to create the extensions that the dump needs and the target does not have, and takes it back.
-///
-/// The only honest test: a superuser's extension may still be allowed, by the ways of managed services.
-async fn make_sure_of_extensions(
-    session: &mut PgConnection,
-    entries: &[Entry],
-    present: &BTreeSet<String>,
-) -> Result<(), JobError> {
-    let needed = entries.iter().filter(|entry| entry.kind == EXTENSION);
-    for name in needed
-        .map(|entry| unquoted(&entry.tag))
-        .filter(|name| !present.contains(name))
-    {
-        let attempt = format!("begin; create extension {} cascade", identifier(&name));
-        let attempted = session.execute(sqlx::raw_sql(AssertSqlSafe(attempt))).await;
-        answer("take back an extension", session.execute("rollback")).await?;
-        let Err(error) = attempted else { continue };
-        let code = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        match code.as_deref() {
-            Some("42501") => return Err(JobError::ExtensionNeedsSuperuser { extension: name }),
-            // Not supported, or no such file: depends on the server's version.
-            Some("0A000" | "58P01") => return Err(JobError::NoExtension { extension: name }),
-            // Perhaps only because its schema is in the dump: pg_restore will tell.
-            _ => {
-                tracing::debug!(extension = %name, "cannot tell beforehand whether the extension can be created");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes the list of what to restore: everything but the extensions that are there already, and their comments.
-fn list_file(
-    entries: &[Entry],
-    present: &BTreeSet<String>,
-    work_dir: &Path,
-) -> std::io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .prefix("list.")
-        .tempfile_in(work_dir)?;
-    let mut lines = std::io::BufWriter::new(&mut file);
-    for entry in entries.iter().filter(|entry| !is_there(entry, present)) {
-        writeln!(lines, "{};", entry.id)?;
-    }
-    lines.flush()?;
-    drop(lines);
-    Ok(file)
-}
-
-fn is_there(entry: &Entry, present: &BTreeSet<String>) -> bool {
-    match entry.kind.as_str() {
-        EXTENSION => present.contains(&unquoted(&entry.tag)),
-        "COMMENT" => entry
-            .tag
-            .strip_prefix("EXTENSION ")
-            .is_some_and(|name| present.contains(&unquoted(name))),
-        _ => false,
-    }
-}
-
-/// Returns a name as it is, where a table of contents may have it quoted.
-fn unquoted(name: &str) -> String {
-    match name
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => name.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry(id: u32, kind: &str, tag: &str) -> Entry {
-        Entry {
-            id,
-            kind: kind.to_owned(),
-            tag: tag.to_owned(),
-            namespace: String::new(),
-        }
-    }
-
-    #[test]
-    fn extensions_that_are_there_are_left_out_with_their_comments() -> anyhow::Result<()> {
-        let entries = [
-            entry(7, "EXTENSION", "vector"),
-            entry(8, "COMMENT", "EXTENSION vector"),
-            entry(9, "EXTENSION", "uuid-ossp"),
-            entry(10, "COMMENT", "EXTENSION \"uuid-ossp\""),
-            entry(11, "EXTENSION", "hstore"),
-            entry(12, "COMMENT", "TABLE vector"),
-        ];
-        let present = ["vector".to_owned(), "uuid-ossp".to_owned()].into();
-        let directory = tempfile::tempdir()?;
-        let file = list_file(&entries, &present, directory.path())?;
-        assert_eq!(std::fs::read_to_string(file.path())?, "11;\n12;\n");
-        Ok(())
-    }
 
     #[test]
     fn another_version_is_worth_a_note() {

@@ -31,7 +31,13 @@ pub(super) async fn copy(
         );
         run(admin, "copy the connection limit", statement).await?;
     }
-    copy_settings(admin, old, fresh).await
+    let notes = copy_settings(admin, old, fresh).await?;
+    // Last: a template is not dropped by accident, and so neither is one that failed before.
+    if properties.contains_key("is_template") {
+        let statement = format!("alter database {} is_template true", identifier(fresh));
+        run(admin, "copy that it is a template", statement).await?;
+    }
+    Ok(notes)
 }
 
 async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result<(), JobError> {
@@ -102,7 +108,6 @@ async fn copy_settings(
         let Some((name, value)) = setting.split_once('=') else {
             continue;
         };
-        // `from current` takes the value as it is, where `to` would need every list's own way of quoting.
         let whose = match &role {
             Some(role) => format!(
                 "role {} in database {}",
@@ -116,11 +121,17 @@ async fn copy_settings(
             .map(identifier)
             .collect::<Vec<_>>()
             .join(".");
-        let statements = format!(
-            "begin; select set_config({}, {}, true); alter {whose} set {name_in_sql} from current; commit",
-            literal(name),
-            literal(value),
-        );
+        let statements = if is_quoted_list(name) {
+            // `from current` takes the list as it is, where `to` would need each item apart.
+            format!(
+                "begin; select set_config({}, {}, true); alter {whose} set {name_in_sql} from current; commit",
+                literal(name),
+                literal(value),
+            )
+        } else {
+            // Never in force here: as another `role`, nothing more could be copied.
+            format!("alter {whose} set {name_in_sql} to {}", literal(value))
+        };
         if let Err(error) = admin
             .execute(sqlx::raw_sql(AssertSqlSafe(statements)))
             .await
@@ -137,4 +148,18 @@ async fn copy_settings(
         }
     }
     Ok(notes)
+}
+
+/// Returns whether a setting is a list of names that the server keeps quoted: those that `pg_dump` knows as such.
+fn is_quoted_list(name: &str) -> bool {
+    [
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    ]
+    .iter()
+    .any(|list| name.eq_ignore_ascii_case(list))
 }

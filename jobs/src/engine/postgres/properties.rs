@@ -11,7 +11,8 @@ use super::{
 };
 use crate::error::JobError;
 
-/// `encoding`, `collate`, `ctype`, `locale_provider`, `locale`, `icu_rules`, `owner`, `tablespace`, `connection_limit`.
+/// `encoding`, `collate`, `ctype`, `locale_provider`, `locale`, `icu_rules`, `owner`, `tablespace`, `connection_limit`,
+/// and `is_template` where it is one.
 pub(super) type Properties = BTreeMap<String, String>;
 
 /// Reads a database's properties. `None` if there is no such database.
@@ -56,6 +57,10 @@ fn named(row: &Value) -> Properties {
         ("owner", text("owner")),
         ("tablespace", text("tablespace")),
         ("connection_limit", text("datconnlimit")),
+        (
+            "is_template",
+            (row.get("datistemplate") == Some(&Value::Bool(true))).then(|| "true".to_owned()),
+        ),
     ];
     let known = pairs
         .into_iter()

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{
     address::Address,
     custom_format::{Entry, Keep, Scanner, Summary},
-    fill::{Existing, fill},
+    fill::{Target, fill},
     mark, names, session,
     session::answer,
     swap,
@@ -102,14 +103,60 @@ pub(crate) async fn restore(
         }
         RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,
         RestoreTarget::Database { name } => {
-            into_empty(attempt, &own.with_database(name), job, manifest, worker).await
+            if is_the_servers_own(name) {
+                return Err(JobError::NotATarget {
+                    database: name.clone(),
+                });
+            }
+            let target = own.with_database(name);
+            if job.of_owner {
+                belongs_to_the_same(&own, &target).await?;
+            }
+            into_empty(attempt, &target, job, manifest, worker).await
         }
         RestoreTarget::Reference { .. } => {
             let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            into_empty(attempt, &Address::parse(url)?, job, manifest, worker).await
+            let target = Address::parse(url)?;
+            // Managed services have databases of customers that are called `postgres`.
+            if is_template(target.database()) {
+                return Err(JobError::NotATarget {
+                    database: target.database().to_owned(),
+                });
+            }
+            into_empty(attempt, &target, job, manifest, worker).await
         }
         RestoreTarget::InPlace { merge: false, .. } => in_place(&own, job, manifest, worker).await,
     }
+}
+
+/// Returns whether a database is one that every server has: whatever is restored there is in everybody's way.
+fn is_the_servers_own(database: &str) -> bool {
+    is_template(database) || database == "postgres"
+}
+
+fn is_template(database: &str) -> bool {
+    matches!(database, "template0" | "template1")
+}
+
+/// Makes sure that a target has the owner of the resource's own database: whoever names it may otherwise learn what others have.
+async fn belongs_to_the_same(own: &Address, target: &Address) -> Result<(), JobError> {
+    let mut admin = swap::connect_beside(own).await?;
+    // Without the resource's own database it is the role's that counts, unless that may do everything.
+    let question = "select coalesce(target.datdba = coalesce(own.datdba, role.oid), false) \
+        from pg_database target left join pg_database own on own.datname = $1 \
+        left join pg_roles role on role.rolname = current_user and not role.rolsuper where target.datname = $2";
+    let belongs = sqlx::query_scalar::<_, bool>(question)
+        .bind(own.database())
+        .bind(target.database())
+        .fetch_optional(&mut admin);
+    let belongs = answer("ask for the target's owner", belongs).await?;
+    session::close(admin).await;
+    if belongs == Some(true) {
+        return Ok(());
+    }
+    Err(JobError::OthersDatabase {
+        database: target.database().to_owned(),
+    })
 }
 
 /// Restores into an empty database, or finds that an earlier attempt of this run has done so.
@@ -122,6 +169,7 @@ async fn into_empty(
 ) -> Result<Restored, JobError> {
     let database = target.database();
     let mut session = session::connect(target).await?;
+    session::may_run_their_code(&mut session, job).await?;
     let found = contents(&mut session).await?;
     let filled = filled_before(&mut session, attempt, database, manifest).await;
     session::close(session).await;
@@ -144,7 +192,7 @@ async fn into_empty(
     let source = Source::verify(manifest, worker).await?;
     alive(worker).await?;
     mark_target(target, attempt).await?;
-    let notes = fill(target, &source, Existing::Collides, job, worker).await?;
+    let notes = fill(target, &source, Target::Empty, job, worker).await?;
     Ok(source.restored(target.database(), None, notes))
 }
 
@@ -258,7 +306,7 @@ async fn in_place(
 ) -> Result<Restored, JobError> {
     let source = Source::verify(manifest, worker).await?;
     alive(worker).await?;
-    let mut notes = fill(target, &source, Existing::IsReplaced, job, worker).await?;
+    let mut notes = fill(target, &source, Target::InUse, job, worker).await?;
     notes.push("objects that the dump does not have were left as they were".to_owned());
     Ok(source.restored(target.database(), None, notes))
 }
@@ -277,6 +325,20 @@ async fn contents(session: &mut PgConnection) -> Result<Vec<String>, JobError> {
     let question = include_str!("contents.sql");
     let found = sqlx::query_scalar::<_, String>(question).fetch_all(session);
     answer("look whether the target is empty", found).await
+}
+
+/// Returns the statement that opens a database.
+pub(crate) fn to_open_by_hand(database: &str) -> String {
+    session::allow_connections(database, true)
+}
+
+/// Opens a database that the exchange of a run has closed.
+pub(crate) async fn reopen(
+    resource: &Resource,
+    database: &str,
+    run_id: Uuid,
+) -> Result<(), JobError> {
+    swap::reopen_after(resource, database, run_id).await
 }
 
 /// Drops a database that a restore replaced and kept.

@@ -6,12 +6,15 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 
 use super::{
     address::{Address, Members, Place},
-    names::identifier,
+    names::{identifier, literal},
     pooler,
     verdict::Verdict,
     wire::{self, NoSession},
 };
-use crate::error::{JobError, ServerFault};
+use crate::{
+    error::{JobError, ServerFault},
+    job::Restore,
+};
 
 /// How long an answer to one of our small questions may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -31,8 +34,16 @@ pub(crate) enum Looks {
 impl Looks {
     /// Returns what a tool's environment needs for it.
     pub(crate) fn environment(self) -> Option<(&'static str, OsString)> {
+        self.environment_with("")
+    }
+
+    /// The same with more options, where the server takes any.
+    pub(crate) fn environment_with(self, options: &str) -> Option<(&'static str, OsString)> {
         match self {
-            Self::ForItsClient => Some(("PGOPTIONS", LOOK_FOR_CLIENT.into())),
+            Self::ForItsClient => Some((
+                "PGOPTIONS",
+                format!("{LOOK_FOR_CLIENT} {options}").trim_end().into(),
+            )),
             Self::No => None,
         }
     }
@@ -50,6 +61,24 @@ pub(crate) async fn connect_before_tool(
 ) -> Result<(PgConnection, Looks), JobError> {
     let found = find(address, Wanted::Writes, Tool::Follows).await?;
     Ok((found.session, found.looks))
+}
+
+/// Connects for statements that must not outlive this process or wait for long: each is given up after `lock_timeout`, and with its
+/// client where the server looks for that. The session's name is one by which others can end it.
+pub(crate) async fn connect_named(
+    address: &Address,
+    name: &str,
+    lock_timeout: Duration,
+) -> Result<PgConnection, JobError> {
+    let found = find(address, Wanted::Writes, Tool::Follows).await?;
+    let mut session = found.session;
+    let set = format!(
+        "set application_name = {}; set lock_timeout = {}",
+        literal(name),
+        lock_timeout.as_millis()
+    );
+    run(&mut session, "limit how long locks are waited for", set).await?;
+    Ok(session)
 }
 
 /// The same before a dump, at a place that may be read.
@@ -336,6 +365,21 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed
     )
+}
+
+/// Makes sure that a restore may run here what the dump's authors wrote: functions behind constraints, indexes and triggers run as
+/// the role that restores, and a superuser's `set role` would not hold them.
+///
+/// Returns whether the role is a superuser.
+pub(crate) async fn may_run_their_code(
+    session: &mut PgConnection,
+    job: &Restore,
+) -> Result<bool, JobError> {
+    let is_superuser = is_superuser(session).await?;
+    if is_superuser && !job.as_superuser {
+        return Err(JobError::AsSuperuser);
+    }
+    Ok(is_superuser)
 }
 
 /// Asks whether our role is a superuser.

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod fresh;
+mod marker;
 mod reopen;
 
 use std::time::Duration;
@@ -11,13 +12,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::{
-    exchange::exchange,
+    exchange::{Exchange, exchange},
     fresh::{Fresh, fill_fresh},
+    marker::{end_marked, marker},
     reopen::{left_closed, open},
 };
 use super::{
     address::Address,
-    likeness,
+    dumped_facts, likeness,
     names::{self, identifier},
     properties::{self, Properties},
     replication,
@@ -29,6 +31,7 @@ use crate::{
     error::JobError,
     job::{Attempt, Restore},
     manifest::Manifest,
+    resource::Resource,
     restore::Restored,
     worker::Worker,
 };
@@ -50,6 +53,7 @@ pub(super) async fn swap(
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     let mut admin = connect_beside(own).await?;
+    session::may_run_their_code(&mut admin, job).await?;
     if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run_id).await? {
         return done_before(own.database(), Some(kept), manifest);
     }
@@ -84,6 +88,36 @@ pub(super) async fn swap(
     }
 }
 
+/// Opens a database again that the exchange of a run has closed, and that nobody is at work on.
+///
+/// Where the exchange came to its end after all, there is nothing to open.
+pub(crate) async fn reopen_after(
+    resource: &Resource,
+    database: &str,
+    run_id: Uuid,
+) -> Result<(), JobError> {
+    let own = Address::parse(&resource.url)?.with_database(database);
+    let mut admin = connect_beside(&own).await?;
+    let opened = async {
+        end_marked(&mut admin, &marker(run_id)).await?;
+        if swapped_before(&mut admin, database, run_id)
+            .await?
+            .is_some()
+        {
+            return Ok(());
+        }
+        if !databases(&mut admin).await?.iter().any(|it| it == database) {
+            return Err(JobError::DatabaseGone {
+                database: database.to_owned(),
+            });
+        }
+        open(&mut admin, database).await
+    };
+    let opened = opened.await;
+    session::close(admin).await;
+    opened
+}
+
 /// Connects to a database on the same server that is not the one at `own`.
 pub(super) async fn connect_beside(own: &Address) -> Result<PgConnection, JobError> {
     let [first, second] = MAINTENANCE;
@@ -103,6 +137,13 @@ pub(super) async fn drop_database(
     name: &str,
     major: u32,
 ) -> Result<(), JobError> {
+    let is_template = "select datistemplate from pg_database where datname = $1";
+    let is_template = sqlx::query_scalar::<_, bool>(is_template).bind(name);
+    let is_template = is_template.fetch_optional(&mut *admin);
+    if answer("look whether it is a template", is_template).await? == Some(true) {
+        let statement = format!("alter database {} is_template false", identifier(name));
+        run(admin, "drop a template", statement).await?;
+    }
     let force = if major >= 13 { " with (force)" } else { "" };
     let statement = format!("drop database if exists {}{force}", identifier(name));
     run(admin, "drop a database", statement).await
@@ -138,6 +179,8 @@ async fn clear_earlier_attempts(
     attempt: Attempt,
     major: u32,
 ) -> Result<(), JobError> {
+    // What a dead worker's server still waits to do must not be done under this attempt.
+    end_marked(admin, &marker(attempt.run_id)).await?;
     // The first attempt finds only what others have done on purpose.
     if attempt.epoch > 1 && is_closed(admin, database).await? {
         let opened = open(admin, database).await;
@@ -171,9 +214,10 @@ async fn put_in_place(
     let database = fresh.beside.database().to_owned();
     let ready = async {
         let mut admin = connect_beside(&fresh.beside).await?;
-        if let Some(old) = &old {
-            notes.extend(likeness::copy(&mut admin, &database, &fresh.name, old).await?);
-        }
+        notes.extend(match &old {
+            Some(old) => likeness::copy(&mut admin, &database, &fresh.name, old).await?,
+            None => dumped_facts::restore(&mut admin, &fresh.name, &source.entries).await?,
+        });
         alive(worker).await?;
         if worker.progress.may_commit() {
             Ok(admin)
@@ -189,8 +233,15 @@ async fn put_in_place(
         }
     };
     // In a task of its own: a swap that has begun is not stopped half way.
+    session::close(admin).await;
     let kept = old.map(|_| names::kept(&database, run_id, Utc::now()));
-    let swap = detached::spawn(exchange(admin, fresh, kept));
+    let swap = Exchange {
+        fresh,
+        kept,
+        marker: marker(run_id),
+        lease: worker.lease.clone(),
+    };
+    let swap = detached::spawn(exchange(swap));
     let kept = swap
         .await
         .map_err(|_| JobError::Stopped { what: "the swap" })??;

@@ -167,7 +167,9 @@ async fn a_bucket_that_is_another_takes_nothing(
     #[values(Kind::Moto, Kind::S3s)] kind: Kind,
 ) -> Result<()> {
     let store = Store::new(kind).await?;
-    let identity = store.storage.claim(Uuid::from_u128(1)).await?;
+    // As a consumer does: what is bound to no store yet can still be claimed.
+    let unknown = store.storage.bound(Binding::of(Uuid::from_u128(1)));
+    let identity = unknown.claim(Uuid::from_u128(1)).await?;
     assert_eq!(store.storage.claim(Uuid::from_u128(2)).await?, identity);
     ensure!(store.storage.writes_once().await?);
     let meant = Binding::of(identity.installation);

@@ -12,20 +12,41 @@ use crate::lab::{MARKER, attempt};
 
 const BACKUP: &str = include_str!("../../../../deploy/grants/mongodb-backup.json");
 const BACKUP_ALL: &str = include_str!("../../../../deploy/grants/mongodb-backup-all.json");
+const OPLOG: &str = include_str!("../../../../deploy/grants/mongodb-oplog.json");
 const RESTORE: &str = include_str!("../../../../deploy/grants/mongodb-restore.json");
+const RESTORE_ALL: &str = include_str!("../../../../deploy/grants/mongodb-restore-all.json");
 const UNAUTHORIZED: i32 = 13;
 
-/// Makes a file's user in the lab's database, and returns the resource as that user sees it.
+/// Makes a file's role and user, and returns the resource as that user sees it.
 async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Resource> {
     let text = file
         .replace("\"shop\"", &format!("\"{}\"", lab.name))
         .replace(user, &format!("{user}-{}", lab.name))
+        .replace("lastgood_oplog", &format!("lastgood_oplog-{}", lab.name))
         .replace("PASSWORD", MARKER);
-    lab.run(serde_json::from_str::<Document>(&text)?).await?;
-    Ok(lab.with_url(
+    let admin = lab.client.database("admin");
+    for command in serde_json::from_str::<Vec<Document>>(&text)? {
+        admin.run_command(command).await?;
+    }
+    let mut resource = lab.with_url(
         &format!("//{}:", lab.name),
         &format!("//{user}-{}:", lab.name),
-    ))
+    );
+    resource.url = format!("{}?authSource=admin", resource.url.expose_secret()).into();
+    Ok(resource)
+}
+
+/// Makes a time series.
+async fn add_series(lab: &Lab) -> Result<()> {
+    lab.run(doc! {"create": "series", "timeseries": {"timeField": "at", "metaField": "of"}})
+        .await?;
+    lab.run(
+        doc! {"createIndexes": "series", "indexes": [{"key": {"of": 1, "at": 1}, "name": "of"}]},
+    )
+    .await?;
+    let at = bson::DateTime::from_millis(1_700_000_000_000);
+    lab.insert("series", &[doc! {"at": at, "of": "a", "v": 1}])
+        .await
 }
 
 async fn database(resource: &Resource, lab: &Lab) -> Result<Database> {
@@ -44,8 +65,17 @@ async fn may_not(database: &Database, command: Document) -> Result<()> {
 
 async fn clean(lab: Lab, users: &[&str]) -> Result<()> {
     for user in users {
-        lab.run(doc! {"dropUser": format!("{user}-{}", lab.name)})
-            .await?;
+        for home in [lab.database(), lab.client.database("admin")] {
+            let name = format!("{user}-{}", lab.name);
+            home.run_command(doc! {"dropUser": &name}).await.ok();
+            for role in ["", "_time_series"] {
+                let name = match role {
+                    "" => name.clone(),
+                    role => format!("{name}{role}"),
+                };
+                home.run_command(doc! {"dropRole": name}).await.ok();
+            }
+        }
     }
     lab.clean().await
 }
@@ -57,6 +87,7 @@ async fn clean(lab: Lab, users: &[&str]) -> Result<()> {
 async fn the_user_for_backups_reads_and_writes_nothing(#[case] file: &str) -> Result<()> {
     let lab = Lab::new().await?;
     furnish(&lab).await?;
+    add_series(&lab).await?;
     let resource = grant(file, "lastgood_backup", &lab).await?;
     backup(attempt(), &resource, None, &lab.worker).await?;
     let database = database(&resource, &lab).await?;
@@ -74,21 +105,51 @@ async fn the_user_for_backups_reads_and_writes_nothing(#[case] file: &str) -> Re
 }
 
 #[tokio::test]
-async fn the_user_for_restores_fills_one_database_and_touches_no_other() -> Result<()> {
+async fn with_the_role_for_it_the_user_for_backups_reads_the_oplog() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.insert("a", &[doc! {"_id": 1}]).await?;
+    let resource = grant(BACKUP, "lastgood_backup", &lab).await?;
+    let local = database(&resource, &lab).await?.client().database("local");
+    let find = doc! {"find": "oplog.rs", "limit": 1, "singleBatch": true};
+    may_not(&local, find.clone()).await?;
+    grant(OPLOG, "lastgood_backup", &lab).await?;
+    let role = format!("lastgood_oplog-{}", lab.name);
+    let user = format!("lastgood_backup-{}", lab.name);
+    let admin = lab.client.database("admin");
+    admin
+        .run_command(doc! {"grantRolesToUser": user, "roles": [&role]})
+        .await?;
+    local.run_command(find).await?;
+    admin.run_command(doc! {"dropRole": role}).await?;
+    clean(lab, &["lastgood_backup"]).await
+}
+
+#[rstest]
+#[case::one_database(RESTORE)]
+#[case::the_whole_deployment(RESTORE_ALL)]
+#[tokio::test]
+async fn the_user_for_restores_brings_everything_back(#[case] file: &str) -> Result<()> {
     let mut lab = Lab::new().await?;
     furnish(&lab).await?;
+    add_series(&lab).await?;
     let before = lab.state().await?;
     let point = Point::from(&backup(attempt(), &lab.resource, None, &lab.worker).await?);
     for name in before.keys() {
         lab.run(doc! {"drop": name}).await?;
     }
-    lab.resource = grant(RESTORE, "lastgood_restore", &lab).await?;
+    lab.resource = grant(file, "lastgood_restore", &lab).await?;
     lab.restore(&point, RestoreTarget::Own {}).await?;
     assert_eq!(lab.state().await?, before);
     lab.restore(&point, lab.over_itself()).await?;
     assert_eq!(lab.state().await?, before);
+    clean(lab, &["lastgood_restore"]).await
+}
 
-    let other = database(&lab.resource, &lab)
+#[tokio::test]
+async fn the_user_for_restores_of_one_database_touches_no_other() -> Result<()> {
+    let lab = Lab::new().await?;
+    let resource = grant(RESTORE, "lastgood_restore", &lab).await?;
+    let other = database(&resource, &lab)
         .await?
         .client()
         .database("another");
@@ -99,4 +160,26 @@ async fn the_user_for_restores_fills_one_database_and_touches_no_other() -> Resu
         may_not(&other, command).await?;
     }
     clean(lab, &["lastgood_restore"]).await
+}
+
+#[tokio::test]
+async fn users_come_back_by_the_user_for_restores_of_the_whole_deployment() -> Result<()> {
+    let mut lab = Lab::new().await?;
+    lab.insert("a", &[doc! {"_id": 1}]).await?;
+    lab.run(doc! {"createUser": "somebody", "pwd": MARKER, "roles": ["read"]})
+        .await?;
+    let owner = lab.resource.clone();
+    lab.resource = grant(BACKUP_ALL, "lastgood_backup", &lab).await?;
+    lab.resource.options.users_and_roles = true;
+    let point = Point::from(&backup(attempt(), &lab.resource, None, &lab.worker).await?);
+    lab.run(doc! {"dropUser": "somebody"}).await?;
+    lab.run(doc! {"drop": "a"}).await?;
+    lab.resource = owner;
+    lab.resource = grant(RESTORE_ALL, "lastgood_restore", &lab).await?;
+    let restored = lab.restore(&point, RestoreTarget::Own {}).await?;
+    assert_eq!(restored.notes, Vec::<String>::new());
+    let told = lab.run(doc! {"usersInfo": "somebody"}).await?;
+    assert_eq!(told.get_array("users")?.len(), 1);
+    lab.run(doc! {"dropUser": "somebody"}).await?;
+    clean(lab, &["lastgood_restore", "lastgood_backup"]).await
 }

@@ -25,34 +25,87 @@ use crate::lab::{MARKER, Switch, attempt, shows_no_secret, until, variable};
 pub(crate) struct Private {
     child: Child,
     home: tempfile::TempDir,
+    args: Vec<String>,
     pub(crate) port: u16,
 }
 
 impl Private {
-    /// Starts a server and waits until it answers.
+    /// Starts a replica set of one member, and waits until it takes writes.
     pub(crate) async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// The same with parameters of the server, e.g. `minSnapshotHistoryWindowInSeconds=1`.
+    pub(crate) async fn with(parameters: &[&str]) -> Result<Self> {
+        let set = |it: &&str| ["--setParameter".to_owned(), (*it).to_owned()];
+        let args: Vec<_> = parameters.iter().flat_map(set).collect();
+        Self::with_args(&args).await
+    }
+
+    /// The same with arguments.
+    pub(crate) async fn with_args(args: &[impl AsRef<str>]) -> Result<Self> {
+        let args = args.iter().map(|it| it.as_ref().to_owned());
+        let server = Self::spawned(args.collect()).await?;
+        let client = server.direct().await?;
+        let admin = client.database("admin");
+        let members = vec![doc! {"_id": 0, "host": format!("127.0.0.1:{}", server.port)}];
+        admin
+            .run_command(doc! {"replSetInitiate": {"_id": "rs0", "members": members}})
+            .await?;
+        server.is_primary().await?;
+        Ok(server)
+    }
+
+    async fn spawned(mut args: Vec<String>) -> Result<Self> {
         let home = tempfile::tempdir()?;
+        std::fs::create_dir(home.path().join("data"))?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
-        let child = spawn(home.path(), port)?;
-        let server = Self { child, home, port };
+        args.extend(["--replSet".to_owned(), "rs0".to_owned()]);
+        let child = spawn(home.path(), port, &args)?;
+        let server = Self {
+            child,
+            home,
+            args,
+            port,
+        };
         server.answers().await?;
         Ok(server)
     }
 
     /// Starts a killed server again, with the data that it had.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.child = spawn(self.home.path(), self.port)?;
-        self.answers().await
+        self.child = spawn(self.home.path(), self.port, &self.args)?;
+        self.answers().await?;
+        self.is_primary().await
     }
 
     async fn answers(&self) -> Result<()> {
+        let client = self.direct().await?;
+        let admin = client.database("admin");
         until("the private server answers", || async {
-            let address = ("127.0.0.1", self.port);
-            Ok(tokio::net::TcpStream::connect(address).await.is_ok())
+            Ok(admin.run_command(doc! {"hello": 1}).await.is_ok())
         })
         .await
+    }
+
+    async fn is_primary(&self) -> Result<()> {
+        let client = self.direct().await?;
+        let admin = client.database("admin");
+        until("the private server takes writes", || async {
+            let told = admin.run_command(doc! {"hello": 1}).await?;
+            Ok(told.get_bool("isWritablePrimary")?)
+        })
+        .await
+    }
+
+    async fn direct(&self) -> Result<Client> {
+        let url = format!(
+            "mongodb://127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=1000",
+            self.port
+        );
+        Ok(Client::with_uri_str(url).await?)
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
@@ -75,7 +128,7 @@ impl Drop for Private {
     }
 }
 
-fn spawn(home: &std::path::Path, port: u16) -> Result<Child> {
+fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
     let program: serde_json::Value =
         serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
     let argv = program
@@ -93,8 +146,9 @@ fn spawn(home: &std::path::Path, port: u16) -> Result<Child> {
     }
     let child = command
         .args(argv)
-        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-        .arg("--storage-path")
+        .args(["--port", &port.to_string()])
+        .args(args)
+        .arg("--dbpath")
         .arg(home.join("data"))
         .current_dir(home)
         .stdin(Stdio::null())
@@ -115,12 +169,12 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// On the server that says it is a replica set.
+    /// On the replica set.
     pub(crate) async fn new() -> Result<Self> {
         Self::on("LASTGOOD_TEST_MONGODB_URL").await
     }
 
-    /// On the server that says it is none.
+    /// On the standalone server.
     pub(crate) async fn standalone() -> Result<Self> {
         Self::on("LASTGOOD_TEST_MONGODB_STANDALONE_URL").await
     }
@@ -129,8 +183,17 @@ impl Lab {
         let root = variable(server)?;
         let client = Client::with_uri_str(&root).await?;
         let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
-        let user =
-            doc! {"createUser": &name, "pwd": MARKER, "roles": [{"role": "dbOwner", "db": &name}]};
+        // As deploy/grants has it: an owner may not do everything with what time series are made of.
+        let buckets = doc! {"resource": {"db": &name, "system_buckets": ""}, "actions": [
+            "find", "insert", "remove", "bypassDocumentValidation", "createCollection", "createIndex", "dropCollection",
+        ]};
+        let role = doc! {"createRole": &name, "privileges": [buckets], "roles": []};
+        client.database("admin").run_command(role).await?;
+        let roles = ["dbOwner", &name].map(|role| {
+            let db = if role == name { "admin" } else { &name };
+            doc! {"role": role, "db": db}
+        });
+        let user = doc! {"createUser": &name, "pwd": MARKER, "roles": roles.to_vec()};
         client.database(&name).run_command(user).await?;
         let (_, rest) = root.split_once('@').context("root's URL has a user")?;
         let (host, _) = rest.split_once('/').context("root's URL has a path")?;
@@ -255,6 +318,8 @@ impl Lab {
     /// Drops the user and the database.
     pub(crate) async fn clean(self) -> Result<()> {
         self.run(doc! {"dropUser": &self.name}).await?;
+        let role = doc! {"dropRole": &self.name};
+        self.client.database("admin").run_command(role).await?;
         self.database().drop().await?;
         Ok(())
     }

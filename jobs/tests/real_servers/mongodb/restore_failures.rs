@@ -70,7 +70,7 @@ async fn what_can_be_known_to_fail_fails_before_any_write() -> Result<()> {
     let long = "x".repeat(250);
     for (forge, told) in [
         (orders(&lab).plain(&lab.name, &long, 1), "is too long"),
-        (orders(&lab).plain("", "oplog", 1), "--oplogReplay"),
+        (orders(&lab).plain("", "oplog", 1), "its oplog has an entry"),
         (
             orders(&lab).plain("another", "b", 1),
             "cannot all be restored into",

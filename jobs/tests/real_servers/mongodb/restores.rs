@@ -104,6 +104,26 @@ async fn what_was_there_comes_back_to_the_byte() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_unique_index_with_an_option_of_long_ago_is_built_without_it() -> Result<()> {
+    let lab = Lab::new().await?;
+    let index = doc! {"v": 1, "key": {"a": 1}, "name": "a_1", "unique": true, "safe": null};
+    let documents = vec![rawdoc! {"_id": 1, "a": 1}];
+    let forge = Forge::default().add(&lab.name, "old", &doc! {"indexes": [index]}, documents);
+    let restored = lab
+        .restore(&lab.store(&forge.bytes()?, Some(&lab.name))?, OWN)
+        .await?;
+    let [note] = &restored.notes[..] else {
+        anyhow::bail!("{:?}", restored.notes);
+    };
+    assert!(note.contains("a_1") && note.contains("safe"), "{note}");
+    let state = lab.state().await?;
+    let built = state.get("old").and_then(|it| it.indexes.get("a_1"));
+    let built: Document = bson::deserialize_from_slice(built.map_or(&[][..], |it| it))?;
+    assert!(built.get_bool("unique")?);
+    lab.clean().await
+}
+
+#[tokio::test]
 async fn a_capped_collection_keeps_the_order_of_its_documents() -> Result<()> {
     let lab = Lab::new().await?;
     let documents: Vec<RawDocumentBuf> = (0..25_000).rev().map(|n| rawdoc! {"_id": n}).collect();

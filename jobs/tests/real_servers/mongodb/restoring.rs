@@ -69,6 +69,8 @@ impl Lab {
                 collections: 0,
                 documents: 0,
                 users_and_roles: false,
+                oplog_entries: None,
+                exceptions: Vec::new(),
             },
             warnings: Vec::new(),
             suspicions: Vec::new(),
@@ -119,6 +121,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         let (resource, worker) = (&self.resource, &self.worker);
         let url = url.map(Into::into);
@@ -178,17 +182,22 @@ pub(crate) struct Collection {
 pub(crate) async fn state(database: &Database) -> Result<State> {
     let list = doc! {"listCollections": 1};
     let found = database.run_cursor_command(list).await?;
-    let found: Vec<Document> = found.try_collect().await?;
+    // As raw documents: else what looks like extended JSON would be taken for it.
+    let found: Vec<RawDocumentBuf> = found.with_type().try_collect().await?;
     let mut state = State::new();
-    for told in found {
+    for told in &found {
         let name = told.get_str("name")?;
+        if name == "system.views" || name.starts_with("system.buckets.") {
+            // Nobody may read the one, and few the others; views and time series tell what is in them.
+            continue;
+        }
         let mut indexes = BTreeMap::new();
         if told.get_str("type")? != "view" {
             let list = doc! {"listIndexes": name};
             let listed = database.run_cursor_command(list).await?;
-            for index in listed.try_collect::<Vec<Document>>().await? {
-                let bytes = bson::serialize_to_vec(&index)?;
-                indexes.insert(index.get_str("name")?.to_owned(), bytes);
+            let listed: Vec<RawDocumentBuf> = listed.with_type().try_collect().await?;
+            for index in listed {
+                indexes.insert(index.get_str("name")?.to_owned(), index.into_bytes());
             }
         }
         let collection = database.collection::<RawDocumentBuf>(name);
@@ -198,7 +207,7 @@ pub(crate) async fn state(database: &Database) -> Result<State> {
             documents.sort();
         }
         let collection = Collection {
-            options: bson::serialize_to_vec(told.get_document("options")?)?,
+            options: told.get_document("options")?.as_bytes().to_vec(),
             indexes,
             documents,
         };

@@ -155,6 +155,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         restore(
             attempt,

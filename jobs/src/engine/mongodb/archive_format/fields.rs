@@ -57,3 +57,10 @@ pub(super) fn integer(element: &RawElement<'_>) -> Result<i64, &'static str> {
         .and_then(|it| it.as_i64().or_else(|| it.as_i32().map(i64::from)));
     value.ok_or("a header without an integer where it belongs")
 }
+
+/// Reads a document, as its bytes.
+pub(super) fn document(element: &RawElement<'_>) -> Result<Vec<u8>, &'static str> {
+    let value = element.value().ok().and_then(RawBsonRef::as_document);
+    let value = value.ok_or("a header without a document where it belongs")?;
+    Ok(value.as_bytes().to_vec())
+}

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use bson::{RawBson, rawdoc};
+use bson::{RawBson, RawDocumentBuf, rawdoc};
 
 use super::{
     FormatError, MAGIC, NAME_BYTES_MAX, NAMESPACES_MAX, PRELUDE_BYTES_MAX,
@@ -43,6 +43,8 @@ pub(crate) struct Namespace {
     pub(crate) collection: String,
     /// Its options and indexes as canonical extended JSON, opaque here; empty if there is nothing to say.
     pub(crate) metadata: String,
+    /// The same as raw BSON, where extended JSON does not give it back; a field of ours, which `mongorestore` passes over.
+    pub(crate) exact: Option<Vec<u8>>,
     /// Its length as `mongodump` guessed it before the dump, which is 0.
     pub(crate) size: i64,
     /// What it is.
@@ -148,24 +150,30 @@ impl Namespace {
     fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         check_names(&self.database, &self.collection).map_err(unwritable)?;
         let size = i32::try_from(self.size).map_or(RawBson::Int64(self.size), RawBson::Int32);
-        let document = rawdoc! {
+        let mut document = rawdoc! {
             "db": self.database.as_str(),
             "collection": self.collection.as_str(),
             "metadata": self.metadata.as_str(),
             "size": size,
             "type": self.kind.name(),
         };
+        if let Some(exact) = &self.exact {
+            let exact = RawDocumentBuf::from_bytes(exact.clone());
+            let exact = exact.map_err(|_| unwritable("metadata that is no BSON"))?;
+            document.append(bson::cstr!("lastgood_exact"), exact);
+        }
         readable(document.into_bytes())
     }
 
     /// Reads a namespace; what is wrong with it otherwise.
     pub(super) fn parse(document: &[u8]) -> Result<Self, &'static str> {
         let (mut database, mut collection, mut metadata) = (None, None, None);
-        let (mut size, mut kind) = (None, None);
+        let (mut size, mut kind, mut exact) = (None, None, None);
         fields::each(document, |key, field| match key {
             "db" => fields::keep(&mut database, fields::text(field)),
             "collection" => fields::keep(&mut collection, fields::text(field)),
             "metadata" => fields::keep(&mut metadata, fields::text(field)),
+            "lastgood_exact" => fields::keep(&mut exact, fields::document(field)),
             "size" => fields::keep(&mut size, fields::integer(field)),
             "type" => fields::keep(&mut kind, fields::text(field).and_then(Kind::parse)),
             _ => Ok(()),
@@ -177,6 +185,7 @@ impl Namespace {
             database: database.to_owned(),
             collection: collection.to_owned(),
             metadata: metadata.unwrap_or_default().to_owned(),
+            exact,
             size: size.unwrap_or_default(),
             kind: kind.unwrap_or(Kind::Collection),
         })

@@ -22,6 +22,7 @@ fn namespace(collection: &str) -> Namespace {
         database: "shop".to_owned(),
         collection: collection.to_owned(),
         metadata: "{}".to_owned(),
+        exact: None,
         size: 0,
         kind: Kind::Collection,
     }

@@ -3,9 +3,16 @@
 use bson::{Document, doc};
 
 use super::{
-    super::archive_format::{Kind, Namespace},
+    super::{
+        archive_format::{Kind, Namespace},
+        error::MongodbError,
+        meaning::{code_of, fault},
+        session::{Session, answer},
+    },
     catalog::{Entry, Source, What},
+    fault::DumpFault,
 };
+use crate::error::JobError;
 
 /// The server's collections that hold them, and whether each of their documents belongs to a database.
 const KEPT_IN: [(&str, bool); 3] = [
@@ -14,11 +21,36 @@ const KEPT_IN: [(&str, bool); 3] = [
     ("system.version", false),
 ];
 
+/// Returns the entries for the users and roles of one database, or of all; none on a server that has never had any. It does not
+/// know of which version they would be, without which `mongorestore` refuses an archive as a whole.
+pub(super) async fn list(
+    session: &Session,
+    database: Option<&str>,
+) -> Result<Vec<Entry>, JobError> {
+    let admin = session.client.database("admin");
+    let version = admin.collection::<Document>("system.version");
+    let asked = version.find_one(doc! {"_id": "authSchema"});
+    let denied_or = async {
+        match asked.await {
+            Err(error) if code_of(&error) == Some(DENIED) => Ok(Err(fault(&error))),
+            told => told.map(Ok),
+        }
+    };
+    match answer("look for users and roles", denied_or).await? {
+        Ok(Some(_)) => Ok(entries(database)),
+        Ok(None) => Ok(Vec::new()),
+        Err(refused) => Err(MongodbError::Dump(DumpFault::AccountsDenied(refused)).into()),
+    }
+}
+
+/// A privilege is missing.
+const DENIED: i32 = 13;
+
 /// Returns the entries for the users and roles of one database, or of all.
 ///
 /// Those of one database stand under `$admin.…` beside its collections, as after `mongodump --dumpDbUsersAndRoles`; those
 /// of a whole deployment stand where the server has them.
-pub(super) fn entries(database: Option<&str>) -> Vec<Entry> {
+fn entries(database: Option<&str>) -> Vec<Entry> {
     let one = |(kept_in, is_by_database): (&str, bool)| Entry {
         namespace: Namespace {
             database: database.unwrap_or("admin").to_owned(),
@@ -27,6 +59,7 @@ pub(super) fn entries(database: Option<&str>) -> Vec<Entry> {
                 None => kept_in.to_owned(),
             },
             metadata: String::new(),
+            exact: None,
             size: 0,
             kind: Kind::Collection,
         },

@@ -1,6 +1,6 @@
 //! Which namespaces are dumped, and what stands in the archive of each besides its documents.
 
-use bson::{Document, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use mongodb::{Database, options::ReadPreference};
 
@@ -15,7 +15,7 @@ use super::{
     },
     accounts,
     fault::DumpFault,
-    metadata,
+    metadata::{self, Metadata},
 };
 use crate::error::JobError;
 
@@ -27,6 +27,9 @@ pub(super) struct Wanted<'a> {
     /// Says where a time series' buckets belong.
     pub(super) header: &'a Header,
     pub(super) users_and_roles: bool,
+    /// What the server throws away by itself, and what a restore made for itself, may become a collection of the customer's while
+    /// the oplog is followed.
+    pub(super) with_temporary: bool,
 }
 
 /// One namespace of a dump.
@@ -101,10 +104,10 @@ pub(super) async fn list(session: &Session, wanted: Wanted<'_>) -> Result<Vec<En
     };
     let mut entries = Vec::new();
     for database in databases {
-        entries.append(&mut collections(session, wanted.header, &database).await?);
+        entries.append(&mut collections(session, wanted, &database).await?);
     }
     if wanted.users_and_roles {
-        entries.append(&mut accounts::entries(wanted.database));
+        entries.append(&mut accounts::list(session, wanted.database).await?);
     }
     let name = |entry: &Entry| {
         (
@@ -142,7 +145,7 @@ async fn databases(session: &Session) -> Result<Vec<String>, JobError> {
 
 async fn collections(
     session: &Session,
-    header: &Header,
+    wanted: Wanted<'_>,
     database: &str,
 ) -> Result<Vec<Entry>, JobError> {
     let on = session.client.database(database);
@@ -153,8 +156,10 @@ async fn collections(
         .iter()
         .filter_map(|it| it.get_str("name").ok())
         .collect();
-    let wanted = told.iter().filter(|it| is_wanted(it));
-    let asked: Vec<BoxFuture<'_, _>> = wanted
+    let header = wanted.header;
+    let asked: Vec<BoxFuture<'_, _>> = told
+        .iter()
+        .filter(|it| is_wanted(it) || (wanted.with_temporary && is_passing(it)))
         .map(|told| entry(header, &on, told, &names).boxed())
         .collect();
     let listed = stream::iter(asked).buffered(ASKED_AT_ONCE);
@@ -197,6 +202,32 @@ fn is_wanted(told: &Document) -> bool {
     !is_own && !is_temporary && !name.starts_with(OURS)
 }
 
+/// Returns whether a collection may become the customer's by a new name.
+fn is_passing(told: &Document) -> bool {
+    let name = told.get_str("name").unwrap_or_default();
+    !name.starts_with("system.") && name != MARK
+}
+
+/// Returns the name that a collection has now; `None` if it is gone.
+pub(super) async fn name_now(session: &Session, entry: &Entry) -> Result<Option<String>, JobError> {
+    let Some(source) = &entry.source else {
+        return Ok(None);
+    };
+    let uuid = entry
+        .uuid
+        .as_deref()
+        .and_then(|it| it.parse::<uuid::Uuid>().ok());
+    let filter = match uuid {
+        Some(uuid) => doc! {"info.uuid": bson::Uuid::from_bytes(uuid.into_bytes())},
+        None => doc! {"name": &source.collection},
+    };
+    let on = session.client.database(&source.database);
+    let told = all(&on, doc! {"listCollections": 1, "filter": filter});
+    let told = answer_within(LISTING_TIMEOUT, "look for a collection", told).await?;
+    let mut names = told.iter().filter_map(|it| it.get_str("name").ok());
+    Ok(names.next().map(str::to_owned))
+}
+
 /// Makes the entry of one collection; `None` if it was dropped since it was listed.
 async fn entry(
     header: &Header,
@@ -229,9 +260,10 @@ async fn entry(
     };
     let options = told.get_document("options").cloned().unwrap_or_default();
     let is_capped = options.get_bool("capped").unwrap_or(false);
-    let metadata = metadata::of_collection(told, options, indexes);
+    let Metadata { text, exact } = metadata::of_collection(told, options, indexes)
+        .map_err(|_| odd_answer("list the collections", "options that are no BSON"))?;
     // Read as a restore will: better no backup today than one that cannot be restored.
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(&metadata) {
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
         return Err(MongodbError::Dump(DumpFault::Unreadable {
             namespace: name,
             why: error.to_string(),
@@ -241,7 +273,8 @@ async fn entry(
     let namespace = Namespace {
         database: on.name().to_owned(),
         collection: collection.to_owned(),
-        metadata,
+        metadata: text,
+        exact,
         size: 0,
         kind,
     };
@@ -283,12 +316,16 @@ async fn indexes(on: &Database, collection: &str) -> Result<Option<Vec<Document>
 
 /// Returns all that a listing has, as the primary has it: a secondary may not have heard of a collection yet, or still have one
 /// that is gone.
+///
+/// As it has it: on the way into a [`Document`] by its own deserializer, what looks like extended JSON is taken for it.
 async fn all(on: &Database, command: Document) -> mongodb::error::Result<Vec<Document>> {
     let cursor = on
         .run_cursor_command(command)
         .selection_criteria(ReadPreference::Primary.into())
         .await?;
-    cursor.try_collect().await
+    let told: Vec<RawDocumentBuf> = cursor.with_type().try_collect().await?;
+    let told = told.iter().map(|it| Document::try_from(it.as_ref()));
+    Ok(told.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

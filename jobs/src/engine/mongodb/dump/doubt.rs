@@ -1,5 +1,7 @@
 //! Why a dump is not of one instant, as its manifest tells it.
 
+use std::collections::BTreeSet;
+
 use crate::manifest::Consistency;
 
 /// How many namespaces a warning names.
@@ -18,16 +20,30 @@ pub(super) struct Doubts {
     pub(super) unsettled: Vec<String>,
     /// Whose options or indexes changed while the dump ran, which nothing held.
     pub(super) changed: Vec<String>,
+    /// What was dropped or renamed before it was read to its end.
+    pub(super) cut: Vec<String>,
 }
 
 impl Doubts {
-    /// Returns what can be promised all the same.
-    pub(super) fn consistency(&self) -> Consistency {
-        if *self == Self::default() {
+    /// Returns what can be promised of the whole: that it is of one instant, but for the [`exceptions`](Self::exceptions), as
+    /// long as any of so many collections is.
+    pub(super) fn consistency(&self, collections: usize) -> Consistency {
+        let exceptions = self.exceptions().len();
+        if self.no_snapshots.is_none() && (exceptions == 0 || exceptions < collections) {
             Consistency::Snapshot
         } else {
             Consistency::None
         }
+    }
+
+    /// Returns the collections that may not be of the instant that the others are of; nothing where there is no such instant.
+    pub(super) fn exceptions(&self) -> Vec<String> {
+        if self.no_snapshots.is_some() {
+            return Vec::new();
+        }
+        let all = [&self.outside, &self.elsewhen, &self.unsettled, &self.cut];
+        let names: BTreeSet<_> = all.into_iter().flatten().cloned().collect();
+        names.into_iter().collect()
     }
 
     /// Says what happened, and what to do.
@@ -59,6 +75,10 @@ impl Doubts {
             &self.changed,
             "created, dropped or changed in options or indexes while the dump ran: compare it after a restore",
         );
+        about(
+            &self.cut,
+            "dropped, renamed or made anew while it was read: the backup may have a part of it, or nothing",
+        );
         warnings
     }
 }
@@ -77,7 +97,8 @@ mod tests {
 
     #[test]
     fn without_a_doubt_it_is_a_snapshot() {
-        assert_eq!(Doubts::default().consistency(), Consistency::Snapshot);
+        assert_eq!(Doubts::default().consistency(3), Consistency::Snapshot);
+        assert_eq!(Doubts::default().consistency(0), Consistency::Snapshot);
         assert!(Doubts::default().warnings().is_empty());
     }
 
@@ -87,7 +108,9 @@ mod tests {
             outside: (1..=7).map(|n| format!("shop.log{n}")).collect(),
             ..Doubts::default()
         };
-        assert_eq!(doubts.consistency(), Consistency::None);
+        assert_eq!(doubts.consistency(7), Consistency::None);
+        assert_eq!(doubts.consistency(8), Consistency::Snapshot);
+        assert_eq!(doubts.exceptions().len(), 7);
         let [warning] = &doubts.warnings()[..] else {
             panic!("one doubt, one warning");
         };

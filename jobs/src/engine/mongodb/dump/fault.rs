@@ -44,6 +44,39 @@ pub enum DumpFault {
         #[source]
         source: ServerFault,
     },
+    /// A deployment without snapshots, which may have an oplog.
+    #[error("{why}")]
+    NoSnapshots {
+        /// Why it has none.
+        why: String,
+    },
+    /// No oplog that can be read.
+    #[error("the oplog cannot be read: {why}")]
+    NoOplog {
+        /// Why not.
+        why: String,
+    },
+    /// An oplog that is shorter than the dump was long.
+    #[error(
+        "the server has overwritten entries of its oplog before they were read: enlarge it (replSetResizeOplog), or speed the \
+         dump up"
+    )]
+    OplogRolledOver,
+    /// An oplog that no restore could replay.
+    #[error("the oplog has an entry that cannot be replayed: {why}")]
+    OplogEntry {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A collection that could not be read to its end, again and again.
+    #[error(
+        "{namespace} was renamed, or the server ended the read, each time that it was read: try again, and where it lasts see \
+         what does so all the time"
+    )]
+    Renamed {
+        /// Which collection.
+        namespace: String,
+    },
     /// A cursor that ended before its data did.
     #[error(
         "{namespace} could not be read to its end: it was dropped or renamed meanwhile, or the server ended the read"
@@ -107,6 +140,11 @@ impl DumpFault {
             | Self::SnapshotUnavailable { .. }
             | Self::CutShort { .. }
             | Self::Dropped { .. }
+            | Self::NoSnapshots { .. }
+            | Self::NoOplog { .. }
+            | Self::OplogRolledOver
+            | Self::OplogEntry { .. }
+            | Self::Renamed { .. }
             | Self::NoBuckets { .. }
             | Self::UnknownKind { .. }
             | Self::Unreadable { .. } => ErrorKind::Dump,
@@ -125,7 +163,54 @@ impl DumpFault {
             Self::SnapshotTooOld { .. }
             | Self::SnapshotUnavailable { .. }
             | Self::CutShort { .. }
+            | Self::NoSnapshots { .. }
+            | Self::NoOplog { .. }
+            | Self::OplogRolledOver
+            | Self::OplogEntry { .. }
+            | Self::Renamed { .. }
             | Self::Dropped { .. } => false,
+        }
+    }
+
+    /// Returns whether a dump that is not from a snapshot may do better.
+    pub(super) fn is_of_snapshot(&self) -> bool {
+        match self {
+            Self::SnapshotTooOld { .. }
+            | Self::SnapshotUnavailable { .. }
+            | Self::CutShort { .. }
+            | Self::Dropped { .. }
+            | Self::NoSnapshots { .. } => true,
+            Self::NoCollections { .. }
+            | Self::NoDatabases
+            | Self::AccountsDenied(_)
+            | Self::NoOplog { .. }
+            | Self::OplogRolledOver
+            | Self::OplogEntry { .. }
+            | Self::Renamed { .. }
+            | Self::NoBuckets { .. }
+            | Self::UnknownKind { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Returns whether a dump without the oplog may do better.
+    pub(super) fn is_of_oplog(&self) -> bool {
+        match self {
+            Self::NoOplog { .. }
+            | Self::OplogRolledOver
+            | Self::OplogEntry { .. }
+            | Self::Renamed { .. } => true,
+            Self::NoCollections { .. }
+            | Self::NoDatabases
+            | Self::SnapshotTooOld { .. }
+            | Self::SnapshotUnavailable { .. }
+            | Self::CutShort { .. }
+            | Self::Dropped { .. }
+            | Self::NoSnapshots { .. }
+            | Self::AccountsDenied(_)
+            | Self::NoBuckets { .. }
+            | Self::UnknownKind { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 }

@@ -12,9 +12,12 @@ use super::{
         meaning::{code_of, fault, meaning},
         session::{Server, Session, Topology, answer, odd_answer},
     },
+    capture,
     catalog::{self, Entry, Wanted, What},
     doubt::Doubts,
     fault::DumpFault,
+    read::{How, Lacking},
+    way::Way,
 };
 use crate::error::JobError;
 
@@ -35,20 +38,45 @@ pub(super) struct Frozen {
     pub(super) entries: Vec<Entry>,
     /// The cluster's time to read at; `None` where there is no reading at a time.
     pub(super) at: Option<Timestamp>,
+    /// What becomes of what the snapshot lacks.
+    pub(super) lacking: Lacking,
+    /// The time of the oplog's entry from which on it is captured, if it is.
+    pub(super) follows: Option<Timestamp>,
     /// The worker's clock before anything was read that the dump shows.
     pub(super) clock: DateTime<Utc>,
     pub(super) doubts: Doubts,
 }
 
-/// Fixes the instant that everything is read at, where the deployment can.
+impl Frozen {
+    /// Returns how namespaces are to be read.
+    pub(super) fn how(&self) -> How {
+        match (self.at, self.follows) {
+            (_, Some(since)) => How::Follow(since),
+            (Some(at), None) => How::Snapshot(at, self.lacking),
+            (None, None) => How::Loose,
+        }
+    }
+}
+
+/// Fixes the instant that everything is read at, or from which on the oplog is captured, where the deployment can.
 ///
 /// The collections, their options and indexes are listed before and after the instant was taken: if both lists are the
 /// same, they are what there was at it. The primary lists them, and a secondary that has not caught up with the first list
 /// is waited for, and then passed by: what it shows may be from before a collection was made. Where no instant can be had, everything is read from primaries, because a
 /// secondary may be any time behind.
-pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<Frozen, JobError> {
+pub(super) async fn freeze(
+    session: &mut Session,
+    wanted: Wanted<'_>,
+    way: &Way,
+) -> Result<Frozen, JobError> {
+    let lacking = match way {
+        Way::Snapshot => Lacking::Fails,
+        Way::MostOfSnapshot => Lacking::ReadLater,
+        Way::Oplog { .. } => return follow(session, wanted).await,
+        Way::Loose { because } => return loose(session, wanted, because.clone()).await,
+    };
     let mut why = match refusal(&session.server) {
-        Some(why) => return loose(session, wanted, why).await,
+        Some(why) => return without_snapshot(session, wanted, why).await,
         None => String::new(),
     };
     let mut entries = listed(session, wanted).await?;
@@ -76,6 +104,8 @@ pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<
         settled = Some(Frozen {
             entries: after.clone(),
             at: Some(at),
+            lacking,
+            follows: None,
             clock,
             doubts: Doubts {
                 unsettled,
@@ -89,8 +119,38 @@ pub(super) async fn freeze(session: &mut Session, wanted: Wanted<'_>) -> Result<
     }
     match settled {
         Some(frozen) => Ok(frozen),
-        None => loose(session, wanted, why).await,
+        None => without_snapshot(session, wanted, why).await,
     }
+}
+
+/// Goes on where there is no snapshot: a replica set has an oplog to make up for it.
+async fn without_snapshot(
+    session: &mut Session,
+    wanted: Wanted<'_>,
+    why: String,
+) -> Result<Frozen, JobError> {
+    if session.server.topology == Topology::ReplicaSet {
+        return Err(MongodbError::Dump(DumpFault::NoSnapshots { why }).into());
+    }
+    loose(session, wanted, why).await
+}
+
+/// Prepares a dump beside which the oplog is captured, from before the list of collections on.
+async fn follow(session: &Session, wanted: Wanted<'_>) -> Result<Frozen, JobError> {
+    let clock = Utc::now();
+    let since = capture::begin(session).await?;
+    let wanted = Wanted {
+        with_temporary: true,
+        ..wanted
+    };
+    Ok(Frozen {
+        entries: listed(session, wanted).await?,
+        at: None,
+        lacking: Lacking::Fails,
+        follows: Some(since),
+        clock,
+        doubts: Doubts::default(),
+    })
 }
 
 /// Returns the names of namespaces that only one list has, or that differ in the two.
@@ -131,6 +191,8 @@ async fn loose(session: &mut Session, wanted: Wanted<'_>, why: String) -> Result
     Ok(Frozen {
         entries: listed(session, wanted).await?,
         at: None,
+        lacking: Lacking::ReadLater,
+        follows: None,
         clock,
         doubts: Doubts {
             no_snapshots: Some(why),
@@ -176,7 +238,7 @@ async fn take_after(session: &Session, entries: &[Entry]) -> Result<Taken, JobEr
 }
 
 /// Returns the primary's time, if it tells one; every member of a replica set does.
-async fn primary_time(session: &Session) -> Result<Option<Timestamp>, JobError> {
+pub(super) async fn primary_time(session: &Session) -> Result<Option<Timestamp>, JobError> {
     let doing = "ask for the cluster's time";
     let admin = session.client.database("admin");
     let asked = admin

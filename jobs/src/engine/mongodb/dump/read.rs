@@ -14,7 +14,7 @@ use super::{
         meaning::{code_of, fault, meaning},
         session::{Session, answer_within, odd_answer},
     },
-    catalog::{Entry, Source, What},
+    catalog::{self, Entry, Source, What},
     fault::DumpFault,
     instant::is_refusal,
 };
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long the next documents may take to come.
-const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
+pub(super) const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
 /// How much a batch should hold. The driver has each three times for a moment, and the next is on its way meanwhile.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How many documents tell how large the others are.
@@ -32,7 +32,7 @@ const SAMPLE: i32 = 100;
 /// No batch has so many: the server ends each at 16 MiB, whatever it is asked for.
 const BATCH_DOCUMENTS: u32 = 1_000_000;
 /// How much is written at a time.
-const BLOCK_BYTES: usize = 256 * 1024;
+pub(super) const BLOCK_BYTES: usize = 256 * 1024;
 /// A privilege is missing.
 const DENIED: i32 = 13;
 /// The snapshot's time is out of the server's memory.
@@ -41,13 +41,38 @@ const SNAPSHOT_TOO_OLD: i32 = 239;
 const CUT_SHORT: [i32; 6] = [26, 43, 175, 237, 11601, 28_617];
 const DOING: &str = "read a collection";
 
+/// How often a collection is read anew that is renamed, or whose read the server ends.
+const READS_MAX: usize = 10;
+
+/// How namespaces are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    /// From the snapshot of this time.
+    Snapshot(Timestamp, Lacking),
+    /// As they are when their turn comes, at this time or later; the oplog is captured from it on.
+    Follow(Timestamp),
+    /// As they are when their turn comes.
+    Loose,
+}
+
+/// What becomes of a collection that the snapshot lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// It fails the dump, unless it is capped: those are in no snapshot.
+    Fails,
+    /// It is read after the snapshot, and named.
+    ReadLater,
+}
+
 /// How a namespace was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Read {
     /// As of when, by the server's own word.
     pub(super) at: Option<Timestamp>,
     /// Whether the server refused to read it from the snapshot.
     pub(super) is_outside: bool,
+    /// Whether its end is missing.
+    pub(super) is_cut: bool,
     pub(super) documents: u64,
 }
 
@@ -56,25 +81,19 @@ pub(super) async fn namespace(
     session: &Session,
     header: &Header,
     entry: &Entry,
-    at: Option<Timestamp>,
+    how: How,
     spout: &Spout,
 ) -> Result<Read, Stopped> {
     let mut body = Body::new(header, &entry.namespace);
-    let mut read = Read {
-        at: None,
-        is_outside: false,
-        documents: 0,
-    };
+    let mut read = Read::default();
     if let Some(source) = &entry.source {
-        let mut cursor = open(session, entry, source, at, &mut read).await?;
-        let mut batch = next(&mut cursor, entry).await?;
-        read.at = batch.as_ref().and_then(time_of);
-        while let Some(full) = batch {
-            let write = write(&full, &mut body, spout);
-            let next = async { next(&mut cursor, entry).await.map_err(Stopped::from) };
-            let (documents, following) = tokio::try_join!(write, next)?;
-            read.documents += documents;
-            batch = following;
+        match how {
+            How::Follow(since) if entry.is_data() => {
+                follow(session, entry, source, since, (&mut body, spout), &mut read).await?;
+            }
+            How::Snapshot(..) | How::Follow(_) | How::Loose => {
+                once(session, entry, source, how, (&mut body, spout), &mut read).await?;
+            }
         }
     }
     let mut end = Vec::new();
@@ -83,27 +102,138 @@ pub(super) async fn namespace(
     Ok(read)
 }
 
+/// Where documents go.
+type Out<'a> = (&'a mut Body, &'a Spout);
+
+/// Reads a namespace from its begin to its end.
+async fn once(
+    session: &Session,
+    entry: &Entry,
+    source: &Source,
+    how: How,
+    out: Out<'_>,
+    read: &mut Read,
+) -> Result<(), Stopped> {
+    let mut cursor = open(session, entry, source, how, read).await?;
+    let copied = copy(&mut cursor, entry, out, read).await;
+    match copied {
+        Err(Stopped::Failed(error)) if may_be_cut(how) && is_cut_short(&error) => {
+            read.is_cut = true;
+            Ok(())
+        }
+        copied => copied,
+    }
+}
+
+/// Returns whether a collection whose end was not to be had is named, instead of failing the dump.
+fn may_be_cut(how: How) -> bool {
+    match how {
+        How::Loose | How::Snapshot(_, Lacking::ReadLater) => true,
+        How::Snapshot(_, Lacking::Fails) | How::Follow(_) => false,
+    }
+}
+
+/// Reads a collection wherever it has gone, from its begin to its end, or to where it was dropped: the oplog says so too.
+///
+/// One that was renamed half way is read once more. What was read twice does no harm: a restore takes the first of two documents
+/// with the same `_id`, and the oplog makes of either what it has to be.
+async fn follow(
+    session: &Session,
+    entry: &Entry,
+    source: &Source,
+    since: Timestamp,
+    (body, spout): Out<'_>,
+    read: &mut Read,
+) -> Result<(), Stopped> {
+    let mut source = source.clone();
+    for _ in 0..READS_MAX {
+        let Some(name) = catalog::name_now(session, entry).await? else {
+            return Ok(());
+        };
+        name.clone_into(&mut source.collection);
+        let how = How::Follow(since);
+        let mut cursor = open(session, entry, &source, how, read).await?;
+        let first = match next(&mut cursor, entry).await {
+            Err(error) if is_cut_short(&error) => continue,
+            first => first?,
+        };
+        // Else the name may have been another's already when the read began.
+        if catalog::name_now(session, entry).await? != Some(name) {
+            continue;
+        }
+        match copy_from(first, &mut cursor, entry, (&mut *body, spout), read).await {
+            Err(Stopped::Failed(error)) if is_cut_short(&error) => {}
+            copied => return copied,
+        }
+    }
+    let namespace = entry.name();
+    Err(MongodbError::Dump(DumpFault::Renamed { namespace }).into())
+}
+
+fn is_cut_short(error: &JobError) -> bool {
+    matches!(
+        error,
+        JobError::Mongodb(MongodbError::Dump(DumpFault::CutShort { .. }))
+    )
+}
+
+async fn copy(
+    cursor: &mut RawBatchCursor,
+    entry: &Entry,
+    out: Out<'_>,
+    read: &mut Read,
+) -> Result<(), Stopped> {
+    let first = next(cursor, entry).await?;
+    read.at = first.as_ref().and_then(time_of);
+    copy_from(first, cursor, entry, out, read).await
+}
+
+async fn copy_from(
+    mut batch: Option<RawBatch>,
+    cursor: &mut RawBatchCursor,
+    entry: &Entry,
+    (body, spout): Out<'_>,
+    read: &mut Read,
+) -> Result<(), Stopped> {
+    while let Some(full) = batch {
+        let write = write(&full, body, spout);
+        let next = async { Ok::<_, Stopped>(next(cursor, entry).await) };
+        let (documents, following) = tokio::try_join!(write, next)?;
+        read.documents += documents;
+        batch = following?;
+    }
+    Ok(())
+}
+
 /// Begins to read. A capped collection that is refused from the snapshot is read as it is after it.
 async fn open(
     session: &Session,
     entry: &Entry,
     source: &Source,
-    at: Option<Timestamp>,
+    how: How,
     read: &mut Read,
 ) -> Result<RawBatchCursor, JobError> {
     let documents = batch_documents(session, source).await;
-    let first = find(session, source, at.map(ReadAt::Snapshot), documents).await?;
+    let at = match how {
+        How::Snapshot(at, _) => Some(ReadAt::Snapshot(at)),
+        How::Follow(since) => Some(ReadAt::After(since)),
+        How::Loose => None,
+    };
+    let first = find(session, source, at, documents).await?;
     let refused = match first {
         Ok(cursor) => return Ok(cursor),
         Err(error) => error,
     };
-    match at {
-        Some(at) if entry.is_capped && is_refusal(code_of(&refused)) => {
+    match how {
+        How::Snapshot(at, lacking)
+            if (entry.is_capped || lacking == Lacking::ReadLater)
+                && is_refusal(code_of(&refused)) =>
+        {
             read.is_outside = true;
             let again = find(session, source, Some(ReadAt::After(at)), documents).await?;
             again.map_err(|error| explain(entry, &error))
         }
-        Some(_) | None => Err(explain(entry, &refused)),
+        How::Snapshot(..) | How::Follow(_) | How::Loose => Err(explain(entry, &refused)),
     }
 }
 

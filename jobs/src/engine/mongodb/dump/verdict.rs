@@ -1,5 +1,6 @@
 //! What a dump can promise once it was read: as of when it is, and what speaks against that.
 
+use bson::Timestamp;
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     doubt::Doubts,
     fault::DumpFault,
     instant::{Frozen, differing},
-    read::Read,
+    read::{Lacking, Read},
 };
 
 /// What can be promised.
@@ -16,6 +17,19 @@ pub(super) struct Verdict {
     /// Nothing that the dump shows is older.
     pub(super) consistent_at: DateTime<Utc>,
     pub(super) doubts: Doubts,
+    /// How many entries of the oplog make the dump one of one instant.
+    pub(super) oplog_entries: Option<u64>,
+}
+
+/// Judges a dump beside which the oplog was captured: a restore makes of it what was there at the last entry. `clock` is the
+/// worker's before that was asked for.
+pub(super) fn replayed(clock: DateTime<Utc>, last: Timestamp, entries: u64) -> Verdict {
+    let last = DateTime::from_timestamp(i64::from(last.time), 0);
+    Verdict {
+        consistent_at: last.map_or(clock, |last| last.min(clock)),
+        doubts: Doubts::default(),
+        oplog_entries: Some(entries),
+    }
 }
 
 /// Judges by what the server said of each read, and by what is there after the last.
@@ -39,14 +53,22 @@ pub(super) fn reach(
             }
             if is_lost(entry, read, after) {
                 let namespace = entry.name();
-                return Err(DumpFault::Dropped { namespace });
+                if frozen.lacking == Lacking::Fails {
+                    return Err(DumpFault::Dropped { namespace });
+                }
+                doubts.cut.push(namespace);
+            } else if read.is_cut {
+                doubts.cut.push(entry.name());
             }
         }
         doubts.outside.sort();
         doubts.elsewhen.sort();
     } else {
         doubts.changed = differing(&frozen.entries, after);
+        let cut = reads.iter().filter(|(_, read)| read.is_cut);
+        doubts.cut.extend(cut.map(|(entry, _)| entry.name()));
     }
+    doubts.cut.sort();
     let told = reads
         .iter()
         .filter_map(|(_, read)| read.at)
@@ -55,6 +77,7 @@ pub(super) fn reach(
     Ok(Verdict {
         consistent_at: instants.fold(frozen.clock, Ord::min),
         doubts,
+        oplog_entries: None,
     })
 }
 

@@ -4,7 +4,7 @@ use bson::doc;
 use uuid::Uuid;
 
 use super::{
-    batch::{Destination, EmptyTimestamps, Order, Rules, Stored},
+    batch::{Destination, Doubles, EmptyTimestamps, Order, Rules, Stored},
     plan::{Access, AccessOf, Plan},
     target::{self, empty_timestamps, has_code, run, run_long, version},
 };
@@ -90,6 +90,7 @@ impl Merge<'_> {
                 stored: Stored::AsDocuments,
                 empty_timestamps: EmptyTimestamps::Kept,
                 rules: Rules::None,
+                doubles: Doubles::Refused,
             };
             (access.place, destination)
         };

@@ -18,6 +18,16 @@ pub(super) struct Destination {
     pub(super) stored: Stored,
     pub(super) empty_timestamps: EmptyTimestamps,
     pub(super) rules: Rules,
+    pub(super) doubles: Doubles,
+}
+
+/// What becomes of a document whose `_id` is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubles {
+    /// It fails the restore.
+    Refused,
+    /// The first stays. Where documents were read while others wrote, one may have been met twice.
+    Passed,
 }
 
 /// Whether documents must obey the collection's validator.
@@ -125,7 +135,8 @@ impl Batch {
 fn head(destination: &Destination) -> Document {
     let mut head = doc! {
         "insert": &destination.collection,
-        "ordered": destination.order == Order::Kept,
+        // After one that is refused, one that is ordered would end.
+        "ordered": destination.order == Order::Kept && destination.doubles == Doubles::Refused,
         "writeConcern": {"w": "majority", "wtimeout": WRITE_TIMEOUT_MS},
     };
     if destination.rules == Rules::PassedBy {
@@ -152,6 +163,7 @@ mod tests {
             stored: Stored::AsDocuments,
             empty_timestamps: EmptyTimestamps::Kept,
             rules: Rules::PassedBy,
+            doubles: Doubles::Refused,
         }
     }
 

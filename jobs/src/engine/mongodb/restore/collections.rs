@@ -1,12 +1,15 @@
 //! Collections and time series, made, filled and indexed; views.
 
+use std::collections::BTreeMap;
+
 use bson::doc;
 
 use super::{
-    batch::Destination,
+    batch::{Destination, Doubles},
     fill::fill,
     indexes,
     plan::{Item, Shape},
+    replay::{Replaying, replay},
     source::Source,
     target::{create, destination, refusal, run},
 };
@@ -16,6 +19,7 @@ use crate::{
         session::{Session, number},
     },
     error::JobError,
+    manifest::Consistency,
     worker::Worker,
 };
 
@@ -28,23 +32,30 @@ pub(super) struct Made {
     pub(super) notes: Vec<String>,
     /// How many indexes the server refused.
     pub(super) indexes_refused: usize,
+    /// What was made, views aside: as it is after the oplog, if there is one, and under which name it stands now.
+    pub(super) items: Vec<(Item, String)>,
+    /// The views as they are after the oplog, if there is one.
+    pub(super) views: Option<Vec<Item>>,
 }
 
 impl Made {
     pub(super) fn just(notes: Vec<String>) -> Self {
         Self {
             notes,
-            indexes_refused: 0,
+            ..Self::default()
         }
     }
 
     pub(super) fn add(&mut self, other: Self) {
         self.notes.extend(other.notes);
         self.indexes_refused += other.indexes_refused;
+        self.items.extend(other.items);
+        self.views = other.views.or(self.views.take());
     }
 }
 
-/// Makes these items under these names, all but views, fills them from the archive, and builds their indexes.
+/// Makes these items under these names, all but views, fills them from the archive, replays the oplog over them, and builds their
+/// indexes.
 ///
 /// Documents of other places in the archive go to the destinations in `besides`.
 pub(super) async fn make(
@@ -52,12 +63,18 @@ pub(super) async fn make(
     source: &Source<'_>,
     items: &[Named<'_>],
     besides: Vec<(usize, Destination)>,
+    replaying: Replaying<'_>,
     worker: &Worker,
 ) -> Result<Made, JobError> {
+    // Documents that were read while others wrote.
+    let may_double = source.oplog.is_some() || source.manifest.consistency == Consistency::None;
     let mut destinations = vec![None; source.prelude.namespaces.len()];
     let theirs = items.iter().filter_map(|(item, name)| {
-        let destination = destination(session, item, name)?;
-        Some((item.place, destination))
+        let mut destination = destination(session, item, name)?;
+        if may_double {
+            destination.doubles = Doubles::Passed;
+        }
+        Some((item.place?, destination))
     });
     for (place, destination) in theirs.chain(besides) {
         if let Some(slot) = destinations.get_mut(place) {
@@ -68,7 +85,8 @@ pub(super) async fn make(
         create(session, item, name).await?;
     }
     let mut made = Made::default();
-    let replaced = fill(session, source, destinations.into(), worker).await?;
+    let filled = fill(session, source, destinations.into(), worker).await?;
+    let replaced = filled.timestamps_replaced;
     if replaced > 0 {
         made.notes.push(format!(
             "{replaced} documents have an empty timestamp, Timestamp(0, 0), where this server version put the time of the \
@@ -76,10 +94,24 @@ pub(super) async fn make(
         ));
     }
     for (item, name) in items.iter().filter(|it| it.0.shape == Shape::Collection) {
-        make_sure_of(session, item, name).await?;
+        let doubles = item.place.and_then(|place| filled.doubles.get(place));
+        let expected = item.documents - doubles.copied().unwrap_or_default();
+        make_sure_of(session, item, name, expected).await?;
     }
-    for (item, name) in items.iter().filter(|it| it.0.shape != Shape::View) {
-        let refused = indexes::build(session, item, name).await?;
+    let is_no_view = |it: &&Named<'_>| it.0.shape != Shape::View;
+    let those = items.iter().filter(is_no_view);
+    made.items = those
+        .map(|(item, name)| ((*item).clone(), name.clone()))
+        .collect();
+    if source.oplog.is_some() {
+        let replayed = replay(session, source, made.items, replaying, worker).await?;
+        made.items = replayed.items;
+        made.views = replayed.views;
+        made.notes.extend(replayed.notes);
+    }
+    for (item, name) in &made.items {
+        let (refused, notes) = indexes::build(session, item, name).await?;
+        made.notes.extend(notes);
         made.indexes_refused += refused.len();
         made.notes.extend(refused);
     }
@@ -88,11 +120,16 @@ pub(super) async fn make(
 
 /// Makes sure, before an index may expire any, that the server has as many documents as it has confirmed: whoever drops a
 /// collection while it is filled takes some of them along.
-async fn make_sure_of(session: &Session, item: &Item, name: &str) -> Result<(), JobError> {
+async fn make_sure_of(
+    session: &Session,
+    item: &Item,
+    name: &str,
+    expected: u64,
+) -> Result<(), JobError> {
     let command = doc! {"count": name};
     let count = run(session, "count documents", &item.database, command).await?;
     let found = number(&count, "n").and_then(|it| u64::try_from(it).ok());
-    let (expected, found) = (item.documents, found.unwrap_or_default());
+    let found = found.unwrap_or_default();
     if found >= expected {
         return Ok(());
     }
@@ -136,6 +173,13 @@ fn is_creation_refused(error: &JobError) -> bool {
         error,
         JobError::Mongodb(MongodbError::Restore(RestoreFault::CreationRefused { .. }))
     )
+}
+
+/// Returns the views among these items by their databases and names.
+pub(super) fn kept_views(items: &[Item]) -> BTreeMap<(String, String), Item> {
+    let views = items.iter().filter(|it| it.shape == Shape::View);
+    let named = views.map(|it| ((it.database.clone(), it.collection.clone()), it.clone()));
+    named.collect()
 }
 
 /// Returns how many indexes there are now: those that were built, and the one on `_id` that every collection has.

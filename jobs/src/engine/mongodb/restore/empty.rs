@@ -14,10 +14,11 @@ use super::{
     collections::{self, Made},
     mark::{self, MARK},
     plan::{Item, Plan, Shape},
+    replay::{Part, Replaying},
     restored,
     same::has_the_same,
     source::{self, Source},
-    target::{self, Found, contents, run},
+    target::{self, Found, contents, prefix, run},
 };
 use crate::{
     engine::mongodb::{
@@ -67,7 +68,7 @@ pub(super) async fn into_empty(
     let (merge, notes) = access::prepare(session, &plan, attempt.run_id).await?;
     alive(worker).await?;
     mark::set(session, home, attempt.run_id).await?;
-    match make(session, &source, &plan, merge, worker).await {
+    match make(attempt, session, &source, &plan, merge, worker).await {
         Ok(mut made) => {
             if !mark::is_set(session, home, attempt.run_id).await? {
                 // Who took the target may have dropped what was filled.
@@ -79,7 +80,7 @@ pub(super) async fn into_empty(
             Ok(restored(&source, &plan, known, made))
         }
         Err(error) => {
-            undo(session, &plan, home, &error, worker).await;
+            undo(attempt, session, &plan, home, &error, worker).await;
             Err(error)
         }
     }
@@ -109,9 +110,11 @@ async fn occupancy(
     }
     if mark::is_set(session, home, attempt.run_id).await? {
         for (database, found) in found {
-            let mut ours = names(plan, database);
+            let mut ours = plan.names(database);
             ours.extend((database == home).then_some(MARK));
-            let is_strange = |it: &Found| !ours.contains(it.name.as_str());
+            let prefix = prefix(attempt);
+            let is_strange =
+                |it: &Found| !ours.contains(it.name.as_str()) && !it.name.starts_with(&prefix);
             let strange: Vec<_> = found.into_iter().filter(is_strange).collect();
             refuse(attempt, database, &strange)?;
         }
@@ -145,7 +148,7 @@ async fn is_done(
 ) -> Result<bool, JobError> {
     for (database, found) in found {
         let found: BTreeSet<_> = found.iter().map(|it| it.name.as_str()).collect();
-        if found != names(plan, database) || !has_all(session, plan, database).await? {
+        if found != plan.names(database) || !has_all(session, plan, database).await? {
             return Ok(false);
         }
     }
@@ -158,11 +161,6 @@ fn besides_mark(found: Vec<Found>) -> Vec<Found> {
         [only] if only.name == MARK => Vec::new(),
         _ => found,
     }
-}
-
-fn names<'a>(plan: &'a Plan, database: &str) -> BTreeSet<&'a str> {
-    let of_database = plan.items.iter().filter(|it| it.database == database);
-    of_database.map(|it| it.collection.as_str()).collect()
 }
 
 /// Returns whether each collection of the plan has as many documents as the archive has of it.
@@ -201,6 +199,7 @@ fn refuse(attempt: Attempt, database: &str, found: &[Found]) -> Result<(), JobEr
 
 /// Makes all that is planned.
 async fn make(
+    attempt: Attempt,
     session: &Session,
     source: &Source<'_>,
     plan: &Plan,
@@ -217,9 +216,17 @@ async fn make(
     for (item, name) in &items {
         target::drop(session, &item.database, name).await?;
     }
+    let prefix = prefix(attempt);
+    drop_oplogs(session, plan, &prefix).await?;
     let besides = merge.destinations(session);
-    let mut made = collections::make(session, source, &items, besides, worker).await?;
-    collections::make_views(session, &plan.items).await?;
+    let replaying = Replaying {
+        plan,
+        part: Part::All,
+        prefix: &prefix,
+    };
+    let mut made = collections::make(session, source, &items, besides, replaying, worker).await?;
+    settle(session, &mut made.items, &prefix).await?;
+    collections::make_views(session, made.views.as_ref().unwrap_or(&plan.items)).await?;
     merge.finish(session).await?;
     if session.server.topology == Topology::Sharded {
         made.notes
@@ -228,10 +235,55 @@ async fn make(
     Ok(made)
 }
 
+/// Drops what a replay of the oplog has made.
+async fn drop_oplogs(session: &Session, plan: &Plan, prefix: &str) -> Result<(), JobError> {
+    if plan.oplog.is_none() {
+        return Ok(());
+    }
+    for database in plan.databases() {
+        let names = plan.names(database);
+        for found in contents(session, database).await? {
+            if names.contains(found.name.as_str()) || found.name.starts_with(prefix) {
+                target::drop(session, database, &found.name).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives each collection the name that it had when the oplog ended. Two may have changed theirs for each other's.
+async fn settle(
+    session: &Session,
+    items: &mut [(Item, String)],
+    prefix: &str,
+) -> Result<(), JobError> {
+    for (n, (item, name)) in items.iter_mut().enumerate() {
+        if *name != item.collection && !name.starts_with(prefix) {
+            let aside = format!("{prefix}s{n}");
+            target::rename(session, &item.database, name, &aside).await?;
+            *name = aside;
+        }
+    }
+    for (item, name) in items {
+        if *name != item.collection {
+            target::rename(session, &item.database, name, &item.collection).await?;
+            name.clone_from(&item.collection);
+        }
+    }
+    Ok(())
+}
+
 /// Drops what a failed attempt has made. What cannot be dropped now is dropped by the next attempt.
 ///
 /// Where there may be a next attempt the mark stays: what a dead one had sent may still arrive, and is known by it.
-async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, worker: &Worker) {
+async fn undo(
+    attempt: Attempt,
+    session: &Session,
+    plan: &Plan,
+    home: &str,
+    error: &JobError,
+    worker: &Worker,
+) {
     // Without its lease, what is there may be another attempt's work.
     if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
         return;
@@ -240,6 +292,7 @@ async fn undo(session: &Session, plan: &Plan, home: &str, error: &JobError, work
         for item in &plan.items {
             target::drop(session, &item.database, &item.collection).await?;
         }
+        drop_oplogs(session, plan, &prefix(attempt)).await?;
         if error.is_permanent() {
             mark::remove(session, home).await
         } else {

@@ -8,12 +8,12 @@ use crate::{
 /// A failure that only a restore knows.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreFault {
-    /// An archive that needs a replay of the oplog in it.
-    #[error(
-        "the archive holds an oplog, as mongodump --oplog makes it, which is not replayed here: decompress it and use \
-         mongorestore --archive --oplogReplay"
-    )]
-    HasOplog,
+    /// An entry of the archive's oplog that does not fit what is there.
+    #[error("the archive's oplog has an entry that cannot be replayed: {why}")]
+    OplogEntry {
+        /// What is wrong with it.
+        why: String,
+    },
     /// What an archive says of a collection cannot be read.
     #[error(
         "what the archive says of the options and indexes of {namespace} cannot be read: {why}"
@@ -134,7 +134,7 @@ impl RestoreFault {
             Self::NoTarget { .. } | Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => {
                 ErrorKind::Config
             }
-            Self::HasOplog | Self::BadMetadata { .. } => ErrorKind::Corrupt,
+            Self::OplogEntry { .. } | Self::BadMetadata { .. } => ErrorKind::Corrupt,
             Self::NameTooLong { .. }
             | Self::CreationRefused { .. }
             | Self::TakenOver { .. }
@@ -148,7 +148,7 @@ impl RestoreFault {
     /// Returns whether another attempt could never do better without somebody changing something first.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::HasOplog
+            Self::OplogEntry { .. }
             | Self::BadMetadata { .. }
             | Self::NameTooLong { .. }
             | Self::NoTarget { .. }

@@ -36,14 +36,13 @@ pub(super) type Destinations = Arc<[Option<Destination>]>;
 
 /// Reads the archive and inserts what has a destination.
 ///
-/// Returns once the server has confirmed every document, and their number is the archive's: in how many of them it put
-/// the current time where there was an empty timestamp.
+/// Returns once the server has confirmed every document, and their number is the archive's.
 pub(super) async fn fill(
     session: &Session,
     source: &Source<'_>,
     destinations: Destinations,
     worker: &Worker,
-) -> Result<u64, JobError> {
+) -> Result<Filled, JobError> {
     let manifest = source.manifest;
     let mut reading = archive::open(
         &worker.storage,
@@ -80,9 +79,20 @@ pub(super) async fn fill(
             return Err(error);
         }
     };
-    let inserted = inserts.finish().await?;
+    let (inserted, doubles) = inserts.finish().await?;
     compare(source, &destinations, &inserted)?;
-    Ok(sorter.timestamps_replaced)
+    Ok(Filled {
+        timestamps_replaced: sorter.timestamps_replaced,
+        doubles,
+    })
+}
+
+/// What is to be known of documents that were inserted.
+pub(super) struct Filled {
+    /// In how many the server put the current time where there was an empty timestamp.
+    pub(super) timestamps_replaced: u64,
+    /// How many were met twice, by place in the prelude.
+    pub(super) doubles: Vec<u64>,
 }
 
 /// Makes sure that what was confirmed is what was read.
@@ -197,6 +207,7 @@ struct Inserts {
     bytes_under_way: usize,
     /// By place in the prelude.
     inserted: Vec<u64>,
+    doubles: Vec<u64>,
 }
 
 impl Inserts {
@@ -207,6 +218,7 @@ impl Inserts {
             under_way: JoinSet::new(),
             bytes_under_way: 0,
             inserted: vec![0; destinations.len()],
+            doubles: vec![0; destinations.len()],
         }
     }
 
@@ -244,18 +256,21 @@ impl Inserts {
         if let Some(inserted) = self.inserted.get_mut(done.place) {
             *inserted += done.documents;
         }
+        if let Some(doubles) = self.doubles.get_mut(done.place) {
+            *doubles += done.doubles;
+        }
         Ok(())
     }
 
-    /// Returns how many documents were confirmed, by place in the prelude.
-    async fn finish(mut self) -> Result<Vec<u64>, JobError> {
+    /// Returns how many documents were confirmed, and how many of them were met twice, by place in the prelude.
+    async fn finish(mut self) -> Result<(Vec<u64>, Vec<u64>), JobError> {
         while !self.under_way.is_empty() {
             if let Err(error) = self.wait().await {
                 self.settle().await;
                 return Err(error);
             }
         }
-        Ok(self.inserted)
+        Ok((self.inserted, self.doubles))
     }
 
     /// Waits, for a while, for what is under way after a failure: what arrives later than the clean-up would make a

@@ -6,15 +6,16 @@
 
 use std::collections::BTreeSet;
 
-use bson::{Document, doc};
+use bson::Document;
 
 use super::{
     Target, access, alive,
     collections::{self, Made, Named},
     plan::{Item, Plan, Shape},
+    replay::{Part, Replaying},
     restored,
     source::{self, Source},
-    target::{self, contents, run},
+    target::{self, contents, prefix},
 };
 use crate::{
     engine::mongodb::{
@@ -52,7 +53,13 @@ pub(super) async fn in_place(
         }
     };
     let besides = merge.destinations(session);
-    let beside = collections::make(session, &source, &parts.renamed, besides, worker).await;
+    let replaying = Replaying {
+        plan: &plan,
+        part: Part::Beside,
+        prefix: &prefix,
+    };
+    let beside =
+        collections::make(session, &source, &parts.renamed, besides, replaying, worker).await;
     let mut made = match beside {
         Ok(made) => made,
         Err(error) => {
@@ -62,7 +69,13 @@ pub(super) async fn in_place(
     };
     alive(worker).await?;
     let mut progress = Progress::default();
-    match replace(session, &source, &plan, &parts, worker, &mut progress).await {
+    let making = (&parts, &made.items[..], made.views.as_ref());
+    let replaying = Replaying {
+        part: Part::InPlace,
+        ..replaying
+    };
+    let replaced = replace(session, &source, making, replaying, worker, &mut progress).await;
+    match replaced {
         Ok(more) => made.add(more),
         Err(error) if progress.has_begun => return Err(half_replaced(&plan, &progress.new, error)),
         Err(error) => {
@@ -79,11 +92,6 @@ pub(super) async fn in_place(
         made.notes.push(note.to_owned());
     }
     Ok(restored(&source, &plan, known, made))
-}
-
-fn prefix(attempt: Attempt) -> String {
-    let run = attempt.run_id.simple().to_string();
-    format!("{OURS}{}.", run.get(..8).unwrap_or_default())
 }
 
 /// Drops what an earlier attempt of this run left. Returns what to tell of other runs' leftovers: they may be alive.
@@ -150,7 +158,7 @@ async fn options_stay(session: &Session, item: &Item, prefix: &str) -> Result<bo
     let (first, second) = (format!("{prefix}trial"), format!("{prefix}trial_renamed"));
     target::create(session, item, &first).await?;
     let before = options_of(session, &item.database, &first).await?;
-    rename(session, &item.database, &first, &second).await?;
+    target::rename(session, &item.database, &first, &second).await?;
     let after = options_of(session, &item.database, &second).await?;
     target::drop(session, &item.database, &second).await?;
     Ok(before == after)
@@ -163,18 +171,6 @@ async fn options_of(
 ) -> Result<Option<Document>, JobError> {
     let mut found = contents(session, database).await?.into_iter();
     Ok(found.find(|it| it.name == name).map(|it| it.options))
-}
-
-async fn rename(session: &Session, database: &str, from: &str, to: &str) -> Result<(), JobError> {
-    let command = doc! {
-        "renameCollection": format!("{database}.{from}"),
-        "to": format!("{database}.{to}"),
-        "dropTarget": true,
-        "writeConcern": {"w": "majority"},
-    };
-    run(session, "rename a collection", "admin", command)
-        .await
-        .map(|_| ())
 }
 
 /// How far the old has given way to the new.
@@ -190,37 +186,41 @@ struct Progress {
 async fn replace(
     session: &Session,
     source: &Source<'_>,
-    plan: &Plan,
-    parts: &Parts<'_>,
+    (parts, beside, views): (&Parts<'_>, &[(Item, String)], Option<&Vec<Item>>),
+    replaying: Replaying<'_>,
     worker: &Worker,
     progress: &mut Progress,
 ) -> Result<Made, JobError> {
+    let plan = replaying.plan;
     let in_the_way = in_the_way(session, plan).await?;
-    for (item, beside) in &parts.renamed {
+    for (item, beside) in beside {
         if in_the_way.contains(&item.namespace()) {
             progress.has_begun = true;
             target::drop(session, &item.database, &item.collection).await?;
         }
-        rename(session, &item.database, beside, &item.collection).await?;
+        target::rename(session, &item.database, beside, &item.collection).await?;
         progress.has_begun = true;
         progress.new.push(item.namespace());
     }
     let mut made = Made::default();
-    if !parts.made.is_empty() {
+    let brings_more = plan.oplog.as_ref().is_some_and(|it| it.makes_in_place);
+    if !parts.made.is_empty() || brings_more {
         progress.has_begun = true;
         for (item, name) in &parts.made {
             target::drop(session, &item.database, name).await?;
         }
-        made = collections::make(session, source, &parts.made, Vec::new(), worker).await?;
-        let new = parts.made.iter().map(|(item, _)| item.namespace());
+        let besides = Vec::new();
+        made = collections::make(session, source, &parts.made, besides, replaying, worker).await?;
+        let new = made.items.iter().map(|(item, _)| item.namespace());
         progress.new.extend(new);
     }
     let is_view = |item: &&Item| item.shape == Shape::View;
-    for view in plan.items.iter().filter(is_view) {
+    let views = views.unwrap_or(&plan.items);
+    for view in views.iter().filter(is_view) {
         progress.has_begun = true;
         target::drop(session, &view.database, &view.collection).await?;
     }
-    collections::make_views(session, &plan.items).await?;
+    collections::make_views(session, views).await?;
     Ok(made)
 }
 

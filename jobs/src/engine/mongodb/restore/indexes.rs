@@ -15,31 +15,55 @@ const DOING: &str = "build indexes";
 
 /// Builds an item's indexes on the collection that holds its documents, under its own or another name.
 ///
-/// Returns the indexes that the server refused, for a reader to act on. An index never costs documents: a restore goes
+/// Returns the indexes that the server refused, for a reader to act on, and what to tell of others. An index never costs documents: a restore goes
 /// on without one that only makes queries fast or documents expire. One that promises uniqueness is missed too late to
 /// be mended, so without it the restore fails.
 pub(super) async fn build(
     session: &Session,
     item: &Item,
     name: &str,
-) -> Result<Vec<String>, JobError> {
+) -> Result<(Vec<String>, Vec<String>), JobError> {
     if item.indexes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     // All in one command: the server reads the documents once.
-    match build_these(session, item, name, &item.indexes).await {
-        Ok(()) => return Ok(Vec::new()),
+    match build_these(session, item, name, &item.indexes, Unknown::Refused).await {
+        Ok(()) => return Ok((Vec::new(), Vec::new())),
         Err(error) if refusal(&error).is_some() => {}
         Err(error) => return Err(error),
     }
     // None was built. One by one it shows which is refused.
-    let mut refused = Vec::new();
+    let (mut refused, mut notes) = (Vec::new(), Vec::new());
     for index in &item.indexes {
-        let built = build_these(session, item, name, std::slice::from_ref(index)).await;
+        let one = std::slice::from_ref(index);
+        let built = build_these(session, item, name, one, Unknown::Refused).await;
         let Err(error) = built else { continue };
+        if refusal(&error).is_none() {
+            return Err(error);
+        }
+        // Older servers took any option, and listed it for ever after.
+        if build_these(session, item, name, one, Unknown::LeftOut)
+            .await
+            .is_ok()
+        {
+            notes.push(format!(
+                "index {:?} of {} has options that this server does not know, and was built without them: {}",
+                index.get_str("name").unwrap_or_default(),
+                item.namespace(),
+                bson::Bson::from(index.clone()).into_relaxed_extjson()
+            ));
+            continue;
+        }
         refused.push(accept(item, index, error)?);
     }
-    Ok(refused)
+    Ok((refused, notes))
+}
+
+/// What becomes of an option of an index that the server does not know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    LeftOut,
 }
 
 async fn build_these(
@@ -47,12 +71,16 @@ async fn build_these(
     item: &Item,
     name: &str,
     indexes: &[Document],
+    unknown: Unknown,
 ) -> Result<(), JobError> {
-    let command = doc! {
+    let mut command = doc! {
         "createIndexes": name,
         "indexes": indexes,
         "writeConcern": {"w": "majority"},
     };
+    if unknown == Unknown::LeftOut {
+        command.insert("ignoreUnknownIndexOptions", true);
+    }
     run_long(session, DOING, &item.database, command)
         .await
         .map(|_| ())

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bson::Document;
+use bson::{Bson, Document};
 use mongodb::Client;
 
 use super::{
-    batch::{Batch, Destination},
+    batch::{Batch, Destination, Doubles},
     target::fault,
 };
 use crate::{
@@ -25,7 +25,10 @@ const DOING: &str = "insert documents";
 #[derive(Debug)]
 pub(super) struct Inserted {
     pub(super) place: usize,
+    /// How many documents are there now, doubles included.
     pub(super) documents: u64,
+    /// How many of them were there already.
+    pub(super) doubles: u64,
     /// How much memory it took.
     pub(super) bytes: usize,
 }
@@ -46,12 +49,11 @@ pub(super) async fn insert(
     let database = client.database(&destination.database);
     let answer = answer_within(INSERT_TIMEOUT, DOING, database.run_raw_command(command)).await;
     let answer = answer.map_err(|error| refused_by(&destination, error))?;
-    if let Some(error) = complaint(&destination, documents, &answer) {
-        return Err(error.into());
-    }
+    let doubles = judge(&destination, documents, &answer)?;
     Ok(Inserted {
         place,
         documents,
+        doubles,
         bytes,
     })
 }
@@ -72,19 +74,31 @@ fn refused_by(destination: &Destination, error: JobError) -> JobError {
     error
 }
 
-/// Returns what is wrong with an answer that is no failure of the command.
-fn complaint(destination: &Destination, sent: u64, answer: &Document) -> Option<RestoreFault> {
+/// The document's `_id`, or what an index keeps unique, is there already.
+const DUPLICATE_KEY: i64 = 11_000;
+
+/// Returns how many documents were there already, or what is wrong with an answer that is no failure of the command.
+fn judge(destination: &Destination, sent: u64, answer: &Document) -> Result<u64, RestoreFault> {
     let namespace = destination.namespace();
-    let first = answer.get_array("writeErrors").ok();
-    let first = first.and_then(|errors| errors.first()?.as_document());
+    let told = answer.get_array("writeErrors").ok();
+    let mut refused = told.into_iter().flatten().filter_map(Bson::as_document);
+    let is_double = |it: &Document| {
+        destination.doubles == Doubles::Passed && session::number(it, "code") == Some(DUPLICATE_KEY)
+    };
+    let all = refused.clone().count();
+    let first = refused.find(|it| !is_double(it));
+    let doubles = if first.is_none() { all as u64 } else { 0 };
     let unconfirmed = || answer.get_document("writeConcernError").ok();
     if let Some(told) = first.or_else(unconfirmed) {
         let source = fault(told);
-        return Some(RestoreFault::DocumentsRefused { namespace, source });
+        return Err(RestoreFault::DocumentsRefused { namespace, source });
     }
     let found = session::number(answer, "n").and_then(|it| u64::try_from(it).ok());
-    let found = found.unwrap_or_default();
-    (found != sent).then_some(RestoreFault::CountDiffers {
+    let found = found.unwrap_or_default() + doubles;
+    if found == sent {
+        return Ok(doubles);
+    }
+    Err(RestoreFault::CountDiffers {
         namespace,
         expected: sent,
         found,
@@ -122,12 +136,31 @@ mod tests {
             stored: Stored::AsDocuments,
             empty_timestamps: EmptyTimestamps::Kept,
             rules: Rules::None,
+            doubles: Doubles::Refused,
         };
-        let error = complaint(&destination, 2, &answer).map(JobError::from);
+        let error = judge(&destination, 2, &answer).err().map(JobError::from);
         let report = error.map(|error| error.report());
         assert_eq!(report.is_some(), told.is_some(), "{report:?}");
         if let (Some(report), Some(told)) = (report, told) {
             assert!(report.contains(told) && report.contains("a.b"), "{report}");
         }
+    }
+
+    #[test]
+    fn a_double_is_passed_where_documents_may_have_been_read_twice() {
+        let destination = Destination {
+            database: "a".to_owned(),
+            collection: "b".to_owned(),
+            order: Order::Any,
+            stored: Stored::AsDocuments,
+            empty_timestamps: EmptyTimestamps::Kept,
+            rules: Rules::None,
+            doubles: Doubles::Passed,
+        };
+        let refused = |code: i32| doc! {"index": 0, "code": code, "errmsg": "no"};
+        let answer = doc! {"n": 1, "writeErrors": [refused(11_000)]};
+        assert_eq!(judge(&destination, 2, &answer).ok(), Some(1));
+        let answer = doc! {"n": 0, "writeErrors": [refused(11_000), refused(121)]};
+        assert!(judge(&destination, 2, &answer).is_err());
     }
 }

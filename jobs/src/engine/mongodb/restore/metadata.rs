@@ -1,12 +1,16 @@
 //! What an archive says of a collection besides its documents, as a server takes it back.
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocument, doc};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// What listings told of a collection and `create` does not take: its old name, and what later versions abolished.
 ///
 /// Whether there is an index on `_id` is not asked since 4.0; there always is.
-const NO_OPTIONS: [&str; 6] = [
+///
+/// A collection that is temporary is dropped when its server starts: what is restored is to stay.
+const NO_OPTIONS: [&str; 7] = [
+    "temp",
     "create",
     "ns",
     "uuid",
@@ -24,6 +28,37 @@ pub(super) struct Metadata {
     pub(super) options: Document,
     /// What is to be built once the documents are there: all but those that come with the collection.
     pub(super) indexes: Vec<Document>,
+    /// What told the collection from others of the same name; a view and a time series have none.
+    pub(super) uuid: Option<Uuid>,
+    /// Whether its server would have thrown it away by itself.
+    pub(super) is_temporary: bool,
+}
+
+/// Reads what an archive of ours has besides extended JSON.
+pub(super) fn of_exact(bytes: &[u8]) -> Result<Metadata, String> {
+    // Not by its deserializer, which takes what looks like extended JSON for it.
+    let told = RawDocument::from_bytes(bytes).and_then(Document::try_from);
+    let mut told = told.map_err(|error| error.to_string())?;
+    let mut options = match told.remove("options") {
+        Some(Bson::Document(options)) => options,
+        Some(_) | None => Document::new(),
+    };
+    let is_temporary = strip(&mut options);
+    let mut indexes = Vec::new();
+    if let Some(Bson::Array(listed)) = told.remove("indexes") {
+        for it in listed {
+            let Bson::Document(it) = it else {
+                return Err("an index: not a document".to_owned());
+            };
+            indexes.extend(index(it, &options)?);
+        }
+    }
+    Ok(Metadata {
+        options,
+        indexes,
+        uuid: told.get_str("uuid").ok().and_then(|it| it.parse().ok()),
+        is_temporary,
+    })
 }
 
 /// Reads canonical extended JSON. The order of keys is kept: that of a compound index is part of what it does.
@@ -39,23 +74,43 @@ pub(super) fn parse(text: &str) -> Result<Metadata, String> {
         None | Some(Value::Null) => Document::new(),
         Some(options) => document(options, "options")?,
     };
-    for name in NO_OPTIONS {
-        options.remove(name);
-    }
+    let is_temporary = strip(&mut options);
+    let uuid = match json.get("uuid") {
+        Some(Value::String(uuid)) => uuid.parse().ok(),
+        Some(_) | None => None,
+    };
     let listed = match json.remove("indexes") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(indexes)) => indexes,
         Some(_) => return Err("its indexes are no list".to_owned()),
     };
-    let has_collation = has_collation(&options);
     let mut indexes = Vec::new();
-    for index in listed {
-        let index = document(index, "an index")?;
-        if !comes_with_collection(&index) {
-            indexes.push(to_build(index, has_collation)?);
-        }
+    for json in listed {
+        indexes.extend(index(document(json, "an index")?, &options)?);
     }
-    Ok(Metadata { options, indexes })
+    Ok(Metadata {
+        options,
+        indexes,
+        uuid,
+        is_temporary,
+    })
+}
+
+/// Removes what `create` does not take. Returns whether the collection was temporary.
+pub(super) fn strip(options: &mut Document) -> bool {
+    let is_temporary = options.get_bool("temp").unwrap_or(false);
+    for name in NO_OPTIONS {
+        options.remove(name);
+    }
+    is_temporary
+}
+
+/// Returns an index as `createIndexes` takes it, on a collection with these options; `None` for one that comes with the collection.
+pub(super) fn index(index: Document, options: &Document) -> Result<Option<Document>, String> {
+    if comes_with_collection(&index) {
+        return Ok(None);
+    }
+    to_build(index, has_collation(options)).map(Some)
 }
 
 fn document(json: Value, what: &str) -> Result<Document, String> {

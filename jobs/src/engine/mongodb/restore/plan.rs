@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use bson::Document;
+use uuid::Uuid;
 
-use super::{metadata, source::Source};
+use super::{mark::MARK, metadata, source::Source};
 use crate::{
     engine::mongodb::{
         OURS, RestoreFault,
@@ -34,13 +35,26 @@ pub(super) struct Plan {
     pub(super) left_out: Vec<String>,
     /// Those that another restore had made for itself: the mark of it would be taken for somebody else's.
     pub(super) ours: Vec<String>,
+    /// What the oplog in the archive brings, if there is one to replay.
+    pub(super) oplog: Option<Oplog>,
+    /// The name that the archive's only database gets.
+    pub(super) renamed: Option<String>,
+}
+
+/// What an archive's oplog brings besides documents.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Oplog {
+    /// Collections that it creates or renames, by the names that they get: database, then collection.
+    pub(super) names: BTreeSet<(String, String)>,
+    /// Whether it creates what can only be made in its place.
+    pub(super) makes_in_place: bool,
 }
 
 /// One collection, view or time series to restore.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Item {
-    /// Its place in the archive's prelude.
-    pub(super) place: usize,
+    /// Its place in the archive's prelude; what the oplog creates has none.
+    pub(super) place: Option<usize>,
     /// Where it goes.
     pub(super) database: String,
     pub(super) collection: String,
@@ -51,6 +65,10 @@ pub(super) struct Item {
     pub(super) indexes: Vec<Document>,
     /// How many documents the archive has of it.
     pub(super) documents: u64,
+    /// What the oplog calls it by.
+    pub(super) uuid: Option<Uuid>,
+    /// Whether its server would have thrown it away by itself.
+    pub(super) is_temporary: bool,
 }
 
 /// What an item is, as far as it matters how it is restored.
@@ -90,7 +108,13 @@ impl Plan {
             access: Vec::new(),
             left_out: Vec::new(),
             ours: Vec::new(),
+            oplog: source.oplog.clone(),
+            renamed: renamed.map(str::to_owned),
         };
+        if let (Some(oplog), Some(name)) = (&mut plan.oplog, renamed) {
+            let renamed = std::mem::take(&mut oplog.names).into_iter();
+            oplog.names = renamed.map(|(_, it)| (name.to_owned(), it)).collect();
+        }
         let namespaces = &source.prelude.namespaces;
         if let Some(name) = renamed {
             is_one_database(namespaces, name)?;
@@ -105,12 +129,20 @@ impl Plan {
 
     /// Returns the databases that are written to, in alphabetical order.
     pub(super) fn databases(&self) -> BTreeSet<&str> {
-        self.items.iter().map(|it| it.database.as_str()).collect()
+        let items = self.items.iter().map(|it| it.database.as_str());
+        let oplog = self.oplog.iter().flat_map(|it| &it.names);
+        items.chain(oplog.map(|(it, _)| it.as_str())).collect()
     }
 
-    /// Returns how many documents come back in collections.
-    pub(super) fn documents(&self) -> u64 {
-        self.items.iter().map(|it| it.documents).sum()
+    /// Returns the names that a database may have a collection under while and after it is restored.
+    pub(super) fn names(&self, database: &str) -> BTreeSet<&str> {
+        let items = self.items.iter().filter(|it| it.database == database);
+        let oplog = self.oplog.iter().flat_map(|it| &it.names);
+        let oplog = oplog.filter(|(it, _)| it == database);
+        items
+            .map(|it| it.collection.as_str())
+            .chain(oplog.map(|(_, it)| it.as_str()))
+            .collect()
     }
 
     fn add(
@@ -121,10 +153,8 @@ impl Plan {
         renamed: Option<&str>,
     ) -> Result<(), JobError> {
         if namespace.database.is_empty() {
-            return match documents {
-                0 => Ok(()),
-                _ => Err(RestoreFault::HasOplog.into()),
-            };
+            // The oplog: it was looked through before.
+            return Ok(());
         }
         let database = renamed.unwrap_or(&namespace.database);
         if let Some(of) = AccessOf::of(namespace) {
@@ -146,7 +176,9 @@ impl Plan {
                 .push(format!("{}.{}", namespace.database, namespace.collection));
             return Ok(());
         }
-        if namespace.collection.starts_with(OURS) {
+        // What another restore had made may have got another name later, as the oplog tells.
+        let is_ours = namespace.collection.starts_with(OURS);
+        if is_ours && (self.oplog.is_none() || namespace.collection == MARK) {
             self.ours
                 .push(format!("{}.{}", namespace.database, namespace.collection));
             return Ok(());
@@ -165,19 +197,24 @@ impl Item {
         database: &str,
         documents: u64,
     ) -> Result<Self, JobError> {
-        let metadata =
-            metadata::parse(&namespace.metadata).map_err(|why| RestoreFault::BadMetadata {
-                namespace: format!("{}.{}", namespace.database, namespace.collection),
-                why,
-            })?;
+        let metadata = match &namespace.exact {
+            Some(exact) => metadata::of_exact(exact),
+            None => metadata::parse(&namespace.metadata),
+        };
+        let metadata = metadata.map_err(|why| RestoreFault::BadMetadata {
+            namespace: format!("{}.{}", namespace.database, namespace.collection),
+            why,
+        })?;
         Ok(Self {
-            place,
+            place: Some(place),
             database: database.to_owned(),
             collection: namespace.collection.clone(),
             shape: Shape::of(namespace, &metadata.options),
             options: metadata.options,
             indexes: metadata.indexes,
             documents,
+            uuid: metadata.uuid,
+            is_temporary: metadata.is_temporary,
         })
     }
 

@@ -37,14 +37,14 @@ impl Sum {
 
 /// Returns whether each collection of the plan has the archive's documents, and no others.
 ///
-/// Of a time series that is not known: it shows other documents than its buckets.
+/// Of a time series that is not known: it shows other documents than its buckets. Nor is it where an oplog changes them.
 pub(super) async fn has_the_same(
     session: &Session,
     source: &Source<'_>,
     plan: &Plan,
     worker: &Worker,
 ) -> Result<bool, JobError> {
-    if plan.items.iter().any(|it| it.shape == Shape::TimeSeries) {
+    if plan.oplog.is_some() || plan.items.iter().any(|it| it.shape == Shape::TimeSeries) {
         return Ok(false);
     }
     let inspector = Sums(Reader::new(Summing::default()));
@@ -56,7 +56,8 @@ pub(super) async fn has_the_same(
     )
     .await?;
     for item in plan.items.iter().filter(|it| it.shape != Shape::View) {
-        let archived = archived.get(item.place).copied().unwrap_or_default();
+        let archived = item.place.and_then(|place| archived.get(place));
+        let archived = archived.copied().unwrap_or_default();
         if sum_of(session, item).await? != archived {
             return Ok(false);
         }

@@ -1,6 +1,14 @@
 //! The archive that a restore reads: verified once, then read as often as it takes.
 
-use super::super::archive_format::{self, Prelude, Reader, Summary, Visit};
+use bson::RawDocument;
+
+use super::{
+    super::{
+        archive_format::{self, Namespace, Prelude, Reader, Summary, Visit},
+        oplog::{self, Change, Entry},
+    },
+    plan::Oplog,
+};
 use crate::{
     archive::{self, FormatError, Inspect},
     error::{Damage, JobError},
@@ -13,13 +21,15 @@ pub(super) struct Source<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) prelude: Prelude,
     pub(super) summary: Summary,
+    /// What its oplog brings; `None` where it has none, or an empty one.
+    pub(super) oplog: Option<Oplog>,
 }
 
 impl<'a> Source<'a> {
     /// Verifies all stored bytes, then every checksum and end mark in the dump.
     pub(super) async fn verify(manifest: &'a Manifest, worker: &Worker) -> Result<Self, JobError> {
-        let contents = Contents(Reader::new(PreludeOnly(None)));
-        let (prelude, summary) = archive::verify(
+        let contents = Contents(Reader::new(Look::default()));
+        let (prelude, summary, oplog) = archive::verify(
             &worker.storage,
             &*worker.keyring,
             &manifest.archive,
@@ -30,6 +40,7 @@ impl<'a> Source<'a> {
             manifest,
             prelude,
             summary,
+            oplog,
         })
     }
 
@@ -53,35 +64,90 @@ pub(super) fn database(manifest: &Manifest) -> Result<Option<&str>, JobError> {
     }
 }
 
-/// Reads a whole archive and keeps what stands before the documents.
-struct Contents(Reader<PreludeOnly>);
+/// Returns the place of the oplog in a prelude.
+pub(super) fn oplog_at(prelude: &Prelude) -> Option<usize> {
+    let is_it = |it: &Namespace| it.database.is_empty() && it.collection == oplog::COLLECTION;
+    prelude.namespaces.iter().position(is_it)
+}
+
+/// Reads a whole archive, keeps what stands before the documents, and looks through the oplog: one that cannot be replayed is
+/// refused before the first write.
+struct Contents(Reader<Look>);
 
 impl Inspect for Contents {
-    type Contents = (Prelude, Summary);
+    type Contents = (Prelude, Summary, Option<Oplog>);
 
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         Ok(self.0.feed(bytes)?)
     }
 
     fn finish(self) -> Result<Self::Contents, FormatError> {
-        let (summary, PreludeOnly(prelude)) = self.0.finish()?;
-        Ok((prelude.ok_or(FormatError::CheckStopped)?, summary))
+        let (summary, look) = self.0.finish()?;
+        let prelude = look.prelude.ok_or(FormatError::CheckStopped)?;
+        Ok((prelude, summary, look.oplog))
     }
 }
 
-struct PreludeOnly(Option<Prelude>);
+#[derive(Default)]
+struct Look {
+    prelude: Option<Prelude>,
+    oplog_at: Option<usize>,
+    oplog: Option<Oplog>,
+}
 
-impl Visit for PreludeOnly {
+impl Visit for Look {
     fn prelude(&mut self, prelude: &Prelude) -> Result<(), archive_format::FormatError> {
-        self.0 = Some(prelude.clone());
+        self.oplog_at = oplog_at(prelude);
+        self.prelude = Some(prelude.clone());
         Ok(())
     }
 
-    fn document(&mut self, _: usize, _: &[u8]) -> Result<(), archive_format::FormatError> {
+    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), archive_format::FormatError> {
+        if self.oplog_at != Some(place) {
+            return Ok(());
+        }
+        let oplog = self.oplog.get_or_insert_default();
+        let entry = RawDocument::from_bytes(raw).map_err(|_| unreplayable("it is broken"))?;
+        let entry = oplog::read(entry).map_err(|why| unreplayable(&why.to_string()))?;
+        let (Entry::Done(changes) | Entry::Part { changes, .. } | Entry::Last { changes, .. }) =
+            entry
+        else {
+            return Ok(());
+        };
+        for change in changes {
+            match change {
+                Change::Create(at, _) => {
+                    let name = at.time_series().unwrap_or(&at.collection).to_owned();
+                    oplog.makes_in_place |=
+                        at.time_series().is_some() || at.collection == "system.js";
+                    oplog.names.insert((at.database, name));
+                }
+                Change::Rename {
+                    database,
+                    collection,
+                    ..
+                } => {
+                    oplog.names.insert((database, collection));
+                }
+                Change::Put(..)
+                | Change::Update(..)
+                | Change::Remove(..)
+                | Change::Drop(_)
+                | Change::AddIndexes(..)
+                | Change::RemoveIndex(..)
+                | Change::Modify(..) => {}
+            }
+        }
         Ok(())
     }
 
     fn end(&mut self, _: usize) -> Result<(), archive_format::FormatError> {
         Ok(())
+    }
+}
+
+fn unreplayable(why: &str) -> archive_format::FormatError {
+    archive_format::FormatError::Refused {
+        why: format!("its oplog has an entry that cannot be replayed: {why}"),
     }
 }

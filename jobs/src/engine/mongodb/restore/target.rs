@@ -6,17 +6,18 @@ use bson::{Document, doc};
 use futures::TryStreamExt as _;
 
 use super::{
-    batch::{Destination, EmptyTimestamps, Order, Rules, Stored},
+    batch::{Destination, Doubles, EmptyTimestamps, Order, Rules, Stored},
     plan::{Item, Shape},
 };
 use crate::{
     engine::mongodb::{
-        RestoreFault,
+        OURS, RestoreFault,
         address::NEVER_IN_NAMES,
         meaning::meaning,
         session::{self, Session, answer},
     },
     error::{JobError, ServerFault},
+    job::Attempt,
 };
 
 /// The first version that keeps a time series' buckets under the time series' own name.
@@ -71,6 +72,30 @@ pub(super) async fn contents(session: &Session, database: &str) -> Result<Vec<Fo
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
+}
+
+/// Returns what begins the names of the collections that a run makes for itself.
+pub(super) fn prefix(attempt: Attempt) -> String {
+    let run = attempt.run_id.simple().to_string();
+    format!("{OURS}{}.", run.get(..8).unwrap_or_default())
+}
+
+/// Gives a collection another name, which may be one's that is there.
+pub(super) async fn rename(
+    session: &Session,
+    database: &str,
+    from: &str,
+    to: &str,
+) -> Result<(), JobError> {
+    let command = doc! {
+        "renameCollection": format!("{database}.{from}"),
+        "to": format!("{database}.{to}"),
+        "dropTarget": true,
+        "writeConcern": {"w": "majority"},
+    };
+    run(session, "rename a collection", "admin", command)
+        .await
+        .map(|_| ())
 }
 
 /// Runs a command that is quickly done.
@@ -197,6 +222,7 @@ pub(super) fn destination(session: &Session, item: &Item, name: &str) -> Option<
         } else {
             Rules::None
         },
+        doubles: Doubles::Refused,
     })
 }
 

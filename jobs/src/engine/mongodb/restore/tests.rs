@@ -58,6 +58,7 @@ impl Lab {
                 database: "shop".to_owned(),
                 collection: (*collection).to_owned(),
                 metadata: (*metadata).to_owned(),
+                exact: None,
                 size: 0,
                 kind: *kind,
             });
@@ -96,6 +97,8 @@ impl Lab {
                 collections: 0,
                 documents: 0,
                 users_and_roles: false,
+                oplog_entries: None,
+                exceptions: Vec::new(),
             },
             ..example()
         };
@@ -129,6 +132,8 @@ impl Lab {
             target,
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         let attempt = Attempt {
             run_id: Uuid::from_u128(0x0123_4567 << 96),

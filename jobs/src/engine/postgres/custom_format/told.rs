@@ -26,6 +26,28 @@ pub struct Entry {
     pub tag: String,
     /// Its schema, or nothing.
     pub namespace: String,
+    /// Its SQL, of those kinds whose SQL a restore tries or translates itself; empty for all others.
+    pub definition: String,
+    /// Which entries it depends on; empty for kinds of which nobody asks.
+    pub dependencies: Vec<u32>,
+}
+
+impl Entry {
+    /// Returns whether a restore looks into the SQL of such an entry.
+    pub(super) fn has_sql_to_keep(&self) -> bool {
+        match self.kind.as_str() {
+            "SCHEMA" | "EXTENSION" | "ACL" | "DATABASE PROPERTIES" => true,
+            "COMMENT" => ["SCHEMA ", "DATABASE "]
+                .iter()
+                .any(|of| self.tag.starts_with(of)),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a restore asks what such an entry depends on.
+    pub(super) fn has_dependencies_to_keep(&self) -> bool {
+        matches!(self.kind.as_str(), "ACL" | "TABLE DATA")
+    }
 }
 
 /// What is remembered of the table of contents.

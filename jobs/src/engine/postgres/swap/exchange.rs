@@ -1,11 +1,14 @@
 //! The exchange of names: a moment without connections, and then the one database or the other.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgConnection;
 
 use super::{
-    SESSIONS_END_TIMEOUT,
+    MAINTENANCE, SESSIONS_END_TIMEOUT,
     fresh::Fresh,
     reopen::{Came, reopen},
 };
@@ -15,62 +18,131 @@ use crate::{
         session::{self, allow_connections, answer, run},
     },
     error::JobError,
+    worker::Lease,
 };
 
-/// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is opened again.
-///
-/// What cannot be helped from here is a process that is killed between closing and renaming, or a server that is away
-/// for longer than [`reopen`] waits: then the run's next attempt opens the database before anything else, and whoever
-/// connects meanwhile gets [`JobError::DatabaseClosed`].
-pub(super) async fn exchange(
-    mut admin: PgConnection,
-    mut fresh: Fresh,
-    kept: Option<String>,
-) -> Result<Option<String>, JobError> {
-    let Some(kept) = kept else {
-        let exchanged = run(
-            &mut admin,
-            "rename the restored database",
-            rename(&fresh, None),
+/// How long one try waits for a lock that somebody holds on the database. Meanwhile nobody can connect to it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it is tried again, with the database open between the tries.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// An exchange that is to be made.
+pub(super) struct Exchange {
+    /// The filled database.
+    pub(super) fresh: Fresh,
+    /// What the old one is to be called; `None`: there is none.
+    pub(super) kept: Option<String>,
+    /// The name of the session that does it.
+    pub(super) marker: String,
+    /// Where it is written down before the old database is closed.
+    pub(super) lease: Arc<dyn Lease>,
+}
+
+/// How one try ended that changed nothing for good.
+enum Failed {
+    /// The database was not closed.
+    BeforeClosing(JobError),
+    /// It may be closed, and the exchange may even have come to its end.
+    Closed(JobError),
+}
+
+impl Failed {
+    /// Returns whether somebody held a lock, and may let it go.
+    fn is_of_lock(&self) -> bool {
+        let (Self::BeforeClosing(error) | Self::Closed(error)) = self;
+        matches!(
+            error,
+            JobError::Statement { source, .. } | JobError::TargetRefused { source, .. } if source.is_of_lock()
         )
-        .await;
-        return end(admin, fresh, exchanged).await.map(|()| None);
-    };
-    let Err(error) = close_and_rename(&mut admin, &fresh, &kept).await else {
-        return end(admin, fresh, Ok(())).await.map(|()| Some(kept));
-    };
-    session::close(admin).await;
-    match reopen(&fresh.beside, &kept).await {
-        Ok(Came::ToItsEnd) => {
-            fresh.is_ours = false;
-            Ok(Some(kept))
-        }
-        Ok(Came::Nowhere) => {
-            fresh.remove().await;
-            Err(error)
-        }
-        Err(left_closed) => {
-            tracing::warn!(error = %error.report(), "the swap failed, and its database is still closed");
-            Err(left_closed)
-        }
     }
 }
 
-async fn end(
-    admin: PgConnection,
-    mut fresh: Fresh,
-    exchanged: Result<(), JobError>,
-) -> Result<(), JobError> {
-    session::close(admin).await;
-    match exchanged {
-        Ok(()) => {
-            fresh.is_ours = false;
-            Ok(())
-        }
-        Err(error) => {
+/// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is opened again.
+///
+/// A process that is killed between closing and renaming has written down before that it would close: the run's next attempt opens the
+/// database, or whoever reads that record does. Until then whoever connects gets [`JobError::DatabaseClosed`].
+pub(super) async fn exchange(exchange: Exchange) -> Result<Option<String>, JobError> {
+    let Exchange {
+        mut fresh,
+        kept,
+        marker,
+        lease,
+    } = exchange;
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let failed = match attempt(&fresh, kept.as_deref(), &marker, &*lease).await {
+            Ok(()) => {
+                fresh.is_ours = false;
+                lease.is_open().await;
+                return Ok(kept);
+            }
+            Err(failed) => failed,
+        };
+        let may_try_again = failed.is_of_lock() && Instant::now() + pause < deadline;
+        let error = match (failed, &kept) {
+            (Failed::Closed(error), Some(kept)) => match reopen(&fresh.beside, kept, &marker).await
+            {
+                Ok(Came::ToItsEnd) => {
+                    fresh.is_ours = false;
+                    lease.is_open().await;
+                    return Ok(Some(kept.clone()));
+                }
+                Ok(Came::Nowhere) => {
+                    lease.is_open().await;
+                    error
+                }
+                Err(left_closed) => {
+                    tracing::error!(error = %error.report(), "the swap failed, and its database is still closed");
+                    return Err(left_closed);
+                }
+            },
+            (Failed::Closed(error) | Failed::BeforeClosing(error), _) => error,
+        };
+        if !may_try_again {
             fresh.remove().await;
-            Err(error)
+            return Err(error);
         }
+        tracing::warn!(database = %fresh.beside.database(), error = %error.report(), "somebody holds a lock on the database: it is open again, and the exchange is tried again");
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// One try, in a session of its own.
+async fn attempt(
+    fresh: &Fresh,
+    kept: Option<&str>,
+    marker: &str,
+    lease: &dyn Lease,
+) -> Result<(), Failed> {
+    let mut admin = connect(fresh, marker)
+        .await
+        .map_err(Failed::BeforeClosing)?;
+    let done = match kept {
+        None => run(
+            &mut admin,
+            "rename the restored database",
+            rename(fresh, None),
+        )
+        .await
+        .map_err(Failed::BeforeClosing),
+        Some(kept) => close_and_rename(&mut admin, fresh, kept, lease).await,
+    };
+    session::close(admin).await;
+    done
+}
+
+async fn connect(fresh: &Fresh, marker: &str) -> Result<PgConnection, JobError> {
+    let [first, second] = MAINTENANCE.map(|name| fresh.beside.with_database(name));
+    match session::connect_named(&first, marker, LOCK_TIMEOUT).await {
+        Err(
+            JobError::DatabaseGone { .. }
+            | JobError::DatabaseClosed { .. }
+            | JobError::Denied { .. },
+        ) => session::connect_named(&second, marker, LOCK_TIMEOUT).await,
+        connected => connected,
     }
 }
 
@@ -78,14 +150,30 @@ async fn close_and_rename(
     admin: &mut PgConnection,
     fresh: &Fresh,
     kept: &str,
-) -> Result<(), JobError> {
+    lease: &dyn Lease,
+) -> Result<(), Failed> {
     let database = fresh.beside.database();
-    run(
+    if !lease.will_close(database).await {
+        return Err(Failed::BeforeClosing(JobError::LeaseLost));
+    }
+    let closing = run(
         admin,
         "close the database",
         allow_connections(database, false),
-    )
-    .await?;
+    );
+    // Even a failed answer may be that of a closed database.
+    closing.await.map_err(Failed::Closed)?;
+    rename_closed(admin, fresh, kept)
+        .await
+        .map_err(Failed::Closed)
+}
+
+async fn rename_closed(
+    admin: &mut PgConnection,
+    fresh: &Fresh,
+    kept: &str,
+) -> Result<(), JobError> {
+    let database = fresh.beside.database();
     end_sessions(admin, database).await?;
     match run(
         admin,

@@ -9,7 +9,7 @@ use crate::{
     detached,
     engine::postgres::{
         address::Address,
-        fill::{Existing, fill},
+        fill::{Target, fill},
         names::identifier,
         properties::{self, Properties},
         restore::Source,
@@ -71,7 +71,7 @@ pub(super) async fn fill_fresh(
 ) -> Result<Vec<String>, JobError> {
     let properties = old.unwrap_or(source.properties);
     create(fresh, properties, "template0").await?;
-    let filled = fill(&fresh.address(), source, Existing::Collides, job, worker).await;
+    let filled = fill(&fresh.address(), source, Target::Fresh, job, worker).await;
     let Err(JobError::ExtensionNeedsSuperuser { extension }) = filled else {
         return filled;
     };
@@ -80,7 +80,7 @@ pub(super) async fn fill_fresh(
     }
     drop_fresh(&fresh.beside, &fresh.name, fresh.major).await;
     create(fresh, properties, TEMPLATE_OF_ALL).await?;
-    fill(&fresh.address(), source, Existing::Collides, job, worker).await
+    fill(&fresh.address(), source, Target::Fresh, job, worker).await
 }
 
 async fn template_has(beside: &Address, extension: &str) -> Result<bool, JobError> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
-use super::{connect_beside, databases};
+use super::{connect_beside, databases, marker::end_marked};
 use crate::{
     engine::postgres::{
         address::Address,
@@ -30,12 +30,12 @@ pub(super) enum Came {
 /// Finds out how far the exchange came, and opens the old database if it has still its name.
 ///
 /// Tries for some minutes. The connection may be the reason for the failure, so each try makes its own.
-pub(super) async fn reopen(beside: &Address, kept: &str) -> Result<Came, JobError> {
+pub(super) async fn reopen(beside: &Address, kept: &str, marker: &str) -> Result<Came, JobError> {
     let database = beside.database();
     let deadline = Instant::now() + PATIENCE;
     let mut pause = PAUSE_FIRST;
     loop {
-        match try_to_reopen(beside, kept).await {
+        match try_to_reopen(beside, kept, marker).await {
             Ok(came) => return Ok(came),
             Err(error) if Instant::now() + pause < deadline => {
                 tracing::warn!(%database, error = %error.report(), "a closed database is not open again yet");
@@ -47,8 +47,10 @@ pub(super) async fn reopen(beside: &Address, kept: &str) -> Result<Came, JobErro
     }
 }
 
-async fn try_to_reopen(beside: &Address, kept: &str) -> Result<Came, JobError> {
+async fn try_to_reopen(beside: &Address, kept: &str, marker: &str) -> Result<Came, JobError> {
     let mut admin = connect_beside(beside).await?;
+    // Ours, where the connection broke: what it waits to do must not be done afterwards.
+    end_marked(&mut admin, marker).await?;
     let came = if databases(&mut admin).await?.iter().any(|it| it == kept) {
         Ok(Came::ToItsEnd)
     } else {

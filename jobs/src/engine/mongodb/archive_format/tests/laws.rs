@@ -96,6 +96,7 @@ fn namespace() -> impl Strategy<Value = Namespace> {
             database,
             collection,
             metadata,
+            exact: None,
             size,
             kind,
         },

@@ -99,6 +99,8 @@ impl Lab {
             target: RestoreTarget::Database { name: name.clone() },
             no_owner: false,
             no_acl: false,
+            as_superuser: false,
+            of_owner: false,
         };
         let (sought, resource) = (Sought::at(&point.manifest_key), resource(server.clone()));
         restore(attempt(), &resource, &job, &sought, None, &self.worker).await?;

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
@@ -28,15 +28,17 @@ const BREATH: Duration = Duration::from_secs(1);
 
 /// What callers may take of this process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// How many connections there may be; others wait in the system's queue.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// How long a request's head may take, the wait for its first byte included.
-    pub(super) head_within: Duration,
+    pub(crate) head_within: Duration,
+    /// How long a connection may last, whatever is asked on it; `None`: for ever.
+    pub(crate) lasts: Option<Duration>,
 }
 
 /// Serves until `stop`, then until every request that has begun is answered.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
     bounds: Bounds,
@@ -54,7 +56,7 @@ pub(super) async fn serve(
                 stop: stop.clone(),
                 _place: place,
             };
-            open.spawn(connection.serve(stream, bounds.head_within));
+            open.spawn(connection.serve(stream, bounds));
         }
     };
     tokio::select! {
@@ -95,7 +97,20 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, head_within: Duration) {
+    async fn serve(self, stream: TcpStream, bounds: Bounds) {
+        let serving = self.serve_for_ever(stream, bounds.head_within);
+        match bounds.lasts {
+            // Who does not read the answer would else have the place for good.
+            Some(lasts) => {
+                if timeout(lasts, serving).await.is_err() {
+                    tracing::debug!("a connection lasted too long");
+                }
+            }
+            None => serving.await,
+        }
+    }
+
+    async fn serve_for_ever(self, stream: TcpStream, head_within: Duration) {
         // An event is small, and must not wait for another one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended at its beginning");

@@ -1,0 +1,40 @@
+//! Transactions that came in several entries: what they did counts from the last of them on, or never.
+
+use std::collections::HashMap;
+
+use super::{Change, Entry};
+
+/// Those that have begun and not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions {
+    open: HashMap<Vec<u8>, Vec<Change>>,
+}
+
+impl Transactions {
+    /// Takes the next entry, and returns the changes that are done with it.
+    pub(crate) fn take(&mut self, entry: Entry) -> Vec<Change> {
+        match entry {
+            Entry::Nothing => Vec::new(),
+            Entry::Done(changes) => changes,
+            Entry::Part {
+                transaction,
+                changes,
+            } => {
+                self.open.entry(transaction).or_default().extend(changes);
+                Vec::new()
+            }
+            Entry::Last {
+                transaction,
+                changes,
+            } => {
+                let mut all = self.open.remove(&transaction).unwrap_or_default();
+                all.extend(changes);
+                all
+            }
+            Entry::Aborted { transaction } => {
+                self.open.remove(&transaction);
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Which tiers are backed up, how often, and against which RPO: what ticks go by, also while the plans file is away.
+
+use crate::{
+    catalog::{Catalog, CatalogError, PlansOnRecord},
+    plan::{Plans, PlansFile, Source},
+};
+
+/// The tiers that are backed up, as statements take them: a list for each column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paid {
+    pub(super) tiers: Vec<String>,
+    pub(super) cadences: Vec<i32>,
+    pub(super) rpos: Vec<i32>,
+}
+
+impl Paid {
+    /// Returns what these plans back up.
+    #[must_use]
+    pub fn of(plans: &Plans) -> Self {
+        let mut paid = Self::default();
+        for (plan, cadence) in plans.paid() {
+            paid.push(plan.tier.as_str(), cadence.minutes(), plan.rpo.minutes());
+        }
+        paid
+    }
+
+    /// Returns what a producer with this file backs up, and records it, so that another one whose file is away does the same.
+    ///
+    /// The built-in plans stand in for a file that is missing or broken. They decide about no tier that a producer's file covered: a
+    /// replica without its file must not undo what others plan beside it, or planned before it.
+    pub async fn of_file(catalog: &Catalog, file: &PlansFile) -> Result<Self, CatalogError> {
+        let own = Self::of(file.plans());
+        match file.source() {
+            Source::File => {
+                let known = file.plans().iter().map(|plan| plan.tier.to_string());
+                catalog
+                    .record_plans(&PlansOnRecord {
+                        known: known.collect(),
+                        tiers: own.tiers.clone(),
+                        cadences: own.cadences.clone(),
+                        rpos: own.rpos.clone(),
+                    })
+                    .await?;
+                Ok(own)
+            }
+            Source::BuiltIn => Ok(match catalog.plans_on_record().await? {
+                Some(recorded) => own.under(&recorded),
+                None => own,
+            }),
+        }
+    }
+
+    /// Returns what is on record, and of these what is not.
+    fn under(self, recorded: &PlansOnRecord) -> Self {
+        let mut paid = Self {
+            tiers: recorded.tiers.clone(),
+            cadences: recorded.cadences.clone(),
+            rpos: recorded.rpos.clone(),
+        };
+        let own = self.tiers.iter().zip(&self.cadences).zip(&self.rpos);
+        for ((tier, cadence), rpo) in own {
+            if !recorded.known.contains(tier) {
+                paid.push(tier, *cadence, *rpo);
+            }
+        }
+        paid
+    }
+
+    fn push(&mut self, tier: &str, cadence: i32, rpo: i32) {
+        self.tiers.push(tier.to_owned());
+        self.cadences.push(cadence);
+        self.rpos.push(rpo);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_covered_is_decided_by_it_and_the_rest_by_the_built_in_plans() {
+        let list =
+            |tiers: &[&str]| -> Vec<String> { tiers.iter().map(ToString::to_string).collect() };
+        let recorded = PlansOnRecord {
+            known: list(&["gold", "pro", "free"]),
+            tiers: list(&["gold", "pro"]),
+            cadences: vec![5, 30],
+            rpos: vec![5, 30],
+        };
+        let built_in = Paid {
+            tiers: list(&["pro", "free", "team"]),
+            cadences: vec![60, 60, 60],
+            rpos: vec![60, 60, 60],
+        };
+        let expected = Paid {
+            tiers: list(&["gold", "pro", "team"]),
+            cadences: vec![5, 30, 60],
+            rpos: vec![5, 30, 60],
+        };
+        assert_eq!(built_in.under(&recorded), expected);
+    }
+}
