@@ -25,7 +25,7 @@ const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
 /// One that dies is followed after so many looks.
 const LEASE_LOOKS: u32 = 4;
 /// How many verifications of one engine may wait: more would only be stale by the time they run.
-const VERIFICATIONS_WAITING: i64 = 100;
+const VERIFICATIONS_WAITING: i32 = 100;
 /// Each resource has one proof at least that is younger than this part of the whole.
 const NEWEST_PART: u32 = 4;
 

@@ -50,6 +50,10 @@ fn of_document(
             fields.insert(name, Field::Differs(part));
             continue;
         }
+        // Also where it has no field: what it would mean is not known.
+        if !["d", "u", "i"].contains(&kind.as_str()) {
+            return Err(unknown(kind.as_str()));
+        }
         for field in part {
             let (name, value) = field.map_err(broken)?;
             let how = match kind.as_str() {
