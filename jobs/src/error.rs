@@ -622,7 +622,14 @@ impl JobError {
                 what: format!("the dump in the archive {key}"),
                 source,
             },
-            source => Self::Damaged {
+            source @ (Damage::Missing
+            | Damage::Size { .. }
+            | Damage::Hash { .. }
+            | Damage::Encryption(_)
+            | Damage::Encrypted
+            | Damage::NotEncrypted
+            | Damage::Compression(_)
+            | Damage::Dump(_)) => Self::Damaged {
                 key: key.to_owned(),
                 source,
             },

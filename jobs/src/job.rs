@@ -56,6 +56,10 @@ pub struct Expire {
 /// A restore as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of the stored payload, and they go together in every way"
+)]
 pub struct Restore {
     /// The restore point: the id of the run that made it.
     pub point: Uuid,

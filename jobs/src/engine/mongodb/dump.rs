@@ -75,7 +75,7 @@ pub(crate) async fn dump(
     let half_restored = catalog::half_restored(&session, wanted.database).await?;
     let mut way = Way::Snapshot;
     loop {
-        let error = match dump_by(&way, &session, wanted, key, worker).await {
+        let error = match Box::pin(dump_by(&way, &session, wanted, key, worker)).await {
             Ok(mut dumped) => {
                 let suspicions = half_restored
                     .iter()
@@ -116,7 +116,8 @@ async fn dump_by(
     let collections = frozen.entries.iter().filter(|it| it.is_data()).count();
     let entries = frozen.entries.len();
     let make = |spout| write(&session, wanted, &prelude, frozen, spout);
-    let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make).await?;
+    let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make);
+    let poured = Box::pin(poured).await?;
     let verdict = poured.maker;
     let in_collections = poured.contents.namespaces.iter().take(entries);
     Ok(Dumped {

@@ -696,7 +696,8 @@ mod tests {
         #[case] ports: &[&str],
         #[case] server: &str,
     ) -> anyhow::Result<()> {
-        let ports: String = ports.iter().map(|it| format!("?port={it}")).collect();
+        let ports: Vec<String> = ports.iter().map(|it| format!("?port={it}")).collect();
+        let ports = ports.concat();
         let address = parse(&format!("postgres://u:p@{hosts}/d{ports}"))?;
         assert_eq!(address.server(), server);
         Ok(())

@@ -82,7 +82,7 @@ async fn open_some_way(
 }
 
 impl NoSession {
-    /// Returns whether the server may let us in the other way: no rule of pg_hba.conf fits this one.
+    /// Returns whether the server may let us in the other way: no rule of `pg_hba.conf` fits this one.
     fn is_of_the_way(&self) -> bool {
         matches!(self, Self::Refused(fault) if fault.code() == Some("28000"))
     }

@@ -354,7 +354,7 @@ mod tests {
     #[rstest]
     #[case::declared(b"$100000000\r\n".to_vec())]
     #[case::declared_in_an_array(b"*2\r\n$40000000\r\n".to_vec())]
-    #[case::lines([b"*2000\r\n".to_vec(), [&[b'+'; 60_000][..], b"\r\n"].concat().repeat(2000)].concat())]
+    #[case::lines([b"*2000\r\n".to_vec(), [vec![b'+'; 60_000], b"\r\n".to_vec()].concat().repeat(2000)].concat())]
     #[tokio::test]
     async fn no_reply_is_buffered_beyond_what_any_reply_has(#[case] said: Vec<u8>) {
         let said = if said.starts_with(b"*2\r\n") {

@@ -242,7 +242,7 @@ async fn no_door_takes_a_key_that_leads_out(
         storage.remove_point(key).await,
         storage.create_manifest(key, &example()).await.map(drop),
         storage
-            .presign(key, std::time::Duration::from_secs(60))
+            .presign(key, std::time::Duration::from_mins(1))
             .await
             .map(drop),
     ];

@@ -143,7 +143,13 @@ async fn serve(
                     format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
                 ),
                 Fault::Deny => ("403 Forbidden".to_owned(), DENIED.to_owned()),
-                _ => ("503 Slow Down".to_owned(), BUSY.to_owned()),
+                Fault::Busy
+                | Fault::Unconditionally
+                | Fault::CutRequest
+                | Fault::LoseAnswer
+                | Fault::CutAnswer
+                | Fault::Silence
+                | Fault::Slow(_) => ("503 Slow Down".to_owned(), BUSY.to_owned()),
             };
             // The answer to a HEAD has no body, and says the length of one.
             let shown = if line.starts_with("HEAD") { "" } else { &said };

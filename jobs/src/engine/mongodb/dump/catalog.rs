@@ -217,9 +217,10 @@ pub(super) async fn name_now(session: &Session, entry: &Entry) -> Result<Option<
         .uuid
         .as_deref()
         .and_then(|it| it.parse::<uuid::Uuid>().ok());
-    let filter = match uuid {
-        Some(uuid) => doc! {"info.uuid": bson::Uuid::from_bytes(uuid.into_bytes())},
-        None => doc! {"name": &source.collection},
+    let filter = if let Some(uuid) = uuid {
+        doc! {"info.uuid": bson::Uuid::from_bytes(uuid.into_bytes())}
+    } else {
+        doc! {"name": &source.collection}
     };
     let on = session.client.database(&source.database);
     let told = all(&on, doc! {"listCollections": 1, "filter": filter});

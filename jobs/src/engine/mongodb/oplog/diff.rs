@@ -139,7 +139,7 @@ fn of_list(list: &RawArray, diff: &RawDocument, depth: usize) -> Result<RawArray
     check_depth(depth)?;
     let mut length = None;
     let mut elements = HashMap::new();
-    let mut last = None;
+    let mut highest = None;
     for part in diff {
         let (kind, value) = part.map_err(broken)?;
         let kind = kind.as_str();
@@ -162,7 +162,7 @@ fn of_list(list: &RawArray, diff: &RawDocument, depth: usize) -> Result<RawArray
             }
             _ => return Err(unknown(kind)),
         };
-        last = last.max(Some(place));
+        highest = highest.max(Some(place));
         elements.insert(place, how);
     }
     let mut out = RawArrayBuf::new();
@@ -183,7 +183,9 @@ fn of_list(list: &RawArray, diff: &RawDocument, depth: usize) -> Result<RawArray
         }
         place += 1;
     }
-    let until = length.unwrap_or(0).max(last.map_or(0, |last| last + 1));
+    let until = length
+        .unwrap_or(0)
+        .max(highest.map_or(0, |highest| highest + 1));
     if until > LIST_MAX {
         return Err(Unreplayable::new("a list of impossible length"));
     }

@@ -104,10 +104,10 @@ pub(super) async fn make(
         .map(|(item, name)| ((*item).clone(), name.clone()))
         .collect();
     if source.oplog.is_some() {
-        let replayed = replay(session, source, made.items, replaying, worker).await?;
-        made.items = replayed.items;
-        made.views = replayed.views;
-        made.notes.extend(replayed.notes);
+        let outcome = replay(session, source, made.items, replaying, worker).await?;
+        made.items = outcome.items;
+        made.views = outcome.views;
+        made.notes.extend(outcome.notes);
     }
     for (item, name) in &made.items {
         let (refused, notes) = indexes::build(session, item, name).await?;

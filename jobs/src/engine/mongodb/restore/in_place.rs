@@ -183,6 +183,10 @@ struct Progress {
 }
 
 /// Puts what was made in the place of what is there.
+#[expect(
+    clippy::type_complexity,
+    reason = "three parts of one answer, named at once"
+)]
 async fn replace(
     session: &Session,
     source: &Source<'_>,

@@ -420,6 +420,10 @@ async fn count(session: &Session, item: &Item, name: &str) -> Result<u64, JobErr
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
 fn unreplayable(why: Unreplayable) -> JobError {
     RestoreFault::OplogEntry {
         why: why.to_string(),

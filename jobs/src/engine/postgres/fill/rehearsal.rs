@@ -106,7 +106,6 @@ async fn try_all(
             About::Schema if takes_an_extension(&entry.tag, entries) => {
                 drop(attempt(session, &entry.definition).await?);
             }
-            About::Schema => {}
             About::CommentOnSchema(name) => {
                 // Only its owner may comment on it.
                 if present.schemas.get(&name) == Some(&false) {
@@ -135,7 +134,7 @@ async fn try_all(
                     tables.push(entry.tag.clone());
                 }
             }
-            About::Else => {}
+            About::Schema | About::Else => {}
         }
     }
     left_out.notes.extend(note(

@@ -70,9 +70,8 @@ impl Talk<'_> {
     async fn authenticate(&mut self) -> Result<(), NoSession> {
         loop {
             let asked = self.next().await?;
-            let (method, rest) = match (asked.kind(), asked.number()) {
-                (b'R', Some(asked)) => asked,
-                _ => return Err(odd("the server asks for no password and lets nobody in")),
+            let (b'R', Some((method, rest))) = (asked.kind(), asked.number()) else {
+                return Err(odd("the server asks for no password and lets nobody in"));
             };
             match method {
                 0 => return self.check_binding(),

@@ -24,8 +24,10 @@ async fn server(says: Vec<u8>, without_end: bool) -> Result<Address> {
             tokio::spawn(async move {
                 introduced(&mut client).await?;
                 client.write_all(&says).await?;
-                while without_end {
-                    client.write_all(&says).await?;
+                if without_end {
+                    loop {
+                        client.write_all(&says).await?;
+                    }
                 }
                 let mut rest = Vec::new();
                 client.read_to_end(&mut rest).await

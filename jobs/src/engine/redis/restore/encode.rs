@@ -173,7 +173,8 @@ impl rdb::Visit for Encoder {
     fn begin_large(&mut self, kind: ValueKind, header: Header<'_>) -> Result<(), Unwanted> {
         if self.begin_key(header) {
             let stub = self.stubs.remove(&self.large);
-            let building = Building::begin(kind, header, stub, self.now_ms, &mut self.out)?;
+            let building =
+                Building::begin(kind, header, stub.as_deref(), self.now_ms, &mut self.out)?;
             self.building = Some(building);
         }
         Ok(())

@@ -37,11 +37,11 @@ impl Building {
     pub(super) fn begin(
         kind: ValueKind,
         header: Header<'_>,
-        stub: Option<Vec<u8>>,
+        stub: Option<&[u8]>,
         now_ms: u64,
         out: &mut Out,
     ) -> Result<Self, Unwanted> {
-        match &stub {
+        match stub {
             None => out.batch().command(&[b"UNLINK", header.key]),
             Some(stub) => {
                 out.batch()
