@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     /// A blocking call on the runtime: here the runtime has one thread, and goes on.
     #[tokio::test]

@@ -426,13 +426,12 @@ async fn clean_for_ever(catalog: Catalog, stores: Stores, age: Duration, every: 
 
 async fn look_for_losses(catalog: &Catalog, store: &NamedStore, not_within: Duration) {
     match stores::compare(catalog, store, not_within).await {
-        Ok(Compared::NotDue) => {}
+        Ok(Compared::NotDue | Compared::Listed { missing: 0, .. }) => {}
         Ok(Compared::NotListed { because }) => tracing::error!(
             store = store.name,
             error = because,
             "the store cannot be listed: nobody knows whether its restore points are still there"
         ),
-        Ok(Compared::Listed { missing: 0, .. }) => {}
         Ok(Compared::Listed {
             points,
             missing,

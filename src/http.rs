@@ -21,7 +21,7 @@ use self::listener::Bounds;
 const BOUNDS: Bounds = Bounds {
     connections: 64,
     head_within: Duration::from_secs(5),
-    lasts: Some(Duration::from_secs(120)),
+    lasts: Some(Duration::from_mins(2)),
 };
 
 /// Why the listener could not be opened.

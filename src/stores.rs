@@ -394,9 +394,8 @@ impl Stores {
             let name = &slot.configured.name;
             match looked {
                 Ok(()) if !was_open => tracing::info!(store = name, "a store is there now"),
-                Ok(()) => {}
-                // Says nothing about the store.
-                Err(Unrecognised::Catalog(_)) => {}
+                // An error of the catalog says nothing about the store.
+                Ok(()) | Err(Unrecognised::Catalog(_)) => {}
                 Err(Unrecognised::Away(error)) => faults.push((name.clone(), error.report())),
                 Err(Unrecognised::Stranger(why)) => faults.push((name.clone(), chain(&why))),
             }

@@ -1,10 +1,5 @@
 //! Which customers' databases has a restore closed, and not opened again?
 
-#![expect(
-    clippy::allow_attributes_without_reason,
-    reason = "sqlx's macros expand to such attributes"
-)]
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -264,6 +264,7 @@ fn paused(cost: &PauseCost) -> String {
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "one list of parts, in their order")]
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.closed_databases.iter().map(closed));

@@ -37,6 +37,7 @@ const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, 
 #[case::options_that_are_a_list("options = '[]'", "resources_options_are_an_object")]
 #[case::an_engine_in_capitals("engine = 'Postgres'", "resources_engine_is_a_word")]
 #[case::a_status_of_its_own("status = 'asleep'", "resources_status_is_known")]
+#[case::a_transport_in_many_words("transport = repeat('x', 501)", "resources_transport_is_short")]
 #[case::a_url_in_clear(
     "connection_ref = 'postgresql://u:p@h/db'",
     "resources_connection_ref_is_a_reference"
@@ -283,6 +284,30 @@ async fn an_impossible_consumer_is_refused(
 #[case::verified_before_it_was_made(
     "producers (id, version, tick_seconds, verify_within_seconds) values ('p', '0', 1, -1)",
     "producers_verify_within_is_a_time"
+)]
+#[case::a_store_of_a_path_that_is_listed(
+    "store_listings (store, began_at) values ('../x', now())",
+    "store_listings_store_is_a_name"
+)]
+#[case::a_listing_that_failed_for_no_reason(
+    "store_listings (store, began_at, failed_at) values ('x', now(), now())",
+    "store_listings_failure_has_a_reason"
+)]
+#[case::a_fault_in_many_words(
+    "store_faults (store, consumer_id, why) values ('x', 'c', repeat('x', 2001))",
+    "store_faults_are_short"
+)]
+#[case::dumps_of_nothing(
+    "dump_limits (tier, maximum_dump_bytes) values ('pro', 0)",
+    "dump_limits_are_positive"
+)]
+#[case::a_closed_database_without_a_name(
+    "closed_databases (run_id, resource_id, database) values (gen_random_uuid(), 'shop', '')",
+    "closed_databases_database_check"
+)]
+#[case::a_closed_database_and_many_words(
+    "closed_databases (run_id, resource_id, database, error) values (gen_random_uuid(), 'shop', 'd', repeat('x', 2001))",
+    "closed_databases_error_check"
 )]
 #[case::two_rows_of_limits("adhoc_limits (only_row) values (false)", "adhoc_limits_is_one_row")]
 #[case::two_turns("claim_turn (only_row) values (false)", "claim_turn_is_one_row")]

@@ -9,7 +9,7 @@ mod disaster;
 mod drains;
 mod emptied;
 mod encryption;
-mod faults;
+pub(crate) mod faults;
 mod fleet;
 mod gate;
 mod hogs;

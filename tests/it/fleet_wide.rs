@@ -293,7 +293,7 @@ async fn one_leads_until_its_lease_has_run_out_and_a_lease_of_the_future_is_nobo
     let db = TestCatalog::create().await?;
     let leads = async |who: &str| {
         db.catalog
-            .leads(Work::Measure, who, Duration::from_secs(60))
+            .leads(Work::Measure, who, Duration::from_mins(1))
             .await
     };
     ensure!(leads("one").await?);
@@ -301,7 +301,7 @@ async fn one_leads_until_its_lease_has_run_out_and_a_lease_of_the_future_is_nobo
     ensure!(leads("one").await?, "who leads goes on");
     ensure!(
         db.catalog
-            .leads(Work::Upkeep, "other", Duration::from_secs(60))
+            .leads(Work::Upkeep, "other", Duration::from_mins(1))
             .await?,
         "each work by itself"
     );

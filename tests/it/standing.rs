@@ -4,6 +4,7 @@ use anyhow::Result;
 use lastgood::catalog::Catalog;
 
 use crate::database::TestCatalog;
+use crate::end_to_end::faults::skipped;
 
 #[tokio::test]
 async fn a_catalog_that_takes_no_writes_is_told() -> Result<()> {
@@ -32,7 +33,7 @@ async fn a_pooler_that_keeps_no_sessions_is_told_and_one_that_does_is_not() -> R
             .ok()
             .filter(|url| !url.starts_with("skip"))
         else {
-            eprintln!("skipped: there is no PgBouncer: set {variable}");
+            skipped(&format!("there is no PgBouncer: set {variable}"));
             continue;
         };
         let pooled = Catalog::connect(&url.into(), 1).await?;

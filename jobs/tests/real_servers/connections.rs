@@ -8,6 +8,7 @@ use lastgood_jobs::{
     resource::Resource,
 };
 use rstest::rstest;
+use sqlx::{ConnectOptions as _, Row as _};
 use url::Url;
 
 use crate::{
@@ -169,7 +170,6 @@ async fn a_pooler_that_shares_connections_is_refused_and_its_clients_notice_noth
         "{error}"
     );
     // Another client, on the connection that ours had.
-    use sqlx::{ConnectOptions as _, Row as _};
     let url: sqlx::postgres::PgConnectOptions =
         secrecy::ExposeSecret::expose_secret(&resource.url).parse()?;
     let mut client = url

@@ -149,8 +149,12 @@ async fn to(server: &Url) -> Result<Way> {
             let forth = async {
                 let mut chunk = vec![0; 64 * 1024];
                 while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
-                    heard.note(&chunk[..read]);
-                    if to_server.write_all(&chunk[..read]).await.is_err() {
+                    heard.note(chunk.get(..read).unwrap_or_default());
+                    if to_server
+                        .write_all(chunk.get(..read).unwrap_or_default())
+                        .await
+                        .is_err()
+                    {
                         break;
                     }
                 }
@@ -182,7 +186,7 @@ async fn to_a_curious_postgres() -> Result<Way> {
         client.write_all(b"R\0\0\0\x08\0\0\0\x03").await?;
         let mut rest = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = client.read(&mut rest).await {
-            heard.note(&rest[..read]);
+            heard.note(rest.get(..read).unwrap_or_default());
             client
                 .write_all(b"E\0\0\0\x1dSFATAL\0C28P01\0Mwrong one\0\0")
                 .await?;
@@ -197,7 +201,7 @@ async fn to_a_bucket() -> Result<Way> {
     listen(|mut client, heard| async move {
         let mut chunk = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = client.read(&mut chunk).await {
-            heard.note(&chunk[..read]);
+            heard.note(chunk.get(..read).unwrap_or_default());
             client
                 .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
                 .await?;
@@ -371,10 +375,8 @@ async fn backs_up_what_another_test_asks_for() -> Result<()> {
     };
     for errand in &errands {
         let resource = resource(errand)?;
-        match backup(attempt(), &resource, None, &worker).await {
-            Ok(_) => {}
-            Err(error) => println!("{}: {}", resource.engine, error.report()),
-        }
+        // What was sent counts, not what came of it.
+        drop(backup(attempt(), &resource, None, &worker).await);
     }
     let access = BucketAccess {
         endpoint: Some(format!("http://127.0.0.1:{bucket}")),
@@ -387,8 +389,7 @@ async fn backs_up_what_another_test_asks_for() -> Result<()> {
     };
     worker.storage = Storage::open_with(&"s3://bucket/prefix".parse()?, &access).await?;
     if let Some(errand) = errands.get(1) {
-        let failed = backup(attempt(), &resource(errand)?, None, &worker).await;
-        println!("{:?}", failed.err().map(|error| error.report()));
+        drop(backup(attempt(), &resource(errand)?, None, &worker).await);
     }
     Ok(())
 }

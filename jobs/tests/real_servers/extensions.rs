@@ -146,7 +146,7 @@ async fn an_owner_gets_every_extension_back_that_is_in_the_template() -> Result<
     server.run("template1", "drop schema extensions").await
 }
 
-/// A reference system of the customer's own, in PostGIS's table.
+/// A reference system of the customer's own, in the table of `PostGIS`.
 const OWN_SYSTEM: &str =
     "insert into spatial_ref_sys (srid, auth_name, auth_srid) values (990001, 'ours', 1)";
 const SYSTEMS: &str = "select count(*)::text from spatial_ref_sys where srid = 990001";

@@ -68,7 +68,7 @@ impl Server {
         })
     }
 
-    /// A server with PostGIS; `None`, and that is said, where there is none on this machine.
+    /// A server with `PostGIS`; `None`, and that is said, where there is none on this machine.
     pub(crate) fn postgis() -> Result<Option<Self>> {
         let url = variable("LASTGOOD_TEST_PG15_POSTGIS_URL")?;
         if let Some(why) = url.strip_prefix("skip: ") {

@@ -2,7 +2,7 @@
 //!
 //! Needs `LASTGOOD_TEST_PG18_URL` and `LASTGOOD_TEST_PG17_URL`, the URLs of superusers of private servers (the first
 //! with pgvector), `LASTGOOD_TEST_PG17_NARROW_URL`, that of one with a small lock table and a template of its own,
-//! `LASTGOOD_TEST_PG15_POSTGIS_URL`, that of one with PostGIS or why there is none, and `LASTGOOD_TEST_PG_CLIENT_DIRS`, the client
+//! `LASTGOOD_TEST_PG15_POSTGIS_URL`, that of one with `PostGIS` or why there is none, and `LASTGOOD_TEST_PG_CLIENT_DIRS`, the client
 //! directories, `:` between them. A variable that is missing fails the tests: what was not tested must not look as if it were.
 
 mod backups;

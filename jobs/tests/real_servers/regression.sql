@@ -64,7 +64,6 @@ alter text search configuration app.english_too alter mapping for asciiword with
 create text search parser app.parser_too (start = prsd_start, gettoken = prsd_nexttoken, end = prsd_end, lextypes = prsd_lextype);
 create text search template app.template_too (init = dsimple_init, lexize = dsimple_lexize);
 create conversion app.latin_too for 'LATIN1' to 'UTF8' from iso8859_1_to_utf8;
-create language plpgsql_too handler plpgsql_call_handler inline plpgsql_inline_handler validator plpgsql_validator;
 
 -- Tables: columns of each kind, inheritance, partitions, storage, constraints of each kind.
 create table app.parent (

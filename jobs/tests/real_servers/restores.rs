@@ -46,7 +46,7 @@ const LIKENESS: &str = "
 fn facts(name: &str) -> String {
     format!(
         "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
-         alter database \"{name}\" set role = \"{name}\"; alter database \"{name}\" set app.secret = 'a''b;\\c';
+         alter database \"{name}\" set role = \"{name}\"; alter database \"{name}\" set application_name = 'a''b;\\c';
          alter role \"{name}\" in database \"{name}\" set work_mem = '5MB'; comment on database \"{name}\" is 'it''s; odd';
          grant temporary on database \"{name}\" to pg_monitor with grant option;
          revoke connect on database \"{name}\" from public; alter database \"{name}\" connection limit 17;
@@ -131,7 +131,7 @@ async fn a_swap_makes_a_database_again_that_is_gone() -> Result<()> {
     // The settings are in the archive, which may be encrypted, and not in the manifest, which never is.
     assert_eq!(lab.ask(LIKENESS).await?, likeness);
     assert_eq!(restored.notes, Vec::<String>::new());
-    assert!(!serde_json::to_string(&point.manifest)?.contains("app.secret"));
+    assert!(!serde_json::to_string(&point.manifest)?.contains("application_name"));
     lab.server.run("postgres", &is_none).await?;
     lab.clean().await
 }

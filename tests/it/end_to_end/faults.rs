@@ -205,7 +205,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
 }
 
 /// Says it past the test runner, which shows nothing of a test that passes.
-pub(super) fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     drop(writeln!(std::io::stderr(), "SKIPPED: {why}"));
 }
 

@@ -51,9 +51,12 @@ async fn the_schedule_makes_a_suspect(
         "{suspect:?}"
     );
     let status = lab.run(&["--json", "status"]).await?.succeeded()?.json()?;
-    let resource = &status["resources"][0];
+    let resource = status.pointer("/resources/0").context("no resource")?;
     ensure!(
-        resource["promise"] == "BROKEN" && resource["suspected_of"][0] == reason,
+        resource.get("promise").is_some_and(|it| it == "BROKEN")
+            && resource
+                .pointer("/suspected_of/0")
+                .is_some_and(|it| it == reason),
         "the promise is not kept: {resource}"
     );
     let checked = lab.run(&["status", "--check"]).await?;

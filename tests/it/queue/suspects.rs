@@ -153,7 +153,7 @@ async fn ends(
         Ok(outcome(run.id)?)
     });
     crate::eventually::eventually(
-        std::time::Duration::from_secs(60),
+        std::time::Duration::from_mins(1),
         "the verification ends",
         async || Ok(db.catalog.run(run).await?.has_ended()),
     )

@@ -131,12 +131,12 @@ impl Drop for Private {
 fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
     let program: serde_json::Value =
         serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
-    let argv = program
+    let words = program
         .get("argv")
         .and_then(|it| it.as_array())
         .context("argv")?;
-    let mut argv = argv.iter().filter_map(serde_json::Value::as_str);
-    let mut command = Command::new(argv.next().context("no program")?);
+    let mut words = words.iter().filter_map(serde_json::Value::as_str);
+    let mut command = Command::new(words.next().context("no program")?);
     for (name, value) in program
         .get("env")
         .and_then(|it| it.as_object())
@@ -145,7 +145,7 @@ fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
         command.env(name, value.as_str().unwrap_or_default());
     }
     let child = command
-        .args(argv)
+        .args(words)
         .args(["--port", &port.to_string()])
         .args(args)
         .arg("--dbpath")

@@ -85,9 +85,10 @@ impl Forgetful {
 }
 
 fn code(error: &Error) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(told) => Some(told.code),
-        _ => None,
+    if let ErrorKind::Command(told) = &*error.kind {
+        Some(told.code)
+    } else {
+        None
     }
 }
 
@@ -99,13 +100,14 @@ fn entries(point: &RestorePoint) -> Result<u64> {
         "{:?}",
         manifest.warnings
     );
-    match &manifest.details {
-        Details::Mongodb {
-            oplog_entries: Some(entries),
-            ..
-        } => Ok(*entries),
-        other => anyhow::bail!("{other:?}"),
-    }
+    let Details::Mongodb {
+        oplog_entries: Some(entries),
+        ..
+    } = &manifest.details
+    else {
+        anyhow::bail!("{:?}", manifest.details);
+    };
+    Ok(*entries)
 }
 
 fn archive(lab: &Lab, point: &RestorePoint) -> Result<Archive> {
@@ -198,6 +200,7 @@ fn hex(text: &str) -> String {
 }
 
 /// Changes all that can be changed.
+#[expect(clippy::too_many_lines, reason = "one list of changes, in their order")]
 async fn change_everything(lab: &Lab) -> Result<()> {
     let shop = lab.database();
     let run = |command: Document| shop.run_command(command);
@@ -439,20 +442,24 @@ async fn collections_that_are_made_anew_all_the_time_are_backed_up_whole() -> Re
     );
     let (client, flag, count) = (lab.client.clone(), stop.clone(), done.clone());
     let writer: JoinHandle<Result<()>> = tokio::spawn(async move {
-        let shop = client.database("shop");
+        let database = client.database("shop");
         while !flag.load(Ordering::SeqCst) {
             let generation = i64::try_from(count.load(Ordering::SeqCst))?;
-            shop.run_command(doc! {"drop": "anew"}).await.ok();
-            shop.run_command(doc! {"create": "anew"}).await?;
+            database.run_command(doc! {"drop": "anew"}).await.ok();
+            database.run_command(doc! {"create": "anew"}).await?;
             let own: Vec<_> = (0..20)
                 .map(|n| doc! {"_id": n, "generation": generation})
                 .collect();
-            shop.collection::<Document>("anew").insert_many(own).await?;
+            database
+                .collection::<Document>("anew")
+                .insert_many(own)
+                .await?;
             let pipeline = vec![
                 doc! {"$set": {"generation": generation}},
                 doc! {"$out": "out"},
             ];
-            shop.run_command(doc! {"aggregate": "source", "pipeline": pipeline, "cursor": {}})
+            database
+                .run_command(doc! {"aggregate": "source", "pipeline": pipeline, "cursor": {}})
                 .await?;
             count.fetch_add(1, Ordering::SeqCst);
         }
