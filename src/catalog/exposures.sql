@@ -15,7 +15,7 @@ from unnest($1::text[], $2::float8[]) as plan (tier, allowed)
 cross join lateral (
     select * from lastgood.resources as most
     where most.tier = plan.tier and most.status = 'active' and coalesce(most.retention_days, 1) > 0
-    order by most.exposed_since limit $3
+    order by most.exposed_since, most.id limit $3
 ) as r
 order by extract(epoch from now() - r.exposed_since) / plan.allowed desc, r.id
 limit $3

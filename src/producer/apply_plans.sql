@@ -44,7 +44,7 @@ wrong as materialized (
     from lastgood.resources as r
     left join unnest($1::text[], $2::integer[]) as paid (tier, cadence_minutes)
         on paid.tier = r.tier and coalesce(r.retention_days, 1) > 0
-    where r.id in (select id from suspicious) and r.status = 'active' and (r.next_due_at is null or r.next_due_at > now()) and (
+    where r.id = any (array(select id from suspicious)) and r.status = 'active' and (r.next_due_at is null or r.next_due_at > now()) and (
         r.cadence_minutes is distinct from paid.cadence_minutes
         or (paid.cadence_minutes is not null and r.next_due_at is null)
         or r.next_due_at > now() + make_interval(mins => 2 * paid.cadence_minutes)

@@ -143,7 +143,10 @@ async fn a_store_that_is_gone_is_forgotten_and_what_it_alone_held_is_counted_on_
         "the exposure says so"
     );
     let refused = lab.run(&["restore", "shop"]).await?.refused()?;
-    ensure!(refused.contains("no usable restore point"), "{refused}");
+    ensure!(
+        refused.contains("no restore point that can be trusted"),
+        "{refused}"
+    );
     Ok(())
 }
 
