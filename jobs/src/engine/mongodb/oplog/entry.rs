@@ -416,7 +416,7 @@ mod tests {
     #[case::of_it(doc! {"op": "i", "ns": "shop.a", "o": {"_id": 1}}, true)]
     #[case::of_another(doc! {"op": "i", "ns": "shopping.a", "o": {"_id": 1}}, false)]
     #[case::a_command(doc! {"op": "c", "ns": "shop.$cmd", "o": {"drop": "a"}}, true)]
-    #[case::anothers_command(doc! {"op": "c", "ns": "other.$cmd", "o": {"drop": "a"}}, false)]
+    #[case::a_command_of_another(doc! {"op": "c", "ns": "other.$cmd", "o": {"drop": "a"}}, false)]
     #[case::nothing(doc! {"op": "n", "ns": "", "o": {"msg": "periodic noop"}}, false)]
     #[case::users(doc! {"op": "i", "ns": "shop.system.users", "o": {"_id": 1}}, false)]
     #[case::buckets(doc! {"op": "i", "ns": "shop.system.buckets.t", "o": {"_id": 1}}, true)]
