@@ -93,7 +93,6 @@ async fn back_up(lab: &Lab, customers: &Customers) -> Result<BTreeMap<String, Po
         .collect())
 }
 
-#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[tokio::test]
 async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_it() -> Result<()> {
     let (mut lab, customers) = (Lab::create().await?, Customers::create().await?);
