@@ -13,7 +13,7 @@ from lastgood_dev.test_servers import environment, start_test_servers
 
 def main(session: Session) -> int:
     env = environment(start_test_servers(session))
-    return run(["cargo", "test", "--workspace", "--locked", *sys.argv[1:]], env=env, cwd=ROOT, interactive=True).returncode
+    return run(["cargo", "test", "--workspace", "--locked", "--no-fail-fast", *sys.argv[1:]], env=env, cwd=ROOT, interactive=True).returncode
 
 
 if __name__ == "__main__":
