@@ -1,5 +1,5 @@
 -- Takes runnable runs for worker $5, with a lease of $6, within the limits: $7 runs of one team, $8 dumps of one server. A list for each
--- of what its lanes differ in: at most $2 of queue $1, with priorities from $3 to $4. $9: the attempts' ids. migrations/0016_claim_lines.sql
+-- of what its lanes differ in: at most $2 of queue $1, with priorities from $3 to $4. $9: the attempts' ids. migrations/0040_failing_share.sql
 -- has the function, and docs/queue.md its order.
 select
     id as "id!", queue as "queue!", priority as "priority!", resource_id as "resource_id!", kind as "kind!", slot,

@@ -298,3 +298,69 @@ async fn one_dump_of_a_resource_runs_at_a_time_and_its_restore_or_upkeep_beside_
     assert_eq!(Claim::default().take(&db).await?, second);
     Ok(())
 }
+
+/// One customer's servers that never answer hold each slot until a time-out: somebody else's database has one all the same.
+#[tokio::test]
+async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<()> {
+    let table = [
+        (
+            "one slot is for whoever is due first",
+            "postgres 1 running",
+            1,
+        ),
+        ("one of two is left", "postgres 2 running", 1),
+        ("one of four", "postgres 4 running", 3),
+        ("a quarter of many", "postgres 12 running", 9),
+    ];
+    for (why, said, expected) in table {
+        let db = TestCatalog::create().await?;
+        resources(&db, "evil", 12).await?;
+        resources(&db, "acme", 1).await?;
+        // Half of them failed for good, the others in an attempt of the run that waits.
+        for i in 1..=12 {
+            ask(&db, "postgres", "backup", &format!("evil-{i}")).await?;
+        }
+        db.execute("update lastgood.runs set attempt = 1, epoch = 1 where resource_id < 'evil-2'")
+            .await?;
+        db.execute("update lastgood.resources set failures_in_a_row = 1 where id >= 'evil-2'")
+            .await?;
+        consumer(&db, said).await?;
+        let claim = Claim::default();
+        assert_eq!(claim.take(&db).await?.len(), expected, "{why}");
+        assert_eq!(claim.take(&db).await?.len(), 0, "{why}");
+        // They were first, and what waits for a slot of theirs holds up nobody.
+        ask(&db, "postgres", "backup", "acme-1").await?;
+        let healthy = [("backup".to_owned(), "acme-1".to_owned())];
+        assert_eq!(claim.take(&db).await?, healthy, "{why}");
+        // What they leave is theirs again.
+        let ended = "select id from lastgood.runs where state = 'running' and resource_id like 'evil%' limit 1";
+        let ended = sqlx::query_scalar(ended).fetch_one(db.pool()).await?;
+        succeed(&db, ended).await?;
+        assert_eq!(claim.take(&db).await?.len(), 1, "{why}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn restores_and_whatever_waits_without_consumers_know_no_limit_of_what_failed() -> Result<()>
+{
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 6).await?;
+    for i in 1..=6 {
+        ask(&db, "postgres", "restore", &format!("acme-{i}")).await?;
+    }
+    db.execute("update lastgood.resources set failures_in_a_row = 1")
+        .await?;
+    db.execute("update lastgood.runs set attempt = 1, epoch = 1")
+        .await?;
+    consumer(&db, "postgres 2 running").await?;
+    let claim = Claim::default();
+    assert_eq!(claim.take(&db).await?.len(), 6);
+    db.execute("delete from lastgood.runs").await?;
+    db.execute("delete from lastgood.consumers").await?;
+    for i in 1..=6 {
+        ask(&db, "postgres", "backup", &format!("acme-{i}")).await?;
+    }
+    assert_eq!(claim.take(&db).await?.len(), 6);
+    Ok(())
+}
