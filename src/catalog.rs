@@ -45,7 +45,7 @@ pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub use attempts::{AttemptRow, RunningRun};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
-pub(crate) use batch::leave_out;
+pub(crate) use batch::{ended, leave_out};
 pub use closed::ClosedDatabase;
 pub use consumers::{Beat, ConsumerRow, Registration};
 pub use copies::MissingCopies;
@@ -362,7 +362,12 @@ impl Catalog {
                     Ok(())
                 })
             })
-            .connect_with(options.application_name("lastgood"))
+            // Poolers refuse what else the driver sets at start-up; every server that we know prints all digits without it.
+            .connect_with(
+                options
+                    .application_name("lastgood")
+                    .extra_float_digits(None),
+            )
             .await
             .map_err(CatalogError::Unreachable)?;
         Ok(Self { pool })

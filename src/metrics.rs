@@ -39,7 +39,21 @@ const KINDS: [&str; 6] = [
 /// What stands for every engine that no build here knows: a name that somebody made up is no label.
 const UNKNOWN_ENGINE: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 5] = ["tick", "reap", "refuse_unknown", "prune", "rebuild"];
+const BATCHED: [&str; 13] = [
+    "tick",
+    "apply_plans",
+    "future_points",
+    "future_resources",
+    "future_runs",
+    "reap",
+    "refuse_unknown",
+    "prune",
+    "rebuild",
+    "retain",
+    "verify",
+    "copy",
+    "expire",
+];
 /// Where rows from the future are mended.
 const FUTURE_TABLES: [&str; 4] = ["restore_points", "resources", "runs", "processes"];
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.99", "1"];

@@ -14,7 +14,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::error::chain;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,7 +33,7 @@ use self::{
     upkeep::upkeep_until,
 };
 use crate::{
-    catalog::{Catalog, CatalogError, GoesBy, answered, leave_out},
+    catalog::{Catalog, CatalogError, GoesBy, answered, ended, leave_out},
     http, metrics,
     plan::{Plans, PlansFile, Reload, Source},
 };
@@ -242,9 +242,8 @@ async fn tick_those(
         resources.as_deref()
     )
     .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(ticked)
+    .await;
+    Ok(ended(transaction, ticked).await?)
 }
 
 /// Makes the resources whose cadence changed be looked at in the next tick; returns how many.
@@ -253,11 +252,51 @@ pub async fn apply_plans(catalog: &Catalog, plans: &Plans) -> Result<u64, Catalo
 }
 
 /// The same by what is backed up.
+///
+/// Where the catalog refuses that for some resource, the others are looked at all the same.
 pub async fn apply_paid(catalog: &Catalog, paid: &Paid) -> Result<u64, CatalogError> {
-    let applied = sqlx::query_file!("src/producer/apply_plans.sql", &paid.tiers, &paid.cadences)
-        .execute(catalog.pool())
+    match apply_to(catalog, paid, None).await {
+        Err(error) if error.is_of_a_row() => {
+            let apply = |ids| apply_to(catalog, paid, Some(ids)).boxed();
+            let applied = resource_by_resource(catalog, "apply_plans", apply).await?;
+            Ok(applied.iter().sum())
+        }
+        applied => applied,
+    }
+}
+
+async fn apply_to(
+    catalog: &Catalog,
+    paid: &Paid,
+    resources: Option<Vec<String>>,
+) -> Result<u64, CatalogError> {
+    let mut transaction = catalog.pool().begin().await?;
+    let applied = sqlx::query_file!(
+        "src/producer/apply_plans.sql",
+        &paid.tiers,
+        &paid.cadences,
+        resources.as_deref()
+    )
+    .execute(&mut *transaction)
+    .await;
+    Ok(ended(transaction, applied).await?.rows_affected())
+}
+
+/// Does to all resources what the catalog refuses for some: to them alone it is not done, and they are told.
+async fn resource_by_resource<'a, T: Send>(
+    catalog: &Catalog,
+    statement: &'static str,
+    done: impl Fn(Vec<String>) -> BoxFuture<'a, Result<T, CatalogError>> + Send,
+) -> Result<Vec<T>, CatalogError> {
+    let all = sqlx::query_scalar!("select id from lastgood.resources order by id")
+        .fetch_all(catalog.pool())
         .await?;
-    Ok(applied.rows_affected())
+    let (done, refused) = leave_out(all, done).await?;
+    metrics::rows_left_out(statement, refused.len() as u64);
+    for (resource, error) in refused {
+        tracing::error!(resource.id = %resource, statement, error = chain(&error), "the catalog refuses to change this resource's rows: it is left out");
+    }
+    Ok(done)
 }
 
 /// When the plans were last compared with every resource's planning.

@@ -1,8 +1,27 @@
 //! A statement over many rows never fails for one of them: what the catalog refuses is left out, and told.
 
 use futures::future::BoxFuture;
+use sqlx::PgTransaction;
 
 use super::CatalogError;
+
+/// Ends a transaction by what came of it, and waits until it is over.
+///
+/// A server tells of an error before it lets go of what the statement had locked: whoever asks anew, on another connection, for what is
+/// not locked would find nothing.
+pub(crate) async fn ended<T>(
+    transaction: PgTransaction<'_>,
+    outcome: sqlx::Result<T>,
+) -> sqlx::Result<T> {
+    match outcome {
+        Ok(done) => transaction.commit().await.map(|()| done),
+        Err(error) => {
+            // What went wrong is told, and not what then went wrong besides.
+            let _over_or_broken = transaction.rollback().await;
+            Err(error)
+        }
+    }
+}
 
 /// Runs `statement` over the rows; where the catalog refuses that, over the halves of them, down to single rows. Returns what was
 /// done, and the rows that are refused alone, with the reason. What is no fault of a row ends it.

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use lastgood_jobs::error::chain;
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, interval, leave_out};
+use super::{Catalog, CatalogError, ended, interval, leave_out};
 
 /// Where one look at old runs ended, so that the next goes on behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Catalog {
         most: i64,
         runs: Option<Vec<Uuid>>,
     ) -> Result<Pruned, CatalogError> {
-        let row = sqlx::query_file!(
+        let mut transaction = self.pool().begin().await?;
+        let pruned = sqlx::query_file!(
             "src/catalog/prune.sql",
             interval(history),
             from.finished_at,
@@ -95,8 +96,9 @@ impl Catalog {
             most,
             runs.as_deref()
         )
-        .fetch_one(self.pool())
-        .await?;
+        .fetch_one(&mut *transaction)
+        .await;
+        let row = ended(transaction, pruned).await?;
         let last = row.last_finished_at.zip(row.last_id);
         Ok(Pruned {
             looked_at: row.looked_at,

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgTransaction;
+use futures::{FutureExt as _, future::BoxFuture};
 
+use super::resource_by_resource;
 use crate::{
-    catalog::{Catalog, CatalogError, interval},
+    catalog::{Catalog, CatalogError, ended, interval},
     metrics,
     schedule::BELIEVED_AHEAD,
 };
@@ -31,19 +32,19 @@ pub struct Mended {
 ///
 /// Safe to repeat, by any number of producers. What a tick, a finish or the reaper holds is mended the next time.
 pub async fn mend_future(catalog: &Catalog, lease: Duration) -> Result<Mended, CatalogError> {
-    let ahead = interval(BELIEVED_AHEAD);
-    let mut transaction = catalog.pool().begin().await?;
-    let points = sqlx::query_file_scalar!("src/producer/future_points.sql", ahead)
-        .fetch_all(&mut *transaction)
-        .await?;
-    let resources = sqlx::query_file_scalar!("src/producer/future_resources.sql", ahead)
-        .fetch_all(&mut *transaction)
-        .await?;
-    let runs = sqlx::query_file_scalar!("src/producer/future_runs.sql", ahead, interval(lease))
-        .fetch_all(&mut *transaction)
-        .await?;
-    let processes = processes(&mut transaction).await?;
-    transaction.commit().await?;
+    let points = mend(catalog, "future_points", |only| {
+        points(catalog, only).boxed()
+    })
+    .await?;
+    let resources = mend(catalog, "future_resources", |only| {
+        resources(catalog, only).boxed()
+    })
+    .await?;
+    let runs = mend(catalog, "future_runs", |only| {
+        runs(catalog, lease, only).boxed()
+    })
+    .await?;
+    let processes = processes(catalog).await?;
     tell("restore_points", &points);
     tell("resources", &resources);
     tell("runs", &runs);
@@ -56,20 +57,75 @@ pub async fn mend_future(catalog: &Catalog, lease: Duration) -> Result<Mended, C
     })
 }
 
+/// Mends all rows of a table, or all but those that the catalog refuses to change; returns the resources that they are of.
+async fn mend<'a>(
+    catalog: &Catalog,
+    statement: &'static str,
+    mended: impl Fn(Option<Vec<String>>) -> BoxFuture<'a, Result<Vec<String>, CatalogError>>
+    + Send
+    + Sync,
+) -> Result<Vec<String>, CatalogError> {
+    match mended(None).await {
+        Err(error) if error.is_of_a_row() => {
+            let parts = resource_by_resource(catalog, statement, |ids| mended(Some(ids))).await?;
+            Ok(parts.concat())
+        }
+        mended => mended,
+    }
+}
+
+async fn points(catalog: &Catalog, only: Option<Vec<String>>) -> Result<Vec<String>, CatalogError> {
+    let ahead = interval(BELIEVED_AHEAD);
+    let mended = sqlx::query_file_scalar!("src/producer/future_points.sql", ahead, only.as_deref())
+        .fetch_all(catalog.pool())
+        .await?;
+    Ok(mended)
+}
+
+async fn resources(
+    catalog: &Catalog,
+    only: Option<Vec<String>>,
+) -> Result<Vec<String>, CatalogError> {
+    let ahead = interval(BELIEVED_AHEAD);
+    let mut transaction = catalog.pool().begin().await?;
+    let mended =
+        sqlx::query_file_scalar!("src/producer/future_resources.sql", ahead, only.as_deref())
+            .fetch_all(&mut *transaction)
+            .await;
+    Ok(ended(transaction, mended).await?)
+}
+
+async fn runs(
+    catalog: &Catalog,
+    lease: Duration,
+    only: Option<Vec<String>>,
+) -> Result<Vec<String>, CatalogError> {
+    let mut transaction = catalog.pool().begin().await?;
+    let mended = sqlx::query_file_scalar!(
+        "src/producer/future_runs.sql",
+        interval(BELIEVED_AHEAD),
+        interval(lease),
+        only.as_deref()
+    )
+    .fetch_all(&mut *transaction)
+    .await;
+    Ok(ended(transaction, mended).await?)
+}
+
 /// A process that was seen in the future would seem to be alive until then.
-async fn processes(transaction: &mut PgTransaction<'_>) -> Result<usize, CatalogError> {
+async fn processes(catalog: &Catalog) -> Result<usize, CatalogError> {
     let ahead = interval(BELIEVED_AHEAD);
     let consumers = sqlx::query!(
         "update lastgood.consumers set seen_at = now() where seen_at > now() + $1::interval",
         ahead
     )
-    .execute(&mut **transaction)
+    .execute(catalog.pool())
     .await?;
     let producers = sqlx::query!(
         "update lastgood.producers set ticked_at = now() where ticked_at > now() + $1::interval",
         interval(BELIEVED_AHEAD)
     )
-    .execute(&mut **transaction)
+    .execute(catalog.pool())
     .await?;
     Ok(usize::try_from(consumers.rows_affected() + producers.rows_affected()).unwrap_or(0))
 }

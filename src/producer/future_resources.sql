@@ -1,10 +1,12 @@
--- Mends resources from the future: registered, backed up or planned by a clock that was ahead by more than $1. They are looked at in the
--- next tick. The newest instant is that of the newest point that can be counted on. What somebody holds is mended the next time.
+-- Mends resources from the future: registered, backed up or planned by a clock that was ahead by more than $1. $2: of these alone;
+-- null: of all. They are looked at in the next tick. The newest instant is that of the newest point that can be counted on. What somebody holds is mended the next time.
 with future as materialized (
     select id from lastgood.resources
-    where created_at > now() + $1::interval or updated_at > now() + $1 or newest_consistent_at > now() + $1
+    where (
+        created_at > now() + $1::interval or updated_at > now() + $1 or newest_consistent_at > now() + $1
         -- No turn is further ahead than a cadence.
         or (status = 'active' and next_due_at > now() + $1 + coalesce(make_interval(mins => cadence_minutes), interval '0'))
+    ) and ($2::text[] is null or id = any ($2))
     order by id
     for no key update skip locked
 )

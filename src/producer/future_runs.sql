@@ -1,4 +1,5 @@
--- Mends runs from the future: their times come from a clock that was ahead by more than $1. $2: the lease. Else a run would wait, and a
+-- Mends runs from the future: their times come from a clock that was ahead by more than $1. $2: the lease. $3: of these
+-- resources alone; null: of all. Else a run would wait, and a
 -- lost worker hold it, until the clock has been there again, and a slot that was backed up then would not be backed up when it comes.
 -- Resources are locked before runs, as a tick does; what somebody holds is mended the next time.
 with future as materialized (
@@ -15,7 +16,7 @@ with future as materialized (
 ),
 owner as materialized (
     select id from lastgood.resources
-    where id in (select resource_id from future)
+    where id in (select resource_id from future) and ($3::text[] is null or id = any ($3))
     order by id
     for no key update skip locked
 ),

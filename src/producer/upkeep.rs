@@ -1,5 +1,6 @@
 //! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
 
+mod ask;
 mod copies;
 mod retain;
 
@@ -10,6 +11,7 @@ use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use self::ask::{Asked, enqueue};
 pub use self::{
     copies::{adopt, ask_for_copies},
     retain::{ask_for_removals, retain},
@@ -126,14 +128,15 @@ pub async fn ask_for_verifications(
     within: Duration,
 ) -> Result<u64, CatalogError> {
     let engines = Engine::ALL.map(|engine| engine.to_string());
-    let asked = sqlx::query_file!(
+    let due = sqlx::query_file_as!(
+        Asked,
         "src/producer/upkeep/verify.sql",
         interval(within),
         interval(within / NEWEST_PART),
         VERIFICATIONS_WAITING,
         &engines
     )
-    .execute(catalog.pool())
+    .fetch_all(catalog.pool())
     .await?;
-    Ok(asked.rows_affected())
+    enqueue(catalog, "verify", -20, due).await
 }

@@ -19,7 +19,7 @@ use super::{
     ends::{End, EndPoint, Ends, finish},
     proof,
 };
-use crate::catalog::{CatalogError, is_refused, leave_out};
+use crate::catalog::{CatalogError, ended, is_refused, leave_out};
 
 /// A database that does not answer in this time is treated as down; the statement is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -475,9 +475,14 @@ impl Store {
 
     async fn reap_those(&self, runs: Option<Vec<Uuid>>) -> Result<Vec<Reaped>, CatalogError> {
         let lease = interval(self.lease);
-        let reap = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", lease, runs.as_deref())
-            .fetch_all(&self.pool);
-        Ok(answered(reap).await?)
+        let reaping = async {
+            let mut transaction = self.pool.begin().await?;
+            let reaped = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", lease, runs.as_deref())
+                .fetch_all(&mut *transaction)
+                .await;
+            ended(transaction, reaped).await
+        };
+        Ok(answered(reaping).await?)
     }
 
     /// Fails the runs of engines that are not `known` and that no live consumer serves: they would wait for ever.
@@ -502,14 +507,19 @@ impl Store {
         known: &[String],
         runs: Option<Vec<Uuid>>,
     ) -> Result<Vec<Reaped>, CatalogError> {
-        let refuse = sqlx::query_file_as!(
-            Reaped,
-            "src/queue/refuse_unknown.sql",
-            known,
-            runs.as_deref()
-        )
-        .fetch_all(&self.pool);
-        Ok(answered(refuse).await?)
+        let refusing = async {
+            let mut transaction = self.pool.begin().await?;
+            let refused = sqlx::query_file_as!(
+                Reaped,
+                "src/queue/refuse_unknown.sql",
+                known,
+                runs.as_deref()
+            )
+            .fetch_all(&mut *transaction)
+            .await;
+            ended(transaction, refused).await
+        };
+        Ok(answered(refusing).await?)
     }
 
     /// Extends the lease, and with that proves it. While the catalog does not answer it is asked again, for the length of

@@ -76,7 +76,13 @@ const APPLY: &str = "src/producer/apply_plans.sql";
 const VERIFY: &str = "src/producer/upkeep/verify.sql";
 
 async fn applied(db: &TestCatalog) -> Result<(u64, i64)> {
-    measured(db, APPLY, |query| query.bind(tiers()).bind(vec![60, 1440])).await
+    measured(db, APPLY, |query| {
+        query
+            .bind(tiers())
+            .bind(vec![60, 1440])
+            .bind(None::<Vec<String>>)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

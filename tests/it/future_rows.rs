@@ -70,6 +70,7 @@ async fn a_clock_that_was_ahead_costs_nobody_a_backup_once_it_is_right() -> Resu
     sim.succeed_all().await?;
     sim.advance(minutes(1)).await?;
     assert_eq!(reaper.reap().await?.len(), 2, "nobody renews these");
+    assert_eq!(sim.succeed_all().await?, 2, "others take them at once");
     // Past the hours that were backed up before they came.
     sim.live(TimeDelta::hours(8), minutes(1)).await?;
     for id in ["failed", "late", "lost", "shop"] {

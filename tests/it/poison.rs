@@ -3,7 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use lastgood::{catalog::Bookmark, producer::tick, queue::Store};
+use chrono::{TimeDelta, Utc};
+use lastgood::{
+    catalog::Bookmark,
+    producer::{
+        apply_plans, ask_for_copies, ask_for_removals, ask_for_verifications, mend_future, retain,
+        tick,
+    },
+    queue::Store,
+};
 
 use crate::{
     database::{TestCatalog, plans},
@@ -142,5 +150,101 @@ async fn a_run_that_cannot_be_removed_keeps_no_other_from_going() -> Result<()> 
     let pruned = db.catalog.prune(day, Bookmark::START, 3).await?;
     assert_eq!((pruned.looked_at, pruned.gone), (3, 2));
     assert!(pruned.next.is_some(), "the next batch begins behind it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_refuses_new_plans_keeps_them_from_no_other() -> Result<()> {
+    let db = with_poison().await?;
+    let now = db.catalog.now().await?;
+    tick(&db.catalog, &plans(&[("pro", 60, 7)])?, now).await?;
+    db.execute("alter table lastgood.resources add constraint poison check (id <> 'poison' or cadence_minutes is not null) not valid")
+        .await?;
+    assert_eq!(
+        apply_plans(&db.catalog, &plans(&[("pro", 15, 7)])?).await?,
+        2
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_from_the_future_that_cannot_be_mended_keeps_no_other_from_it() -> Result<()> {
+    let db = with_poison().await?;
+    db.execute(
+        r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, created_at)
+           select 'postgres', 'backup', 'adhoc', id, '{"kind": "backup"}', now() + interval '6 hours' from lastgood.resources"#,
+    )
+    .await?;
+    db.execute("update lastgood.resources set next_due_at = now() + interval '6 hours'")
+        .await?;
+    add_points(&db, -6).await?;
+    db.execute(
+        "create function lastgood.refuses() returns trigger language plpgsql as
+         $$ begin raise check_violation using message = 'poison'; end $$",
+    )
+    .await?;
+    for trigger in [
+        "create trigger poison before update on lastgood.runs for each row
+         when (new.resource_id = 'poison') execute function lastgood.refuses()",
+        "create trigger poison before update on lastgood.resources for each row
+         when (new.id = 'poison') execute function lastgood.refuses()",
+        "create trigger poison before update on lastgood.restore_points for each row
+         when (new.resource_id = 'poison') execute function lastgood.refuses()",
+    ] {
+        db.execute(trigger).await?;
+    }
+    let mended = mend_future(&db.catalog, Duration::from_secs(60)).await?;
+    assert_eq!((mended.runs, mended.resources, mended.points), (2, 2, 2));
+    Ok(())
+}
+
+/// One restore point of each resource, of so many hours ago.
+async fn add_points(db: &TestCatalog, hours_ago: i32) -> Result<()> {
+    sqlx::query(
+        "insert into lastgood.restore_points
+             (id, resource_id, consistent_at, created_at, manifest_key, manifest, dump_bytes, stored_bytes)
+         select gen_random_uuid(), id, now() - make_interval(hours => $1), now() - make_interval(hours => $1),
+             gen_random_uuid() || '.json', '{}', 1, 1
+         from lastgood.resources",
+    )
+    .bind(hours_ago)
+    .execute(db.pool())
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_that_cannot_be_asked_for_keeps_no_other_waiting() -> Result<()> {
+    let db = with_poison().await?;
+    add_points(&db, 720).await?;
+    db.execute("update lastgood.resources set newest_consistent_at = now() - interval '30 days'")
+        .await?;
+    db.execute("alter table lastgood.runs add constraint poison check (resource_id <> 'poison')")
+        .await?;
+    let stores = ["one".to_owned(), "two".to_owned()];
+    lastgood::producer::adopt(&db.catalog, "one").await?;
+    assert_eq!(ask_for_copies(&db.catalog, &stores).await?, 4);
+    let day = Duration::from_hours(24);
+    assert_eq!(ask_for_verifications(&db.catalog, day).await?, 2);
+    db.execute("update lastgood.restore_points set expired_at = now(), expired_because = 'age'")
+        .await?;
+    assert_eq!(ask_for_removals(&db.catalog).await?, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_cannot_be_let_go_keep_no_other_from_going() -> Result<()> {
+    let db = with_poison().await?;
+    for days in [90, 60, 1] {
+        add_points(&db, 24 * days).await?;
+    }
+    db.execute("alter table lastgood.restore_points add constraint poison check (resource_id <> 'poison' or expired_at is null)")
+        .await?;
+    let plans = plans(&[("pro", 60, 7)])?;
+    let gone = retain(&db.catalog, &plans, TimeDelta::zero(), Utc::now).await?;
+    assert_eq!(gone, 4);
+    // It is looked at again within the hour, and keeps nobody else waiting until then.
+    let later = "select count(*) from lastgood.retention where look_at <= now()";
+    assert_eq!(db.count(later).await?, 0);
     Ok(())
 }

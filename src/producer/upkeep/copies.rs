@@ -1,5 +1,6 @@
 //! Which restore points lack a copy, and in which store?
 
+use super::ask::{Asked, enqueue};
 use crate::{
     catalog::{Catalog, CatalogError},
     metrics,
@@ -78,9 +79,15 @@ async fn fill(catalog: &Catalog, store: &str) -> Result<bool, CatalogError> {
 /// Enqueues a copy into each store for each usable point that it lacks; returns how many. What failed waits a while.
 pub async fn ask_for_copies(catalog: &Catalog, stores: &[String]) -> Result<u64, CatalogError> {
     want(catalog, stores).await?;
-    let asked = sqlx::query_file!("src/producer/upkeep/copies.sql", stores, COPIES_WAITING_MAX)
-        .execute(catalog.pool())
-        .await?;
+    let due = sqlx::query_file_as!(
+        Asked,
+        "src/producer/upkeep/copies.sql",
+        stores,
+        COPIES_WAITING_MAX
+    )
+    .fetch_all(catalog.pool())
+    .await?;
+    let asked = enqueue(catalog, "copy", -10, due).await?;
     metrics::missing_copies(&catalog.missing_copies(stores).await?);
-    Ok(asked.rows_affected())
+    Ok(asked)
 }

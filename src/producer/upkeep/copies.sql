@@ -1,4 +1,4 @@
--- A copy into each of the stores $1 for each usable point that it lacks, suspect ones too (somebody may confirm them), the newest points first, until $2 wait. One that
+-- The copies that are due: into each of the stores $1 for each usable point that it lacks, suspect ones too (somebody may confirm them), the newest points first, until $2 wait. One that
 -- failed or was cancelled is asked for again after a quarter of an hour: its run has tried for as long already.
 with room as (
     select greatest(0, $2::bigint - count(*)) as copies
@@ -28,11 +28,9 @@ due as (
     order by missing.consistent_at desc
     limit (select copies from room)
 )
-insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-select r.engine, 'copy', 'upkeep', r.id, -10,
-    jsonb_build_object('kind', 'copy', 'point', p.id, 'store', due.store)
+select
+    r.engine as "queue!", r.id as "resource_id!", jsonb_build_object('kind', 'copy', 'point', p.id, 'store', due.store) as "args!"
 from due
 join lastgood.restore_points as p on p.id = due.point_id
 join lastgood.resources as r on r.id = p.resource_id
 order by due.consistent_at desc
-on conflict do nothing

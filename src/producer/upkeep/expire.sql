@@ -1,4 +1,4 @@
--- Enqueues removals of expired points, those first that were let go first. $1: engines. $2: at most so many of an engine wait
+-- The removals of expired points that are due, those first that were let go first. $1: engines. $2: at most so many of an engine wait
 -- or run. A removal that failed or was cancelled is asked for again after an hour; one that a store refused, after a week.
 with live as (
     select queue, args ->> 'point' as point from lastgood.runs where state = 'queued' and kind = 'expire'
@@ -16,8 +16,8 @@ tried as (
     where kind in ('copy', 'verify', 'expire') and state in ('failed', 'cancelled') and kind = 'expire'
         and finished_at > now() - interval '1 hour'
 )
-insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-select waiting.engine, 'expire', 'upkeep', due.resource_id, -30, jsonb_build_object('kind', 'expire', 'point', due.id)
+select
+    waiting.engine as "queue!", due.resource_id as "resource_id!", jsonb_build_object('kind', 'expire', 'point', due.id) as "args!"
 from waiting cross join lateral (
     select point.id, point.resource_id
     from lastgood.restore_points as point join lastgood.resources as r on r.id = point.resource_id
@@ -27,4 +27,3 @@ from waiting cross join lateral (
     order by point.expired_at
     limit greatest(0, $2::bigint - waiting.runs)
 ) as due
-on conflict do nothing

@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt as _;
 use lastgood_jobs::{error::chain, resource::Engine};
 use sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
+use super::ask::{Asked, enqueue};
 use crate::{
     catalog::{
-        Catalog, CatalogError, JUDGED_AT_ONCE, JudgedPoint, Retained, let_go, points_to_judge,
+        Catalog, CatalogError, JUDGED_AT_ONCE, JudgedPoint, Retained, leave_out, let_go,
+        points_to_judge,
     },
+    metrics,
     plan::Plans,
     retention::{Decision, Expired, Policy, decide},
 };
@@ -37,7 +41,13 @@ pub async fn retain(
     let mut gone = 0;
     loop {
         nothing_vanished(catalog).await?;
-        let batch = batch(catalog, plans, grace, clock()).await?;
+        let now = clock();
+        let batch = match batch(catalog, plans, grace, now, None).await {
+            Err(error) if error.is_of_a_row() => {
+                resource_by_resource(catalog, plans, grace, now).await?
+            }
+            batch => batch?,
+        };
         gone += batch.gone;
         if batch.resources < RESOURCES_AT_ONCE {
             return Ok(gone);
@@ -58,38 +68,95 @@ async fn nothing_vanished(catalog: &Catalog) -> Result<(), CatalogError> {
 pub async fn ask_for_removals(catalog: &Catalog) -> Result<u64, CatalogError> {
     nothing_vanished(catalog).await?;
     let engines = Engine::ALL.map(|engine| engine.to_string());
-    let asked = sqlx::query_file!("src/producer/upkeep/expire.sql", &engines, REMOVALS_WAITING)
-        .execute(catalog.pool())
-        .await?;
-    Ok(asked.rows_affected())
+    let due = sqlx::query_file_as!(
+        Asked,
+        "src/producer/upkeep/expire.sql",
+        &engines,
+        REMOVALS_WAITING
+    )
+    .fetch_all(catalog.pool())
+    .await?;
+    enqueue(catalog, "expire", -30, due).await
 }
 
+#[derive(Default)]
 struct Batch {
     resources: i64,
     gone: u64,
 }
 
-async fn batch(
+/// The same for a batch of which the catalog refuses something: the resources that it is about are left out for an hour.
+async fn resource_by_resource(
     catalog: &Catalog,
     plans: &Plans,
     grace: TimeDelta,
     here: DateTime<Utc>,
 ) -> Result<Batch, CatalogError> {
     let mut transaction = catalog.pool().begin().await?;
+    let due = due(&mut transaction, None).await?;
+    transaction.rollback().await?;
+    let ids = due.into_iter().map(|resource| resource.id).collect();
+    let statement = |ids| batch(catalog, plans, grace, here, Some(ids)).boxed();
+    let (batches, left_out) = leave_out(ids, statement).await?;
+    let mut all = Batch::default();
+    for batch in batches {
+        all.resources += batch.resources;
+        all.gone += batch.gone;
+    }
+    metrics::rows_left_out("retain", left_out.len() as u64);
+    for (resource, error) in left_out {
+        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to let restore points of this resource go: nothing of it expires");
+        all.resources += 1;
+        sqlx::query!(
+            "update lastgood.retention set look_at = now() + interval '1 hour' where resource_id = $1",
+            resource
+        )
+        .execute(catalog.pool())
+        .await?;
+    }
+    Ok(all)
+}
+
+/// Judges what is due; `only`: of these resources alone.
+async fn batch(
+    catalog: &Catalog,
+    plans: &Plans,
+    grace: TimeDelta,
+    here: DateTime<Utc>,
+    only: Option<Vec<String>>,
+) -> Result<Batch, CatalogError> {
+    let mut transaction = catalog.pool().begin().await?;
+    let judged = judge(&mut transaction, plans, grace, here, only.as_deref()).await;
+    if judged.is_ok() {
+        transaction.commit().await?;
+    } else {
+        // Over before anybody asks anew for what is not locked; what went wrong is told, and not what then went wrong besides.
+        let _over_or_broken = transaction.rollback().await;
+    }
+    judged
+}
+
+async fn judge(
+    transaction: &mut PgTransaction<'_>,
+    plans: &Plans,
+    grace: TimeDelta,
+    here: DateTime<Utc>,
+    only: Option<&[String]>,
+) -> Result<Batch, CatalogError> {
     let now = sqlx::query_scalar!(r#"select now() as "now!""#)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut **transaction)
         .await?;
     if (now - here).abs() > CLOCKS_APART {
         return Err(CatalogError::ClocksApart {
             minutes: (now - here).num_minutes(),
         });
     }
-    let resources = due(&mut transaction).await?;
+    let resources = due(transaction, only).await?;
     let judged = judged(&resources, plans, grace, now);
     let known: Vec<(&Retained, &Policy)> =
         judged.iter().map(|(it, policy)| (*it, policy)).collect();
     let mut points = HashMap::<String, Vec<JudgedPoint>>::new();
-    for point in points_to_judge(&mut *transaction, &known).await? {
+    for point in points_to_judge(&mut **transaction, &known).await? {
         points
             .entry(point.resource_id.clone())
             .or_default()
@@ -103,29 +170,30 @@ async fn batch(
         candidates.add(resource, policy, points, now);
         looked_at.add(resource, policy)?;
     }
-    let gone = candidates.let_go(&mut transaction).await?;
+    let gone = candidates.let_go(transaction).await?;
     // What was too much for one look, or changed meanwhile, is looked at again soon.
     let again = candidates.again;
-    looked_at
-        .record(&mut transaction, &resources, &again)
-        .await?;
-    transaction.commit().await?;
+    looked_at.record(transaction, &resources, &again).await?;
     Ok(Batch {
         resources: i64::try_from(resources.len()).unwrap_or(i64::MAX),
         gone,
     })
 }
 
-/// Returns those whose time has come, and those that a clock which was ahead has put off for too long.
-async fn due(transaction: &mut PgTransaction<'_>) -> Result<Vec<Retained>, CatalogError> {
+/// Returns those whose time has come, and those that a clock which was ahead has put off for too long; `only`: of these alone.
+async fn due(
+    transaction: &mut PgTransaction<'_>,
+    only: Option<&[String]>,
+) -> Result<Vec<Retained>, CatalogError> {
     let rows = sqlx::query_as!(
         Retained,
         r#"select r.id, r.tier, r.status, r.retention_days, known.record, known.look_at as "look_at?",
              num_nonnulls(r.connection_ref, r.connection_sealed) = 1 as "is_connected!"
            from lastgood.retention as known join lastgood.resources as r on r.id = known.resource_id
-           where known.look_at <= now() or known.look_at > now() + interval '1 day'
+           where (known.look_at <= now() or known.look_at > now() + interval '1 day') and ($2::text[] is null or r.id = any ($2))
            order by known.look_at limit $1 for no key update of known skip locked"#,
-        RESOURCES_AT_ONCE
+        RESOURCES_AT_ONCE,
+        only
     )
     .fetch_all(&mut **transaction)
     .await?;

@@ -1,4 +1,4 @@
--- Enqueues verifications. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
+-- The verifications that are due. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
 -- older than this. $3: at most so many of an engine wait or run. $4: engines. A verification that failed or was cancelled is asked for again after six
 -- hours; suspect points are read back too, and prove nothing about their resource; what it found damaged is quarantined, and no more usable.
 with live as (
@@ -76,8 +76,9 @@ due as (
 ranked as (
     select due.*, row_number() over (partition by engine order by since, id, store) as turn from due
 )
-insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-select ranked.engine, 'verify', 'upkeep', ranked.resource_id, -20, jsonb_strip_nulls(jsonb_build_object('kind', 'verify', 'point', ranked.id, 'store', ranked.store))
+select
+    ranked.engine as "queue!", ranked.resource_id as "resource_id!",
+    jsonb_strip_nulls(jsonb_build_object('kind', 'verify', 'point', ranked.id, 'store', ranked.store)) as "args!"
 from ranked left join waiting on waiting.queue = ranked.engine
 where ranked.turn <= $3 - coalesce(waiting.runs, 0)
-on conflict do nothing
+order by ranked.since

@@ -136,6 +136,8 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     });
     let new = NewRun {

@@ -273,6 +273,8 @@ async fn a_restore_waits_for_no_backup_of_its_team_or_its_server() -> Result<()>
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     });
     let new = lastgood::catalog::NewRun {
