@@ -45,9 +45,14 @@ pub enum RequestError {
     /// Ownership and grants are `PostgreSQL`'s.
     #[error("--no-owner and --no-acl are PostgreSQL's: {0} has neither")]
     NoOwners(Engine),
-    /// Superusers are `PostgreSQL`'s.
-    #[error("--as-superuser is PostgreSQL's: {0} has no use for it")]
-    NoSuperuser(Engine),
+    /// Superusers, tablespaces and logical replication are `PostgreSQL`'s.
+    #[error("--{} is PostgreSQL's: {engine} has no use for it", word.replace('_', "-"))]
+    PostgresOnly {
+        /// What was said, as the API spells it.
+        word: &'static str,
+        /// The resource's engine.
+        engine: Engine,
+    },
     /// Nobody restores into what belongs to the server itself.
     #[error("database {0:?} is the server's own: give --into the name of an empty database")]
     ServersOwn(String),

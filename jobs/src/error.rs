@@ -482,6 +482,24 @@ pub enum JobError {
          the database's owner, or say --as-superuser where you trust whoever could write to the database"
     )]
     AsSuperuser,
+    /// A dump whose objects are in tablespaces that the target does not have.
+    #[error(
+        "objects of the restore point are in tablespaces that are not here, or in which this role may not create: {names}: create \
+         them (`grant create on tablespace`), or say --no-tablespaces: then everything goes into the database's own"
+    )]
+    NoTablespace {
+        /// Their names.
+        names: String,
+    },
+    /// A swap that logical replication would not survive.
+    #[error(
+        "a database that swaps names leaves its logical replication behind: {what}; end it or move it first, restore with --into, or \
+         say --break-replication"
+    )]
+    BreaksReplication {
+        /// Its slots and subscriptions.
+        what: String,
+    },
     /// A restore in one transaction that the server's lock table has no room for.
     #[error(
         "a restore in one transaction needs about {needed} locks, and the server's lock table has room for {room}: set \

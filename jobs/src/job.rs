@@ -76,7 +76,14 @@ pub struct Restore {
     /// Restore although the role is a superuser, as which the customer's own functions would run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_superuser: bool,
-    /// A database that is named must belong to whoever owns the resource's own. PostgreSQL only.
+    /// Put everything where the database's default is, whatever tablespaces the dump names. PostgreSQL only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_tablespaces: bool,
+    /// Swap although logical replication stays with the replaced database. PostgreSQL only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_replication: bool,
+    /// A database that is named must belong to whoever the resource's own belongs to. PostgreSQL: its owner; MongoDB: the URL's user
+    /// may write to its own databases alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_owner: bool,
 }

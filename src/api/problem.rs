@@ -286,7 +286,7 @@ impl From<RequestError> for Problem {
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
             RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
             RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
-            RequestError::NoSuperuser(engine) => not_accepted(format!("`as_superuser` is PostgreSQL's: {engine} has no use for it")),
+            RequestError::PostgresOnly { word, engine } => not_accepted(format!("`{word}` is PostgreSQL's: {engine} has no use for it")),
             RequestError::ServersOwn(database) => not_accepted(format!(
                 "database {database:?} is the server's own: give `into` the name of an empty database"
             )),

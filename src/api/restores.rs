@@ -58,6 +58,10 @@ struct RestoreBody {
     /// PostgreSQL: restore although the role of the resource's URL is a superuser, as which the database's own functions would run (not for a
     /// token that is bound to a team).
     as_superuser: bool,
+    /// PostgreSQL: leave tablespaces out: everything goes into the database's own.
+    no_tablespaces: bool,
+    /// PostgreSQL: let a fresh database take the name of one whose logical replication stays behind.
+    break_replication: bool,
 }
 
 /// A restore that is queued.
@@ -106,6 +110,8 @@ async fn bring_back(
         no_owner: body.no_owner,
         no_acl: body.no_acl,
         as_superuser: body.as_superuser,
+        no_tablespaces: body.no_tablespaces,
+        break_replication: body.break_replication,
         of_owner: caller.speaks_for_all().is_err(),
         idempotency_key: key,
     };

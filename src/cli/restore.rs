@@ -74,6 +74,12 @@ pub(super) struct Args {
     /// triggers run as that role: say it where you trust everybody who could write to the database
     #[arg(long)]
     as_superuser: bool,
+    /// PostgreSQL: leave tablespaces out: everything goes into the database's own
+    #[arg(long)]
+    no_tablespaces: bool,
+    /// PostgreSQL: let a fresh database take the name of one whose replication slots or subscriptions stay behind
+    #[arg(long, conflicts_with_all = ["into", "in_place"])]
+    break_replication: bool,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
@@ -147,6 +153,8 @@ fn request(args: &Args) -> RestoreRequest {
         no_owner: args.no_owner,
         no_acl: args.no_acl,
         as_superuser: args.as_superuser,
+        no_tablespaces: args.no_tablespaces,
+        break_replication: args.break_replication,
         of_owner: false,
         idempotency_key: args.idempotency_key.clone(),
     }

@@ -38,6 +38,10 @@ pub struct RestoreRequest {
     pub no_acl: bool,
     /// `PostgreSQL`: restore although the role is a superuser.
     pub as_superuser: bool,
+    /// PostgreSQL: put everything where the database's default is.
+    pub no_tablespaces: bool,
+    /// PostgreSQL: swap although logical replication stays behind.
+    pub break_replication: bool,
     /// `PostgreSQL`: a database that is named must belong to whoever owns the resource's own: what a caller may say who speaks for
     /// one team.
     pub of_owner: bool,
@@ -95,7 +99,9 @@ pub async fn restore(
         no_owner: request.no_owner,
         no_acl: request.no_acl,
         as_superuser: request.as_superuser,
-        of_owner: request.of_owner && is_named && is_postgres(engine),
+        no_tablespaces: request.no_tablespaces,
+        break_replication: request.break_replication,
+        of_owner: request.of_owner && is_named,
     });
     let asked = request.idempotency_key.as_ref().map(|_| request.asked());
     let new = NewRun {
@@ -183,13 +189,16 @@ impl RestoreRequest {
         ] {
             asked.insert(name.to_owned(), json!(is_so));
         }
-        // Later than the others: a request of before is the same one without it.
-        if self.as_superuser {
-            asked.insert("as_superuser".to_owned(), json!(true));
-        }
-        // Said only where it was asked for: requests of before it have no such word.
-        if self.even_suspect {
-            asked.insert("even_suspect".to_owned(), json!(true));
+        // Later than the others, and said only where they were asked for: a request of before is the same one without them.
+        for (name, is_so) in [
+            ("as_superuser", self.as_superuser),
+            ("even_suspect", self.even_suspect),
+            ("no_tablespaces", self.no_tablespaces),
+            ("break_replication", self.break_replication),
+        ] {
+            if is_so {
+                asked.insert(name.to_owned(), json!(true));
+            }
         }
         Value::Object(asked)
     }
@@ -273,8 +282,14 @@ fn target(
     if !is_postgres && (request.no_owner || request.no_acl) {
         return Err(RequestError::NoOwners(engine));
     }
-    if !is_postgres && request.as_superuser {
-        return Err(RequestError::NoSuperuser(engine));
+    for (word, is_said) in [
+        ("as_superuser", request.as_superuser),
+        ("no_tablespaces", request.no_tablespaces),
+        ("break_replication", request.break_replication),
+    ] {
+        if !is_postgres && is_said {
+            return Err(RequestError::PostgresOnly { word, engine });
+        }
     }
     match &request.to {
         RestoreWhere::InPlace { merge: true, .. } if engine != Engine::Redis => {

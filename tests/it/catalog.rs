@@ -487,6 +487,8 @@ fn restore() -> Job {
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     })
 }

@@ -140,6 +140,8 @@ fn restore(point: Uuid) -> Job {
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     })
 }

@@ -15,5 +15,6 @@ mod replication;
 pub(crate) mod restore;
 mod session;
 mod swap;
+mod tablespaces;
 pub(crate) mod verdict;
 mod wire;

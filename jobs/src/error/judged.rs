@@ -22,6 +22,7 @@ impl JobError {
             | Self::Key(_)
             | Self::NoStore { .. }
             | Self::AsSuperuser
+            | Self::BreaksReplication { .. }
             | Self::ObjectKey(_)
             | Self::DumpTooLarge { .. }
             | Self::NoTargetUrl => ErrorKind::Config,
@@ -54,6 +55,7 @@ impl JobError {
             | Self::TargetOlder { .. }
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
+            | Self::NoTablespace { .. }
             | Self::LockTableTooSmall { .. }
             | Self::NotATarget { .. }
             | Self::OthersDatabase { .. }
@@ -121,6 +123,8 @@ impl JobError {
             | Self::NoExtension { .. }
             | Self::ExtensionNeedsSuperuser { .. }
             | Self::AsSuperuser
+            | Self::NoTablespace { .. }
+            | Self::BreaksReplication { .. }
             | Self::LockTableTooSmall { .. }
             | Self::NotATarget { .. }
             | Self::OthersDatabase { .. } => true,

@@ -46,6 +46,8 @@ async fn an_exchange_that_waits_for_a_lock_opens_the_database_and_tries_again() 
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     };
     let (resource, worker, key) = (

@@ -128,8 +128,9 @@ async fn what_the_tool_warns_of_is_in_the_manifest() -> Result<()> {
 
 /// The kind: what is tied to a database and not to its name.
 #[tokio::test]
-async fn a_swap_names_the_subscriptions_that_stay_with_the_replaced_database() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
+async fn a_swap_that_breaks_logical_replication_needs_a_word_and_says_what_it_broke() -> Result<()>
+{
+    let mut lab = Lab::owner(Server::pg18()?).await?;
     lab.run("create table t as select 1 as a").await?;
     let point = lab.backup(attempt()).await?;
     let name = format!("to-{}", lab.name);
@@ -137,6 +138,15 @@ async fn a_swap_names_the_subscriptions_that_stay_with_the_replaced_database() -
         "create subscription \"{name}\" connection 'dbname=nowhere' publication p with (connect = false, slot_name = none)"
     );
     lab.server.run(&lab.name, &subscribe).await?;
+    lab.server
+        .run(&lab.name, "create publication everything")
+        .await?;
+    let refused = lab.restore(&point, RestoreTarget::Swap {}).await;
+    let error = refused.err().context("it broke it without a word")?;
+    ensure!(error.is_permanent(), "{}", error.report());
+    let said = format!("subscription \"{name}\"");
+    ensure!(error.to_string().contains(&said), "{error}");
+    lab.break_replication = true;
     let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
     let kept = restored.kept.clone().context("nothing was kept")?;
     lab.server
@@ -149,5 +159,6 @@ async fn a_swap_names_the_subscriptions_that_stay_with_the_replaced_database() -
         )),
         "{notes}"
     );
+    ensure!(notes.contains("publication everything is"), "{notes}");
     lab.clean().await
 }

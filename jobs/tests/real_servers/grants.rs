@@ -180,6 +180,8 @@ async fn the_role_for_restores_fills_its_own_database_and_touches_no_other() -> 
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: false,
     };
     let url = Some(target.url.clone());

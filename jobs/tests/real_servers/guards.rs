@@ -148,6 +148,8 @@ async fn nothing_is_restored_into_what_belongs_to_the_server_or_to_others() -> R
             no_owner: false,
             no_acl: false,
             as_superuser: false,
+            no_tablespaces: false,
+            break_replication: false,
             of_owner: false,
         };
         let url = lab.with_url(|url| url.set_path(name))?.url;
@@ -174,6 +176,8 @@ async fn nothing_is_restored_into_what_belongs_to_the_server_or_to_others() -> R
         no_owner: false,
         no_acl: false,
         as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
         of_owner: true,
     };
     let sought = Sought::at(&point.manifest_key);

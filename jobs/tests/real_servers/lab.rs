@@ -144,6 +144,9 @@ pub(crate) struct Lab {
     pub(crate) resource: Resource,
     /// Whether restores say that they may run as a superuser.
     pub(crate) as_superuser: bool,
+    /// Whether they leave tablespaces out, and may break logical replication.
+    pub(crate) no_tablespaces: bool,
+    pub(crate) break_replication: bool,
 }
 
 /// A lease that lives until it is switched off.
@@ -257,6 +260,8 @@ impl Lab {
             ledger,
             resource,
             as_superuser: is_superuser,
+            no_tablespaces: false,
+            break_replication: false,
         })
     }
 
@@ -306,6 +311,8 @@ impl Lab {
             no_owner: false,
             no_acl: false,
             as_superuser: self.as_superuser,
+            no_tablespaces: self.no_tablespaces,
+            break_replication: self.break_replication,
             of_owner: false,
         };
         restore(

@@ -149,6 +149,8 @@ async fn in_this_process(
         no_owner: args.no_owner,
         no_acl: args.no_acl,
         as_superuser: args.as_superuser,
+        no_tablespaces: args.no_tablespaces,
+        break_replication: false,
         of_owner: false,
     };
     let resource = described_by(manifest, url.clone());

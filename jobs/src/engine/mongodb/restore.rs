@@ -87,6 +87,10 @@ pub(crate) async fn restore(
             }
             target::check_name(name)?;
             let target = connect(&resource.url, Some(name), manifest).await?;
+            if job.of_owner && access::is_everywhere(&target.session).await? {
+                let database = name.clone();
+                return Err(RestoreFault::OthersPerhaps { database }.into());
+            }
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::Reference { .. } => {

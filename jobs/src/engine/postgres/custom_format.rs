@@ -321,7 +321,7 @@ impl Scanner {
             }
             Some(Field::Int) => self.next_field(),
             Some(Field::Text) => return self.string(int(bytes), false),
-            Some(Field::Tag | Field::Kind | Field::Namespace) => {
+            Some(Field::Tag | Field::Kind | Field::Namespace | Field::Tablespace) => {
                 return self.string(int(bytes), true);
             }
             Some(Field::Definition) => {
@@ -392,6 +392,7 @@ impl Scanner {
                     Some(Field::Kind) => self.entry.kind = text,
                     Some(Field::Definition) => self.entry.definition = text,
                     Some(Field::Namespace) => self.entry.namespace = text,
+                    Some(Field::Tablespace) => self.entry.tablespace = text,
                     // More of them until one that is NULL.
                     Some(Field::Dependency) => {
                         self.entry.dependencies.extend(text.parse::<u32>().ok());

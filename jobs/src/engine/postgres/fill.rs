@@ -19,6 +19,7 @@ use super::{
     names::conninfo,
     restore::Source,
     session::{self, Looks, answer, answer_within},
+    tablespaces,
 };
 use crate::{
     archive, engine::Client, error::JobError, job::Restore, process::Tool, worker::Worker,
@@ -63,6 +64,9 @@ pub(super) async fn fill(
     if target != Target::Fresh {
         locks::make_sure(&mut session, &source.entries, target).await?;
     }
+    if !job.no_tablespaces {
+        tablespaces::make_sure(&mut session, &tablespaces::of(&source.entries)).await?;
+    }
     let jobs = jobs_for(&mut session, target, version.major).await?;
     let tables_before = session::count_tables(&mut session).await?;
     session::close(session).await;
@@ -74,6 +78,7 @@ pub(super) async fn fill(
         target,
         keeps_owners: is_superuser && !job.no_owner,
         keeps_grants: !job.no_acl,
+        keeps_tablespaces: !job.no_tablespaces,
     };
     let list = list_file(&source.entries, &left_out.ids, &worker.work_dir);
     let password = address.password_file(&worker.work_dir);
@@ -113,6 +118,7 @@ struct Restorer<'a> {
     target: Target,
     keeps_owners: bool,
     keeps_grants: bool,
+    keeps_tablespaces: bool,
 }
 
 impl Restorer<'_> {
@@ -146,6 +152,9 @@ impl Restorer<'_> {
         }
         if !self.keeps_grants {
             args.push("--no-acl".into());
+        }
+        if !self.keeps_tablespaces {
+            args.push("--no-tablespaces".into());
         }
         let program = self.client.pg_restore();
         let mut environment = self.address.environment(password, self.client.major);

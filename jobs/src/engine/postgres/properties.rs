@@ -97,12 +97,14 @@ pub(super) fn create_options(properties: &Properties, server_major: u32) -> Stri
         Some("libc") if server_major >= 15 => add("locale_provider", Some("libc".to_owned())),
         _ => {}
     }
-    // Naming the common one needs a privilege that taking it in silence does not.
-    let tablespace = properties
-        .get("tablespace")
-        .filter(|name| *name != "pg_default");
-    add("tablespace", tablespace.map(|name| identifier(name)));
+    add("tablespace", tablespace(properties).map(identifier));
     options
+}
+
+/// Returns the tablespace that has to be named: naming the common one needs a privilege that taking it in silence does not.
+pub(super) fn tablespace(properties: &Properties) -> Option<&str> {
+    let named = properties.get("tablespace").map(String::as_str);
+    named.filter(|name| *name != "pg_default")
 }
 
 #[cfg(test)]

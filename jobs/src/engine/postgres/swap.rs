@@ -67,7 +67,7 @@ pub(super) async fn swap(
         });
     }
     let old = properties::read(&mut admin, own.database()).await?;
-    let tied = replication::tied_to(&mut admin, own.database()).await?;
+    let tied = replication::may_break(&mut admin, own, job).await?;
     session::close(admin).await;
 
     let fresh = Fresh {

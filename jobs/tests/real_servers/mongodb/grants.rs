@@ -3,7 +3,13 @@
 use ::mongodb::{Client, Database, error::ErrorKind};
 use anyhow::{Context as _, Result, ensure};
 use bson::{Document, doc};
-use lastgood_jobs::{backup::backup, job::RestoreTarget, resource::Resource};
+use lastgood_jobs::{
+    backup::backup,
+    job::{Restore, RestoreTarget},
+    resource::Resource,
+    restore::restore,
+    sought::Sought,
+};
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 
@@ -182,4 +188,44 @@ async fn users_come_back_by_the_user_for_restores_of_the_whole_deployment() -> R
     assert_eq!(told.get_array("users")?.len(), 1);
     lab.run(doc! {"dropUser": "somebody"}).await?;
     clean(lab, &["lastgood_restore", "lastgood_backup"]).await
+}
+
+/// A team's token may name a database, and learn or fill what is another team's, where the resource's user may write everywhere.
+#[rstest]
+#[case::its_own(RESTORE, true)]
+#[case::everybodys(RESTORE_ALL, false)]
+#[tokio::test]
+async fn a_name_from_a_team_counts_where_the_servers_own_rights_do(
+    #[case] file: &str,
+    #[case] is_allowed: bool,
+) -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.insert("a", &[doc! {"_id": 1}]).await?;
+    let point = backup(attempt(), &lab.resource, None, &lab.worker).await?;
+    lab.run(doc! {"drop": "a"}).await?;
+    let resource = grant(file, "lastgood_restore", &lab).await?;
+    let job = Restore {
+        point: point.manifest.run_id,
+        target: RestoreTarget::Database {
+            name: lab.name.clone(),
+        },
+        no_owner: false,
+        no_acl: false,
+        as_superuser: false,
+        no_tablespaces: false,
+        break_replication: false,
+        of_owner: true,
+    };
+    let sought = Sought::at(&point.manifest_key);
+    let restored = restore(attempt(), &resource, &job, &sought, None, &lab.worker).await;
+    match restored {
+        Ok(_) => ensure!(is_allowed, "it was allowed"),
+        Err(error) => {
+            ensure!(!is_allowed, "{}", error.report());
+            ensure!(error.is_permanent());
+            let said = error.report();
+            ensure!(said.contains("may write to every database"), "{said}");
+        }
+    }
+    clean(lab, &["lastgood_restore"]).await
 }

@@ -156,6 +156,8 @@ impl Lab {
             no_owner: false,
             no_acl: false,
             as_superuser: false,
+            no_tablespaces: false,
+            break_replication: false,
             of_owner: false,
         };
         restore(

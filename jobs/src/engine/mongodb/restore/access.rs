@@ -1,6 +1,6 @@
 //! Users and roles: merged into those that are there by the server's own command for it, where that is possible.
 
-use bson::doc;
+use bson::{Bson, doc};
 use uuid::Uuid;
 
 use super::{
@@ -14,6 +14,34 @@ use crate::{engine::mongodb::session::Session, error::JobError};
 const ADMIN: &str = "admin";
 const COMMAND: &str = "_mergeAuthzCollections";
 const COMMAND_NOT_FOUND: &str = "59";
+
+/// Returns whether our user may write to every database, so that its rights do not tell whose a database is.
+pub(super) async fn is_everywhere(session: &Session) -> Result<bool, JobError> {
+    let doing = "ask for the user's rights";
+    let command = doc! {"connectionStatus": 1, "showPrivileges": true};
+    let told = session.ask(doing, ADMIN, command).await?;
+    let rights = told
+        .get_document("authInfo")
+        .and_then(|info| info.get_array("authenticatedUserPrivileges"));
+    let Ok(rights) = rights else {
+        return Ok(true);
+    };
+    let is_of_all = |right: &Bson| {
+        let right = right.as_document();
+        let of = right.and_then(|right| right.get_document("resource").ok());
+        let writes = right.and_then(|right| right.get_array("actions").ok());
+        let writes = writes.is_none_or(|actions| {
+            let insert = |action: &Bson| matches!(action.as_str(), Some("insert" | "anyAction"));
+            actions.iter().any(insert)
+        });
+        writes
+            && of.is_none_or(|of| {
+                of.contains_key("anyResource") || of.get_str("db").is_ok_and(str::is_empty)
+            })
+    };
+    // A server that knows no users lets everybody everywhere.
+    Ok(rights.is_empty() || rights.iter().any(is_of_all))
+}
 
 /// Users and roles that can be restored, each with the name of the collection that they are put into first.
 #[derive(Default)]

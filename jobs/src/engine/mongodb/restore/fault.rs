@@ -41,6 +41,15 @@ pub enum RestoreFault {
         /// The name.
         database: String,
     },
+    /// A database that may be another team's.
+    #[error(
+        "the URL's user may write to every database, so that nothing tells whether {database:?} is this team's: give the resource a \
+         URL whose user may write to its own databases alone, or let somebody restore whose token is bound to no team"
+    )]
+    OthersPerhaps {
+        /// Its name.
+        database: String,
+    },
     /// Several databases that would all become one.
     #[error("the archive holds the databases {found}: they cannot all be restored into {target:?}")]
     ManyDatabases {
@@ -131,9 +140,10 @@ impl RestoreFault {
     /// Returns the family.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoTarget { .. } | Self::WholeDeployment { .. } | Self::ManyDatabases { .. } => {
-                ErrorKind::Config
-            }
+            Self::NoTarget { .. }
+            | Self::OthersPerhaps { .. }
+            | Self::WholeDeployment { .. }
+            | Self::ManyDatabases { .. } => ErrorKind::Config,
             Self::OplogEntry { .. } | Self::BadMetadata { .. } => ErrorKind::Corrupt,
             Self::NameTooLong { .. }
             | Self::CreationRefused { .. }
@@ -152,6 +162,7 @@ impl RestoreFault {
             | Self::BadMetadata { .. }
             | Self::NameTooLong { .. }
             | Self::NoTarget { .. }
+            | Self::OthersPerhaps { .. }
             | Self::ManyDatabases { .. }
             | Self::WholeDeployment { .. }
             | Self::TakenOver { .. }

@@ -22,32 +22,33 @@ pub(super) enum Field {
     Kind,
     Definition,
     Namespace,
+    Tablespace,
     Dependency,
     Offset,
 }
 
 /// Up to 1.13: …, section, definition, drop, copy, namespace, tablespace, owner, oids, dependencies, offset.
 const FIELDS_12: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Text, Text, Text,
-        Dependency, Offset,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Text, Dependency, Offset,
     ]
 };
 /// From 1.14: the table access method after the tablespace.
 const FIELDS_14: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Text, Text, Text,
-        Text, Dependency, Offset,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Text, Text, Dependency, Offset,
     ]
 };
 /// From 1.16: the kind of relation after that.
 const FIELDS_16: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tag, Text};
+    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Text, Text, Int,
-        Text, Text, Dependency, Offset,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Int, Text, Text, Dependency, Offset,
     ]
 };
 

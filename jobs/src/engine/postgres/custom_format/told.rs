@@ -26,6 +26,8 @@ pub struct Entry {
     pub tag: String,
     /// Its schema, or nothing.
     pub namespace: String,
+    /// Its tablespace, or nothing: the database's own.
+    pub tablespace: String,
     /// Its SQL, of those kinds whose SQL a restore tries or translates itself; empty for all others.
     pub definition: String,
     /// Which entries it depends on; empty for kinds of which nobody asks.

@@ -1,6 +1,9 @@
 //! The fresh database: created like the old one, filled, and dropped unless it takes the old one's place.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgConnection;
 
@@ -14,6 +17,7 @@ use crate::{
         properties::{self, Properties},
         restore::Source,
         session::{self, answer, run},
+        tablespaces,
     },
     error::JobError,
     job::Restore,
@@ -69,8 +73,12 @@ pub(super) async fn fill_fresh(
     job: &Restore,
     worker: &Worker,
 ) -> Result<Vec<String>, JobError> {
-    let properties = old.unwrap_or(source.properties);
-    create(fresh, properties, "template0").await?;
+    let mut properties = old.unwrap_or(source.properties).clone();
+    // That of a database which is there is this server's own.
+    if job.no_tablespaces && old.is_none() {
+        properties.remove("tablespace");
+    }
+    create(fresh, &properties, "template0").await?;
     let filled = fill(&fresh.address(), source, Target::Fresh, job, worker).await;
     let Err(JobError::ExtensionNeedsSuperuser { extension }) = filled else {
         return filled;
@@ -79,7 +87,7 @@ pub(super) async fn fill_fresh(
         return Err(JobError::ExtensionNeedsSuperuser { extension });
     }
     drop_fresh(&fresh.beside, &fresh.name, fresh.major).await;
-    create(fresh, properties, TEMPLATE_OF_ALL).await?;
+    create(fresh, &properties, TEMPLATE_OF_ALL).await?;
     fill(&fresh.address(), source, Target::Fresh, job, worker).await
 }
 
@@ -117,6 +125,9 @@ async fn create_database(
     if let Some(owner) = owner_to_be(admin, properties).await? {
         statement += " owner ";
         statement += &identifier(&owner);
+    }
+    if let Some(named) = properties::tablespace(properties) {
+        tablespaces::make_sure(admin, &BTreeSet::from([named])).await?;
     }
     statement.push_str(&properties::create_options(properties, fresh.major));
     let deadline = Instant::now() + SESSIONS_END_TIMEOUT;

@@ -100,6 +100,8 @@ impl Lab {
             no_owner: false,
             no_acl: false,
             as_superuser: false,
+            no_tablespaces: false,
+            break_replication: false,
             of_owner: false,
         };
         let (sought, resource) = (Sought::at(&point.manifest_key), resource(server.clone()));
