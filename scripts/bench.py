@@ -30,7 +30,7 @@ def main(session: Session) -> int:
     # Measured with the settings that a careful operator runs: commits survive a power cut.
     catalog = start_postgres(session, "catalog", durability=Durability.DURABLE, settings=("shared_buffers=512MB", "max_wal_size=4GB"))
     parts = {
-        "queue": lambda: queue_figures(catalog),
+        "queue": lambda: queue_figures(session, binary, catalog),
         "postgres": lambda: postgres_figures(session, binary, catalog),
         "mongodb": lambda: mongodb_figures(session, binary, catalog),
         "redis": lambda: redis_figures(session, binary, catalog),

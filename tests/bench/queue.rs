@@ -1,7 +1,8 @@
 //! How fast the queue and the producer are: no-op runs with leases and fencing, pickup latency, ticks over many resources.
 //!
 //! `scripts/bench.py` starts a private PostgreSQL and calls this with its URL in `LASTGOOD_BENCH_CATALOG_URL`. Prints one
-//! JSON object a line. Called with `work`, it is one of the worker processes that it measures.
+//! JSON object a line. Called with `throughput PROCESSES SLOTS`, it measures that alone; with `work SLOTS`, it is one of the worker
+//! processes that it measures.
 
 #![expect(
     clippy::print_stdout,
@@ -35,12 +36,21 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> Result<()> {
     let url = env::var("LASTGOOD_BENCH_CATALOG_URL").context("run this through `make bench`")?;
+    let number = |place| {
+        env::args()
+            .nth(place)
+            .context("a number")?
+            .parse::<usize>()
+            .context("a number")
+    };
     if env::args().nth(1).as_deref() == Some("work") {
-        let slots = env::args().nth(2).context("slots")?.parse()?;
-        return work(&url, slots).await;
+        return work(&url, number(2)?).await;
     }
     let catalog = Catalog::connect(&SecretString::from(url.clone()), 8).await?;
     catalog.migrate().await?;
+    if env::args().nth(1).as_deref() == Some("throughput") {
+        return throughput(catalog.pool(), &url, number(2)?, number(3)?).await;
+    }
     throughput(catalog.pool(), &url, 1, 16).await?;
     throughput(catalog.pool(), &url, 1, 64).await?;
     throughput(catalog.pool(), &url, 2, 64).await?;

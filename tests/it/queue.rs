@@ -8,6 +8,7 @@ mod claims_by_hand;
 mod consequences;
 mod drain;
 mod failures;
+mod fences;
 mod held_back;
 mod idle;
 mod lanes;

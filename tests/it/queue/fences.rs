@@ -1,0 +1,121 @@
+//! Each part of a fence counts for itself: the epoch, the attempt's own id, and that the run is running.
+
+use anyhow::Result;
+use lastgood::queue::Failure;
+use lastgood_jobs::worker::Lease as _;
+use rstest::rstest;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::workers::{Gate, Settings, Workers, enqueue, restore_point, with_a_shop};
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, within},
+};
+
+/// Another epoch.
+const EPOCH: &str = "epoch = epoch + 1";
+/// Another attempt of the same epoch.
+const ATTEMPT: &str = "attempt_id = gen_random_uuid()";
+/// The same attempt, and over.
+const STATE: &str =
+    "state = 'queued', lease_by = null, lease_until = null, run_at = now() + interval '1 day'";
+
+/// How an attempt ends that does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Succeeds,
+    Fails,
+    MeetsAnOutage,
+    IsGivenBack,
+}
+
+/// All that the catalog knows of a run.
+async fn whole(db: &TestCatalog, id: Uuid) -> Result<Value> {
+    let row = sqlx::query_scalar("select to_jsonb(run) from lastgood.runs as run where id = $1")
+        .bind(id)
+        .fetch_one(db.pool())
+        .await?;
+    Ok(row)
+}
+
+fn failure(is_outage: bool) -> Failure {
+    Failure {
+        kind: "dump",
+        message: "too late".to_owned(),
+        permanent: true,
+        condemned: None,
+        lacking: None,
+        tool_words: None,
+        is_outage,
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_run_differs_in_one_thing_changes_nothing(
+    #[values(EPOCH, ATTEMPT, STATE)] change: &str,
+    #[values(End::Succeeds, End::Fails, End::MeetsAnOutage, End::IsGivenBack)] end: End,
+) -> Result<()> {
+    let db = with_a_shop().await?;
+    let gate = Gate::closed();
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let g = gate.clone();
+    let settings = Settings {
+        slots: 1,
+        ..Settings::default()
+    };
+    let workers = Workers::start(&db.catalog, &settings, move |run| {
+        let (begun, tell, gate) = (begun.clone(), tell.clone(), g.clone());
+        async move {
+            if end != End::IsGivenBack {
+                // So that nobody stops it: what its end says is what counts.
+                assert!(run.progress.may_commit());
+            }
+            begun.send(())?;
+            gate.pass().await;
+            let is_alive = run.lease.is_alive().await;
+            tell.send((is_alive, run.lease.will_close("shop").await))?;
+            match end {
+                End::Succeeds => Ok(restore_point(&run)?),
+                End::Fails => Err(failure(false).into()),
+                End::MeetsAnOutage => Err(failure(true).into()),
+                End::IsGivenBack => std::future::pending().await,
+            }
+        }
+    });
+    let id = enqueue(&db, "shop").await?;
+    within(SOON, "it begins", begins.recv()).await?;
+    let statement = format!("update lastgood.runs set {change} where id = $1");
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(id)
+        .execute(db.pool())
+        .await?;
+    let before = whole(&db, id).await?;
+    gate.open();
+    let told = within(SOON, "it goes on", told.recv()).await?;
+    // Where the watch was faster, it was stopped before it could ask.
+    if let Some(told) = told {
+        assert_eq!(told, (false, false));
+    } else {
+        assert_eq!(end, End::IsGivenBack);
+    }
+    if end == End::IsGivenBack {
+        workers.begin_drain();
+        workers.end_patience();
+    }
+    workers.idle().await?;
+    assert_eq!(whole(&db, id).await?, before);
+    workers.stop().await?;
+    for nothing in [
+        "select count(*) from lastgood.restore_points",
+        "select count(*) from lastgood.closed_databases",
+    ] {
+        assert_eq!(db.count(nothing).await?, 0, "{nothing}");
+    }
+    let resource = db.catalog.resource("shop").await?;
+    assert_eq!(resource.newest_consistent_at, None);
+    Ok(())
+}
