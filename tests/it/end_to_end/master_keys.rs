@@ -54,11 +54,17 @@ async fn alter(lab: &Lab, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// The 32 bytes that the keys are, which are text here.
+const BYTES: [&str; 2] = [
+    "master-key-master-key-master-key",
+    "the-next-master-key-of-this-test",
+];
+
 /// Makes sure that neither master key, nor the customer's password, is in anything that was written: logs, files, rows.
 pub(super) async fn no_secret_was_written(lab: &Lab) -> Result<()> {
-    let secrets = [MASTER_KEY, NEXT_KEY, PASSWORD];
+    let secrets = [&[MASTER_KEY, NEXT_KEY, PASSWORD][..], &BYTES].concat();
     let not_in = |place: &str, text: &str| {
-        for secret in secrets {
+        for secret in &secrets {
             let hex: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
             ensure!(
                 !text.contains(secret) && !text.contains(&hex.concat()),
@@ -74,7 +80,14 @@ pub(super) async fn no_secret_was_written(lab: &Lab) -> Result<()> {
         logs += 1;
     }
     ensure!(logs > 0, "nothing was said at all");
-    for table in ["resources", "archive_keys", "master_keys", "audit", "runs", "consumers"] {
+    for table in [
+        "resources",
+        "archive_keys",
+        "master_keys",
+        "audit",
+        "runs",
+        "consumers",
+    ] {
         let question = format!("select t::text as row from lastgood.{table} t");
         for row in sqlx::query(AssertSqlSafe(question))
             .fetch_all(lab.catalog.pool())
@@ -96,7 +109,10 @@ async fn a_rotation_under_work_reseals_everything_and_then_the_old_key_may_go() 
     // Before the rotation, the old key seals: whoever has it alone opens everything.
     vault.add("early", "alpha", &shop.url()).await?;
     let said = vault.lab.run(&["doctor"]).await?.succeeded()?.out;
-    ensure!(said.contains("the previous master key is number 1"), "{said}");
+    ensure!(
+        said.contains("the previous master key is number 1"),
+        "{said}"
+    );
 
     let said = vault.lab.run(&ROTATE).await?.succeeded()?;
     for told in [
@@ -159,7 +175,11 @@ async fn a_rotation_names_each_row_that_it_cannot_seal_and_keeps_the_old_key_unt
     for id in ["altered", "refused", "gone"] {
         vault.add(id, "beta", &shop.url()).await?;
     }
-    vault.lab.run(&["resource", "remove", "gone"]).await?.succeeded()?;
+    vault
+        .lab
+        .run(&["resource", "remove", "gone"])
+        .await?
+        .succeeded()?;
     for id in ["altered", "gone"] {
         alter(&vault.lab, id).await?;
     }
@@ -328,7 +348,10 @@ async fn a_catalog_from_before_there_were_proofs_takes_the_key_that_opens_it_and
     let mut service = vault.lab.start("wrong", &["consumer"])?;
     ensure!(service.exit().await?.code() == Some(1));
     let log = service.log()?;
-    ensure!(log.contains("is not the key that sealed this catalog"), "{log}");
+    ensure!(
+        log.contains("is not the key that sealed this catalog"),
+        "{log}"
+    );
     vault.lab.set("LASTGOOD_MASTER_KEY", MASTER_KEY);
     let _consumer = vault.lab.consumer("right", &[]).await?;
     let proven = "select count(*) from lastgood.master_keys where proof is not null";
@@ -362,7 +385,8 @@ async fn a_recovery_that_recovers_nothing_says_why_and_fails() -> Result<()> {
     fs::write(&file, vault.recovery.to_line().expose_secret())?;
     let file = file.display().to_string();
     let recover = ["key", "recover", "--identity-file", &file];
-    fs::create_dir_all(vault.lab.store())?;
+    // It makes the store.
+    drop(vault.lab.consumer("consumer", &[]).await?);
     let said = vault.lab.run(&recover).await?;
     ensure!(
         said.code == Some(1) && said.out.contains("no store here holds an escrow"),
@@ -393,8 +417,14 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     vault.lab.set("LASTGOOD_MASTER_KEY", NEXT_KEY);
     for (args, why) in [
         (with(&[]), "say so with --lost 1"),
-        (with(&["--lost", "2"]), "master key 1 seals this catalog, not 2"),
-        (with(&["--lost", "1"]), "master key 1 is not lost: live consumers have it"),
+        (
+            with(&["--lost", "2"]),
+            "master key 1 seals this catalog, not 2",
+        ),
+        (
+            with(&["--lost", "1"]),
+            "master key 1 is not lost: live consumers have it",
+        ),
     ] {
         let refused = vault.lab.run(&args).await?.refused()?;
         ensure!(refused.contains(why), "{refused}");
