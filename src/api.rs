@@ -41,7 +41,7 @@ use crate::{
     },
     metrics,
     plan::{Plans, PlansFile, Reload, Source},
-    secret::MasterKey,
+    secret::MasterKeys,
 };
 
 /// How many streams of events there may be at once, at most: each asks the catalog now and then.
@@ -59,8 +59,8 @@ pub struct Settings {
     pub has_public_capabilities: bool,
     /// How old a restore point's proof may be; `None`: they are not read back.
     pub verify_within: Option<Duration>,
-    /// The key that URLs are sealed under; without it, none can be registered.
-    pub master_key: Option<MasterKey>,
+    /// The keys that URLs are sealed under; without one, none can be registered.
+    pub master_keys: Option<MasterKeys>,
     /// How many connections there may be at once; streams of events take half of them at most.
     pub connections: usize,
     /// How long a request's head may take.
@@ -75,7 +75,7 @@ struct Api {
     plans: watch::Receiver<InForce>,
     has_public_capabilities: bool,
     verify_within: Option<Duration>,
-    master_key: Option<MasterKey>,
+    master_keys: Option<MasterKeys>,
     streams: Streams,
     /// Requests that may wait for a transaction of somebody else's: they never have all connections to the catalog.
     asks: Semaphore,
@@ -132,7 +132,7 @@ pub async fn serve_on(
     recorder: metrics_exporter_prometheus::PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    if settings.master_key.is_none() {
+    if settings.master_keys.is_none() {
         tracing::warn!(
             "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
         );
@@ -191,7 +191,7 @@ pub fn app(
         plans: in_force,
         has_public_capabilities: settings.has_public_capabilities,
         verify_within: settings.verify_within,
-        master_key: settings.master_key,
+        master_keys: settings.master_keys,
         streams: Streams::new(STREAMS.min(settings.connections / 2)),
         stop,
     });

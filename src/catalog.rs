@@ -13,6 +13,7 @@ mod history;
 mod keys;
 mod leadership;
 mod listings;
+mod master_keys;
 mod order;
 mod pauses;
 mod points;
@@ -54,6 +55,7 @@ pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use leadership::Work;
 pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
+pub use master_keys::{FreshUrl, MasterKeyRow, SealedCount, SealedUrl, UnopenedUrl};
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
 pub use points::{PointRow, SuspectCount, SuspectPoint};
@@ -222,6 +224,12 @@ pub enum CatalogError {
         "{0} has no key in use: `lastgood key create` makes one, `lastgood key list` shows all"
     )]
     NoKeyInUse(String),
+    /// A rotation came between sealing something and storing it.
+    #[error(
+        "the master key was replaced meanwhile, and nothing more is stored that was sealed under the old one: nothing was done, try again \
+         with the new one"
+    )]
+    MasterKeyReplaced,
     /// A row that this build does not understand.
     #[error("the catalog holds {what} that this build does not understand: {why}")]
     BadRow {
@@ -239,10 +247,15 @@ impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
         let is_busy =
             |said: &dyn sqlx::error::DatabaseError| said.code().as_deref() == Some("55P03");
+        let is_of_old_key = |said: &dyn sqlx::error::DatabaseError| {
+            said.constraint() == Some("sealed_under_the_key_in_force")
+        };
         if is_of_connection(&error) {
             Self::Unreachable(error)
         } else if error.as_database_error().is_some_and(is_busy) {
             Self::Busy(error)
+        } else if error.as_database_error().is_some_and(is_of_old_key) {
+            Self::MasterKeyReplaced
         } else {
             Self::Statement(error)
         }

@@ -10,7 +10,7 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use crate::secret::{MasterKey, SecretError, read_secret_file};
+use crate::secret::{MasterKey, MasterKeys, SecretError, read_secret_file};
 pub use crate::stores::StorageArgs;
 
 /// Why the configuration cannot be used.
@@ -30,6 +30,12 @@ pub enum ConfigError {
          offline): each key's escrow is encrypted to it"
     )]
     NoRecoveryRecipient,
+    /// The key before is set, and the key itself is not.
+    #[error(
+        "LASTGOOD_PREVIOUS_MASTER_KEY is set and LASTGOOD_MASTER_KEY is not: the previous key opens what it sealed, and needs the next one \
+         beside it"
+    )]
+    OnlyPreviousMasterKey,
     /// The recovery recipient is none.
     #[error("LASTGOOD_RECOVERY_RECIPIENT cannot be used")]
     RecoveryRecipient(#[source] RecipientError),
@@ -57,10 +63,25 @@ pub fn database_url() -> Result<SecretString, ConfigError> {
     Err(ConfigError::NoCatalog)
 }
 
-/// Returns the master key of `LASTGOOD_MASTER_KEY[_FILE]`, if one is set.
-pub fn master_key() -> Result<Option<MasterKey>, ConfigError> {
-    let variable = "LASTGOOD_MASTER_KEY";
-    secret_variable(variable, "LASTGOOD_MASTER_KEY_FILE")?
+/// Returns the master key of `LASTGOOD_MASTER_KEY[_FILE]`, if one is set, with the one before it of `LASTGOOD_PREVIOUS_MASTER_KEY[_FILE]`.
+pub fn master_keys() -> Result<Option<MasterKeys>, ConfigError> {
+    let current = master_key("LASTGOOD_MASTER_KEY", "LASTGOOD_MASTER_KEY_FILE")?;
+    let previous = master_key(
+        "LASTGOOD_PREVIOUS_MASTER_KEY",
+        "LASTGOOD_PREVIOUS_MASTER_KEY_FILE",
+    )?;
+    match (current, previous) {
+        (Some(current), previous) => Ok(Some(MasterKeys::new(current, previous))),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ConfigError::OnlyPreviousMasterKey),
+    }
+}
+
+fn master_key(
+    variable: &'static str,
+    file: &'static str,
+) -> Result<Option<MasterKey>, ConfigError> {
+    secret_variable(variable, file)?
         .map(|text| MasterKey::parse(&text))
         .transpose()
         .map_err(|source| ConfigError::Secret { variable, source })

@@ -29,9 +29,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalog::{Beat, Catalog, CatalogError, Registration, answered},
-    http, metrics,
+    http, master, metrics,
     queue::{Claims, InFlight, Lane, Limits, Queue, Runs, Store, Wakers, listen, watch},
-    secret::MasterKey,
+    secret::MasterKeys,
     stores::{self, Compared, NamedStore, Stores},
     version::VERSION,
 };
@@ -81,8 +81,8 @@ pub struct Shared {
     pub stores: Stores,
     /// The client tools.
     pub tools: Arc<Toolbox>,
-    /// The key that sealed connections open with, if there is one.
-    pub master_key: Option<MasterKey>,
+    /// The keys that sealed connections open with, if there are any.
+    pub master_keys: Option<MasterKeys>,
     /// This process's private directory.
     pub work_dir: PathBuf,
     /// Whether a server that need not prove who it is is refused.
@@ -106,10 +106,11 @@ pub async fn consume(
     stop: Stop,
 ) -> anyhow::Result<()> {
     metrics::prime_consumer();
+    let master_keys = master_keys(&shared).await?;
     let private = work_dir::WorkDir::create(&settings.work_dir)?;
     shared.work_dir = private.path().to_owned();
 
-    let registration = registration(settings, shared.tools.capabilities())?;
+    let registration = registration(settings, shared.tools.capabilities(), master_keys)?;
     let id = registration.id.clone();
     shared.catalog.register_consumer(&registration).await?;
 
@@ -176,6 +177,31 @@ pub async fn consume(
     shared.catalog.beat(&id, "stopped").await?;
     tracing::info!(consumer.id = id, "consumer stopped");
     drained
+}
+
+/// Refuses to start with another master key than the one that seals the catalog, and returns the numbers of those at hand. URLs that
+/// were sealed under a key that is not are told, once and not run by run.
+async fn master_keys(shared: &Shared) -> anyhow::Result<Vec<i32>> {
+    let Some(keys) = &shared.master_keys else {
+        return Ok(Vec::new());
+    };
+    let numbers = master::hold(&shared.catalog, keys).await?.numbers();
+    let known = shared.catalog.master_keys().await?;
+    let others: Vec<_> = known
+        .iter()
+        .map(|row| row.number)
+        .filter(|number| !numbers.contains(number))
+        .collect();
+    let (first, all) = shared.catalog.urls_sealed_under(&others, 1).await?;
+    if let Some(first) = first.first() {
+        tracing::error!(
+            resource.id = first.resource,
+            resources = all,
+            "URLs were sealed under master keys that this consumer does not have, and their resources are not backed up here: see \
+             `lastgood status`"
+        );
+    }
+    Ok(numbers)
 }
 
 /// One apalis worker for each queue, under one monitor.
@@ -268,6 +294,7 @@ pub fn upkeep_slots(slots: u32) -> u32 {
 fn registration(
     settings: &Settings,
     capabilities: Vec<Capability>,
+    master_keys: Vec<i32>,
 ) -> anyhow::Result<Registration> {
     let mine: Vec<_> = capabilities
         .into_iter()
@@ -291,6 +318,7 @@ fn registration(
         queues: settings.engines.iter().map(ToString::to_string).collect(),
         slots: i32::try_from(settings.slots)?,
         capabilities: serde_json::to_value(mine)?,
+        master_keys,
     })
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     catalog::{Catalog, KeyInUse, SealedKey, answered},
     queue::Failure,
-    secret::{MasterKey, SecretError},
+    secret::{MasterKey, MasterKeys, SecretError},
 };
 
 /// How long the catalog may take to say what a key is.
@@ -25,7 +25,7 @@ pub fn seal(master: &MasterKey, id: Uuid, identity: &Identity) -> Result<Vec<u8>
 }
 
 /// Returns the identity of a key, and makes sure that it is the one that its recipient belongs to.
-pub fn open(master: Option<&MasterKey>, key: &SealedKey) -> Result<Identity, KeyError> {
+pub fn open(master: Option<&MasterKeys>, key: &SealedKey) -> Result<Identity, KeyError> {
     let id = key.id;
     let Some(sealed) = &key.identity else {
         return Err(KeyError::Shredded { key: id });
@@ -53,7 +53,7 @@ fn subject(id: Uuid) -> String {
 /// A key whose secret cannot be opened here encrypts nothing: what nobody could read again is no backup.
 pub fn for_backup(
     in_use: KeyInUse,
-    master: Option<&MasterKey>,
+    master: Option<&MasterKeys>,
     team: &str,
 ) -> Result<Option<ArchiveKey>, Failure> {
     let key = match in_use {
@@ -81,12 +81,12 @@ pub fn for_backup(
     }))
 }
 
-/// The catalog's keys, opened with the master key, asked for each time: one that was shredded opens nothing from then on.
+/// The catalog's keys, opened with the master keys, asked for each time: one that was shredded opens nothing from then on.
 pub struct CatalogKeyring {
     /// The catalog.
     pub catalog: Catalog,
-    /// The master key, if there is one.
-    pub master: Option<MasterKey>,
+    /// The master keys, if there are any.
+    pub master: Option<MasterKeys>,
 }
 
 impl CatalogKeyring {
@@ -123,11 +123,16 @@ mod tests {
         MasterKey::parse(&SecretString::from(text)).unwrap()
     }
 
+    fn keys(byte: char) -> MasterKeys {
+        master(byte).into()
+    }
+
     fn sealed(id: Uuid, identity: &Identity) -> SealedKey {
         SealedKey {
             id,
             recipient: identity.recipient().to_string(),
             identity: Some(seal(&master('A'), id, identity).unwrap()),
+            under: 1,
         }
     }
 
@@ -135,11 +140,11 @@ mod tests {
     fn a_key_opens_with_its_master_key_and_as_itself_only() {
         let (identity, id) = (Identity::generate(), Uuid::from_u128(9));
         let key = sealed(id, &identity);
-        let opened = open(Some(&master('A')), &key).unwrap();
+        let opened = open(Some(&keys('A')), &key).unwrap();
         assert_eq!(opened.recipient(), identity.recipient());
         for (master, why) in [
             (None, "LASTGOOD_MASTER_KEY"),
-            (Some(master('E')), "does not open"),
+            (Some(keys('E')), "does not open"),
         ] {
             let error = open(master.as_ref(), &key).unwrap_err();
             assert!(matches!(error, KeyError::Unavailable { .. }));
@@ -149,17 +154,17 @@ mod tests {
             id: Uuid::from_u128(10),
             ..sealed(id, &identity)
         };
-        assert!(open(Some(&master('A')), &moved).is_err());
+        assert!(open(Some(&keys('A')), &moved).is_err());
         let swapped = SealedKey {
             recipient: Identity::generate().recipient().to_string(),
             ..sealed(id, &identity)
         };
-        assert!(open(Some(&master('A')), &swapped).is_err());
+        assert!(open(Some(&keys('A')), &swapped).is_err());
         let shredded = SealedKey {
             identity: None,
             ..sealed(id, &identity)
         };
-        let error = open(Some(&master('A')), &shredded).unwrap_err();
+        let error = open(Some(&keys('A')), &shredded).unwrap_err();
         assert_eq!(error, KeyError::Shredded { key: id });
     }
 }

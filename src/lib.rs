@@ -12,6 +12,7 @@ pub mod config;
 pub mod consumer;
 pub mod http;
 pub mod keys;
+pub mod master;
 pub mod metrics;
 pub mod plan;
 pub mod producer;

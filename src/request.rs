@@ -10,7 +10,7 @@ use lastgood_jobs::{
 };
 use uuid::Uuid;
 
-use crate::{catalog::CatalogError, secret::SecretError};
+use crate::{catalog::CatalogError, master::MasterKeyError, secret::SecretError};
 
 pub use registry::{Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
@@ -33,9 +33,9 @@ pub enum RequestError {
     /// The catalog holds a name that is none.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Consumers have one key.
-    #[error("the key here is not the one that {0} was sealed under: consumers have one key")]
-    OtherKey(String, #[source] SecretError),
+    /// The master key here is not the one that seals the catalog.
+    #[error(transparent)]
+    MasterKey(MasterKeyError),
     /// An option that the engine does not have.
     #[error("--read-preference and --users-and-roles are MongoDB's: {0} has neither")]
     NoOptions(Engine),
@@ -145,6 +145,18 @@ pub enum RequestError {
         /// The instant of the newest one that opens.
         opens: Option<DateTime<Utc>>,
     },
+}
+
+impl From<MasterKeyError> for RequestError {
+    fn from(error: MasterKeyError) -> Self {
+        match error {
+            MasterKeyError::Catalog(error) => Self::Catalog(error),
+            MasterKeyError::Secret(error) => Self::Secret(error),
+            MasterKeyError::Stranger { .. }
+            | MasterKeyError::Replaced { .. }
+            | MasterKeyError::NotYet { .. } => Self::MasterKey(error),
+        }
+    }
 }
 
 fn way_out(opens: Option<DateTime<Utc>>) -> String {

@@ -1,5 +1,7 @@
 //! How secrets are kept: behind a reference, or sealed under the master key. Never in clear, never in argv.
 
+mod master;
+
 use std::{
     collections::HashMap,
     fmt, fs, io,
@@ -9,18 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chacha20poly1305::{
-    Key, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Generate, KeyInit, Payload},
-};
-use secrecy::{ExposeSecret, SecretBox, SecretString, zeroize::Zeroizing};
+use secrecy::{SecretString, zeroize::Zeroizing};
 
 use crate::blocking::Calls;
 
-/// The first byte of what is sealed: the way it was sealed. Others are refused.
-const XCHACHA20_POLY1305: u8 = 1;
-const NONCE_BYTES: usize = 24;
+pub use master::{MasterKey, MasterKeys};
+
 /// A file of a few bytes is read at once, or its file system does not answer.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Reads of customers' files, those that hang included.
@@ -262,100 +258,11 @@ pub fn secret(bytes: Vec<u8>, from: &str) -> Result<SecretString, SecretError> {
     Ok(SecretString::from(text))
 }
 
-/// The key that connections and the keys of archives are sealed under. Whoever has it and the catalog has every customer's URL,
-/// and opens every archive.
-#[derive(Clone)]
-pub struct MasterKey(std::sync::Arc<SecretBox<[u8; 32]>>);
-
-impl MasterKey {
-    /// Returns the key that `text` spells: 32 bytes in base64.
-    pub fn parse(text: &SecretString) -> Result<Self, SecretError> {
-        let bytes = STANDARD
-            .decode(text.expose_secret().trim())
-            .map(Zeroizing::new)
-            .map_err(|_| SecretError::BadMasterKey)?;
-        let key: [u8; 32] = bytes
-            .as_slice()
-            .try_into()
-            .map_err(|_| SecretError::BadMasterKey)?;
-        Ok(Self(std::sync::Arc::new(SecretBox::new(Box::new(key)))))
-    }
-
-    /// Returns `secret` sealed for `id`, a resource's, say: it opens for no other.
-    pub fn seal(&self, id: &str, secret: &SecretString) -> Result<Vec<u8>, SecretError> {
-        let nonce = XNonce::generate();
-        let payload = Payload {
-            msg: secret.expose_secret().as_bytes(),
-            aad: id.as_bytes(),
-        };
-        let sealed = self
-            .cipher()
-            .encrypt(&nonce, payload)
-            .map_err(|_| SecretError::DoesNotOpen)?;
-        Ok([&[XCHACHA20_POLY1305][..], &nonce, &sealed].concat())
-    }
-
-    /// Returns the secret that was sealed for `id`.
-    pub fn open(&self, id: &str, sealed: &[u8]) -> Result<SecretString, SecretError> {
-        let (&way, rest) = sealed.split_first().ok_or(SecretError::DoesNotOpen)?;
-        let (nonce, message) = rest
-            .split_at_checked(NONCE_BYTES)
-            .ok_or(SecretError::DoesNotOpen)?;
-        let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| SecretError::DoesNotOpen)?;
-        if way != XCHACHA20_POLY1305 {
-            return Err(SecretError::DoesNotOpen);
-        }
-        let opened = self
-            .cipher()
-            .decrypt(
-                &XNonce::from(nonce),
-                Payload {
-                    msg: message,
-                    aad: id.as_bytes(),
-                },
-            )
-            .map_err(|_| SecretError::DoesNotOpen)?;
-        secret(opened, "what is sealed")
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&Key::from(*self.0.expose_secret()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
-
-    fn key(byte: u8) -> MasterKey {
-        MasterKey::parse(&SecretString::from(STANDARD.encode([byte; 32]))).unwrap()
-    }
-
-    #[test]
-    fn what_is_sealed_opens_for_its_own_resource_and_key_only() {
-        let url = SecretString::from("postgresql://u:marker@h/db");
-        let sealed = key(1).seal("shop", &url).unwrap();
-        assert!(!sealed.windows(6).any(|bytes| bytes == b"marker"));
-        assert_eq!(
-            key(1).open("shop", &sealed).unwrap().expose_secret(),
-            url.expose_secret()
-        );
-        assert!(key(1).open("other", &sealed).is_err());
-        assert!(key(2).open("shop", &sealed).is_err());
-    }
-
-    #[test]
-    fn what_is_altered_or_cut_does_not_open() {
-        let sealed = key(1)
-            .seal("shop", &SecretString::from("postgresql://h/db"))
-            .unwrap();
-        for at in 0..sealed.len() {
-            let mut altered = sealed.clone();
-            altered[at] ^= 1;
-            assert!(key(1).open("shop", &altered).is_err(), "byte {at}");
-            assert!(key(1).open("shop", &sealed[..at]).is_err(), "cut at {at}");
-        }
-    }
 
     #[test]
     fn a_url_in_argv_is_refused_without_repeating_it() {

@@ -37,7 +37,7 @@ impl Given<'_> {
             (Some(url), None) => {
                 within_network(caller, engine, url)?;
                 Ok(Some(
-                    request::seal(&api.catalog, api.master_key.as_ref(), id, engine, url).await?,
+                    request::seal(&api.catalog, api.master_keys.as_ref(), id, engine, url).await?,
                 ))
             }
             (None, Some(reference)) => {

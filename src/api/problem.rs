@@ -239,6 +239,16 @@ impl From<CatalogError> for Problem {
                 );
                 Self::new(Kind::Unavailable, "another transaction is in the way and does not end, one that used the same Idempotency-Key, say: nothing was done, try again").after(5)
             }
+            CatalogError::MasterKeyReplaced => {
+                tracing::error!(
+                    "a URL cannot be sealed: the master key was replaced, and this process has the old one"
+                );
+                Self::new(
+                    Kind::Unavailable,
+                    "the master key was replaced meanwhile: nothing was done, try again",
+                )
+                .after(5)
+            }
             CatalogError::TokenNameInUse(_)
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
@@ -276,11 +286,11 @@ impl From<RequestError> for Problem {
             RequestError::Secret(error) => error.into(),
             RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {}", error.report())),
             RequestError::Name(error) => not_accepted(error.to_string()),
-            RequestError::OtherKey(..) => {
-                tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than consumers");
+            RequestError::MasterKey(error) => {
+                tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than the catalog");
                 Self::new(
                     Kind::Unavailable,
-                    "URLs cannot be sealed here: `lastgood api` has another master key than the one that URLs were sealed under before; whoever runs lastgood must give it the consumers' key",
+                    "URLs cannot be sealed here: `lastgood api` has another master key than the one that seals the catalog; whoever runs lastgood must give it the consumers' key",
                 )
             }
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),

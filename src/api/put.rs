@@ -190,10 +190,10 @@ async fn news(
             before.connection_ref.as_ref() == Some(reference)
         }
         // Sealed twice, one URL looks like two: what is kept is opened to compare it.
-        Some(StoredConnection::Sealed(_)) => match (url, &api.master_key) {
-            (Some(url), Some(key)) if before.is_sealed => {
+        Some(StoredConnection::Sealed { .. }) => match (url, &api.master_keys) {
+            (Some(url), Some(keys)) if before.is_sealed => {
                 match api.catalog.connection(&before.id).await? {
-                    StoredConnection::Sealed(sealed) => key
+                    StoredConnection::Sealed { url: sealed, .. } => keys
                         .open(&before.id, &sealed)
                         .is_ok_and(|kept| kept.expose_secret() == url.expose_secret()),
                     StoredConnection::Reference(_) => false,

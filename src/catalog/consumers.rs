@@ -24,6 +24,8 @@ pub struct Registration {
     pub slots: i32,
     /// Engines, operations and tools, as probed.
     pub capabilities: serde_json::Value,
+    /// The numbers of the master keys that it has.
+    pub master_keys: Vec<i32>,
 }
 
 /// A consumer as stored.
@@ -70,15 +72,16 @@ impl Catalog {
     /// Registers a consumer.
     pub async fn register_consumer(&self, new: &Registration) -> Result<(), CatalogError> {
         sqlx::query!(
-            "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into lastgood.consumers (id, host, pid, version, queues, slots, capabilities, master_keys)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
             new.id,
             new.host,
             new.pid,
             new.version,
             &new.queues,
             new.slots,
-            new.capabilities
+            new.capabilities,
+            &new.master_keys
         )
         .execute(self.pool())
         .await?;

@@ -32,6 +32,8 @@ pub struct SealedKey {
     pub recipient: String,
     /// The identity, sealed under the master key; `None`: it was shredded.
     pub identity: Option<Vec<u8>>,
+    /// The number of that master key.
+    pub under: i32,
 }
 
 /// A key that is to be recorded.
@@ -44,6 +46,8 @@ pub struct NewKey<'a> {
     pub recipient: &'a str,
     /// The identity, sealed under the master key.
     pub identity: &'a [u8],
+    /// The number of that master key.
+    pub under: i32,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -109,7 +113,7 @@ impl Catalog {
     pub async fn sealed_key(&self, id: Uuid) -> Result<Option<SealedKey>, CatalogError> {
         let row = sqlx::query_as!(
             SealedKey,
-            "select id, recipient, identity_sealed as identity from lastgood.archive_keys where id = $1",
+            "select id, recipient, identity_sealed as identity, sealed_under as under from lastgood.archive_keys where id = $1",
             id
         )
         .fetch_optional(self.pool())
@@ -122,7 +126,7 @@ impl Catalog {
     /// A team that ever had a key never falls to the platform's, and nobody falls to none.
     pub async fn key_in_use(&self, team: &str) -> Result<KeyInUse, CatalogError> {
         let row = sqlx::query!(
-            r#"select id, recipient, identity_sealed, retired_at is null as "is_in_use!", team is not null as "of_team!"
+            r#"select id, recipient, identity_sealed, sealed_under, retired_at is null as "is_in_use!", team is not null as "of_team!"
                from lastgood.archive_keys
                where team = $1 or team is null
                order by team nulls last, retired_at is not null limit 1"#,
@@ -139,6 +143,7 @@ impl Catalog {
                 id: row.id,
                 recipient: row.recipient,
                 identity: row.identity_sealed,
+                under: row.sealed_under,
             }),
         })
     }
@@ -164,12 +169,14 @@ impl Catalog {
             }
         }
         let added = sqlx::query!(
-            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at) values ($1, $2, $3, $4, $5)",
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, sealed_under)
+             values ($1, $2, $3, $4, $5, $6)",
             key.id,
             key.team,
             key.recipient,
             key.identity,
-            key.created_at
+            key.created_at,
+            key.under
         )
         .execute(&mut *transaction)
         .await;
@@ -198,13 +205,14 @@ impl Catalog {
     /// It opens what it encrypted, and is not in use: nobody knows who wrote its escrow.
     pub async fn recover_key(&self, key: &NewKey<'_>) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
-            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, retired_at)
-             values ($1, $2, $3, $4, $5, now()) on conflict do nothing",
+            "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, sealed_under, retired_at)
+             values ($1, $2, $3, $4, $5, $6, now()) on conflict do nothing",
             key.id,
             key.team,
             key.recipient,
             key.identity,
-            key.created_at
+            key.created_at,
+            key.under
         )
         .execute(self.pool())
         .await?;

@@ -100,7 +100,7 @@ async fn register(
 fn spoken(connection: &StoredConnection) -> &str {
     match connection {
         StoredConnection::Reference(reference) => reference,
-        StoredConnection::Sealed(_) => "sealed",
+        StoredConnection::Sealed { .. } => "sealed",
     }
 }
 

@@ -14,8 +14,13 @@ use super::{Catalog, CatalogError};
 pub enum StoredConnection {
     /// `env:NAME` or `file:/path`.
     Reference(String),
-    /// Sealed under the master key.
-    Sealed(Vec<u8>),
+    /// Sealed under a master key.
+    Sealed {
+        /// The URL, sealed for its resource.
+        url: Vec<u8>,
+        /// The number of that key.
+        under: i32,
+    },
 }
 
 /// A resource to be registered.
@@ -129,6 +134,8 @@ pub struct ResourceRow {
     pub connection_ref: Option<String>,
     /// Whether the URL is sealed in the catalog.
     pub is_sealed: bool,
+    /// The number of the master key that it is sealed under.
+    pub sealed_under: Option<i32>,
     /// How it is to be backed up, besides; as stored.
     pub options: serde_json::Value,
     /// When it was registered.
@@ -154,7 +161,8 @@ impl Catalog {
         sqlx::query_as!(
             ResourceRow,
             r#"select id, team, tier, engine, status, retention_days, connection_ref,
-                 connection_sealed is not null as "is_sealed!", options, created_at, cadence_minutes,
+                 connection_sealed is not null as "is_sealed!",
+                 case when connection_sealed is not null then sealed_under end as sealed_under, options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
                from lastgood.resources where id = $1"#,
             id
@@ -172,7 +180,8 @@ impl Catalog {
         let rows = sqlx::query_as!(
             ResourceRow,
             r#"select id, team, tier, engine, status, retention_days, connection_ref,
-                 connection_sealed is not null as "is_sealed!", options, created_at, cadence_minutes,
+                 connection_sealed is not null as "is_sealed!",
+                 case when connection_sealed is not null then sealed_under end as sealed_under, options, created_at, cadence_minutes,
                  next_due_at, newest_consistent_at, failures_in_a_row
                from lastgood.resources
              where ($1::text is null or team = $1) and ($2 or status <> 'removed') and ($4::text is null or id > $4)
@@ -204,7 +213,7 @@ impl Catalog {
     /// Returns how a resource is reached.
     pub async fn connection(&self, id: &str) -> Result<StoredConnection, CatalogError> {
         let row = sqlx::query!(
-            "select connection_ref, connection_sealed from lastgood.resources where id = $1",
+            "select connection_ref, connection_sealed, sealed_under from lastgood.resources where id = $1",
             id
         )
         .fetch_optional(self.pool())
@@ -212,24 +221,16 @@ impl Catalog {
         .ok_or_else(|| resource_not_found(id))?;
         match (row.connection_ref, row.connection_sealed) {
             (Some(reference), None) => Ok(StoredConnection::Reference(reference)),
-            (None, Some(sealed)) => Ok(StoredConnection::Sealed(sealed)),
+            (None, Some(url)) => Ok(StoredConnection::Sealed {
+                url,
+                under: row.sealed_under,
+            }),
             (None, None) => Err(CatalogError::NoConnection(id.to_owned())),
             (Some(_), Some(_)) => Err(CatalogError::BadRow {
                 what: format!("a connection of resource {id:?}"),
                 why: "it is both a reference and sealed".to_owned(),
             }),
         }
-    }
-
-    /// Returns a few sealed connections, to try a key on: one of them may have been altered.
-    pub async fn some_sealed(&self) -> Result<Vec<(String, Vec<u8>)>, CatalogError> {
-        let rows = sqlx::query!(
-            r#"select id, connection_sealed as "sealed!" from lastgood.resources
-               where connection_sealed is not null and status <> 'removed' limit 20"#
-        )
-        .fetch_all(self.pool())
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.sealed)).collect())
     }
 
     /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends where
@@ -248,11 +249,11 @@ pub(super) async fn add(
     connection: &mut PgConnection,
     new: &NewResource,
 ) -> Result<(), CatalogError> {
-    let (reference, sealed) = columns(Some(&new.connection));
+    let (reference, sealed, under) = columns(Some(&new.connection));
     let added = sqlx::query!(
         "insert into lastgood.resources
-             (id, team, tier, engine, retention_days, connection_ref, connection_sealed, options)
-         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing",
+             (id, team, tier, engine, retention_days, connection_ref, connection_sealed, options, sealed_under)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 1)) on conflict (id) do nothing",
         new.id.as_str(),
         new.team.as_str(),
         new.tier.as_str(),
@@ -261,6 +262,7 @@ pub(super) async fn add(
         reference,
         sealed,
         stored(new.options)?,
+        under,
     )
     .execute(connection)
     .await?;
@@ -276,7 +278,7 @@ pub(super) async fn change(
     id: &str,
     change: &ResourceChange,
 ) -> Result<(), CatalogError> {
-    let (reference, sealed) = columns(change.connection.as_ref());
+    let (reference, sealed, under) = columns(change.connection.as_ref());
     let (has_retention, retention_days) = match change.retention {
         OwnRetention::Same => (false, None),
         OwnRetention::OfTier => (true, None),
@@ -287,6 +289,7 @@ pub(super) async fn change(
          set tier = coalesce($2, tier), retention_days = case when $3 then $7 else retention_days end,
              connection_ref = case when num_nonnulls($4::text, $5::bytea) = 1 then $4 else connection_ref end,
              connection_sealed = case when num_nonnulls($4::text, $5::bytea) = 1 then $5 else connection_sealed end,
+             sealed_under = coalesce($9, sealed_under),
              options = coalesce($6, options),
              failures_in_a_row = case when $8 then 0 else failures_in_a_row end,
              next_due_at = case when $8 and failures_in_a_row > 0 and status = 'active' then now() else next_due_at end
@@ -299,6 +302,7 @@ pub(super) async fn change(
         change.options.map(stored).transpose()?,
         retention_days,
         change.is_of_backups(),
+        under,
     )
     .execute(connection)
     .await?;
@@ -337,12 +341,12 @@ pub(super) async fn set_status(
     Ok(())
 }
 
-/// Returns a connection's two columns.
-fn columns(connection: Option<&StoredConnection>) -> (Option<&str>, Option<&[u8]>) {
+/// Returns a connection's three columns: the reference, or what is sealed, and under which key.
+fn columns(connection: Option<&StoredConnection>) -> (Option<&str>, Option<&[u8]>, Option<i32>) {
     match connection {
-        Some(StoredConnection::Reference(reference)) => (Some(reference), None),
-        Some(StoredConnection::Sealed(sealed)) => (None, Some(sealed)),
-        None => (None, None),
+        Some(StoredConnection::Reference(reference)) => (Some(reference), None, None),
+        Some(StoredConnection::Sealed { url, under }) => (None, Some(url), Some(*under)),
+        None => (None, None, None),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     api::{Settings, serve},
     catalog::Catalog,
     config::{self, PlansArgs, VerificationArgs},
-    metrics,
+    master, metrics,
     plan::PlansFile,
 };
 
@@ -45,12 +45,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stop = super::stop_on_signal()?;
     let catalog =
         Catalog::open_bounded(&config::database_url()?, TO_CATALOG, LONGEST_STATEMENT).await?;
+    let master_keys = config::master_keys()?;
+    if let Some(keys) = &master_keys {
+        master::hold(&catalog, keys).await?;
+    }
     let settings = Settings {
         listen: args.listen,
         drain_timeout: args.drain_timeout,
         has_public_capabilities: args.public_capabilities,
         verify_within: args.verification.within(),
-        master_key: config::master_key()?,
+        master_keys,
         connections: connections(),
         head_within: HEAD_WITHIN,
         answered_within: ANSWERED_WITHIN,

@@ -114,7 +114,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         stores: open_stores(&args.storage, &catalog).await?,
         catalog,
         tools: Arc::new(args.tools.discover().await),
-        master_key: config::master_key()?,
+        master_keys: config::master_keys()?,
         work_dir: PathBuf::new(),
         require_verified_tls: args.require_verified_tls,
     };

@@ -1,5 +1,7 @@
 //! `lastgood doctor`: the database, the store, the client tools, the clock and the keys, each tried for real.
 
+mod keys;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -74,7 +76,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
         Ok(catalog) => {
             checks.push(Check::of("catalog", schema(catalog).await));
             checks.push(Check::of("clock", clock(catalog).await));
-            checks.push(Check::of("keys", keys(catalog).await));
+            checks.push(Check::of("keys", keys::keys(catalog).await));
             checks.push(Check::of("encryption", encryption(catalog, args).await));
             checks.push(Check::of("store names", store_names(catalog, args).await));
             checks.push(Check::of("consumers", consumers(catalog).await));
@@ -156,25 +158,6 @@ async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
     Ok(format!("{skew:+.3} s against the catalog"))
 }
 
-async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
-    let key = config::master_key()?;
-    let sealed = catalog.some_sealed().await?;
-    let Some((first, _)) = sealed.first() else {
-        return Ok(match key {
-            None => "no master key, and nothing is sealed".to_owned(),
-            Some(_) => "master key present, nothing is sealed".to_owned(),
-        });
-    };
-    let Some(key) = key else {
-        anyhow::bail!("the URL of {first} is sealed, but LASTGOOD_MASTER_KEY is not set here")
-    };
-    for (id, sealed) in &sealed {
-        key.open(id, sealed)
-            .with_context(|| format!("the connection of {id}"))?;
-    }
-    Ok(format!("the master key opens the sealed URL of {first}"))
-}
-
 /// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
 async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     let mut keys = catalog.keys().await?;
@@ -187,7 +170,7 @@ async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     let stores = Stores::open(&args.storage, &Absent::Refused).await?;
     let keyring = CatalogKeyring {
         catalog: catalog.clone(),
-        master: config::master_key()?,
+        master: config::master_keys()?,
     };
     fastrand::shuffle(&mut keys);
     for key in keys.iter().take(KEYS_SAMPLED) {

@@ -1,6 +1,8 @@
-//! `lastgood key create|rotate|list|shred|escrow|recover`.
+//! `lastgood key create|rotate|list|shred|escrow|recover|rotate-master|reseal`.
 
 mod escrow;
+mod reseal;
+mod rotate_master;
 
 use std::process::ExitCode;
 
@@ -14,13 +16,13 @@ use lastgood_jobs::{
 use serde_json::json;
 use uuid::Uuid;
 
-use self::escrow::{master_key, row_of, stores, withdraw};
+use self::escrow::{master_keys, row_of, stores, withdraw};
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
     catalog::{Catalog, CatalogError, KeyRow, Shredded, Succession},
     config::{self, StorageArgs},
     keys,
-    secret::MasterKey,
+    master::{self, Sealer},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -48,6 +50,21 @@ pub(super) enum Command {
         // A text: what is none may be an identity, and would be printed.
         #[arg(long, value_name = "age1…")]
         recipient: String,
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
+    /// Seal all URLs and keys anew under LASTGOOD_MASTER_KEY, in place of LASTGOOD_PREVIOUS_MASTER_KEY, and say whether that one may be
+    /// removed. Safe to repeat
+    RotateMaster,
+    /// After the loss of the master key: take the keys of archives back from their escrows, and seal them under LASTGOOD_MASTER_KEY. URLs
+    /// do not come back
+    Reseal {
+        /// The recovery identity, as `age-keygen` wrote it
+        #[arg(long, value_name = "FILE")]
+        identity_file: String,
+        /// The number of the master key that is lost for good, to prove that it is meant: run without, the command says it
+        #[arg(long, value_name = "NUMBER")]
+        lost: Option<i32>,
         #[command(flatten)]
         storage: StorageArgs,
     },
@@ -105,6 +122,12 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             identity_file,
             storage,
         } => return escrow::recover(&catalog, &identity_file, &storage, output).await,
+        Command::RotateMaster => return rotate_master::rotate_master(&catalog, output).await,
+        Command::Reseal {
+            identity_file,
+            lost,
+            storage,
+        } => return reseal::reseal(&catalog, &identity_file, lost, &storage, output).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -115,7 +138,8 @@ async fn make(
     succession: Succession,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let master = master_key()?;
+    let master = master_keys()?;
+    let sealer = master::sealer(catalog, &master).await?;
     let recovery = config::recovery_recipient()?;
     let stores = stores(&making.storage, catalog).await?;
     let escrow = Escrow {
@@ -129,7 +153,7 @@ async fn make(
         withdraw(&stores, escrow.key, output).await;
         return Err(error);
     }
-    if let Err(error) = record(catalog, &master, &escrow, succession).await {
+    if let Err(error) = record(catalog, &sealer, &escrow, succession).await {
         // A catalog that went away may have it.
         let is_doubtful = error
             .downcast_ref::<CatalogError>()
@@ -158,13 +182,13 @@ async fn make(
 
 async fn record(
     catalog: &Catalog,
-    master: &MasterKey,
+    sealer: &Sealer<'_>,
     escrow: &Escrow,
     succession: Succession,
 ) -> anyhow::Result<()> {
     let recipient = escrow.identity.recipient().to_string();
-    let sealed = keys::seal(master, escrow.key, &escrow.identity)?;
-    let new = row_of(escrow, &recipient, &sealed);
+    let sealed = keys::seal(sealer.key, escrow.key, &escrow.identity)?;
+    let new = row_of(escrow, &recipient, &sealed, sealer.number);
     Ok(catalog.add_key(&new, succession).await?)
 }
 

@@ -1,6 +1,7 @@
 //! `lastgood resource add|set|list|show|pause|resume|remove|drop-replaced`.
 
 mod options;
+mod sealed;
 
 use std::{io::Read as _, path::PathBuf};
 
@@ -10,12 +11,15 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use self::options::OptionsArgs;
+use self::{
+    options::OptionsArgs,
+    sealed::{Known, known},
+};
 use super::output::{Output, instant_or_dash, table};
 use crate::{
     catalog::{
         Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter,
-        ResourceRow, ResourceStatus, StoredConnection,
+        ResourceStatus, StoredConnection,
     },
     config::{self, PlansArgs},
     plan::PlansFile,
@@ -136,8 +140,8 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             removed,
             limit,
         } => {
-            let rows = super::catalog()
-                .await?
+            let catalog = super::catalog().await?;
+            let rows = catalog
                 .resources(&ResourceFilter {
                     team,
                     with_removed: removed,
@@ -145,11 +149,15 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                     after: None,
                 })
                 .await?;
-            output.show(&rows, |rows| list(rows))
+            output.show(&known(&catalog, rows).await?, |rows| list(rows))
         }
         Command::Show { id } => {
-            let row = super::catalog().await?.resource(id.as_str()).await?;
-            output.show(&row, details)
+            let catalog = super::catalog().await?;
+            let row = catalog.resource(id.as_str()).await?;
+            let known = known(&catalog, vec![row]).await?;
+            output.show(&known.first(), |known| {
+                known.map_or_else(String::new, details)
+            })
         }
         Command::Pause { id } => {
             set(
@@ -282,7 +290,7 @@ async fn connection(
         Some(path) => secret::read_secret_file(&path.to_string_lossy())?,
         None => read_stdin()?,
     };
-    Ok(request::seal(catalog, config::master_key()?.as_ref(), id, engine, &url).await?)
+    Ok(request::seal(catalog, config::master_keys()?.as_ref(), id, engine, &url).await?)
 }
 
 fn read_stdin() -> anyhow::Result<SecretString> {
@@ -310,7 +318,19 @@ async fn set(
     )
 }
 
-fn list(rows: &[ResourceRow]) -> String {
+fn list(rows: &[Known]) -> String {
+    let lost = rows.iter().filter_map(|it| {
+        let why = it.lost()?;
+        Some(format!(
+            "DOES NOT OPEN: the URL of {} was {why}\n",
+            it.row.id
+        ))
+    });
+    let lost: String = lost.collect();
+    resources(rows) + &lost
+}
+
+fn resources(rows: &[Known]) -> String {
     table(
         [
             "id",
@@ -321,7 +341,7 @@ fn list(rows: &[ResourceRow]) -> String {
             "newest restore point",
             "next due",
         ],
-        rows.iter().map(|row| {
+        rows.iter().map(|Known { row, .. }| {
             [
                 row.id.clone(),
                 row.team.clone(),
@@ -335,11 +355,16 @@ fn list(rows: &[ResourceRow]) -> String {
     )
 }
 
-fn details(row: &ResourceRow) -> String {
+fn details(known: &Known) -> String {
+    let row = &known.row;
     let connection = match (&row.connection_ref, row.is_sealed) {
-        (Some(reference), _) => reference,
-        (None, true) => "sealed in the catalog",
-        (None, false) => "none: give it one with `lastgood resource set`, then resume it",
+        (Some(reference), _) => reference.clone(),
+        (None, true) => known
+            .lost()
+            .unwrap_or_else(|| "sealed in the catalog".to_owned()),
+        (None, false) => {
+            "none: give it one with `lastgood resource set`, then resume it".to_owned()
+        }
     };
     let cadence = row.cadence_minutes.map_or_else(
         || "not backed up, or not looked at yet".to_owned(),

@@ -14,9 +14,10 @@ use crate::{
     catalog::{
         Catalog, ClosedDatabase, ConsumerRow, MissingCopies, PauseCost, ProofCount,
         QuarantinedPoint, QueueDepth, Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun,
-        SuspectCount, SuspectPoint, Suspended, UnknownTier, UnverifiedTransport,
+        SuspectCount, SuspectPoint, Suspended, UnknownTier, UnopenedUrl, UnverifiedTransport,
     },
-    config::{PlansArgs, VerificationArgs},
+    config::{self, PlansArgs, VerificationArgs},
+    master,
     plan::{PlansFile, Source},
     schedule::Exposure,
     status::{ResourceStatus, TierStatus, exposed, paid},
@@ -37,8 +38,8 @@ pub(super) struct Args {
     /// Show at most so many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a database left closed by a restore, a damaged restore point not replaced, a
-    /// newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
+    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a database left closed by a restore, a sealed URL that nobody can open, a damaged
+    /// restore point not replaced, a newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
     /// runs
     #[arg(long)]
     check: bool,
@@ -70,6 +71,8 @@ struct Status {
     encryption: &'static str,
     unverified: Vec<UnverifiedTransport>,
     unverified_in_all: i64,
+    unopened_urls: Vec<UnopenedUrl>,
+    unopened_urls_in_all: i64,
     /// What keeps the catalog, as it is reached here, from doing its work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     catalog_faults: Vec<&'static str>,
@@ -102,6 +105,7 @@ impl Status {
                 .all(|count| count.unreplaced + count.overdue == 0)
             && !self.stores.iter().any(StoreListing::is_alarming)
             && self.suspect_counts.iter().all(|count| count.resources == 0)
+            && self.unopened_urls_in_all == 0
             && self.taking_new() > 0
             && self.catalog_faults.is_empty()
     }
@@ -124,6 +128,11 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
     let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
+    // Whoever asks needs no key; one that cannot be read is doctor's business.
+    let keys = config::master_keys().ok().flatten();
+    let nobody_has = master::nobody_has(catalog, keys.as_ref()).await?;
+    let (unopened_urls, unopened_urls_in_all) =
+        catalog.urls_sealed_under(&nobody_has, limit).await?;
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
@@ -159,6 +168,8 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         encryption: encryption(catalog).await?,
         unverified,
         unverified_in_all,
+        unopened_urls,
+        unopened_urls_in_all,
         catalog_faults: catalog.faults().await?,
     })
 }
@@ -189,6 +200,26 @@ fn not_verified(status: &Status) -> Option<String> {
             named.join(", ")
         )
     })
+}
+
+/// What consumers cannot reach, for its URL opens with no key that anybody has.
+fn unopened(status: &Status) -> Vec<String> {
+    let urls = &status.unopened_urls;
+    let mut told: Vec<_> = urls
+        .iter()
+        .map(|it| {
+            format!(
+                "DOES NOT OPEN: the URL of {} was sealed under master key {}, which nobody has, and it is not backed up: `lastgood resource \
+                 set {} --url-stdin` gives it anew",
+                it.resource, it.sealed_under, it.resource
+            )
+        })
+        .collect();
+    let more = status.unopened_urls_in_all - i64::try_from(urls.len()).unwrap_or(0);
+    if more > 0 {
+        told.push(format!("DOES NOT OPEN: and {more} more URLs"));
+    }
+    told
 }
 
 fn not_configured(unknown: &StoreOnRecord) -> String {
@@ -268,6 +299,7 @@ fn paused(cost: &PauseCost) -> String {
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.closed_databases.iter().map(closed));
+    parts.extend(unopened(status));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
     parts.extend(status.stores.iter().filter_map(not_there));

@@ -40,7 +40,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
             let team = subject.resource.team.as_str();
             let in_use = answered(READ_WITHIN, shared.catalog.key_in_use(team)).await?;
             let worker = Worker {
-                encrypt_to: keys::for_backup(in_use, shared.master_key.as_ref(), team)?,
+                encrypt_to: keys::for_backup(in_use, shared.master_keys.as_ref(), team)?,
                 ..worker(&run, &shared)
             };
             let tier = &subject.resource.tier;
@@ -89,7 +89,7 @@ pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> W
         encrypt_to: None,
         keyring: Arc::new(CatalogKeyring {
             catalog: shared.catalog.clone(),
-            master: shared.master_key.clone(),
+            master: shared.master_keys.clone(),
         }),
         lease: Arc::new(run.lease.clone()),
         progress: Arc::clone(&run.progress),
@@ -326,9 +326,12 @@ async fn url(
 ) -> Result<SecretString, Failure> {
     let url = match connection {
         StoredConnection::Reference(reference) => reference.parse::<Reference>()?.resolve().await?,
-        StoredConnection::Sealed(sealed) => {
-            let key = shared.master_key.as_ref().ok_or(SecretError::NoMasterKey)?;
-            key.open(&row.id, &sealed)?
+        StoredConnection::Sealed { url, .. } => {
+            let keys = shared
+                .master_keys
+                .as_ref()
+                .ok_or(SecretError::NoMasterKey)?;
+            keys.open(&row.id, &url)?
         }
     };
     Ok(url)
@@ -369,6 +372,7 @@ impl From<CatalogError> for Failure {
             | CatalogError::PointsHeld { .. }
             | CatalogError::OnlyCopies { .. }
             | CatalogError::ClocksApart { .. }
+            | CatalogError::MasterKeyReplaced
             | CatalogError::Statement(_)
             | CatalogError::StoreVanished(_) => Self::retryable(ErrorKind::Internal, chain(&error)),
         }

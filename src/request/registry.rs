@@ -8,35 +8,27 @@ use secrecy::SecretString;
 use super::RequestError;
 use crate::{
     catalog::{Catalog, ResourceRow, StoredConnection},
+    master,
     plan::{Cadence, Plans},
-    secret::{MasterKey, SecretError},
+    secret::{MasterKeys, SecretError},
 };
 
-/// Returns a URL as the catalog keeps it: checked, and sealed under the key that other connections are sealed under.
+/// Returns a URL as the catalog keeps it: checked, and sealed under the master key that seals this catalog. No other is ever opened for
+/// that: it may be one that nobody can open any more.
 pub async fn seal(
     catalog: &Catalog,
-    key: Option<&MasterKey>,
+    keys: Option<&MasterKeys>,
     id: &ResourceId,
     engine: Engine,
     url: &SecretString,
 ) -> Result<StoredConnection, RequestError> {
     lastgood_jobs::engine::check_url(engine, url).map_err(RequestError::Url)?;
-    let key = key.ok_or(SecretError::NoMasterKey)?;
-    // Consumers have one key: what is sealed under another would never open. One row that was altered says nothing about the key.
-    let mut refused = None;
-    for (other, sealed) in catalog.some_sealed().await? {
-        match key.open(&other, &sealed) {
-            Ok(_) => {
-                refused = None;
-                break;
-            }
-            Err(error) => refused = Some(RequestError::OtherKey(other, error)),
-        }
-    }
-    if let Some(refused) = refused {
-        return Err(refused);
-    }
-    Ok(StoredConnection::Sealed(key.seal(id.as_str(), url)?))
+    let keys = keys.ok_or(SecretError::NoMasterKey)?;
+    let sealer = master::sealer(catalog, keys).await?;
+    Ok(StoredConnection::Sealed {
+        url: sealer.key.seal(id.as_str(), url)?,
+        under: sealer.number,
+    })
 }
 
 /// Returns `before` with what is given changed, if the engine has options.

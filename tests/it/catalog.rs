@@ -231,6 +231,10 @@ async fn an_impossible_consumer_is_refused(
     "archive_keys (recipient, identity_sealed) values ('AGE-SECRET-KEY-1', 'x')",
     "archive_keys_recipient_is_age"
 )]
+#[case::a_master_key_without_a_number(
+    "master_keys (number, proof) values (0, 'x')",
+    "master_keys_are_counted_from_one"
+)]
 #[case::a_key_without_its_secret(
     "archive_keys (recipient) values ('age1x')",
     "archive_keys_shredded_has_no_identity"
@@ -644,7 +648,10 @@ async fn a_sealed_url_is_nowhere_in_the_whole_database_in_clear() -> Result<()> 
         tier: "pro".parse()?,
         engine: "postgres".to_owned(),
         retention_days: None,
-        connection: StoredConnection::Sealed(key.seal("shop", &url)?),
+        connection: StoredConnection::Sealed {
+            url: key.seal("shop", &url)?,
+            under: 1,
+        },
         options: ResourceOptions::default(),
     };
     db.catalog.add_resource(&new).await?;
@@ -655,7 +662,7 @@ async fn a_sealed_url_is_nowhere_in_the_whole_database_in_clear() -> Result<()> 
     );
     assert_eq!(occurrences(&db, MARKER).await?, 0);
     // It is in there all the same, for who has the key.
-    let StoredConnection::Sealed(sealed) = db.catalog.connection("shop").await? else {
+    let StoredConnection::Sealed { url: sealed, .. } = db.catalog.connection("shop").await? else {
         anyhow::bail!("not sealed");
     };
     assert_eq!(

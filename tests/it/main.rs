@@ -13,6 +13,7 @@ mod eventually;
 mod fleet_wide;
 mod future_rows;
 mod history;
+mod master_keys;
 mod planning;
 mod poison;
 mod producer;

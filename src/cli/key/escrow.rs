@@ -17,11 +17,11 @@ use crate::{
     cli::output::Output,
     config::{self, StorageArgs},
     keys,
-    secret::{MasterKey, SecretError},
+    secret::{MasterKeys, SecretError},
     stores::{Absent, Mirrors, Stores},
 };
 
-pub(super) use recover::recover;
+pub(super) use recover::{Opened, open_all, recover};
 
 /// A store, and what it is called.
 pub(super) struct Named {
@@ -83,7 +83,7 @@ pub(super) async fn rewrite(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let master = master_key()?;
+    let master = master_keys()?;
     let stores = stores(storage, catalog).await?;
     let keys = catalog.keys().await?;
     let entry = Audit {
@@ -126,16 +126,22 @@ fn living(keys: &[KeyRow]) -> usize {
 }
 
 /// Returns the catalog's row of a key.
-pub(super) fn row_of<'a>(escrow: &'a Escrow, recipient: &'a str, identity: &'a [u8]) -> NewKey<'a> {
+pub(super) fn row_of<'a>(
+    escrow: &'a Escrow,
+    recipient: &'a str,
+    identity: &'a [u8],
+    under: i32,
+) -> NewKey<'a> {
     NewKey {
         id: escrow.key,
         team: escrow.team.as_ref().map(TeamId::as_str),
         recipient,
         identity,
+        under,
         created_at: escrow.created_at,
     }
 }
 
-pub(super) fn master_key() -> anyhow::Result<MasterKey> {
-    Ok(config::master_key()?.ok_or(SecretError::NoMasterKey)?)
+pub(super) fn master_keys() -> anyhow::Result<MasterKeys> {
+    Ok(config::master_keys()?.ok_or(SecretError::NoMasterKey)?)
 }

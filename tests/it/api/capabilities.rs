@@ -41,6 +41,7 @@ async fn register(catalog: &Catalog, engine: &str) -> Result<()> {
             { "engine": engine, "operations": ["backup", "restore"], "tools": ["a tool"] },
             { "engine": "of-a-later-version", "operations": [], "tools": [] },
         ]),
+        master_keys: Vec::new(),
     };
     Ok(catalog.register_consumer(&registration).await?)
 }

@@ -85,7 +85,7 @@ impl Api {
             drain_timeout: Duration::from_secs(1),
             has_public_capabilities: false,
             verify_within: Some(Duration::from_hours(24)),
-            master_key: Some(MasterKey::parse(&key)?),
+            master_keys: Some(MasterKey::parse(&key)?.into()),
             connections: 1024,
             head_within: Duration::from_secs(10),
             answered_within: Duration::from_secs(30),

@@ -353,8 +353,11 @@ async fn one_sealed_row_that_was_altered_stops_no_registration_and_a_wrong_key_s
     }
     api.db.execute("update lastgood.resources set connection_sealed = set_byte(connection_sealed, 40, 255 - get_byte(connection_sealed, 40)) where id = 'a'").await?;
     put("c").await?.with(201)?;
+    // The row that was altered is given anew.
+    put("a").await?.with(200)?;
+    // As if another key had sealed the catalog.
     api.db
-        .execute("delete from lastgood.resources where id <> 'a'")
+        .execute("update lastgood.master_keys set proof = '\\x01020304'")
         .await?;
     put("d").await?.with(503)?;
     Ok(())

@@ -173,6 +173,7 @@ async fn a_consumer_that_drains_is_not_one_that_executes_what_comes() -> Result<
         queues: vec!["redis".to_owned()],
         slots: 1,
         capabilities: serde_json::json!([]),
+        master_keys: Vec::new(),
     };
     db.catalog.register_consumer(&consumer).await?;
     let producer = Producer::start(&db, PLANS).await?;

@@ -85,6 +85,19 @@ impl Lab {
         Service::start(command, &log)
     }
 
+    /// The same, with more in its environment.
+    pub(super) fn start_with(
+        &self,
+        name: &str,
+        args: &[&str],
+        more: &[(&str, &str)],
+    ) -> Result<Service> {
+        let mut command = program(&self.variables);
+        command.args(args).envs(more.iter().copied());
+        let log = self.home.path().join("logs").join(format!("{name}.log"));
+        Service::start(command, &log)
+    }
+
     pub(super) fn producer(&self) -> Result<Service> {
         self.start("producer", &["producer"])
     }

@@ -53,6 +53,7 @@ async fn key(db: &TestCatalog) -> Result<(Uuid, Identity)> {
         team: Some("acme"),
         recipient: &identity.recipient().to_string(),
         identity: b"sealed",
+        under: 1,
         created_at: chrono::Utc::now(),
     };
     db.catalog.add_key(&key, Succession::First).await?;

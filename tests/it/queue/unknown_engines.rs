@@ -55,6 +55,7 @@ async fn an_engine_that_a_newer_consumer_serves_is_left_to_it() -> Result<()> {
         queues: vec!["mysql".to_owned()],
         slots: 1,
         capabilities: serde_json::json!([]),
+        master_keys: Vec::new(),
     };
     db.catalog.register_consumer(&newer).await?;
     ensure!(refuse(&db).await? == 0);

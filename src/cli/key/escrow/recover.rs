@@ -13,13 +13,13 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Named, master_key, row_of, stores_to_read};
+use super::{Named, master_keys, row_of, stores_to_read};
 use crate::{
-    catalog::{Audit, Catalog},
+    catalog::{Audit, Catalog, SealedKey},
     cli::output::{Output, instant, printable, table},
     config::StorageArgs,
-    keys,
-    secret::read_secret_file,
+    keys, master,
+    secret::{MasterKeys, read_secret_file},
 };
 
 /// What was found, and what became of it.
@@ -42,25 +42,27 @@ struct Recovered {
 }
 
 /// An escrow that opened, and the store that has it.
-struct Opened {
-    escrow: Escrow,
+pub(in crate::cli::key) struct Opened {
+    pub(in crate::cli::key) escrow: Escrow,
     store: String,
 }
 
 /// Records the keys whose escrows the stores have, and which the catalog does not know. None of them is in use from then on:
 /// the recovery recipient is public, so that whoever can write into a store can put a key of their own there. What cannot be
-/// opened is told, and keeps nothing else from being recorded.
+/// opened is told, and keeps nothing else from being recorded. To recover nothing is a failure: whoever runs this has lost something.
 pub(in crate::cli::key) async fn recover(
     catalog: &Catalog,
     identity_file: &str,
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let master = master_key()?;
+    let master = master_keys()?;
     let file = read_secret_file(identity_file)?;
     let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
+    let sealer = master::sealer(catalog, &master).await?;
     let mut report = Report::default();
-    let found = open_all(&stores_to_read(storage).await?, &recovery, &mut report).await;
+    let stores = stores_to_read(storage).await?;
+    let found = open_all(&stores, &recovery, &mut report.faults).await;
     let entry = Audit {
         action: "recover_keys",
         resource_id: None,
@@ -78,11 +80,14 @@ pub(in crate::cli::key) async fn recover(
     catalog.audit(&entry).await?;
     for Opened { escrow, store } in found.into_values() {
         let recipient = escrow.identity.recipient().to_string();
-        let sealed = keys::seal(&master, escrow.key, &escrow.identity)?;
+        let sealed = keys::seal(sealer.key, escrow.key, &escrow.identity)?;
         let is_new = catalog
-            .recover_key(&row_of(&escrow, &recipient, &sealed))
+            .recover_key(&row_of(&escrow, &recipient, &sealed, sealer.number))
             .await?;
         let known = catalog.sealed_key(escrow.key).await?;
+        if let Some(fault) = known.as_ref().and_then(|known| unopened(known, &master)) {
+            report.faults.push(fault);
+        }
         if known.is_none_or(|known| known.recipient != recipient) {
             report.faults.push(format!(
                 "`{}` in {store} holds another secret ({recipient}) than the key {} on record: it was not recorded",
@@ -101,25 +106,57 @@ pub(in crate::cli::key) async fn recover(
         });
     }
     output.show(&report, text)?;
-    Ok(if report.faults.is_empty() {
+    let is_good = report.faults.is_empty() && report.recorded() > 0;
+    Ok(if is_good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
+/// A key that is on record is not recovered: where its secret does not open, another command takes it back.
+fn unopened(known: &SealedKey, master: &MasterKeys) -> Option<String> {
+    let is_closed = known.identity.is_some() && keys::open(Some(master), known).is_err();
+    is_closed.then(|| {
+        format!(
+            "key {} is on record, and its secret does not open with the master key here: `lastgood key reseal` takes it back from its escrow",
+            known.id
+        )
+    })
+}
+
+impl Report {
+    /// How many keys were recorded.
+    fn recorded(&self) -> usize {
+        self.keys.iter().filter(|key| key.is_new).count()
+    }
+
+    /// Why none was.
+    fn nothing(&self) -> &'static str {
+        match (self.keys.is_empty(), self.faults.is_empty()) {
+            (true, true) => {
+                "nothing was recovered: no store here holds an escrow; name the stores that keys were made with (--storage or --stores)"
+            }
+            (false, true) => {
+                "nothing was recovered: each key that the stores have an escrow of is on record already, and opens"
+            }
+            (_, false) => "nothing was recovered, for the reasons below",
+        }
+    }
+}
+
 /// Opens every escrow of every store, the primary's first. Of two that differ, the first one counts, and the other is told.
-async fn open_all(
+pub(in crate::cli::key) async fn open_all(
     stores: &[Named],
     recovery: &Identity,
-    report: &mut Report,
+    faults: &mut Vec<String>,
 ) -> BTreeMap<Uuid, Opened> {
     let mut found = BTreeMap::<Uuid, Opened>::new();
     for Named { name, storage } in stores {
         let keys = match escrow::list(storage).await {
             Ok(keys) => keys,
             Err(error) => {
-                report.faults.push(format!("{name}: {}", error.report()));
+                faults.push(format!("{name}: {}", error.report()));
                 continue;
             }
         };
@@ -127,7 +164,7 @@ async fn open_all(
             let escrow = match escrow::open(storage, key, recovery).await {
                 Ok(escrow) => escrow,
                 Err(error) => {
-                    report.faults.push(format!("{name}: {}", error.report()));
+                    faults.push(format!("{name}: {}", error.report()));
                     continue;
                 }
             };
@@ -135,7 +172,7 @@ async fn open_all(
             let first = found.entry(key).or_insert_with(|| Opened { escrow, store });
             let counts = first.escrow.identity.recipient();
             if counts != recipient {
-                report.faults.push(format!(
+                faults.push(format!(
                     "`{}` in {name} holds another secret ({recipient}) than in {} ({counts}), which counts: compare with \
                      `archive.encryption.recipient` of the manifests",
                     object(key),
@@ -148,7 +185,16 @@ async fn open_all(
 }
 
 fn text(report: &Report) -> String {
-    let recorded = report.keys.iter().filter(|key| key.is_new).count();
+    let recorded = report.recorded();
+    let told = if recorded == 0 {
+        report.nothing().to_owned()
+    } else {
+        format!(
+            "{recorded} key(s) were recorded. They open what was encrypted to them, and encrypt nothing more: no escrow proves who \
+             wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
+             and `--team` for each team above; until then their backups fail"
+        )
+    };
     let mut lines = vec![
         table(
             ["key", "owner", "recipient", "created", "store", ""],
@@ -164,11 +210,7 @@ fn text(report: &Report) -> String {
                 ]
             }),
         ),
-        format!(
-            "{recorded} key(s) were recorded. They open what was encrypted to them, and encrypt nothing more: no escrow proves who \
-             wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
-             and `--team` for each team above; until then their backups fail"
-        ),
+        told,
     ];
     lines.extend(
         report

@@ -1,0 +1,228 @@
+//! `lastgood key reseal`: the master key is lost and the catalog is not. The keys of archives come back from their escrows, URLs do not.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::{Context as _, bail, ensure};
+use lastgood_jobs::key::Identity;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::escrow::{Opened, master_keys, open_all, stores_to_read};
+use crate::{
+    catalog::{Audit, Catalog, KeyRow, SealedKey, UnopenedUrl},
+    cli::output::{Output, printable},
+    config::StorageArgs,
+    keys,
+    master::{self, Held},
+    secret::{MasterKeys, read_secret_file},
+};
+
+/// How many resources whose URL is lost are named.
+const NAMED: i64 = 20;
+
+/// What came back, and what did not.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// The number of the key that seals.
+    master_key: i32,
+    /// The number of the key that was given up just now.
+    lost: Option<i32>,
+    /// Keys of archives that opened without an escrow.
+    opened: usize,
+    /// Keys of archives that were taken back from their escrows.
+    recovered: Vec<Uuid>,
+    /// Keys of archives that did not come back, each with the reason.
+    left: Vec<String>,
+    /// Escrows that could not be read.
+    faults: Vec<String>,
+    /// Resources whose URL nobody can open, the first of them.
+    urls: Vec<UnopenedUrl>,
+    /// How many there are.
+    urls_in_all: i64,
+}
+
+/// Seals the keys of archives that only a lost master key opens under the one that is set now, with their secrets from the escrows.
+/// `lost` says which master key is given up; where the one that is set seals already, nothing is given up. Safe to break off anywhere,
+/// and to repeat.
+///
+/// Nothing that the lost key sealed is destroyed before it has a successor: where it is found after all, it is set as the previous key.
+pub(super) async fn reseal(
+    catalog: &Catalog,
+    identity_file: &str,
+    lost: Option<i32>,
+    storage: &StorageArgs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let keys = master_keys()?;
+    let file = read_secret_file(identity_file)?;
+    let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
+    let held = master::look(catalog, &keys).await?;
+    let lost = given_up(catalog, &held, lost).await?;
+    let mut report = Report {
+        lost,
+        ..Report::default()
+    };
+    let stores = stores_to_read(storage).await?;
+    let found = open_all(&stores, &recovery, &mut report.faults).await;
+    report.master_key = match lost {
+        Some(lost) => master::give_up(catalog, &keys, lost).await?,
+        None => again(catalog, &keys).await?,
+    };
+    for row in catalog.keys().await? {
+        bring_back(catalog, &keys, &row, &found, &mut report).await?;
+    }
+    let nobody_has = master::nobody_has(catalog, Some(&keys)).await?;
+    (report.urls, report.urls_in_all) = catalog.urls_sealed_under(&nobody_has, NAMED).await?;
+    output.show(&report, text)?;
+    Ok(if report.left.is_empty() && report.faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Returns the key that is to be given up, once it is clear that it is meant and that nobody has it.
+async fn given_up(
+    catalog: &Catalog,
+    held: &Held,
+    lost: Option<i32>,
+) -> anyhow::Result<Option<i32>> {
+    let sealing = held.sealing;
+    if held.current == Some(sealing) {
+        return Ok(None);
+    }
+    ensure!(
+        !held.can_seal(),
+        "master key {sealing} is not lost, it is set as LASTGOOD_PREVIOUS_MASTER_KEY: `lastgood key rotate-master` seals everything anew, \
+         URLs too"
+    );
+    match lost {
+        Some(lost) if lost == sealing => {}
+        Some(lost) => bail!("master key {sealing} seals this catalog, not {lost}"),
+        None => bail!(
+            "LASTGOOD_MASTER_KEY is not master key {sealing}, which sealed this catalog. If that one is lost for good, say so with --lost \
+             {sealing}: no URL that it sealed can be opened again"
+        ),
+    }
+    let having = catalog.consumers_with_master_key(sealing).await?;
+    ensure!(
+        having.is_empty(),
+        "master key {sealing} is not lost: live consumers have it in their environment, or in the file that it names: {}",
+        having.join(", ")
+    );
+    Ok(Some(sealing))
+}
+
+/// Records that what is left is tried once more.
+async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
+    let number = master::hold(catalog, keys).await?.sealing;
+    let entry = Audit {
+        action: "reseal_keys",
+        resource_id: None,
+        point_id: None,
+        detail: json!({ "to": number }),
+    };
+    catalog.audit(&entry).await?;
+    Ok(number)
+}
+
+/// Seals the secret of one key anew, with what its escrow holds, unless it opens as it is.
+async fn bring_back(
+    catalog: &Catalog,
+    keys: &MasterKeys,
+    row: &KeyRow,
+    found: &BTreeMap<Uuid, Opened>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let Some(sealed) = catalog.sealed_key(row.id).await? else {
+        return Ok(());
+    };
+    let Some(was) = &sealed.identity else {
+        return Ok(());
+    };
+    if keys::open(Some(keys), &sealed).is_ok() {
+        report.opened += 1;
+        return Ok(());
+    }
+    let identity = match in_escrow(&sealed, found) {
+        Ok(identity) => identity,
+        Err(why) => {
+            report
+                .left
+                .push(format!("{} of {}: {why}", row.id, owner(row)));
+            return Ok(());
+        }
+    };
+    let fresh = keys::seal(keys.current(), row.id, identity)?;
+    let is_done = catalog
+        .reseal_key(report.master_key, row.id, was, &fresh)
+        .await?;
+    if is_done {
+        report.recovered.push(row.id);
+    } else {
+        let why = "it was changed at the same time: run this again";
+        report
+            .left
+            .push(format!("{} of {}: {why}", row.id, owner(row)));
+    }
+    Ok(())
+}
+
+/// Whoever can write into a store can put an escrow there: it counts where its secret is the one that the catalog knows the public half of.
+fn in_escrow<'a>(
+    sealed: &SealedKey,
+    found: &'a BTreeMap<Uuid, Opened>,
+) -> Result<&'a Identity, &'static str> {
+    let opened = found.get(&sealed.id).ok_or(
+        "no store has an escrow of it that opens: what was encrypted to it cannot be read",
+    )?;
+    let identity = &opened.escrow.identity;
+    if identity.recipient().to_string() == sealed.recipient {
+        Ok(identity)
+    } else {
+        Err("its escrow holds another secret than the key on record")
+    }
+}
+
+fn owner(row: &KeyRow) -> String {
+    row.team
+        .as_ref()
+        .map_or_else(|| "the platform".to_owned(), |team| format!("team {team}"))
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = Vec::new();
+    if let Some(lost) = report.lost {
+        lines.push(format!(
+            "master key {lost} is given up: master key {} seals from now on",
+            report.master_key
+        ));
+    }
+    lines.push(format!(
+        "{} key(s) of archives were taken back from their escrows and sealed under master key {}; {} opened as they were",
+        report.recovered.len(),
+        report.master_key,
+        report.opened
+    ));
+    let left = report.left.iter();
+    lines.extend(left.map(|key| format!("LEFT: archive key {}", printable(key))));
+    let faults = report.faults.iter();
+    lines.extend(faults.map(|fault| format!("SKIPPED: {}", printable(fault))));
+    if report.urls_in_all > 0 {
+        lines.push(format!(
+            "{} URL(s) cannot be opened by anybody, and no escrow has them; their resources are not backed up until each is given anew:",
+            report.urls_in_all
+        ));
+        let urls = report.urls.iter();
+        lines.extend(urls.map(|it| format!("  lastgood resource set {} --url-stdin", it.resource)));
+        let more = report.urls_in_all - i64::try_from(report.urls.len()).unwrap_or(0);
+        if more > 0 {
+            lines.push(format!(
+                "  and {more} more: `lastgood status --limit {}` names them",
+                report.urls_in_all
+            ));
+        }
+    }
+    lines.join("\n")
+}

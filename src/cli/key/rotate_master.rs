@@ -1,0 +1,153 @@
+//! `lastgood key rotate-master`: everything that is sealed goes over to the next master key.
+
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use serde::Serialize;
+use serde_json::json;
+
+use super::escrow::master_keys;
+use crate::{
+    catalog::{Audit, Catalog, SealedCount},
+    cli::output::{Output, printable},
+    master::{self, Held, Named, Resealed, Sealer},
+};
+
+/// What was done, and whether the previous key may go.
+#[derive(Serialize)]
+struct Report {
+    /// The number of the key that seals.
+    master_key: i32,
+    /// The number of the key that it replaced just now.
+    replaced: Option<i32>,
+    /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`, if it is one of the catalog's.
+    previous: Option<i32>,
+    /// Whether nothing needs any other key any more.
+    previous_may_go: bool,
+    #[serde(flatten)]
+    done: Resealed,
+}
+
+/// Lets `LASTGOOD_MASTER_KEY` seal in the place of `LASTGOOD_PREVIOUS_MASTER_KEY`, unless it does already, and seals everything anew
+/// under it. Safe to break off anywhere, and to repeat.
+pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow::Result<ExitCode> {
+    let keys = master_keys()?;
+    let held = master::hold(catalog, &keys).await?;
+    let Some(number) = held.current else {
+        bail!("LASTGOOD_MASTER_KEY could not be put on record: run this again");
+    };
+    begin(catalog, &held, number).await?;
+    let to = Sealer {
+        number,
+        key: keys.current(),
+    };
+    let done = master::reseal(catalog, &keys, &to).await?;
+    let report = Report {
+        master_key: number,
+        replaced: (held.sealing != number).then_some(held.sealing),
+        previous: held.previous,
+        previous_may_go: done.needs_no_other(),
+        done,
+    };
+    output.show(&report, text)?;
+    Ok(if report.done.is_complete() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// From here on, new secrets are sealed under the key `number`. Every consumer must have it by then: it would fail at what it cannot open.
+async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()> {
+    let entry = Audit {
+        action: "rotate_master_key",
+        resource_id: None,
+        point_id: None,
+        detail: json!({ "from": held.sealing, "to": number }),
+    };
+    if held.sealing == number {
+        return Ok(catalog.audit(&entry).await?);
+    }
+    let lacking = catalog.consumers_without_master_key(number).await?;
+    ensure!(
+        lacking.is_empty(),
+        "nothing was changed: {} live consumer(s) do not have the new master key: restart them with it as LASTGOOD_MASTER_KEY and the \
+         old one as LASTGOOD_PREVIOUS_MASTER_KEY, and `lastgood api` too: {}",
+        lacking.len(),
+        lacking.join(", ")
+    );
+    ensure!(
+        catalog.let_seal(held.sealing, number, &entry).await?,
+        "another rotation came first: run this again"
+    );
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let Report {
+        master_key, done, ..
+    } = report;
+    let mut lines = Vec::new();
+    if let Some(replaced) = report.replaced {
+        lines.push(format!(
+            "master key {master_key} seals from now on, in place of master key {replaced}"
+        ));
+    }
+    lines.push(format!(
+        "sealed anew under master key {master_key}: {} URL(s), {} key(s) of archives",
+        done.urls, done.keys
+    ));
+    lines.extend(left(&done.unopened_urls, |id| {
+        format!("the URL of {id} opens with no key here: `lastgood resource set {id} --url-stdin` gives it anew")
+    }));
+    lines.extend(left(&done.unopened_keys, |id| {
+        format!(
+            "the secret of archive key {id} opens with no key here: `lastgood key reseal --help`"
+        )
+    }));
+    lines.extend(left(&done.refused, |why| {
+        format!("the catalog refuses to change the resource {why}")
+    }));
+    if done.of_removed > 0 {
+        lines.push(format!(
+            "{} URL(s) of removed resources open with no key here, and nothing needs them",
+            done.of_removed
+        ));
+    }
+    lines.push(verdict(report));
+    lines.join("\n")
+}
+
+/// Names those that are left, and counts the rest.
+fn left<'a>(
+    named: &'a Named,
+    tell: impl Fn(&str) -> String + 'a,
+) -> impl Iterator<Item = String> + 'a {
+    let more = named.all - named.first.len() as u64;
+    let more = (more > 0).then(|| format!("LEFT: and {more} more like the last one"));
+    let told = named.first.iter();
+    told.map(move |name| format!("LEFT: {}", tell(&printable(name))))
+        .chain(more)
+}
+
+fn verdict(report: &Report) -> String {
+    if report.previous_may_go {
+        return "nothing is sealed under another master key any more: LASTGOOD_PREVIOUS_MASTER_KEY may be removed everywhere; keep the \
+                old key itself for as long as you keep backups of the catalog"
+            .to_owned();
+    }
+    let counts: Vec<_> = report.done.others.iter().map(counted).collect();
+    let under = if counts.is_empty() {
+        "what the catalog refuses to change needs it".to_owned()
+    } else {
+        format!("still sealed under another: {}", counts.join("; "))
+    };
+    format!("KEEP LASTGOOD_PREVIOUS_MASTER_KEY: {under}; see to what is left and run this again")
+}
+
+fn counted(count: &SealedCount) -> String {
+    format!(
+        "under master key {}, {} URL(s) and {} key(s) of archives",
+        count.number, count.urls, count.keys
+    )
+}

@@ -1,0 +1,42 @@
+//! Does a resource's sealed URL open, here or where consumers run?
+
+use serde::Serialize;
+
+use crate::{
+    catalog::{Catalog, ResourceRow},
+    config, master,
+};
+
+/// A resource, and whether its URL opens.
+#[derive(Serialize)]
+pub(super) struct Known {
+    #[serde(flatten)]
+    pub(super) row: ResourceRow,
+    /// Whether its sealed URL opens with a master key that somebody has; `None`: no URL is sealed.
+    pub(super) url_opens: Option<bool>,
+}
+
+impl Known {
+    /// Returns what is wrong with its URL, and what to do about it.
+    pub(super) fn lost(&self) -> Option<String> {
+        match (self.url_opens, self.row.sealed_under) {
+            (Some(false), Some(number)) => Some(format!(
+                "sealed under master key {number}, which nobody has: `lastgood resource set {} --url-stdin` gives it anew",
+                self.row.id
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Says of each resource whether its URL opens. The keys at hand count, and those of live consumers.
+pub(super) async fn known(catalog: &Catalog, rows: Vec<ResourceRow>) -> anyhow::Result<Vec<Known>> {
+    // Whoever lists resources needs no key; one that cannot be read is doctor's business.
+    let keys = config::master_keys().ok().flatten();
+    let nobody_has = master::nobody_has(catalog, keys.as_ref()).await?;
+    let known = rows.into_iter().map(|row| Known {
+        url_opens: row.sealed_under.map(|number| !nobody_has.contains(&number)),
+        row,
+    });
+    Ok(known.collect())
+}
