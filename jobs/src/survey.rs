@@ -263,7 +263,13 @@ impl Survey {
     fn note(&mut self, key: String, error: &JobError) {
         self.unreadable += 1;
         if self.faults.len() < TOLD_APART_MAX {
-            self.faults.insert(key, error.report());
+            // Its key stands beside it.
+            let why = if let JobError::BadManifest { why, .. } = error {
+                told(why.clone())
+            } else {
+                error.report()
+            };
+            self.faults.insert(key, why);
         }
     }
 

@@ -40,6 +40,8 @@ struct Choice {
     manifest_key: String,
     /// Newer ones that were not taken.
     passed_over: Vec<PassedOver>,
+    /// How many points are dated in the future, or later than was asked for.
+    later: u64,
     /// How many manifests of the resource cannot be read: one of them may be of a newer point.
     unreadable: u64,
     /// The next older one that is complete and not suspect, as far as its manifest tells.
@@ -148,10 +150,10 @@ impl Asked<'_> {
             word(self.from),
             named(keys.iter().copied())
         );
-        let unreadable = found.unreadable;
+        let left_out = (found.later, found.unreadable);
         let mut points = found.points.into_iter();
         let point = points.next().context("there is no such restore point")?;
-        Ok(Choice::of(point, Vec::new(), unreadable))
+        Ok(Choice::of(point, Vec::new(), left_out))
     }
 
     /// The newest point that is complete and not suspect.
@@ -161,12 +163,12 @@ impl Asked<'_> {
         storage: &Storage,
         output: &Output,
     ) -> anyhow::Result<Choice> {
-        let unreadable = found.unreadable;
+        let left_out = (found.later, found.unreadable);
         let mut passed_over = Vec::new();
         let mut points = found.points.into_iter();
         while let Some(point) = points.next() {
             let Some(because) = why_not(&point, storage).await? else {
-                let mut choice = Choice::of(point, passed_over, unreadable);
+                let mut choice = Choice::of(point, passed_over, left_out);
                 choice.older = points
                     .find(|older| older.suspicions.is_empty())
                     .map(|older| (older.id, older.consistent_at));
@@ -267,7 +269,7 @@ impl Asked<'_> {
 }
 
 impl Choice {
-    fn of(point: Found, passed_over: Vec<PassedOver>, unreadable: u64) -> Self {
+    fn of(point: Found, passed_over: Vec<PassedOver>, (later, unreadable): (u64, u64)) -> Self {
         Self {
             point: point.id,
             team: point.team,
@@ -275,6 +277,7 @@ impl Choice {
             consistent_at: point.consistent_at,
             manifest_key: point.manifest_key,
             passed_over,
+            later,
             unreadable,
             older: None,
         }
@@ -297,7 +300,8 @@ async fn why_not(point: &Found, storage: &Storage) -> anyhow::Result<Option<Stri
             Ok(Some(format!("incomplete: {}", error.report())))
         }
         Err(error) => anyhow::bail!(
-            "nobody knows whether restore point {} of {}, the newest, is complete: {}; --point takes it or an older one",
+            "the store does not say whether the archive of restore point {} of {} is there, and an older point is not taken in its \
+             place unasked: {}; --point names one",
             point.id,
             instant(point.consistent_at),
             error.report()

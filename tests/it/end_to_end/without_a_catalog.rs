@@ -107,8 +107,8 @@ impl Night {
     fn forge(&self, point: &PointRow, change: impl FnOnce(&mut Value)) -> Result<String> {
         let (own, forged) = (point.id.to_string(), Uuid::new_v4().to_string());
         let text = fs::read_to_string(self.path(&point.manifest_key))?;
-        let mut manifest: Value = serde_json::from_str(&text)?;
-        manifest["run_id"] = json!(forged);
+        // The first is the manifest's own; the others are in the archive's key.
+        let mut manifest: Value = serde_json::from_str(&text.replacen(&own, &forged, 1))?;
         change(&mut manifest);
         let path = self.path(&point.manifest_key.replace(&own, &forged));
         fs::write(path, serde_json::to_vec(&manifest)?)?;
