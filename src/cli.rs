@@ -12,6 +12,7 @@ mod limits;
 mod locate;
 mod output;
 mod plans;
+mod point;
 mod producer;
 mod queue;
 mod resource;
@@ -70,6 +71,9 @@ enum Command {
     /// Make a backup now; list and show restore points
     #[command(subcommand)]
     Backup(backup::Command),
+    /// List what a store holds, by its manifests alone: for when there is no catalog
+    #[command(subcommand)]
+    Point(point::Command),
     /// Bring a resource back from a restore point
     Restore(restore::Args),
     /// Read restore points back, all of them or some, and say whether they are whole
@@ -152,6 +156,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Limits(command) => limits::run(command, output).await?,
         Command::Resource(command) => resource::run(command, output).await?,
         Command::Backup(command) => return backup::run(command, output).await,
+        Command::Point(command) => return point::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Verify(args) => return verify::run(args, output).await,
         Command::Retention(command) => return retention::run(command, output).await,
@@ -177,6 +182,13 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
 /// Opens the catalog for a command that asks it a few things.
 async fn catalog() -> anyhow::Result<Catalog> {
     Ok(Catalog::open(&config::database_url()?, 2).await?)
+}
+
+/// Opens the catalog for a command that a store alone can answer, too: where there is no catalog, says how.
+async fn catalog_or(instead: &str) -> anyhow::Result<Catalog> {
+    catalog().await.map_err(|error| {
+        anyhow::anyhow!("{error:#}; if the catalog is lost: `{instead}`, see docs/disaster.md")
+    })
 }
 
 fn start_log() {

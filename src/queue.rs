@@ -236,11 +236,23 @@ impl Failure {
     }
 }
 
+/// Returns what went wrong, and the command that helps: there is a catalog for it to ask.
+fn advised(error: &JobError) -> String {
+    let report = error.report();
+    if let JobError::Damaged { .. } = error {
+        return format!("{report}; `lastgood backup list` shows the others");
+    }
+    if let JobError::StoreChanged { .. } = error {
+        return format!("{report}; `lastgood store list` shows which store is meant");
+    }
+    report
+}
+
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         Self {
             kind: error.kind().as_str(),
-            message: error.report(),
+            message: advised(&error),
             permanent: error.is_permanent(),
             condemned: None,
             lacking: None,

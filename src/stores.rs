@@ -10,7 +10,7 @@ mod recognise;
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -57,6 +57,9 @@ pub enum StoresError {
     /// The one store's address is none.
     #[error("--storage (LASTGOOD_STORAGE) cannot be used: {0}")]
     Address(StorageUrlError),
+    /// The address of a store to read from is none.
+    #[error("--from cannot be used: {0}")]
+    FromAddress(StorageUrlError),
     /// The stores file cannot be read.
     #[error("cannot read the stores file {path}")]
     Read {
@@ -130,6 +133,7 @@ impl StoresError {
             }
             Self::Open { .. }
             | Self::Address(_)
+            | Self::FromAddress(_)
             | Self::Read { .. }
             | Self::File { .. }
             | Self::Environment { .. }
@@ -483,6 +487,30 @@ pub async fn open(url: &StorageUrl) -> Result<Storage, StoresError> {
         url: url.clone(),
         source: Box::new(error),
     })
+}
+
+/// Opens the one store that somebody means, to read from: the one that the stores file calls so, the one at that address there, or
+/// else the one at that address, with the keys of the environment where it needs any. It must be there. No other store is asked, and
+/// no other's keys are needed.
+pub async fn open_one(store: &str, file: Option<&Path>) -> Result<NamedStore, StoresError> {
+    let url: StorageUrl = store.parse().map_err(StoresError::FromAddress)?;
+    let known = file.map(|file| file::find(file, store, &url)).transpose()?;
+    let Configured { name, url, access } = match known.flatten() {
+        Some(known) => known,
+        None => Configured {
+            name: PRIMARY.to_owned(),
+            url,
+            access: environment::access(PRIMARY)?,
+        },
+    };
+    match Storage::open_existing(&url, &access).await {
+        Ok(storage) => Ok(NamedStore { name, url, storage }),
+        Err(source) => Err(StoresError::Open {
+            store: name,
+            url,
+            source: Box::new(source),
+        }),
+    }
 }
 
 fn configured(args: &StorageArgs) -> Result<Vec<Configured>, StoresError> {

@@ -26,10 +26,11 @@ pub async fn download(
     storage: &Storage,
 ) -> Result<Manifest, JobError> {
     let manifest = sought.read(storage).await?;
-    archive::is_there(storage, &manifest.archive).await?;
+    let stored = &manifest.archive;
+    archive::is_there(storage, &stored.key, stored.size_bytes).await?;
     refuse_existing(to)?;
     let partial = Partial::create(to).await?;
-    let written = write(&partial.path, &manifest.archive, storage).await;
+    let written = write(&partial.path, stored, storage).await;
     written?;
     // Unlike a rename, a link fails where the name has been taken meanwhile.
     std::fs::hard_link(&partial.path, to).map_err(failed("give the file its name"))?;

@@ -1,7 +1,8 @@
 //! Why a job failed, and whether trying again can help.
 //!
 //! Rules: a variant says *what* failed, in lower case, with what the reader needs to act; `#[source]` says why and is
-//! not repeated. No variant ever holds a secret. Retryable or permanent is decided in one exhaustive match, in `judged.rs`.
+//! not repeated. No variant ever holds a secret, nor names a command of lastgood's: whether there is a catalog for it to ask, only
+//! the caller knows. Retryable or permanent is decided in one exhaustive match, in `judged.rs`.
 
 mod fault;
 mod judged;
@@ -369,7 +370,7 @@ pub enum JobError {
     /// The store is gone from where it was, or another is in its place.
     #[error(
         "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted \
-         and configured: `lastgood store list` tells which is meant"
+         and configured"
     )]
     StoreChanged {
         /// How it is another. Holds no secret.
@@ -391,7 +392,7 @@ pub enum JobError {
     },
 
     /// An archive that is not what its manifest says.
-    #[error("the archive {key} is damaged: take another point: `lastgood backup list RESOURCE`")]
+    #[error("the archive {key} is damaged: take another restore point")]
     Damaged {
         /// Its key.
         key: String,
@@ -404,8 +405,7 @@ pub enum JobError {
     Key(#[from] KeyError),
     /// A directory in which no store was ever made.
     #[error(
-        "there is no store in {directory}: see that it is mounted, and that the address is right; the first consumer makes a new \
-         one"
+        "there is no store in {directory}: see that it is mounted, and that the address is right"
     )]
     NoStore {
         /// The directory.

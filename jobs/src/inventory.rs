@@ -10,12 +10,13 @@ use crate::{error::JobError, manifest::Manifest, sought::Sought, storage::Storag
 pub async fn examine(sought: &Sought<'_>, storage: &Storage) -> Result<Manifest, JobError> {
     let manifest = sought.read(storage).await?;
     belongs(&manifest, sought.manifest_key)?;
-    crate::archive::is_there(storage, &manifest.archive).await?;
+    let archive = &manifest.archive;
+    crate::archive::is_there(storage, &archive.key, archive.size_bytes).await?;
     Ok(manifest)
 }
 
 /// Refuses a manifest that was put elsewhere, or that points at another resource's archive.
-fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), JobError> {
+pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), JobError> {
     let bad = |why: String| JobError::BadManifest {
         key: manifest_key.to_owned(),
         why,

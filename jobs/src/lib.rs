@@ -19,5 +19,6 @@ pub mod resource;
 pub mod restore;
 pub mod sought;
 pub mod storage;
+pub mod survey;
 pub mod verify;
 pub mod worker;

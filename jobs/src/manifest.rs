@@ -102,6 +102,18 @@ pub enum Suspect {
     FromTheFuture,
 }
 
+impl Suspect {
+    /// Returns the stored name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnfinishedRestore => "unfinished_restore",
+            Self::Shrunk => "shrunk",
+            Self::FromTheFuture => "from_the_future",
+        }
+    }
+}
+
 /// What a dump promises about `consistent_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

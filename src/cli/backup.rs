@@ -63,7 +63,11 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    let catalog = super::catalog().await?;
+    let catalog = if matches!(command, Command::List { .. }) {
+        super::catalog_or("lastgood point list --from STORE").await?
+    } else {
+        super::catalog().await?
+    };
     match command {
         Command::Now {
             resource,

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use chrono::Utc;
 use lastgood_jobs::{
     engine::Toolbox,
+    error::chain,
     escrow,
     key::{self, Keyring as _},
     resource::Engine,
@@ -261,7 +262,14 @@ async fn store_names(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
 async fn stores(args: &Args, catalog: Option<&Catalog>) -> Vec<Check> {
     let stores = match Stores::open(&args.storage, &Absent::Refused).await {
         Ok(stores) => stores,
-        Err(error) => return vec![Check::of("store", Err(error.into()))],
+        Err(error) => {
+            let hint = match error.missing() {
+                Some(_) => "; the first consumer makes a new one",
+                None => "",
+            };
+            let told = anyhow::anyhow!("{}{hint}", chain(&error));
+            return vec![Check::of("store", Err(told))];
+        }
     };
     let mut checks = Vec::new();
     for store in stores.iter() {

@@ -41,7 +41,7 @@ impl Output {
 
     /// Prints an error: its causes on one line, as JSON where that was asked for.
     pub(super) fn error(&self, error: &anyhow::Error) {
-        let text = format!("{error:#}");
+        let text = visible(&format!("{error:#}"));
         let written = if self.json {
             writeln!(io::stderr(), "{}", serde_json::json!({ "error": text }))
         } else {
@@ -54,7 +54,7 @@ impl Output {
     /// Prints a remark that is not the answer.
     pub(super) fn note(&self, text: &str) {
         if !self.json {
-            drop(writeln!(io::stderr(), "{text}"));
+            drop(writeln!(io::stderr(), "{}", visible(text)));
         }
     }
 }
@@ -85,8 +85,23 @@ pub(super) fn table<const N: usize>(
 
 /// What comes from outside must not steer the terminal.
 pub(super) fn printable(text: &str) -> String {
+    shown(text, |_| false)
+}
+
+/// The same, of a text that may have several lines.
+fn visible(text: &str) -> String {
+    shown(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn shown(text: &str, may_stay: impl Fn(char) -> bool) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && !may_stay(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

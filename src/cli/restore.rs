@@ -1,12 +1,15 @@
 //! `lastgood restore RESOURCE`.
 
 mod from_manifest;
+mod from_store;
+mod identity;
+mod in_process;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::ResourceId;
+use lastgood_jobs::resource::{ResourceId, TeamId};
 use uuid::Uuid;
 
 use super::{
@@ -28,16 +31,33 @@ pub(super) struct Args {
     /// The resource
     #[arg(required_unless_present = "from_manifest")]
     resource: Option<ResourceId>,
-    /// Without a catalog and a consumer: restore the point whose manifest has this key in --storage, in this process. Needs
+    /// Without a catalog and a consumer: restore from this store (a directory, its URL, or its name in the stores file), in this
+    /// process. Takes the newest point that is complete and not suspect. Needs --into `env:NAME` or `file:/path`
+    #[arg(
+        long,
+        value_name = "STORE",
+        group = "without_catalog",
+        requires = "into",
+        conflicts_with_all = ["even_quarantined", "in_place", "idempotency_key", "wait"]
+    )]
+    from: Option<String>,
+    /// The same, from the point whose manifest this is in --storage: its key (v1/…), its address (s3://…) or its path. Needs
     /// --into `env:NAME` or `file:/path`
     #[arg(
         long,
         value_name = "KEY",
+        group = "without_catalog",
         requires = "into",
         conflicts_with_all = ["resource", "at", "point", "in_place", "idempotency_key", "wait"]
     )]
     from_manifest: Option<String>,
-    /// Restore the newest point that is not younger than this instant, e.g. 2026-11-23T04:00:00Z
+    /// With --from: the team, where several have a resource of this id
+    #[arg(long, requires = "from")]
+    team: Option<TeamId>,
+    /// With --from: the installation, where several made points of this resource
+    #[arg(long, value_name = "ID", requires = "from")]
+    installation: Option<Uuid>,
+    /// Restore the newest point at or before this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
     /// Restore this point; default: the newest one that can be trusted
@@ -84,14 +104,14 @@ pub(super) struct Args {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
-    /// With --from-manifest: a file with the identity of age that opens the archive, or with the recovery identity, which opens
+    /// Without a catalog: a file with the identity of age that opens the archive, or with the recovery identity, which opens
     /// the escrow of the archive's key in the same store
-    #[arg(long, value_name = "FILE", requires = "from_manifest")]
+    #[arg(long, value_name = "FILE", requires = "without_catalog")]
     identity: Option<PathBuf>,
-    /// With --from-manifest: take an archive that is not encrypted although its team's others are
-    #[arg(long, requires = "from_manifest")]
+    /// Without a catalog: take an archive that is not encrypted although its team's others are
+    #[arg(long, requires = "without_catalog")]
     allow_unencrypted: bool,
-    /// With --from-manifest: where private files (password files, for the length of the restore) are kept
+    /// Without a catalog: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,
     /// A repeated request with the same key is the same request
@@ -102,7 +122,7 @@ pub(super) struct Args {
     wait: bool,
 }
 
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     text.parse()
         .map_err(|_| "give a time with its zone, e.g. 2026-11-23T04:00:00Z".to_owned())
 }
@@ -111,12 +131,16 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     if let Some(key) = &args.from_manifest {
         return from_manifest::run(key, &args, output).await;
     }
+    if let Some(store) = &args.from {
+        return from_store::run(store, &args, output).await;
+    }
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
         "--even-suspect goes with --point: a suspect restore point is restored from by its id alone"
     );
-    let catalog = super::catalog().await?;
+    let instead = format!("lastgood restore --from STORE {resource} --into env:NAME");
+    let catalog = super::catalog_or(&instead).await?;
     let row = catalog.resource(resource.as_str()).await?;
     let restoring = restore(&catalog, &row, &request(&args), &Order::of_this_user(None)).await?;
     let run = restoring.enqueued.id();

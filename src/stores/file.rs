@@ -40,46 +40,61 @@ struct Entry {
 
 /// Reads the stores that a file names, and resolves their keys.
 pub(super) fn read(path: &Path) -> Result<Vec<Configured>, StoresError> {
-    let entries = entries(path)?;
-    let bad = |why| StoresError::File {
-        path: path.display().to_string(),
-        why,
+    let entries = entries(path)?.into_iter();
+    entries.map(|entry| configured(path, entry)).collect()
+}
+
+/// Returns the store that a file names so, or has at this address, and resolves its keys and no others.
+pub(super) fn find(
+    path: &Path,
+    name: &str,
+    address: &StorageUrl,
+) -> Result<Option<Configured>, StoresError> {
+    let is_at = |entry: &Entry| {
+        let url = entry.storage.parse::<StorageUrl>();
+        url.is_ok_and(|url| url.is_same_place(address))
     };
-    entries
-        .into_iter()
-        .map(|entry| {
-            let url: StorageUrl = entry
-                .storage
-                .parse()
-                .map_err(|error| bad(format!("store {:?}: {error}", entry.name)))?;
-            let endpoint = entry.endpoint.as_deref().map(endpoint).transpose();
-            let endpoint = endpoint.map_err(|why| bad(format!("store {:?}: {why}", entry.name)))?;
-            Ok(Configured {
-                url,
-                access: BucketAccess {
-                    endpoint,
-                    region: entry.region.clone(),
-                    addressing: match entry.path_style {
-                        None => Addressing::Auto,
-                        Some(true) => Addressing::Path,
-                        Some(false) => Addressing::VirtualHost,
-                    },
-                    checksums: match entry.checksums {
-                        None => Checksums::Auto,
-                        Some(true) => Checksums::Crc32c,
-                        Some(false) => Checksums::None,
-                    },
-                    write_once: match entry.write_once {
-                        None | Some(true) => WriteOnce::Condition,
-                        Some(false) => WriteOnce::Looked,
-                    },
-                    credentials: credentials(&entry)?,
-                    ..BucketAccess::default()
-                },
-                name: entry.name,
-            })
-        })
-        .collect()
+    let mut entries = entries(path)?;
+    let named = entries.iter().position(|entry| entry.name == name);
+    let found = named.or_else(|| entries.iter().position(is_at));
+    found
+        .map(|index| configured(path, entries.swap_remove(index)))
+        .transpose()
+}
+
+fn configured(path: &Path, entry: Entry) -> Result<Configured, StoresError> {
+    let bad = |why: String| StoresError::File {
+        path: path.display().to_string(),
+        why: format!("store {:?}: {why}", entry.name),
+    };
+    let url = entry.storage.parse::<StorageUrl>();
+    let url = url.map_err(|error| bad(error.to_string()))?;
+    let endpoint = entry.endpoint.as_deref().map(endpoint).transpose();
+    let endpoint = endpoint.map_err(bad)?;
+    Ok(Configured {
+        url,
+        access: BucketAccess {
+            endpoint,
+            region: entry.region.clone(),
+            addressing: match entry.path_style {
+                None => Addressing::Auto,
+                Some(true) => Addressing::Path,
+                Some(false) => Addressing::VirtualHost,
+            },
+            checksums: match entry.checksums {
+                None => Checksums::Auto,
+                Some(true) => Checksums::Crc32c,
+                Some(false) => Checksums::None,
+            },
+            write_once: match entry.write_once {
+                None | Some(true) => WriteOnce::Condition,
+                Some(false) => WriteOnce::Looked,
+            },
+            credentials: credentials(&entry)?,
+            ..BucketAccess::default()
+        },
+        name: entry.name,
+    })
 }
 
 /// Returns the names of the primary store and of its mirrors, without their keys.

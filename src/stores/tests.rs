@@ -175,3 +175,42 @@ async fn a_mirror_that_is_not_there_is_left_out_and_keeps_nobody_from_the_primar
     assert!(!at("here").exists());
     Ok(())
 }
+
+#[tokio::test]
+async fn one_store_is_opened_by_its_name_or_address_and_no_other_is_needed() -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let at = |name: &str| home.path().join(name).display().to_string();
+    for name in ["here", "aside"] {
+        Storage::open(&at(name).parse()?).await?;
+    }
+    // Another store's keys are not to be had, and it is not there either.
+    let (args, _file) = args(&format!(
+        "version: 1\nstores:\n- name: far\n  storage: s3://backups/eu\n  region: eu-1\n  \
+         access_key_id: env:NOT_SET_ANYWHERE\n  secret_access_key: env:NOT_SET_ANYWHERE\n- name: here\n  storage: {}\n",
+        at("here"),
+    ))?;
+    let opened = async |store: &str| open_one(store, args.stores.as_deref()).await;
+    for (store, name, address) in [
+        ("here", "here", at("here")),
+        (&at("here"), "here", at("here")),
+        (&at("aside"), PRIMARY, at("aside")),
+    ] {
+        let found = opened(store).await?;
+        assert_eq!(
+            (found.name.as_str(), found.url.to_string()),
+            (name, address)
+        );
+    }
+    for (store, why) in [
+        ("far", "access_key_id of store \"far\""),
+        (&at("nowhere"), "there is no store in"),
+        ("s3://AKIAX:hunter2@bucket/x", "keys come from"),
+    ] {
+        let Err(error) = opened(store).await else {
+            anyhow::bail!("{store} was opened")
+        };
+        let said = lastgood_jobs::error::chain(&error);
+        assert!(said.contains(why) && !said.contains("hunter2"), "{said}");
+    }
+    Ok(())
+}

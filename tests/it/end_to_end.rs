@@ -37,3 +37,4 @@ mod suspects;
 mod transports;
 mod vault;
 mod verifications;
+mod without_a_catalog;

@@ -7,7 +7,11 @@ use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::{CHUNKS_WAITING, Damage, Measured, Meter};
-use crate::{error::JobError, manifest::Stored, storage::Storage};
+use crate::{
+    error::JobError,
+    manifest::Stored,
+    storage::{ObjectKey, Storage},
+};
 
 pub(crate) const ARCHIVE: &str = "the archive";
 
@@ -20,15 +24,19 @@ pub(super) struct Fetched {
 }
 
 /// Makes sure that the archive is in the store, with its size.
-pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), JobError> {
+pub(crate) async fn is_there(
+    storage: &Storage,
+    key: &ObjectKey,
+    size_bytes: u64,
+) -> Result<(), JobError> {
     let damaged = |source| JobError::Damaged {
-        key: stored.key.to_string(),
+        key: key.to_string(),
         source,
     };
-    match storage.size(&stored.key).await? {
+    match storage.size(key).await? {
         None => Err(damaged(Damage::Missing)),
-        Some(found) if found != stored.size_bytes => {
-            let expected = stored.size_bytes;
+        Some(found) if found != size_bytes => {
+            let expected = size_bytes;
             Err(damaged(Damage::Size {
                 what: ARCHIVE,
                 expected,
@@ -41,7 +49,7 @@ pub(crate) async fn is_there(storage: &Storage, stored: &Stored) -> Result<(), J
 
 /// Begins to read the object that a manifest describes, if it is there and has the size that it should.
 pub(super) async fn fetch(storage: &Storage, stored: &Stored) -> Result<Fetched, JobError> {
-    is_there(storage, stored).await?;
+    is_there(storage, &stored.key, stored.size_bytes).await?;
     let bytes = storage.read(&stored.key).await?;
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     tokio::spawn(pump(bytes, chunks));

@@ -35,7 +35,7 @@ fn said() -> ServerFault {
 #[case::full(JobError::StoreFull { doing: "write" }, "make room")]
 #[case::damaged(
     JobError::Damaged { key: "k".to_owned(), source: Damage::Missing },
-    "take another point: `lastgood backup list RESOURCE`"
+    "take another restore point"
 )]
 #[case::not_empty(
     JobError::TargetNotEmpty { database: "app".to_owned(), found: "table t".to_owned() },

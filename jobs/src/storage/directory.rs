@@ -26,7 +26,7 @@ use super::{
 };
 use crate::error::JobError;
 
-const OBJECTS: &str = "objects";
+pub(super) const OBJECTS: &str = "objects";
 const PARTIAL: &str = "partial";
 
 /// The root of a store in a directory.

@@ -8,7 +8,7 @@ use crate::{
     resource::{Engine, ResourceId, TeamId},
 };
 
-const MANIFEST: &str = ".manifest.json";
+pub(super) const MANIFEST: &str = ".manifest.json";
 /// What the name of an encrypted archive ends with. Permanent.
 const ENCRYPTED: &str = ".age";
 

@@ -340,3 +340,34 @@ async fn an_archive_of_several_parts_needs_no_condition() -> Result<()> {
     ensure!(asked == 0, "{asked} requests carried the condition");
     Ok(())
 }
+
+/// As where a store's rights were taken away, or it went away, while its manifests were read.
+#[rstest]
+#[case::one_denied(1, 1, false)]
+#[case::all_denied(usize::MAX, 20, true)]
+#[tokio::test]
+async fn a_survey_names_what_the_store_does_not_give_and_ends_where_it_gives_nothing(
+    #[case] denied: usize,
+    #[case] unreadable: u64,
+    #[case] is_stopped: bool,
+) -> Result<()> {
+    let behind = Behind::new(&[rule("HEAD", ".manifest.json", denied, Fault::Deny)]).await?;
+    for number in 0..25_u128 {
+        let manifest = crate::manifest::Manifest {
+            run_id: uuid::Uuid::from_u128(number),
+            ..example()
+        };
+        let key = format!("v1/acme/db-1/2026/03/04/{number}.manifest.json");
+        let straight = &behind.straight.storage;
+        straight.create_manifest(&key, &manifest).await?;
+    }
+    let wanted = crate::survey::Wanted::default();
+    let now = chrono::Utc::now();
+    let found = crate::survey::survey(&behind.store.storage, &wanted, 50, now).await?;
+    ensure!(
+        found.unreadable == unreadable && found.stopped.is_some() == is_stopped,
+        "{found:?}"
+    );
+    ensure!(is_stopped || found.points.len() == 24, "{found:?}");
+    Ok(())
+}

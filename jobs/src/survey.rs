@@ -1,0 +1,288 @@
+//! Which restore points does a store hold, by its manifests alone? For whoever has no catalog to ask.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt as _;
+use uuid::Uuid;
+
+use crate::{
+    archive,
+    error::{ErrorKind, JobError, told},
+    inventory::belongs,
+    manifest::{Encryption, Manifest, Suspect, Suspicion},
+    resource::{Engine, ResourceId, TeamId, Tier},
+    sought::Sought,
+    storage::{ObjectKey, Storage},
+};
+
+/// How many manifests are read from the store at once.
+const READ_AT_ONCE: usize = 8;
+/// How many faults, and how many owners, are kept one by one: whoever can write to a store can make more of either.
+const TOLD_APART_MAX: usize = 1000;
+/// How many suspicions of one manifest are kept.
+const SUSPICIONS_MAX: usize = 8;
+/// After how many manifests in a row that the store does not give it is not asked for more.
+const UNREADABLE_MAX: u64 = 20;
+/// More than clocks differ by: a manifest that is dated later is of nobody knows when.
+pub const AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// Which restore points are wanted. A field that is `None` leaves all of them in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Those of this team.
+    pub team: Option<&'a TeamId>,
+    /// Those of this resource.
+    pub resource: Option<&'a ResourceId>,
+    /// The one with this id.
+    pub point: Option<Uuid>,
+    /// Those that this installation made.
+    pub installation: Option<Uuid>,
+    /// Those at or before this instant.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// A restore point as its manifest describes it. Small, whatever the manifest holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where its manifest is.
+    pub manifest_key: String,
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource_id: ResourceId,
+    /// The resource's owner at that time.
+    pub team: TeamId,
+    /// The resource's tier at that time.
+    pub tier: Tier,
+    /// The resource's engine.
+    pub engine: Engine,
+    /// Which installation made it; `None`: a build that named none.
+    pub installation: Option<Uuid>,
+    /// The instant that a restore brings back.
+    pub consistent_at: DateTime<Utc>,
+    /// Bytes before compression.
+    pub dump_bytes: u64,
+    /// Bytes in the store.
+    pub stored_bytes: u64,
+    /// How its archive is encrypted, if it is.
+    pub encryption: Option<Encryption>,
+    /// Why nobody should restore from it by default; at most a few.
+    pub suspicions: Vec<Suspicion>,
+    archive: ObjectKey,
+}
+
+/// Whose restore points are: the team and the installation that their manifests name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// The team.
+    pub team: TeamId,
+    /// The installation.
+    pub installation: Option<Uuid>,
+}
+
+/// What one owner has of the points that are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// How many.
+    pub points: u64,
+    /// The instant and the id of the newest that is not suspect.
+    pub newest: Option<(DateTime<Utc>, Uuid)>,
+}
+
+/// What a store's manifests say.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// How many manifests were looked at, whether they are wanted or not.
+    pub manifests: u64,
+    /// The newest of the points that are wanted, newest first.
+    pub points: Vec<Found>,
+    /// How many more are wanted, all of them older.
+    pub older: u64,
+    /// How many would be wanted but for their instant, which is later.
+    pub later: u64,
+    /// Whose the wanted ones are. Of very many, some.
+    pub owners: BTreeMap<Owner, Holding>,
+    /// How many manifests cannot be read, or are not where they belong.
+    pub unreadable: u64,
+    /// Why, by the manifest's key. Of very many, some.
+    pub faults: BTreeMap<String, String>,
+    /// Why the rest was not looked at: the store gave no manifest any more.
+    pub stopped: Option<String>,
+}
+
+/// Reads every manifest that may be wanted, and keeps the `most` newest. What cannot be read is counted and told, and hides
+/// nothing else. `now` tells which are dated in the future.
+///
+/// Holds `most` points, and a few manifests at a time, however many the store has. Archives are not looked at: see
+/// [`Found::is_complete`]. An error is of the listing: then nobody knows what there is.
+pub async fn survey(
+    storage: &Storage,
+    wanted: &Wanted<'_>,
+    most: usize,
+    now: DateTime<Utc>,
+) -> Result<Survey, JobError> {
+    let keys = storage
+        .manifest_keys_of(wanted.team, wanted.resource)
+        .await?;
+    let mut manifests = keys
+        .try_filter(|key| std::future::ready(wanted.may_be_at(key)))
+        .map_ok(|key| async move {
+            let read = read(&key, storage).await;
+            Ok::<_, JobError>((key, read))
+        })
+        .try_buffer_unordered(READ_AT_ONCE);
+    let mut survey = Survey::default();
+    let mut denied_in_a_row = 0;
+    while let Some((key, read)) = manifests.try_next().await? {
+        match read {
+            // Removed since it was listed.
+            Err(JobError::NoSuchPoint { .. }) => {}
+            Ok(manifest) => {
+                survey.manifests += 1;
+                denied_in_a_row = 0;
+                survey.take(key, &manifest, wanted, now);
+                if survey.points.len() >= most.saturating_mul(2) {
+                    survey.keep_newest(most);
+                }
+            }
+            Err(error) => {
+                denied_in_a_row = if is_of_the_manifest(&error) {
+                    0
+                } else {
+                    denied_in_a_row + 1
+                };
+                survey.manifests += 1;
+                survey.note(key, &error);
+                if denied_in_a_row == UNREADABLE_MAX {
+                    survey.stopped = Some(error.report());
+                    break;
+                }
+            }
+        }
+    }
+    survey.keep_newest(most);
+    Ok(survey)
+}
+
+async fn read(key: &str, storage: &Storage) -> Result<Manifest, JobError> {
+    let manifest = Sought::at(key).read(storage).await?;
+    belongs(&manifest, key)?;
+    Ok(manifest)
+}
+
+/// Returns whether it is the manifest that is wrong, and not the store that fails.
+fn is_of_the_manifest(error: &JobError) -> bool {
+    error.kind() == ErrorKind::Corrupt || matches!(error, JobError::ObjectKey(_))
+}
+
+/// Returns why nobody should restore from a point by default: what its manifest says against it, and that it is dated in the
+/// future. At most a few reasons, and no long texts.
+#[must_use]
+pub fn suspicions(manifest: &Manifest, now: DateTime<Utc>) -> Vec<Suspicion> {
+    let ahead = (manifest.consistent_at > now + AHEAD_MAX).then(|| {
+        let at = manifest.consistent_at.format("%Y-%m-%d %H:%M:%SZ");
+        let because = format!("its manifest is dated {at}, which is yet to come");
+        Suspicion::new(Suspect::FromTheFuture, because)
+    });
+    let own = manifest.suspicions.iter().map(|it| Suspicion {
+        reason: it.reason,
+        because: told(it.because.clone()),
+    });
+    ahead.into_iter().chain(own).take(SUSPICIONS_MAX).collect()
+}
+
+impl Wanted<'_> {
+    /// Returns whether the manifest at this key may be wanted: a point's id is in its manifest's name.
+    fn may_be_at(&self, key: &str) -> bool {
+        self.point
+            .is_none_or(|point| key.contains(&point.to_string()))
+    }
+
+    /// Returns whether a manifest is wanted, whatever its instant.
+    fn is(&self, manifest: &Manifest) -> bool {
+        self.team.is_none_or(|team| *team == manifest.team)
+            && self
+                .resource
+                .is_none_or(|resource| *resource == manifest.resource_id)
+            && self.point.is_none_or(|point| point == manifest.run_id)
+            && (self.installation.is_none() || self.installation == manifest.installation)
+    }
+}
+
+impl Found {
+    fn new(manifest_key: String, manifest: &Manifest, now: DateTime<Utc>) -> Self {
+        Self {
+            manifest_key,
+            id: manifest.run_id,
+            resource_id: manifest.resource_id.clone(),
+            team: manifest.team.clone(),
+            tier: manifest.tier.clone(),
+            engine: manifest.engine,
+            installation: manifest.installation,
+            consistent_at: manifest.consistent_at,
+            dump_bytes: manifest.dump.size_bytes,
+            stored_bytes: manifest.archive.size_bytes,
+            encryption: manifest.archive.encryption.clone(),
+            suspicions: suspicions(manifest, now),
+            archive: manifest.archive.key.clone(),
+        }
+    }
+
+    /// Makes sure that its archive is in the store, with the manifest's size. [`JobError::Damaged`] says that it is not; every
+    /// other error, that the store does not tell. The bytes are not read.
+    pub async fn is_complete(&self, storage: &Storage) -> Result<(), JobError> {
+        archive::is_there(storage, &self.archive, self.stored_bytes).await
+    }
+}
+
+impl Survey {
+    fn take(&mut self, key: String, manifest: &Manifest, wanted: &Wanted<'_>, now: DateTime<Utc>) {
+        if !wanted.is(manifest) {
+            return;
+        }
+        if wanted.at.is_some_and(|at| manifest.consistent_at > at) {
+            self.later += 1;
+            return;
+        }
+        let found = Found::new(key, manifest, now);
+        let owner = Owner {
+            team: found.team.clone(),
+            installation: found.installation,
+        };
+        if self.owners.len() < TOLD_APART_MAX || self.owners.contains_key(&owner) {
+            let holding = self.owners.entry(owner).or_default();
+            holding.points += 1;
+            if found.suspicions.is_empty() {
+                holding.newest = holding.newest.max(Some((found.consistent_at, found.id)));
+            }
+        }
+        self.points.push(found);
+    }
+
+    fn note(&mut self, key: String, error: &JobError) {
+        self.unreadable += 1;
+        if self.faults.len() < TOLD_APART_MAX {
+            // Its key stands beside it.
+            let why = if let JobError::BadManifest { why, .. } = error {
+                told(why.clone())
+            } else {
+                error.report()
+            };
+            self.faults.insert(key, why);
+        }
+    }
+
+    fn keep_newest(&mut self, most: usize) {
+        self.points.sort_by(|a, b| {
+            let newer = b.consistent_at.cmp(&a.consistent_at);
+            newer.then_with(|| a.manifest_key.cmp(&b.manifest_key))
+        });
+        let over = self.points.len().saturating_sub(most);
+        self.older += over as u64;
+        self.points.truncate(most);
+    }
+}
+
+#[cfg(test)]
+mod tests;

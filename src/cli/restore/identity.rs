@@ -1,0 +1,78 @@
+//! What opens an archive where there is no catalog: the identity in a file, or what the escrows in the store hold for it.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use futures::{FutureExt as _, future::BoxFuture};
+use lastgood_jobs::{
+    escrow,
+    key::{Identity, KeyError, Keyring, NoKeys, Recipient},
+    storage::Storage,
+};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::secret::{SecretError, read_secret_file};
+
+/// Returns who opens archives here: the identity in a file, or, if it is the recovery identity, what the escrows in the
+/// store hold for it.
+pub(super) fn keyring(file: Option<&Path>, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
+    let Some(file) = file else {
+        return Ok(Arc::new(NoKeys));
+    };
+    let identity = Identity::parse(&read(file)?).with_context(|| file.display().to_string())?;
+    Ok(Arc::new(OfFile {
+        identity,
+        storage: storage.clone(),
+    }))
+}
+
+/// Reads an identity file. The errors' own texts speak of URLs, and of consumers, of which there is none here.
+fn read(file: &Path) -> anyhow::Result<SecretString> {
+    read_secret_file(&file.to_string_lossy()).map_err(|error| {
+        if let SecretError::NoSuchFile { path, source } = error {
+            return anyhow::anyhow!("cannot read {path}, which --identity names: {source}");
+        }
+        if let SecretError::Empty(path) = error {
+            return anyhow::anyhow!(
+                "{path} holds no identity of age: it is empty, not UTF-8, or larger than 64 KiB"
+            );
+        }
+        error.into()
+    })
+}
+
+/// Knows the identity in a file, and those in the escrows that it opens.
+struct OfFile {
+    identity: Identity,
+    storage: Storage,
+}
+
+impl OfFile {
+    async fn find(&self, key: Uuid, recipient: &Recipient) -> Result<Identity, KeyError> {
+        if self.identity.recipient() == *recipient {
+            return Ok(self.identity.clone());
+        }
+        let escrow = escrow::open(&self.storage, key, &self.identity).await;
+        escrow
+            .map(|it| it.identity)
+            .map_err(|error| KeyError::Unavailable {
+                key,
+                why: format!(
+                    "the identity at hand is that of {}, and the key's escrow does not help: {}",
+                    self.identity.recipient(),
+                    error.report()
+                ),
+            })
+    }
+}
+
+impl Keyring for OfFile {
+    fn identity<'a>(
+        &'a self,
+        key: Uuid,
+        recipient: &'a Recipient,
+    ) -> BoxFuture<'a, Result<Identity, KeyError>> {
+        self.find(key, recipient).boxed()
+    }
+}

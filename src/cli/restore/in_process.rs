@@ -1,0 +1,289 @@
+//! One restore in this process, with no queue and no catalog: from the first store that gives the archive whole.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, future::BoxFuture};
+use lastgood_jobs::{
+    detached,
+    error::{JobError, KeyError},
+    escrow,
+    job::{Attempt, Restore, RestoreTarget},
+    manifest::Manifest,
+    resource::{Resource, ResourceId, ResourceOptions},
+    restore::{Restored, restore},
+    sought::Sought,
+    storage::Storage,
+    survey::suspicions,
+    worker::{Lease, Progress, Worker},
+};
+use secrecy::SecretString;
+use serde_json::Value;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        consumer::default_work_dir,
+        output::{Output, instant, printable},
+        stop_on_signal,
+    },
+    Args,
+    identity::keyring,
+};
+use crate::{
+    consumer::WorkDir,
+    secret::{Reference, SecretError},
+    stores::NamedStore,
+};
+
+/// How long what was interrupted may clear up behind itself.
+const SETTLED_WITHIN: Duration = Duration::from_secs(4);
+
+/// The empty database that `--into` refers to.
+pub(super) struct Target {
+    reference: Reference,
+    url: SecretString,
+}
+
+/// What became of a restore that was tried.
+pub(super) enum Outcome {
+    Restored(Box<Done>),
+    /// No store gave the archive whole; why, store by store. The target was not touched.
+    NotWhole(Vec<String>),
+}
+
+/// What was restored, and where to.
+pub(super) struct Done {
+    restored: Restored,
+    resource: ResourceId,
+    consistent_at: DateTime<Utc>,
+    into: Reference,
+}
+
+impl Target {
+    /// Returns where `--into` leads, as this process sees it.
+    pub(super) async fn of(args: &Args) -> anyhow::Result<Self> {
+        let into = args.into.as_deref().context(
+            "say where to: --into env:NAME or file:/path of the URL of an empty database",
+        )?;
+        let reference: Reference = into.parse().map_err(|error| {
+            if let SecretError::UrlInArgv = error {
+                return anyhow::anyhow!(
+                    "a URL on the command line can be read by every user of this machine: give --into env:NAME or file:/path"
+                );
+            }
+            anyhow::anyhow!(
+                "without a catalog nobody knows the resource's server: give --into env:NAME or file:/path of the URL of an \
+                 empty database"
+            )
+        })?;
+        // The errors' own texts speak of consumers, and there is none here.
+        let url = reference.resolve().await.map_err(|error| {
+            if let SecretError::NoSuchVariable(name) = error {
+                return anyhow::anyhow!("environment variable {name} is not set here");
+            }
+            if let SecretError::NoSuchFile { path, source } = error {
+                return anyhow::anyhow!("cannot read {path}, which --into names: {source}");
+            }
+            error.into()
+        })?;
+        Ok(Self { reference, url })
+    }
+}
+
+/// Restores a point from the first of the stores that gives its archive whole. Refuses a suspect point, and an archive in clear where
+/// archives are encrypted, unless the flags allow it.
+pub(super) async fn restore_from_one(
+    sought: &Sought<'_>,
+    stores: &[(NamedStore, Manifest)],
+    target: &Target,
+    args: &Args,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
+    let private = WorkDir::create(&args.work_dir.clone().unwrap_or_else(default_work_dir))?;
+    let tools = Arc::new(args.tools.discover().await);
+    let mut faults = Vec::new();
+    for (store, manifest) in stores {
+        let at = instant(manifest.consistent_at);
+        output.note(&format!(
+            "restoring {} ({}) as of {at} from {}",
+            manifest.resource_id, manifest.engine, store.url
+        ));
+        refuse_suspect(manifest, args, output)?;
+        refuse_unencrypted(manifest, args, &store.storage).await?;
+        let worker = Worker {
+            encrypt_to: None,
+            keyring: keyring(args.identity.as_deref(), &store.storage)?,
+            storage: store.storage.clone(),
+            tools: Arc::clone(&tools),
+            work_dir: private.path().to_owned(),
+            lease: Arc::new(Alone),
+            progress: Arc::new(Progress::default()),
+        };
+        match in_this_process(sought, manifest, target, args, &worker).await? {
+            Ok(restored) => {
+                return Ok(Outcome::Restored(Box::new(Done {
+                    restored,
+                    resource: manifest.resource_id.clone(),
+                    consistent_at: manifest.consistent_at,
+                    into: target.reference.clone(),
+                })));
+            }
+            // Found before the target was touched.
+            Err(error) if error.is_of_the_store() => {
+                let fault = format!("{}: {}", store.url, error.report());
+                output.note(&fault);
+                faults.push(fault);
+            }
+            Err(error) => anyhow::bail!(told(&error)),
+        }
+    }
+    Ok(Outcome::NotWhole(faults))
+}
+
+/// Refuses a suspect point without the word, and says what speaks against one that is restored from all the same.
+fn refuse_suspect(manifest: &Manifest, args: &Args, output: &Output) -> anyhow::Result<()> {
+    for suspicion in suspicions(manifest, Utc::now()) {
+        let because = printable(&suspicion.because);
+        anyhow::ensure!(
+            args.even_suspect,
+            "this restore point is suspect ({because}): take an older one, or restore from it all the same with --even-suspect"
+        );
+        output.note(&format!("SUSPECT: {because}"));
+    }
+    Ok(())
+}
+
+/// Refuses an archive in clear where archives are encrypted: whoever can write to the store, and has no key, can put one there.
+async fn refuse_unencrypted(
+    manifest: &Manifest,
+    args: &Args,
+    storage: &Storage,
+) -> anyhow::Result<()> {
+    if manifest.archive.encryption.is_some() || args.allow_unencrypted {
+        return Ok(());
+    }
+    let expected = if args.identity.is_some() {
+        Some("an identity was given to open it")
+    } else if storage.has_encrypted_archives(&manifest.team).await? {
+        Some("other archives of its team are")
+    } else if !escrow::list(storage).await?.is_empty() {
+        Some("this store holds the keys of archives")
+    } else {
+        None
+    };
+    if let Some(expected) = expected {
+        anyhow::bail!(
+            "this archive is not encrypted, although {expected}: anybody who can write to the store may have put it there; \
+             if it is of before there were keys, restore it with --allow-unencrypted"
+        );
+    }
+    Ok(())
+}
+
+impl Done {
+    /// Says what was restored; as JSON, with `chosen`: why it was this point.
+    pub(super) fn show(&self, chosen: Option<Value>, output: &Output) -> anyhow::Result<()> {
+        let mut report = serde_json::to_value(&self.restored)?;
+        if let (Some(chosen), Some(report)) = (chosen, report.as_object_mut()) {
+            report.insert("chosen".to_owned(), chosen);
+        }
+        output.show(&report, |_| {
+            let restored = serde_json::to_value(&self.restored).unwrap_or_default();
+            format!(
+                "restored {} as of {} into {}\n  {restored}",
+                self.resource,
+                instant(self.consistent_at),
+                self.into
+            )
+        })
+    }
+}
+
+async fn in_this_process(
+    sought: &Sought<'_>,
+    manifest: &Manifest,
+    target: &Target,
+    args: &Args,
+    worker: &Worker,
+) -> anyhow::Result<Result<Restored, JobError>> {
+    let job = Restore {
+        point: manifest.run_id,
+        target: RestoreTarget::Reference {
+            reference: target.reference.to_string(),
+        },
+        no_owner: args.no_owner,
+        no_acl: args.no_acl,
+        as_superuser: args.as_superuser,
+        no_tablespaces: args.no_tablespaces,
+        break_replication: false,
+        of_owner: false,
+    };
+    let url = target.url.clone();
+    let resource = described_by(manifest, url.clone());
+    let attempt = Attempt {
+        run_id: Uuid::new_v4(),
+        epoch: 1,
+        attempt_id: Uuid::new_v4(),
+        created_at: Utc::now(),
+    };
+    let stop = stop_on_signal()?.drain;
+    tokio::select! {
+        restored = Box::pin(restore(attempt, &resource, &job, sought, Some(url), worker)) => Ok(restored),
+        () = stop.cancelled() => {
+            // What was begun on the server is cleared up there, if it can be.
+            drop(timeout(SETTLED_WITHIN, detached::settled()).await);
+            anyhow::bail!("interrupted: the target does not hold the backup; see that it is empty, and restore once more")
+        }
+    }
+}
+
+/// Returns what failed, and what helps here. What only a catalog can do, a swap with a fresh database, say, is no help.
+fn told(error: &JobError) -> String {
+    if let JobError::Key(KeyError::Unknown { .. }) = error {
+        return format!(
+            "{}: give that identity, or the key's own, with --identity FILE",
+            error.report()
+        );
+    }
+    if let JobError::DatabaseGone { database } = error {
+        return format!(
+            "database {database:?} does not exist on its server: correct the name in its URL, or create it"
+        );
+    }
+    if let JobError::LockTableTooSmall {
+        needed,
+        room,
+        setting,
+    } = error
+    {
+        return format!(
+            "a restore in one transaction needs about {needed} locks, and the server's lock table has room for {room}: set \
+             max_locks_per_transaction to {setting} or more and restart the server"
+        );
+    }
+    error.report()
+}
+
+/// The resource as its manifest knows it, reached where the restore goes.
+fn described_by(manifest: &Manifest, url: SecretString) -> Resource {
+    Resource {
+        id: manifest.resource_id.clone(),
+        team: manifest.team.clone(),
+        tier: manifest.tier.clone(),
+        engine: manifest.engine,
+        url,
+        options: ResourceOptions::default(),
+    }
+}
+
+/// The lease of a restore that no queue knows: nobody else can have it.
+struct Alone;
+
+impl Lease for Alone {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
+    }
+}
