@@ -1,9 +1,13 @@
 //! What does a store's failure mean, and what may be said about it?
 
+mod network;
+
 use std::io;
 
 use opendal::ErrorKind;
 
+use self::network::is_of_the_network;
+use super::bucket::NoKeys;
 use crate::error::{JobError, StoreFault};
 
 /// More of a store's own words than this is noise.
@@ -137,7 +141,41 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ),
 ];
 
+/// What an answer without a body means, as that to a HEAD has none. Its status gives the kind, and whether asking again a moment later
+/// may help (`false`) or not (`true`).
+const SILENT: &[(ErrorKind, bool, Meaning, &str)] = &[
+    (
+        ErrorKind::PermissionDenied,
+        true,
+        Meaning::Denied,
+        "it gives no reason; keys that may not list the bucket are not even told that an object is missing",
+    ),
+    (
+        ErrorKind::RateLimited,
+        false,
+        Meaning::Passing,
+        "the store asks for fewer requests: it is tried again later",
+    ),
+    (
+        ErrorKind::Unexpected,
+        false,
+        Meaning::Passing,
+        "the store is busy or down: it is tried again later",
+    ),
+    (
+        ErrorKind::Unexpected,
+        true,
+        Meaning::Passing,
+        "the service refuses the question and gives no reason: see the region, the endpoint, and whether lent keys have run out",
+    ),
+];
+
 pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
+    if let Some(none) =
+        std::error::Error::source(error).and_then(|why| why.downcast_ref::<NoKeys>())
+    {
+        return without_keys(doing, key, none);
+    }
     if let Some(cause) = innermost_io(error) {
         // A socket's error says nothing about the store's disk or rights.
         if !is_of_the_network(error) {
@@ -148,7 +186,31 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     if let Some(cause) = std::error::Error::source(error) {
         said = format!("{said}: {}", crate::error::chain(cause));
     }
-    refused(doing, key, error.kind(), &said)
+    if let Some(advice) = network::advice(error) {
+        return judged(doing, key, Meaning::Passing, Some(advice), words(&said));
+    }
+    let is_silent = error.message().is_empty() && std::error::Error::source(error).is_none();
+    let silent = SILENT
+        .iter()
+        .find(|(kind, lasts, ..)| *kind == error.kind() && *lasts == error.is_permanent());
+    match silent {
+        Some((_, _, meaning, advice)) if is_silent && doing != REMOVE => {
+            let words = format!("{}, without a word", error.kind());
+            judged(doing, key, *meaning, Some(*advice), words)
+        }
+        _ => refused(doing, key, error.kind(), &said),
+    }
+}
+
+/// Says that a request could not be signed.
+pub(super) fn without_keys(doing: &'static str, key: &str, none: &NoKeys) -> JobError {
+    let key = key.to_owned();
+    let source = StoreFault(words(&none.to_string()));
+    if none.may_pass {
+        JobError::Store { doing, key, source }
+    } else {
+        JobError::StoreDenied { doing, key, source }
+    }
 }
 
 /// Returns which step of an upload failed that was to be put together: what is sent in the end says so, too, of what was sent before.
@@ -165,17 +227,30 @@ pub(super) fn step(error: &opendal::Error) -> Option<&'static str> {
 /// Sorts what the store said into what an operator has to mend, and what another attempt may do better.
 pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &str) -> JobError {
     let known = CODES.iter().find(|(code, ..)| said.contains(code));
-    let words: String = said
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(WORDS_MAX)
-        .collect();
     let (meaning, advice) = match (known, kind) {
         (Some((_, meaning, advice)), _) => (*meaning, Some(*advice)),
         (None, ErrorKind::PermissionDenied) if doing == REMOVE => (Meaning::Locked, None),
         (None, ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid) => (Meaning::Denied, None),
         (None, _) => (Meaning::Passing, None),
     };
+    judged(doing, key, meaning, advice, words(said))
+}
+
+/// Returns the words of a store as they may be shown: without control characters, and not too many.
+fn words(said: &str) -> String {
+    said.chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(WORDS_MAX)
+        .collect()
+}
+
+fn judged(
+    doing: &'static str,
+    key: &str,
+    meaning: Meaning,
+    advice: Option<&'static str>,
+    words: String,
+) -> JobError {
     let key = key.to_owned();
     let source = StoreFault(words.clone());
     let advised = StoreFault(match advice {
@@ -242,17 +317,6 @@ fn wrapped(error: &io::Error) -> Option<&opendal::Error> {
         };
     }
     None
-}
-
-fn is_of_the_network(error: &opendal::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if cause.is::<reqwest::Error>() {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
 }
 
 /// Finds the system's own error: opendal and io errors wrap each other.
