@@ -2,7 +2,7 @@
 
 mod network;
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use opendal::ErrorKind;
 
@@ -141,32 +141,27 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ),
 ];
 
-/// What an answer without a body means, as that to a HEAD has none. Its status gives the kind, and whether asking again a moment later
-/// may help (`false`) or not (`true`).
-const SILENT: &[(ErrorKind, bool, Meaning, &str)] = &[
+/// What an answer without a body means, as that to a HEAD has none: it tells by its status alone. The first row that fits counts.
+const SILENT: &[(RangeInclusive<u16>, Meaning, &str)] = &[
     (
-        ErrorKind::PermissionDenied,
-        true,
+        401..=403,
         Meaning::Denied,
         "it gives no reason; keys that may not list the bucket are not even told that an object is missing",
     ),
     (
-        ErrorKind::RateLimited,
-        false,
+        429..=429,
         Meaning::Passing,
         "the store asks for fewer requests: it is tried again later",
     ),
     (
-        ErrorKind::Unexpected,
-        false,
-        Meaning::Passing,
-        "the store is busy or down: it is tried again later",
-    ),
-    (
-        ErrorKind::Unexpected,
-        true,
+        300..=499,
         Meaning::Passing,
         "the service refuses the question and gives no reason: see the region, the endpoint, and whether lent keys have run out",
+    ),
+    (
+        500..=599,
+        Meaning::Passing,
+        "the store is busy or down: it is tried again later",
     ),
 ];
 
@@ -189,17 +184,33 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     if let Some(advice) = network::advice(error) {
         return judged(doing, key, Meaning::Passing, Some(advice), words(&said));
     }
-    let is_silent = error.message().is_empty() && std::error::Error::source(error).is_none();
+    let status = silent_status(error);
     let silent = SILENT
         .iter()
-        .find(|(kind, lasts, ..)| *kind == error.kind() && *lasts == error.is_permanent());
-    match silent {
-        Some((_, _, meaning, advice)) if is_silent && doing != REMOVE => {
-            let words = format!("{}, without a word", error.kind());
+        .find(|(statuses, ..)| status.is_some_and(|status| statuses.contains(&status)));
+    match (silent, status) {
+        // A removal that is denied may be a lock's doing.
+        (Some((_, meaning, advice)), Some(status)) if doing != REMOVE => {
+            let words = format!("status {status}, without a word");
             judged(doing, key, *meaning, Some(*advice), words)
         }
         _ => refused(doing, key, error.kind(), &said),
     }
+}
+
+/// Returns whether the store has refused a question and gave no reason, which it may give when it is asked otherwise.
+pub(super) fn gives_no_reason(error: &opendal::Error) -> bool {
+    silent_status(error).is_some_and(|status| (300..=499).contains(&status) && status != 429)
+}
+
+/// Returns the status of an answer that had no body. `OpenDAL` tells it among its own words alone.
+fn silent_status(error: &opendal::Error) -> Option<u16> {
+    if !error.message().is_empty() {
+        return None;
+    }
+    let told = error.to_string();
+    let (_, rest) = told.split_once("status: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 /// Says that a request could not be signed.

@@ -119,7 +119,7 @@ fn lent_keys_are_replaced_before_they_run_out() {
         hour.is_due(now + Duration::from_mins(56))
             && !hour.has_ended(now + Duration::from_mins(56))
     );
-    assert!(hour.has_ended(now + Duration::from_mins(60)));
+    assert!(hour.has_ended(now + Duration::from_hours(1)));
     // Those of a short life after half of it.
     let short = held(Duration::from_mins(4));
     assert!(!short.is_due(now + Duration::from_mins(1)));
