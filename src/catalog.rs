@@ -36,7 +36,7 @@ use std::{borrow::Cow, time::Duration};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -337,6 +337,22 @@ impl Catalog {
     /// Connects, without looking at the schema: for `migrate` and `doctor`.
     pub async fn connect(url: &SecretString, connections: u32) -> Result<Self, CatalogError> {
         Self::connect_within(url, connections, None, None).await
+    }
+
+    /// The same, without waiting for a server that may be about to start: what is wrong is told at once, and in its own words.
+    pub async fn connect_at_once(
+        url: &SecretString,
+        connections: u32,
+    ) -> Result<Self, CatalogError> {
+        let options: PgConnectOptions = url
+            .expose_secret()
+            .parse()
+            .map_err(|_| CatalogError::BadUrl)?;
+        let first = PgConnection::connect_with(&options).await;
+        let first = first.map_err(CatalogError::Unreachable)?;
+        // What matters is that it came about.
+        drop(first.close().await);
+        Self::connect(url, connections).await
     }
 
     async fn connect_within(

@@ -25,7 +25,7 @@ mod token;
 mod verify;
 mod wait;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
@@ -123,6 +123,7 @@ pub fn run(cli: Cli) -> ExitCode {
     // Whatever is written, archives above all, is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let output = Output::new(cli.json);
+    let patience = cli.command.patience();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -130,7 +131,7 @@ pub fn run(cli: Cli) -> ExitCode {
         .and_then(|runtime| {
             let outcome = runtime.block_on(dispatch(cli.command, &output));
             // A blocking thread that still hashes must not hold up the end.
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            runtime.shutdown_timeout(patience);
             outcome
         });
     match outcome {
@@ -138,6 +139,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             output.error(&error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    /// Returns how long calls that are still under way are waited for at the end. The doctor has told of those already.
+    fn patience(&self) -> Duration {
+        if matches!(self, Self::Doctor(_)) {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(5)
         }
     }
 }

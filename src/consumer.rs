@@ -1,6 +1,7 @@
 //! The consumer: claims runs of its engines, executes them, and says while it lives what it can truly do.
 
 mod copy;
+mod escrows;
 mod expire;
 mod handle;
 mod holders;
@@ -439,7 +440,8 @@ async fn look_for_ever(stores: Stores, catalog: Catalog, consumer: String) {
     }
 }
 
-/// The janitor, at start and once an hour: removes what a SIGKILL left in the stores, and finds what is gone from them.
+/// The janitor, at start and once an hour: removes what a SIGKILL left in the stores, finds what is gone from them, and writes the
+/// keys' escrows again that one has and another lacks.
 async fn clean_for_ever(catalog: Catalog, stores: Stores, age: Duration, every: Duration) {
     let mut timer = tokio::time::interval(every);
     loop {
@@ -449,6 +451,7 @@ async fn clean_for_ever(catalog: Catalog, stores: Stores, age: Duration, every: 
             // Another consumer's look is as good as ours.
             look_for_losses(&catalog, store, every / 2).await;
         }
+        escrows::refill(&catalog, &stores).await;
     }
 }
 

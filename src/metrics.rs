@@ -18,12 +18,12 @@ use self::described::{
     OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED,
     PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS,
     STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER,
-    UNLISTED, VANISHED, VERIFICATIONS,
+    UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
 };
 use crate::{
     catalog::{
-        MissingCopies, ProofCount, QueueDepth, Removals, StoreListing, SuspectCount, TierExposure,
-        UnknownTier,
+        MissingCopies, ProofCount, QueueDepth, Removals, StoreFault, StoreListing, SuspectCount,
+        TierExposure, UnknownTier,
     },
     plan::Plans,
 };
@@ -236,7 +236,7 @@ pub fn api_answered(method: &str, route: &str, status: u16, took: Duration) {
 pub fn prime_copies<'a>(stores: impl Iterator<Item = &'a String>) {
     for store in stores {
         gauge!(MISSING_COPIES, "store" => store.clone()).set(0.0);
-        for gauge in [MISSING_POINTS, VANISHED, UNLISTED] {
+        for gauge in [MISSING_POINTS, VANISHED, UNLISTED, UNUSABLE] {
             gauge!(gauge, "store" => store.clone()).set(0.0);
         }
     }
@@ -257,6 +257,15 @@ pub fn listings(listings: &[StoreListing]) {
         gauge!(MISSING_POINTS, "store" => store()).set(float(it.missing - it.accepted));
         gauge!(VANISHED, "store" => store()).set(flag(it.vanished_at.is_some()));
         gauge!(UNLISTED, "store" => store()).set(flag(it.failed_at.is_some()));
+    }
+}
+
+/// Shows how many running consumers cannot use each store; one that all can use is shown at zero.
+pub fn store_faults<'a>(stores: impl Iterator<Item = &'a String>, faults: &[StoreFault]) {
+    for store in stores {
+        let found = faults.iter().find(|fault| fault.store == *store);
+        gauge!(UNUSABLE, "store" => store.clone())
+            .set(found.map_or(0.0, |fault| float(fault.consumers)));
     }
 }
 

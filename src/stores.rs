@@ -4,8 +4,11 @@
 //! several: the first takes the backups, the others get copies.
 
 mod compare;
+mod each;
 mod environment;
 mod file;
+mod keys;
+mod lent;
 mod recognise;
 
 use std::{
@@ -23,6 +26,7 @@ use lastgood_jobs::{
 use self::recognise::{Known, Recognised, recognise};
 pub use self::{
     compare::{Compared, compare},
+    each::{Candidate, candidates},
     recognise::Stranger,
 };
 use crate::{

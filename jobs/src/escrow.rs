@@ -13,9 +13,13 @@ use crate::{
     error::JobError,
     key::{Identity, Recipient},
     resource::TeamId,
-    storage::Storage,
+    storage::{Created, Storage},
 };
 
+/// What an escrow begins with.
+const AGE: &[u8] = b"age-encryption.org/v1\n";
+/// More than any escrow; a larger object is none.
+const BYTES_MAX: u64 = 16 * 1024;
 /// What the lines of an escrow begin with that say whose key it is, and since when. Permanent.
 const TEAM: &str = "# of team ";
 const PLATFORM: &str = "# of the platform";
@@ -89,6 +93,22 @@ pub async fn exists(storage: &Storage, key: Uuid) -> Result<bool, JobError> {
     Ok(storage.size(&object(key)).await?.is_some())
 }
 
+/// Copies the escrow of a key, sealed as it is, from a store that has it into one that lacks it. Returns whether it was written: one that
+/// is there stays.
+///
+/// Whether the key still lives is the caller's to make sure of, before and after.
+pub async fn refill(from: &Storage, to: &Storage, key: Uuid) -> Result<bool, JobError> {
+    let object = object(key);
+    let stored = stored(from, &object).await?;
+    if !stored.starts_with(AGE) {
+        return Err(JobError::BadEscrow {
+            key: object,
+            why: "it is none: it is not in the format of age",
+        });
+    }
+    Ok(to.create(&object, stored).await? == Created::New)
+}
+
 /// Removes the escrow of a key; one that is gone already is no error.
 ///
 /// A store that keeps versions keeps it as an old version: that is beyond this.
@@ -103,13 +123,8 @@ pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<E
         key: object.clone(),
         why,
     };
-    match storage.size(&object).await? {
-        None => return Err(bad("there is none")),
-        Some(0..=16_384) => {}
-        Some(_) => return Err(bad("it is none: it is too large")),
-    }
-    let stored: Vec<Bytes> = storage.read(&object).await?.try_collect().await?;
-    let file = age::decrypt(recovery.as_age(), &stored.concat());
+    let stored = stored(storage, &object).await?;
+    let file = age::decrypt(recovery.as_age(), &stored);
     let file = file
         .map(Zeroizing::new)
         .map_err(|_| bad("it is of another recovery recipient, or was altered"))?;
@@ -117,6 +132,20 @@ pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<E
     text.ok()
         .and_then(|text| read(key, &text))
         .ok_or_else(|| bad("it holds no key of lastgood"))
+}
+
+async fn stored(storage: &Storage, object: &str) -> Result<Vec<u8>, JobError> {
+    let bad = |why| JobError::BadEscrow {
+        key: object.to_owned(),
+        why,
+    };
+    match storage.size(object).await? {
+        None => return Err(bad("there is none")),
+        Some(0..=BYTES_MAX) => {}
+        Some(_) => return Err(bad("it is none: it is too large")),
+    }
+    let stored: Vec<Bytes> = storage.read(object).await?.try_collect().await?;
+    Ok(stored.concat())
 }
 
 fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {
@@ -167,7 +196,7 @@ mod tests {
         }
         assert_eq!(list(&storage).await?, [key]);
         let bytes = std::fs::read(directory.path().join("objects").join(object(key)))?;
-        assert!(bytes.starts_with(b"age-encryption.org/v1\n"));
+        assert!(bytes.starts_with(AGE));
         let error = open(&storage, key, &first).await.unwrap_err();
         assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
         let report = error.report();
@@ -176,6 +205,38 @@ mod tests {
         remove(&storage, key).await?;
         remove(&storage, key).await?;
         assert!(!exists(&storage, key).await?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_escrow_is_copied_as_it_is_into_a_store_that_lacks_it_and_replaces_none()
+    -> anyhow::Result<()> {
+        let (full, empty) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let open_in = async |directory: &tempfile::TempDir| -> anyhow::Result<Storage> {
+            Ok(Storage::open(&directory.path().to_str().unwrap_or_default().parse()?).await?)
+        };
+        let (full, empty) = (open_in(&full).await?, open_in(&empty).await?);
+        let (key, recovery) = (Uuid::from_u128(9), Identity::generate());
+        let error = refill(&full, &empty, key).await.unwrap_err();
+        assert!(error.report().contains("there is none"), "{error:?}");
+        let escrow = Escrow {
+            key,
+            team: None,
+            created_at: "2026-03-04T05:06:07Z".parse()?,
+            identity: Identity::generate(),
+        };
+        put(&full, &escrow, &recovery.recipient()).await?;
+        assert!(refill(&full, &empty, key).await?);
+        let copied = open(&empty, key, &recovery).await?;
+        assert_eq!(copied.identity.recipient(), escrow.identity.recipient());
+        assert!(!refill(&full, &empty, key).await?);
+        // What somebody put in an escrow's place goes nowhere.
+        let other = Uuid::from_u128(10);
+        full.create(&object(other), b"not an escrow".to_vec())
+            .await?;
+        let error = refill(&full, &empty, other).await.unwrap_err();
+        assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
+        assert!(!exists(&empty, other).await?);
         Ok(())
     }
 }

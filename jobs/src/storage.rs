@@ -27,13 +27,16 @@ use self::{
     address::Place,
     bucket::Bucket,
     directory::Directory,
-    fault::{REMOVE, failure, io_failure},
+    fault::{REMOVE, failure, gives_no_reason, io_failure},
     parts::PART_BYTES_MIN,
     upload::Sharing,
 };
 pub use self::{
     address::{StorageUrl, StorageUrlError},
-    bucket::{Addressing, BucketAccess, Checksums, Credentials, Patience, WriteOnce},
+    bucket::{
+        Addressing, BucketAccess, Checksums, Credentials, KeySource, Lender, LentBy, Patience,
+        ReadKeys, Surroundings, WriteOnce,
+    },
     identity::{Binding, IDENTITY, Identity},
     janitor::Swept,
     listing::Listing,
@@ -220,11 +223,7 @@ impl Storage {
                 self.require_bucket(IDENTITY).await?;
                 return Ok(None);
             }
-            Err(error) => {
-                // The answer to a HEAD gives no reason; that to a GET does.
-                let told = self.operator.read_with(IDENTITY).range(0..1).await.err();
-                return Err(failure("read", IDENTITY, told.as_ref().unwrap_or(&error)));
-            }
+            Err(error) => return Err(self.explained("read", IDENTITY, &error).await),
         }
         match self.operator.read(IDENTITY).await {
             Ok(json) => Ok(Some(json.to_vec())),
@@ -257,6 +256,8 @@ impl Storage {
             #[cfg(test)]
             Backend::Memory => Bytes::from(key.clone()),
         };
+        // Whether anybody answers at all, before megabytes are sent.
+        self.size(&key).await?;
         let upload = self.upload(&key);
         // A failed write is explained by `finish`.
         let _explained_below = upload.writer().write(written.clone()).await;
@@ -415,8 +416,22 @@ impl Storage {
                 self.require_store(key).await?;
                 Ok(None)
             }
-            Err(error) => Err(failure("look for", key, &error)),
+            Err(error) => Err(self.explained("look for", key, &error).await),
         }
+    }
+
+    /// Returns what a failed answer to a HEAD means. It gives no reason; that to a GET may.
+    async fn explained(&self, doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
+        let told = match &self.backend {
+            Backend::Bucket(_) if gives_no_reason(error) => {
+                self.operator.read_with(key).range(0..1).await.err()
+            }
+            Backend::Bucket(_) | Backend::Directory(_) => None,
+            #[cfg(test)]
+            Backend::Memory => None,
+        };
+        let told = told.filter(|told| told.kind() != ErrorKind::NotFound);
+        failure(doing, key, told.as_ref().unwrap_or(error))
     }
 
     /// Streams an object from its begin to its end.
@@ -443,16 +458,12 @@ impl Storage {
         key: &str,
         ttl: Duration,
     ) -> Result<Option<SecretString>, JobError> {
-        let key = &*admitted(key)?;
+        let key = &admitted(key)?;
         match &self.backend {
             Backend::Directory(_) => Ok(None),
             #[cfg(test)]
             Backend::Memory => Ok(None),
-            Backend::Bucket(_) => {
-                let signed = self.operator.presign_read(key, ttl).await;
-                let signed = signed.map_err(|error| failure("sign an address of", key, &error))?;
-                Ok(Some(SecretString::from(signed.uri().to_string())))
-            }
+            Backend::Bucket(bucket) => bucket.presign(key, ttl).await.map(Some),
         }
     }
 
@@ -545,7 +556,7 @@ impl Storage {
     }
 
     /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
-    async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
+    pub(crate) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let key = admitted(key)?;
         match &self.backend {
             Backend::Directory(directory) => {

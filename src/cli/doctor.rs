@@ -1,28 +1,34 @@
-//! `lastgood doctor`: the database, the store, the client tools, the clock and the keys, each tried for real.
+//! `lastgood doctor`: the database, the stores, the client tools, the clock and the keys, each tried for real and all at once.
 
 mod keys;
+mod round;
+mod stores;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::Utc;
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, FutureExt as _, Shared},
+};
 use lastgood_jobs::{
+    detached,
     engine::Toolbox,
-    error::chain,
-    escrow,
     key::{self, Keyring as _},
     resource::Engine,
-    storage::Storage,
+    storage::{Patience, Storage},
 };
-use serde::Serialize;
+use tokio::time::timeout;
 
+use self::round::{Check, Impossible, Round, read};
 use super::output::Output;
 use crate::{
-    catalog::{Catalog, KeyRow, KeySample},
+    catalog::{Catalog, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
     keys::CatalogKeyring,
     plan,
-    stores::{self, Absent, NamedStore, Stores},
+    stores::{Candidate, candidates},
 };
 
 /// Of how many teams with keys of their own a restore point is opened.
@@ -31,8 +37,19 @@ const TEAMS_SAMPLED: i64 = 20;
 const TRANSPORTS_NAMED: i64 = 20;
 /// How many keys are opened themselves, chosen anew each time.
 const KEYS_SAMPLED: usize = 50;
+/// How many keys, or restore points, are opened at once.
+const AT_ONCE: usize = 8;
+/// How many connections to the catalog the checks share.
+const CONNECTIONS: u32 = 4;
+/// Which stores there are is known within this part of the time, or not at all.
+const PART_FOR_CONFIGURATION: u32 = 3;
+/// How long what was given up may clear up behind it.
+const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 
-#[derive(Debug, clap::Args)]
+const SEE_CATALOG: &str = "see that the server of DATABASE_URL runs, and whether something drops packets between here and there";
+const NEEDS_CATALOG: &str = "it needs the catalog";
+
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     storage: StorageArgs,
@@ -43,63 +60,16 @@ pub(super) struct Args {
     /// Whether the consumers refuse servers that need not prove who they are
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
     require_verified_tls: bool,
-}
-
-/// What was looked at, and what was found.
-#[derive(Serialize)]
-struct Check {
-    name: &'static str,
-    good: bool,
-    found: String,
-}
-
-impl Check {
-    fn of(check: &'static str, found: anyhow::Result<String>) -> Self {
-        match found {
-            Ok(found) => Self {
-                name: check,
-                good: true,
-                found,
-            },
-            Err(error) => Self {
-                name: check,
-                good: false,
-                found: format!("{error:#}"),
-            },
-        }
-    }
+    /// How long to wait for all answers together: more where the way to a store is slow
+    #[arg(long, default_value = "9s", value_name = "TIME", value_parser = config::duration)]
+    within: Duration,
 }
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
-    let catalog = connect().await;
-    let mut checks = vec![Check::of("plans", plans(args))];
-    match &catalog {
-        Ok(catalog) => {
-            checks.push(Check::of("catalog", schema(catalog).await));
-            checks.push(Check::of("clock", clock(catalog).await));
-            checks.push(Check::of("keys", keys::keys(catalog).await));
-            checks.push(Check::of("encryption", encryption(catalog, args).await));
-            checks.push(Check::of("store names", store_names(catalog, args).await));
-            checks.push(Check::of("consumers", consumers(catalog).await));
-            checks.push(Check::of("transport", transport(catalog, args).await));
-        }
-        Err(error) => checks.push(Check::of("catalog", Err(anyhow::anyhow!("{error:#}")))),
-    }
-    checks.extend(stores(args, catalog.as_ref().ok()).await);
-    let tools = args.tools.discover().await;
-    checks.extend(Engine::ALL.map(|engine| Check::of("engine", client_tools(&tools, engine))));
-
-    output.show(&checks, |checks| {
-        let line = |check: &Check| {
-            format!(
-                "{} {:<13} {}\n",
-                if check.good { "ok  " } else { "FAIL" },
-                check.name,
-                check.found
-            )
-        };
-        checks.iter().map(line).collect()
-    })?;
+    let checks = examine(Arc::new(args.clone())).await;
+    output.show(&checks, |checks| checks.iter().map(Check::line).collect())?;
+    // Else what was given up half way is the janitor's.
+    drop(timeout(SETTLED_WITHIN, detached::settled()).await);
     let all_good = checks.iter().all(|check| check.good);
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -108,8 +78,127 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     })
 }
 
+/// Asks all checks at once, and returns what they found in the order of this list. Each is a function that needs no other.
+async fn examine(args: Arc<Args>) -> Vec<Check> {
+    let mut round = Round::begin(args.within);
+    let found = configured(&args).await;
+    let all: &[Candidate] = found.as_deref().unwrap_or_default();
+    let primary = all.first().cloned();
+    let names: Vec<String> = all.iter().map(|store| store.name().to_owned()).collect();
+    let catalog = connecting();
+
+    let see_plans = format!("see the file system of {}", args.plans.plans.display());
+    round.ask("plans", see_plans, plans(Arc::clone(&args)));
+    round.ask("catalog", SEE_CATALOG, connected(catalog.clone()));
+    let mut of_catalog = |name, check| round.ask(name, NEEDS_CATALOG, check);
+    of_catalog("clock", with(&catalog, clock));
+    of_catalog(
+        "keys",
+        with(
+            &catalog,
+            |catalog| async move { keys::keys(&catalog).await },
+        ),
+    );
+    of_catalog(
+        "encryption",
+        with(&catalog, |catalog| encryption(catalog, primary)),
+    );
+    if found.is_ok() {
+        let compared = with(&catalog, |catalog| stores::names(names, catalog));
+        of_catalog("store names", compared);
+    }
+    of_catalog("consumers", with(&catalog, consumers));
+    let ours = Arc::clone(&args);
+    of_catalog(
+        "transport",
+        with(&catalog, |catalog| transport(catalog, ours)),
+    );
+    for store in all {
+        let see_store = format!(
+            "{} ({}): see the way from here to it; where that is only slow, give --within 1m",
+            store.name(),
+            store.url()
+        );
+        let (tried, ours) = (store.clone(), Arc::clone(&args));
+        let compared = with(&catalog, |catalog| stores::identity(tried, ours, catalog));
+        let looked_at = store.clone();
+        let escrows = with(&catalog, |catalog| stores::escrows(looked_at, catalog));
+        round.ask("store", &*see_store, stores::is_usable(store.clone()));
+        round.ask("store id", &*see_store, compared);
+        round.ask("escrows", &*see_store, escrows);
+    }
+    if let Err(error) = found {
+        round.ask("store", "", async { Err(error) });
+    }
+    round.ask(
+        "store faults",
+        NEEDS_CATALOG,
+        with(&catalog, stores::faults),
+    );
+    let tools = discovered(Arc::clone(&args));
+    for engine in Engine::ALL {
+        let tools = tools.clone();
+        let see_tools = format!("{engine}: a client tool does not say its version");
+        round.ask("engine", see_tools, async move {
+            let tools = tools.await;
+            client_tools(&tools, engine)
+        });
+    }
+    round.answers().await
+}
+
+/// A connection that every check waits for, and shares. Why there is none, its own check tells.
+type Connecting = Shared<BoxFuture<'static, Result<Catalog, String>>>;
+
+fn connecting() -> Connecting {
+    let connecting = async {
+        let url = read(config::database_url).await??;
+        Ok::<_, anyhow::Error>(Catalog::connect_at_once(&url, CONNECTIONS).await?)
+    };
+    connecting
+        .map(|connected| connected.map_err(|error| format!("{error:#}")))
+        .boxed()
+        .shared()
+}
+
+/// Returns a check that needs the catalog.
+fn with<Looking>(
+    catalog: &Connecting,
+    check: impl FnOnce(Catalog) -> Looking + Send + 'static,
+) -> BoxFuture<'static, anyhow::Result<String>>
+where
+    Looking: Future<Output = anyhow::Result<String>> + Send + 'static,
+{
+    let catalog = catalog.clone();
+    async move {
+        let catalog = catalog.await.map_err(|_| Impossible(NEEDS_CATALOG))?;
+        check(catalog).await
+    }
+    .boxed()
+}
+
+async fn connected(catalog: Connecting) -> anyhow::Result<String> {
+    schema(catalog.await.map_err(anyhow::Error::msg)?).await
+}
+
+/// Returns the stores that are configured.
+async fn configured(args: &Args) -> anyhow::Result<Vec<Candidate>> {
+    let (storage, patience) = (args.storage.clone(), Patience::brief(args.within));
+    let reading = read(move || candidates(&storage, patience));
+    let read = timeout(args.within / PART_FOR_CONFIGURATION, reading).await;
+    Ok(read.context(
+        "the stores file, or a file with keys, cannot be read: its file system does not answer",
+    )???)
+}
+
+fn discovered(args: Arc<Args>) -> Shared<BoxFuture<'static, Arc<Toolbox>>> {
+    async move { Arc::new(args.tools.discover().await) }
+        .boxed()
+        .shared()
+}
+
 /// Names the resources whose servers need not prove who they are.
-async fn transport(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> {
     let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
     if found.is_empty() {
         return Ok("no resource is known to be reached without proof of who answers".to_owned());
@@ -126,17 +215,14 @@ async fn transport(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
     Ok(told)
 }
 
-async fn connect() -> anyhow::Result<Catalog> {
-    Ok(Catalog::connect(&config::database_url()?, 1).await?)
-}
-
-fn plans(args: &Args) -> anyhow::Result<String> {
-    let problems = plan::check(&args.plans.plans);
+async fn plans(args: Arc<Args>) -> anyhow::Result<String> {
+    let file = args.plans.plans.clone();
+    let problems = read(move || plan::check(&file)).await?;
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
     Ok(format!("{} is good", args.plans.plans.display()))
 }
 
-async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
+async fn schema(catalog: Catalog) -> anyhow::Result<String> {
     catalog.check_schema().await?;
     let faults = catalog.faults().await?;
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
@@ -147,7 +233,9 @@ async fn schema(catalog: &Catalog) -> anyhow::Result<String> {
     ))
 }
 
-async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
+async fn clock(catalog: Catalog) -> anyhow::Result<String> {
+    // The first question may have to wait for a connection.
+    catalog.now().await?;
     let before = Utc::now();
     let theirs = catalog.now().await?;
     let ours = before + (Utc::now() - before) / 2;
@@ -160,58 +248,46 @@ async fn clock(catalog: &Catalog) -> anyhow::Result<String> {
 }
 
 /// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
-async fn encryption(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
+async fn encryption(catalog: Catalog, primary: Option<Candidate>) -> anyhow::Result<String> {
     let mut keys = catalog.keys().await?;
-    let living = keys.iter().filter(|key| key.shredded_at.is_none()).count();
+    keys.retain(|key| key.shredded_at.is_none());
+    let living = keys.len();
     if living == 0 {
         return Ok(
             "archives are NOT encrypted: `lastgood key create --platform` changes that".to_owned(),
         );
     }
-    let stores = Stores::open(&args.storage, &Absent::Refused).await?;
-    let keyring = CatalogKeyring {
+    let keyring = &CatalogKeyring {
         catalog: catalog.clone(),
-        master: config::master_keys()?,
+        master: read(config::master_keys).await??,
     };
     fastrand::shuffle(&mut keys);
-    for key in keys.iter().take(KEYS_SAMPLED) {
-        is_whole(&stores, &keyring, key).await?;
-    }
-    let (mut opened, mut plain) = (0, 0);
-    for sample in catalog.key_samples(TEAMS_SAMPLED).await? {
-        let opens = opens(&stores.primary().storage, &sample, &keyring).await;
-        match opens
-            .with_context(|| format!("the newest restore point of {}", sample.resource_id))?
-        {
-            Some(_) => opened += 1,
-            None => plain += 1,
-        }
-    }
+    let some = keys.into_iter().take(KEYS_SAMPLED).map(anyhow::Ok);
+    futures::stream::iter(some)
+        .try_for_each_concurrent(AT_ONCE, |key| async move {
+            keyring.identity(key.id, &key.recipient.parse()?).await?;
+            Ok(())
+        })
+        .await?;
+    let Some(primary) = primary else {
+        return Err(Impossible("it needs the primary store").into());
+    };
+    let storage = &primary.open().await?.storage;
+    let samples = catalog.key_samples(TEAMS_SAMPLED).await?;
+    let opened: Vec<bool> = futures::stream::iter(samples)
+        .map(|sample| async move {
+            let opened = opens(storage, &sample, keyring).await;
+            opened.with_context(|| format!("the newest restore point of {}", sample.resource_id))
+        })
+        .buffer_unordered(AT_ONCE)
+        .map_ok(|key| key.is_some())
+        .try_collect()
+        .await?;
+    let encrypted = opened.iter().filter(|is_encrypted| **is_encrypted).count();
     Ok(format!(
-        "{living} keys, with their escrows; the newest restore points open: {opened} encrypted, {plain} from before the key"
+        "{living} keys; the newest restore points open: {encrypted} encrypted, {} from before the key",
+        opened.len() - encrypted
     ))
-}
-
-/// A key opens with the master key and has its escrow in each store; one that was shredded has neither.
-async fn is_whole(stores: &Stores, keyring: &CatalogKeyring, key: &KeyRow) -> anyhow::Result<()> {
-    let is_shredded = key.shredded_at.is_some();
-    for NamedStore { name, storage, .. } in stores.iter() {
-        let has_escrow = escrow::exists(storage, key.id).await?;
-        anyhow::ensure!(
-            !(is_shredded && has_escrow),
-            "key {} was shredded, and its escrow is still in store {name}: shred it once more",
-            key.id
-        );
-        anyhow::ensure!(
-            is_shredded || has_escrow,
-            "key {} has no escrow in store {name}: `lastgood key escrow --recipient age1…` writes it anew",
-            key.id
-        );
-    }
-    if !is_shredded {
-        keyring.identity(key.id, &key.recipient.parse()?).await?;
-    }
-    Ok(())
 }
 
 async fn opens(
@@ -224,7 +300,7 @@ async fn opens(
     Ok(key::opens(storage, &manifest, keyring).await?)
 }
 
-async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
+async fn consumers(catalog: Catalog) -> anyhow::Result<String> {
     let live = catalog.live_consumers().await?;
     let alive = live.iter().filter(|consumer| consumer.takes_new()).count();
     anyhow::ensure!(
@@ -232,92 +308,6 @@ async fn consumers(catalog: &Catalog) -> anyhow::Result<String> {
         "no live consumer takes new runs: start `lastgood consumer`"
     );
     Ok(format!("{alive} alive"))
-}
-
-/// Every store that points are on record in is configured here: else a removal waits for it for ever.
-async fn store_names(catalog: &Catalog, args: &Args) -> anyhow::Result<String> {
-    let (primary, mirrors) = stores::names(&args.storage)?;
-    let known: Vec<String> = std::iter::once(primary).chain(mirrors).collect();
-    let unknown = catalog.unknown_stores(&known).await?;
-    let told: Vec<String> = unknown
-        .iter()
-        .map(|it| {
-            format!(
-                "{} restore points are on record in store {}",
-                it.points, it.store
-            )
-        })
-        .collect();
-    anyhow::ensure!(
-        told.is_empty(),
-        "{}, which is not configured here: their removals wait; give its stores file, or `lastgood store rename` or `forget` it",
-        told.join(", ")
-    );
-    Ok(format!(
-        "{} configured, and no other on record",
-        known.len()
-    ))
-}
-
-async fn stores(args: &Args, catalog: Option<&Catalog>) -> Vec<Check> {
-    let stores = match Stores::open(&args.storage, &Absent::Refused).await {
-        Ok(stores) => stores,
-        Err(error) => {
-            let hint = match error.missing() {
-                Some(_) => "; the first consumer makes a new one",
-                None => "",
-            };
-            let told = anyhow::anyhow!("{}{hint}", chain(&error));
-            return vec![Check::of("store", Err(told))];
-        }
-    };
-    let mut checks = Vec::new();
-    for store in stores.iter() {
-        checks.push(Check::of("store", try_store(store).await));
-        if let Some(catalog) = catalog {
-            let compared = identity(store, args, catalog).await;
-            checks.push(Check::of("store id", compared));
-        }
-    }
-    if let Some(catalog) = catalog {
-        checks.push(Check::of("store faults", faults(catalog).await));
-    }
-    checks
-}
-
-/// Says whether it is the store that is meant by its name.
-async fn identity(store: &NamedStore, args: &Args, catalog: &Catalog) -> anyhow::Result<String> {
-    let name = &store.name;
-    let compared = stores::identify(store, &args.storage, catalog).await?;
-    Ok(match compared {
-        Some(id) => format!("{name}: it is {id}, of this installation"),
-        None => format!("{name}: it has no identity yet: the first consumer gives it one"),
-    })
-}
-
-/// Running consumers may see another machine's mounts.
-async fn faults(catalog: &Catalog) -> anyhow::Result<String> {
-    let faults = catalog.store_faults().await?;
-    let told: Vec<String> = faults
-        .iter()
-        .map(|it| {
-            format!(
-                "{} cannot be used by {} consumer(s): {}",
-                it.store, it.consumers, it.why
-            )
-        })
-        .collect();
-    anyhow::ensure!(told.is_empty(), "{}", told.join("; "));
-    Ok("no running consumer reports one".to_owned())
-}
-
-async fn try_store(store: &NamedStore) -> anyhow::Result<String> {
-    let NamedStore { name, url, storage } = store;
-    let tried = storage.check().await;
-    tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
-    Ok(format!(
-        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
-    ))
 }
 
 fn client_tools(tools: &Toolbox, engine: Engine) -> anyhow::Result<String> {

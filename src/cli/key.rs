@@ -16,10 +16,10 @@ use lastgood_jobs::{
 use serde_json::json;
 use uuid::Uuid;
 
-use self::escrow::{master_keys, row_of, stores, withdraw};
+use self::escrow::{Escrowed, master_keys, row_of, stores, whereabouts, withdraw};
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
-    catalog::{Catalog, CatalogError, KeyRow, Shredded, Succession},
+    catalog::{Catalog, CatalogError, Shredded, Succession},
     config::{self, StorageArgs},
     keys,
     master::{self, Sealer},
@@ -31,8 +31,11 @@ pub(super) enum Command {
     Create(Making),
     /// Make the next key: new archives use it, old ones stay readable with the old one
     Rotate(Making),
-    /// List keys, without their secrets
-    List,
+    /// List keys, without their secrets, and say which stores have their escrows
+    List {
+        #[command(flatten)]
+        storage: StorageArgs,
+    },
     /// Destroy all keys of a team: what was encrypted to them can never be read again
     Shred {
         /// The team
@@ -103,7 +106,10 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     let done = match command {
         Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
         Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
-        Command::List => output.show(&catalog.keys().await?, |keys| list(keys)),
+        Command::List { storage } => {
+            let keys = whereabouts(catalog.keys().await?, &storage).await;
+            output.show(&keys, |keys| list(keys))
+        }
         Command::Shred {
             team,
             overwrite,
@@ -236,14 +242,23 @@ fn told(team: &TeamId, shredded: &Shredded) -> String {
     text
 }
 
-fn list(keys: &[KeyRow]) -> String {
+fn list(keys: &[Escrowed]) -> String {
     if keys.is_empty() {
         return "there is no key: archives are not encrypted; see `lastgood key create --help`"
             .to_owned();
     }
     table(
-        ["id", "owner", "recipient", "state", "created", "retired"],
-        keys.iter().map(|key| {
+        [
+            "id",
+            "owner",
+            "recipient",
+            "state",
+            "created",
+            "retired",
+            "escrow",
+        ],
+        keys.iter().map(|escrowed| {
+            let key = &escrowed.key;
             let state = match (key.shredded_at, key.retired_at) {
                 (Some(_), _) => "shredded",
                 (None, Some(_)) => "opens old archives",
@@ -258,6 +273,7 @@ fn list(keys: &[KeyRow]) -> String {
                 state.to_owned(),
                 instant(key.created_at),
                 instant_or_dash(key.retired_at),
+                escrowed.told(),
             ]
         }),
     )

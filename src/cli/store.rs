@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use lastgood_jobs::error::JobError;
+use lastgood_jobs::{
+    error::{JobError, chain},
+    storage::Patience,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -11,7 +14,7 @@ use super::output::{Output, printable, table};
 use crate::{
     catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
-    stores::{self, Absent, Compared, Stores},
+    stores::{self, Absent, Candidate, Compared, Stores, StoresError},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -110,12 +113,11 @@ async fn compare_all(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let mut seen = Vec::new();
-    for store in stores.iter() {
+    for candidate in stores::candidates(storage, Patience::default())? {
         seen.push(Seen {
-            store: store.name.clone(),
-            compared: stores::compare(catalog, store, Duration::ZERO).await?,
+            store: candidate.name().to_owned(),
+            compared: compare(catalog, &candidate, storage).await?,
         });
     }
     output.show(&seen, |seen| {
@@ -131,6 +133,33 @@ async fn compare_all(
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Compares a store with the catalog if it is the one that is meant. What is wrong with it as it is seen from here is told, and not
+/// recorded: consumers may see another.
+async fn compare(
+    catalog: &Catalog,
+    candidate: &Candidate,
+    storage: &StorageArgs,
+) -> anyhow::Result<Compared> {
+    let store = match candidate.open().await {
+        Ok(store) => store,
+        Err(error) => return Ok(not_listed(&error)),
+    };
+    match stores::identify(&store, storage, catalog).await {
+        Ok(_) => {}
+        // It may have been emptied: that is what a comparison finds out.
+        Err(StoresError::Stranger { source, .. }) if source.has_lost_its_identity() => {}
+        Err(StoresError::Catalog(error)) => return Err(error.into()),
+        Err(error) => return Ok(not_listed(&error)),
+    }
+    Ok(stores::compare(catalog, &store, Duration::ZERO).await?)
+}
+
+fn not_listed(error: &StoresError) -> Compared {
+    Compared::NotListed {
+        because: chain(error),
+    }
 }
 
 fn told(seen: &Seen) -> String {

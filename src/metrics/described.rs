@@ -47,6 +47,7 @@ pub(super) const CLOSED_DATABASES: &str = "lastgood_closed_databases";
 pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
 pub(super) const VANISHED: &str = "lastgood_store_vanished";
 pub(super) const UNLISTED: &str = "lastgood_store_unlisted";
+pub(super) const UNUSABLE: &str = "lastgood_store_unusable_consumers";
 pub(super) const PAUSES: &str = "lastgood_queue_pauses";
 pub(super) const PRUNED: &str = "lastgood_pruned_runs_total";
 pub(super) const API_REQUESTS: &str = "lastgood_api_requests_total";
@@ -253,6 +254,10 @@ fn describe_upkeep() {
     describe_gauge!(
         VANISHED,
         "1 while so many restore points are missing from a store that no accident explains it, by store: nothing expires meanwhile."
+    );
+    describe_gauge!(
+        UNUSABLE,
+        "Running consumers that cannot use a store, by store: it is gone, exchanged for another, or out of reach; `lastgood status` says why."
     );
     describe_gauge!(
         UNLISTED,

@@ -1,6 +1,9 @@
 //! What the gauges show: exposure per tier, unknown tiers, the queue, who is alive.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use lastgood_jobs::error::chain;
 use serde::{Deserialize, Serialize};
@@ -9,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{
-        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreListing,
-        SuspectCount, TierExposure, UnknownTier, Work, answered,
+        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreFault,
+        StoreListing, SuspectCount, TierExposure, UnknownTier, Work, answered,
     },
     metrics,
     plan::Plans,
@@ -69,6 +72,8 @@ pub(super) async fn observe_until(
 struct Shown {
     tiers: Vec<String>,
     unknown: Vec<String>,
+    /// Stores that consumers know and this producer does not.
+    foreign: BTreeSet<String>,
 }
 
 /// What the gauges show. Stored between producers of one version; one that does not understand it measures by itself.
@@ -81,6 +86,7 @@ struct Figures {
     unknown: Vec<UnknownTier>,
     removals: Removals,
     listings: Vec<StoreListing>,
+    store_faults: Vec<StoreFault>,
     proofs: Vec<ProofCount>,
     closed: usize,
     suspects: Vec<SuspectCount>,
@@ -121,6 +127,7 @@ async fn observe(
     shown.tell_new(&figures.unknown);
     metrics::removals(&figures.removals);
     metrics::listings(&figures.listings);
+    shown.store_faults(&observer.stores, &figures.store_faults);
     metrics::proofs(&figures.proofs);
     metrics::closed_databases(figures.closed);
     metrics::suspects(&figures.suspects);
@@ -149,6 +156,7 @@ async fn measure(
         unknown: catalog.unknown_tiers(&known).await?,
         removals: catalog.removals().await?,
         listings: catalog.store_listings(&observer.stores).await?,
+        store_faults: catalog.store_faults().await?,
         proofs: catalog.proof_counts(observer.verify_within).await?,
         closed: catalog.closed_databases(None).await?.len(),
         suspects: catalog.suspect_counts().await?,
@@ -164,6 +172,14 @@ async fn measure(
 }
 
 impl Shown {
+    /// Shows each store's faults, those of stores included that consumers alone know: until they are mended.
+    fn store_faults(&mut self, stores: &[String], faults: &[StoreFault]) {
+        let named = faults.iter().map(|fault| fault.store.clone());
+        self.foreign
+            .extend(named.filter(|store| !stores.contains(store)));
+        metrics::store_faults(stores.iter().chain(&self.foreign), faults);
+    }
+
     /// Logs each unknown tier once, when it turns up.
     fn tell_new(&mut self, unknown: &[UnknownTier]) {
         let names = unknown.iter().map(|tier| tier.tier.clone()).collect();

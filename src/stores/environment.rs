@@ -2,11 +2,18 @@
 
 use std::env;
 
-use lastgood_jobs::storage::{Addressing, BucketAccess, Credentials, WriteOnce};
-use secrecy::{ExposeSecret as _, SecretString};
+use lastgood_jobs::storage::{Addressing, BucketAccess, KeySource, WriteOnce};
+use secrecy::SecretString;
 
-use super::StoresError;
+use super::{
+    StoresError,
+    keys::{Given, Grant, key_source},
+    lent,
+};
 use crate::secret::read_secret_file;
+
+/// Where the one store's keys come from.
+const GRANT: &str = "LASTGOOD_S3_CREDENTIALS";
 
 /// Returns how the environment says that a bucket is reached.
 pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
@@ -21,26 +28,45 @@ pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
         region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"])?,
         addressing: addressing()?,
         write_once: write_once()?,
-        credentials: credentials(store)?,
+        credentials: granted(grant()?, store)?,
         ..BucketAccess::default()
     })
 }
 
+/// Returns where keys come from that were granted in this way.
+pub(super) fn granted(grant: Grant, store: &str) -> Result<Option<KeySource>, StoresError> {
+    let lent = |by| lent::lender(by).map(Some);
+    match grant {
+        Grant::Keys => keys(store),
+        Grant::Chain => match keys(store)? {
+            Some(keys) => Ok(Some(keys)),
+            None => lent(None),
+        },
+        Grant::Lent(by) => lent(Some(by)),
+    }
+}
+
 /// Returns the keys that the environment holds, or names the files of.
-pub(super) fn credentials(store: &str) -> Result<Option<Credentials>, StoresError> {
+fn keys(store: &str) -> Result<Option<KeySource>, StoresError> {
     let id = secret("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID_FILE", store)?;
     let key = secret("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY_FILE", store)?;
     let token = secret("AWS_SESSION_TOKEN", "AWS_SESSION_TOKEN_FILE", store)?;
     match (id, key) {
-        (Some(id), Some(secret_access_key)) => Ok(Some(Credentials {
-            access_key_id: id.expose_secret().to_owned(),
-            secret_access_key,
-            session_token: token,
-        })),
+        (Some(id), Some(key)) => Ok(Some(key_source(id, key, token))),
         (None, None) => Ok(None),
         (Some(_), None) => Err(half("AWS_SECRET_ACCESS_KEY")),
         (None, Some(_)) => Err(half("AWS_ACCESS_KEY_ID")),
     }
+}
+
+fn grant() -> Result<Grant, StoresError> {
+    let Some(word) = text(GRANT)? else {
+        return Ok(Grant::Keys);
+    };
+    Grant::named(&word).ok_or_else(|| StoresError::Environment {
+        variable: GRANT,
+        why: format!("it is one of {}", Grant::NAMES.join(", ")),
+    })
 }
 
 fn half(missing: &'static str) -> StoresError {
@@ -81,20 +107,19 @@ fn secret(
     variable: &'static str,
     file: &'static str,
     store: &str,
-) -> Result<Option<SecretString>, StoresError> {
+) -> Result<Option<Given>, StoresError> {
     if let Some(value) = text(variable)? {
-        return Ok(Some(SecretString::from(value)));
+        return Ok(Some(Given::fixed(SecretString::from(value))));
     }
     let Some(path) = text(file)? else {
         return Ok(None);
     };
-    read_secret_file(&path)
-        .map(Some)
-        .map_err(|source| StoresError::Secret {
-            what: file,
-            store: store.to_owned(),
-            source,
-        })
+    let now = read_secret_file(&path).map_err(|source| StoresError::Secret {
+        what: file,
+        store: store.to_owned(),
+        source,
+    })?;
+    Ok(Some(Given::in_file(now, &path)))
 }
 
 fn first(variables: &[&'static str]) -> Result<Option<String>, StoresError> {
@@ -107,7 +132,7 @@ fn first(variables: &[&'static str]) -> Result<Option<String>, StoresError> {
 }
 
 /// Returns a variable's text; one that is empty is not set.
-fn text(variable: &'static str) -> Result<Option<String>, StoresError> {
+pub(super) fn text(variable: &'static str) -> Result<Option<String>, StoresError> {
     match env::var(variable) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(env::VarError::NotPresent) => Ok(None),

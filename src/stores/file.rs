@@ -3,13 +3,15 @@
 use std::{collections::BTreeSet, path::Path};
 
 use lastgood_jobs::storage::{
-    Addressing, BucketAccess, Checksums, Credentials, StorageUrl, WriteOnce,
+    Addressing, BucketAccess, Checksums, KeySource, StorageUrl, WriteOnce,
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Configured, StoresError, environment};
-use crate::secret::Reference;
+use super::{
+    Configured, StoresError, environment,
+    keys::{Given, Grant, key_source},
+};
+use crate::secret::{Reference, SecretError};
 
 /// The version that this build reads.
 const VERSION: u32 = 1;
@@ -33,6 +35,7 @@ struct Entry {
     path_style: Option<bool>,
     checksums: Option<bool>,
     write_once: Option<bool>,
+    credentials: Option<String>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     session_token: Option<String>,
@@ -190,31 +193,49 @@ fn is_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(plain)
 }
 
-/// Resolves the keys of a store; one that names none has those of the environment.
-fn credentials(entry: &Entry) -> Result<Option<Credentials>, StoresError> {
+/// Returns where the keys of a store come from; one that says nothing has those of the environment.
+fn credentials(entry: &Entry) -> Result<Option<KeySource>, StoresError> {
+    let refused = |why: &str| StoresError::Environment {
+        variable: "credentials, access_key_id and secret_access_key",
+        why: format!("store {:?} {why}", entry.name),
+    };
     let resolved = |what: &'static str, reference: &Option<String>| {
-        let resolve = |text: &String| text.parse::<Reference>()?.resolve_blocking();
-        let secret: Option<Result<SecretString, _>> = reference.as_ref().map(resolve);
-        secret.transpose().map_err(|source| StoresError::Secret {
+        let resolve = |text: &String| {
+            let reference: Reference = text.parse()?;
+            let now = reference.resolve_blocking()?;
+            Ok(match reference {
+                Reference::Env(_) => Given::fixed(now),
+                Reference::File(path) => Given::in_file(now, &path),
+            })
+        };
+        let given: Option<Result<Given, SecretError>> = reference.as_ref().map(resolve);
+        given.transpose().map_err(|source| StoresError::Secret {
             what,
             store: entry.name.clone(),
             source,
         })
     };
+    let grant = match entry.credentials.as_deref() {
+        None => Grant::Keys,
+        Some(word) => Grant::named(word).ok_or_else(|| {
+            refused(&format!(
+                "has `credentials:` that are none of {}",
+                Grant::NAMES.join(", ")
+            ))
+        })?,
+    };
     let id = resolved("access_key_id", &entry.access_key_id)?;
     let key = resolved("secret_access_key", &entry.secret_access_key)?;
-    let session_token = resolved("session_token", &entry.session_token)?;
+    let token = resolved("session_token", &entry.session_token)?;
     match (id, key) {
-        (Some(id), Some(secret_access_key)) => Ok(Some(Credentials {
-            access_key_id: id.expose_secret().to_owned(),
-            secret_access_key,
-            session_token,
-        })),
-        (None, None) if entry.storage.starts_with("s3://") => environment::credentials(&entry.name),
+        (Some(_), _) | (_, Some(_)) if grant != Grant::Keys => Err(refused(
+            "has keys, and `credentials:` that say where else they come from: leave one out",
+        )),
+        (Some(id), Some(key)) => Ok(Some(key_source(id, key, token))),
+        (None, None) if entry.storage.starts_with("s3://") => {
+            environment::granted(grant, &entry.name)
+        }
         (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) => Err(StoresError::Environment {
-            variable: "access_key_id and secret_access_key",
-            why: format!("store {:?} has one without the other", entry.name),
-        }),
+        (Some(_), None) | (None, Some(_)) => Err(refused("has one without the other")),
     }
 }

@@ -76,6 +76,19 @@ pub enum Stranger {
 }
 
 impl Stranger {
+    /// Returns whether it may be the store that is meant, without its identity object.
+    #[must_use]
+    pub fn has_lost_its_identity(&self) -> bool {
+        match self {
+            Self::Nameless { .. } => true,
+            Self::Foreign { .. }
+            | Self::Exchanged { .. }
+            | Self::Unknown { .. }
+            | Self::SamePlace { .. }
+            | Self::Overwrites => false,
+        }
+    }
+
     /// Returns whether it is the configuration that has to be mended, and not a mount.
     pub(super) fn is_of_the_configuration(&self) -> bool {
         match self {

@@ -1,5 +1,6 @@
 use std::io::Write as _;
 
+use lastgood_jobs::storage::{KeySource, Lender, LentBy};
 use rstest::rstest;
 
 use super::*;
@@ -78,6 +79,14 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
 #[case::half(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', access_key_id: 'env:PATH'}]",
     "one without the other"
+)]
+#[case::grant(
+    "version: 1\nstores: [{name: a, storage: 's3://bucket', credentials: hunter2}]",
+    "none of keys, chain, web_identity, container, profile, instance"
+)]
+#[case::keys_and_a_lender(
+    "version: 1\nstores: [{name: a, storage: 's3://bucket', credentials: chain, access_key_id: 'env:PATH', secret_access_key: 'env:PATH'}]",
+    "leave one out"
 )]
 #[case::endpoint(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', endpoint: 'https://k:hunter2@host'}]",
@@ -212,5 +221,44 @@ async fn one_store_is_opened_by_its_name_or_address_and_no_other_is_needed() -> 
         let said = lastgood_jobs::error::chain(&error);
         assert!(said.contains(why) && !said.contains("hunter2"), "{said}");
     }
+    Ok(())
+}
+
+/// Red before: the roles of machines and containers were not read at all, and keys only at the start.
+#[tokio::test]
+async fn keys_in_files_are_read_again_and_keys_are_lent_where_that_is_said() -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let at = |name: &str| home.path().join(name).display().to_string();
+    std::fs::write(at("id"), "OLD\n")?;
+    std::fs::write(at("key"), "marker-of-the-old\n")?;
+    let (args, _file) = args(&format!(
+        "version: 1\nstores:\n- name: rotated\n  storage: s3://bucket\n  region: eu-1\n  access_key_id: file:{}\n  \
+         secret_access_key: file:{}\n- name: lent\n  storage: s3://bucket\n  region: eu-1\n  credentials: instance\n- name: fixed\n  \
+         storage: s3://bucket\n  region: eu-1\n  access_key_id: env:PATH\n  secret_access_key: env:PATH\n",
+        at("id"),
+        at("key"),
+    ))?;
+    let sources = configured(&args)?.into_iter();
+    let sources: Vec<_> = sources.filter_map(|it| it.access.credentials).collect();
+    let [
+        KeySource::Read { first, again },
+        KeySource::Lent(Lender {
+            by: LentBy::Instance,
+            ..
+        }),
+        KeySource::Fixed(_),
+    ] = sources.as_slice()
+    else {
+        anyhow::bail!("{sources:?}")
+    };
+    assert_eq!(first.access_key_id, "OLD");
+    std::fs::write(at("id"), "NEW\n")?;
+    std::fs::write(at("key"), "marker-of-the-new\n")?;
+    let read = again.read().await.map_err(anyhow::Error::msg)?;
+    assert_eq!(read.access_key_id, "NEW");
+    std::fs::remove_file(at("key"))?;
+    let why = again.read().await.map(drop).unwrap_err();
+    assert!(why.contains("cannot read"), "{why}");
+    assert!(!format!("{sources:?}").contains("marker"), "{sources:?}");
     Ok(())
 }

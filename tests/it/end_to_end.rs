@@ -1,15 +1,18 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
 mod api;
+mod bucket_keys;
 mod bucket_refusals;
 mod by_hand;
 mod cache;
 mod customer;
 mod disaster;
 mod disaster_page;
+mod doctor;
 mod drains;
 mod emptied;
 mod encryption;
+mod escrows;
 pub(crate) mod faults;
 mod fleet;
 mod gate;

@@ -1,7 +1,11 @@
 //! A store in a bucket: S3, or what speaks its language.
 
 mod access;
+mod held;
+mod lend;
 mod pending;
+mod signing;
+mod source;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +16,20 @@ use opendal::{
     services::S3,
 };
 use opendal_http_transport_reqwest::ReqwestTransport;
-use secrecy::ExposeSecret as _;
+use reqsign_aws_v4::RequestSigner;
+use reqsign_core::{Context, SignRequest as _};
+use secrecy::SecretString;
 
-pub use self::access::{Addressing, BucketAccess, Checksums, Credentials, Patience, WriteOnce};
-pub(super) use self::pending::Pending;
-use self::pending::Uploads;
-use super::{Created, fault::failure};
+pub use self::{
+    access::{Addressing, BucketAccess, Checksums, Patience, WriteOnce},
+    source::{Credentials, KeySource, Lender, LentBy, ReadKeys, Surroundings},
+};
+use self::{held::HeldKeys, pending::Uploads, signing::Signing};
+pub(super) use self::{held::NoKeys, pending::Pending};
+use super::{
+    Created, ObjectKey,
+    fault::{failure, without_keys},
+};
 use crate::error::{JobError, StoreFault};
 
 /// How long a connection may take to come about.
@@ -31,6 +43,8 @@ pub(super) struct Bucket {
     /// Asks once: for what must know whether it was repeated.
     once: Operator,
     uploads: Arc<Uploads>,
+    keys: Arc<HeldKeys>,
+    region: Arc<str>,
     patience: Patience,
     write_once: WriteOnce,
 }
@@ -47,9 +61,10 @@ impl Bucket {
             key: format!("the bucket {name}"),
             source: StoreFault(why),
         };
-        let credentials = access.credentials.as_ref().ok_or_else(|| {
+        let source = access.credentials.as_ref().ok_or_else(|| {
             denied(
-                "no keys are configured: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                "no keys are configured: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or LASTGOOD_S3_CREDENTIALS (`credentials:` in \
+                 a stores file) where they are lent"
                     .to_owned(),
             )
         })?;
@@ -70,11 +85,8 @@ impl Bucket {
             // Nothing but what was configured: no file in a home directory, no address of a cloud's own.
             .disable_config_load()
             .disable_ec2_metadata()
-            .access_key_id(&credentials.access_key_id)
-            .secret_access_key(credentials.secret_access_key.expose_secret());
-        if let Some(token) = &credentials.session_token {
-            service = service.session_token(token.expose_secret());
-        }
+            // The transport signs.
+            .skip_signature();
         if let Some(endpoint) = &access.endpoint {
             service = service.endpoint(endpoint);
         }
@@ -84,7 +96,9 @@ impl Bucket {
         if access.has_checksums() {
             service = service.checksum_algorithm("crc32c");
         }
-        let transport = HttpTransporter::new(ReqwestTransport::new(client()?));
+        let keys = Arc::new(HeldKeys::new(name, source, region)?);
+        let sending = ReqwestTransport::new(client(|client| client)?);
+        let transport = HttpTransporter::new(Signing::new(sending, Arc::clone(&keys), region));
         let base = Operator::new(service)
             .map_err(|error| denied(error.message().to_owned()))?
             .with_context(OperationContext::new().with_http_transport(transport.clone()));
@@ -101,18 +115,13 @@ impl Bucket {
                 .with_max_delay(patience.pause_max)
                 .with_jitter(),
         );
-        let uploads = Arc::new(Uploads::new(
-            name,
-            prefix,
-            region,
-            access,
-            credentials,
-            transport,
-        ));
+        let uploads = Arc::new(Uploads::new(name, prefix, region, access, transport));
         Ok((
             Self {
                 once,
                 uploads,
+                keys,
+                region: region.into(),
                 patience,
                 write_once: access.write_once,
             },
@@ -196,6 +205,36 @@ impl Bucket {
         }
     }
 
+    /// Returns an address from which anybody who has it can read an object until `ttl` is over.
+    pub(super) async fn presign(
+        &self,
+        key: &ObjectKey,
+        ttl: Duration,
+    ) -> Result<SecretString, JobError> {
+        const SIGN: &str = "sign an address of";
+        let unsigned = |advice, why: String| JobError::StoreUnable {
+            doing: SIGN,
+            key: key.to_string(),
+            advice,
+            source: StoreFault(why),
+        };
+        let keys = self.keys.lasting(ttl).await;
+        let keys = keys.map_err(|none| without_keys(SIGN, key, &none))?;
+        let asked = http::Request::get(self.uploads.address(key)).body(());
+        let asked = asked.map_err(|error| unsigned("see the endpoint", error.to_string()))?;
+        let (mut head, ()) = asked.into_parts();
+        RequestSigner::new("s3", &self.region)
+            .sign_request(&Context::new(), &mut head, Some(&keys), Some(ttl))
+            .await
+            .map_err(|error| {
+                unsigned(
+                    "the keys are lent, and run out before the address would: ask for a shorter one",
+                    error.to_string(),
+                )
+            })?;
+        Ok(SecretString::from(head.uri.to_string()))
+    }
+
     /// Returns what knows the unfinished uploads.
     pub(super) fn uploads(&self) -> &Uploads {
         &self.uploads
@@ -208,8 +247,10 @@ impl Bucket {
     }
 }
 
-/// Returns an HTTP client that trusts what this machine trusts.
-fn client() -> Result<reqwest::Client, JobError> {
+/// Returns an HTTP client that trusts what this machine trusts, adjusted to its use.
+fn client(
+    adjusted: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, JobError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| JobError::Io {
         doing: "set TLS up for a bucket",
         source: std::io::Error::other(error),
@@ -222,11 +263,12 @@ fn client() -> Result<reqwest::Client, JobError> {
         .map_err(|error| failed(error.into()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder()
+    let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .connect_timeout(CONNECT_WITHIN)
         // A redirect would carry customers' data to an address that nobody configured.
-        .redirect(reqwest::redirect::Policy::none())
+        .redirect(reqwest::redirect::Policy::none());
+    adjusted(client)
         .build()
         .map_err(|error| failed(error.into()))
 }

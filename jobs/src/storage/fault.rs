@@ -1,9 +1,13 @@
 //! What does a store's failure mean, and what may be said about it?
 
-use std::io;
+mod network;
+
+use std::{io, ops::RangeInclusive};
 
 use opendal::ErrorKind;
 
+use self::network::is_of_the_network;
+use super::bucket::NoKeys;
 use crate::error::{JobError, StoreFault};
 
 /// More of a store's own words than this is noise.
@@ -137,7 +141,36 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ),
 ];
 
+/// What an answer without a body means, as that to a HEAD has none: it tells by its status alone. The first row that fits counts.
+const SILENT: &[(RangeInclusive<u16>, Meaning, &str)] = &[
+    (
+        401..=403,
+        Meaning::Denied,
+        "it gives no reason; keys that may not list the bucket are not even told that an object is missing",
+    ),
+    (
+        429..=429,
+        Meaning::Passing,
+        "the store asks for fewer requests: it is tried again later",
+    ),
+    (
+        300..=499,
+        Meaning::Passing,
+        "the service refuses the question and gives no reason: see the region, the endpoint, and whether lent keys have run out",
+    ),
+    (
+        500..=599,
+        Meaning::Passing,
+        "the store is busy or down: it is tried again later",
+    ),
+];
+
 pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
+    if let Some(none) =
+        std::error::Error::source(error).and_then(|why| why.downcast_ref::<NoKeys>())
+    {
+        return without_keys(doing, key, none);
+    }
     if let Some(cause) = innermost_io(error) {
         // A socket's error says nothing about the store's disk or rights.
         if !is_of_the_network(error) {
@@ -148,7 +181,47 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     if let Some(cause) = std::error::Error::source(error) {
         said = format!("{said}: {}", crate::error::chain(cause));
     }
-    refused(doing, key, error.kind(), &said)
+    if let Some(advice) = network::advice(error) {
+        return judged(doing, key, Meaning::Passing, Some(advice), words(&said));
+    }
+    let status = silent_status(error);
+    let silent = SILENT
+        .iter()
+        .find(|(statuses, ..)| status.is_some_and(|status| statuses.contains(&status)));
+    match (silent, status) {
+        // A removal that is denied may be a lock's doing.
+        (Some((_, meaning, advice)), Some(status)) if doing != REMOVE => {
+            let words = format!("status {status}, without a word");
+            judged(doing, key, *meaning, Some(*advice), words)
+        }
+        _ => refused(doing, key, error.kind(), &said),
+    }
+}
+
+/// Returns whether the store has refused a question and gave no reason, which it may give when it is asked otherwise.
+pub(super) fn gives_no_reason(error: &opendal::Error) -> bool {
+    silent_status(error).is_some_and(|status| (300..=499).contains(&status) && status != 429)
+}
+
+/// Returns the status of an answer that had no body. `OpenDAL` tells it among its own words alone.
+fn silent_status(error: &opendal::Error) -> Option<u16> {
+    if !error.message().is_empty() {
+        return None;
+    }
+    let told = error.to_string();
+    let (_, rest) = told.split_once("status: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// Says that a request could not be signed.
+pub(super) fn without_keys(doing: &'static str, key: &str, none: &NoKeys) -> JobError {
+    let key = key.to_owned();
+    let source = StoreFault(words(&none.to_string()));
+    if none.may_pass {
+        JobError::Store { doing, key, source }
+    } else {
+        JobError::StoreDenied { doing, key, source }
+    }
 }
 
 /// Returns which step of an upload failed that was to be put together: what is sent in the end says so, too, of what was sent before.
@@ -165,17 +238,30 @@ pub(super) fn step(error: &opendal::Error) -> Option<&'static str> {
 /// Sorts what the store said into what an operator has to mend, and what another attempt may do better.
 pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &str) -> JobError {
     let known = CODES.iter().find(|(code, ..)| said.contains(code));
-    let words: String = said
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(WORDS_MAX)
-        .collect();
     let (meaning, advice) = match (known, kind) {
         (Some((_, meaning, advice)), _) => (*meaning, Some(*advice)),
         (None, ErrorKind::PermissionDenied) if doing == REMOVE => (Meaning::Locked, None),
         (None, ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid) => (Meaning::Denied, None),
         (None, _) => (Meaning::Passing, None),
     };
+    judged(doing, key, meaning, advice, words(said))
+}
+
+/// Returns the words of a store as they may be shown: without control characters, and not too many.
+fn words(said: &str) -> String {
+    said.chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(WORDS_MAX)
+        .collect()
+}
+
+fn judged(
+    doing: &'static str,
+    key: &str,
+    meaning: Meaning,
+    advice: Option<&'static str>,
+    words: String,
+) -> JobError {
     let key = key.to_owned();
     let source = StoreFault(words.clone());
     let advised = StoreFault(match advice {
@@ -242,17 +328,6 @@ fn wrapped(error: &io::Error) -> Option<&opendal::Error> {
         };
     }
     None
-}
-
-fn is_of_the_network(error: &opendal::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if cause.is::<reqwest::Error>() {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
 }
 
 /// Finds the system's own error: opendal and io errors wrap each other.

@@ -3,6 +3,7 @@
 mod conformance;
 mod exchanged;
 mod faults;
+mod lent;
 mod proxy;
 mod stores;
 

@@ -380,11 +380,14 @@ async fn backs_up_what_another_test_asks_for() -> Result<()> {
     }
     let access = BucketAccess {
         endpoint: Some(format!("http://127.0.0.1:{bucket}")),
-        credentials: Some(Credentials {
-            access_key_id: "the-stores-own-key".to_owned(),
-            secret_access_key: "its-secret".to_owned().into(),
-            session_token: None,
-        }),
+        credentials: Some(
+            Credentials {
+                access_key_id: "the-stores-own-key".to_owned(),
+                secret_access_key: "its-secret".to_owned().into(),
+                session_token: None,
+            }
+            .into(),
+        ),
         ..BucketAccess::default()
     };
     worker.storage = Storage::open_with(&"s3://bucket/prefix".parse()?, &access).await?;

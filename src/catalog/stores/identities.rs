@@ -1,7 +1,7 @@
 //! Which installation is this catalog's, which store is meant by each name, and what is wrong with one?
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ pub struct StoreIdentity {
 }
 
 /// What live consumers see wrong with a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreFault {
     /// Its name.
     pub store: String,

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, bail};
 
+use super::round::read;
+
 use crate::{
     catalog::{Catalog, UnopenedUrl},
     config, master,
@@ -14,7 +16,7 @@ const NAMED: i64 = 20;
 pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let known = catalog.master_keys().await?;
     let all: Vec<i32> = known.iter().map(|row| row.number).collect();
-    let Some(keys) = config::master_keys()? else {
+    let Some(keys) = read(config::master_keys).await?? else {
         let (first, _) = catalog.urls_sealed_under(&all, 1).await?;
         return match first.first() {
             None => Ok("no master key, and no URL is sealed".to_owned()),

@@ -1,5 +1,6 @@
 //! The escrows of keys in the stores: written with each key, anew for another recovery recipient, and read back after a loss.
 
+mod missing;
 mod recover;
 
 use anyhow::Context as _;
@@ -21,7 +22,10 @@ use crate::{
     stores::{Absent, Mirrors, Stores},
 };
 
-pub(super) use recover::{Opened, open_all, recover};
+pub(super) use self::{
+    missing::{Escrowed, whereabouts},
+    recover::{Opened, open_all, recover},
+};
 
 /// A store, and what it is called.
 pub(super) struct Named {

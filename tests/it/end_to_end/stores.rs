@@ -64,11 +64,14 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
 
     let access = BucketAccess {
         endpoint: Some(endpoint),
-        credentials: Some(Credentials {
-            access_key_id: id,
-            secret_access_key: secret.clone().into(),
-            session_token: None,
-        }),
+        credentials: Some(
+            Credentials {
+                access_key_id: id,
+                secret_access_key: secret.clone().into(),
+                session_token: None,
+            }
+            .into(),
+        ),
         ..BucketAccess::default()
     };
     let storage = Storage::open_with(&bucket.parse()?, &access).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
+use super::source::KeySource;
 
 /// How a bucket is reached, besides its address. Its `Debug` shows no secret.
 #[derive(Debug, Clone, Default)]
@@ -17,21 +17,10 @@ pub struct BucketAccess {
     pub checksums: Checksums,
     /// How an object is written once.
     pub write_once: WriteOnce,
-    /// The keys.
-    pub credentials: Option<Credentials>,
+    /// Where the keys come from.
+    pub credentials: Option<KeySource>,
     /// How long to wait, and how often to try.
     pub patience: Patience,
-}
-
-/// The keys to a bucket.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// Names the keys; no secret.
-    pub access_key_id: String,
-    /// Signs requests.
-    pub secret_access_key: SecretString,
-    /// Comes with keys that are lent for a while.
-    pub session_token: Option<SecretString>,
 }
 
 /// Where a bucket's name goes in a request's address.
@@ -81,6 +70,19 @@ pub struct Patience {
     pub pause: Duration,
     /// Before any.
     pub pause_max: Duration,
+}
+
+impl Patience {
+    /// Returns the patience of somebody who waits for an answer: nothing is repeated, and nothing may take longer than this.
+    #[must_use]
+    pub fn brief(within: Duration) -> Self {
+        Self {
+            answer: within,
+            part: within,
+            tries: 0,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Patience {

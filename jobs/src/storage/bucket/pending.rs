@@ -10,12 +10,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use http::{Method, Request, Response, header::CONTENT_LENGTH};
 use opendal::{Buffer, ErrorKind, HttpTransporter};
-use reqsign_aws_v4::{Credential, RequestSigner, StaticCredentialProvider};
-use reqsign_core::{Context, Signer};
-use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
-use super::{BucketAccess, Credentials, Patience};
+use super::{BucketAccess, Patience};
 use crate::{
     error::{JobError, StoreFault},
     storage::{
@@ -37,7 +34,7 @@ pub(in crate::storage) struct Uploads {
     bucket: String,
     /// Before every key: empty, or with a slash at its end.
     prefix: String,
-    signer: Signer<Credential>,
+    /// Signs what it sends.
     transport: HttpTransporter,
     patience: Patience,
     /// Told once: it is asked before every backup.
@@ -59,7 +56,6 @@ impl Uploads {
         prefix: &str,
         region: &str,
         access: &BucketAccess,
-        credentials: &Credentials,
         transport: HttpTransporter,
     ) -> Self {
         let base = access.base(region);
@@ -68,23 +64,23 @@ impl Uploads {
         } else {
             base.replacen("://", &format!("://{name}."), 1)
         };
-        let secret = credentials.secret_access_key.expose_secret();
-        let mut provider = StaticCredentialProvider::new(&credentials.access_key_id, secret);
-        if let Some(token) = &credentials.session_token {
-            provider = provider.with_session_token(token.expose_secret());
-        }
-        let signer = RequestSigner::new("s3", region);
         Self {
             bucket,
             prefix: match prefix {
                 "" => String::new(),
                 prefix => format!("{prefix}/"),
             },
-            signer: Signer::new(Context::new(), provider, signer),
             transport,
             patience: access.patience,
             cannot_list: Once::new(),
         }
+    }
+
+    /// Returns where an object is.
+    pub(super) fn address(&self, key: &str) -> String {
+        let key = format!("{}{key}", self.prefix);
+        let path = key.split('/').map(encoded).collect::<Vec<_>>().join("/");
+        format!("{}/{path}", self.bucket)
     }
 
     /// Returns the unfinished uploads of the keys that begin with `below`: none where the store cannot list them.
@@ -93,7 +89,8 @@ impl Uploads {
         let mut marker = None::<(String, String)>;
         loop {
             let mut query = format!(
-                "?uploads=&prefix={}{}",
+                "{}?uploads=&prefix={}{}",
+                self.bucket,
                 encoded(&self.prefix),
                 encoded(below)
             );
@@ -136,9 +133,11 @@ impl Uploads {
 
     /// Aborts an upload; one that is gone already is no error.
     pub(in crate::storage) async fn abort(&self, upload: &Pending) -> Result<(), JobError> {
-        let key = format!("{}{}", self.prefix, upload.key);
-        let path = key.split('/').map(encoded).collect::<Vec<_>>().join("/");
-        let target = format!("/{path}?uploadId={}", encoded(&upload.id));
+        let target = format!(
+            "{}?uploadId={}",
+            self.address(&upload.key),
+            encoded(&upload.id)
+        );
         let asked = self.ask(ABORT, &upload.key, Method::DELETE, &target).await;
         asked.map(drop)
     }
@@ -180,12 +179,15 @@ impl Uploads {
             key: key.to_owned(),
             source: StoreFault(why),
         };
-        let request = self.signed(method, target).await;
-        let request = request.map_err(|why| Unanswered::ForGood(fault(why)))?;
+        let request = request(method, target);
+        let request = request.map_err(|error| Unanswered::ForGood(fault(error.to_string())))?;
         let answer = tokio::time::timeout(self.patience.answer, self.transport.send(request)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(Unanswered::InPassing(failure(doing, key, &error))),
+            Ok(Err(error)) if error.is_temporary() => {
+                return Err(Unanswered::InPassing(failure(doing, key, &error)));
+            }
+            Ok(Err(error)) => return Err(Unanswered::ForGood(failure(doing, key, &error))),
             Err(_) => return Err(Unanswered::InPassing(fault("no answer in time".to_owned()))),
         };
         match answer.status().as_u16() {
@@ -196,20 +198,15 @@ impl Uploads {
             _ => Err(Unanswered::ForGood(refusal(doing, key, answer))),
         }
     }
+}
 
-    async fn signed(&self, method: &Method, target: &str) -> Result<Request<Buffer>, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{target}", self.bucket))
-            .header("x-amz-content-sha256", EMPTY_SHA256)
-            .header(CONTENT_LENGTH, 0)
-            .body(Buffer::new())
-            .map_err(|error| error.to_string())?;
-        let (mut parts, body) = request.into_parts();
-        let signed = self.signer.sign(&mut parts, None).await;
-        signed.map_err(|error| format!("the request cannot be signed: {error}"))?;
-        Ok(Request::from_parts(parts, body))
-    }
+fn request(method: &Method, target: &str) -> http::Result<Request<Buffer>> {
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header("x-amz-content-sha256", EMPTY_SHA256)
+        .header(CONTENT_LENGTH, 0)
+        .body(Buffer::new())
 }
 
 /// What a store says.

@@ -6,7 +6,7 @@ use futures::{TryStreamExt as _, future::join_all};
 use rstest::rstest;
 
 use super::{
-    super::{Created, JobError, Swept},
+    super::{Created, JobError, KeySource, Swept},
     keys,
     stores::{Kind, Store},
     until,
@@ -314,7 +314,7 @@ async fn publishing_replaces_nothing(
 #[tokio::test]
 async fn wrong_keys_and_a_missing_bucket_are_permanent_and_say_what_to_mend() -> Result<()> {
     let mut access = super::stores::access(Kind::S3s)?;
-    if let Some(credentials) = &mut access.credentials {
+    if let Some(KeySource::Fixed(credentials)) = &mut access.credentials {
         credentials.secret_access_key = "marker-of-a-secret".into();
     }
     let store = Store::in_bucket(&access, "wrong").await?;

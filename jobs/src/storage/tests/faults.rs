@@ -297,6 +297,57 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
     Ok(())
 }
 
+/// The answer to a HEAD has no body: its status alone tells.
+#[rstest]
+#[case::denied(403, "gives no reason", true)]
+#[case::busy(503, "busy or down", false)]
+#[case::internal(500, "busy or down", false)]
+#[case::slow(429, "asks for fewer requests", false)]
+#[case::refused(400, "lent keys have run out", false)]
+#[case::moved(301, "see the region", false)]
+#[tokio::test]
+async fn an_answer_without_a_body_is_told_by_its_status(
+    #[case] status: u16,
+    #[case] advice: &str,
+    #[case] is_permanent: bool,
+) -> Result<()> {
+    let behind = Behind::new(&[rule("HEAD", KEY, 1000, Fault::Say(status, "unseen"))]).await?;
+    let error = behind.store.storage.size(KEY).await.unwrap_err();
+    let report = error.report();
+    ensure!(report.contains(advice), "{report}");
+    ensure!(error.is_permanent() == is_permanent, "{report}");
+    Ok(())
+}
+
+/// Red before: a HEAD was denied without a word of why.
+#[tokio::test]
+async fn the_reason_that_a_head_does_not_give_is_asked_for() -> Result<()> {
+    let denied = |method| rule(method, KEY, 1000, Fault::Say(403, "InvalidAccessKeyId"));
+    let behind = Behind::new(&[denied("HEAD"), denied("GET")]).await?;
+    let report = behind.store.storage.size(KEY).await.unwrap_err().report();
+    ensure!(report.contains("correct AWS_ACCESS_KEY_ID"), "{report}");
+    Ok(())
+}
+
+/// Red before: the HTTP client's own words, and no advice.
+#[rstest]
+#[case::nobody_listens("http://127.0.0.1:1", "nothing listens there")]
+#[case::no_such_name("http://nothing.invalid:9000", "no server has that name")]
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_says_what_to_look_at(
+    #[case] endpoint: &str,
+    #[case] advice: &str,
+) -> Result<()> {
+    let mut access = access(Kind::Moto)?;
+    access.endpoint = Some(endpoint.to_owned());
+    access.patience = crate::storage::Patience::brief(Duration::from_secs(30));
+    let store = Store::in_bucket(&access, "unreachable").await?;
+    let error = store.storage.check().await.unwrap_err();
+    ensure!(error.report().contains(advice), "{}", error.report());
+    ensure!(!error.is_permanent(), "{}", error.report());
+    Ok(())
+}
+
 /// Ceph and Garage do not know the condition, or not everywhere.
 #[tokio::test]
 async fn a_store_that_does_not_know_the_condition_is_seen_and_used_only_where_that_is_accepted()

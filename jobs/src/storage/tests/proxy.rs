@@ -60,6 +60,7 @@ pub(super) struct Proxy {
     pub(super) url: String,
     rules: Arc<Mutex<Vec<Rule>>>,
     conditional_posts: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
     listening: JoinHandle<()>,
 }
 
@@ -75,19 +76,30 @@ impl Proxy {
         let shared = Arc::clone(&rules);
         let conditional_posts = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&conditional_posts);
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&heads);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, rules) = (server.clone(), Arc::clone(&shared));
-                let counted = Arc::clone(&counted);
-                tokio::spawn(async move { drop(serve(client, &server, &rules, &counted).await) });
+                let (counted, noted) = (Arc::clone(&counted), Arc::clone(&noted));
+                tokio::spawn(async move {
+                    drop(serve(client, &server, &rules, &counted, &noted).await);
+                });
             }
         });
         Ok(Self {
             url,
             rules,
             conditional_posts,
+            heads,
             listening,
         })
+    }
+
+    /// Returns the head of each request that came, in order.
+    pub(super) fn heads(&self) -> Vec<String> {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.clone()
     }
 
     /// Returns how many POST requests carried a condition.
@@ -114,8 +126,10 @@ async fn serve(
     server: &str,
     rules: &Mutex<Vec<Rule>>,
     conditional_posts: &AtomicUsize,
+    heads: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     let (head, mut body) = read_head(&mut client).await?;
+    note(heads, &head);
     if head.starts_with("POST") && head.to_lowercase().contains("if-none-match") {
         conditional_posts.fetch_add(1, Ordering::SeqCst);
     }
@@ -186,6 +200,11 @@ async fn serve(
         }
         _ => client.write_all(&answer).await,
     }
+}
+
+fn note(heads: &Mutex<Vec<String>>, head: &str) {
+    let mut heads = heads.lock().unwrap_or_else(PoisonError::into_inner);
+    heads.push(head.to_owned());
 }
 
 fn take(rules: &Mutex<Vec<Rule>>, line: &str) -> Option<Fault> {

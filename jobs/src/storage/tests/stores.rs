@@ -101,11 +101,14 @@ pub(super) fn access(kind: Kind) -> Result<BucketAccess> {
     Ok(BucketAccess {
         endpoint: Some(of("URL")?),
         checksums: Checksums::Crc32c,
-        credentials: Some(Credentials {
-            access_key_id: of("ACCESS_KEY_ID")?,
-            secret_access_key: of("SECRET_ACCESS_KEY")?.into(),
-            session_token: None,
-        }),
+        credentials: Some(
+            Credentials {
+                access_key_id: of("ACCESS_KEY_ID")?,
+                secret_access_key: of("SECRET_ACCESS_KEY")?.into(),
+                session_token: None,
+            }
+            .into(),
+        ),
         patience: Patience {
             pause: std::time::Duration::from_millis(10),
             ..Patience::default()

@@ -1,0 +1,113 @@
+//! How is a request signed? On its last step out, so that one whose keys were just replaced can be signed and sent again.
+//!
+//! `OpenDAL` would sign earlier, and keep keys for as long as they say that they are valid: it is told not to.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Response, header::HOST, request::Parts};
+use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
+use opendal_http_transport_reqwest::ReqwestTransport;
+use reqsign_aws_v4::{Credential, RequestSigner};
+use reqsign_core::{Context, SignRequest as _};
+
+use super::held::{HeldKeys, NoKeys, Refusal};
+
+/// The codes by which services say that it is the keys that they do not take.
+const OF_THE_KEYS: [&str; 7] = [
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "NotSignedUp",
+    "SignatureDoesNotMatch",
+];
+
+/// Signs requests and sends them.
+pub(super) struct Signing {
+    inner: ReqwestTransport,
+    keys: Arc<HeldKeys>,
+    signer: RequestSigner,
+}
+
+impl Signing {
+    pub(super) fn new(inner: ReqwestTransport, keys: Arc<HeldKeys>, region: &str) -> Self {
+        Self {
+            inner,
+            keys,
+            signer: RequestSigner::new("s3", region),
+        }
+    }
+
+    async fn signed(
+        &self,
+        head: &Parts,
+        body: &Buffer,
+        keys: &Credential,
+    ) -> opendal::Result<Request<Buffer>> {
+        let mut head = head.clone();
+        let signed = self
+            .signer
+            .sign_request(&Context::new(), &mut head, Some(keys), None)
+            .await;
+        signed.map_err(|error| {
+            opendal::Error::new(
+                ErrorKind::Unexpected,
+                format!("the request cannot be signed: {error}"),
+            )
+        })?;
+        // The client sets it, as its version of HTTP wants it.
+        head.headers.remove(HOST);
+        Ok(Request::from_parts(head, body.clone()))
+    }
+}
+
+impl HttpTransport for Signing {
+    async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let (head, body) = request.into_parts();
+        let keys = self.keys.current().await.map_err(unsigned)?;
+        let sent = self.signed(&head, &body, &keys).await?;
+        let (answer, refusal) = heard(&head.method, self.inner.fetch(sent).await?).await?;
+        let Some(refusal) = refusal else {
+            return Ok(answer);
+        };
+        match self.keys.other_than(&keys, refusal).await {
+            Some(others) => {
+                let again = self.signed(&head, &body, &others).await?;
+                self.inner.fetch(again).await
+            }
+            None => Ok(answer),
+        }
+    }
+}
+
+/// Returns the answer as it came, and whether it refuses what was asked.
+async fn heard(
+    method: &Method,
+    answer: Response<HttpBody>,
+) -> opendal::Result<(Response<HttpBody>, Option<Refusal>)> {
+    let status = answer.status().as_u16();
+    if !matches!(status, 400 | 401 | 403) {
+        return Ok((answer, None));
+    }
+    let (head, mut body) = answer.into_parts();
+    let words = body.to_buffer().await?;
+    let said = String::from_utf8_lossy(&words.to_bytes()).into_owned();
+    let is_of_the_keys = OF_THE_KEYS.iter().any(|code| said.contains(code));
+    let refusal = match (is_of_the_keys, status) {
+        (true, _) => Some(Refusal::OfTheKeys),
+        (false, 401 | 403) => Some(Refusal::OfTheRequest),
+        // The answer to a HEAD has no body to give a reason in.
+        (false, _) if method == Method::HEAD => Some(Refusal::OfTheRequest),
+        (false, _) => None,
+    };
+    let size = u64::try_from(words.len()).ok();
+    let body = HttpBody::new(futures::stream::iter([Ok(words)]), size);
+    Ok((Response::from_parts(head, body), refusal))
+}
+
+fn unsigned(why: NoKeys) -> opendal::Error {
+    opendal::Error::new(ErrorKind::Unexpected, "no keys")
+        .with_temporary(why.may_pass)
+        .set_source(why)
+}

@@ -1,0 +1,88 @@
+//! Why was there no answer, and what helps?
+
+use std::{error::Error, io};
+
+use rustls::CertificateError;
+
+/// What its name resolver's errors are called by the HTTP client, whose type for them is its own.
+const NAME_NOT_FOUND: &str = "dns error";
+
+/// Returns what helps where a connection did not come about, if that is known.
+pub(super) fn advice(error: &opendal::Error) -> Option<&'static str> {
+    causes(error).find_map(advice_on)
+}
+
+/// Whether it is the network's error, and says nothing about the store's disk or rights.
+pub(super) fn is_of_the_network(error: &opendal::Error) -> bool {
+    causes(error).any(|cause| cause.downcast_ref::<reqwest::Error>().is_some())
+}
+
+/// Returns an error and all its causes, through those of the system, which hide theirs.
+fn causes(error: &opendal::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: Option<&(dyn Error + 'static)> = Some(error);
+    std::iter::successors(first, |error| next(*error))
+}
+
+fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+fn advice_on(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return on_tls(error);
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return on_connection(error.kind());
+    }
+    cause.to_string().starts_with(NAME_NOT_FOUND).then_some(
+        "no server has that name: correct the endpoint, or see this machine's name resolution",
+    )
+}
+
+fn on_tls(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::Error as Tls;
+    if let Tls::InvalidMessage(_) = error {
+        return Some("what answers there does not speak TLS: is it http:// in place of https://?");
+    }
+    let Tls::InvalidCertificate(why) = error else {
+        return None;
+    };
+    Some(if matches!(why, CertificateError::UnknownIssuer) {
+        "this machine does not trust who signed the server's certificate: install that authority, or name its file in SSL_CERT_FILE"
+    } else if matches!(
+        why,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. }
+    ) {
+        "the server's certificate has expired, or this machine's clock is wrong"
+    } else if matches!(
+        why,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    ) {
+        "the server's certificate is for another name: correct the endpoint"
+    } else {
+        "the server's certificate proves nothing"
+    })
+}
+
+fn on_connection(kind: io::ErrorKind) -> Option<&'static str> {
+    if kind == io::ErrorKind::ConnectionRefused {
+        return Some("nothing listens there: correct the endpoint, or start the service");
+    }
+    if kind == io::ErrorKind::TimedOut {
+        return Some(
+            "nobody answers there: a firewall drops what is sent, or the endpoint is wrong",
+        );
+    }
+    let is_no_way = [
+        io::ErrorKind::HostUnreachable,
+        io::ErrorKind::NetworkUnreachable,
+    ]
+    .contains(&kind);
+    is_no_way.then_some("no way leads there: see the network between here and the endpoint")
+}

@@ -1,0 +1,158 @@
+//! How are checks asked beside one another, and given up in time? One that never answers keeps no other from being told.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+
+use crate::blocking::Calls;
+
+/// What reads files at somebody's path, which may hang: it is done beside the runtime.
+static READS: Calls = Calls::at_most(16);
+/// The round's end comes first.
+const LONGEST_READ: Duration = Duration::from_hours(1);
+
+/// What was looked at, and what was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) good: bool,
+    pub(super) found: String,
+    /// Whether it could be looked at: one that needs the catalog, say, tells nothing where that is away.
+    #[serde(skip)]
+    was_possible: bool,
+}
+
+/// What a check needs, and what cannot be had: another check tells of it.
+#[derive(Debug, thiserror::Error)]
+#[error("not looked at: {0}")]
+pub(super) struct Impossible(pub(super) &'static str);
+
+impl Check {
+    fn of(name: &'static str, found: anyhow::Result<String>) -> Self {
+        match found {
+            Ok(found) => Self {
+                name,
+                good: true,
+                found,
+                was_possible: true,
+            },
+            Err(error) => Self {
+                name,
+                good: false,
+                found: format!("{error:#}"),
+                was_possible: !error.is::<Impossible>(),
+            },
+        }
+    }
+
+    /// Returns the line that a person reads.
+    pub(super) fn line(&self) -> String {
+        let mark = match (self.good, self.was_possible) {
+            (true, _) => "ok  ",
+            (false, true) => "FAIL",
+            (false, false) => "--  ",
+        };
+        format!("{mark} {:<13} {}\n", self.name, self.found)
+    }
+}
+
+/// Checks that are under way, all of which end by one instant.
+pub(super) struct Round {
+    within: Duration,
+    end: Instant,
+    asked: Vec<Asked>,
+}
+
+struct Asked {
+    name: &'static str,
+    look_at: String,
+    answer: JoinHandle<anyhow::Result<String>>,
+}
+
+impl Round {
+    /// Begins a round that ends in so long.
+    pub(super) fn begin(within: Duration) -> Self {
+        Self {
+            within,
+            end: Instant::now() + within,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Begins a check. `look_at` says what to look at where it gives no answer.
+    pub(super) fn ask(
+        &mut self,
+        name: &'static str,
+        look_at: impl Into<String>,
+        check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
+    ) {
+        self.asked.push(Asked {
+            name,
+            look_at: look_at.into(),
+            answer: tokio::spawn(check),
+        });
+    }
+
+    /// Returns what each check found, in the order in which they were asked.
+    pub(super) async fn answers(self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for Asked {
+            name,
+            look_at,
+            mut answer,
+        } in self.asked
+        {
+            let found = match timeout_at(self.end, &mut answer).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(panicked)) => Err(anyhow::anyhow!("the check itself failed: {panicked}")),
+                Err(_) => {
+                    answer.abort();
+                    Err(anyhow::anyhow!(
+                        "no answer within {}: {look_at}",
+                        humantime::format_duration(self.within)
+                    ))
+                }
+            };
+            checks.push(Check::of(name, found));
+        }
+        checks
+    }
+}
+
+/// Returns what a call returns that reads files, however long that takes.
+pub(super) async fn read<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let read = READS.answered(LONGEST_READ, call).await;
+    read.ok_or_else(|| anyhow::anyhow!("a file system does not answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_check_is_told_in_its_order_though_one_never_answers() {
+        let mut round = Round::begin(Duration::from_millis(200));
+        round.ask("first", "", async { Ok("good".to_owned()) });
+        round.ask("second", "see the server", std::future::pending());
+        round.ask("third", "", async {
+            Err(Impossible("it needs the second").into())
+        });
+        round.ask("fourth", "", async { Err(anyhow::anyhow!("bad")) });
+        let lines: Vec<String> = round.answers().await.iter().map(Check::line).collect();
+        assert_eq!(
+            lines,
+            [
+                "ok   first         good\n",
+                "FAIL second        no answer within 200ms: see the server\n",
+                "--   third         not looked at: it needs the second\n",
+                "FAIL fourth        bad\n",
+            ]
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Is each store there, the one that is meant, and has it the keys' escrows? Each store is asked for itself.
+
+use std::sync::Arc;
+
+use lastgood_jobs::escrow;
+
+use super::Args;
+use crate::{
+    catalog::{Catalog, KeyRow},
+    stores::{self, Candidate, NamedStore},
+};
+
+/// How many keys are named that lack an escrow.
+const KEYS_NAMED: usize = 5;
+
+/// Writes, reads and removes as a backup does.
+pub(super) async fn is_usable(store: Candidate) -> anyhow::Result<String> {
+    let NamedStore { name, url, storage } = store.open().await?;
+    let tried = storage.check().await;
+    tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
+    Ok(format!(
+        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
+    ))
+}
+
+/// Says whether it is the store that is meant by its name.
+pub(super) async fn identity(
+    store: Candidate,
+    args: Arc<Args>,
+    catalog: Catalog,
+) -> anyhow::Result<String> {
+    let store = store.open().await?;
+    let name = &store.name;
+    let compared = stores::identify(&store, &args.storage, &catalog).await?;
+    Ok(match compared {
+        Some(id) => format!("{name}: it is {id}, of this installation"),
+        None => format!("{name}: it has no identity yet: the first consumer gives it one"),
+    })
+}
+
+/// Says whether a store has the escrow of each key that lives, and of none that was shredded.
+pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Result<String> {
+    let name = store.name().to_owned();
+    let keys = catalog.keys().await?;
+    if keys.is_empty() {
+        return Ok(format!("{name}: there is no key"));
+    }
+    let store = store.open().await?;
+    let listed = escrow::list(&store.storage).await;
+    let has = listed.map_err(|error| anyhow::anyhow!("{name}: {}", error.report()))?;
+    let (shredded, living): (Vec<_>, Vec<_>) =
+        keys.iter().partition(|key| key.shredded_at.is_some());
+    let left: Vec<_> = shredded
+        .into_iter()
+        .filter(|key| has.contains(&key.id))
+        .collect();
+    anyhow::ensure!(
+        left.is_empty(),
+        "{name}: shredded, and the escrow is still there: {}: shred those teams' keys once more",
+        named(&left)
+    );
+    let all = living.len();
+    let missing: Vec<_> = living
+        .into_iter()
+        .filter(|key| !has.contains(&key.id))
+        .collect();
+    anyhow::ensure!(
+        missing.is_empty(),
+        "{name}: no escrow of {} of {all} keys: {}: consumers write it again within the hour if another store has it; if none has, \
+         `lastgood key escrow --recipient age1…`",
+        missing.len(),
+        named(&missing)
+    );
+    Ok(format!("{name}: has those of all {all} keys"))
+}
+
+fn named(keys: &[&KeyRow]) -> String {
+    let first = keys.iter().take(KEYS_NAMED);
+    let mut names: Vec<String> = first.map(|key| key.id.to_string()).collect();
+    if keys.len() > KEYS_NAMED {
+        names.push(format!("and {} others", keys.len() - KEYS_NAMED));
+    }
+    names.join(", ")
+}
+
+/// Running consumers may see another machine's mounts.
+pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
+    let faults = catalog.store_faults().await?;
+    let told: Vec<String> = faults
+        .iter()
+        .map(|it| {
+            format!(
+                "{} cannot be used by {} consumer(s): {}",
+                it.store, it.consumers, it.why
+            )
+        })
+        .collect();
+    anyhow::ensure!(told.is_empty(), "{}", told.join("; "));
+    Ok("no running consumer reports one".to_owned())
+}
+
+/// Every store that points are on record in is configured here: else a removal waits for it for ever.
+pub(super) async fn names(known: Vec<String>, catalog: Catalog) -> anyhow::Result<String> {
+    let unknown = catalog.unknown_stores(&known).await?;
+    let told: Vec<String> = unknown
+        .iter()
+        .map(|it| {
+            format!(
+                "{} restore points are on record in store {}",
+                it.points, it.store
+            )
+        })
+        .collect();
+    anyhow::ensure!(
+        told.is_empty(),
+        "{}, which is not configured here: their removals wait; give its stores file, or `lastgood store rename` or `forget` it",
+        told.join(", ")
+    );
+    Ok(format!(
+        "{} configured, and no other on record",
+        known.len()
+    ))
+}

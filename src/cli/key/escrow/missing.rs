@@ -1,0 +1,134 @@
+//! Which stores have a key's escrow, and which do not? Looked at now, in all of them at once, and for seconds only.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::join_all;
+use lastgood_jobs::{error::chain, escrow, storage::Patience};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    blocking::Calls,
+    catalog::KeyRow,
+    config::StorageArgs,
+    stores::{self, Candidate},
+};
+
+/// A list of keys waits no longer for a store.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Reads of the stores file and of the keys that it names.
+static READS: Calls = Calls::at_most(1);
+
+/// A key, and where its escrow is.
+#[derive(Debug, Serialize)]
+pub(in crate::cli::key) struct Escrowed {
+    #[serde(flatten)]
+    pub(in crate::cli::key) key: KeyRow,
+    /// The stores that have it.
+    escrow_in: Vec<String>,
+    /// Those that do not.
+    escrow_missing_in: Vec<String>,
+    /// Those that could not be looked at.
+    escrow_unknown_in: Vec<Unknown>,
+}
+
+/// A store that could not be looked at.
+#[derive(Debug, Clone, Serialize)]
+struct Unknown {
+    store: String,
+    because: String,
+}
+
+/// A store, and the keys whose escrows it has, or why that is not known.
+struct Shelf {
+    store: String,
+    has: Result<BTreeSet<Uuid>, String>,
+}
+
+/// Returns where the escrows of all keys are.
+pub(in crate::cli::key) async fn whereabouts(
+    keys: Vec<KeyRow>,
+    storage: &StorageArgs,
+) -> Vec<Escrowed> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let shelves = shelves(storage).await;
+    let unknown = shelves.iter().filter_map(|shelf| {
+        Some(Unknown {
+            store: shelf.store.clone(),
+            because: shelf.has.as_ref().err()?.clone(),
+        })
+    });
+    let unknown: Vec<Unknown> = unknown.collect();
+    let escrowed = |key: KeyRow| {
+        let stores = |wanted: bool| {
+            let those = shelves.iter().filter(|shelf| {
+                let has = shelf.has.as_ref().map(|has| has.contains(&key.id));
+                has == Ok(wanted)
+            });
+            those.map(|shelf| shelf.store.clone()).collect()
+        };
+        Escrowed {
+            escrow_in: stores(true),
+            escrow_missing_in: stores(false),
+            escrow_unknown_in: unknown.clone(),
+            key,
+        }
+    };
+    keys.into_iter().map(escrowed).collect()
+}
+
+async fn shelves(storage: &StorageArgs) -> Vec<Shelf> {
+    let args = storage.clone();
+    let configured = move || stores::candidates(&args, Patience::brief(WITHIN));
+    let because = match READS.answered(WITHIN, configured).await {
+        Some(Ok(candidates)) => return join_all(candidates.iter().map(shelf)).await,
+        Some(Err(error)) => chain(&error),
+        None => {
+            "the stores' configuration cannot be read: a file system does not answer".to_owned()
+        }
+    };
+    vec![Shelf {
+        store: "all stores".to_owned(),
+        has: Err(because),
+    }]
+}
+
+async fn shelf(candidate: &Candidate) -> Shelf {
+    let looking = async {
+        let opened = candidate.open().await.map_err(|error| chain(&error))?;
+        let keys = escrow::list(&opened.storage).await;
+        keys.map_err(|error| error.report())
+    };
+    let looked = tokio::time::timeout(WITHIN, looking).await;
+    let has = looked.unwrap_or_else(|_| Err(format!("no answer within {} s", WITHIN.as_secs())));
+    Shelf {
+        store: candidate.name().to_owned(),
+        has: has.map(|keys| keys.into_iter().collect()),
+    }
+}
+
+impl Escrowed {
+    /// Returns what there is to say of the escrow in a few words.
+    pub(in crate::cli::key) fn told(&self) -> String {
+        let join = |stores: &[String]| stores.join(", ");
+        if self.key.shredded_at.is_some() {
+            return match &*self.escrow_in {
+                [] => "-".to_owned(),
+                stores => format!("STILL in {}", join(stores)),
+            };
+        }
+        let mut told = Vec::new();
+        if !self.escrow_missing_in.is_empty() {
+            told.push(format!("MISSING in {}", join(&self.escrow_missing_in)));
+        }
+        if !self.escrow_in.is_empty() {
+            told.push(format!("in {}", join(&self.escrow_in)));
+        }
+        for Unknown { store, because } in &self.escrow_unknown_in {
+            told.push(format!("NOT LOOKED AT in {store}: {because}"));
+        }
+        told.join("; ")
+    }
+}

@@ -1,0 +1,115 @@
+//! How are a store's keys given, and how are those read again that lie in files?
+
+use std::{path::Path, sync::Arc};
+
+use futures::future::{BoxFuture, FutureExt as _};
+use lastgood_jobs::{
+    error::chain,
+    storage::{Credentials, KeySource, LentBy, ReadKeys},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::secret::Reference;
+
+/// Where somebody said that keys come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// They are given.
+    Keys,
+    /// They are given by the environment, or lent by the first lender that it names.
+    Chain,
+    /// They are lent by this one.
+    Lent(LentBy),
+}
+
+impl Grant {
+    pub(super) const NAMES: [&str; 6] = [
+        "keys",
+        "chain",
+        "web_identity",
+        "container",
+        "profile",
+        "instance",
+    ];
+
+    /// Returns the one of a name. The names are promises.
+    pub(super) fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "keys" => Self::Keys,
+            "chain" => Self::Chain,
+            "web_identity" => Self::Lent(LentBy::WebIdentity),
+            "container" => Self::Lent(LentBy::Container),
+            "profile" => Self::Lent(LentBy::Profile),
+            "instance" => Self::Lent(LentBy::Instance),
+            _ => return None,
+        })
+    }
+}
+
+/// A secret as it is now, and the file that it may be read from again.
+#[derive(Debug)]
+pub(super) struct Given {
+    now: SecretString,
+    file: Option<Reference>,
+}
+
+impl Given {
+    pub(super) fn fixed(now: SecretString) -> Self {
+        Self { now, file: None }
+    }
+
+    /// Returns one that lies in a file. A pipe gives what it holds once.
+    pub(super) fn in_file(now: SecretString, path: &str) -> Self {
+        let file = Path::new(path)
+            .is_file()
+            .then(|| Reference::File(path.to_owned()));
+        Self { now, file }
+    }
+
+    async fn again(&self) -> Result<SecretString, String> {
+        match &self.file {
+            None => Ok(self.now.clone()),
+            Some(file) => file.resolve().await.map_err(|error| chain(&error)),
+        }
+    }
+}
+
+/// Returns where keys come from that were given.
+pub(super) fn key_source(id: Given, secret: Given, token: Option<Given>) -> KeySource {
+    let first = Credentials {
+        access_key_id: id.now.expose_secret().to_owned(),
+        secret_access_key: secret.now.clone(),
+        session_token: token.as_ref().map(|token| token.now.clone()),
+    };
+    let in_files = [Some(&id), Some(&secret), token.as_ref()];
+    if in_files.iter().flatten().all(|given| given.file.is_none()) {
+        return KeySource::Fixed(first);
+    }
+    let again = Arc::new(InFiles { id, secret, token });
+    KeySource::Read { first, again }
+}
+
+/// Keys of which some lie in files.
+#[derive(Debug)]
+struct InFiles {
+    id: Given,
+    secret: Given,
+    token: Option<Given>,
+}
+
+impl ReadKeys for InFiles {
+    fn read(&self) -> BoxFuture<'_, Result<Credentials, String>> {
+        async {
+            let id = self.id.again().await?;
+            Ok(Credentials {
+                access_key_id: id.expose_secret().to_owned(),
+                secret_access_key: self.secret.again().await?,
+                session_token: match &self.token {
+                    Some(token) => Some(token.again().await?),
+                    None => None,
+                },
+            })
+        }
+        .boxed()
+    }
+}

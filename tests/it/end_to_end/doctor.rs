@@ -1,0 +1,182 @@
+//! `doctor` tells of everything in one short time: what never answers keeps nothing else from being told, and each fault has its words.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{
+    faults::skipped,
+    lab::{Lab, free_port},
+};
+
+/// A server that takes connections and never answers.
+struct Silent {
+    port: u16,
+    listening: JoinHandle<()>,
+}
+
+impl Silent {
+    async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let listening = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((client, _)) = listener.accept().await {
+                held.push(client);
+            }
+        });
+        Ok(Self { port, listening })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// A server whose certificate nobody trusts; `None` where there is none on this machine.
+fn untrusted() -> Result<Option<String>> {
+    let variable = "LASTGOOD_TEST_REDIS7_TLS_URL";
+    let url = std::env::var(variable).with_context(|| format!("set {variable}"))?;
+    if let Some(why) = url.strip_prefix("skip: ") {
+        skipped(&format!("an untrusted certificate: {why}"));
+        return Ok(None);
+    }
+    let port = url::Url::parse(&url)?.port().context("no port")?;
+    Ok(Some(format!("https://127.0.0.1:{port}")))
+}
+
+/// Returns the mark of the check whose line says all of this.
+fn mark<'a>(said: &'a str, name: &str, words: &[&str]) -> Result<&'a str> {
+    let mut lines = said.lines();
+    let line = lines.find(|line| {
+        let (_, told) = line.split_at_checked(5).unwrap_or_default();
+        told.starts_with(&format!("{name:<13} ")) && words.iter().all(|word| line.contains(word))
+    });
+    let line = line.with_context(|| format!("no {name} says {words:?}: {said}"))?;
+    Ok(line.split_at_checked(4).unwrap_or_default().0)
+}
+
+/// Red before: 92 s for each store that does not answer, and nothing of the others where one did not open.
+#[tokio::test]
+async fn every_store_is_told_in_its_own_words_though_one_never_answers() -> Result<()> {
+    let mut lab = Lab::create().await?;
+    let silent = Silent::start().await?;
+    let bucket = |name: &str, endpoint: &str| {
+        format!(
+            "- name: {name}\n  storage: s3://bucket/x\n  endpoint: {endpoint}\n  access_key_id: env:OUR_ID\n  \
+             secret_access_key: env:OUR_SECRET\n"
+        )
+    };
+    let untrusted = untrusted()?;
+    let stores = [
+        format!("- name: here\n  storage: {}\n", lab.store().display()),
+        format!(
+            "- name: unmounted\n  storage: {}\n",
+            lab.home.path().join("unmounted").display()
+        ),
+        bucket("silent", &format!("http://127.0.0.1:{}", silent.port)),
+        bucket("refused", &format!("http://127.0.0.1:{}", free_port()?)),
+        bucket("nowhere", "https://nothing.invalid"),
+        untrusted
+            .iter()
+            .map(|endpoint| bucket("untrusted", endpoint))
+            .collect(),
+    ];
+    let file = lab.home.path().join("stores.yaml");
+    fs::write(&file, format!("version: 1\nstores:\n{}", stores.concat()))?;
+    fs::create_dir_all(lab.store().join("objects"))?;
+    fs::create_dir_all(lab.store().join("partial"))?;
+    lab.set("LASTGOOD_STORES", file.display().to_string());
+    lab.set("OUR_ID", "id");
+    lab.set("OUR_SECRET", "marker-of-a-secret");
+
+    let said = lab.run(&["doctor", "--within", "15s"]).await?;
+    ensure!(said.code == Some(1), "{said:?}");
+    let told = |name: &str, words: &[&str]| mark(&said.out, name, words);
+    ensure!(told("store", &["here", "written, read back"])? == "ok  ");
+    ensure!(told("store", &["unmounted", "there is no store in"])? == "FAIL");
+    ensure!(told("store", &["no answer within 15s: silent (s3://bucket/x)"])? == "FAIL");
+    ensure!(told("store", &["refused", "nothing listens there"])? == "FAIL");
+    ensure!(told("store", &["nowhere", "no server has that name"])? == "FAIL");
+    if untrusted.is_some() {
+        let words = [
+            "untrusted",
+            "does not trust who signed the server's certificate",
+        ];
+        ensure!(told("store", &words)? == "FAIL");
+    }
+    // What has nothing to do with any of them is told as ever.
+    for good in [
+        "plans",
+        "catalog",
+        "clock",
+        "keys",
+        "encryption",
+        "store names",
+    ] {
+        ensure!(told(good, &[])? == "ok  ", "{good}: {said:?}");
+    }
+    ensure!(told("engine", &["vector"])? == "ok  ");
+    ensure!(!format!("{said:?}").contains("marker-of-a-secret"));
+    // The order is that of the stores file, whoever answers first.
+    let places: Vec<_> = ["here (", "unmounted", "silent", "refused (", "nowhere"]
+        .iter()
+        .map(|store| said.out.find(store))
+        .collect();
+    ensure!(places.is_sorted() && !places.contains(&None), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() -> Result<()> {
+    let mut lab = Lab::create().await?;
+    fs::create_dir_all(lab.store().join("objects"))?;
+    fs::create_dir_all(lab.store().join("partial"))?;
+    let silent = Silent::start().await?;
+    let url = |port| format!("postgresql://someone:hunter2@127.0.0.1:{port}/catalog");
+    lab.set("DATABASE_URL", url(silent.port));
+    let said = lab.run(&["doctor", "--within", "15s"]).await?;
+    ensure!(said.code == Some(1), "{said:?}");
+    ensure!(
+        mark(
+            &said.out,
+            "catalog",
+            &["no answer within 15s: see that the server"]
+        )? == "FAIL"
+    );
+    ensure!(
+        mark(
+            &said.out,
+            "clock",
+            &["no answer within 15s: it needs the catalog"]
+        )? == "FAIL"
+    );
+    ensure!(mark(&said.out, "plans", &["is good"])? == "ok  ");
+    ensure!(mark(&said.out, "store", &["primary", "written"])? == "ok  ");
+    ensure!(mark(&said.out, "engine", &["vector"])? == "ok  ");
+
+    // One that refuses is told at once, and what needs it is not called a fault of its own.
+    lab.set("DATABASE_URL", url(free_port()?));
+    let said = lab.run(&["doctor"]).await?;
+    ensure!(
+        mark(
+            &said.out,
+            "catalog",
+            &["cannot reach the catalog", "refused"]
+        )? == "FAIL"
+    );
+    ensure!(mark(&said.out, "clock", &["not looked at: it needs the catalog"])? == "--  ");
+    ensure!(mark(&said.out, "store", &["primary", "written"])? == "ok  ");
+    ensure!(!format!("{said:?}").contains("hunter2"), "{said:?}");
+    let said = lab.run(&["--json", "doctor"]).await?.json()?;
+    let checks = said.as_array().context("no array")?;
+    ensure!(
+        checks
+            .iter()
+            .all(|check| check["good"].is_boolean() && check["found"].is_string())
+    );
+    Ok(())
+}
