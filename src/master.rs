@@ -90,7 +90,7 @@ pub struct Sealer<'a> {
 
 /// Returns what the keys at hand are to the catalog, and writes nothing.
 pub async fn look(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKeyError> {
-    Ok(held(catalog, keys, &catalog.master_keys().await?).await?)
+    held(catalog, keys, &catalog.master_keys().await?).await
 }
 
 /// The same, and refuses keys at hand none of which seals.

@@ -56,11 +56,11 @@ pub(super) enum Command {
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// Seal all URLs and keys anew under LASTGOOD_MASTER_KEY, in place of LASTGOOD_PREVIOUS_MASTER_KEY, and say whether that one may be
+    /// Seal all URLs and keys anew under the master key that is set, in place of the previous one, and say whether that one may be
     /// removed. Safe to repeat
     RotateMaster,
-    /// After the loss of the master key: take the keys of archives back from their escrows, and seal them under LASTGOOD_MASTER_KEY. URLs
-    /// do not come back
+    /// After the loss of the master key: take the keys of archives back from their escrows, and seal them under the one that is set
+    /// now. URLs do not come back
     Reseal {
         /// The recovery identity, as `age-keygen` wrote it
         #[arg(long, value_name = "FILE")]
@@ -145,7 +145,7 @@ async fn make(
     output: &Output,
 ) -> anyhow::Result<()> {
     let master = master_keys()?;
-    let sealer = master::sealer(catalog, &master).await?;
+    let to = master::sealer(catalog, &master).await?;
     let recovery = config::recovery_recipient()?;
     let stores = stores(&making.storage, catalog).await?;
     let escrow = Escrow {
@@ -159,7 +159,7 @@ async fn make(
         withdraw(&stores, escrow.key, output).await;
         return Err(error);
     }
-    if let Err(error) = record(catalog, &sealer, &escrow, succession).await {
+    if let Err(error) = record(catalog, &to, &escrow, succession).await {
         // A catalog that went away may have it.
         let is_doubtful = error
             .downcast_ref::<CatalogError>()
@@ -188,13 +188,13 @@ async fn make(
 
 async fn record(
     catalog: &Catalog,
-    sealer: &Sealer<'_>,
+    to: &Sealer<'_>,
     escrow: &Escrow,
     succession: Succession,
 ) -> anyhow::Result<()> {
     let recipient = escrow.identity.recipient().to_string();
-    let sealed = keys::seal(sealer.key, escrow.key, &escrow.identity)?;
-    let new = row_of(escrow, &recipient, &sealed, sealer.number);
+    let sealed = keys::seal(to.key, escrow.key, &escrow.identity)?;
+    let new = row_of(escrow, &recipient, &sealed, to.number);
     Ok(catalog.add_key(&new, succession).await?)
 }
 

@@ -1,5 +1,7 @@
 //! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
 
+mod unopened;
+
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
@@ -202,26 +204,6 @@ fn not_verified(status: &Status) -> Option<String> {
     })
 }
 
-/// What consumers cannot reach, for its URL opens with no key that anybody has.
-fn unopened(status: &Status) -> Vec<String> {
-    let urls = &status.unopened_urls;
-    let mut told: Vec<_> = urls
-        .iter()
-        .map(|it| {
-            format!(
-                "DOES NOT OPEN: the URL of {} was sealed under master key {}, which nobody has, and it is not backed up: `lastgood resource \
-                 set {} --url-stdin` gives it anew",
-                it.resource, it.sealed_under, it.resource
-            )
-        })
-        .collect();
-    let more = status.unopened_urls_in_all - i64::try_from(urls.len()).unwrap_or(0);
-    if more > 0 {
-        told.push(format!("DOES NOT OPEN: and {more} more URLs"));
-    }
-    told
-}
-
 fn not_configured(unknown: &StoreOnRecord) -> String {
     format!(
         "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
@@ -299,7 +281,7 @@ fn paused(cost: &PauseCost) -> String {
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.closed_databases.iter().map(closed));
-    parts.extend(unopened(status));
+    parts.extend(unopened::told(status));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
     parts.extend(status.stores.iter().filter_map(not_there));

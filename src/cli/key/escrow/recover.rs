@@ -59,7 +59,7 @@ pub(in crate::cli::key) async fn recover(
     let master = master_keys()?;
     let file = read_secret_file(identity_file)?;
     let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
-    let sealer = master::sealer(catalog, &master).await?;
+    let to = master::sealer(catalog, &master).await?;
     let mut report = Report::default();
     let stores = stores_to_read(storage).await?;
     let found = open_all(&stores, &recovery, &mut report.faults).await;
@@ -80,9 +80,9 @@ pub(in crate::cli::key) async fn recover(
     catalog.audit(&entry).await?;
     for Opened { escrow, store } in found.into_values() {
         let recipient = escrow.identity.recipient().to_string();
-        let sealed = keys::seal(sealer.key, escrow.key, &escrow.identity)?;
+        let sealed = keys::seal(to.key, escrow.key, &escrow.identity)?;
         let is_new = catalog
-            .recover_key(&row_of(&escrow, &recipient, &sealed, sealer.number))
+            .recover_key(&row_of(&escrow, &recipient, &sealed, to.number))
             .await?;
         let known = catalog.sealed_key(escrow.key).await?;
         if let Some(fault) = known.as_ref().and_then(|known| unopened(known, &master)) {
