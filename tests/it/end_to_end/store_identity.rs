@@ -85,6 +85,43 @@ async fn two_installations_do_not_share_a_store_and_one_is_adopted_by_name_alone
     Ok(())
 }
 
+/// Red before: another installation's store was listed, all points were missing from it, and this one's were quarantined.
+#[tokio::test]
+async fn a_comparison_names_a_store_that_is_not_the_one_that_is_meant_and_loses_nothing_by_it()
+-> Result<()> {
+    let (mut ours, _shop) = house().await?;
+    let (theirs, _other) = house().await?;
+    let compared = ours.run(&["store", "compare"]).await?.succeeded()?;
+    ensure!(
+        compared
+            .out
+            .contains("all of its 1 restore points are there"),
+        "{compared:?}"
+    );
+    ours.set("LASTGOOD_STORAGE", theirs.store().display().to_string());
+    let compared = ours.run(&["store", "compare"]).await?;
+    ensure!(
+        compared.code == Some(1)
+            && compared.out.contains("primary: NOT LISTED")
+            && compared.out.contains("belongs to installation"),
+        "{compared:?}"
+    );
+    ours.set(
+        "LASTGOOD_STORAGE",
+        ours.home.path().join("nowhere").display().to_string(),
+    );
+    let compared = ours.run(&["store", "compare"]).await?;
+    ensure!(
+        compared.code == Some(1) && compared.out.contains("there is no store in"),
+        "{compared:?}"
+    );
+    // What is wrong as it is seen from here says nothing about the points, nor about what consumers see.
+    ensure!(ours.catalog.catalog.quarantined(10).await?.is_empty());
+    let listings = "select count(*) from lastgood.store_listings where failed_at is not null";
+    ensure!(ours.catalog.count(listings).await? == 0);
+    Ok(())
+}
+
 /// As two installations left it that shared a store before stores had an identity.
 #[tokio::test]
 async fn what_another_installation_made_is_shown_as_its_own_and_not_recorded() -> Result<()> {
@@ -216,12 +253,18 @@ async fn a_mirror_that_is_mounted_late_is_used_without_a_restart() -> Result<()>
         Ok(status.contains("STORE FAILS: far"))
     })
     .await?;
+    let unusable = "lastgood_store_unusable_consumers{store=\"far\"}";
+    producer.shows(unusable, 1.0).await?;
     ensure!(!far.exists(), "it was made anew");
     fs::rename(&unmounted, &far)?;
     lab.catalog
         .execute("update lastgood.runs set run_at = now() where kind = 'copy' and state = 'queued'")
         .await?;
     copied(2).await?;
+    eventually(PATIENCE, "nobody misses it", async || {
+        Ok(producer.metric(unusable).await? == 0.0)
+    })
+    .await?;
     drop(producer);
     Ok(())
 }
