@@ -86,8 +86,11 @@ pub(crate) async fn connect(
     let mut options = resolved
         .await?
         .map_err(|error| meaning_of_options(doing, &error))?;
-    let bounded =
-        |asked: Option<Duration>| Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX));
+    let bounded = |asked: Option<Duration>| {
+        // 0 stands for no end.
+        let asked = asked.filter(|it| !it.is_zero());
+        Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX))
+    };
     options.app_name = Some("lastgood".to_owned());
     options.connect_timeout = bounded(options.connect_timeout);
     options.server_selection_timeout = bounded(options.server_selection_timeout);
@@ -202,11 +205,11 @@ fn no_answer(doing: &'static str, timeout: Duration) -> JobError {
     }
 }
 
-/// Has an error that no server can be used say which, and why. What a server said itself stays.
+/// Has an error that no server can be used begin with which, and why. What a server said itself stays as it is.
 fn named(error: JobError, heard: &Heard) -> JobError {
     match (error, heard.told()) {
         (JobError::Unreachable { doing, source }, Some(told)) if source.code().is_none() => {
-            let source = ServerFault::new(format!("no server can be used: {told}"), None);
+            let source = ServerFault::new(format!("{told} ({source})"), None);
             JobError::Unreachable { doing, source }
         }
         (error, _) => error,
