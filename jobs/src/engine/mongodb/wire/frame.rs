@@ -2,9 +2,12 @@
 
 use bson::doc;
 
-/// The longest message of MongoDB's protocol, in every version, and what a server may add to a document of its own.
-pub(super) const MESSAGE_BYTES_MAX: usize = 48_000_000 + 16 * 1024;
-/// The longest answer to a greeting, or to a step of logging in.
+/// The longest message of MongoDB's protocol, in every version, and some room.
+const MESSAGE_BYTES_MAX: usize = 48_000_000 + 16 * 1024;
+/// The longest document, and what a server may add to one of its own. Answers that are no documents of a customer's are decoded, and
+/// take many times their length in memory.
+const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
+/// The longest answer to what is asked before a server is trusted, or in passing.
 pub(super) const GREETING_BYTES_MAX: usize = 64 * 1024;
 
 /// A message's length, its id, the id of the one that it answers, and its kind.
@@ -25,8 +28,11 @@ const UNREACHABLE: i32 = 6;
 /// The name of both codes.
 pub(in super::super) const SAID_BY_US: &str = "SaidByLastgood";
 
-/// What a driver asks before it trusts anybody, or in passing.
-const GREETINGS: [&[u8]; 7] = [
+/// Commands whose answers carry a customer's documents.
+const READS: [&[u8]; 3] = [b"aggregate", b"find", b"getMore"];
+/// What is asked before a server is trusted, or in passing.
+const GREETINGS: [&[u8]; 8] = [
+    b"buildInfo",
     b"hello",
     b"isMaster",
     b"ismaster",
@@ -110,7 +116,7 @@ impl Head {
         }
         if length > limit {
             return Err(format!(
-                "announced a greeting of {length} bytes; at most {limit} are read"
+                "announced {length} bytes as its answer to a question that has a short one; at most {limit} are read"
             ));
         }
         Ok(rest)
@@ -170,8 +176,10 @@ fn answer_limit(command: &[u8]) -> usize {
     let name = name.split(|it| *it == 0).next().unwrap_or_default();
     if GREETINGS.contains(&name) {
         GREETING_BYTES_MAX
-    } else {
+    } else if READS.contains(&name) {
         MESSAGE_BYTES_MAX
+    } else {
+        DOCUMENT_BYTES_MAX
     }
 }
 
@@ -262,6 +270,9 @@ mod tests {
     #[case("hello", GREETING_BYTES_MAX)]
     #[case("isMaster", GREETING_BYTES_MAX)]
     #[case("saslContinue", GREETING_BYTES_MAX)]
+    #[case("buildInfo", GREETING_BYTES_MAX)]
+    #[case("listCollections", DOCUMENT_BYTES_MAX)]
+    #[case("insert", DOCUMENT_BYTES_MAX)]
     #[case("find", MESSAGE_BYTES_MAX)]
     #[case("getMore", MESSAGE_BYTES_MAX)]
     fn a_commands_name_says_how_long_its_answer_may_be(#[case] name: &str, #[case] limit: usize) {

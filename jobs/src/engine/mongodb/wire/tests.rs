@@ -148,7 +148,11 @@ fn is_refused(error: &JobError, told: &str) -> Result<()> {
 )]
 #[case::greeting_of_a_megabyte(
     |it: &_| is_greeting(it).then_some((1_000_000, OP_MSG)),
-    "announced a greeting of 1000000 bytes"
+    "announced 1000000 bytes as its answer to a question that has a short one; at most 65536 are read"
+)]
+#[case::version_of_a_megabyte(
+    |it: &_| (name(it) == "buildInfo").then_some((1_000_000, OP_MSG)),
+    "announced 1000000 bytes"
 )]
 #[case::compressed_bomb(|it: &_| (!is_greeting(it)).then_some((9_300_000, OP_COMPRESSED)), "compressed an answer")]
 #[case::compressed_greeting(|it: &_| is_greeting(it).then_some((9_300, OP_COMPRESSED)), "compressed an answer")]
@@ -195,6 +199,25 @@ async fn a_message_that_is_refused_in_the_middle_of_a_session_is_final_too() -> 
         "announced a message of 100000000 bytes",
     )?;
     ensure!(rogue.sent.load(Ordering::SeqCst) < READ_BYTES_MAX);
+    Ok(())
+}
+
+/// What is decoded takes many times its length.
+#[tokio::test]
+async fn documents_may_be_longer_than_what_is_said_about_them() -> Result<()> {
+    for (command, may) in [("find", true), ("listCollections", false)] {
+        let rogue = Rogue::new(|it| {
+            (name(it) != "buildInfo" && !is_greeting(it)).then_some((17_000_000, OP_MSG))
+        });
+        let session = connected(&rogue.url().await?).await?;
+        let asked = session.ask("read", "shop", doc! {command: "orders"}).await;
+        let report = asked.unwrap_err().report();
+        // What was read is no answer either, for it is nothing but zeros.
+        ensure!(
+            report.contains("announced 17000000 bytes") != may,
+            "{command}: {report}"
+        );
+    }
     Ok(())
 }
 
@@ -247,6 +270,16 @@ async fn a_server_that_says_nothing_is_named_before_the_driver_gives_up() -> Res
     let error = connected(&url).await.err().context("it spoke")?;
     let told = format!("{address}: no connection within 0.3 s");
     ensure!(error.report().contains(&told), "{}", error.report());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_that_would_wait_for_ever_waits_as_long_as_others() -> Result<()> {
+    let url = Rogue::new(|_| None).url().await?;
+    connected(&format!(
+        "{url}?connectTimeoutMS=0&serverSelectionTimeoutMS=0"
+    ))
+    .await?;
     Ok(())
 }
 
