@@ -5,6 +5,7 @@ mod native;
 mod percent;
 pub mod postgres;
 pub mod redis;
+mod tls;
 pub mod transport;
 
 use std::{

@@ -42,7 +42,7 @@ def make_certificates(folder: Path) -> Certificates:
     folder.mkdir(mode=0o700)
     made = Certificates(folder)
     authority_key, request, extensions = folder / "ca.key", folder / "request", folder / "extensions"
-    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n")
+    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n")
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for args in (
         ("req", "-x509", *new_key, "-subj", "/CN=lastgood test authority", "-days", DAYS, "-keyout", authority_key, "-out", made.ca),

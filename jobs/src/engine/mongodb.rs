@@ -11,6 +11,7 @@ mod pretend;
 pub(crate) mod restore;
 pub(crate) mod session;
 mod watch;
+mod wire;
 
 use mongodb::options::{AuthMechanism, HostInfo, ServerAddress, Tls, TlsOptions};
 use secrecy::SecretString;

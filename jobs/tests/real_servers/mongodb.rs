@@ -16,3 +16,4 @@ mod restores;
 mod restores_in_place;
 mod restoring;
 mod round_trips;
+mod transports;

@@ -1,5 +1,7 @@
 //! Whether a connection URL can be used, and what is wrong with it, without repeating it.
 
+use std::borrow::Cow;
+
 use mongodb::options::ConnectionString;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -10,12 +12,14 @@ use crate::engine::percent;
 const OWN: [&str; 3] = ["admin", "config", "local"];
 /// What no database's name has.
 pub(super) const NEVER_IN_NAMES: [char; 6] = ['/', '\\', '.', ' ', '"', '$'];
+/// Options that are taken and do nothing. URLs made for other drivers have them.
+const COMPRESSION: [&str; 2] = ["compressors", "zlibCompressionLevel"];
 /// The longest name of an option that is worth repeating.
 const OPTION_CHARS_SHOWN: usize = 40;
 
 /// Parses `mongodb://…` or `mongodb+srv://…`, with every option that the driver has. Reaches for no server.
 pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError> {
-    let url = url.expose_secret();
+    let url = &without_compression(url.expose_secret());
     if percent::has_control(url.trim()) {
         return Err(MongodbError::Address {
             why: percent::CONTROL.to_owned(),
@@ -25,6 +29,13 @@ pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError
         // The driver's own words quote what they are about, which may be a part of the password.
         why: complaint(url),
     })?;
+    if parsed.socks5_proxy.is_some() {
+        let why =
+            "its option proxyHost is not supported: consumers connect to the servers themselves";
+        return Err(MongodbError::Address {
+            why: why.to_owned(),
+        });
+    }
     let own = |it: &&str| OWN.contains(it);
     if let Some(own) = parsed.default_database.as_deref().filter(own) {
         let why = format!(
@@ -53,6 +64,28 @@ pub(crate) fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError
         parsed.socket_timeout = None;
     }
     Ok(parsed)
+}
+
+/// Returns a URL without the options that ask for compression: an answer is read as it is, or not at all.
+fn without_compression(url: &str) -> Cow<'_, str> {
+    let asks = |option: &&str| {
+        let name = option.split('=').next().unwrap_or_default();
+        COMPRESSION.iter().any(|it| it.eq_ignore_ascii_case(name))
+    };
+    match url.split_once('?') {
+        // Behind a `?` in a password that was not encoded, nothing is an option.
+        Some((before, options))
+            if !options.contains('@') && options.split('&').any(|it| asks(&it)) =>
+        {
+            let kept: Vec<_> = options.split('&').filter(|it| !asks(it)).collect();
+            Cow::Owned(if kept.is_empty() {
+                before.to_owned()
+            } else {
+                format!("{before}?{}", kept.join("&"))
+            })
+        }
+        Some(_) | None => Cow::Borrowed(url),
+    }
 }
 
 /// Says what is wrong with a URL that the driver refuses. Repeats nothing of it but the name of an option.
@@ -114,6 +147,11 @@ mod tests {
     )]
     #[case::other_drivers("mongodb://h/a?socketTimeoutMS=1000", Some("a"))]
     #[case::compressed("mongodb://h/a?compressors=zlib", Some("a"))]
+    #[case::compressed_anyhow(
+        "mongodb://u:p@h/a?compressors=zstd,snappy,zlib&tls=true&ZLIBcompressionLevel=9",
+        Some("a")
+    )]
+    #[case::compressed_without_a_database("mongodb://h?compressors=snappy", None)]
     fn what_the_driver_understands_is_taken(#[case] url: &str, #[case] database: Option<&str>) {
         let parsed = parse(&url.to_owned().into()).unwrap();
         assert_eq!(parsed.default_database.as_deref(), database);
@@ -135,6 +173,15 @@ mod tests {
     #[case::value("mongodb://u:hunter2marker@h/d?tls=hunter2marker", "option tls")]
     #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
     #[case::odd_option("mongodb://u:hunter2marker@h/d?hunter2marker=1", "no name=value")]
+    #[case::behind_compression(
+        "mongodb://u:hunter2marker@h/d?compressors=zlib&tls=hunter2marker",
+        "option tls"
+    )]
+    #[case::proxy(
+        "mongodb://u:hunter2marker@h/d?proxyHost=hunter2marker",
+        "option proxyHost"
+    )]
+    #[case::proxy_port("mongodb://u:hunter2marker@h/d?proxyPort=1", "option proxyPort")]
     #[case::servers_own("mongodb://u:hunter2marker@h/admin", "authSource=admin")]
     #[case::no_name("mongodb://u:hunter2marker@h/a.b", "no database's name")]
     #[case::twice("mongodb://u:hunter2marker@h/d?tls=true&tls=false", "given twice")]

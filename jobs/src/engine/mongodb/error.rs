@@ -41,6 +41,14 @@ pub enum MongodbError {
         /// The latest version of the protocol that it speaks.
         wire_version: i32,
     },
+    /// An answer whose very length or kind is none of MongoDB's: it was not read.
+    #[error(
+        "the server {what}: it is no MongoDB server, or answers in the place of one; see that the URL names yours"
+    )]
+    Unbelievable {
+        /// What it did.
+        what: String,
+    },
     /// An answer that MongoDB's protocol does not allow.
     #[error("cannot {doing}: the server's answer has {what}")]
     OddAnswer {
@@ -71,7 +79,8 @@ impl MongodbError {
             Self::Address { .. }
             | Self::Certificate { .. }
             | Self::ReplicaSetName { .. }
-            | Self::TooOld { .. } => ErrorKind::Config,
+            | Self::TooOld { .. }
+            | Self::Unbelievable { .. } => ErrorKind::Config,
             Self::OddAnswer { .. } => ErrorKind::Internal,
             Self::Restore(fault) => fault.kind(),
             Self::Dump(fault) => fault.kind(),
@@ -84,7 +93,8 @@ impl MongodbError {
             Self::Address { .. }
             | Self::Certificate { .. }
             | Self::ReplicaSetName { .. }
-            | Self::TooOld { .. } => true,
+            | Self::TooOld { .. }
+            | Self::Unbelievable { .. } => true,
             Self::OddAnswer { .. } => false,
             Self::Restore(fault) => fault.is_permanent(),
             Self::Dump(fault) => fault.is_permanent(),

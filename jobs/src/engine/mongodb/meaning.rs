@@ -2,7 +2,10 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::error::MongodbError;
+use super::{
+    error::MongodbError,
+    wire::{REFUSED as NOT_READ, SAID_BY_US},
+};
 use crate::error::{JobError, ServerFault};
 
 /// The user, its password, or where it may come from.
@@ -26,6 +29,10 @@ pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
         return refused_options();
     }
     match code {
+        Some(NOT_READ) => {
+            let what = source.to_string();
+            MongodbError::Unbelievable { what }.into()
+        }
         Some(code) if REFUSED.contains(&code) => JobError::Refused(source),
         Some(DENIED) => JobError::Denied { doing, source },
         Some(code) if AWAY.contains(&code) => JobError::Unreachable { doing, source },
@@ -65,6 +72,7 @@ fn told(error: &Error) -> (Option<i32>, String) {
     let coded = |code: i32, name: &str, message: &str| {
         let said = match name {
             "" => format!("{message} (MongoDB error {code})"),
+            SAID_BY_US => message.to_owned(),
             name => format!("{message} (MongoDB error {code}, {name})"),
         };
         (Some(code), said)
@@ -98,6 +106,7 @@ fn is_of_connection(error: &Error) -> bool {
             | ErrorKind::ServerSelection { .. }
             | ErrorKind::ConnectionPoolCleared { .. }
             | ErrorKind::DnsResolve { .. }
+            | ErrorKind::ProxyConnect { .. }
             | ErrorKind::Shutdown
     )
 }

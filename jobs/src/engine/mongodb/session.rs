@@ -14,8 +14,12 @@ use super::{
     error::MongodbError,
     meaning::{meaning, meaning_of_options},
     watch::Watch,
+    wire::{Heard, Wire},
 };
-use crate::{error::JobError, resource};
+use crate::{
+    error::{JobError, ServerFault},
+    resource,
+};
 
 /// How long it may take to find a server, and to connect to it, where the URL does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -82,8 +86,11 @@ pub(crate) async fn connect(
     let mut options = resolved
         .await?
         .map_err(|error| meaning_of_options(doing, &error))?;
-    let bounded =
-        |asked: Option<Duration>| Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX));
+    let bounded = |asked: Option<Duration>| {
+        // 0 stands for no end.
+        let asked = asked.filter(|it| !it.is_zero());
+        Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX))
+    };
     options.app_name = Some("lastgood".to_owned());
     options.connect_timeout = bounded(options.connect_timeout);
     options.server_selection_timeout = bounded(options.server_selection_timeout);
@@ -95,8 +102,13 @@ pub(crate) async fn connect(
     if let Some(preference) = read_preference {
         options.selection_criteria = Some(criteria(preference));
     }
-    let watch = Watch::default();
-    options.sdam_event_handler = Some(watch.handler());
+    let (watch, heard) = (Watch::default(), Heard::default());
+    let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    // The URL may name files, on a mount that hangs, say.
+    let opened = Wire::open(&mut options, connect_timeout, heard.clone());
+    let opened = tokio::time::timeout(CONNECT_TIMEOUT_MAX, opened).await;
+    let wire = opened.map_err(|_| no_answer(doing, CONNECT_TIMEOUT_MAX))??;
+    options.sdam_event_handler = Some(watch.handler(wire));
     let replica_set = options.repl_set_name.clone();
     let database = options.default_database.clone();
     let read = options
@@ -107,10 +119,9 @@ pub(crate) async fn connect(
         Client::with_options(options).map_err(|error| meaning_of_options(doing, &error))?;
     let server = match Server::ask(&client, &read).await {
         Err(error @ JobError::Unreachable { .. }) => {
-            return Err(match watch.verdict(replica_set.as_deref()) {
-                Some(verdict) => verdict.into(),
-                None => error,
-            });
+            let asked = replica_set.as_deref();
+            let verdict = heard.verdict().or_else(|| watch.verdict(asked));
+            return Err(verdict.map_or_else(|| named(error, &heard), JobError::from));
         }
         server => server?,
     };
@@ -183,10 +194,25 @@ pub(crate) async fn answer_within<T>(
 ) -> Result<T, JobError> {
     match tokio::time::timeout(timeout, question.into_future()).await {
         Ok(answer) => answer.map_err(|error| meaning(doing, &error)),
-        Err(_) => Err(JobError::NoAnswer {
-            doing,
-            seconds: timeout.as_secs(),
-        }),
+        Err(_) => Err(no_answer(doing, timeout)),
+    }
+}
+
+fn no_answer(doing: &'static str, timeout: Duration) -> JobError {
+    JobError::NoAnswer {
+        doing,
+        seconds: timeout.as_secs(),
+    }
+}
+
+/// Has an error that no server can be used begin with which, and why. What a server said itself stays as it is.
+fn named(error: JobError, heard: &Heard) -> JobError {
+    match (error, heard.told()) {
+        (JobError::Unreachable { doing, source }, Some(told)) if source.code().is_none() => {
+            let source = ServerFault::new(format!("{told} ({source})"), None);
+            JobError::Unreachable { doing, source }
+        }
+        (error, _) => error,
     }
 }
 

@@ -2,15 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mongodb::{
-    error::{Error, ErrorKind},
-    event::{
-        EventHandler,
-        sdam::{SdamEvent, ServerDescriptionChangedEvent},
-    },
-};
+use mongodb::event::{EventHandler, sdam::SdamEvent};
 
-use super::error::MongodbError;
+use super::{error::MongodbError, wire::Wire};
 
 /// What was heard last. Cloned, it hears for all.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +12,6 @@ pub(super) struct Watch(Arc<Mutex<Heard>>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// Why a server's certificate was refused.
-    certificate: Option<String>,
     /// The name of the replica set that a server says it is of.
     replica_set: Option<String>,
     /// The latest version of the protocol that a server speaks.
@@ -30,30 +22,23 @@ struct Heard {
 const WIRE_VERSION_MIN: i32 = 9;
 
 impl Watch {
-    /// Returns what tells the driver's events to this.
-    pub(super) fn handler(&self) -> EventHandler<SdamEvent> {
+    /// Returns what tells the driver's events to this. The way to the servers is open for as long as the driver keeps it: for as
+    /// long as anything of the client is left, down to the last cursor that is closed in passing.
+    pub(super) fn handler(&self, wire: Wire) -> EventHandler<SdamEvent> {
         let watch = self.clone();
-        EventHandler::callback(move |event: SdamEvent| watch.hear(&event))
+        EventHandler::callback(move |event: SdamEvent| {
+            let _kept_open = &wire;
+            watch.hear(&event);
+        })
     }
 
     fn hear(&self, event: &SdamEvent) {
-        if let SdamEvent::ServerHeartbeatFailed(failed) = event {
-            self.heard(|it| it.certificate = refused_certificate(&failed.failure));
-        } else if let SdamEvent::ServerHeartbeatSucceeded(told) = event {
+        if let SdamEvent::ServerHeartbeatSucceeded(told) = event {
             self.heard(|it| {
                 let told = &told.reply;
                 it.replica_set = told.get_str("setName").ok().map(str::to_owned);
                 it.wire_version = told.get_i32("maxWireVersion").ok();
-                it.certificate = None;
             });
-        } else if let SdamEvent::ServerDescriptionChanged(changed) = event {
-            let ServerDescriptionChangedEvent {
-                new_description, ..
-            } = &**changed;
-            if let Some(error) = new_description.error() {
-                let refused = refused_certificate(error);
-                self.heard(|it| it.certificate = refused.or(it.certificate.take()));
-            }
         }
     }
 
@@ -64,9 +49,6 @@ impl Watch {
     /// Returns why no server can be found, and none will be, whoever waits: `replica_set` is the name that the URL asks for.
     pub(super) fn verdict(&self, replica_set: Option<&str>) -> Option<MongodbError> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = &heard.certificate {
-            return Some(MongodbError::Certificate { why: why.clone() });
-        }
         if let Some(version) = heard.wire_version.filter(|it| *it < WIRE_VERSION_MIN) {
             return Some(MongodbError::TooOld {
                 wire_version: version,
@@ -83,15 +65,4 @@ impl Watch {
             }),
         }
     }
-}
-
-fn refused_certificate(error: &Error) -> Option<String> {
-    let ErrorKind::Io(error) = &*error.kind else {
-        return None;
-    };
-    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    if let rustls::Error::InvalidCertificate(why) = error {
-        return Some(format!("{why:?}"));
-    }
-    None
 }

@@ -1,10 +1,9 @@
 //! Is the server who its URL says, and may nobody listen? TLS around a connection.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
@@ -18,7 +17,10 @@ use super::{
     connection::{broken, no_answer},
     error::RedisError,
 };
-use crate::error::{JobError, ServerFault};
+use crate::{
+    engine::tls,
+    error::{JobError, ServerFault},
+};
 
 /// How long an agreement on TLS may take. One who has none may wait for the end of a line in what we say.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -86,10 +88,7 @@ async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStr
         .connect(name, tcp)
         .await;
     connected.map_err(|error| {
-        let of_tls = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = of_tls {
+        if tls::refused_certificate(&error).is_some() {
             let source = ServerFault::new(error.to_string(), None);
             return RedisError::Certificate { source }.into();
         }
@@ -97,12 +96,10 @@ async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStr
     })
 }
 
-fn configure(tls: &Tls) -> Result<ClientConfig, RedisError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("tls", error))?;
-    let builder = builder.with_root_certificates(trusted(tls.ca_file.as_deref())?);
-    match (&tls.cert_file, &tls.key_file) {
+fn configure(asked: &Tls) -> Result<ClientConfig, RedisError> {
+    let builder = tls::builder().map_err(|error| unusable("tls", error))?;
+    let builder = builder.with_root_certificates(trusted(asked.ca_file.as_deref())?);
+    match (&asked.cert_file, &asked.key_file) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key)
                 .map_err(|error| unusable("tls-key-file", error))?;
@@ -136,16 +133,7 @@ fn certificates(
     parameter: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, RedisError> {
-    let found =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = found.map_err(|error| unusable(parameter, error))?;
-    if found.is_empty() {
-        return Err(unusable(
-            parameter,
-            io::Error::other("it holds no certificate"),
-        ));
-    }
-    Ok(found)
+    tls::certificates(path).map_err(|why| unusable(parameter, why))
 }
 
 fn unusable(parameter: &'static str, error: impl std::fmt::Display) -> RedisError {

@@ -162,39 +162,3 @@ async fn a_replica_set_of_another_name_is_final_and_named() -> Result<()> {
     assert!(error.report().contains("\"rs0\""), "{}", error.report());
     Ok(())
 }
-
-#[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_final_and_one_that_is_serves() -> Result<()> {
-    let folder = crate::lab::variable("LASTGOOD_TEST_TLS_DIR")?;
-    if folder.starts_with("skip: ") {
-        use std::io::Write as _;
-        writeln!(std::io::stderr(), "SKIPPED: MongoDB over TLS: {folder}")?;
-        return Ok(());
-    }
-    let folder = std::path::Path::new(&folder);
-    let text = |name: &str| folder.join(name).display().to_string();
-    let (pem, authority) = (text("server-and-key.pem"), text("ca.pem"));
-    let server = [
-        "--tlsMode",
-        "preferTLS",
-        "--tlsAllowConnectionsWithoutCertificates",
-        "--tlsCertificateKeyFile",
-        &pem,
-        "--tlsCAFile",
-        &authority,
-    ];
-    let server = Private::with_args(&server).await?;
-    let lab = Lab::private(&server).await?;
-    lab.insert("a", &[doc! {"_id": 1}]).await?;
-    let mut resource = lab.resource.clone();
-    resource.url = server
-        .url("shop?tls=true&serverSelectionTimeoutMS=3000")
-        .into();
-    let error = lab.fails(&resource, ErrorKind::Config, true).await?;
-    assert!(error.report().contains("tlsCAFile"), "{}", error.report());
-    resource.url = server
-        .url(&format!("shop?tls=true&tlsCAFile={authority}"))
-        .into();
-    backup(attempt(), &resource, None, &lab.worker).await?;
-    Ok(())
-}

@@ -9,8 +9,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -22,7 +21,10 @@ use tokio_rustls::TlsConnector;
 
 use super::{Carrier, NoSession, broken, odd};
 use crate::{
-    engine::postgres::address::{Address, SslMode},
+    engine::{
+        postgres::address::{Address, SslMode},
+        tls::{self, Anybody},
+    },
     error::ServerFault,
 };
 
@@ -104,14 +106,11 @@ impl Check {
 }
 
 fn configure(check: Check) -> Result<ClientConfig, NoSession> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| odd(error.to_string()))?;
+    let builder = tls::builder().map_err(|error| odd(error.to_string()))?;
     let (trusted, checks_name) = match check {
         Check::Nothing => {
             let builder = builder.dangerous();
-            let anybody = Arc::new(Anybody(provider));
+            let anybody = Arc::new(Anybody(tls::provider()));
             return Ok(builder
                 .with_custom_certificate_verifier(anybody)
                 .with_no_client_auth());
@@ -123,7 +122,7 @@ fn configure(check: Check) -> Result<ClientConfig, NoSession> {
     let mut roots = RootCertStore::empty();
     // Some of a system's certificates may be odd; without any, the handshake says so.
     roots.add_parsable_certificates(certificates.iter().cloned());
-    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider())
         .build()
         .map_err(|error| unusable(&error.to_string()))?;
     let known = Known {
@@ -144,13 +143,7 @@ fn certificates(trusted: &Trusted) -> Result<Vec<CertificateDer<'static>>, NoSes
     let Trusted::File(path) = trusted else {
         return Ok(rustls_native_certs::load_native_certs().certs);
     };
-    let found =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match found {
-        Ok(found) if found.is_empty() => Err(unusable("it holds no certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(unusable(&error.to_string())),
-    }
+    tls::certificates(path).map_err(|why| unusable(&why))
 }
 
 fn unusable(why: &str) -> NoSession {
@@ -159,55 +152,9 @@ fn unusable(why: &str) -> NoSession {
 
 /// Says what a handshake's failure means.
 fn failed(error: &std::io::Error) -> NoSession {
-    let inner = error
-        .get_ref()
-        .and_then(|it| it.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            NoSession::Untrusted(ServerFault::new(error.to_string(), None))
-        }
-        Some(_) | None => broken(error),
-    }
-}
-
-/// Takes whatever certificate there is: encrypted, and no more.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    match tls::refused_certificate(error) {
+        Some(_) => NoSession::Untrusted(ServerFault::new(error.to_string(), None)),
+        None => broken(error),
     }
 }
 
