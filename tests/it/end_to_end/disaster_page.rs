@@ -62,7 +62,7 @@ async fn one_database_comes_back_at_once_with_no_catalog() -> Result<()> {
     );
     let own = [(STORE, store.as_str()), ("postgresql://…", url.as_str())];
     let by_key = (
-        "v1/acme/shop/2026/11/29/211105Z-e0038752-….manifest.json",
+        "v1/acme/shop/2026/11/29/214943Z-b9c88097….manifest.json",
         point.manifest_key.as_str(),
     );
     for (section, own) in [
