@@ -53,7 +53,8 @@ impl Agent {
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut request = vec![0; 4096];
                 let read = client.read(&mut request).await.unwrap_or(0);
-                let is_granted = String::from_utf8_lossy(&request[..read]).contains(GRANT);
+                request.truncate(read);
+                let is_granted = String::from_utf8_lossy(&request).contains(GRANT);
                 let body = if is_granted {
                     format!(
                         r#"{{"AccessKeyId":"LENT","SecretAccessKey":"{SECRET}","Token":"{TOKEN}","Expiration":"2999-01-01T00:00:00Z"}}"#

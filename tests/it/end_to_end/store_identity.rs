@@ -262,7 +262,7 @@ async fn a_mirror_that_is_mounted_late_is_used_without_a_restart() -> Result<()>
         .await?;
     copied(2).await?;
     eventually(PATIENCE, "nobody misses it", async || {
-        Ok(producer.metric(unusable).await? == 0.0)
+        Ok(producer.metric(unusable).await? < 0.5)
     })
     .await?;
     drop(producer);
