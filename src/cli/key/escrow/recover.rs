@@ -218,5 +218,9 @@ fn text(report: &Report) -> String {
             .iter()
             .map(|fault| format!("SKIPPED: {}", printable(fault))),
     );
+    if report.keys.is_empty() {
+        // A table of nothing.
+        lines.remove(0);
+    }
     lines.join("\n")
 }
