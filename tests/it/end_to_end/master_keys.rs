@@ -464,6 +464,6 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     let _consumer = vault.lab.consumer("with-the-next", &[]).await?;
     vault.back_up("a").await?;
     let doctor = vault.lab.run(&["doctor"]).await?.out;
-    ensure!(doctor.contains("has no escrow in store"), "{doctor}");
+    ensure!(doctor.contains("no escrow of 1 of"), "{doctor}");
     Ok(())
 }
