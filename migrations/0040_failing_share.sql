@@ -1,5 +1,15 @@
 -- What has failed before gets no more than three quarters of a queue's slots: servers that never answer hold each slot until a time-out, and
--- what can be backed up has a slot all the same. One slot there is for either.
+-- what can be backed up has a slot all the same. One slot there is for either. What somebody asks for is not held back so: it has limits of
+-- its own.
+
+-- What holds a resource's runs back may not hold them any more when it changes, or has been backed up again.
+drop trigger resources_let_go on lastgood.resources;
+create trigger resources_let_go after update of team, tier, engine, server, failures_in_a_row on lastgood.resources
+    for each row when (
+        (old.team, old.tier, old.engine) <> (new.team, new.tier, new.engine) or old.server is distinct from new.server
+        or (old.failures_in_a_row > 0 and new.failures_in_a_row = 0)
+    )
+    execute function lastgood.resources_are_let_go();
 
 -- Takes at most so many runnable runs of a queue for a worker, the most urgent first, and passes over what a pause or a limit holds
 -- back. docs/queue.md states the order and the limits. `attempts`: the ids that the claimed attempts get, for whoever must know them
@@ -70,7 +80,7 @@ begin
             case when run.queue = from_queue then lastgood.team_share(run.kind, r.team) end,
             case when run.kind = 'backup' then 'server ' || r.server end,
             case when run.kind = 'backup' then 'dump ' || r.id end,
-            case when run.queue = from_queue and run.kind = 'backup' and (run.attempt > 1 or r.failures_in_a_row > 0) then 'failing' end
+            case when run.queue = from_queue and run.trigger = 'scheduled' and (run.attempt > 1 or r.failures_in_a_row > 0) then 'failing' end
         ]) as things (thing)
         where run.state = 'running' and things.thing is not null
         group by things.thing
@@ -113,7 +123,7 @@ begin
             run.id, run.run_at, lastgood.team_share(run.kind, r.team) as share,
             case when run.kind = 'backup' then 'server ' || r.server end as server,
             case when run.kind = 'backup' then 'dump ' || r.id end as dump,
-            case when run.kind = 'backup' and (run.attempt > 0 or r.failures_in_a_row > 0) then 'failing' end as failing,
+            case when run.trigger = 'scheduled' and (run.attempt > 0 or r.failures_in_a_row > 0) then 'failing' end as failing,
             (
                 select min(lastgood.pause_line(pause.engine, pause.tier, pause.team)) from lastgood.pauses as pause
                 where coalesce(pause.engine, run.queue) = run.queue and coalesce(pause.tier, r.tier) = r.tier

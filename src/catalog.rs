@@ -279,6 +279,18 @@ impl CatalogError {
     }
 }
 
+/// Reads the address of the catalog. Poolers refuse what else the driver would set at start-up; every server that we know prints all
+/// digits without it.
+fn options(url: &SecretString) -> Result<PgConnectOptions, CatalogError> {
+    let options: PgConnectOptions = url
+        .expose_secret()
+        .parse()
+        .map_err(|_| CatalogError::BadUrl)?;
+    Ok(options
+        .application_name("lastgood")
+        .extra_float_digits(None))
+}
+
 /// Whether nobody answered, or not for long: 08 is a broken connection, 57P a shutdown, 53 a lack of something, 57014 a statement
 /// that took too long or was cancelled.
 fn is_of_connection(error: &sqlx::Error) -> bool {
@@ -346,11 +358,7 @@ impl Catalog {
         url: &SecretString,
         connections: u32,
     ) -> Result<Self, CatalogError> {
-        let options: PgConnectOptions = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| CatalogError::BadUrl)?;
-        let first = PgConnection::connect_with(&options).await;
+        let first = PgConnection::connect_with(&options(url)?).await;
         let first = first.map_err(CatalogError::Unreachable)?;
         // What matters is that it came about.
         drop(first.close().await);
@@ -363,10 +371,6 @@ impl Catalog {
         longest_statement: Option<Duration>,
         idle: Option<Duration>,
     ) -> Result<Self, CatalogError> {
-        let options: PgConnectOptions = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| CatalogError::BadUrl)?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
@@ -393,12 +397,7 @@ impl Catalog {
                     Ok(())
                 })
             })
-            // Poolers refuse what else the driver sets at start-up; every server that we know prints all digits without it.
-            .connect_with(
-                options
-                    .application_name("lastgood")
-                    .extra_float_digits(None),
-            )
+            .connect_with(options(url)?)
             .await
             .map_err(CatalogError::Unreachable)?;
         Ok(Self { pool })

@@ -16,6 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::error::chain;
+use sqlx::PgTransaction;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,6 +42,8 @@ use crate::{
 /// How often every resource's planning is compared with the plans: what another producer with other plans, or a clock that
 /// jumped, has left behind is mended within this time.
 const APPLY_EVERY: Duration = Duration::from_mins(10);
+/// What is compared every few minutes is given up after this time, and keeps no tick waiting longer.
+const COMPARED_WITHIN: Duration = Duration::from_mins(1);
 /// A tick that takes longer is given up: a connection may hang without an error.
 const TICK_WITHIN: Duration = Duration::from_mins(5);
 /// A file system that takes longer to give the plans file does not answer.
@@ -145,7 +148,12 @@ pub async fn produce(
             publish_own.send_replace(self::own(&plans));
         }
         metrics::plans_reload_failed(plans.is_outdated());
-        let ticked = tick_once(&catalog, &plans, settings.lease, &mut applied, &mut clock).await;
+        let ticking = tick_once(&catalog, &plans, settings.lease, &mut applied, &mut clock);
+        let ticked = tokio::select! {
+            // What was begun is rolled back.
+            () = stop.cancelled() => break,
+            ticked = ticking => ticked,
+        };
         ready.send_replace(ticked && keeps_sessions);
         if ticked {
             let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
@@ -227,11 +235,7 @@ async fn tick_those(
     now: DateTime<Utc>,
     resources: Option<Vec<String>>,
 ) -> Result<Ticked, CatalogError> {
-    let mut transaction = catalog.pool().begin().await?;
-    // A plan made for any `now` would read the whole table, however little is due.
-    sqlx::query("set local plan_cache_mode = force_custom_plan")
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = begin(catalog).await?;
     let ticked = sqlx::query_file_as!(
         Ticked,
         "src/producer/tick.sql",
@@ -270,7 +274,7 @@ async fn apply_to(
     paid: &Paid,
     resources: Option<Vec<String>>,
 ) -> Result<u64, CatalogError> {
-    let mut transaction = catalog.pool().begin().await?;
+    let mut transaction = begin(catalog).await?;
     let applied = sqlx::query_file!(
         "src/producer/apply_plans.sql",
         &paid.tiers,
@@ -280,6 +284,16 @@ async fn apply_to(
     .execute(&mut *transaction)
     .await;
     Ok(ended(transaction, applied).await?.rows_affected())
+}
+
+/// Begins a transaction whose statements are planned for what they are given: a plan for any `now`, or for any list of resources, would
+/// read the whole table, however little is due, and search the list for each row.
+async fn begin(catalog: &Catalog) -> Result<PgTransaction<'static>, CatalogError> {
+    let mut transaction = catalog.pool().begin().await?;
+    sqlx::query("set local plan_cache_mode = force_custom_plan")
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 /// Does to all resources what the catalog refuses for some: to them alone it is not done, and they are told.
@@ -321,11 +335,7 @@ async fn tick_once(
         let paid = Paid::of_file(catalog, file).await?;
         let went_back = clock.has_gone_back(catalog.now().await?);
         if went_back || !applied.is_recent() {
-            mend_future(catalog, lease).await?;
-            let changed = apply_paid(catalog, &paid).await?;
-            if changed > 0 {
-                tracing::info!(resources.changed = changed, "plans applied");
-            }
+            compare(catalog, &paid, lease).await;
             applied.0 = Some(Instant::now());
         }
         let now = catalog.now().await?;
@@ -361,6 +371,24 @@ async fn tick_once(
             );
             false
         }
+    }
+}
+
+/// Mends rows from the future, and compares every resource's planning with the plans. What is due is enqueued whatever becomes of it.
+async fn compare(catalog: &Catalog, paid: &Paid, lease: Duration) {
+    match answered(COMPARED_WITHIN, mend_future(catalog, lease)).await {
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(
+                error = chain(&error),
+                "rows from the future cannot be mended"
+            );
+        }
+    }
+    match answered(COMPARED_WITHIN, apply_paid(catalog, paid)).await {
+        Ok(0) => {}
+        Ok(changed) => tracing::info!(resources.changed = changed, "plans applied"),
+        Err(error) => tracing::error!(error = chain(&error), "plans cannot be applied"),
     }
 }
 

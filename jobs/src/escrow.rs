@@ -5,7 +5,6 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use uuid::Uuid;
 
@@ -142,10 +141,10 @@ async fn stored(storage: &Storage, object: &str) -> Result<Vec<u8>, JobError> {
     match storage.size(object).await? {
         None => return Err(bad("there is none")),
         Some(0..=BYTES_MAX) => {}
-        Some(_) => return Err(bad("it is none: it is too large")),
+        Some(_) => return Err(bad("it is too large for an escrow")),
     }
-    let stored: Vec<Bytes> = storage.read(object).await?.try_collect().await?;
-    Ok(stored.concat())
+    let stored = storage.read_whole(object, BYTES_MAX).await?;
+    stored.ok_or_else(|| bad("it does not end where its store says"))
 }
 
 fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {

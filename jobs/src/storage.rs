@@ -295,9 +295,9 @@ impl Storage {
             Some(1..=MANIFEST_BYTES_MAX) => {}
             Some(size) => return Err(bad(format!("it has {size} bytes"))),
         }
-        let bytes = self.operator.read(key).await;
-        let bytes = bytes.map_err(|error| failure("read", key, &error))?;
-        Manifest::from_json(&bytes.to_vec())
+        let bytes = self.read_whole(key, MANIFEST_BYTES_MAX).await?;
+        let bytes = bytes.ok_or_else(|| bad("it does not end where its store says".to_owned()))?;
+        Manifest::from_json(&bytes)
             .map(Some)
             .map_err(|why| bad(why.to_string()))
     }
@@ -432,6 +432,23 @@ impl Storage {
         };
         let told = told.filter(|told| told.kind() != ErrorKind::NotFound);
         failure(doing, key, told.as_ref().unwrap_or(error))
+    }
+
+    /// Reads an object of `most` bytes at the most, whatever size its store says that it has. `None`: it has more.
+    pub(crate) async fn read_whole(
+        &self,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, JobError> {
+        let mut parts = self.read(key).await?;
+        let mut bytes = Vec::new();
+        while let Some(part) = parts.try_next().await? {
+            if (bytes.len() + part.len()) as u64 > most {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok(Some(bytes))
     }
 
     /// Streams an object from its begin to its end.

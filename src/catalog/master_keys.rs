@@ -111,14 +111,14 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Returns the live consumers that have the master key `number`.
+    /// Returns the live consumers that have the master key `number`, or are too old to say.
     pub async fn consumers_with_master_key(
         &self,
         number: i32,
     ) -> Result<Vec<String>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select id from lastgood.consumers
-             where state <> 'stopped' and seen_at > now() - interval '30 seconds' and $1 = any (master_keys) order by id",
+             where state <> 'stopped' and seen_at > now() - interval '30 seconds' and coalesce($1 = any (master_keys), true) order by id",
             number
         )
         .fetch_all(self.pool())

@@ -2,6 +2,7 @@
 
 use lastgood_jobs::error::chain;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{MasterKeyError, Sealer};
 use crate::{
@@ -44,7 +45,7 @@ pub struct Resealed {
     pub unopened_urls: Named,
     /// Keys of archives whose secret opens with no key at hand.
     pub unopened_keys: Named,
-    /// Resources whose row the catalog refuses to change, with the reason.
+    /// Resources and keys of archives whose row the catalog refuses to change, with the reason.
     pub refused: Named,
     /// Removed resources whose URL opens with no key at hand: nothing needs it.
     pub of_removed: u64,
@@ -53,6 +54,23 @@ pub struct Resealed {
 }
 
 impl Resealed {
+    /// Notes what became of a key of archives. One that the catalog refuses to change keeps no other from being sealed.
+    fn note_key(
+        &mut self,
+        id: Uuid,
+        written: Result<bool, CatalogError>,
+    ) -> Result<(), CatalogError> {
+        match written {
+            Ok(written) => self.keys += u64::from(written),
+            Err(error) if error.is_of_a_row() => {
+                self.refused
+                    .note(format!("archive key {id}: {}", chain(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Returns whether everything is sealed under one key, and opens.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -152,8 +170,8 @@ async fn reseal_keys(
         };
         if opens(to.key, &sealed) {
             if sealed.under != to.number {
-                catalog.reseal_key(to.number, row.id, was, was).await?;
-                done.keys += 1;
+                let written = catalog.reseal_key(to.number, row.id, was, was).await;
+                done.note_key(row.id, written)?;
             }
             continue;
         }
@@ -161,7 +179,8 @@ async fn reseal_keys(
             Ok(identity) => {
                 let fresh = keys::seal(to.key, row.id, &identity)?;
                 // One that was shredded meanwhile stays so.
-                done.keys += u64::from(catalog.reseal_key(to.number, row.id, was, &fresh).await?);
+                let written = catalog.reseal_key(to.number, row.id, was, &fresh).await;
+                done.note_key(row.id, written)?;
             }
             Err(_) => done.unopened_keys.note(row.id.to_string()),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::resource_by_resource;
+use super::{begin, resource_by_resource};
 use crate::{
     catalog::{Catalog, CatalogError, ended, interval},
     metrics,
@@ -76,10 +76,11 @@ async fn mend<'a>(
 
 async fn points(catalog: &Catalog, only: Option<Vec<String>>) -> Result<Vec<String>, CatalogError> {
     let ahead = interval(BELIEVED_AHEAD);
+    let mut transaction = begin(catalog).await?;
     let mended = sqlx::query_file_scalar!("src/producer/future_points.sql", ahead, only.as_deref())
-        .fetch_all(catalog.pool())
-        .await?;
-    Ok(mended)
+        .fetch_all(&mut *transaction)
+        .await;
+    Ok(ended(transaction, mended).await?)
 }
 
 async fn resources(
@@ -87,7 +88,7 @@ async fn resources(
     only: Option<Vec<String>>,
 ) -> Result<Vec<String>, CatalogError> {
     let ahead = interval(BELIEVED_AHEAD);
-    let mut transaction = catalog.pool().begin().await?;
+    let mut transaction = begin(catalog).await?;
     let mended =
         sqlx::query_file_scalar!("src/producer/future_resources.sql", ahead, only.as_deref())
             .fetch_all(&mut *transaction)
@@ -100,7 +101,7 @@ async fn runs(
     lease: Duration,
     only: Option<Vec<String>>,
 ) -> Result<Vec<String>, CatalogError> {
-    let mut transaction = catalog.pool().begin().await?;
+    let mut transaction = begin(catalog).await?;
     let mended = sqlx::query_file_scalar!(
         "src/producer/future_runs.sql",
         interval(BELIEVED_AHEAD),

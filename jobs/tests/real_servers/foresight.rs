@@ -162,3 +162,22 @@ async fn a_swap_that_breaks_logical_replication_needs_a_word_and_says_what_it_br
     ensure!(notes.contains("publication everything is"), "{notes}");
     lab.clean().await
 }
+
+/// A database that is broken is why it is restored: what is asked of it besides keeps no restore from it.
+#[tokio::test]
+async fn a_database_that_lets_nobody_in_is_replaced_all_the_same() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table t as select 1 as a").await?;
+    let point = lab.backup(attempt()).await?;
+    let broken = format!(
+        "alter database \"{}\" set session_preload_libraries = 'no_such_library'",
+        lab.name
+    );
+    lab.server.run("postgres", &broken).await?;
+    ensure!(lab.session().await.is_err(), "somebody is let in");
+    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
+    let notes = restored.notes.join("\n");
+    ensure!(notes.contains("could not be asked"), "{notes}");
+    ensure!(lab.ask("select a::text from t").await? == "1");
+    lab.clean().await
+}

@@ -59,12 +59,29 @@ pub(super) async fn reseal(
     let recovery = Identity::parse(&file).with_context(|| identity_file.to_owned())?;
     let held = master::look(catalog, &keys).await?;
     let lost = given_up(catalog, &held, lost).await?;
+    if let Some(current) = held.current {
+        ensure!(
+            current >= held.sealing,
+            "LASTGOOD_MASTER_KEY is master key {current}, which master key {} has replaced: make a new one; a key that was given up never \
+             seals again",
+            held.sealing
+        );
+    }
     let mut report = Report {
         lost,
         ..Report::default()
     };
     let stores = stores_to_read(storage).await?;
     let found = open_all(&stores, &recovery, &mut report.faults).await;
+    let is_living = |key: &KeyRow| key.shredded_at.is_none();
+    if lost.is_some() && found.is_empty() && catalog.keys().await?.iter().any(is_living) {
+        for fault in &report.faults {
+            output.note(&format!("SKIPPED: {}", printable(fault)));
+        }
+        bail!(
+            "nothing was changed: no escrow in the stores opens with the identity in {identity_file}, and no key of archives would come back"
+        );
+    }
     report.master_key = match lost {
         Some(lost) => master::give_up(catalog, &keys, lost).await?,
         None => again(catalog, &keys).await?,
@@ -175,7 +192,7 @@ fn in_escrow<'a>(
     found: &'a BTreeMap<Uuid, Opened>,
 ) -> Result<&'a Identity, &'static str> {
     let opened = found.get(&sealed.id).ok_or(
-        "no store has an escrow of it that opens: what was encrypted to it cannot be read",
+        "no store has an escrow of it that opens with this identity: without one, what was encrypted to it cannot be read",
     )?;
     let identity = &opened.escrow.identity;
     if identity.recipient().to_string() == sealed.recipient {

@@ -68,6 +68,12 @@ async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()
     if held.sealing == number {
         return Ok(catalog.audit(&entry).await?);
     }
+    ensure!(
+        number > held.sealing,
+        "LASTGOOD_MASTER_KEY is master key {number}, which master key {} has replaced: set them the other way round; a key that was given \
+         up never seals again",
+        held.sealing
+    );
     let lacking = catalog.consumers_without_master_key(number).await?;
     ensure!(
         lacking.is_empty(),
@@ -106,7 +112,7 @@ fn text(report: &Report) -> String {
         )
     }));
     lines.extend(left(&done.refused, |why| {
-        format!("the catalog refuses to change the resource {why}")
+        format!("the catalog refuses to change {why}")
     }));
     if done.of_removed > 0 {
         lines.push(format!(

@@ -104,15 +104,26 @@ async fn resource_by_resource(
         all.gone += batch.gone;
     }
     metrics::rows_left_out("retain", left_out.len() as u64);
+    let mut is_last = false;
     for (resource, error) in left_out {
         tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to let restore points of this resource go: nothing of it expires");
         all.resources += 1;
-        sqlx::query!(
+        let postponed = sqlx::query!(
             "update lastgood.retention set look_at = now() + interval '1 hour' where resource_id = $1",
             resource
         )
         .execute(catalog.pool())
-        .await?;
+        .await
+        .map_err(CatalogError::from);
+        match postponed {
+            Ok(_) => {}
+            // It stays due, and this look ends here: else it would come back in each batch.
+            Err(error) if error.is_of_a_row() => is_last = true,
+            Err(error) => return Err(error),
+        }
+    }
+    if is_last {
+        all.resources = all.resources.min(RESOURCES_AT_ONCE - 1);
     }
     Ok(all)
 }

@@ -105,7 +105,10 @@ impl Cache {
 
     pub(super) async fn connection(&self) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
-        Ok(client.get_multiplexed_async_connection().await?)
+        let patience = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(client
+            .get_multiplexed_async_connection_with_config(&patience)
+            .await?)
     }
 
     /// Returns the answer to one command.

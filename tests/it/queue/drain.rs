@@ -50,6 +50,17 @@ async fn what_is_in_flight_when_a_drain_begins_finishes_and_nothing_new_begins()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent() -> Result<()> {
+    // A claim gives up on a lock after five seconds, which a busy machine may need for this.
+    for _ in 0..5 {
+        if is_given_back_unspent().await? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no claim came about while a drain began")
+}
+
+/// Returns whether the claim came about.
+async fn is_given_back_unspent() -> Result<bool> {
     let db = with_a_shop().await?;
     let (witness, gate) = (Witness::default(), Gate::closed());
     let (w, g) = (witness.clone(), gate.clone());
@@ -90,17 +101,23 @@ async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent
     told.recv().await;
     lock.commit().await?;
 
-    eventually(SOON, "the claim was given back", async || {
+    let given_back = eventually(SOON, "the claim was given back", async || {
         Ok(epoch(&db, claimed).await? == 2)
     })
-    .await?;
+    .await;
+    if given_back.is_err() && epoch(&db, claimed).await? == 0 {
+        gate.open();
+        workers.stop().await?;
+        return Ok(false);
+    }
+    given_back?;
     let run = db.catalog.run(claimed).await?;
     assert_eq!((run.state.as_str(), run.attempt), ("queued", 0));
     gate.open();
     workers.stop().await?;
     assert_eq!(witness.began(), [in_flight]);
     becomes(&db, in_flight, "succeeded").await?;
-    Ok(())
+    Ok(true)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -320,6 +320,8 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
         for i in 1..=12 {
             ask(&db, "postgres", "backup", &format!("evil-{i}")).await?;
         }
+        db.execute("update lastgood.runs set trigger = 'scheduled', slot = now()")
+            .await?;
         db.execute("update lastgood.runs set attempt = 1, epoch = 1 where resource_id < 'evil-2'")
             .await?;
         db.execute("update lastgood.resources set failures_in_a_row = 1 where id >= 'evil-2'")
@@ -332,6 +334,26 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
         ask(&db, "postgres", "backup", "acme-1").await?;
         let healthy = [("backup".to_owned(), "acme-1".to_owned())];
         assert_eq!(claim.take(&db).await?, healthy, "{why}");
+        // One that was mended waits for none of them.
+        let waits = "select resource_id from lastgood.runs where state = 'queued' and held_by = 'failing' limit 1";
+        let mended: String = sqlx::query_scalar(waits).fetch_one(db.pool()).await?;
+        for of in ["failures_in_a_row = 1", "failures_in_a_row = 0"] {
+            let statement = format!("update lastgood.resources set {of} where id = $1");
+            sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(&mended)
+                .execute(db.pool())
+                .await?;
+        }
+        let held = "select count(*) from lastgood.runs where resource_id = $1 and held_by <> ''";
+        let held: i64 = sqlx::query_scalar(held)
+            .bind(&mended)
+            .fetch_one(db.pool())
+            .await?;
+        assert_eq!(held, 0, "{why}");
+        sqlx::query("delete from lastgood.runs where resource_id = $1 and state = 'queued'")
+            .bind(&mended)
+            .execute(db.pool())
+            .await?;
         // What they leave is theirs again.
         let ended = "select id from lastgood.runs where state = 'running' and resource_id like 'evil%' limit 1";
         let ended = sqlx::query_scalar(ended).fetch_one(db.pool()).await?;

@@ -24,6 +24,8 @@ pub(super) async fn copy(
     if let Some(limit) = properties
         .get("connection_limit")
         .and_then(|limit| limit.parse::<i32>().ok())
+        // Less marks a database whose drop was interrupted.
+        .filter(|limit| *limit >= -1)
     {
         let statement = format!(
             "alter database {} connection limit {limit}",

@@ -1,12 +1,18 @@
 //! What of logical replication stays with a database when another takes its name?
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::{
     address::Address,
     session::{self, answer},
 };
 use crate::{error::JobError, job::Restore};
+
+/// A database that is to be replaced may be too broken to be asked: nobody waits for it.
+const PUBLICATIONS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Refuses a swap that logical replication would not survive, unless somebody said that it may break; returns what is left to do then.
 pub(super) async fn may_break(
@@ -25,10 +31,7 @@ pub(super) async fn may_break(
             "{what} stays with the replaced database: whoever follows it sees nothing of the restored one until it is made anew there"
         )
     });
-    let published = published(own).await?.into_iter().map(|what| {
-        format!("{what} is in the restored database as the backup has it: its subscribers have to be made anew")
-    });
-    Ok(tied.chain(published).collect())
+    Ok(tied.chain(published(own).await).collect())
 }
 
 /// Returns each logical slot and subscription that belongs to the database itself, whatever it is called.
@@ -43,19 +46,30 @@ async fn tied_to(admin: &mut PgConnection, database: &str) -> Result<Vec<String>
     answer("look for logical replication", tied.fetch_all(admin)).await
 }
 
-/// Returns the publications of the database that will be replaced, if there is one that lets us in.
-async fn published(own: &Address) -> Result<Vec<String>, JobError> {
-    let mut session = match session::connect(own).await {
-        Err(
-            JobError::DatabaseGone { .. }
-            | JobError::DatabaseClosed { .. }
-            | JobError::Denied { .. },
-        ) => return Ok(Vec::new()),
-        connected => connected?,
+/// Returns a note for each publication of the database that will be replaced. What is wrong with that database is why it is restored: it
+/// keeps no restore from it.
+async fn published(own: &Address) -> Vec<String> {
+    let asking = async {
+        let mut session = session::connect(own).await?;
+        let question = "select format('publication %I', pubname) from pg_publication order by 1";
+        let published = sqlx::query_scalar::<_, String>(question).fetch_all(&mut session);
+        let published = answer("look for publications", published).await;
+        session::close(session).await;
+        published
     };
-    let question = "select format('publication %I', pubname) from pg_publication order by 1";
-    let published = sqlx::query_scalar::<_, String>(question).fetch_all(&mut session);
-    let published = answer("look for publications", published).await;
-    session::close(session).await;
-    published
+    match timeout(PUBLICATIONS_WITHIN, asking).await {
+        Ok(Ok(published)) => {
+            let note = |what: String| {
+                format!(
+                    "{what} is in the restored database as the backup has it: its subscribers have to be made anew"
+                )
+            };
+            published.into_iter().map(note).collect()
+        }
+        Ok(Err(JobError::DatabaseGone { .. })) => Vec::new(),
+        Ok(Err(_)) | Err(_) => vec![
+            "the replaced database could not be asked for its publications: subscribers to any of them have to be made anew"
+                .to_owned(),
+        ],
+    }
 }

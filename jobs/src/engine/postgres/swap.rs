@@ -59,6 +59,7 @@ pub(super) async fn swap(
     }
     let major = session::server_version(&mut admin).await?.major;
     clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;
+    let tied = replication::may_break(&mut admin, own, job).await?;
     let source = Source::verify(manifest, worker).await?;
     if major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -67,7 +68,6 @@ pub(super) async fn swap(
         });
     }
     let old = properties::read(&mut admin, own.database()).await?;
-    let tied = replication::may_break(&mut admin, own, job).await?;
     session::close(admin).await;
 
     let fresh = Fresh {

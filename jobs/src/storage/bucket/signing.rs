@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use http::{Method, Request, Response, header::HOST, request::Parts};
 use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -22,6 +23,11 @@ const OF_THE_KEYS: [&str; 7] = [
     "NotSignedUp",
     "SignatureDoesNotMatch",
 ];
+
+/// No service has more to say about why it refuses a request.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// No page of a listing, and no answer to a write, is longer.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Signs requests and sends them.
 pub(super) struct Signing {
@@ -67,18 +73,48 @@ impl HttpTransport for Signing {
         let (head, body) = request.into_parts();
         let keys = self.keys.current().await.map_err(unsigned)?;
         let sent = self.signed(&head, &body, &keys).await?;
-        let (answer, refusal) = heard(&head.method, self.inner.fetch(sent).await?).await?;
+        let answer = bounded(&head, self.inner.fetch(sent).await?);
+        let (answer, refusal) = heard(&head.method, answer).await?;
         let Some(refusal) = refusal else {
             return Ok(answer);
         };
         match self.keys.other_than(&keys, refusal).await {
             Some(others) => {
                 let again = self.signed(&head, &body, &others).await?;
-                self.inner.fetch(again).await
+                Ok(bounded(&head, self.inner.fetch(again).await?))
             }
             None => Ok(answer),
         }
     }
+}
+
+/// Bounds an answer that is read as a whole, however long its server says that it is: all but the bytes of an object.
+fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
+    let is_whole = |query: &str| {
+        let words = ["list-type", "uploads", "uploadId"];
+        words.iter().any(|word| query.contains(word))
+    };
+    let is_object = asked.method == Method::GET && !asked.uri.query().is_some_and(is_whole);
+    let most = match (answer.status().is_success(), is_object) {
+        (true, true) => return answer,
+        (true, false) => ANSWER_BYTES_MAX,
+        (false, _) => REFUSAL_BYTES_MAX,
+    };
+    answer.map(|body| {
+        body.map_inner(|parts| {
+            let mut left = most;
+            Box::new(parts.map(move |part| {
+                let part = part?;
+                left = left.checked_sub(part.len()).ok_or_else(|| {
+                    opendal::Error::new(
+                        ErrorKind::Unexpected,
+                        format!("the store's answer is longer than {most} bytes"),
+                    )
+                })?;
+                Ok(part)
+            }))
+        })
+    })
 }
 
 /// Returns the answer as it came, and whether it refuses what was asked.
