@@ -335,7 +335,7 @@ async fn tick_once(
         let paid = Paid::of_file(catalog, file).await?;
         let went_back = clock.has_gone_back(catalog.now().await?);
         if went_back || !applied.is_recent() {
-            compare(catalog, &paid, lease).await;
+            Box::pin(compare(catalog, &paid, lease)).await;
             applied.0 = Some(Instant::now());
         }
         let now = catalog.now().await?;

@@ -105,7 +105,8 @@ pub async fn reseal(
         let (written, refused) = catalog.reseal_urls(to.number, fresh).await?;
         done.urls += written;
         for (url, error) in refused {
-            done.refused.note(format!("{}: {}", url.id, chain(&error)));
+            done.refused
+                .note(format!("the resource {}: {}", url.id, chain(&error)));
         }
     }
     reseal_keys(catalog, keys, to, &mut done).await?;

@@ -193,7 +193,7 @@ async fn a_row_from_the_future_that_cannot_be_mended_keeps_no_other_from_it() ->
     ] {
         db.execute(trigger).await?;
     }
-    let mended = mend_future(&db.catalog, Duration::from_secs(60)).await?;
+    let mended = mend_future(&db.catalog, Duration::from_mins(1)).await?;
     assert_eq!((mended.runs, mended.resources, mended.points), (2, 2, 2));
     Ok(())
 }

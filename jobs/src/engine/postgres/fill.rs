@@ -50,7 +50,8 @@ pub(super) async fn fill(
     job: &Restore,
     worker: &Worker,
 ) -> Result<Vec<String>, JobError> {
-    let (mut session, looks) = session::connect_before_tool(address).await?;
+    let found = session::connect_before_tool(address).await?;
+    let (mut session, looks, there) = (found.session, found.looks, found.address);
     let version = session::server_version(&mut session).await?;
     if version.major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -72,7 +73,7 @@ pub(super) async fn fill(
     session::close(session).await;
 
     let tool = Restorer {
-        address,
+        address: &there,
         client,
         looks,
         target,
@@ -81,7 +82,7 @@ pub(super) async fn fill(
         keeps_tablespaces: !job.no_tablespaces,
     };
     let list = list_file(&source.entries, &left_out.ids, &worker.work_dir);
-    let password = address.password_file(&worker.work_dir);
+    let password = there.password_file(&worker.work_dir);
     let (list, password) = list
         .and_then(|list| Ok((list, password?)))
         .map_err(|source| JobError::Io {

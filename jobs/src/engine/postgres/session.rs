@@ -55,12 +55,9 @@ pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError>
     Ok(found.session)
 }
 
-/// The same before a tool is started there, and whether the server looks for that tool when it was killed.
-pub(crate) async fn connect_before_tool(
-    address: &Address,
-) -> Result<(PgConnection, Looks), JobError> {
-    let found = find(address, Wanted::Writes, Tool::Follows).await?;
-    Ok((found.session, found.looks))
+/// The same before a tool is started there.
+pub(super) async fn connect_before_tool(address: &Address) -> Result<Found, JobError> {
+    find(address, Wanted::Writes, Tool::Follows).await
 }
 
 /// Connects for statements that must not outlive this process or wait for long: each is given up after `lock_timeout`, and with its
@@ -100,7 +97,8 @@ pub(super) async fn connect_to_read(address: &Address) -> Result<Found, JobError
 pub(super) struct Found {
     pub(super) session: PgConnection,
     pub(super) looks: Looks,
-    /// The one place that answered: a tool that shares the session's snapshot must go there.
+    /// The one place that answered: a tool must go there, for the session's snapshot, or since a standby does not have yet what was just
+    /// made on the primary.
     pub(super) address: Address,
 }
 
