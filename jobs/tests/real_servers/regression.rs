@@ -74,9 +74,11 @@ async fn comes_back_equal(server: Server, major: u32) -> Result<()> {
         .await?;
     let swapped = lab.restore(&point, RestoreTarget::Swap {}).await?;
     is_equal(&text_of(major, &lab, &lab.name)?, &expected).context("by swap")?;
-    let is_of_subscription = |note: &String| note.starts_with("subscription sub stays");
+    let is_of_replication = |note: &String| {
+        note.starts_with("subscription sub stays") || note.starts_with("publication ")
+    };
     ensure!(
-        swapped.notes.iter().all(is_of_subscription),
+        swapped.notes.iter().all(is_of_replication),
         "{:?}",
         swapped.notes
     );
