@@ -1,5 +1,7 @@
 //! Each part of a fence counts for itself: the epoch, the attempt's own id, and that the run is running.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use lastgood::queue::Failure;
 use lastgood_jobs::worker::Lease as _;
@@ -8,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::workers::{Gate, Settings, Workers, enqueue, restore_point, with_a_shop};
+use super::workers::{Gate, Settings, Witness, Workers, enqueue, restore_point, with_a_shop};
 use crate::{
     database::TestCatalog,
     eventually::{SOON, within},
@@ -118,4 +120,38 @@ async fn an_attempt_whose_run_differs_in_one_thing_changes_nothing(
     let resource = db.catalog.resource("shop").await?;
     assert_eq!(resource.newest_consistent_at, None);
     Ok(())
+}
+
+/// Its next renewal is minutes away: the watch is what tells it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_over_is_stopped_before_it_would_renew(
+    #[values(ATTEMPT, STATE)] change: &str,
+) -> Result<()> {
+    let db = with_a_shop().await?;
+    let witness = Witness::default();
+    let w = witness.clone();
+    let settings = Settings {
+        lease: Duration::from_mins(30),
+        slots: 1,
+        ..Settings::default()
+    };
+    let workers = Workers::start(&db.catalog, &settings, move |run| {
+        let begun = w.begin(&run);
+        async move {
+            std::future::pending::<()>().await;
+            begun.complete();
+            Err("it came to its own end".into())
+        }
+    });
+    let id = enqueue(&db, "shop").await?;
+    witness.are_running(1).await?;
+    let statement = format!("update lastgood.runs set {change} where id = $1");
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(id)
+        .execute(db.pool())
+        .await?;
+    witness.are_running(0).await?;
+    workers.idle().await?;
+    workers.stop().await
 }
