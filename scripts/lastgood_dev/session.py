@@ -19,7 +19,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Callable, NoReturn, Sequence
+from typing import Callable, NoReturn
 
 from .child import Child, adopt_orphans, die_with_parent
 from .repo import Failure
@@ -68,15 +68,14 @@ def guarded(main: Callable[[Session], int]) -> NoReturn:
     adopt_orphans()
     if os.environ.get("MAKELEVEL"):
         die_with_parent(signal.SIGTERM, os.getppid())
+    # Blocked until both have handlers of their own: Python forgets what reaches a child before it has set itself up.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     run_dir = _private_directory()
     guardian_pid = os.getpid()
-    pending: list[int] = []
-    for signum in ENDING_SIGNALS:
-        signal.signal(signum, lambda received, _frame: pending.append(received))
     script_pid = os.fork()
     if script_pid == 0:
-        os._exit(_run_script(main, run_dir, guardian_pid, pending))
-    exit_code = _guard(script_pid, pending)
+        os._exit(_run_script(main, run_dir, guardian_pid))
+    exit_code = _guard(script_pid)
     _end_descendants()
     shutil.rmtree(run_dir, ignore_errors=True)
     os._exit(exit_code)
@@ -89,7 +88,7 @@ def _private_directory() -> Path:
     return run_dir
 
 
-def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int, pending: Sequence[int]) -> int:
+def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int) -> int:
     def interrupt(signum: int, _frame: object = None) -> NoReturn:
         _ignore_ending_signals()
         raise SystemExit(session.exit_code_after(signum))
@@ -99,9 +98,8 @@ def _run_script(main: Callable[[Session], int], run_dir: Path, guardian_pid: int
     try:
         for signum in ENDING_SIGNALS:
             signal.signal(signum, interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         die_with_parent(signal.SIGTERM, guardian_pid)
-        if pending:
-            interrupt(pending[0])
         exit_code = main(session)
         return exit_code if exit_code >= 0 else 128 - exit_code  # subprocess says -N after signal N
     except SystemExit as ending:
@@ -127,8 +125,12 @@ def _ignore_ending_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def _guard(script_pid: int, pending: list[int]) -> int:
+def _guard(script_pid: int) -> int:
     """Waits for the script, passes signals on to it, and buries orphans meanwhile."""
+    pending: list[int] = []
+    for signum in ENDING_SIGNALS:
+        signal.signal(signum, lambda received, _frame: pending.append(received))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     while True:
         while pending:
             os.kill(script_pid, pending.pop(0))
