@@ -23,6 +23,9 @@ const MAY_COME_LATE: Duration = Duration::from_mins(1);
 /// What a claim got for a lane: a run, and the slot that it holds.
 pub(super) type Got = (Claimed, OwnedSemaphorePermit);
 
+/// How long a claim after another waits for more free slots: a claim of many costs little more than a claim of one.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// Who claims for all lanes of a process. Cheap to clone: all clones are the same.
 #[derive(Clone)]
 pub struct Claims {
@@ -159,7 +162,10 @@ async fn serve(claims: Claims) {
             return;
         };
         let asking = match pace {
-            Pace::Eager => claims.asking(),
+            Pace::Eager => {
+                sleep(GATHERING).await;
+                claims.asking()
+            }
             Pace::Idle | Pace::Failing(_) => None,
         };
         let Some(asking) = asking else {

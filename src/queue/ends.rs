@@ -1,12 +1,15 @@
 //! Ends of runs that are recorded together: what ended while the last statement was under way goes with the next, each decided alone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use lastgood_jobs::{backup::RestorePoint, job::Attempt};
 use sqlx::{PgExecutor, PgPool};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use uuid::Uuid;
 
 use super::store::bigint;
@@ -14,6 +17,9 @@ use crate::catalog::{CatalogError, is_refused, leave_out};
 
 /// As many as one statement records.
 const TOGETHER: usize = 200;
+
+/// How long the first to end waits for others: no job notices, and a statement for many costs little more than one for one.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// A run that succeeded, as it is recorded.
 #[derive(Debug, Clone)]
@@ -77,6 +83,7 @@ impl Ends {
         if let Ok(recorded) = hears.try_recv() {
             return recorded;
         }
+        sleep(GATHERING).await;
         let batch: Vec<Waiting> = {
             let mut waiting = self.locked();
             let together = waiting.len().min(TOGETHER);
