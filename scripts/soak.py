@@ -66,16 +66,16 @@ def main(session: Session) -> int:
         durable = Restarting(start_s3s(session, "durable"), session)
         soak = Soak(session, binary, catalog, customers, durable.server.environment(), "durable")
         soak.run(backups, chance, durable)
-        check_files(soak, durable.directory(session), "soak/")
         soak.check_points(backups)
+        check_files(soak, durable.directory(session), "soak/")
 
     if "listing" in wanted:
         say(f"\nlisting: {backups // 5} backups into an S3 server that lists unfinished uploads; consumers are killed")
         listing = start_moto(session, "listing")
         soak = Soak(session, binary, catalog, customers, listing.environment(), "listing")
         soak.run(backups // 5, chance, None)
-        wait_until(lambda: unfinished_uploads(listing) == 0, 60, "the janitor to abort unfinished uploads")
         soak.check_points(backups // 5)
+        wait_until(lambda: unfinished_uploads(listing) == 0, 60, "the janitor to abort unfinished uploads")
 
     for part, trouble in (("rewound", rewound), ("vanishing", vanishing), ("full", full), ("jumping", jumping)):
         if part in wanted:
@@ -90,8 +90,8 @@ def rewound(session: Session, binary: Path, _: Postgres, customers: Customers) -
     store = session.run_dir / "rewound-store"
     soak = Soak(session, binary, catalog.server, customers, {}, "rewound", str(store))
     soak.run_through(TROUBLED, before=catalog.remember, trouble=catalog.rewind)
-    check_files(soak, store / "objects", "")
     soak.check_points(TROUBLED)
+    check_files(soak, store / "objects", "")
 
 
 def vanishing(session: Session, binary: Path, catalog: Postgres, customers: Customers) -> None:
@@ -107,8 +107,8 @@ def vanishing(session: Session, binary: Path, catalog: Postgres, customers: Cust
         aside.rename(store)
 
     soak.run_through(TROUBLED, trouble=trouble)
-    check_files(soak, store / "objects", "")
     soak.check_points(TROUBLED)
+    check_files(soak, store / "objects", "")
 
 
 def full(session: Session, binary: Path, catalog: Postgres, customers: Customers) -> None:
@@ -125,8 +125,8 @@ def full(session: Session, binary: Path, catalog: Postgres, customers: Customers
         gate.is_full.clear()
 
     soak.run_through(TROUBLED, trouble=trouble)
-    check_files(soak, session.run_dir / "full" / "data" / BUCKET, "soak/")
     soak.check_points(TROUBLED)
+    check_files(soak, session.run_dir / "full" / "data" / BUCKET, "soak/")
 
 
 def jumping(session: Session, binary: Path, catalog: Postgres, customers: Customers) -> None:
@@ -144,8 +144,8 @@ def jumping(session: Session, binary: Path, catalog: Postgres, customers: Custom
         soak.start_producer()
 
     soak.run_through(TROUBLED, trouble=trouble)
-    check_files(soak, store / "objects", "")
     soak.check_points(TROUBLED)
+    check_files(soak, store / "objects", "")
 
 
 class Rewinding:
@@ -309,6 +309,7 @@ class Soak:
         self._keeper = self.start_consumer()
 
     def check_points(self, backups: int) -> None:
+        """Every backup is a point that reads back whole. Leaves a consumer whose janitor removes what no point needs."""
         points = int(self.sql("select count(*) from lastgood.restore_points"))
         if points != backups:
             raise Failure(f"{backups} backups succeeded, and there are {points} restore points")

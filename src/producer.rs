@@ -28,10 +28,10 @@ pub use self::{
 };
 use self::{
     future::Clock,
-    history::prune_until,
-    observe::{Observer, observe_until},
-    reap::reap_until,
-    upkeep::upkeep_until,
+    history::prune_for_ever,
+    observe::{Observer, observe_for_ever},
+    reap::reap_for_ever,
+    upkeep::upkeep_for_ever,
 };
 use crate::{
     catalog::{Catalog, CatalogError, GoesBy, answered, ended, leave_out},
@@ -103,13 +103,13 @@ pub async fn produce(
     let id = uuid::Uuid::new_v4().to_string();
     let tasks = TaskTracker::new();
     tasks.spawn(server);
-    tasks.spawn(reap_until(
+    // A stop waits for no catalog that does not answer: what has begun is rolled back.
+    tasks.spawn(stop.clone().run_until_cancelled_owned(reap_for_ever(
         catalog.clone(),
         settings.reap,
         settings.lease,
-        stop.clone(),
-    ));
-    tasks.spawn(observe_until(
+    )));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(observe_for_ever(
         catalog.clone(),
         in_force,
         Observer {
@@ -119,16 +119,17 @@ pub async fn produce(
             own: own.clone(),
             stores: std::iter::once(primary).chain(mirrors).cloned().collect(),
         },
-        stop.clone(),
-    ));
-    tasks.spawn(prune_until(catalog.clone(), settings.history, stop.clone()));
-    tasks.spawn(upkeep_until(
+    )));
+    tasks.spawn(
+        stop.clone()
+            .run_until_cancelled_owned(prune_for_ever(catalog.clone(), settings.history)),
+    );
+    tasks.spawn(stop.clone().run_until_cancelled_owned(upkeep_for_ever(
         catalog.clone(),
         settings.upkeep.clone(),
         id.clone(),
         own,
-        stop.clone(),
-    ));
+    )));
     tasks.close();
 
     report_source(&plans);
@@ -137,42 +138,36 @@ pub async fn produce(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let mut told = dump_limits::Told::default();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = timer.tick() => {}
+    let ticking = async {
+        loop {
+            timer.tick().await;
+            if reload(&mut plans).await {
+                applied = Applied::default();
+                publish.send_replace(plans.plans().clone());
+                publish_own.send_replace(self::own(&plans));
+            }
+            metrics::plans_reload_failed(plans.is_outdated());
+            let lease = settings.lease;
+            let ticked = tick_once(&catalog, &plans, lease, &mut applied, &mut clock).await;
+            ready.send_replace(ticked && keeps_sessions);
+            if ticked {
+                let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
+                tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
+                told.tell(&catalog, self::own(&plans)).await;
+            }
         }
-        if reload(&mut plans).await {
-            applied = Applied::default();
-            publish.send_replace(plans.plans().clone());
-            publish_own.send_replace(self::own(&plans));
-        }
-        metrics::plans_reload_failed(plans.is_outdated());
-        let ticking = tick_once(&catalog, &plans, settings.lease, &mut applied, &mut clock);
-        let ticked = tokio::select! {
-            // What was begun is rolled back.
-            () = stop.cancelled() => break,
-            ticked = ticking => ticked,
-        };
-        ready.send_replace(ticked && keeps_sessions);
-        if ticked {
-            let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
-            tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
-            told.tell(&catalog, self::own(&plans)).await;
-        }
-    }
+    };
+    let _cancelled: Option<()> = stop.run_until_cancelled(ticking).await;
     ready.send_replace(false);
     tasks.wait().await;
-    if let Err(error) = answered(TOLD_WITHIN, catalog.producer_stopped(&id)).await {
+    let telling = async {
+        catalog.producer_stopped(&id).await?;
+        catalog.leads_no_more(&id).await
+    };
+    if let Err(error) = answered(TOLD_WITHIN, telling).await {
         tracing::warn!(
             error = chain(&error),
-            "cannot record that this producer stopped"
-        );
-    }
-    if let Err(error) = answered(TOLD_WITHIN, catalog.leads_no_more(&id)).await {
-        tracing::debug!(
-            error = chain(&error),
-            "another producer takes over a little later"
+            "cannot record that this producer stopped: another one takes over a little later"
         );
     }
     tracing::info!("producer stopped");

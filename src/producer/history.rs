@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use lastgood_jobs::error::chain;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{Bookmark, Catalog, CatalogError, answered},
@@ -24,20 +23,13 @@ const DEAD_FOR: Duration = Duration::from_hours(7 * 24);
 /// What takes longer is given up until the next time: a connection may hang without an error.
 const PRUNE_WITHIN: Duration = Duration::from_mins(1);
 
-/// Removes what ended more than `history` ago until `stop`; without a `history`, dead consumers alone.
-pub(super) async fn prune_until(
-    catalog: Catalog,
-    history: Option<Duration>,
-    stop: CancellationToken,
-) {
+/// Removes what ended more than `history` ago; without a `history`, dead consumers alone.
+pub(super) async fn prune_for_ever(catalog: Catalog, history: Option<Duration>) {
     let mut timer = tokio::time::interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pass = Pass::default();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
+        timer.tick().await;
         let forgetting = catalog.forget_consumers(DEAD_FOR);
         if let Err(error) = answered(PRUNE_WITHIN, forgetting).await {
             tracing::warn!(error = chain(&error), "cannot forget dead consumers");

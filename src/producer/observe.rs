@@ -8,7 +8,6 @@ use std::{
 use lastgood_jobs::error::chain;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{
@@ -40,19 +39,15 @@ pub(super) struct Observer {
 }
 
 /// Shows what is measured until `stop`. One producer measures, the others show what it found.
-pub(super) async fn observe_until(
+pub(super) async fn observe_for_ever(
     catalog: Catalog,
     plans: watch::Receiver<Plans>,
     observer: Observer,
-    stop: CancellationToken,
 ) {
     let mut shown = Shown::default();
     let mut wait = Duration::ZERO;
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
+        tokio::time::sleep(wait).await;
         let in_force = plans.borrow().clone();
         let began = Instant::now();
         let observing = observe(&catalog, &in_force, &observer, &mut shown);

@@ -4,26 +4,17 @@ use std::time::{Duration, Instant};
 
 use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::{catalog::Catalog, metrics, queue::Store};
 
-/// Looks for expired leases until `stop`.
-pub(super) async fn reap_until(
-    catalog: Catalog,
-    every: Duration,
-    lease: Duration,
-    stop: CancellationToken,
-) {
+/// Looks for expired leases.
+pub(super) async fn reap_for_ever(catalog: Catalog, every: Duration, lease: Duration) {
     let store = Store::new(catalog.pool().clone(), "reaper", lease);
     let mut timer = tokio::time::interval(every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut contact = Contact::begin();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
+        timer.tick().await;
         if !contact.has_lasted(lease, every) {
             // Workers may have been cut off with us: give them one lease to renew.
             match catalog.now().await {

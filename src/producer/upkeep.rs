@@ -9,7 +9,6 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::{sync::watch, time::MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 
 use self::ask::{Asked, enqueue};
 pub use self::{
@@ -44,21 +43,17 @@ pub struct Upkeep {
     pub stores: (String, Vec<String>),
 }
 
-/// Asks until `stop`. `plans` are those of the file, `None` while the built-in ones stand in for it.
-pub(super) async fn upkeep_until(
+/// Asks for ever. `plans` are those of the file, `None` while the built-in ones stand in for it.
+pub(super) async fn upkeep_for_ever(
     catalog: Catalog,
     upkeep: Upkeep,
     id: String,
     plans: watch::Receiver<Option<Plans>>,
-    stop: CancellationToken,
 ) {
     let mut timer = tokio::time::interval(upkeep.every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
+        timer.tick().await;
         let leads_upkeep = leads(&catalog, Work::Upkeep, &upkeep, &id).await;
         if leads_upkeep {
             ask_for_what_is_due(&catalog, &upkeep).await;

@@ -172,7 +172,7 @@ impl Producer {
         let sent = Command::new("kill").args(["-TERM", &pid]).status().await?;
         ensure!(sent.success(), "cannot signal {pid}");
         let ended = within(
-            Duration::from_secs(10),
+            Duration::from_secs(30),
             "the producer ends",
             self.child.wait(),
         )

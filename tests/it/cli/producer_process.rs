@@ -84,6 +84,26 @@ async fn a_producer_ticks_serves_primed_metrics_and_ends_well_on_sigterm() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_waits_for_its_catalog_ends_when_asked_to() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    let producer = Producer::start(&db, PLANS).await?;
+    let mut holding = db.pool().begin().await?;
+    sqlx::query("lock table lastgood.runs, lastgood.resources in access exclusive mode")
+        .execute(&mut *holding)
+        .await?;
+    // The tick, the reaper and who measures exposure.
+    eventually(SOON, "the catalog keeps them waiting", async || {
+        let waiting = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        Ok(db.count(waiting).await? >= 3)
+    })
+    .await?;
+    assert_eq!(producer.terminate().await?, 0);
+    holding.rollback().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_of_a_lost_worker_is_taken_back_and_counted() -> Result<()> {
     let db = TestCatalog::create().await?;
     let producer = Producer::start(&db, PLANS).await?;

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lastgood::{
     catalog::FoundPoint,
     queue::{Failure, Store},
 };
 use lastgood_jobs::{error::ErrorKind, manifest::Manifest};
 use rstest::rstest;
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
 use super::workers::{Settings, Workers, becomes, report, restore_point, with_a_shop};
-use crate::database::TestCatalog;
+use crate::{
+    database::TestCatalog,
+    eventually::{SOON, within},
+};
 
 /// What a run is, and whether its failure is its resource's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +56,11 @@ async fn run(db: &TestCatalog, of: Of, queue: &str, state: &str) -> Result<Uuid>
     Ok(id)
 }
 
-/// The shop's failures in a row, and whether its next turn was moved.
+/// The shop's failures in a row, and whether its next turn was moved; never to at once.
 async fn shop(db: &TestCatalog) -> Result<(i32, bool)> {
     let row = db.catalog.resource("shop").await?;
     let due = row.next_due_at.context("the shop is not planned")?;
+    ensure!(due > db.catalog.now().await?, "due at once: {due}");
     Ok((
         row.failures_in_a_row,
         due != "2031-01-01T00:00:00Z".parse::<chrono::DateTime<chrono::Utc>>()?,
@@ -69,6 +74,86 @@ async fn planned() -> Result<TestCatalog> {
     Ok(db)
 }
 
+/// A run of the shop that fails for good.
+async fn fails(db: &TestCatalog, of: Of, how: &str) -> Result<()> {
+    let id = match how {
+        "reaped" => {
+            let id = run(db, of, "postgres", "running").await?;
+            assert_eq!(reaper(db).reap().await?.len(), 1);
+            id
+        }
+        "of no engine" => {
+            let id = run(db, of, "cassandra", "queued").await?;
+            let refused = reaper(db).refuse_unknown(&["postgres".to_owned()]).await?;
+            assert_eq!(refused.len(), 1);
+            id
+        }
+        _ => {
+            let id = run(db, of, "postgres", "queued").await?;
+            let workers = Workers::start(&db.catalog, &Settings::default(), |_| async {
+                Err(Failure::retryable(ErrorKind::Dump, "it failed").into())
+            });
+            becomes(db, id, "failed").await?;
+            workers.stop().await?;
+            id
+        }
+    };
+    assert_eq!(db.catalog.run(id).await?.state, "failed");
+    Ok(())
+}
+
+fn reaper(db: &TestCatalog) -> Store {
+    Store::new(db.pool().clone(), "reaper", Duration::from_secs(1))
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_makes_no_resource_due_that_is_paused(
+    #[values("reaped", "of no engine", "failed")] how: &str,
+) -> Result<()> {
+    let db = planned().await?;
+    db.execute("update lastgood.resources set status = 'paused'")
+        .await?;
+    let before = db.catalog.resource("shop").await?.next_due_at;
+    fails(&db, Of::ScheduledBackup, how).await?;
+    assert_eq!(db.catalog.resource("shop").await?.next_due_at, before);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reaper_waits_for_nobody(
+    #[values(
+        "select from lastgood.resources for update",
+        "select from lastgood.runs for update"
+    )]
+    held: &'static str,
+) -> Result<()> {
+    let db = planned().await?;
+    run(&db, Of::ScheduledBackup, "postgres", "running").await?;
+    let mut holding = db.pool().begin().await?;
+    sqlx::query(held).execute(&mut *holding).await?;
+    let reaped = within(SOON, "the reaper goes on", reaper(&db).reap()).await??;
+    assert_eq!(reaped.len(), 0);
+    holding.rollback().await?;
+    assert_eq!(reaper(&db).reap().await?.len(), 1, "the next time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_could_take_what_the_reaper_gives_back_is_told() -> Result<()> {
+    let db = planned().await?;
+    run(&db, Of::ScheduledBackup, "postgres", "running").await?;
+    db.execute("update lastgood.runs set max_attempts = 2")
+        .await?;
+    let mut listener = PgListener::connect_with(db.pool()).await?;
+    listener.listen("lastgood_runs").await?;
+    assert_eq!(reaper(&db).reap().await?.len(), 1);
+    let told = within(SOON, "a notification", listener.recv()).await??;
+    assert_eq!(told.payload(), "postgres");
+    Ok(())
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_scheduled_backup_that_failed_for_good_is_its_resources_failure(
@@ -76,32 +161,7 @@ async fn only_a_scheduled_backup_that_failed_for_good_is_its_resources_failure(
     #[values("reaped", "of no engine", "failed")] how: &str,
 ) -> Result<()> {
     let db = planned().await?;
-    let reaper = Store::new(db.pool().clone(), "reaper", Duration::from_secs(1));
-    let id = match how {
-        "reaped" => {
-            let id = run(&db, of, "postgres", "running").await?;
-            assert_eq!(reaper.reap().await?.len(), 1);
-            id
-        }
-        "of no engine" => {
-            let id = run(&db, of, "cassandra", "queued").await?;
-            assert_eq!(
-                reaper.refuse_unknown(&["postgres".to_owned()]).await?.len(),
-                1
-            );
-            id
-        }
-        _ => {
-            let id = run(&db, of, "postgres", "queued").await?;
-            let workers = Workers::start(&db.catalog, &Settings::default(), |_| async {
-                Err(Failure::retryable(ErrorKind::Dump, "it failed").into())
-            });
-            becomes(&db, id, "failed").await?;
-            workers.stop().await?;
-            id
-        }
-    };
-    assert_eq!(db.catalog.run(id).await?.state, "failed");
+    fails(&db, of, how).await?;
     let expected = if of == Of::ScheduledBackup {
         (4, true)
     } else {

@@ -60,8 +60,17 @@ async fn an_engine_that_a_newer_consumer_serves_is_left_to_it() -> Result<()> {
     db.catalog.register_consumer(&newer).await?;
     ensure!(refuse(&db).await? == 0);
     ensure!(db.catalog.run(run).await?.state == "queued");
+    db.add_on("oracle", "bank", "acme", "pro").await?;
+    enqueue_on(&db, "oracle", "bank").await?;
+    ensure!(refuse(&db).await? == 1, "it serves no other engine");
     db.catalog.beat("newer", "stopped").await?;
     ensure!(refuse(&db).await? == 1, "it has gone");
+    enqueue_on(&db, "mysql", "shop").await?;
+    db.catalog.beat("newer", "running").await?;
+    ensure!(refuse(&db).await? == 0, "it is back");
+    db.execute("update lastgood.consumers set seen_at = now() - interval '31 seconds'")
+        .await?;
+    ensure!(refuse(&db).await? == 1, "it is silent");
     Ok(())
 }
 
