@@ -1,5 +1,7 @@
 //! What a store holds is told from its manifests, whoever wrote them.
 
+mod names;
+
 use std::path::Path;
 
 use chrono::TimeZone as _;
