@@ -154,8 +154,7 @@ async fn heard(
     Ok((Response::from_parts(head, body), refusal))
 }
 
+/// The lender was asked as often as helps: that is not repeated as the store's own trouble is.
 fn unsigned(why: NoKeys) -> opendal::Error {
-    opendal::Error::new(ErrorKind::Unexpected, "no keys")
-        .with_temporary(why.may_pass)
-        .set_source(why)
+    opendal::Error::new(ErrorKind::Unexpected, "no keys").set_source(why)
 }
