@@ -56,7 +56,7 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
         .collect();
     anyhow::ensure!(
         left.is_empty(),
-        "{name}: shredded, and the escrow is still there: {}: shred those teams' keys once more",
+        "{name}: shredded, and the escrow is still there: {}: consumers remove it within the hour; until then, shred those teams' keys once more",
         named(&left)
     );
     let all = living.len();

@@ -117,9 +117,10 @@ async fn a_primary_that_was_forgotten_and_made_anew_gets_its_escrows_back() -> R
     Ok(())
 }
 
+/// Red before: what a janitor had written that died before it looked again stayed for good.
 #[tokio::test]
-async fn the_escrow_of_a_key_that_was_shredded_is_not_written_again_and_is_told_where_it_is_left()
--> Result<()> {
+async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_removed() -> Result<()>
+{
     let mut house = House::build().await?;
     house.key = house.vault.key("create", &["--team", "acme"]).await?;
     let left = fs::read(house.escrow_in("far"))?;
@@ -129,21 +130,6 @@ async fn the_escrow_of_a_key_that_was_shredded_is_not_written_again_and_is_told_
         .succeeded()?;
     // As an old version that somebody brought back.
     fs::write(house.escrow_in("far"), left)?;
-    let consumer = lab.consumer("consumer", &[]).await?;
-    // The janitor comes by: what it does after the escrows of the living is there for all to see.
-    let living = house.vault.key("create", &["--team", "other"]).await?;
-    let of_living = lab
-        .home
-        .path()
-        .join("here/objects")
-        .join(escrow::object(living));
-    fs::remove_file(&of_living)?;
-    eventually(PATIENCE, "the janitor came by", async || {
-        Ok(of_living.exists())
-    })
-    .await?;
-    drop(consumer);
-    ensure!(!house.escrow_in("here").exists(), "it is back");
     house.says(&["key", "list"], "STILL in far").await?;
     house
         .says(
