@@ -136,5 +136,31 @@ async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_remo
             &["doctor"],
             "FAIL escrows       far: shredded, and the escrow is still there",
         )
-        .await
+        .await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    eventually(PATIENCE, "the janitor removes it", async || {
+        Ok(!house.escrow_in("far").exists())
+    })
+    .await?;
+    ensure!(!house.escrow_in("here").exists(), "it is back");
+    Ok(())
+}
+
+/// Red before: a dash, as where no store has it.
+#[tokio::test]
+async fn where_no_store_can_be_looked_at_nobody_knows_of_a_shredded_keys_escrow() -> Result<()> {
+    let mut house = House::build().await?;
+    house.vault.key("create", &["--team", "acme"]).await?;
+    let lab = &mut house.vault.lab;
+    lab.run(&["key", "shred", "--team", "acme", "--overwrite", "acme"])
+        .await?
+        .succeeded()?;
+    lab.set("LASTGOOD_STORES", "/not/there.yaml");
+    let said = lab.run(&["key", "list"]).await?;
+    let of_acme = said.out.lines().find(|line| line.contains("acme"));
+    ensure!(
+        of_acme.is_some_and(|line| line.contains("NOT LOOKED AT in all stores: cannot read")),
+        "{said:?}"
+    );
+    Ok(())
 }
