@@ -27,7 +27,7 @@ pub(super) struct Check {
 }
 
 /// What a check needs, and what cannot be had: another check tells of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("not looked at: {0}")]
 pub(super) struct Impossible(pub(super) &'static str);
 
@@ -71,6 +71,8 @@ struct Asked {
     name: &'static str,
     look_at: String,
     answer: JoinHandle<anyhow::Result<String>>,
+    /// The check without whose answer there is none to this, and what to say then.
+    needs: Option<(&'static str, Impossible)>,
 }
 
 impl Round {
@@ -90,10 +92,22 @@ impl Round {
         look_at: impl Into<String>,
         check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
     ) {
+    ) {
+        self.ask_where(name, look_at, None, check);
+    }
+
+    /// The same, of a check that needs what another one, asked before, may get no answer from.
+    pub(super) fn ask_where(
+        &mut self,
+        name: &'static str,
+        look_at: impl Into<String>,
+        needs: Option<(&'static str, Impossible)>,
+        check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
         self.asked.push(Asked {
             name,
             look_at: look_at.into(),
             answer: tokio::spawn(check),
+            needs,
         });
     }
 
@@ -101,9 +115,11 @@ impl Round {
     pub(super) async fn answers(self) -> Vec<Check> {
         let mut checks = Vec::new();
         for Asked {
+        let mut unanswered = Vec::new();
             name,
             look_at,
             mut answer,
+            needs,
         } in self.asked
         {
             let found = match timeout_at(self.end, &mut answer).await {
@@ -111,10 +127,16 @@ impl Round {
                 Ok(Err(panicked)) => Err(anyhow::anyhow!("the check itself failed: {panicked}")),
                 Err(_) => {
                     answer.abort();
-                    Err(anyhow::anyhow!(
-                        "no answer within {}: {look_at}",
-                        humantime::format_duration(self.within)
-                    ))
+                    unanswered.push(name);
+                    Err(match needs {
+                        Some((other, impossible)) if unanswered.contains(&other) => {
+                            impossible.into()
+                        }
+                        Some(_) | None => anyhow::anyhow!(
+                            "no answer within {}: {look_at}",
+                            humantime::format_duration(self.within)
+                        ),
+                    })
                 }
             };
             checks.push(Check::of(name, found));
@@ -145,6 +167,9 @@ mod tests {
         });
         round.ask("fourth", "", async { Err(anyhow::anyhow!("bad")) });
         let lines: Vec<String> = round.answers().await.iter().map(Check::line).collect();
+        let needs = |other| Some((other, Impossible("it needs another")));
+        round.ask_where("fifth", "", needs("second"), std::future::pending());
+        round.ask_where("sixth", "see it", needs("first"), std::future::pending());
         assert_eq!(
             lines,
             [
@@ -153,6 +178,8 @@ mod tests {
                 "--   third         not looked at: it needs the second\n",
                 "FAIL fourth        bad\n",
             ]
+                "--   fifth         not looked at: it needs another\n",
+                "FAIL sixth         no answer within 200ms: see it\n",
         );
     }
 }
