@@ -240,7 +240,11 @@ fn text(listing: &Listing) -> String {
         "stored",
         "state",
     ];
-    let mut lines = vec![table(headings, rows).trim_end().to_owned()];
+    let mut lines = if listing.points.is_empty() {
+        vec![nothing(listing)]
+    } else {
+        vec![table(headings, rows).trim_end().to_owned()]
+    };
     lines.extend(listing.points.iter().filter_map(|point| {
         let because = point.suspected_because.as_deref()?;
         Some(format!("SUSPECT: {}: {}", point.id, printable(because)))
@@ -282,6 +286,16 @@ fn text(listing: &Listing) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Says that none of the points is what was asked for.
+fn nothing(listing: &Listing) -> String {
+    let asked = "no restore point that can be read is what was asked for";
+    if listing.later > 0 {
+        format!("{asked}; later than --at: {}", listing.later)
+    } else {
+        asked.to_owned()
+    }
 }
 
 /// Says whose the points are, where they are not all of the installation that the store names.
