@@ -27,7 +27,7 @@ mod wait;
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
@@ -114,6 +114,19 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Reads this process's command line. One that is none is told, and ends the process with exit code 2.
+#[must_use]
+pub fn parse() -> Cli {
+    let mut command = Cli::command();
+    let given = command.get_matches_mut();
+    if let Some(("restore", restore)) = given.subcommand()
+        && let Some(why) = restore::meaningless(restore)
+    {
+        command.error(ErrorKind::ArgumentConflict, why).exit();
+    }
+    Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit())
 }
 
 /// Runs one command to its end. Exit codes: 0 done, 1 failed, 2 usage.

@@ -1,5 +1,7 @@
 //! At 3 a.m. without a catalog: a store is listed and a customer restored from it, and no advice names a command that needs what is gone.
 
+mod strangers;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -581,7 +583,7 @@ async fn no_refusal_without_a_catalog_names_a_command_that_needs_one() -> Result
         list(&[&store, "--team", "nobody"]),
         list(&["gs://bucket"]),
         list(&["s3://bucket/without/keys"]),
-        list(&[&store, "--stores", "/not/there"]),
+        list(&["near", "--stores", "/not/there"]),
         from(&["nothing", into, target]),
         from(&["shop", into, "shop"]),
         from(&["shop", into, &url]),
