@@ -212,7 +212,8 @@ async fn catalog() -> anyhow::Result<Catalog> {
 /// Opens the catalog for a command that a store alone can answer, too: where there is no catalog, says how.
 async fn catalog_or(instead: &str) -> anyhow::Result<Catalog> {
     catalog().await.map_err(|error| {
-        anyhow::anyhow!("{error:#}; if the catalog is lost: `{instead}`, see docs/disaster.md")
+        let error = lastgood_jobs::error::story(error.as_ref());
+        anyhow::anyhow!("{error}; if the catalog is lost: `{instead}`, see docs/disaster.md")
     })
 }
 

@@ -676,6 +676,14 @@ impl JobError {
 /// A cause that the text before it ends with already is not repeated. Lines of one message have ` | ` between them.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
+    let story = story(error);
+    let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
+    told(lines.collect::<Vec<_>>().join(" | "))
+}
+
+/// The same, in as many lines as the messages have.
+#[must_use]
+pub fn story(error: &dyn std::error::Error) -> String {
     let mut story = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -688,8 +696,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
-    told(lines.collect::<Vec<_>>().join(" | "))
+    story
 }
 
 /// The most that is told of an error, in bytes: peers' words are in it, and end in tables, logs and answers.

@@ -15,6 +15,7 @@ use futures::{
 use lastgood_jobs::{
     detached,
     engine::Toolbox,
+    error::chain,
     key::{self, Keyring as _},
     resource::Engine,
     storage::{Patience, Storage},
@@ -134,8 +135,8 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     round.ask_where(
         "store faults",
         NEEDS_CATALOG,
-        with(&catalog, stores::faults),
         needs_catalog,
+        with(&catalog, stores::faults),
     );
     let tools = discovered(Arc::clone(&args));
     for engine in Engine::ALL {
@@ -158,7 +159,7 @@ fn connecting() -> Connecting {
         Ok::<_, anyhow::Error>(Catalog::connect_at_once(&url, CONNECTIONS).await?)
     };
     connecting
-        .map(|connected| connected.map_err(|error| format!("{error:#}")))
+        .map(|connected| connected.map_err(|error| chain(error.as_ref())))
         .boxed()
         .shared()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lastgood_jobs::error::chain;
 use serde::Serialize;
 use tokio::{
     task::JoinHandle,
@@ -43,7 +44,7 @@ impl Check {
             Err(error) => Self {
                 name,
                 good: false,
-                found: format!("{error:#}"),
+                found: chain(error.as_ref()),
                 was_possible: !error.is::<Impossible>(),
             },
         }
@@ -70,9 +71,9 @@ pub(super) struct Round {
 struct Asked {
     name: &'static str,
     look_at: String,
-    answer: JoinHandle<anyhow::Result<String>>,
     /// The check without whose answer there is none to this, and what to say then.
     needs: Option<(&'static str, Impossible)>,
+    answer: JoinHandle<anyhow::Result<String>>,
 }
 
 impl Round {
@@ -92,7 +93,6 @@ impl Round {
         look_at: impl Into<String>,
         check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
     ) {
-    ) {
         self.ask_where(name, look_at, None, check);
     }
 
@@ -103,23 +103,24 @@ impl Round {
         look_at: impl Into<String>,
         needs: Option<(&'static str, Impossible)>,
         check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
+    ) {
         self.asked.push(Asked {
             name,
             look_at: look_at.into(),
-            answer: tokio::spawn(check),
             needs,
+            answer: tokio::spawn(check),
         });
     }
 
     /// Returns what each check found, in the order in which they were asked.
     pub(super) async fn answers(self) -> Vec<Check> {
         let mut checks = Vec::new();
-        for Asked {
         let mut unanswered = Vec::new();
+        for Asked {
             name,
             look_at,
-            mut answer,
             needs,
+            mut answer,
         } in self.asked
         {
             let found = match timeout_at(self.end, &mut answer).await {
@@ -166,10 +167,10 @@ mod tests {
             Err(Impossible("it needs the second").into())
         });
         round.ask("fourth", "", async { Err(anyhow::anyhow!("bad")) });
-        let lines: Vec<String> = round.answers().await.iter().map(Check::line).collect();
         let needs = |other| Some((other, Impossible("it needs another")));
         round.ask_where("fifth", "", needs("second"), std::future::pending());
         round.ask_where("sixth", "see it", needs("first"), std::future::pending());
+        let lines: Vec<String> = round.answers().await.iter().map(Check::line).collect();
         assert_eq!(
             lines,
             [
@@ -177,9 +178,9 @@ mod tests {
                 "FAIL second        no answer within 200ms: see the server\n",
                 "--   third         not looked at: it needs the second\n",
                 "FAIL fourth        bad\n",
-            ]
                 "--   fifth         not looked at: it needs another\n",
                 "FAIL sixth         no answer within 200ms: see it\n",
+            ]
         );
     }
 }
