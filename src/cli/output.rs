@@ -1,6 +1,9 @@
 //! How a command speaks: JSON or text on standard output, errors and hints on standard error.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -94,6 +97,12 @@ fn visible(text: &str) -> String {
     text.chars()
         .map(|c| if shown(c) { c } else { REPLACEMENT })
         .collect()
+}
+
+/// Returns how many there are of something whose plural ends with s: `1 key`, `2 keys`.
+pub(super) fn counted<T: Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
+    let s = if count == T::from(1) { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 /// Returns an instant to the second, in UTC.

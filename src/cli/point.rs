@@ -15,7 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    output::{Output, bytes, instant, printable, table},
+    output::{Output, bytes, counted, instant, printable, table},
     restore::parse_time,
 };
 use crate::stores::{self, NamedStore};
@@ -269,14 +269,14 @@ fn text(listing: &Listing) -> String {
     }));
     if listing.unreadable > FAULTS_SHOWN as u64 {
         lines.push(format!(
-            "UNREADABLE: {} manifests in all",
-            listing.unreadable
+            "UNREADABLE: {} in all",
+            counted(listing.unreadable, "manifest")
         ));
     }
     if listing.older > 0 {
         lines.push(format!(
-            "{} older ones are not shown: see --limit and --at",
-            listing.older
+            "{} not shown: see --limit and --at",
+            counted(listing.older, "older one")
         ));
     }
     if let Some(why) = &listing.stopped {
@@ -312,7 +312,8 @@ fn about_installations(listing: &Listing) -> Vec<String> {
             Some(own) => format!("the store is installation {own}'s"),
             None => "the store does not say whose it is".to_owned(),
         };
-        format!("INSTALLATION: {points} are of installation {other}, and {own}")
+        let points = counted(*points, "restore point");
+        format!("INSTALLATION: {points} of installation {other}, and {own}")
     }));
     lines
 }

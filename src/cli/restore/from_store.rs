@@ -19,7 +19,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    super::output::{Output, instant, printable},
+    super::output::{Output, counted, instant, printable},
     Args,
     in_process::{Outcome, Target, restore_from_one},
 };
@@ -142,8 +142,8 @@ impl Asked<'_> {
         self.refuse_ambiguity(&found.owners)?;
         if self.args.at.is_none() && found.later > 0 {
             output.note(&format!(
-                "passed over {} restore points that are dated in the future: {}",
-                found.later,
+                "passed over {} dated in the future: {}",
+                counted(found.later, "restore point"),
                 self.list()
             ));
         }
@@ -362,8 +362,8 @@ fn tell_unreadable(found: &Survey, output: &Output) {
     }
     if found.unreadable > 0 {
         output.note(&format!(
-            "{} manifests cannot be read, and one of them may be of a newer restore point",
-            found.unreadable
+            "{} that cannot be read may be of a newer restore point",
+            counted(found.unreadable, "manifest")
         ));
     }
 }
@@ -375,12 +375,10 @@ fn holding<'a>(holdings: impl IntoIterator<Item = &'a Holding>) -> String {
         points += holding.points;
         newest = newest.max(holding.newest);
     }
+    let points = counted(points, "restore point");
     match newest {
-        Some((at, id)) => format!(
-            "{points} restore points, the newest {id} of {}",
-            instant(at)
-        ),
-        None => format!("{points} restore points, all suspect"),
+        Some((at, id)) => format!("{points}, the newest {id} of {}", instant(at)),
+        None => format!("{points}, suspect"),
     }
 }
 

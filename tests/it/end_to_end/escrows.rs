@@ -56,7 +56,7 @@ async fn an_escrow_that_a_store_has_lost_is_told_and_written_again_from_another(
     house
         .says(
             &["doctor"],
-            "ok   escrows       here: has those of all 1 keys",
+            "ok   escrows       here: has 1 escrow, none is missing",
         )
         .await?;
     fs::remove_file(house.escrow_in("here"))?;
