@@ -27,7 +27,7 @@ mod wait;
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
@@ -116,6 +116,19 @@ enum Command {
     },
 }
 
+/// Reads this process's command line. One that is none is told, and ends the process with exit code 2.
+#[must_use]
+pub fn parse() -> Cli {
+    let mut command = Cli::command();
+    let given = command.get_matches_mut();
+    if let Some(("restore", restore)) = given.subcommand()
+        && let Some(why) = restore::meaningless(restore)
+    {
+        command.error(ErrorKind::ArgumentConflict, why).exit();
+    }
+    Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit())
+}
+
 /// Runs one command to its end. Exit codes: 0 done, 1 failed, 2 usage.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
@@ -199,7 +212,8 @@ async fn catalog() -> anyhow::Result<Catalog> {
 /// Opens the catalog for a command that a store alone can answer, too: where there is no catalog, says how.
 async fn catalog_or(instead: &str) -> anyhow::Result<Catalog> {
     catalog().await.map_err(|error| {
-        anyhow::anyhow!("{error:#}; if the catalog is lost: `{instead}`, see docs/disaster.md")
+        let error = lastgood_jobs::error::story(error.as_ref());
+        anyhow::anyhow!("{error}; if the catalog is lost: `{instead}`, see docs/disaster.md")
     })
 }
 

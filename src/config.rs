@@ -133,6 +133,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads how long somebody waits, which is some time.
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("in no time nothing answers: give some, e.g. 9s".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// The plans.
 #[derive(Debug, Clone, Args)]
 pub struct PlansArgs {

@@ -451,7 +451,7 @@ async fn clean_for_ever(catalog: Catalog, stores: Stores, age: Duration, every: 
             // Another consumer's look is as good as ours.
             look_for_losses(&catalog, store, every / 2).await;
         }
-        escrows::refill(&catalog, &stores).await;
+        escrows::tidy(&catalog, &stores).await;
     }
 }
 

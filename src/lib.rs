@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod plan;
 pub mod producer;
 pub mod queue;
+mod regular;
 pub mod request;
 pub mod retention;
 pub mod schedule;

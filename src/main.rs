@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use lastgood::cli::{Cli, run};
+use lastgood::cli::{parse, run};
 
 fn main() -> ExitCode {
-    run(Cli::parse())
+    run(parse())
 }

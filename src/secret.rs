@@ -5,7 +5,7 @@ mod master;
 use std::{
     collections::HashMap,
     fmt, fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     str::FromStr,
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 
 use secrecy::{SecretString, zeroize::Zeroizing};
 
-use crate::blocking::Calls;
+use crate::{blocking::Calls, regular};
 
 pub use master::{MasterKey, MasterKeys};
 
@@ -206,18 +206,10 @@ fn read_regular_file(path: &str) -> Result<SecretString, SecretError> {
         path: path.to_owned(),
         source,
     };
-    // Asked of what was opened, and opened without waiting: a pipe would wait for its writer.
-    let no_wait = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(no_wait.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(SecretError::NotAFile {
-            path: path.to_owned(),
-        });
-    }
+    let opened = regular::open(Path::new(path)).map_err(unreadable)?;
+    let file = opened.ok_or_else(|| SecretError::NotAFile {
+        path: path.to_owned(),
+    })?;
     bounded(file, path)
 }
 

@@ -9,11 +9,12 @@ mod environment;
 mod file;
 mod keys;
 mod lent;
+mod one;
 mod recognise;
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -27,6 +28,7 @@ use self::recognise::{Known, Recognised, recognise};
 pub use self::{
     compare::{Compared, compare},
     each::{Candidate, candidates},
+    one::{open, open_one},
     recognise::Stranger,
 };
 use crate::{
@@ -64,6 +66,14 @@ pub enum StoresError {
     /// The address of a store to read from is none.
     #[error("--from cannot be used: {0}")]
     FromAddress(StorageUrlError),
+    /// Nothing is called so.
+    #[error("there is no store {store:?}: {known}, and no directory of that name holds a store")]
+    NoSuchStore {
+        /// What it was called.
+        store: String,
+        /// Which names there are.
+        known: String,
+    },
     /// The stores file cannot be read.
     #[error("cannot read the stores file {path}")]
     Read {
@@ -138,6 +148,7 @@ impl StoresError {
             Self::Open { .. }
             | Self::Address(_)
             | Self::FromAddress(_)
+            | Self::NoSuchStore { .. }
             | Self::Read { .. }
             | Self::File { .. }
             | Self::Environment { .. }
@@ -480,41 +491,6 @@ pub fn names(args: &StorageArgs) -> Result<(String, Vec<String>), StoresError> {
     }
     let _checked: StorageUrl = args.storage.parse().map_err(StoresError::Address)?;
     Ok((PRIMARY.to_owned(), Vec::new()))
-}
-
-/// Opens the store at an address, with the keys of the environment where it needs any. It must be there.
-pub async fn open(url: &StorageUrl) -> Result<Storage, StoresError> {
-    let access = environment::access(PRIMARY)?;
-    let opened = Storage::open_existing(url, &access).await;
-    opened.map_err(|error| StoresError::Open {
-        store: PRIMARY.to_owned(),
-        url: url.clone(),
-        source: Box::new(error),
-    })
-}
-
-/// Opens the one store that somebody means, to read from: the one that the stores file calls so, the one at that address there, or
-/// else the one at that address, with the keys of the environment where it needs any. It must be there. No other store is asked, and
-/// no other's keys are needed.
-pub async fn open_one(store: &str, file: Option<&Path>) -> Result<NamedStore, StoresError> {
-    let url: StorageUrl = store.parse().map_err(StoresError::FromAddress)?;
-    let known = file.map(|file| file::find(file, store, &url)).transpose()?;
-    let Configured { name, url, access } = match known.flatten() {
-        Some(known) => known,
-        None => Configured {
-            name: PRIMARY.to_owned(),
-            url,
-            access: environment::access(PRIMARY)?,
-        },
-    };
-    match Storage::open_existing(&url, &access).await {
-        Ok(storage) => Ok(NamedStore { name, url, storage }),
-        Err(source) => Err(StoresError::Open {
-            store: name,
-            url,
-            source: Box::new(source),
-        }),
-    }
 }
 
 fn configured(args: &StorageArgs) -> Result<Vec<Configured>, StoresError> {

@@ -479,13 +479,13 @@ pub enum JobError {
     /// A role that may do everything, and nobody said that it may be used.
     #[error(
         "the URL's role is a superuser, and a restore runs functions that the customer wrote, as that role: restore with a URL of \
-         the database's owner, or say --as-superuser where you trust whoever could write to the database"
+         the owner, or say `as_superuser` (--as-superuser) if you trust all who could write to it"
     )]
     AsSuperuser,
     /// A dump whose objects are in tablespaces that the target does not have.
     #[error(
         "objects of the restore point are in tablespaces that are not here, or in which this role may not create: {names}: create \
-         them (`grant create on tablespace`), or say --no-tablespaces: then everything goes into the database's own"
+         them (`grant create on tablespace`), or say `no_tablespaces` (--no-tablespaces) to put everything into the database's own"
     )]
     NoTablespace {
         /// Their names.
@@ -493,8 +493,8 @@ pub enum JobError {
     },
     /// A swap that logical replication would not survive.
     #[error(
-        "a database that swaps names leaves its logical replication behind: {what}; end it or move it first, restore with --into, or \
-         say --break-replication"
+        "a database that swaps names leaves its logical replication behind: {what}; end it or move it first, restore into an empty \
+         database, or say `break_replication` (--break-replication)"
     )]
     BreaksReplication {
         /// Its slots and subscriptions.
@@ -676,6 +676,14 @@ impl JobError {
 /// A cause that the text before it ends with already is not repeated. Lines of one message have ` | ` between them.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
+    let story = story(error);
+    let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
+    told(lines.collect::<Vec<_>>().join(" | "))
+}
+
+/// The same, in as many lines as the messages have.
+#[must_use]
+pub fn story(error: &dyn std::error::Error) -> String {
     let mut story = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -688,8 +696,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
-    told(lines.collect::<Vec<_>>().join(" | "))
+    story
 }
 
 /// The most that is told of an error, in bytes: peers' words are in it, and end in tables, logs and answers.

@@ -15,8 +15,6 @@ use crate::{
     storage::{Created, Storage},
 };
 
-/// What an escrow begins with.
-const AGE: &[u8] = b"age-encryption.org/v1\n";
 /// More than any escrow; a larger object is none.
 const BYTES_MAX: u64 = 16 * 1024;
 /// What the lines of an escrow begin with that say whose key it is, and since when. Permanent.
@@ -92,20 +90,44 @@ pub async fn exists(storage: &Storage, key: Uuid) -> Result<bool, JobError> {
     Ok(storage.size(&object(key)).await?.is_some())
 }
 
-/// Copies the escrow of a key, sealed as it is, from a store that has it into one that lacks it. Returns whether it was written: one that
-/// is there stays.
+/// Copies the escrow of a key, sealed as it is, into a store that lacks it, and reads it back. Returns whether it was written: one that is
+/// there stays.
 ///
+/// Nobody here can open it. It is copied if it has the form of one, and if all stores `from` which it may come have the same bytes.
 /// Whether the key still lives is the caller's to make sure of, before and after.
-pub async fn refill(from: &Storage, to: &Storage, key: Uuid) -> Result<bool, JobError> {
+pub async fn refill(from: &[&Storage], to: &Storage, key: Uuid) -> Result<bool, JobError> {
     let object = object(key);
-    let stored = stored(from, &object).await?;
-    if !stored.starts_with(AGE) {
-        return Err(JobError::BadEscrow {
-            key: object,
-            why: "it is none: it is not in the format of age",
-        });
+    let bad = |why| JobError::BadEscrow {
+        key: object.clone(),
+        why,
+    };
+    let mut whole = None;
+    for store in from {
+        let found = stored(store, &object).await?;
+        if !is_sealed(&found) {
+            return Err(bad("it is none: it is not in the format of age"));
+        }
+        if whole.as_ref().is_some_and(|first| *first != found) {
+            return Err(bad(
+                "the stores that have it do not have the same one, and nobody here can tell which opens: have it written anew",
+            ));
+        }
+        whole = Some(found);
     }
-    Ok(to.create(&object, stored).await? == Created::New)
+    let whole = whole.ok_or_else(|| bad("there is none"))?;
+    if to.create(&object, whole.clone()).await? == Created::AlreadyExists {
+        return Ok(false);
+    }
+    if stored(to, &object).await? != whole {
+        return Err(bad("the store gave back other bytes than it was given"));
+    }
+    Ok(true)
+}
+
+/// Returns whether these bytes have the form of an escrow: a header of age for one recipient's key, and something sealed after it.
+fn is_sealed(bytes: &[u8]) -> bool {
+    let header = age::Decryptor::new(bytes);
+    header.is_ok_and(|header| !header.is_scrypt())
 }
 
 /// Removes the escrow of a key; one that is gone already is no error.
@@ -195,7 +217,7 @@ mod tests {
         }
         assert_eq!(list(&storage).await?, [key]);
         let bytes = std::fs::read(directory.path().join("objects").join(object(key)))?;
-        assert!(bytes.starts_with(AGE));
+        assert!(bytes.starts_with(b"age-encryption.org/v1\n"));
         let error = open(&storage, key, &first).await.unwrap_err();
         assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
         let report = error.report();
@@ -210,13 +232,13 @@ mod tests {
     #[tokio::test]
     async fn an_escrow_is_copied_as_it_is_into_a_store_that_lacks_it_and_replaces_none()
     -> anyhow::Result<()> {
-        let (full, empty) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let at = (tempfile::tempdir()?, tempfile::tempdir()?);
         let open_in = async |directory: &tempfile::TempDir| -> anyhow::Result<Storage> {
             Ok(Storage::open(&directory.path().to_str().unwrap_or_default().parse()?).await?)
         };
-        let (full, empty) = (open_in(&full).await?, open_in(&empty).await?);
+        let (full, empty) = (open_in(&at.0).await?, open_in(&at.1).await?);
         let (key, recovery) = (Uuid::from_u128(9), Identity::generate());
-        let error = refill(&full, &empty, key).await.unwrap_err();
+        let error = refill(&[&full], &empty, key).await.unwrap_err();
         assert!(error.report().contains("there is none"), "{error:?}");
         let escrow = Escrow {
             key,
@@ -225,17 +247,27 @@ mod tests {
             identity: Identity::generate(),
         };
         put(&full, &escrow, &recovery.recipient()).await?;
-        assert!(refill(&full, &empty, key).await?);
+        assert!(refill(&[&full], &empty, key).await?);
         let copied = open(&empty, key, &recovery).await?;
         assert_eq!(copied.identity.recipient(), escrow.identity.recipient());
-        assert!(!refill(&full, &empty, key).await?);
-        // What somebody put in an escrow's place goes nowhere.
-        let other = Uuid::from_u128(10);
-        full.create(&object(other), b"not an escrow".to_vec())
-            .await?;
-        let error = refill(&full, &empty, other).await.unwrap_err();
-        assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
-        assert!(!exists(&empty, other).await?);
+        assert!(!refill(&[&full], &empty, key).await?);
+        // What somebody put in an escrow's place goes nowhere, nor does what was cut short.
+        let whole = std::fs::read(at.0.path().join("objects").join(object(key)))?;
+        let cut = whole.get(..100).unwrap_or_default().to_vec();
+        for (number, text) in [(10, b"not an escrow".to_vec()), (11, cut)] {
+            let other = Uuid::from_u128(number);
+            full.create(&object(other), text).await?;
+            let error = refill(&[&full], &empty, other).await.unwrap_err();
+            assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
+            assert!(!exists(&empty, other).await?);
+        }
+        // Two that differ: one of them may open nothing.
+        let third = tempfile::tempdir()?;
+        let third = open_in(&third).await?;
+        put(&empty, &escrow, &recovery.recipient()).await?;
+        let error = refill(&[&full, &empty], &third, key).await.unwrap_err();
+        assert!(error.report().contains("not have the same"), "{error:?}");
+        assert!(!exists(&third, key).await?);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ pub mod inventory;
 pub mod job;
 pub mod key;
 pub mod manifest;
+pub mod printable;
 mod process;
 pub mod resource;
 pub mod restore;

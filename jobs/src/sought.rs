@@ -7,7 +7,7 @@ use crate::{error::JobError, manifest::Manifest, storage::Storage};
 pub struct Sought<'a> {
     /// Where its manifest is.
     pub manifest_key: &'a str,
-    /// What its manifest says, for whoever knows that from elsewhere; `None`: the store alone is asked.
+    /// What its manifest says, for whoever knows that from elsewhere, or from before; `None`: the store alone is asked.
     ///
     /// Whoever can write to a store can exchange a manifest and its archive for others that agree with each other. Only the
     /// record tells.
@@ -34,7 +34,7 @@ impl<'a> Sought<'a> {
         match self.recorded {
             Some(recorded) if *recorded != found => Err(JobError::BadManifest {
                 key: key.to_owned(),
-                why: "it is another than the one that the catalog has recorded".to_owned(),
+                why: "it is another than the one that was recorded or read before".to_owned(),
             }),
             Some(_) | None => Ok(found),
         }

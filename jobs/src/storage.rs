@@ -19,7 +19,7 @@ mod upload;
 use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{Stream, TryStreamExt as _};
 use opendal::{ErrorKind, Operator};
 use secrecy::SecretString;
 
@@ -50,15 +50,12 @@ pub(crate) use self::{
 use crate::{
     error::{JobError, StoreFault},
     manifest::Manifest,
-    resource::{ResourceId, TeamId},
 };
 
 /// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
 const READ_BYTES: usize = 2 * 1024 * 1024;
 const READ_BYTES_OF_BUCKET: usize = 8 * 1024 * 1024;
 const READS_AHEAD: usize = 2;
-/// How many teams are listed at once, where one resource is looked for in all of them.
-const LISTED_AT_ONCE: usize = 8;
 /// More than any manifest; a larger object is none.
 const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -300,88 +297,6 @@ impl Storage {
         Manifest::from_json(&bytes)
             .map(Some)
             .map_err(|why| bad(why.to_string()))
-    }
-
-    /// Returns the keys of all manifests: what a catalog can be rebuilt from. In no order.
-    pub async fn manifest_keys(
-        &self,
-    ) -> Result<impl Stream<Item = Result<String, JobError>> + Send + Unpin + use<>, JobError> {
-        self.manifest_keys_below("v1/".to_owned()).await
-    }
-
-    /// Returns the keys of the manifests of one team, of one resource, or of a resource whichever team's it is. In no order.
-    pub async fn manifest_keys_of(
-        &self,
-        team: Option<&TeamId>,
-        resource: Option<&ResourceId>,
-    ) -> Result<BoxStream<'static, Result<String, JobError>>, JobError> {
-        let below = match (team, resource) {
-            (None, None) => "v1/".to_owned(),
-            (Some(team), None) => format!("v1/{team}/"),
-            (Some(team), Some(resource)) => format!("v1/{team}/{resource}/"),
-            (None, Some(resource)) => return self.manifest_keys_in_every_team(resource).await,
-        };
-        Ok(self.manifest_keys_below(below).await?.boxed())
-    }
-
-    async fn manifest_keys_in_every_team(
-        &self,
-        resource: &ResourceId,
-    ) -> Result<BoxStream<'static, Result<String, JobError>>, JobError> {
-        let cannot = |error: opendal::Error| failure("list", "v1/", &error);
-        let entries = self.operator.lister_with("v1/").await.map_err(cannot)?;
-        let teams = entries.map_err(cannot).try_filter_map(|entry| {
-            let name = entry.path().strip_prefix("v1/");
-            let name = name.and_then(|name| name.strip_suffix('/'));
-            let team: Option<TeamId> = name.and_then(|name| name.parse().ok());
-            std::future::ready(Ok(team))
-        });
-        let (storage, resource) = (self.clone(), resource.clone());
-        let of_each = teams.and_then(move |team| {
-            let (storage, below) = (storage.clone(), format!("v1/{team}/{resource}/"));
-            async move { storage.manifest_keys_below(below).await }
-        });
-        Ok(of_each.try_flatten_unordered(LISTED_AT_ONCE).boxed())
-    }
-
-    async fn manifest_keys_below(
-        &self,
-        below: String,
-    ) -> Result<impl Stream<Item = Result<String, JobError>> + Send + Unpin + use<>, JobError> {
-        let objects = self.operator.lister_with(&below).recursive(true).await;
-        let objects = objects.map_err(|error| failure("list", &below, &error))?;
-        Ok(objects
-            .map_err(move |error| failure("list", &below, &error))
-            .try_filter_map(|entry| {
-                let key = Some(entry.path().to_owned()).filter(|key| keys::is_manifest(key));
-                std::future::ready(Ok(key))
-            }))
-    }
-
-    /// Returns the keys of all objects below `keys/`: the escrows. In no order.
-    pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
-        let cannot = |error: opendal::Error| failure("list", "keys/", &error);
-        let objects = self.operator.lister_with("keys/").recursive(true).await;
-        let objects = objects.map_err(cannot)?;
-        let objects: Vec<opendal::Entry> = objects.try_collect().await.map_err(cannot)?;
-        Ok(objects
-            .iter()
-            .map(|entry| entry.path().to_owned())
-            .collect())
-    }
-
-    /// Returns whether the store has an archive of this team that is encrypted, as its name says.
-    pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
-        let below = format!("v1/{team}/");
-        let cannot = |error: opendal::Error| failure("list", &below, &error);
-        let objects = self.operator.lister_with(&below).recursive(true).await;
-        let mut objects = objects.map_err(cannot)?;
-        while let Some(entry) = objects.try_next().await.map_err(cannot)? {
-            if keys::is_encrypted(entry.path()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Removes a restore point: its manifest first, so that there is never one without an archive.

@@ -229,6 +229,12 @@ impl Found {
         }
     }
 
+    /// Returns whether it is what this manifest describes; `now` as when it was found.
+    #[must_use]
+    pub fn is_of(&self, manifest: &Manifest, now: DateTime<Utc>) -> bool {
+        *self == Self::new(self.manifest_key.clone(), manifest, now)
+    }
+
     /// Makes sure that its archive is in the store, with the manifest's size. [`JobError::Damaged`] says that it is not; every
     /// other error, that the store does not tell. The bytes are not read.
     pub async fn is_complete(&self, storage: &Storage) -> Result<(), JobError> {

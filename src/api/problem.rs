@@ -138,7 +138,11 @@ impl Problem {
 
     /// Returns the answer for what is not there, or not this token's to see: nobody can tell which.
     pub(super) fn no_such(what: &str, id: &str) -> Self {
-        let id: String = id.chars().filter(|c| !c.is_control()).take(128).collect();
+        let id: String = id
+            .chars()
+            .filter(|c| !lastgood_jobs::printable::steers(*c))
+            .take(128)
+            .collect();
         Self::new(
             Kind::NotFound,
             format!("there is no {what} {id:?} that this token may see"),

@@ -1,6 +1,7 @@
 //! Who did what that cannot be taken back, or that let data out.
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::printable::steers;
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -117,7 +118,7 @@ pub(super) fn actor() -> String {
         // PostgreSQL's text cannot hold a NUL, nor can a variable; the rest is for whoever reads the log.
         .map(|name| {
             name.chars()
-                .filter(|c| !c.is_control())
+                .filter(|c| !steers(*c))
                 .take(128)
                 .collect::<String>()
         })

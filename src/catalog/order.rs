@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::printable::steers;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
@@ -62,7 +63,7 @@ impl fmt::Display for Order {
 fn kept(text: &str) -> String {
     text.trim()
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if steers(c) { ' ' } else { c })
         .take(CHARS_KEPT)
         .collect()
 }

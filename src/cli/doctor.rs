@@ -15,6 +15,7 @@ use futures::{
 use lastgood_jobs::{
     detached,
     engine::Toolbox,
+    error::chain,
     key::{self, Keyring as _},
     resource::Engine,
     storage::{Patience, Storage},
@@ -61,7 +62,7 @@ pub(super) struct Args {
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
     require_verified_tls: bool,
     /// How long to wait for all answers together: more where the way to a store is slow
-    #[arg(long, default_value = "9s", value_name = "TIME", value_parser = config::duration)]
+    #[arg(long, default_value = "9s", value_name = "TIME", value_parser = config::some_time)]
     within: Duration,
 }
 
@@ -90,7 +91,8 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     let see_plans = format!("see the file system of {}", args.plans.plans.display());
     round.ask("plans", see_plans, plans(Arc::clone(&args)));
     round.ask("catalog", SEE_CATALOG, connected(catalog.clone()));
-    let mut of_catalog = |name, check| round.ask(name, NEEDS_CATALOG, check);
+    let needs_catalog = Some(("catalog", Impossible(NEEDS_CATALOG)));
+    let mut of_catalog = |name, check| round.ask_where(name, NEEDS_CATALOG, needs_catalog, check);
     of_catalog("clock", with(&catalog, clock));
     of_catalog(
         "keys",
@@ -124,15 +126,16 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
         let looked_at = store.clone();
         let escrows = with(&catalog, |catalog| stores::escrows(looked_at, catalog));
         round.ask("store", &*see_store, stores::is_usable(store.clone()));
-        round.ask("store id", &*see_store, compared);
-        round.ask("escrows", &*see_store, escrows);
+        round.ask_where("store id", &*see_store, needs_catalog, compared);
+        round.ask_where("escrows", &*see_store, needs_catalog, escrows);
     }
     if let Err(error) = found {
         round.ask("store", "", async { Err(error) });
     }
-    round.ask(
+    round.ask_where(
         "store faults",
         NEEDS_CATALOG,
+        needs_catalog,
         with(&catalog, stores::faults),
     );
     let tools = discovered(Arc::clone(&args));
@@ -156,7 +159,7 @@ fn connecting() -> Connecting {
         Ok::<_, anyhow::Error>(Catalog::connect_at_once(&url, CONNECTIONS).await?)
     };
     connecting
-        .map(|connected| connected.map_err(|error| format!("{error:#}")))
+        .map(|connected| connected.map_err(|error| chain(error.as_ref())))
         .boxed()
         .shared()
 }

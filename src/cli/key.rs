@@ -17,7 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use self::escrow::{Escrowed, master_keys, row_of, stores, whereabouts, withdraw};
-use super::output::{Output, instant, instant_or_dash, table};
+use super::output::{Output, counted, instant, instant_or_dash, table};
 use crate::{
     catalog::{Catalog, CatalogError, Shredded, Succession},
     config::{self, StorageArgs},
@@ -179,9 +179,9 @@ async fn make(
         );
         format!(
             "key {id} of {owner} encrypts its archives from now on; archives made before stay as they are\n\
-             its escrow is `{}` in {} store(s), for {recovery}",
+             its escrow is `{}` in {}, for {recovery}",
             object(id),
-            stores.len()
+            counted(stores.len(), "store")
         )
     })
 }
@@ -229,13 +229,15 @@ fn told(team: &TeamId, shredded: &Shredded) -> String {
         points_left,
     } = shredded;
     let mut text = format!(
-        "{} key(s) of team {team} were shredded: {points_lost} restore point(s) can never be read again\n\
+        "shredded {} of team {team}: {} can never be read again\n\
          not reached: old versions in a store that keeps versions, backups of the catalog, copies that somebody took\n",
-        keys.len()
+        counted(keys.len(), "key"),
+        counted(*points_lost, "restore point")
     );
     if *points_left > 0 {
         let left = format!(
-            "STILL READABLE: {points_left} restore point(s) of team {team} were not encrypted to a key of its own\n"
+            "STILL READABLE: {} of team {team}, not encrypted to a key of its own\n",
+            counted(*points_left, "restore point")
         );
         text.push_str(&left);
     }

@@ -1,10 +1,18 @@
 //! How a command speaks: JSON or text on standard output, errors and hints on standard error.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Table, TableStyle};
+pub(super) use lastgood_jobs::printable::printable;
+use lastgood_jobs::{
+    error::story,
+    printable::{REPLACEMENT, steers},
+};
 use serde::Serialize;
 
 /// Where a command's words go.
@@ -41,7 +49,7 @@ impl Output {
 
     /// Prints an error: its causes on one line, as JSON where that was asked for.
     pub(super) fn error(&self, error: &anyhow::Error) {
-        let text = visible(&format!("{error:#}"));
+        let text = visible(&story(error.as_ref()));
         let written = if self.json {
             writeln!(io::stderr(), "{}", serde_json::json!({ "error": text }))
         } else {
@@ -83,26 +91,18 @@ pub(super) fn table<const N: usize>(
         .collect()
 }
 
-/// What comes from outside must not steer the terminal.
-pub(super) fn printable(text: &str) -> String {
-    shown(text, |_| false)
-}
-
-/// The same, of a text that may have several lines.
+/// Returns a text that may have several lines as it is shown: what comes from outside must not steer the terminal.
 fn visible(text: &str) -> String {
-    shown(text, |c| matches!(c, '\n' | '\t'))
+    let shown = |c| !steers(c) || matches!(c, '\n' | '\t');
+    text.chars()
+        .map(|c| if shown(c) { c } else { REPLACEMENT })
+        .collect()
 }
 
-fn shown(text: &str, may_stay: impl Fn(char) -> bool) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && !may_stay(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+/// Returns how many there are of something whose plural ends with s: `1 key`, `2 keys`.
+pub(super) fn counted<T: Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
+    let s = if count == T::from(1) { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 /// Returns an instant to the second, in UTC.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    output::{Output, bytes, instant, printable, table},
+    output::{Output, bytes, counted, instant, printable, table},
     restore::parse_time,
 };
 use crate::stores::{self, NamedStore};
@@ -240,7 +240,11 @@ fn text(listing: &Listing) -> String {
         "stored",
         "state",
     ];
-    let mut lines = vec![table(headings, rows).trim_end().to_owned()];
+    let mut lines = if listing.points.is_empty() {
+        vec![nothing(listing)]
+    } else {
+        vec![table(headings, rows).trim_end().to_owned()]
+    };
     lines.extend(listing.points.iter().filter_map(|point| {
         let because = point.suspected_because.as_deref()?;
         Some(format!("SUSPECT: {}: {}", point.id, printable(because)))
@@ -265,14 +269,14 @@ fn text(listing: &Listing) -> String {
     }));
     if listing.unreadable > FAULTS_SHOWN as u64 {
         lines.push(format!(
-            "UNREADABLE: {} manifests in all",
-            listing.unreadable
+            "UNREADABLE: {} in all",
+            counted(listing.unreadable, "manifest")
         ));
     }
     if listing.older > 0 {
         lines.push(format!(
-            "{} older ones are not shown: see --limit and --at",
-            listing.older
+            "{} not shown: see --limit and --at",
+            counted(listing.older, "older one")
         ));
     }
     if let Some(why) = &listing.stopped {
@@ -282,6 +286,16 @@ fn text(listing: &Listing) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Says that none of the points is what was asked for.
+fn nothing(listing: &Listing) -> String {
+    let asked = "no restore point that can be read is what was asked for";
+    if listing.later > 0 {
+        format!("{asked}; later than --at: {}", listing.later)
+    } else {
+        asked.to_owned()
+    }
 }
 
 /// Says whose the points are, where they are not all of the installation that the store names.
@@ -298,7 +312,8 @@ fn about_installations(listing: &Listing) -> Vec<String> {
             Some(own) => format!("the store is installation {own}'s"),
             None => "the store does not say whose it is".to_owned(),
         };
-        format!("INSTALLATION: {points} are of installation {other}, and {own}")
+        let points = counted(*points, "restore point");
+        format!("INSTALLATION: {points} of installation {other}, and {own}")
     }));
     lines
 }

@@ -9,6 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use clap::parser::ValueSource;
 use lastgood_jobs::resource::{ResourceId, TeamId};
 use uuid::Uuid;
 
@@ -38,7 +39,7 @@ pub(super) struct Args {
         value_name = "STORE",
         group = "without_catalog",
         requires = "into",
-        conflicts_with_all = ["even_quarantined", "in_place", "idempotency_key", "wait"]
+        conflicts_with_all = ["even_quarantined", "in_place", "overwrite", "merge", "idempotency_key", "wait"]
     )]
     from: Option<String>,
     /// The same, from the point whose manifest this is in --storage: its key (v1/…), its address (s3://…) or its path. Needs
@@ -48,7 +49,10 @@ pub(super) struct Args {
         value_name = "KEY",
         group = "without_catalog",
         requires = "into",
-        conflicts_with_all = ["resource", "at", "point", "in_place", "idempotency_key", "wait"]
+        conflicts_with_all = [
+            "resource", "team", "installation", "at", "point", "even_quarantined", "in_place", "overwrite", "merge",
+            "idempotency_key", "wait"
+        ]
     )]
     from_manifest: Option<String>,
     /// With --from: the team, where several have a resource of this id
@@ -125,6 +129,14 @@ pub(super) struct Args {
 pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     text.parse()
         .map_err(|_| "give a time with its zone, e.g. 2026-11-23T04:00:00Z".to_owned())
+}
+
+/// Returns which flag was given that has no meaning beside the others, which are `given`. A variable of the environment is for every
+/// command, and may be set.
+pub(super) fn meaningless(given: &clap::ArgMatches) -> Option<&'static str> {
+    let is_given = |flag| given.value_source(flag) == Some(ValueSource::CommandLine);
+    (is_given("from") && is_given("storage"))
+        .then_some("--storage has no meaning beside --from, which names the store")
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ use lastgood_jobs::restore::to_open_by_hand;
 use serde::Serialize;
 
 use super::{
-    output::{Output, instant, instant_or_dash, printable, span, table},
+    output::{Output, counted, instant, instant_or_dash, printable, span, table},
     queue::described,
 };
 use crate::{
@@ -337,9 +337,9 @@ fn text(status: &Status) -> String {
     parts.extend(status.unknown_stores.iter().map(not_configured));
     parts.extend(status.store_faults.iter().map(|fault| {
         format!(
-            "STORE FAILS: {} cannot be used by {} consumer(s), since {}: {}",
+            "STORE FAILS: {} cannot be used by {}, since {}: {}",
             printable(&fault.store),
-            fault.consumers,
+            counted(fault.consumers, "consumer"),
             instant(fault.since),
             printable(&fault.why)
         )

@@ -10,7 +10,7 @@ use lastgood_jobs::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::output::{Output, printable, table};
+use super::output::{Output, counted, printable, table};
 use crate::{
     catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
@@ -205,7 +205,10 @@ async fn accept_loss(
     let points = catalog.accept_loss(name).await?;
     let done = serde_json::json!({ "store": name, "points": points });
     output.show(&done, |_| {
-        format!("{points} restore point(s) of store {name} are given up; what has expired is removed again")
+        format!(
+            "{} of store {name} given up; what has expired is removed again",
+            counted(points, "restore point")
+        )
     })
 }
 
@@ -337,7 +340,10 @@ async fn rename(
     let points = catalog.rename_store(old, new).await?;
     let done = serde_json::json!({ "store": new, "was": old, "points": points });
     output.show(&done, |_| {
-        format!("{points} restore point(s) that were on record in {old} are on record in {new}")
+        format!(
+            "{} on record in {new} now, and no longer in {old}",
+            counted(points, "restore point")
+        )
     })
 }
 
@@ -367,8 +373,8 @@ async fn forget(
     let forgotten = catalog.forget_store(name, only_copy).await?;
     output.show(&forgotten, |forgotten| {
         let mut text = format!(
-            "store {name} is forgotten: {} restore point(s) were on record in it",
-            forgotten.points
+            "store {name} is forgotten: it had {} on record",
+            counted(forgotten.points, "restore point")
         );
         if forgotten.lost > 0 {
             let lost = format!(

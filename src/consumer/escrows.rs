@@ -1,9 +1,9 @@
 //! Which store lacks a key's escrow that another one has? It is written again: with the catalog gone, a store opens only what it has the
-//! escrows for.
+//! escrows for. And which has that of a key that was shredded? It is removed.
 
 use std::collections::BTreeSet;
 
-use lastgood_jobs::{error::chain, escrow};
+use lastgood_jobs::{error::chain, escrow, storage::Storage};
 use uuid::Uuid;
 
 use crate::{
@@ -17,9 +17,9 @@ struct Shelf<'a> {
     has: BTreeSet<Uuid>,
 }
 
-/// Looks, writes what is missing and can be had, and tells of what cannot.
-pub(super) async fn refill(catalog: &Catalog, stores: &Stores) {
-    if let Err(error) = try_refill(catalog, stores).await {
+/// Looks, removes what is shredded, writes what is missing and can be had, and tells of what cannot.
+pub(super) async fn tidy(catalog: &Catalog, stores: &Stores) {
+    if let Err(error) = try_tidy(catalog, stores).await {
         tracing::warn!(
             error = chain(&error),
             "it could not be seen whether the stores have the keys' escrows"
@@ -27,13 +27,18 @@ pub(super) async fn refill(catalog: &Catalog, stores: &Stores) {
     }
 }
 
-async fn try_refill(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError> {
+async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError> {
     let keys = catalog.keys().await?;
-    let living = keys.iter().filter(|key| key.shredded_at.is_none());
-    let living: BTreeSet<Uuid> = living.map(|key| key.id).collect();
-    if living.is_empty() {
+    if keys.is_empty() {
         return Ok(());
     }
+    let with = |is_shredded: bool| -> BTreeSet<Uuid> {
+        let those = keys
+            .iter()
+            .filter(|key| key.shredded_at.is_some() == is_shredded);
+        those.map(|key| key.id).collect()
+    };
+    let (living, shredded) = (with(false), with(true));
     let mut shelves = Vec::new();
     for store in stores.iter() {
         match looked_at(store).await {
@@ -46,10 +51,15 @@ async fn try_refill(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogErr
         }
     }
     for shelf in &shelves {
+        // Of somebody who died between writing it and looking again, or brought back by a store that was away.
+        for key in shredded.intersection(&shelf.has) {
+            remove(shelf.store, *key).await;
+        }
         for key in living.difference(&shelf.has) {
-            let source = shelves.iter().find(|other| other.has.contains(key));
-            if let Some(source) = source {
-                copy(catalog, source.store, shelf.store, *key).await?;
+            let sources = shelves.iter().filter(|other| other.has.contains(key));
+            let sources: Vec<&NamedStore> = sources.map(|shelf| shelf.store).collect();
+            if !sources.is_empty() {
+                copy(catalog, &sources, shelf.store, *key).await?;
             } else {
                 tracing::error!(
                     store = shelf.store.name,
@@ -71,41 +81,52 @@ async fn looked_at(store: &NamedStore) -> Result<BTreeSet<Uuid>, lastgood_jobs::
 
 async fn copy(
     catalog: &Catalog,
-    from: &NamedStore,
+    from: &[&NamedStore],
     to: &NamedStore,
     key: Uuid,
 ) -> Result<(), CatalogError> {
-    let copied = escrow::refill(&from.storage, &to.storage, key).await;
+    let storages: Vec<&Storage> = from.iter().map(|store| &store.storage).collect();
+    let from = from.iter().map(|store| store.name.as_str());
+    let from = from.collect::<Vec<_>>().join(", ");
+    let copied = escrow::refill(&storages, &to.storage, key).await;
     // Somebody may have shredded the key meanwhile, and have removed its escrow here before it was written.
     let is_shredded = catalog
         .sealed_key(key)
         .await?
         .is_none_or(|key| key.identity.is_none());
     match copied {
-        Ok(_) if is_shredded => {
-            if let Err(error) = escrow::remove(&to.storage, key).await {
-                tracing::error!(
-                    store = to.name,
-                    key = %key,
-                    error = error.report(),
-                    "the escrow of a key that was shredded is in a store: shred it once more"
-                );
-            }
-        }
+        _ if is_shredded => remove(to, key).await,
         Ok(true) => tracing::info!(
             store = to.name,
-            from = from.name,
+            from,
             key = %key,
             "a store lacked the escrow of a key, and has it again"
         ),
         Ok(false) => {}
         Err(error) => tracing::error!(
             store = to.name,
-            from = from.name,
+            from,
             key = %key,
             error = error.report(),
             "a store lacks the escrow of a key, and it could not be written again"
         ),
     }
     Ok(())
+}
+
+/// Removes the escrow of a key that was shredded.
+async fn remove(store: &NamedStore, key: Uuid) {
+    match escrow::remove(&store.storage, key).await {
+        Ok(()) => tracing::info!(
+            store = store.name,
+            key = %key,
+            "the escrow of a key that was shredded is removed from a store"
+        ),
+        Err(error) => tracing::error!(
+            store = store.name,
+            key = %key,
+            error = error.report(),
+            "the escrow of a key that was shredded is in a store, and could not be removed"
+        ),
+    }
 }

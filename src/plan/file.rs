@@ -1,13 +1,12 @@
 //! The plans file of a running service: the last good plans stay in force whatever becomes of the file.
 
 use std::{
-    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::blocking::Calls;
+use crate::{blocking::Calls, regular};
 
 use super::{PlanProblems, Plans, doubts};
 
@@ -214,16 +213,13 @@ pub fn check(path: &Path) -> Vec<String> {
 
 fn content(path: &Path) -> Result<Vec<u8>, PlansFileError> {
     let read = || {
-        // Asked first: to open a pipe would wait for a writer.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
+        let file = regular::open(path)?.ok_or_else(|| io::Error::other("not a file"))?;
         let mut bytes = Vec::new();
         // One byte more than is allowed, so that too much can be told from just enough.
         let limit = u64::try_from(Plans::LIMIT_BYTES)
             .unwrap_or(u64::MAX)
             .saturating_add(1);
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map_err(|why| PlansFileError::Unreadable {
@@ -249,6 +245,8 @@ fn finished(path: &Path, bytes: &[u8]) -> Result<(), PlansFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
 
     const GOOD: &str = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30}\n";

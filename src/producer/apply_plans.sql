@@ -1,7 +1,8 @@
--- Makes every active resource be looked at in the next tick whose planning cannot be right: another cadence than its tier has
--- now, no due time though its tier is backed up, or one further ahead than any can be. $1, $2: the paid tiers and their
--- cadences. $3: of these resources alone; null: of all. Those are found by index, tier by tier, and what is right is not read: but for those whose own retention vetoes them. Run at
--- start, when the plans change, and every few minutes, for another producer with other plans, or a clock that jumped, may have planned them.
+-- Makes every active resource be looked at in the next tick whose planning cannot be right: another cadence than its tier has now, no due
+-- time though its tier is backed up, or one further ahead than any can be. $1, $2: the paid tiers and their cadences. $3: of these
+-- resources alone; null: of all. Those are found by index, tier by tier, and what is right is not read: but for those whose own retention
+-- vetoes them. Run at start, when the plans change, and every few minutes, for another producer with other plans, or a clock that jumped,
+-- may have planned them.
 with recursive steps as (
     (select tier from lastgood.resources where status = 'active' order by tier limit 1)
     union all
@@ -44,7 +45,8 @@ wrong as materialized (
     from lastgood.resources as r
     left join unnest($1::text[], $2::integer[]) as paid (tier, cadence_minutes)
         on paid.tier = r.tier and coalesce(r.retention_days, 1) > 0
-    where r.id = any (array(select id from suspicious)) and r.status = 'active' and ($3::text[] is null or r.id = any ($3)) and (r.next_due_at is null or r.next_due_at > now()) and (
+    where r.id = any (array(select id from suspicious)) and r.status = 'active' and ($3::text[] is null or r.id = any ($3))
+    and (r.next_due_at is null or r.next_due_at > now()) and (
         r.cadence_minutes is distinct from paid.cadence_minutes
         or (paid.cadence_minutes is not null and r.next_due_at is null)
         or r.next_due_at > now() + make_interval(mins => 2 * paid.cadence_minutes)

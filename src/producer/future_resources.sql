@@ -1,5 +1,6 @@
--- Mends resources from the future: registered, backed up or planned by a clock that was ahead by more than $1. $2: of these alone;
--- null: of all. They are looked at in the next tick. The newest instant is that of the newest point that can be counted on. What somebody holds is mended the next time.
+-- Mends resources from the future: registered, backed up or planned by a clock that was ahead by more than $1. $2: of these alone; null: of
+-- all. They are looked at in the next tick. The newest instant is that of the newest point that can be counted on. What somebody holds is
+-- mended the next time.
 with future as materialized (
     select id from lastgood.resources
     where (

@@ -1,9 +1,9 @@
--- The fenced ends of runs that succeeded, each decided alone: its outcome, its restore point and the resource's next due time, or
--- nothing at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9
--- describe the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are
--- locked before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. A point whose
--- key was shredded while it was made can never be read: it is no restore point to count on, nor is one that its manifest calls suspect. The key is locked, for a shredding that is
--- not committed yet is not seen otherwise; it has the resources before the keys.
+-- The fenced ends of runs that succeeded, each decided alone: its outcome, its restore point and the resource's next due time, or nothing
+-- at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9 describe
+-- the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are locked
+-- before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. A point whose key was
+-- shredded while it was made can never be read: it is no restore point to count on, nor is one that its manifest calls suspect. The key is
+-- locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
 with ending as materialized (
     select * from unnest(
         $1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bigint[], $9::bigint[],

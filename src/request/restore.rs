@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
     job::{Job, Restore, RestoreTarget},
+    printable::printable,
     resource::{Engine, ResourceId},
 };
 use serde_json::{Map, Value, json};
@@ -241,7 +242,7 @@ async fn point(
     let suspect = |point: &PointRow| RequestError::Suspect {
         point: id,
         resource: resource.clone(),
-        because: printable(point.suspected_because.as_deref()),
+        because: because(point.suspected_because.as_deref()),
     };
     match point.standing() {
         Standing::Expired => Err(RequestError::Expired {
@@ -251,7 +252,7 @@ async fn point(
         Standing::Quarantined if !request.even_quarantined => Err(RequestError::Damaged {
             point: id,
             resource: resource.clone(),
-            because: printable(point.quarantined_because.as_deref()),
+            because: because(point.quarantined_because.as_deref()),
         }),
         // One that is damaged may be suspect besides.
         Standing::Quarantined | Standing::Suspect
@@ -263,13 +264,8 @@ async fn point(
     }
 }
 
-/// What comes from outside must not steer a terminal.
-fn printable(because: Option<&str>) -> String {
-    let because = because.unwrap_or("no reason");
-    because
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+fn because(why: Option<&str>) -> String {
+    printable(why.unwrap_or("no reason"))
 }
 
 /// Returns the target, or says what the engine has instead.

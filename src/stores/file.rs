@@ -11,7 +11,10 @@ use super::{
     Configured, StoresError, environment,
     keys::{Given, Grant, key_source},
 };
-use crate::secret::{Reference, SecretError};
+use crate::{
+    regular,
+    secret::{Reference, SecretError},
+};
 
 /// The version that this build reads.
 const VERSION: u32 = 1;
@@ -125,7 +128,8 @@ fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
     let read = || {
         use std::io::Read as _;
         let mut text = String::new();
-        let file = std::fs::File::open(path)?;
+        let not_a_file = || std::io::Error::other("it is not a regular file");
+        let file = regular::open(path)?.ok_or_else(not_a_file)?;
         file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
         Ok(text)
     };

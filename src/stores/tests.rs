@@ -262,3 +262,20 @@ async fn keys_in_files_are_read_again_and_keys_are_lent_where_that_is_said() -> 
     assert!(!format!("{sources:?}").contains("marker"), "{sources:?}");
     Ok(())
 }
+
+/// Red before: whoever opened it waited for a writer, `doctor` included.
+#[test]
+fn a_stores_file_that_is_a_pipe_is_refused_at_once() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let pipe = directory.path().join("stores.yaml");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0)?;
+    // So that a reader that waits is told at last.
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(file::names(&pipe).map_err(|error| chain(&error))));
+    let error = tell.recv_timeout(std::time::Duration::from_secs(20))?;
+    let error = error.unwrap_err();
+    assert!(error.contains("is not a regular file"), "{error}");
+    Ok(())
+}

@@ -61,6 +61,26 @@ fn what_can_be_mended_says_how_on_one_short_line(#[case] error: JobError, #[case
     assert!(text.len() <= 180, "{} bytes: {text}", text.len());
 }
 
+/// The same words are in the API's answers, whose readers have no command line.
+#[rstest]
+#[case::superuser(JobError::AsSuperuser, "say `as_superuser` (--as-superuser)")]
+#[case::tablespace(
+    JobError::NoTablespace { names: "fast".to_owned() },
+    "say `no_tablespaces` (--no-tablespaces)"
+)]
+#[case::replication(
+    JobError::BreaksReplication { what: "slot s".to_owned() },
+    "say `break_replication` (--break-replication)"
+)]
+fn an_option_is_told_as_the_api_and_as_the_command_line_call_it(
+    #[case] error: JobError,
+    #[case] hint: &str,
+) {
+    let text = error.to_string();
+    assert!(text.contains(hint), "{text}");
+    assert_eq!(text.matches("--").count(), 1, "{text}");
+}
+
 #[rstest]
 #[case::alone(&["it failed"], "it failed")]
 #[case::causes(&["it failed", "no file", "no disk"], "it failed: no file: no disk")]

@@ -34,6 +34,12 @@ impl StorageUrl {
     pub fn is_same_place(&self, other: &Self) -> bool {
         self.place == other.place
     }
+
+    /// Returns whether it is the path of a directory, and no word that may be something else's name.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        matches!(self.place, Place::Directory(_)) && self.text.contains('/')
+    }
 }
 
 impl FromStr for StorageUrl {
@@ -46,6 +52,7 @@ impl FromStr for StorageUrl {
                 "the store's address is empty: give s3://bucket/prefix, file:///path or a directory"
                     .to_owned(),
             ),
+            None if text.starts_with("file:") => Err(FILE.to_owned()),
             None => Ok(Place::Directory(PathBuf::from(text))),
             Some(("file", _)) => directory(text),
             Some(("s3", rest)) => bucket(rest),
@@ -71,12 +78,16 @@ impl fmt::Display for StorageUrl {
     }
 }
 
+const FILE: &str = "a file address needs an absolute path: file:///path";
+
 fn directory(text: &str) -> Result<Place, String> {
     url::Url::parse(text)
         .ok()
+        // The parser takes an address without a path for that of `/`.
+        .filter(|_| text.matches('/').count() > 2)
         .and_then(|url| url.to_file_path().ok())
         .map(Place::Directory)
-        .ok_or_else(|| "a file address needs an absolute path: file:///path".to_owned())
+        .ok_or_else(|| FILE.to_owned())
 }
 
 /// Takes `bucket/prefix` apart. What is wrong is never repeated.
@@ -156,6 +167,9 @@ mod tests {
     #[case::empty(" ", "is empty")]
     #[case::other("gs://key:hunter2@bucket/x", "\"gs\" are not supported by this build")]
     #[case::host("file://host/path", "absolute path")]
+    #[case::no_path("file://", "absolute path")]
+    #[case::a_host_alone("file://localhost", "absolute path")]
+    #[case::one_slash("file:/srv/hunter2", "absolute path")]
     #[case::key("s3://key:hunter2@bucket/x", "keys come from AWS_ACCESS_KEY_ID")]
     #[case::query("s3://bucket/x?secret=hunter2", "and no more")]
     #[case::no_bucket("s3:///hunter2", "3 to 63")]

@@ -3,6 +3,7 @@
 //! Both are on one file system. A name appears in `objects` by rename (archives) or by hard link (manifests, which must be
 //! written once even when two attempts race).
 
+mod entries;
 mod growing;
 mod root;
 
@@ -16,6 +17,7 @@ use std::{
 use opendal::{Operator, services::Fs};
 use tokio::sync::mpsc;
 
+pub(super) use self::entries::Entry;
 use self::{growing::Growing, root::Root};
 use super::{
     Absent, Created,
@@ -57,7 +59,7 @@ impl Directory {
             }
             let objects = root.join(OBJECTS).into_os_string().into_string();
             let objects = objects.map_err(|_| io::Error::other("its path is not UTF-8"))?;
-            // For reading, listing and removing: what is written goes through a handle on the root.
+            // For reading and removing: what is written goes through a handle on the root.
             let operator = Operator::new(Fs::default().root(&objects)).map_err(io::Error::other)?;
             Ok((Self { root: root.into() }, operator))
         })

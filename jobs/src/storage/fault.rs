@@ -8,7 +8,10 @@ use opendal::ErrorKind;
 
 use self::network::is_of_the_network;
 use super::bucket::NoKeys;
-use crate::error::{JobError, StoreFault};
+use crate::{
+    error::{JobError, StoreFault},
+    printable::steers,
+};
 
 /// More of a store's own words than this is noise.
 const WORDS_MAX: usize = 400;
@@ -250,7 +253,7 @@ pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &st
 /// Returns the words of a store as they may be shown: without control characters, and not too many.
 fn words(said: &str) -> String {
     said.chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
+        .map(|char| if steers(char) { ' ' } else { char })
         .take(WORDS_MAX)
         .collect()
 }

@@ -8,11 +8,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use opendal::{Entry, EntryMode};
 
 use super::{
     Backend, ObjectKey, Storage,
     bucket::{Bucket, Pending},
+    directory::{Directory, Entry},
     failure,
     keys::ArchiveName,
 };
@@ -66,7 +66,9 @@ impl Storage {
             Backend::Memory => 0,
         };
         let orphans = match &self.backend {
-            Backend::Directory(_) => self.sweep_directories(before.into()).await?,
+            Backend::Directory(directory) => {
+                self.sweep_directories(directory, before.into()).await?
+            }
             Backend::Bucket(_) => self.sweep_listing(before.into()).await?,
             #[cfg(test)]
             Backend::Memory => self.sweep_listing(before.into()).await?,
@@ -75,22 +77,22 @@ impl Storage {
     }
 
     /// Walks a directory's tree.
-    async fn sweep_directories(&self, before: SystemTime) -> Result<u64, JobError> {
+    async fn sweep_directories(
+        &self,
+        store: &Directory,
+        before: SystemTime,
+    ) -> Result<u64, JobError> {
         let mut orphans = 0;
-        let mut directories = vec!["v1/".to_owned()];
-        while let Some(directory) = directories.pop() {
-            let entries = self.list(&directory).await?;
-            let below = |entry: &&Entry| {
-                entry.metadata().mode() == EntryMode::DIR && entry.path() != directory
-            };
-            directories.extend(
-                entries
-                    .iter()
-                    .filter(below)
-                    .map(|entry| entry.path().to_owned()),
-            );
-            let names: Vec<&str> = entries.iter().map(Entry::name).collect();
-            orphans += self.sweep_names(&directory, &names, before).await?;
+        let mut left = vec![Entry::directory("v1/")];
+        while let Some(directory) = left.pop() {
+            let entries = store.entries(&directory).await?;
+            let (below, files): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| entry.is_directory);
+            let names: Vec<String> = files.iter().map(Entry::name).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let of = format!("{}/", directory.key().trim_end_matches('/'));
+            orphans += self.sweep_names(&of, &names, before).await?;
+            left.extend(below);
         }
         Ok(orphans)
     }
@@ -195,11 +197,6 @@ impl Storage {
             #[cfg(test)]
             Backend::Memory => Ok(0),
         }
-    }
-
-    async fn list(&self, directory: &str) -> Result<Vec<Entry>, JobError> {
-        let entries = self.operator.list(directory).await;
-        entries.map_err(|error| failure("list", directory, &error))
     }
 
     async fn is_older(&self, key: &str, before: SystemTime) -> Result<bool, JobError> {

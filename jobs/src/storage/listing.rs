@@ -1,13 +1,26 @@
-//! Which objects does a store list, kept small enough for millions of them?
+//! Which objects does a store list?
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, future::ready, stream, stream::BoxStream};
 
-use super::{Backend, Storage, failure};
-use crate::error::JobError;
+use super::{
+    Backend, Storage,
+    directory::{Directory, Entry},
+    failure, keys,
+};
+use crate::{
+    error::JobError,
+    resource::{ResourceId, TeamId},
+};
 
-/// The keys that a store listed below `v1/`, as fingerprints of eight bytes.
+/// How many teams are listed at once, where one resource is looked for in all of them.
+const LISTED_AT_ONCE: usize = 8;
+
+/// Keys, as a store lists them. In no order.
+type Keys = BoxStream<'static, Result<String, JobError>>;
+
+/// The keys that a store listed below `v1/`, as fingerprints of eight bytes: millions of them are kept.
 ///
 /// Two keys of which one is there have the same fingerprint once in 2⁶⁴ pairs: then a missing object passes for one that is there,
 /// until it is read back.
@@ -39,6 +52,100 @@ impl Listing {
 }
 
 impl Storage {
+    /// Returns the keys of all manifests: what a catalog can be rebuilt from.
+    pub async fn manifest_keys(&self) -> Result<Keys, JobError> {
+        self.manifest_keys_below("v1/".to_owned()).await
+    }
+
+    /// Returns the keys of the manifests of one team, of one resource, or of a resource whichever team's it is.
+    pub async fn manifest_keys_of(
+        &self,
+        team: Option<&TeamId>,
+        resource: Option<&ResourceId>,
+    ) -> Result<Keys, JobError> {
+        let below = match (team, resource) {
+            (None, None) => "v1/".to_owned(),
+            (Some(team), None) => format!("v1/{team}/"),
+            (Some(team), Some(resource)) => format!("v1/{team}/{resource}/"),
+            (None, Some(resource)) => return self.manifest_keys_in_every_team(resource).await,
+        };
+        self.manifest_keys_below(below).await
+    }
+
+    async fn manifest_keys_in_every_team(&self, resource: &ResourceId) -> Result<Keys, JobError> {
+        let names = match &self.backend {
+            Backend::Directory(directory) => {
+                let entries = directory.entries(&Entry::directory("v1/")).await?;
+                let directories = entries.into_iter().filter(|entry| entry.is_directory);
+                stream::iter(directories.map(|entry| Ok(entry.name()))).boxed()
+            }
+            Backend::Bucket(_) => self.prefixes_below_v1().await?,
+            #[cfg(test)]
+            Backend::Memory => self.prefixes_below_v1().await?,
+        };
+        let teams = names.try_filter_map(|name| ready(Ok(name.parse::<TeamId>().ok())));
+        let (storage, resource) = (self.clone(), resource.clone());
+        let of_each = teams.and_then(move |team| {
+            let (storage, below) = (storage.clone(), format!("v1/{team}/{resource}/"));
+            async move { storage.manifest_keys_below(below).await }
+        });
+        Ok(of_each.try_flatten_unordered(LISTED_AT_ONCE).boxed())
+    }
+
+    async fn prefixes_below_v1(&self) -> Result<Keys, JobError> {
+        let cannot = |error: opendal::Error| failure("list", "v1/", &error);
+        let entries = self.operator.lister_with("v1/").await.map_err(cannot)?;
+        let names = entries.map_err(cannot).try_filter_map(|entry| {
+            let name = entry.path().strip_prefix("v1/");
+            ready(Ok(name
+                .and_then(|name| name.strip_suffix('/'))
+                .map(str::to_owned)))
+        });
+        Ok(names.boxed())
+    }
+
+    async fn manifest_keys_below(&self, below: String) -> Result<Keys, JobError> {
+        let keys = self.keys_below(below).await?;
+        Ok(keys.try_filter(|key| ready(keys::is_manifest(key))).boxed())
+    }
+
+    /// Returns the keys of all objects below `keys/`: the escrows. In no order.
+    pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
+        self.keys_below("keys/".to_owned())
+            .await?
+            .try_collect()
+            .await
+    }
+
+    /// Returns whether the store has an archive of this team that is encrypted, as its name says.
+    pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
+        let mut keys = self.keys_below(format!("v1/{team}/")).await?;
+        while let Some(key) = keys.try_next().await? {
+            if keys::is_encrypted(&key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the keys of all objects below one that ends with `/`.
+    pub(super) async fn keys_below(&self, below: String) -> Result<Keys, JobError> {
+        match &self.backend {
+            Backend::Directory(directory) => {
+                return Ok(walk(directory.clone(), Entry::directory(&below)));
+            }
+            Backend::Bucket(_) => {}
+            #[cfg(test)]
+            Backend::Memory => {}
+        }
+        let objects = self.operator.lister_with(&below).recursive(true).await;
+        let objects = objects.map_err(|error| failure("list", &below, &error))?;
+        let keys = objects.map_ok(|entry| entry.path().to_owned());
+        Ok(keys
+            .map_err(move |error| failure("list", &below, &error))
+            .boxed())
+    }
+
     /// Lists all archives and manifests. A directory that holds no store any more, because it is not mounted, say, is
     /// [`JobError::NoStore`], one in which another store is now, [`JobError::StoreChanged`], and neither is an empty listing. A store
     /// whose identity is gone may have been emptied: it is listed.
@@ -52,13 +159,11 @@ impl Storage {
             #[cfg(test)]
             Backend::Memory => {}
         }
-        let cannot = |error: opendal::Error| failure("list", "v1/", &error);
         let hasher = RandomState::new();
         let mut fingerprints = Vec::new();
-        let objects = self.operator.lister_with("v1/").recursive(true).await;
-        let mut objects = objects.map_err(cannot)?;
-        while let Some(object) = objects.try_next().await.map_err(cannot)? {
-            fingerprints.push(hasher.hash_one(object.path()));
+        let mut keys = self.keys_below("v1/".to_owned()).await?;
+        while let Some(key) = keys.try_next().await? {
+            fingerprints.push(hasher.hash_one(key));
         }
         fingerprints.sort_unstable();
         Ok(Listing {
@@ -82,4 +187,21 @@ impl Storage {
         }
         Ok(absent)
     }
+}
+
+/// Returns the keys of all files below a directory. It ends: of links that lead in a circle, the system follows a few dozen.
+fn walk(directory: Directory, from: Entry) -> Keys {
+    let keys = stream::try_unfold(vec![from], move |mut left| {
+        let directory = directory.clone();
+        async move {
+            while let Some(entry) = left.pop() {
+                if !entry.is_directory {
+                    return Ok(Some((entry.key(), left)));
+                }
+                left.extend(directory.entries(&entry).await?);
+            }
+            Ok(None)
+        }
+    });
+    keys.boxed()
 }

@@ -1,6 +1,7 @@
 //! What a directory alone promises; `conformance` has what every store does.
 
 mod conformance;
+mod endless;
 mod exchanged;
 mod faults;
 mod lent;

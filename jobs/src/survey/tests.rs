@@ -1,5 +1,7 @@
 //! What a store holds is told from its manifests, whoever wrote them.
 
+mod names;
+
 use std::path::Path;
 
 use chrono::TimeZone as _;
@@ -235,5 +237,19 @@ async fn a_point_without_its_archive_or_with_another_is_incomplete() -> anyhow::
         store.lay(&manifest.archive.key, bytes)?;
         assert_eq!(found.is_complete(&store.storage).await.is_ok(), is_complete);
     }
+    Ok(())
+}
+
+/// A choice is made by what was found, and acted on by what is there.
+#[tokio::test]
+async fn a_manifest_that_was_exchanged_is_not_the_one_that_was_found() -> anyhow::Result<()> {
+    let (store, manifest) = (Store::new().await?, point(1, "acme", 1));
+    store.put(&manifest).await?;
+    let found = store.survey(&Wanted::default(), 9).await?.points.remove(0);
+    assert!(found.is_of(&manifest, noon()));
+    let mut exchanged = manifest.clone();
+    exchanged.installation = Some(Uuid::from_u128(7));
+    assert!(!found.is_of(&exchanged, noon()));
+    assert!(!found.is_of(&point(1, "acme", 2), noon()));
     Ok(())
 }

@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
-use super::round::read;
-
+use super::{super::output::counted, round::read};
 use crate::{
     catalog::{Catalog, UnopenedUrl},
     config, master,
@@ -32,7 +31,8 @@ pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let (unopened, in_all) = catalog.urls_sealed_under(&others, NAMED).await?;
     if let Some(first) = unopened.first() {
         bail!(
-            "{in_all} URL(s) are sealed under a master key that is not here: {}; `lastgood resource set {} --url-stdin` gives one anew",
+            "{} sealed under a master key that is not here: {}; `lastgood resource set {} --url-stdin` gives one anew",
+            counted(in_all, "URL"),
             named(&unopened),
             first.resource
         );

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lastgood_jobs::error::chain;
 use serde::Serialize;
 use tokio::{
     task::JoinHandle,
@@ -27,7 +28,7 @@ pub(super) struct Check {
 }
 
 /// What a check needs, and what cannot be had: another check tells of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("not looked at: {0}")]
 pub(super) struct Impossible(pub(super) &'static str);
 
@@ -43,7 +44,7 @@ impl Check {
             Err(error) => Self {
                 name,
                 good: false,
-                found: format!("{error:#}"),
+                found: chain(error.as_ref()),
                 was_possible: !error.is::<Impossible>(),
             },
         }
@@ -70,6 +71,8 @@ pub(super) struct Round {
 struct Asked {
     name: &'static str,
     look_at: String,
+    /// The check without whose answer there is none to this, and what to say then.
+    needs: Option<(&'static str, Impossible)>,
     answer: JoinHandle<anyhow::Result<String>>,
 }
 
@@ -90,9 +93,21 @@ impl Round {
         look_at: impl Into<String>,
         check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
     ) {
+        self.ask_where(name, look_at, None, check);
+    }
+
+    /// The same, of a check that needs what another one, asked before, may get no answer from.
+    pub(super) fn ask_where(
+        &mut self,
+        name: &'static str,
+        look_at: impl Into<String>,
+        needs: Option<(&'static str, Impossible)>,
+        check: impl Future<Output = anyhow::Result<String>> + Send + 'static,
+    ) {
         self.asked.push(Asked {
             name,
             look_at: look_at.into(),
+            needs,
             answer: tokio::spawn(check),
         });
     }
@@ -100,9 +115,11 @@ impl Round {
     /// Returns what each check found, in the order in which they were asked.
     pub(super) async fn answers(self) -> Vec<Check> {
         let mut checks = Vec::new();
+        let mut unanswered = Vec::new();
         for Asked {
             name,
             look_at,
+            needs,
             mut answer,
         } in self.asked
         {
@@ -111,10 +128,16 @@ impl Round {
                 Ok(Err(panicked)) => Err(anyhow::anyhow!("the check itself failed: {panicked}")),
                 Err(_) => {
                     answer.abort();
-                    Err(anyhow::anyhow!(
-                        "no answer within {}: {look_at}",
-                        humantime::format_duration(self.within)
-                    ))
+                    unanswered.push(name);
+                    Err(match needs {
+                        Some((other, impossible)) if unanswered.contains(&other) => {
+                            impossible.into()
+                        }
+                        Some(_) | None => anyhow::anyhow!(
+                            "no answer within {}: {look_at}",
+                            humantime::format_duration(self.within)
+                        ),
+                    })
                 }
             };
             checks.push(Check::of(name, found));
@@ -144,6 +167,9 @@ mod tests {
             Err(Impossible("it needs the second").into())
         });
         round.ask("fourth", "", async { Err(anyhow::anyhow!("bad")) });
+        let needs = |other| Some((other, Impossible("it needs another")));
+        round.ask_where("fifth", "", needs("second"), std::future::pending());
+        round.ask_where("sixth", "see it", needs("first"), std::future::pending());
         let lines: Vec<String> = round.answers().await.iter().map(Check::line).collect();
         assert_eq!(
             lines,
@@ -152,6 +178,8 @@ mod tests {
                 "FAIL second        no answer within 200ms: see the server\n",
                 "--   third         not looked at: it needs the second\n",
                 "FAIL fourth        bad\n",
+                "--   fifth         not looked at: it needs another\n",
+                "FAIL sixth         no answer within 200ms: see it\n",
             ]
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lastgood_jobs::escrow;
 
-use super::Args;
+use super::{super::output::counted, Args};
 use crate::{
     catalog::{Catalog, KeyRow},
     stores::{self, Candidate, NamedStore},
@@ -56,7 +56,7 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
         .collect();
     anyhow::ensure!(
         left.is_empty(),
-        "{name}: shredded, and the escrow is still there: {}: shred those teams' keys once more",
+        "{name}: shredded, and the escrow is still there: {}: consumers remove it within the hour; until then, shred those teams' keys once more",
         named(&left)
     );
     let all = living.len();
@@ -71,7 +71,10 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
         missing.len(),
         named(&missing)
     );
-    Ok(format!("{name}: has those of all {all} keys"))
+    Ok(format!(
+        "{name}: has {}, none is missing",
+        counted(all, "escrow")
+    ))
 }
 
 fn named(keys: &[&KeyRow]) -> String {
@@ -90,8 +93,10 @@ pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
         .iter()
         .map(|it| {
             format!(
-                "{} cannot be used by {} consumer(s): {}",
-                it.store, it.consumers, it.why
+                "{} cannot be used by {}: {}",
+                it.store,
+                counted(it.consumers, "consumer"),
+                it.why
             )
         })
         .collect();
@@ -106,8 +111,9 @@ pub(super) async fn names(known: Vec<String>, catalog: Catalog) -> anyhow::Resul
         .iter()
         .map(|it| {
             format!(
-                "{} restore points are on record in store {}",
-                it.points, it.store
+                "store {} has {} on record",
+                it.store,
+                counted(it.points, "restore point")
             )
         })
         .collect();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     catalog::{Audit, Catalog, KeyRow, NewKey},
-    cli::output::Output,
+    cli::output::{Output, counted},
     config::{self, StorageArgs},
     keys,
     secret::{MasterKeys, SecretError},
@@ -118,8 +118,8 @@ pub(super) async fn rewrite(
     let done = json!({ "keys": written, "recipient": recovery.to_string() });
     output.show(&done, |_| {
         format!(
-            "the escrow of {written} key(s) was written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where \
-             keys are made"
+            "{} written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where keys are made",
+            counted(written, "escrow")
         )
     })
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::escrow::{Opened, master_keys, open_all, stores_to_read};
 use crate::{
     catalog::{Audit, Catalog, KeyRow, SealedKey, UnopenedUrl},
-    cli::output::{Output, printable},
+    cli::output::{Output, counted, printable},
     config::StorageArgs,
     keys,
     master::{self, Held},
@@ -217,9 +217,9 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.push(format!(
-        "{} key(s) of archives were taken back from their escrows and sealed under master key {}; {} opened as they were",
-        report.recovered.len(),
+        "taken back from escrows and sealed under master key {}: {}; opened as before: {}",
         report.master_key,
+        counted(report.recovered.len(), "archive key"),
         report.opened
     ));
     let left = report.left.iter();
@@ -228,8 +228,8 @@ fn text(report: &Report) -> String {
     lines.extend(faults.map(|fault| format!("SKIPPED: {}", printable(fault))));
     if report.urls_in_all > 0 {
         lines.push(format!(
-            "{} URL(s) cannot be opened by anybody, and no escrow has them; their resources are not backed up until each is given anew:",
-            report.urls_in_all
+            "LOST: {} that nobody can open, and of which there are no escrows; the resources are not backed up until each is given anew:",
+            counted(report.urls_in_all, "URL")
         ));
         let urls = report.urls.iter();
         lines.extend(urls.map(|it| format!("  lastgood resource set {} --url-stdin", it.resource)));

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::escrow::master_keys;
 use crate::{
     catalog::{Audit, Catalog, SealedCount},
-    cli::output::{Output, printable},
+    cli::output::{Output, counted, printable},
     master::{self, Held, Named, Resealed, Sealer},
 };
 
@@ -77,9 +77,9 @@ async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()
     let lacking = catalog.consumers_without_master_key(number).await?;
     ensure!(
         lacking.is_empty(),
-        "nothing was changed: {} live consumer(s) do not have the new master key: restart them with it as LASTGOOD_MASTER_KEY and the \
+        "nothing was changed: {} without the new master key: restart them with it as LASTGOOD_MASTER_KEY and the \
          old one as LASTGOOD_PREVIOUS_MASTER_KEY, and `lastgood api` too: {}",
-        lacking.len(),
+        counted(lacking.len(), "live consumer"),
         lacking.join(", ")
     );
     ensure!(
@@ -100,8 +100,9 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.push(format!(
-        "sealed anew under master key {master_key}: {} URL(s), {} key(s) of archives",
-        done.urls, done.keys
+        "sealed anew under master key {master_key}: {}, {}",
+        counted(done.urls, "URL"),
+        counted(done.keys, "archive key")
     ));
     lines.extend(left(&done.unopened_urls, |id| {
         format!("the URL of {id} opens with no key here: `lastgood resource set {id} --url-stdin` gives it anew")
@@ -116,8 +117,8 @@ fn text(report: &Report) -> String {
     }));
     if done.of_removed > 0 {
         lines.push(format!(
-            "{} URL(s) of removed resources open with no key here, and nothing needs them",
-            done.of_removed
+            "nothing needs {} of removed resources that no key here opens",
+            counted(done.of_removed, "URL")
         ));
     }
     lines.push(verdict(report));
@@ -142,18 +143,20 @@ fn verdict(report: &Report) -> String {
                 old key itself for as long as you keep backups of the catalog"
             .to_owned();
     }
-    let counts: Vec<_> = report.done.others.iter().map(counted).collect();
-    let under = if counts.is_empty() {
+    let counts: Vec<_> = report.done.others.iter().map(under).collect();
+    let kept_by = if counts.is_empty() {
         "what the catalog refuses to change needs it".to_owned()
     } else {
         format!("still sealed under another: {}", counts.join("; "))
     };
-    format!("KEEP LASTGOOD_PREVIOUS_MASTER_KEY: {under}; see to what is left and run this again")
+    format!("KEEP LASTGOOD_PREVIOUS_MASTER_KEY: {kept_by}; see to what is left and run this again")
 }
 
-fn counted(count: &SealedCount) -> String {
+fn under(count: &SealedCount) -> String {
     format!(
-        "under master key {}, {} URL(s) and {} key(s) of archives",
-        count.number, count.urls, count.keys
+        "under master key {}, {} and {}",
+        count.number,
+        counted(count.urls, "URL"),
+        counted(count.keys, "archive key")
     )
 }

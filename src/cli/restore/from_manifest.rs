@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use lastgood_jobs::{sought::Sought, storage::manifest_key};
+use lastgood_jobs::{error::story, sought::Sought, storage::manifest_key};
 
 use super::{
     super::{locate::locate, output::Output},
@@ -21,7 +21,8 @@ pub(super) async fn run(text: &str, args: &Args, output: &Output) -> anyhow::Res
     let key = manifest_key(text, stores.iter().map(|store| &store.url))?;
     let sought = Sought::at(&key);
     let located = locate(&sought, &stores).await;
-    let located = located.map_err(|error| anyhow::anyhow!("{error:#}; {OTHERS}"))?;
+    let located =
+        located.map_err(|error| anyhow::anyhow!("{}; {OTHERS}", story(error.as_ref())))?;
     match restore_from_one(&sought, &located, &target, args, output).await? {
         Outcome::Restored(restored) => {
             restored.show(None, output)?;

@@ -19,7 +19,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    super::output::{Output, instant, printable},
+    super::output::{Output, counted, instant, printable},
     Args,
     in_process::{Outcome, Target, restore_from_one},
 };
@@ -44,9 +44,14 @@ struct Choice {
     later: u64,
     /// How many manifests of the resource cannot be read: one of them may be of a newer point.
     unreadable: u64,
+    /// Whether the store says that it is another installation's than the point.
+    is_other_installation: bool,
     /// The next older one that is complete and not suspect, as far as its manifest tells.
     #[serde(skip)]
     older: Option<(Uuid, DateTime<Utc>)>,
+    /// What its manifest said.
+    #[serde(skip)]
+    found: Found,
 }
 
 /// A point that is newer than the chosen one.
@@ -71,10 +76,18 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
         resource,
         args,
     };
-    let choice = asked.choose(&store.storage, output).await?;
+    let now = Utc::now();
+    let mut choice = asked.choose(&store.storage, now, output).await?;
+    choice.is_other_installation = is_other_installation(&choice, &store.storage, output).await;
     let sought = Sought::at(&choice.manifest_key);
     let manifest = examine(&sought, &store.storage).await;
     let manifest = manifest.map_err(|error| anyhow::anyhow!(error.report()))?;
+    anyhow::ensure!(
+        choice.found.is_of(&manifest, now),
+        "the manifest of restore point {} is no longer the one that it was chosen by: somebody writes to the store; {}",
+        choice.point,
+        asked.list()
+    );
     let stores = [(store, manifest)];
     match restore_from_one(&sought, &stores, &target, args, output).await? {
         Outcome::Restored(restored) => {
@@ -101,8 +114,12 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn choose(&self, storage: &Storage, output: &Output) -> anyhow::Result<Choice> {
-        let now = Utc::now();
+    async fn choose(
+        &self,
+        storage: &Storage,
+        now: DateTime<Utc>,
+        output: &Output,
+    ) -> anyhow::Result<Choice> {
         let by_id = self.args.point.is_some();
         // What is dated in the future is nobody's default.
         let latest = self.args.at.unwrap_or(now + AHEAD_MAX).min(now + AHEAD_MAX);
@@ -125,8 +142,8 @@ impl Asked<'_> {
         self.refuse_ambiguity(&found.owners)?;
         if self.args.at.is_none() && found.later > 0 {
             output.note(&format!(
-                "passed over {} restore points that are dated in the future: {}",
-                found.later,
+                "passed over {} dated in the future: {}",
+                counted(found.later, "restore point"),
                 self.list()
             ));
         }
@@ -269,19 +286,45 @@ impl Asked<'_> {
 }
 
 impl Choice {
-    fn of(point: Found, passed_over: Vec<PassedOver>, (later, unreadable): (u64, u64)) -> Self {
+    fn of(found: Found, passed_over: Vec<PassedOver>, (later, unreadable): (u64, u64)) -> Self {
         Self {
-            point: point.id,
-            team: point.team,
-            installation: point.installation,
-            consistent_at: point.consistent_at,
-            manifest_key: point.manifest_key,
+            point: found.id,
+            team: found.team.clone(),
+            installation: found.installation,
+            consistent_at: found.consistent_at,
+            manifest_key: found.manifest_key.clone(),
             passed_over,
             later,
             unreadable,
+            is_other_installation: false,
             older: None,
+            found,
         }
     }
+}
+
+/// Returns whether the store says that it is another installation's than the point, and tells what speaks for or hides that.
+async fn is_other_installation(choice: &Choice, storage: &Storage, output: &Output) -> bool {
+    let Some(of_point) = choice.installation else {
+        return false;
+    };
+    let told = match storage.identity().await {
+        Ok(Some(own)) if own.installation == of_point => return false,
+        Ok(Some(own)) => {
+            let own = own.installation;
+            output.note(&format!(
+                "INSTALLATION: the point is of installation {of_point}, and the store is installation {own}'s: make sure that it is \
+                 your customer's data"
+            ));
+            return true;
+        }
+        Ok(None) => "the store does not say whose it is".to_owned(),
+        Err(error) => format!("whose the store is cannot be read: {}", error.report()),
+    };
+    output.note(&format!(
+        "INSTALLATION: the point is of installation {of_point}, and {told}"
+    ));
+    false
 }
 
 /// Returns why a point is not restored from by default. A store that does not say whether its archive is there is an error: an older
@@ -319,8 +362,8 @@ fn tell_unreadable(found: &Survey, output: &Output) {
     }
     if found.unreadable > 0 {
         output.note(&format!(
-            "{} manifests cannot be read, and one of them may be of a newer restore point",
-            found.unreadable
+            "{} that cannot be read may be of a newer restore point",
+            counted(found.unreadable, "manifest")
         ));
     }
 }
@@ -332,12 +375,10 @@ fn holding<'a>(holdings: impl IntoIterator<Item = &'a Holding>) -> String {
         points += holding.points;
         newest = newest.max(holding.newest);
     }
+    let points = counted(points, "restore point");
     match newest {
-        Some((at, id)) => format!(
-            "{points} restore points, the newest {id} of {}",
-            instant(at)
-        ),
-        None => format!("{points} restore points, all suspect"),
+        Some((at, id)) => format!("{points}, the newest {id} of {}", instant(at)),
+        None => format!("{points}, suspect"),
     }
 }
 

@@ -122,7 +122,12 @@ pub(super) async fn restore_from_one(
             lease: Arc::new(Alone),
             progress: Arc::new(Progress::default()),
         };
-        match in_this_process(sought, manifest, target, args, &worker).await? {
+        // What was looked at is what is restored from.
+        let sought = Sought {
+            recorded: Some(manifest),
+            ..*sought
+        };
+        match in_this_process(&sought, manifest, target, args, &worker).await? {
             Ok(restored) => {
                 return Ok(Outcome::Restored(Box::new(Done {
                     restored,

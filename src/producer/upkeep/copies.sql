@@ -1,5 +1,6 @@
--- The copies that are due: into each of the stores $1 for each usable point that it lacks, suspect ones too (somebody may confirm them), the newest points first, until $2 wait. One that
--- failed or was cancelled is asked for again after a quarter of an hour: its run has tried for as long already.
+-- The copies that are due: into each of the stores $1 for each usable point that it lacks, suspect ones too (somebody may confirm them),
+-- the newest points first, until $2 wait. One that failed or was cancelled is asked for again after a quarter of an hour: its run has tried
+-- for as long already.
 with room as (
     select greatest(0, $2::bigint - count(*)) as copies
     from lastgood.runs where kind = 'copy' and state in ('queued', 'running')

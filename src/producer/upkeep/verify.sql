@@ -1,6 +1,7 @@
--- The verifications that are due. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource has a proof that is no
--- older than this. $3: at most so many of an engine wait or run. $4: engines. A verification that failed or was cancelled is asked for again after six
--- hours; suspect points are read back too, and prove nothing about their resource; what it found damaged is quarantined, and no more usable.
+-- The verifications that are due. $1: each usable restore point is proven at least so often, in each store that holds it. $2: each resource
+-- has a proof that is no older than this. $3: at most so many of an engine wait or run. $4: engines. A verification that failed or was
+-- cancelled is asked for again after six hours; suspect points are read back too, and prove nothing about their resource; what it found
+-- damaged is quarantined, and no more usable.
 with live as (
     select queue, kind, resource_id, args ->> 'point' as point, args ->> 'store' as store
     from lastgood.runs where state = 'queued'

@@ -13,6 +13,19 @@ use crate::database::TestCatalog;
 #[case::an_id_that_is_a_path(&["resource", "show", "../etc"], "is not a resource id")]
 #[case::a_duration_without_a_unit(&["producer", "--tick", "5"], "invalid value")]
 #[case::a_state_of_its_own(&["run", "list", "--state", "lost"], "possible values")]
+#[case::no_time_to_answer(&["doctor", "--within", "0s"], "nothing answers")]
+#[case::a_store_named_twice(
+    &["restore", "shop", "--from", "/a", "--storage", "/b", "--into", "env:A"],
+    "--storage has no meaning beside --from"
+)]
+#[case::a_flag_of_restores_in_place(
+    &["restore", "shop", "--from", "/a", "--into", "env:A", "--overwrite", "shop"],
+    "cannot be used with"
+)]
+#[case::a_team_of_a_manifest(
+    &["restore", "--from-manifest", "v1/a", "--into", "env:A", "--team", "acme"],
+    "cannot be used with"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_usage_error_is_exit_code_2(
     #[case] arguments: &[&str],
@@ -64,6 +77,8 @@ async fn a_catalog_that_cannot_be_reached_is_said_without_its_password(
     let said = run_with(("DATABASE_URL", url), &["status"]).await?;
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains(text), "{said:?}");
+    // The driver's errors say their causes, which are causes besides.
+    assert!(said.err.matches("refused").count() < 2, "{said:?}");
     assert!(
         !said.err.contains("marker") && !said.out.contains("marker"),
         "{said:?}"

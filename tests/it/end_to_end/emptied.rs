@@ -205,7 +205,7 @@ async fn a_loss_that_is_accepted_holds_nothing_up_and_a_new_one_does_again() -> 
     let said = lab
         .follow("emptied-store.md", "They are lost for good", &[])
         .await?;
-    ensure!(said.out.contains("3 restore point(s)"), "{said:?}");
+    ensure!(said.out.contains("3 restore points of store"), "{said:?}");
     compare("MISSING: 3 of 6").await?;
     lose(second)?;
     compare("VANISHED: 6 of 6").await

@@ -208,7 +208,7 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
         .await?
         .refused()?;
     ensure!(
-        refused.contains("another than the one that the catalog has recorded"),
+        refused.contains("another than the one that was recorded"),
         "{refused}"
     );
     let producer = house.lab.producer()?;
@@ -220,7 +220,7 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
                 && run
                     .error
                     .as_ref()
-                    .is_some_and(|error| error.contains("the catalog has recorded"))
+                    .is_some_and(|error| error.contains("was recorded or read before"))
         }))
     })
     .await?;

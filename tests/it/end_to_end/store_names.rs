@@ -48,7 +48,7 @@ async fn a_store_that_is_called_otherwise_is_told_and_its_points_go_once_the_cat
     ensure!(said.code == Some(1), "{said:?}");
     ensure!(
         said.out
-            .contains("1 restore points are on record in store primary"),
+            .contains("store primary has 1 restore point on record"),
         "{said:?}"
     );
     let status = lab.run(&["status"]).await?.succeeded()?.out;

@@ -68,11 +68,11 @@ pub(crate) async fn restore(
     match &job.target {
         RestoreTarget::Swap {} => not_this_way(
             "by swapping with a fresh database",
-            "restore into its own database if that is empty, name an empty one with --into, or replace it with --in-place",
+            "restore into its own database if that is empty, restore into an empty one, or restore in place",
         ),
         RestoreTarget::InPlace { merge: true, .. } => not_this_way(
             "by adding to what is there",
-            "leave --merge out: collections that the backup does not have stay in any case",
+            "leave `merge` (--merge) out: collections that the backup does not have stay in any case",
         ),
         RestoreTarget::Own {} => {
             let target = connect(&resource.url, None, manifest).await?;

@@ -114,7 +114,7 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
 /// Says what a restore through the same URL will meet.
 fn of_the_role(is_superuser: bool) -> Vec<String> {
     let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as one, and needs \
-        --as-superuser; let a role that owns the database do both";
+        `as_superuser` (--as-superuser); let a role that owns the database do both";
     is_superuser
         .then(|| as_superuser.to_owned())
         .into_iter()

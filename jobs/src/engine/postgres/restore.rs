@@ -98,7 +98,7 @@ pub(crate) async fn restore(
             Err(JobError::NotThisWay {
                 engine: resource.engine,
                 how: "into its own database by adding to it",
-                instead: "let it swap with a fresh database, name an empty one with --into, or replace it with --in-place",
+                instead: "let it swap with a fresh database, restore into an empty one, or restore in place",
             })
         }
         RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,

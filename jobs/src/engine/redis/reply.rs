@@ -10,7 +10,10 @@ use super::{
     RedisError,
     connection::{Carrier, broken, closed, no_answer},
 };
-use crate::error::{JobError, ServerFault};
+use crate::{
+    error::{JobError, ServerFault},
+    printable::steers,
+};
 
 /// How much is read at a time, where there is as much.
 const READ_BYTES: usize = 1024 * 1024;
@@ -252,7 +255,7 @@ pub(super) fn fault(line: &[u8]) -> ServerFault {
     let code = is_code.then(|| code.to_owned());
     let mut said: String = text
         .chars()
-        .filter(|it| !it.is_control())
+        .filter(|it| !steers(*it))
         .take(LONGEST_FAULT)
         .collect();
     if said.len() < text.len() {

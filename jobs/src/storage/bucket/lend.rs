@@ -2,7 +2,10 @@
 
 mod asking;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use reqsign_aws_v4::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
@@ -20,6 +23,10 @@ use crate::error::{JobError, chain};
 const SESSION_NAME: &str = "AWS_ROLE_SESSION_NAME";
 /// Where STS is, where it is not AWS's own.
 const STS: &str = "AWS_ENDPOINT_URL_STS";
+
+/// For how long a lender is asked again who fails in passing, and how long after the first time.
+const ASKED_FOR: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Somebody who lends keys.
 pub(super) struct Lending {
@@ -67,8 +74,22 @@ impl Lending {
         self.by
     }
 
-    /// Asks for keys.
+    /// Asks for keys, for a few seconds where it fails in passing.
     pub(super) async fn lend(&self) -> Result<Credential, NoKeys> {
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.asked().await {
+                Err(none) if none.may_pass && begun.elapsed() + pause < ASKED_FOR => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                asked => return asked,
+            }
+        }
+    }
+
+    async fn asked(&self) -> Result<Credential, NoKeys> {
         let by = self.by;
         match self.provider.provide_credential_dyn(&self.context).await {
             Ok(Some(keys)) => Ok(keys),

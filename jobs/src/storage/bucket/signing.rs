@@ -5,7 +5,11 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use http::{Method, Request, Response, header::HOST, request::Parts};
+use http::{
+    Method, Request, Response,
+    header::{HOST, RANGE},
+    request::Parts,
+};
 use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use reqsign_aws_v4::{Credential, RequestSigner};
@@ -26,7 +30,7 @@ const OF_THE_KEYS: [&str; 7] = [
 
 /// No service has more to say about why it refuses a request.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
-/// No page of a listing, and no answer to a write, is longer.
+/// No page of a listing, no answer to a write and no object that is read at once is longer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Signs requests and sends them.
@@ -88,7 +92,7 @@ impl HttpTransport for Signing {
     }
 }
 
-/// Bounds an answer that is read as a whole, however long its server says that it is: all but the bytes of an object.
+/// Bounds an answer, however long its server says that it is: every one is gathered as a whole, and an object's bytes come in ranges.
 fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
     let is_whole = |query: &str| {
         let words = ["list-type", "uploads", "uploadId"];
@@ -96,7 +100,7 @@ fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
     };
     let is_object = asked.method == Method::GET && !asked.uri.query().is_some_and(is_whole);
     let most = match (answer.status().is_success(), is_object) {
-        (true, true) => return answer,
+        (true, true) => range(asked).unwrap_or(ANSWER_BYTES_MAX),
         (true, false) => ANSWER_BYTES_MAX,
         (false, _) => REFUSAL_BYTES_MAX,
     };
@@ -115,6 +119,14 @@ fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
             }))
         })
     })
+}
+
+/// Returns how many bytes of an object were asked for. `None`: all that it has, as of those few that are small.
+fn range(asked: &Parts) -> Option<usize> {
+    let range = asked.headers.get(RANGE)?.to_str().ok()?;
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    last.checked_sub(first)?.checked_add(1)
 }
 
 /// Returns the answer as it came, and whether it refuses what was asked.
@@ -142,8 +154,7 @@ async fn heard(
     Ok((Response::from_parts(head, body), refusal))
 }
 
+/// The lender was asked as often as helps: that is not repeated as the store's own trouble is.
 fn unsigned(why: NoKeys) -> opendal::Error {
-    opendal::Error::new(ErrorKind::Unexpected, "no keys")
-        .with_temporary(why.may_pass)
-        .set_source(why)
+    opendal::Error::new(ErrorKind::Unexpected, "no keys").set_source(why)
 }

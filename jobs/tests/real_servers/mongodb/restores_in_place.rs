@@ -187,8 +187,8 @@ async fn what_cannot_be_done_is_refused_with_what_can() -> Result<()> {
         merge: true,
     };
     for (target, instead) in [
-        (merge, "leave --merge out"),
-        (RestoreTarget::Swap {}, "--in-place"),
+        (merge, "leave `merge` (--merge) out"),
+        (RestoreTarget::Swap {}, "restore in place"),
     ] {
         let error = lab.refuses(&point, target, ErrorKind::Config).await?;
         assert!(error.report().contains(instead), "{}", error.report());

@@ -113,21 +113,20 @@ impl Escrowed {
     /// Returns what there is to say of the escrow in a few words.
     pub(in crate::cli::key) fn told(&self) -> String {
         let join = |stores: &[String]| stores.join(", ");
-        if self.key.shredded_at.is_some() {
-            return match &*self.escrow_in {
-                [] => "-".to_owned(),
-                stores => format!("STILL in {}", join(stores)),
-            };
-        }
+        let is_shredded = self.key.shredded_at.is_some();
         let mut told = Vec::new();
-        if !self.escrow_missing_in.is_empty() {
+        if !is_shredded && !self.escrow_missing_in.is_empty() {
             told.push(format!("MISSING in {}", join(&self.escrow_missing_in)));
         }
         if !self.escrow_in.is_empty() {
-            told.push(format!("in {}", join(&self.escrow_in)));
+            let still = if is_shredded { "STILL " } else { "" };
+            told.push(format!("{still}in {}", join(&self.escrow_in)));
         }
         for Unknown { store, because } in &self.escrow_unknown_in {
             told.push(format!("NOT LOOKED AT in {store}: {because}"));
+        }
+        if told.is_empty() {
+            told.push("-".to_owned());
         }
         told.join("; ")
     }

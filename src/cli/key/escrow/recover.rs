@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Named, master_keys, row_of, stores_to_read};
 use crate::{
     catalog::{Audit, Catalog, SealedKey},
-    cli::output::{Output, instant, printable, table},
+    cli::output::{Output, counted, instant, printable, table},
     config::StorageArgs,
     keys, master,
     secret::{MasterKeys, read_secret_file},
@@ -190,9 +190,10 @@ fn text(report: &Report) -> String {
         report.nothing().to_owned()
     } else {
         format!(
-            "{recorded} key(s) were recorded. They open what was encrypted to them, and encrypt nothing more: no escrow proves who \
+            "{} recorded. Recorded keys open what was encrypted to them, and encrypt nothing more: no escrow proves who \
              wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
-             and `--team` for each team above; until then their backups fail"
+             and `--team` for each team above; until then their backups fail",
+            counted(recorded, "key")
         )
     };
     let mut lines = vec![

@@ -133,3 +133,17 @@ fn what_holds_keys_shows_none() -> Result<()> {
     assert!(!shown.contains("marker"), "{shown}");
     Ok(())
 }
+
+/// Red before: an address could not be signed as long as the source of the next was away.
+#[tokio::test]
+async fn keys_that_hold_sign_an_address_though_no_longer_ones_can_be_had() -> Result<()> {
+    let held = read(&["", "second"])?;
+    let end = Some(Instant::now() + Duration::from_mins(1));
+    let first = held.held().context("no keys")?;
+    held.hold(Held { end, ..first });
+    for name in ["first", "second"] {
+        let lasting = held.lasting(Duration::from_mins(10)).await?;
+        assert_eq!(lasting.access_key_id, name);
+    }
+    Ok(())
+}
