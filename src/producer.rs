@@ -157,7 +157,7 @@ pub async fn produce(
             }
         }
     };
-    let _cancelled: Option<()> = stop.run_until_cancelled(ticking).await;
+    let _cancelled: Option<()> = stop.run_until_cancelled(Box::pin(ticking)).await;
     ready.send_replace(false);
     tasks.wait().await;
     let telling = async {

@@ -100,7 +100,7 @@ fn visible(text: &str) -> String {
 }
 
 /// Returns how many there are of something whose plural ends with s: `1 key`, `2 keys`.
-pub(super) fn counted<T: Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
+pub(super) fn counted<T: Copy + Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
     let s = if count == T::from(1) { "" } else { "s" };
     format!("{count} {noun}{s}")
 }

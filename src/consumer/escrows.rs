@@ -58,15 +58,15 @@ async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError
         for key in living.difference(&shelf.has) {
             let sources = shelves.iter().filter(|other| other.has.contains(key));
             let sources: Vec<&NamedStore> = sources.map(|shelf| shelf.store).collect();
-            if !sources.is_empty() {
-                copy(catalog, &sources, shelf.store, *key).await?;
-            } else {
+            if sources.is_empty() {
                 tracing::error!(
                     store = shelf.store.name,
                     key = %key,
                     "no store that can be read has the escrow of a key: without the catalog, nothing opens its archives; \
                      `lastgood key escrow --recipient age1…` writes it"
                 );
+            } else {
+                copy(catalog, &sources, shelf.store, *key).await?;
             }
         }
     }
