@@ -189,7 +189,7 @@ impl Storage {
     }
 }
 
-/// Returns the keys of all files below a directory. It ends: of links that lead in a circle, the system follows a few dozen.
+/// Returns the keys of all files below a directory.
 fn walk(directory: Directory, from: Entry) -> Keys {
     let keys = stream::try_unfold(vec![from], move |mut left| {
         let directory = directory.clone();

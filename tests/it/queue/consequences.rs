@@ -132,11 +132,11 @@ async fn the_reaper_waits_for_nobody(
     run(&db, Of::ScheduledBackup, "postgres", "running").await?;
     let mut holding = db.pool().begin().await?;
     sqlx::query(held).execute(&mut *holding).await?;
-    let reaper_goes_on = Box::pin(reaper(&db).reap());
-    let reaped = within(SOON, "the reaper goes on", reaper_goes_on).await??;
+    let reaper = reaper(&db);
+    let reaped = within(SOON, "the reaper goes on", Box::pin(reaper.reap())).await??;
     assert_eq!(reaped.len(), 0);
     holding.rollback().await?;
-    assert_eq!(reaper(&db).reap().await?.len(), 1, "the next time");
+    assert_eq!(reaper.reap().await?.len(), 1, "the next time");
     Ok(())
 }
 

@@ -66,18 +66,30 @@ fn read(objects: &Path, path: &Path) -> io::Result<Vec<Entry>> {
         let entry = entry?;
         let (kind, path) = (entry.file_type()?, path.join(entry.file_name()));
         let is_directory = if kind.is_symlink() {
-            match std::fs::metadata(entry.path()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(leads_nowhere(&path));
-                }
-                found => found?.is_dir(),
-            }
+            follow(&entry.path(), &path)?
         } else {
             kind.is_dir()
         };
         entries.push(Entry { path, is_directory });
     }
     Ok(entries)
+}
+
+/// Returns whether a link leads to a directory: to one that it lies in, each would be listed again and again.
+fn follow(link: &Path, path: &Path) -> io::Result<bool> {
+    let target = match std::fs::canonicalize(link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(leads_nowhere(path)),
+        target => target?,
+    };
+    if let Some(lies_in) = link.parent()
+        && std::fs::canonicalize(lies_in)?.starts_with(&target)
+    {
+        let link = path.display();
+        return Err(io::Error::other(format!(
+            "the symbolic link {link} leads to a directory that it lies in: remove it"
+        )));
+    }
+    Ok(std::fs::metadata(target)?.is_dir())
 }
 
 fn leads_nowhere(link: &Path) -> io::Error {
