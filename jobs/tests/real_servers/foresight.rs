@@ -1,9 +1,13 @@
 //! What would spoil a dump or its restore is told by the backup: as a refusal with advice, or as a warning in the manifest.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
+use futures::future::BoxFuture;
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     job::RestoreTarget,
+    worker::Lease,
 };
 
 use crate::{
@@ -160,6 +164,47 @@ async fn a_swap_that_breaks_logical_replication_needs_a_word_and_says_what_it_br
         "{notes}"
     );
     ensure!(notes.contains("publication everything is"), "{notes}");
+    lab.clean().await
+}
+
+/// A lease whose owner lets somebody subscribe whenever it is asked whether it lives: the last thing that happens before the exchange.
+struct Subscribing {
+    server: Server,
+    database: String,
+    subscribe: String,
+}
+
+impl Lease for Subscribing {
+    fn is_alive(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            // But the first time, there is one.
+            let _made_or_there = self.server.run(&self.database, &self.subscribe).await;
+            true
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_made_while_a_restore_fills_its_database_is_seen() -> Result<()> {
+    let mut lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table t as select 1 as a").await?;
+    let point = lab.backup(attempt()).await?;
+    let name = format!("late-{}", lab.name);
+    lab.worker.lease = Arc::new(Subscribing {
+        server: Server::pg18()?,
+        database: lab.name.clone(),
+        subscribe: format!(
+            "create subscription \"{name}\" connection 'dbname=nowhere' publication p with (connect = false, slot_name = none)"
+        ),
+    });
+    let refused = lab.restore(&point, RestoreTarget::Swap {}).await;
+    lab.server
+        .run(&lab.name, &format!("drop subscription \"{name}\""))
+        .await?;
+    let error = refused.err().context("it broke it without a word")?;
+    ensure!(error.to_string().contains(&name), "{error}");
+    let left = lab.server.databases_like(&lab.name).await?;
+    ensure!(left == [lab.name.as_str()], "{left:?}");
     lab.clean().await
 }
 

@@ -1,15 +1,25 @@
 //! What a run had done already when it was cancelled is on record, and it does nothing more.
 
-use anyhow::{Context as _, Result};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::TimeDelta;
 use lastgood::{
-    catalog::{Mode, Order},
+    catalog::{Mode, Order, PointRow},
     queue::{Outcome, Run},
 };
-use lastgood_jobs::job::Job;
+use lastgood_jobs::{
+    job::Job,
+    manifest::{Encryption, Manifest, Scheme, Suspect, Suspicion},
+};
 use uuid::Uuid;
 
-use super::workers::{
-    Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, restore_point, with_a_shop,
+use super::{
+    proofs::{is_lost, key},
+    workers::{
+        Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, restore_point,
+        with_a_shop,
+    },
 };
 use crate::database::TestCatalog;
 
@@ -17,27 +27,83 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restore_point_that_was_made_when_the_run_was_cancelled_is_recorded() -> Result<()> {
-    let db = with_a_shop().await?;
-    let id = enqueue(&db, "shop").await?;
-    let catalog = db.catalog.clone();
+/// Executes a backup of the shop that is cancelled when its manifest, changed so, is written already; returns its restore point.
+async fn made_too_late(
+    db: &TestCatalog,
+    change: impl Fn(&mut Manifest) + Send + Sync + 'static,
+) -> Result<PointRow> {
+    let id = enqueue(db, "shop").await?;
+    let (catalog, change) = (db.catalog.clone(), Arc::new(change));
     let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
-        let catalog = catalog.clone();
+        let (catalog, change) = (catalog.clone(), Arc::clone(&change));
         async move {
-            let made = restore_point(&run)?;
+            let mut made = restore_point(&run)?;
+            if let Outcome::RestorePoint(point) = &mut made {
+                change(&mut point.manifest);
+            }
             // Between the manifest and the finish, and faster than anybody is told.
             catalog.cancel_run(run.id, &order(), Mode::Real).await?;
             Ok(made)
         }
     });
-    becomes(&db, id, "cancelled").await?;
+    becomes(db, id, "cancelled").await?;
     workers.stop().await?;
     assert_eq!(db.catalog.run(id).await?.state, "cancelled");
-    assert_eq!(db.catalog.point(id).await?.resource_id, "shop");
-    let known = "select count(*) from lastgood.resources where newest_consistent_at is not null";
-    assert_eq!(db.count(known).await?, 1);
+    Ok(db.catalog.point(id).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_point_that_was_made_when_the_run_was_cancelled_is_recorded() -> Result<()> {
+    let db = with_a_shop().await?;
+    db.execute("update lastgood.resources set failures_in_a_row = 3")
+        .await?;
+    let point = made_too_late(&db, |_| {}).await?;
+    assert_eq!(point.resource_id, "shop");
+    let shop = db.catalog.resource("shop").await?;
+    assert_eq!(shop.newest_consistent_at, Some(point.consistent_at));
+    assert_eq!(shop.failures_in_a_row, 0);
     assert_eq!(db.count("select count(*) from lastgood.copies").await?, 1);
+    let day_before = made_too_late(&db, |made| made.consistent_at -= TimeDelta::days(1)).await?;
+    ensure!(day_before.consistent_at < point.consistent_at);
+    let shop = db.catalog.resource("shop").await?;
+    assert_eq!(shop.newest_consistent_at, Some(point.consistent_at));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_recorded_late_is_dated_by_no_clock_that_is_ahead() -> Result<()> {
+    let db = with_a_shop().await?;
+    let point = made_too_late(&db, |made| made.consistent_at += TimeDelta::days(1)).await?;
+    ensure!(point.consistent_at <= db.catalog.now().await?, "{point:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_recorded_late_and_suspect_ends_no_exposure() -> Result<()> {
+    let db = with_a_shop().await?;
+    let doubt = || Suspicion::new(Suspect::Shrunk, "it looks wrong");
+    let point = made_too_late(&db, move |made| made.suspicions = vec![doubt()]).await?;
+    ensure!(point.suspected_at.is_some(), "{point:?}");
+    let shop = db.catalog.resource("shop").await?;
+    assert_eq!(shop.newest_consistent_at, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_recorded_late_counts_for_nothing_once_its_key_is_shredded() -> Result<()> {
+    let db = with_a_shop().await?;
+    let (key, identity) = key(&db).await?;
+    db.catalog.shred_keys("acme").await?;
+    let recipient = identity.recipient();
+    let point = made_too_late(&db, move |made| {
+        made.archive.encryption = Some(Encryption {
+            scheme: Scheme::Age,
+            key,
+            recipient: recipient.clone(),
+        });
+    })
+    .await?;
+    is_lost(&db, point.id).await?;
     Ok(())
 }
 

@@ -46,7 +46,7 @@ async fn point(db: &TestCatalog, minutes: i32, key: Option<Uuid>) -> Result<Uuid
     Ok(id)
 }
 
-async fn key(db: &TestCatalog) -> Result<(Uuid, Identity)> {
+pub(super) async fn key(db: &TestCatalog) -> Result<(Uuid, Identity)> {
     let (id, identity) = (Uuid::new_v4(), Identity::generate());
     let key = NewKey {
         id,
@@ -120,7 +120,7 @@ fn condemners(db: &TestCatalog) -> Workers {
     )
 }
 
-async fn is_lost(db: &TestCatalog, id: Uuid) -> Result<PointRow> {
+pub(super) async fn is_lost(db: &TestCatalog, id: Uuid) -> Result<PointRow> {
     let point = db.catalog.point(id).await?;
     ensure!(
         point.quarantined_because.as_deref() == Some("its key was shredded"),

@@ -59,7 +59,8 @@ pub(super) async fn swap(
     }
     let major = session::server_version(&mut admin).await?.major;
     clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;
-    let tied = replication::may_break(&mut admin, own, job).await?;
+    // Before anything is filled, and again before it is put in place.
+    replication::may_break(&mut admin, own, job).await?;
     let source = Source::verify(manifest, worker).await?;
     if major < source.server_major {
         return Err(JobError::TargetOlder {
@@ -77,10 +78,7 @@ pub(super) async fn swap(
         is_ours: true,
     };
     match fill_fresh(&fresh, old.as_ref(), &source, job, worker).await {
-        Ok(mut notes) => {
-            notes.extend(tied);
-            put_in_place(fresh, old, source, notes, attempt.run_id, worker).await
-        }
+        Ok(notes) => put_in_place(fresh, old, source, notes, attempt.run_id, job, worker).await,
         Err(error) => {
             fresh.remove().await;
             Err(error)
@@ -209,6 +207,7 @@ async fn put_in_place(
     source: Source<'_>,
     mut notes: Vec<String>,
     run_id: Uuid,
+    job: &Restore,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     let database = fresh.beside.database().to_owned();
@@ -219,6 +218,7 @@ async fn put_in_place(
             None => dumped_facts::restore(&mut admin, &fresh.name, &source.entries).await?,
         });
         alive(worker).await?;
+        notes.extend(replication::may_break(&mut admin, &fresh.beside, job).await?);
         if worker.progress.may_commit() {
             Ok(admin)
         } else {
