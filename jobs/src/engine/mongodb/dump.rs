@@ -113,7 +113,8 @@ async fn dump_by(
     if frozen.follows.is_some() {
         prelude.namespaces.push(capture::namespace());
     }
-    let collections = frozen.entries.iter().filter(|it| it.is_data()).count();
+    let collections = frozen.entries.iter().filter(|it| it.is_data());
+    let collections: Vec<String> = collections.map(catalog::Entry::name).collect();
     let entries = frozen.entries.len();
     let make = |spout| write(&session, wanted, &prelude, frozen, spout);
     let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make);
@@ -123,7 +124,7 @@ async fn dump_by(
     Ok(Dumped {
         format: FORMAT,
         consistent_at: verdict.consistent_at,
-        consistency: verdict.doubts.consistency(collections),
+        consistency: verdict.doubts.consistency(&collections),
         warnings: verdict.doubts.warnings(),
         suspicions: Vec::new(),
         object: poured.object,
@@ -131,7 +132,7 @@ async fn dump_by(
         tool_version: header.tool_version.clone(),
         details: Details::Mongodb {
             database: session.database.clone(),
-            collections: collections as u64,
+            collections: collections.len() as u64,
             documents: in_collections.map(|it| it.documents).sum(),
             users_and_roles: wanted.users_and_roles,
             oplog_entries: verdict.oplog_entries,

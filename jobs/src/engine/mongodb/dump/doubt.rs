@@ -26,10 +26,11 @@ pub(super) struct Doubts {
 
 impl Doubts {
     /// Returns what can be promised of the whole: that it is of one instant, but for the [`exceptions`](Self::exceptions), as
-    /// long as any of so many collections is.
-    pub(super) fn consistency(&self, collections: usize) -> Consistency {
-        let exceptions = self.exceptions().len();
-        if self.no_snapshots.is_none() && (exceptions == 0 || exceptions < collections) {
+    /// long as any of its collections is. What was there only before or after is none of them.
+    pub(super) fn consistency(&self, collections: &[String]) -> Consistency {
+        let exceptions = self.exceptions();
+        let holds = exceptions.is_empty() || collections.iter().any(|it| !exceptions.contains(it));
+        if self.no_snapshots.is_none() && holds {
             Consistency::Snapshot
         } else {
             Consistency::None
@@ -97,9 +98,20 @@ mod tests {
 
     #[test]
     fn without_a_doubt_it_is_a_snapshot() {
-        assert_eq!(Doubts::default().consistency(3), Consistency::Snapshot);
-        assert_eq!(Doubts::default().consistency(0), Consistency::Snapshot);
+        let one = ["shop.orders".to_owned()];
+        assert_eq!(Doubts::default().consistency(&one), Consistency::Snapshot);
+        assert_eq!(Doubts::default().consistency(&[]), Consistency::Snapshot);
         assert!(Doubts::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn a_collection_that_is_not_in_the_dump_takes_nothing_from_one_that_is() {
+        let doubts = Doubts {
+            unsettled: vec!["shop.anew".to_owned(), "shop.out".to_owned()],
+            ..Doubts::default()
+        };
+        let collections = ["shop.source".to_owned(), "shop.out".to_owned()];
+        assert_eq!(doubts.consistency(&collections), Consistency::Snapshot);
     }
 
     #[test]
@@ -108,8 +120,10 @@ mod tests {
             outside: (1..=7).map(|n| format!("shop.log{n}")).collect(),
             ..Doubts::default()
         };
-        assert_eq!(doubts.consistency(7), Consistency::None);
-        assert_eq!(doubts.consistency(8), Consistency::Snapshot);
+        let mut collections = doubts.outside.clone();
+        assert_eq!(doubts.consistency(&collections), Consistency::None);
+        collections.push("shop.orders".to_owned());
+        assert_eq!(doubts.consistency(&collections), Consistency::Snapshot);
         assert_eq!(doubts.exceptions().len(), 7);
         let [warning] = &doubts.warnings()[..] else {
             panic!("one doubt, one warning");
