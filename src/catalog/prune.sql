@@ -1,6 +1,6 @@
--- $5: of these runs alone; null: of all. Removes history: of at most $4 runs behind ($2, $3) that ended more than $1 ago, those that
--- nothing needs any more. A run stays while its restore point is there, and while it is what keeps its slot from being backed up again.
--- What somebody holds (an operator who retries it, say) stays for now.
+-- Removes history: of at most $4 runs behind ($2, $3) that ended more than $1 ago, those that nothing needs any more. $5: of these runs
+-- alone; null: of all. A run stays while its restore point is there, and while it is what keeps its slot from being backed up again. What
+-- somebody holds (an operator who retries it, say) stays for now.
 with old as materialized (
     select run.id, run.finished_at, run.resource_id, run.kind, run.trigger, run.state, run.slot
     from lastgood.runs as run
