@@ -34,11 +34,12 @@ servers: ## start the tests' servers and print their addresses, until Ctrl-C
 fmt: ## format the code
 	cargo fmt --all
 
-lint: ## clippy, spelling, unused dependencies, dependency and layering rules
+lint: ## clippy, spelling, unused dependencies, dependency rules, rooms and the length of files
 	SQLX_OFFLINE=true cargo clippy --workspace --all-targets --locked -- -D warnings
 	@$(PYTHON) scripts/tool.py typos
 	@$(PYTHON) scripts/tool.py cargo-machete
 	@$(PYTHON) scripts/tool.py cargo-deny --locked check bans licenses sources
+	@$(PYTHON) scripts/layout.py
 
 sqlx: ## bring .sqlx up to date with the queries and migrations
 	@$(PYTHON) scripts/sqlx_cache.py --write

@@ -5,10 +5,11 @@
 use std::{env, path::Path, process::Command};
 
 /// Whatever the program is made of: a change here makes a build something else than its commit.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "src",
     "jobs/src",
     "migrations",
+    "sql",
     "plans.yaml",
     "Cargo.toml",
     "Cargo.lock",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lastgood_dev.child import run
 from lastgood_dev.postgres import Postgres, start_postgres
-from lastgood_dev.repo import MIGRATIONS, ROOT, SQLX_CACHE, Failure, say, tracked_rust_files
+from lastgood_dev.repo import FUNCTIONS, MIGRATIONS, ROOT, SQLX_CACHE, Failure, say, tracked_rust_files
 from lastgood_dev.session import Session, guarded
 
 DATABASE = "lastgood"
@@ -52,11 +52,13 @@ def main(session: Session) -> int:
 
 
 def migrate(catalog: Postgres) -> None:
-    """Applies the migrations in the order of their version numbers, as sqlx does."""
+    """Applies the migrations in the order of their version numbers, and then the functions, as `lastgood migrate` does."""
     catalog.psql(f"create database {DATABASE}")
     migrations = [path for path in MIGRATIONS.glob("*.sql") if not path.name.endswith(".down.sql")]
     for path in sorted(migrations, key=lambda path: int(path.name.partition("_")[0])):
         catalog.psql(path.read_text(), DATABASE)
+    functions = [path.read_text() for path in sorted(FUNCTIONS.glob("*.sql"))]
+    catalog.psql("\n".join(["set check_function_bodies = off;", *functions]), DATABASE)
 
 
 def compile_queries(catalog: Postgres, into: Path) -> None:

@@ -1,4 +1,4 @@
-//! The HTTP API: what other services ask for, and what they are answered. Routes, one file for each noun.
+//! The HTTP API for other services. Each noun has a file with its routes.
 
 mod access;
 mod backups;
@@ -44,28 +44,26 @@ use crate::{
     secret::MasterKeys,
 };
 
-/// How many streams of events there may be at once, at most: each asks the catalog now and then.
+/// The most event streams open at once. Each one polls the catalog.
 const STREAMS: usize = 256;
-/// How often the plans are read again, and the catalog is asked whether it answers.
+/// How often the API checks the plans file for changes and asks the catalog whether it can be written to.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How the API is to run.
 pub struct Settings {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// How long a drain lets requests finish.
+    /// How long a drain waits for requests in flight.
     pub drain_timeout: Duration,
-    /// Whether anybody may ask for capabilities: a website, say.
+    /// Whether `/capabilities` answers without a token, for a website, say.
     pub has_public_capabilities: bool,
-    /// How old a restore point's proof may be; `None`: they are not read back.
-    pub verify_within: Option<Duration>,
-    /// The keys that URLs are sealed under; without one, none can be registered.
+    /// The keys that seal URLs. Without them, no resource with a URL can be registered.
     pub master_keys: Option<MasterKeys>,
-    /// How many connections there may be at once; streams of events take half of them at most.
+    /// The most connections at once. Event streams take at most half of them.
     pub connections: usize,
-    /// How long a request's head may take.
+    /// How long a client may take to send a request's head.
     pub head_within: Duration,
-    /// How long an answer may take to begin. A stream of events may then last.
+    /// How long a request may take to be answered. An event stream may then stay open for longer.
     pub answered_within: Duration,
 }
 
@@ -74,16 +72,16 @@ struct Api {
     catalog: Catalog,
     plans: watch::Receiver<InForce>,
     has_public_capabilities: bool,
-    verify_within: Option<Duration>,
     master_keys: Option<MasterKeys>,
     streams: Streams,
-    /// Requests that may wait for a transaction of somebody else's: they never have all connections to the catalog.
+    /// Limits the requests that may wait for another session's transaction, so that they cannot use up the
+    /// connections to the catalog.
     asks: Semaphore,
-    /// Streams of events end with it.
+    /// Ends the event streams when it is cancelled.
     stop: CancellationToken,
 }
 
-/// The plans that answers go by.
+/// The plans in force, and where they come from.
 #[derive(Clone)]
 struct InForce {
     plans: Plans,
@@ -99,7 +97,9 @@ impl InForce {
     }
 }
 
-/// Serves until `stop`, then drains: requests finish, streams of events end.
+/// Serves until `stop`, then drains: requests in flight finish and event streams end.
+///
+/// Refuses to listen beyond the loopback interface while there is no token.
 pub async fn serve(
     catalog: Catalog,
     plans: PlansFile,
@@ -107,7 +107,7 @@ pub async fn serve(
     recorder: metrics_exporter_prometheus::PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // A listener that everybody reaches and nobody may use is a mistake that is told at once.
+    // Otherwise everyone could reach the listener and no one could use it.
     anyhow::ensure!(
         settings.listen.ip().is_loopback() || catalog.has_tokens().await?,
         "there is no token yet, and {} can be reached from elsewhere: make one first (`lastgood token create`), or use --listen 127.0.0.1:{}",
@@ -123,7 +123,7 @@ pub async fn serve(
     serve_on(listener, catalog, plans, settings, recorder, stop).await
 }
 
-/// Serves on a listener that is open.
+/// Serves on a listener that is already open.
 pub async fn serve_on(
     listener: TcpListener,
     catalog: Catalog,
@@ -168,13 +168,13 @@ pub async fn serve_on(
     Ok(())
 }
 
-/// What changes while the API runs.
+/// The senders through which a running API learns of new plans and of its readiness.
 pub struct Switches {
     plans: watch::Sender<InForce>,
     ready: watch::Sender<bool>,
 }
 
-/// Returns everything that is served, and the switches of it.
+/// Returns the router of everything that is served, and the senders that change its plans and its readiness.
 pub fn app(
     catalog: Catalog,
     plans: &PlansFile,
@@ -190,7 +190,6 @@ pub fn app(
         catalog,
         plans: in_force,
         has_public_capabilities: settings.has_public_capabilities,
-        verify_within: settings.verify_within,
         master_keys: settings.master_keys,
         streams: Streams::new(STREAMS.min(settings.connections / 2)),
         stop,
@@ -220,13 +219,13 @@ pub fn app(
     (app, switches)
 }
 
-/// Returns the OpenAPI document, as it is served.
+/// Returns the OpenAPI document as it is served.
 #[must_use]
 pub fn document() -> OpenApi {
     routes().1
 }
 
-/// Every route below `/api/v1`, with what the document says of it.
+/// Returns every route below `/api/v1`, and the document that describes them.
 fn routes() -> (Router<Arc<Api>>, OpenApi) {
     let (router, mut document) = document::router()
         .nest("/api/v1", resources::routes())
@@ -240,7 +239,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
     (router, document)
 }
 
-/// Returns method and route of each operation.
+/// Returns the method and the route of each operation.
 fn operations(document: &OpenApi) -> Vec<(&'static str, String)> {
     let paths = document.paths.paths.iter();
     paths
@@ -248,7 +247,7 @@ fn operations(document: &OpenApi) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Keeps the plans fresh, and readiness true.
+/// Reloads the plans and updates readiness until `stop`.
 async fn look_for_ever(
     catalog: Catalog,
     mut plans: PlansFile,

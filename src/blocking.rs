@@ -1,23 +1,24 @@
-//! How is a call made that may never return, a read from a mount that hangs, say? On a thread of its own, for which nobody waits for ever.
+//! How are calls made that may never return, such as a read from a mount that hangs? On a thread of their own, with a
+//! time limit on the wait.
 //!
-//! Not on the runtime's threads: one such call would stop everything else there. Nor on its pool for blocking calls, whose threads are few and
-//! which a process waits for when it ends.
+//! They must not run on the runtime's threads, where one such call would stall everything else. They must not run on the runtime's
+//! blocking pool either: its threads are limited, and a process waits for them when it exits.
 
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// Calls of one purpose, of which only so many may be under way, abandoned ones included: they cannot use up the process's threads.
+/// Calls of one purpose, limited in number at any one time. Abandoned calls count, so that they cannot use up the process's threads.
 pub struct Calls(Semaphore);
 
 impl Calls {
-    /// Returns the calls of one purpose, at most so many at once.
+    /// Returns a set of calls of which at most `calls` run at once.
     #[must_use]
     pub const fn at_most(calls: usize) -> Self {
         Self(Semaphore::const_new(calls))
     }
 
-    /// Returns what `call` returns, or `None` where it has not within `within`: then it goes on by itself, and what it returns is dropped.
+    /// Returns what `call` returns, or `None` if it takes longer than `within`. It then runs on, and its result is dropped.
     pub async fn answered<T: Send + 'static>(
         &'static self,
         within: Duration,
@@ -29,7 +30,7 @@ impl Calls {
             let (tell, told) = oneshot::channel();
             let thread = std::thread::Builder::new().name("lastgood-blocking".to_owned());
             let begun = thread.spawn(move || {
-                // Nobody may wait for it any more.
+                // The waiting side may have given up.
                 drop(tell.send(call()));
                 drop(place);
             });
@@ -48,14 +49,14 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(1);
 
-    /// A blocking call on the runtime: here the runtime has one thread, and goes on.
+    /// The test's runtime has a single thread, which the blocking call must not hold up.
     #[tokio::test]
     async fn a_call_that_never_returns_is_given_up_and_stops_nobody_else() {
         static CALLS: Calls = Calls::at_most(1);
         let (release, released) = mpsc::channel::<()>();
         let hangs = move || released.recv().is_ok();
         assert_eq!(CALLS.answered(Duration::from_millis(20), hangs).await, None);
-        // It still has its place: so many threads and no more.
+        // The abandoned call still holds its place.
         assert_eq!(CALLS.answered(Duration::from_millis(20), || 1).await, None);
         release.send(()).unwrap();
         assert_eq!(CALLS.answered(LONG, || 2).await, Some(2));

@@ -1,5 +1,5 @@
-//! What may be promised now: per tier and engine, whether backup, restore and verification are truly available, and why not.
-//! Pure; who is alive is an argument.
+//! What can be promised now: whether backup, restore and verification are available for each tier and engine, and if not, why. Pure:
+//! the processes that are alive are an argument.
 
 use std::collections::BTreeSet;
 
@@ -12,37 +12,37 @@ use crate::{
     plan::{Cadence, Plan, Plans, Protection},
 };
 
-/// What is known of those who would keep the promises.
+/// The processes that would keep the promises.
 #[derive(Debug, Clone, Default)]
 pub struct Alive {
-    /// The consumers that are running and were seen lately. One that drains takes nothing new, and is none of them.
+    /// The consumers that are running and were seen lately, without those that drain: they take no new runs.
     pub consumers: Vec<LiveConsumer>,
     /// Whether a producer ticks, and by these plans.
     pub scheduling: Scheduling,
-    /// Whether restore points are read back at all.
+    /// Whether restore points are read back (`--verify-within` is not 0).
     pub is_verifying: bool,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
 }
 
-/// Who schedules what the plans say.
+/// Whether what the plans say is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scheduling {
     /// No producer ticks.
     #[default]
     Nobody,
-    /// Every producer that ticks goes by these plans, as far as they say.
+    /// Every ticking producer goes by these plans, as far as is known.
     ThesePlans,
-    /// A producer that ticks goes by others: what these promise may not be scheduled.
+    /// A ticking producer goes by other plans, so what these plans promise may not be scheduled.
     OtherPlans,
 }
 
-/// A consumer as it registered.
+/// A consumer as it has registered.
 #[derive(Debug, Clone)]
 pub struct LiveConsumer {
     /// The queues it claims from.
     pub queues: Vec<String>,
-    /// What it can truly do, as it probed at its start.
+    /// What it can do, as its probes at start found.
     pub capabilities: Vec<Capability>,
 }
 
@@ -92,7 +92,7 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// Available where nothing speaks against it; what is said is the first that does.
+    /// Returns "available" if there are no reasons against it, otherwise the first reason.
     fn unless(reasons: impl IntoIterator<Item = Option<String>>) -> Self {
         let reason = reasons.into_iter().flatten().next();
         Self {
@@ -102,7 +102,7 @@ impl Availability {
     }
 }
 
-/// Returns what each tier is promised, in the order of the plans, and what of it is available now.
+/// Returns what each tier promises and what is available now, in the order of the plans.
 #[must_use]
 pub fn capabilities(plans: &Plans, alive: &Alive) -> Vec<TierCapabilities> {
     plans
@@ -178,7 +178,7 @@ impl Alive {
         nobody.then(|| format!("no consumer that serves {engine} is running"))
     }
 
-    /// In order, each once.
+    /// Returns the major versions in ascending order, without duplicates.
     fn server_majors(&self, engine: Engine) -> Vec<u32> {
         let capable = self.serving(engine).flat_map(|it| &it.capabilities);
         let tools = capable
@@ -202,7 +202,7 @@ impl Alive {
         })
     }
 
-    /// A pause of one team is that team's, and no promise of the tier's.
+    /// Returns why the tier is paused, if it is. A pause of a single team does not change what the tier promises.
     fn paused(&self, plan: &Plan, engine: Engine) -> Option<String> {
         let covers = |pause: &&Pause| {
             pause.team.is_none()
@@ -225,7 +225,7 @@ impl Alive {
     }
 }
 
-/// Reads the 18 of `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`, as a consumer registers its tools.
+/// Returns the 18 of `pg_dump (PostgreSQL) 18.6 in /usr/lib/postgresql/18/bin`, the form in which a consumer registers its tools.
 fn major(tool: &str) -> Option<u32> {
     let (_, version) = tool.split_once("(PostgreSQL) ")?;
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;

@@ -1,4 +1,4 @@
-//! The command line: nouns, then verbs; what every command shares.
+//! The command line: nouns, then verbs, and what all commands share.
 
 mod api;
 mod audit;
@@ -116,7 +116,7 @@ enum Command {
     },
 }
 
-/// Reads this process's command line. One that is none is told, and ends the process with exit code 2.
+/// Parses this process's command line. A wrong one is reported and ends the process with exit code 2.
 #[must_use]
 pub fn parse() -> Cli {
     let mut command = Cli::command();
@@ -129,11 +129,11 @@ pub fn parse() -> Cli {
     Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit())
 }
 
-/// Runs one command to its end. Exit codes: 0 done, 1 failed, 2 usage.
+/// Runs one command to its end. Exit codes: 0 done, 1 failed, 2 wrong usage.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     start_log();
-    // Whatever is written, archives above all, is for this user alone.
+    // Files that are written, archives above all, must be readable by this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let output = Output::new(cli.json);
     let patience = cli.command.patience();
@@ -143,7 +143,7 @@ pub fn run(cli: Cli) -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
             let outcome = runtime.block_on(dispatch(cli.command, &output));
-            // A blocking thread that still hashes must not hold up the end.
+            // A blocking thread that is still hashing must not hold up the exit.
             runtime.shutdown_timeout(patience);
             outcome
         });
@@ -157,7 +157,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 impl Command {
-    /// Returns how long calls that are still under way are waited for at the end. The doctor has told of those already.
+    /// Returns how long the exit waits for calls still under way. The doctor has already reported the ones that hang.
     fn patience(&self) -> Duration {
         if matches!(self, Self::Doctor(_)) {
             Duration::ZERO
@@ -204,16 +204,16 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the catalog for a command that asks it a few things.
+/// Opens the catalog for a command with only a few queries.
 async fn catalog() -> anyhow::Result<Catalog> {
     Ok(Catalog::open(&config::database_url()?, 2).await?)
 }
 
-/// Opens the catalog for a command that a store alone can answer, too: where there is no catalog, says how.
+/// Opens the catalog for a command that also works from a store alone. The error names that way.
 async fn catalog_or(instead: &str) -> anyhow::Result<Catalog> {
     catalog().await.map_err(|error| {
         let error = lastgood_jobs::error::story(error.as_ref());
-        anyhow::anyhow!("{error}; if the catalog is lost: `{instead}`, see docs/disaster.md")
+        anyhow::anyhow!("{error}; if the catalog is lost: `{instead}`, see docs/how-to/disaster.md")
     })
 }
 
@@ -233,7 +233,7 @@ fn start_log() {
     }
 }
 
-/// Returns what SIGTERM or SIGINT asks for: the first a drain, the second an end at once.
+/// Returns the stop that signals trigger: the first SIGTERM or SIGINT starts a drain, the second ends the process at once.
 fn stop_on_signal() -> anyhow::Result<Stop> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -246,7 +246,7 @@ fn stop_on_signal() -> anyhow::Result<Stop> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            // An operator may have asked for the drain already.
+            // An operator may have ordered the drain already.
             if asked.drain.is_cancelled() {
                 return asked.at_once.cancel();
             }

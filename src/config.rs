@@ -1,11 +1,11 @@
-//! What the environment and the flags configure, in one place. A flag beats the environment; secrets have no flag.
+//! What the environment and the flags configure. A flag overrides the environment; secrets have no flag.
 
 use std::{env, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use clap::Args;
 use lastgood_jobs::{
-    engine::Toolbox,
+    clients::Toolbox,
     key::{Recipient, RecipientError},
 };
 use secrecy::SecretString;
@@ -16,7 +16,7 @@ pub use crate::stores::StorageArgs;
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// No catalog is named.
+    /// No variable names the catalog.
     #[error(
         "set DATABASE_URL (or DATABASE_URL_FILE) to the catalog: postgresql://user:password@host:5432/database"
     )]
@@ -24,22 +24,22 @@ pub enum ConfigError {
     /// A value in the environment is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
-    /// Nobody could open the escrow of a key.
+    /// There is no recovery recipient, so no one could open a key's escrow.
     #[error(
         "set LASTGOOD_RECOVERY_RECIPIENT to a public key of age (`age-keygen -o recovery.txt` makes a pair; keep that file \
          offline): each key's escrow is encrypted to it"
     )]
     NoRecoveryRecipient,
-    /// The key before is set, and the key itself is not.
+    /// The previous master key is set without the current one.
     #[error(
         "LASTGOOD_PREVIOUS_MASTER_KEY is set and LASTGOOD_MASTER_KEY is not: the previous key opens what it sealed, and needs the next one \
          beside it"
     )]
     OnlyPreviousMasterKey,
-    /// The recovery recipient is none.
+    /// The recovery recipient is not a public key of age.
     #[error("LASTGOOD_RECOVERY_RECIPIENT cannot be used")]
     RecoveryRecipient(#[source] RecipientError),
-    /// A secret's file cannot be read.
+    /// The file of a secret cannot be read.
     #[error("{variable} cannot be used")]
     Secret {
         /// The variable that names the file.
@@ -50,7 +50,9 @@ pub enum ConfigError {
     },
 }
 
-/// Returns the catalog's URL: `LASTGOOD_DATABASE_URL[_FILE]`, else `DATABASE_URL[_FILE]`. It has no flag: argv is public.
+/// Returns the catalog's URL from `LASTGOOD_DATABASE_URL[_FILE]`, else from `DATABASE_URL[_FILE]`.
+///
+/// There is no flag for it, because every process can read another's arguments.
 pub fn database_url() -> Result<SecretString, ConfigError> {
     for (variable, file) in [
         ("LASTGOOD_DATABASE_URL", "LASTGOOD_DATABASE_URL_FILE"),
@@ -63,7 +65,8 @@ pub fn database_url() -> Result<SecretString, ConfigError> {
     Err(ConfigError::NoCatalog)
 }
 
-/// Returns the master key of `LASTGOOD_MASTER_KEY[_FILE]`, if one is set, with the one before it of `LASTGOOD_PREVIOUS_MASTER_KEY[_FILE]`.
+/// Returns the master key of `LASTGOOD_MASTER_KEY[_FILE]`, if it is set, along with the previous one of
+/// `LASTGOOD_PREVIOUS_MASTER_KEY[_FILE]`.
 pub fn master_keys() -> Result<Option<MasterKeys>, ConfigError> {
     let current = master_key("LASTGOOD_MASTER_KEY", "LASTGOOD_MASTER_KEY_FILE")?;
     let previous = master_key(
@@ -87,7 +90,7 @@ fn master_key(
         .map_err(|source| ConfigError::Secret { variable, source })
 }
 
-/// Returns the public key of `LASTGOOD_RECOVERY_RECIPIENT`, which the escrows of keys are encrypted to.
+/// Returns the public key of `LASTGOOD_RECOVERY_RECIPIENT`, to which the escrows of keys are encrypted.
 pub fn recovery_recipient() -> Result<Recipient, ConfigError> {
     let text = non_empty("LASTGOOD_RECOVERY_RECIPIENT")?.ok_or(ConfigError::NoRecoveryRecipient)?;
     text.parse().map_err(ConfigError::RecoveryRecipient)
@@ -119,10 +122,10 @@ fn non_empty(variable: &'static str) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// No clock reckons with more.
+/// The longest duration that is accepted, far below what would overflow when it is added to an instant.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Reads how long something lasts: `90s`, `12h`, `30d`.
+/// Parses a duration: `90s`, `12h`, `30d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= LONGEST => Ok(duration),
@@ -133,7 +136,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads how long somebody waits, which is some time.
+/// Parses a duration to wait for, which must not be zero.
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("in no time nothing answers: give some, e.g. 9s".to_owned()),
@@ -163,7 +166,7 @@ pub struct VerificationArgs {
 }
 
 impl VerificationArgs {
-    /// Returns how old a proof may be; `None`: as old as it likes.
+    /// Returns how old a proof may be, or `None` if proofs do not age.
     #[must_use]
     pub fn within(&self) -> Option<Duration> {
         Some(self.verify_within).filter(|within| !within.is_zero())
@@ -184,7 +187,7 @@ pub struct ToolsArgs {
 }
 
 impl ToolsArgs {
-    /// Returns the client tools of the configured directories, the usual places and `PATH`, in this order.
+    /// Returns the client tools in the configured directories, the usual places and `PATH`, in this order.
     pub async fn discover(&self) -> Toolbox {
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path: Vec<_> = env::split_paths(&path).collect();

@@ -1,4 +1,4 @@
-//! The services' small HTTP face: metrics, liveness, readiness.
+//! The HTTP endpoints that every service has: metrics, liveness and readiness.
 
 pub(crate) mod listener;
 
@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::listener::Bounds;
 
-/// What whoever reaches the port may take: enough for several Prometheus servers and probes, and far below a process's files.
+/// The limits for anyone who reaches the port: enough for several Prometheus servers and probes, and far below the limit on a process's
+/// open files.
 const BOUNDS: Bounds = Bounds {
     connections: 64,
     head_within: Duration::from_secs(5),
     lasts: Some(Duration::from_mins(2)),
 };
 
-/// Why the listener could not be opened.
+/// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: choose another --listen")]
 pub struct ListenError {
@@ -38,8 +39,9 @@ struct Face {
     ready: watch::Receiver<bool>,
 }
 
-/// Opens the listener and returns its address (useful with port 0) and the server, which ends with `until`. Bounded as the API is: who only connects
-/// must not use up the files that backups need.
+/// Opens the listener and returns its address (useful with port 0) and the server, which runs until `until`.
+///
+/// Connections are bounded like the API's, so that idle clients cannot use up the files that backups need.
 pub async fn serve(
     address: SocketAddr,
     metrics: PrometheusHandle,
@@ -53,7 +55,7 @@ pub async fn serve(
     Ok((bound, listener::serve(listener, router, BOUNDS, until)))
 }
 
-/// Returns the routes that every role has.
+/// Returns the routes that every service has.
 pub fn face(metrics: PrometheusHandle, ready: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/metrics", get(render))

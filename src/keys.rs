@@ -1,4 +1,4 @@
-//! Which key an archive gets, and how its secret is kept: sealed under the master key in the catalog.
+//! Which key is an archive encrypted to, and how is the key's secret kept? In the catalog, sealed under the master key.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::{
     secret::{MasterKey, MasterKeys, SecretError},
 };
 
-/// How long the catalog may take to say what a key is.
+/// How long the catalog may take to return a key.
 const READ_WITHIN: Duration = Duration::from_mins(1);
 
-/// Returns an identity sealed for the catalog. It opens for no other key's id, and for no resource's.
+/// Returns an identity sealed for the catalog. It opens only under this key's id, never under another key's or a resource's.
 pub fn seal(master: &MasterKey, id: Uuid, identity: &Identity) -> Result<Vec<u8>, SecretError> {
     master.seal(&subject(id), &identity.to_line())
 }
 
-/// Returns the identity of a key, and makes sure that it is the one that its recipient belongs to.
+/// Opens the identity of a key and checks that the stored recipient is its public half.
 pub fn open(master: Option<&MasterKeys>, key: &SealedKey) -> Result<Identity, KeyError> {
     let id = key.id;
     let Some(sealed) = &key.identity else {
@@ -43,14 +43,14 @@ pub fn open(master: Option<&MasterKeys>, key: &SealedKey) -> Result<Identity, Ke
     Ok(identity)
 }
 
-/// The name that a key's secret is sealed under: no resource can have it, for it holds spaces.
+/// Returns the name under which a key's secret is sealed. It contains spaces, so no resource can have it.
 fn subject(id: Uuid) -> String {
     format!("archive key {id}")
 }
 
-/// Returns what the next archive of `team` is encrypted to; `None`: nobody made a key, and it is not.
+/// Returns the key to encrypt the team's next archive to, or `None` if no key was ever made and archives stay unencrypted.
 ///
-/// A key whose secret cannot be opened here encrypts nothing: what nobody could read again is no backup.
+/// Refuses a key whose secret cannot be opened here: an archive that no one can read is no backup.
 pub fn for_backup(
     in_use: KeyInUse,
     master: Option<&MasterKeys>,
@@ -81,11 +81,11 @@ pub fn for_backup(
     }))
 }
 
-/// The catalog's keys, opened with the master keys, asked for each time: one that was shredded opens nothing from then on.
+/// The catalog's keys, opened with the master keys. Each use asks the catalog again, so that a shredded key stops opening at once.
 pub struct CatalogKeyring {
     /// The catalog.
     pub catalog: Catalog,
-    /// The master keys, if there are any.
+    /// The master keys, if this process has any.
     pub master: Option<MasterKeys>,
 }
 

@@ -1,13 +1,14 @@
 //! lastgood keeps a promise that platforms sell and seldom measure: you lose at most N minutes of data.
 //!
-//! This crate knows *when*: plans become due backups, a queue in Postgres carries them to consumers, a catalog records what
-//! can be restored. How a restore point is made and read is `lastgood-jobs`'s business. ARCHITECTURE.md is the map.
+//! This crate knows *when*: it turns plans into due backups, queues them in Postgres for consumers, and records in the catalog what
+//! can be restored. The crate `lastgood-jobs` knows how to make and read a restore point. ARCHITECTURE.md is the map.
 
 pub mod api;
 pub mod blocking;
 pub mod capabilities;
 pub mod catalog;
 pub mod cli;
+mod closed_set;
 pub mod config;
 pub mod consumer;
 pub mod http;
@@ -20,6 +21,7 @@ pub mod queue;
 mod regular;
 pub mod request;
 pub mod retention;
+pub mod run;
 pub mod schedule;
 pub mod secret;
 pub mod standing;

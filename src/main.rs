@@ -1,4 +1,4 @@
-//! The binary: parses the command line, runs one command, turns its end into an exit code.
+//! The binary: parses the command line, runs one command and exits with its code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Is a master key at hand the one that seals this catalog? Keys have numbers here, and proofs instead of names.
+//! Is the master key of this process the one that seals this catalog? The catalog identifies keys by numbers and proofs.
 
 mod reseal;
 
@@ -12,19 +12,19 @@ use crate::{
 
 pub use reseal::{Named, Resealed, others, reseal};
 
-/// Why the master key at hand cannot be used on this catalog.
+/// Why this process's master key cannot be used on this catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The catalog has something against it.
+    /// The catalog failed or refused.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// A key seals nothing.
+    /// A secret could not be sealed or opened.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// It is none of this catalog's.
+    /// The key is not on this catalog's record.
     #[error(
         "LASTGOOD_MASTER_KEY is not the key that sealed this catalog: set master key {sealing}, which is on record since {}; if that one \
-         is lost for good, `lastgood key reseal` goes on with another (docs/disaster.md)",
+         is lost for good, `lastgood key reseal` goes on with another (docs/how-to/disaster.md)",
         since.format("%Y-%m-%d %H:%M:%SZ")
     )]
     Stranger {
@@ -33,7 +33,7 @@ pub enum MasterKeyError {
         /// When it was put on record.
         since: DateTime<Utc>,
     },
-    /// A rotation has replaced it.
+    /// A rotation has replaced the key.
     #[error(
         "LASTGOOD_MASTER_KEY is not the key that seals this catalog: it is master key {number}, which master key {sealing} has replaced; \
          set that one"
@@ -44,7 +44,7 @@ pub enum MasterKeyError {
         /// The number of the key that seals.
         sealing: i32,
     },
-    /// No rotation has let it seal yet.
+    /// The key is on record, but no rotation has made it the sealing key yet.
     #[error(
         "LASTGOOD_MASTER_KEY is not yet the key that seals this catalog: set master key {sealing} as LASTGOOD_PREVIOUS_MASTER_KEY until \
          `lastgood key rotate-master` says that it may go"
@@ -55,32 +55,32 @@ pub enum MasterKeyError {
     },
 }
 
-/// What the master keys at hand are to the catalog.
+/// How this process's master keys relate to the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// The number of the key that seals.
+    /// The number of the sealing key.
     pub sealing: i32,
-    /// The number of `LASTGOOD_MASTER_KEY`; `None`: it is not on record.
+    /// The number of `LASTGOOD_MASTER_KEY`; `None` if it is not on record.
     pub current: Option<i32>,
-    /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`; `None`: it is not set, or not on record.
+    /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`; `None` if it is not set or not on record.
     pub previous: Option<i32>,
 }
 
 impl Held {
-    /// Returns the numbers of the keys at hand.
+    /// Returns the numbers of this process's keys.
     #[must_use]
     pub fn numbers(&self) -> Vec<i32> {
         self.current.into_iter().chain(self.previous).collect()
     }
 
-    /// Returns whether the key that seals is at hand.
+    /// Returns whether this process has the sealing key.
     #[must_use]
     pub fn can_seal(&self) -> bool {
         self.numbers().contains(&self.sealing)
     }
 }
 
-/// The key that new secrets are sealed under.
+/// The key under which new secrets are sealed.
 pub struct Sealer<'a> {
     /// Its number.
     pub number: i32,
@@ -88,12 +88,12 @@ pub struct Sealer<'a> {
     pub key: &'a MasterKey,
 }
 
-/// Returns what the keys at hand are to the catalog, and writes nothing.
+/// Returns how this process's keys relate to the catalog, without writing anything.
 pub async fn look(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKeyError> {
     held(catalog, keys, &catalog.master_keys().await?).await
 }
 
-/// The same, and refuses keys at hand none of which seals.
+/// Like [`look`], but an error if none of the keys is the sealing key.
 pub async fn check(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKeyError> {
     let rows = catalog.master_keys().await?;
     let held = held(catalog, keys, &rows).await?;
@@ -103,12 +103,12 @@ pub async fn check(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterK
     Err(refusal(&held, sealing(&rows)?))
 }
 
-/// Makes sure that the key that seals is at hand, and returns what the keys at hand are to the catalog.
+/// Checks that this process has the sealing key, and returns how its keys relate to the catalog.
 ///
-/// The first process that shows the key of a catalog from before there were proofs leaves one. A next key, set beside the one that
-/// seals, gets its number, and seals nothing until `lastgood key rotate-master`.
+/// The first process with the key of a catalog that has no proof yet stores one. A next key, set alongside the sealing key, is put on
+/// record with a number, but seals nothing until `lastgood key rotate-master`.
 pub async fn hold(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKeyError> {
-    // Each turn does what makes the next one the last, or finds that somebody else has done it.
+    // Each pass writes what lets the next one return, or finds that another process has written it.
     loop {
         let rows = catalog.master_keys().await?;
         let held = held(catalog, keys, &rows).await?;
@@ -129,7 +129,7 @@ pub async fn hold(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKe
                 catalog.add_master_key(after(&rows), &proof).await?;
                 true
             }
-            // A proof that nothing depends on was of a key that was tried once.
+            // Nothing is sealed under a key whose proof can be replaced: it was only tried once.
             (false, None, Some(was)) => {
                 catalog
                     .prove_master_key(sealing.number, Some(was), &proof)
@@ -143,7 +143,7 @@ pub async fn hold(catalog: &Catalog, keys: &MasterKeys) -> Result<Held, MasterKe
     }
 }
 
-/// Why none of the keys at hand will do.
+/// Returns why none of this process's keys can be used.
 fn refusal(held: &Held, sealing: &MasterKeyRow) -> MasterKeyError {
     let number = sealing.number;
     match held.current {
@@ -159,7 +159,7 @@ fn refusal(held: &Held, sealing: &MasterKeyRow) -> MasterKeyError {
     }
 }
 
-/// Returns the key that new secrets are to be sealed under, which is at hand.
+/// Returns the sealing key, which this process must have.
 pub async fn sealer<'a>(
     catalog: &Catalog,
     keys: &'a MasterKeys,
@@ -171,7 +171,8 @@ pub async fn sealer<'a>(
     })
 }
 
-/// Lets `LASTGOOD_MASTER_KEY` seal in the place of a key that is lost for good, and records who gave that one up. Returns its number.
+/// Makes `LASTGOOD_MASTER_KEY` the sealing key in place of one that is lost for good, and records who gave that one
+/// up. Returns its number.
 pub async fn give_up(
     catalog: &Catalog,
     keys: &MasterKeys,
@@ -195,7 +196,7 @@ pub async fn give_up(
         if number == held.sealing || catalog.let_seal(lost, number, &entry).await? {
             return Ok(number);
         }
-        // Another key seals by now, and nobody said that that one is lost.
+        // By now another key seals, and the caller did not say that it is lost.
         if held.sealing != lost {
             return Err(MasterKeyError::Stranger {
                 sealing: held.sealing,
@@ -205,7 +206,7 @@ pub async fn give_up(
     }
 }
 
-/// Returns the numbers of the keys that neither this process has nor any live consumer; nothing where nobody could say.
+/// Returns the numbers of the keys that neither this process nor any live consumer has, or nothing if that cannot be known.
 pub async fn nobody_has(
     catalog: &Catalog,
     keys: Option<&MasterKeys>,
@@ -247,7 +248,7 @@ async fn held(
     Ok(held)
 }
 
-/// Whether a row is of this key: by its proof, else by what is sealed under it.
+/// Returns whether the row is of this key, by its proof or, without one, by what is sealed under it.
 async fn is_of(
     catalog: &Catalog,
     row: &MasterKeyRow,
@@ -271,7 +272,7 @@ async fn is_of(
             return Ok(true);
         }
     }
-    // Nothing is sealed yet: any key will do.
+    // Nothing is sealed yet, so any key will do.
     Ok(row.seals && urls.is_empty() && sealed.is_empty())
 }
 
@@ -284,7 +285,7 @@ fn sealing(rows: &[MasterKeyRow]) -> Result<&MasterKeyRow, CatalogError> {
         })
 }
 
-/// The key at hand that seals.
+/// Returns this process's copy of the sealing key.
 fn of_sealing<'a>(held: &Held, keys: &'a MasterKeys) -> &'a MasterKey {
     match keys.previous() {
         Some(previous) if held.current != Some(held.sealing) => previous,
@@ -292,7 +293,7 @@ fn of_sealing<'a>(held: &Held, keys: &'a MasterKeys) -> &'a MasterKey {
     }
 }
 
-/// The number of the next key.
+/// Returns the number for the next key.
 fn after(rows: &[MasterKeyRow]) -> i32 {
     rows.iter().map(|row| row.number).max().unwrap_or(0) + 1
 }

@@ -26,18 +26,11 @@ use crate::{
         TierExposure, UnknownTier,
     },
     plan::Plans,
+    run::{RunKind, RunState},
 };
 
-const KINDS: [&str; 6] = [
-    "backup",
-    "restore",
-    "drop_replaced",
-    "copy",
-    "verify",
-    "expire",
-];
-/// What stands for every engine that no build here knows: a name that somebody made up is no label.
-const UNKNOWN_ENGINE: &str = "unknown";
+/// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
+const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
 const BATCHED: [&str; 13] = [
     "tick",
@@ -142,9 +135,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 /// Shows the consumer's series at zero.
 pub fn prime_consumer() {
     for engine in Engine::ALL {
-        for kind in KINDS {
+        for kind in RunKind::ALL {
             for result in RunResult::ALL {
-                counter!(RUNS, "engine" => engine.as_str(), "kind" => kind, "result" => result.as_str()).absolute(0);
+                counter!(RUNS, "engine" => engine.as_str(), "kind" => kind.as_str(), "result" => result.as_str()).absolute(0);
             }
         }
         counter!(DUMP_BYTES, "engine" => engine.as_str()).absolute(0);
@@ -185,15 +178,14 @@ pub fn prime_producer() {
             counter!(REAPED, "engine" => engine.as_str(), "state" => state).absolute(0);
         }
     }
-    for kind in KINDS {
+    for kind in RunKind::ALL.iter().copied().map(RunKind::as_str) {
         for engine in Engine::ALL {
             for state in ["queued", "failed"] {
                 counter!(REAPED_RUNS, "engine" => engine.as_str(), "kind" => kind, "state" => state)
                     .absolute(0);
             }
         }
-        counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind, "state" => "failed")
-            .absolute(0);
+        counter!(REAPED_RUNS, "engine" => UNKNOWN, "kind" => kind, "state" => "failed").absolute(0);
     }
     counter!(PRUNED).absolute(0);
     pauses(0);
@@ -270,10 +262,12 @@ pub fn store_faults<'a>(stores: impl Iterator<Item = &'a String>, faults: &[Stor
 }
 
 /// Counts an attempt that ended.
-pub fn run_ended(engine: &str, kind: &str, result: RunResult, took: Duration) {
+///
+/// `kind`: `None` where this build does not know it.
+pub fn run_ended(engine: &str, kind: Option<RunKind>, result: RunResult, took: Duration) {
     let labels = [
         ("engine", engine.to_owned()),
-        ("kind", kind.to_owned()),
+        ("kind", kind.map_or(UNKNOWN, RunKind::as_str).to_owned()),
         ("result", result.as_str().to_owned()),
     ];
     counter!(RUNS, &labels).increment(1);
@@ -333,16 +327,15 @@ pub fn tick_failed() {
 }
 
 /// Counts a lease taken back, and the run: nobody else counts it where that was its end.
-pub fn reaped(engine: &str, kind: &str, state: &str) {
-    let engine = known(engine);
-    counter!(REAPED, "engine" => engine, "state" => state.to_owned()).increment(1);
-    counter!(REAPED_RUNS, "engine" => engine, "kind" => kind.to_owned(), "state" => state.to_owned())
-        .increment(1);
+pub fn reaped(engine: &str, kind: RunKind, state: RunState) {
+    let (engine, kind, state) = (known(engine), kind.as_str(), state.as_str());
+    counter!(REAPED, "engine" => engine, "state" => state).increment(1);
+    counter!(REAPED_RUNS, "engine" => engine, "kind" => kind, "state" => state).increment(1);
 }
 
 /// Counts a run that failed because no build knows its engine.
-pub fn refused_unknown(kind: &str) {
-    counter!(REAPED_RUNS, "engine" => UNKNOWN_ENGINE, "kind" => kind.to_owned(), "state" => "failed")
+pub fn refused_unknown(kind: RunKind) {
+    counter!(REAPED_RUNS, "engine" => UNKNOWN, "kind" => kind.as_str(), "state" => "failed")
         .increment(1);
 }
 
@@ -360,7 +353,7 @@ fn known(queue: &str) -> &'static str {
     Engine::ALL
         .into_iter()
         .find(|engine| engine.as_str() == queue)
-        .map_or(UNKNOWN_ENGINE, Engine::as_str)
+        .map_or(UNKNOWN, Engine::as_str)
 }
 
 /// Shows whether the built-in plans are in force.
@@ -381,13 +374,13 @@ pub fn unknown_tiers(tiers: &[UnknownTier]) {
 /// Shows each queue's depth; an empty one is shown at zero.
 pub fn queue_depths(depths: &[QueueDepth]) {
     for engine in Engine::ALL {
-        for state in ["queued", "running"] {
+        for state in [RunState::Queued, RunState::Running] {
             let depth = depths
                 .iter()
                 .find(|depth| depth.engine == engine.as_str() && depth.state == state);
-            gauge!(QUEUE_RUNS, "engine" => engine.as_str(), "state" => state)
+            gauge!(QUEUE_RUNS, "engine" => engine.as_str(), "state" => state.as_str())
                 .set(depth.map_or(0.0, |depth| float(depth.runs)));
-            if state == "queued" {
+            if state == RunState::Queued {
                 gauge!(OLDEST_RUNNABLE, "engine" => engine.as_str())
                     .set(depth.map_or(0.0, |depth| depth.oldest_seconds));
             }

@@ -1,4 +1,4 @@
-//! Which tiers there are and what each is promised: `plans.yaml`, read once and checked whole.
+//! The tiers and what each is promised: `plans.yaml`, parsed and checked as a whole.
 
 use std::{fmt::Write as _, num::NonZeroU32};
 
@@ -32,26 +32,26 @@ pub use show::{HEADINGS, Row, rows};
 pub struct Plan {
     /// The tier's name.
     pub tier: Tier,
-    /// The most data that may be lost.
+    /// The most data that may be lost, in time.
     pub rpo: Rpo,
     /// How many days restore points are kept, 0 or more.
     pub retention_days: i32,
-    /// Which of them are kept; `None`: all.
+    /// Which of them are kept; `None` keeps all.
     pub keep: Option<Keep>,
-    /// How many of the newest usable ones are kept, however old, while the resource lives; 1 or more.
+    /// How many of the newest usable ones are kept, whatever their age, while the resource lives; 1 or more.
     pub minimum_kept: u32,
-    /// The most GiB that one of its dumps may have; `None`: any number.
+    /// The largest dump that is accepted, in GiB; `None` sets no limit.
     pub maximum_dump_gib: Option<NonZeroU32>,
     /// How often it is backed up, or why never.
     pub protection: Protection,
     /// How far exposure may pass the RPO before the promise counts as broken.
     pub tolerance: TimeDelta,
-    /// The tier that it is an alias of, as written; the other fields are already that tier's.
+    /// The tier that it is an alias of, as written. The other fields are already that tier's.
     pub same_as: Option<Tier>,
 }
 
 impl Plan {
-    /// Returns the most bytes that one of its dumps may have.
+    /// Returns the largest dump that is accepted, in bytes.
     #[must_use]
     pub fn maximum_dump_bytes(&self) -> Option<u64> {
         let gib = self.maximum_dump_gib?;
@@ -106,7 +106,7 @@ impl Why {
     }
 }
 
-/// The plans of one file, in its order; equal where they promise the same tiers the same things.
+/// The plans of one file, in its order. Two are equal if they promise the same tiers the same things.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plans(Vec<Plan>);
 
@@ -114,9 +114,9 @@ impl Plans {
     /// The largest plans file that is read, in bytes.
     pub const LIMIT_BYTES: usize = 1024 * 1024;
 
-    /// Returns the plans that a YAML text states, or everything that is wrong with it.
+    /// Returns the plans that a YAML text states, or every problem with it.
     ///
-    /// A byte-order mark and Windows line ends are fine.
+    /// A byte-order mark and Windows line endings are accepted.
     pub fn parse(text: &str) -> Result<Self, PlanProblems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some(line) = too_deep(text) {
@@ -126,7 +126,7 @@ impl Plans {
         read::plans(text).map(Self).map_err(PlanProblems::new)
     }
 
-    /// Returns the plans that a file's bytes state; too many bytes, or bytes that are not UTF-8, are a problem too.
+    /// Returns the plans that a file's bytes state. A file that is too large or not UTF-8 is refused like any other bad text.
     pub fn parse_bytes(bytes: &[u8]) -> Result<Self, PlanProblems> {
         if bytes.len() > Self::LIMIT_BYTES {
             let what = format!(
@@ -143,7 +143,7 @@ impl Plans {
         Self::parse(text)
     }
 
-    /// Returns the plans that are compiled in: the repository's own `plans.yaml`.
+    /// Returns the built-in plans, compiled in from the repository's `plans.yaml`.
     #[must_use]
     #[expect(
         clippy::expect_used,
@@ -171,9 +171,9 @@ impl Plans {
             .filter_map(|plan| Some((plan, plan.protection.cadence()?)))
     }
 
-    /// Returns a text that is the same for the same promises, whatever their order and spelling in the file.
+    /// Returns a text that is equal for equal promises, whatever their order and spelling in the file.
     ///
-    /// It records which plans a catalog was reconciled with. It is for comparing only: nothing reads it back.
+    /// The catalog records it to know which plans it was reconciled with. It is only compared, never parsed.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut plans: Vec<&Plan> = self.iter().collect();
@@ -205,10 +205,10 @@ impl Plans {
     }
 }
 
-/// Returns the line on which more brackets are open than plans have any use for.
+/// Returns the first line at which more than 1000 brackets are open, which no plans file needs.
 ///
-/// The parser's time grows with the square of that depth, and a running producer waits for it. Brackets in comments count
-/// too, which is why so many are allowed.
+/// The parser's time grows with the square of the depth, and a running producer waits for it. The limit is generous because brackets in
+/// comments count too.
 fn too_deep(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (index, line) in text.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! The producer: turns plans into due backups, takes back what lost workers held, and measures exposure.
+//! The producer: turns plans into due backups, takes runs back from lost workers, and measures exposure.
 
 mod dump_limits;
 mod future;
@@ -24,7 +24,7 @@ pub use self::{
     dump_limits::limit_dumps,
     future::{Mended, mend_future},
     paid::Paid,
-    upkeep::{Upkeep, adopt, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
+    upkeep::{Upkeep, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
 };
 use self::{
     future::Clock,
@@ -39,51 +39,51 @@ use crate::{
     plan::{Plans, PlansFile, Reload, Source},
 };
 
-/// How often every resource's planning is compared with the plans: what another producer with other plans, or a clock that
-/// jumped, has left behind is mended within this time.
+/// How often the planning of all resources is compared with the plans. Mistakes left by a producer with other plans, or by a clock
+/// that jumped, are corrected within this time.
 const APPLY_EVERY: Duration = Duration::from_mins(10);
-/// What is compared every few minutes is given up after this time, and keeps no tick waiting longer.
+/// The time limit of each part of that comparison: it delays a tick no longer.
 const COMPARED_WITHIN: Duration = Duration::from_mins(1);
-/// A tick that takes longer is given up: a connection may hang without an error.
+/// The time limit of a tick: a connection can hang without an error.
 const TICK_WITHIN: Duration = Duration::from_mins(5);
-/// A file system that takes longer to give the plans file does not answer.
+/// The time limit for reading the plans file: a file system may not answer.
 const PLANS_READ_WITHIN: Duration = Duration::from_secs(10);
-/// Nobody waits longer for a record of a tick.
+/// The time limit for recording a tick.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
-/// How the producer is to run.
+/// Settings of the producer.
 pub struct Settings {
     /// How often it ticks.
     pub tick: Duration,
     /// How often it looks for expired leases.
     pub reap: Duration,
-    /// How long after its own outage, and the catalog's, it takes no lease back: the lease that consumers use.
+    /// The consumers' lease. After an outage of its own or of the catalog, the producer takes no run back for this long.
     pub lease: Duration,
     /// How often it measures exposure.
     pub observe: Duration,
-    /// What it asks for besides backups.
+    /// What it enqueues besides backups.
     pub upkeep: Upkeep,
-    /// How long runs that have ended stay on record; `None`: for ever.
+    /// How long ended runs stay on record; `None`: for ever.
     pub history: Option<Duration>,
     /// Where it serves metrics.
     pub listen: SocketAddr,
 }
 
-/// What one tick did.
+/// The result of one tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ticked {
-    /// Resources whose time to be looked at had come.
+    /// Resources that were due to be looked at.
     pub looked_at: i64,
-    /// New runs.
+    /// Runs that were enqueued.
     pub enqueued: i64,
-    /// Waiting runs that were moved to the current slot.
+    /// Queued runs that were moved to the current slot.
     pub coalesced: i64,
-    /// The resources that were left out: their waiting run could not move, for the slot has been backed up, or the catalog refuses
-    /// their rows.
+    /// The resources that were left out, either because their queued run could not move to a slot that has been backed up, or because
+    /// the catalog refuses their rows.
     pub left_out: Vec<String>,
 }
 
-/// Runs until `stop`. Any number of replicas may run: the database lets each slot be enqueued once.
+/// Runs until `stop`. Any number of replicas may run, because the database lets each slot be enqueued only once.
 pub async fn produce(
     catalog: Catalog,
     mut plans: PlansFile,
@@ -103,7 +103,7 @@ pub async fn produce(
     let id = uuid::Uuid::new_v4().to_string();
     let tasks = TaskTracker::new();
     tasks.spawn(server);
-    // A stop waits for no catalog that does not answer: what has begun is rolled back.
+    // Stopping waits for no statement that the catalog does not answer: its transaction is rolled back.
     tasks.spawn(stop.clone().run_until_cancelled_owned(reap_for_ever(
         catalog.clone(),
         settings.reap,
@@ -174,9 +174,9 @@ pub async fn produce(
     Ok(())
 }
 
-/// Enqueues what is due at `now`: one statement, one transaction, whatever the number of resources.
+/// Enqueues the backups that are due at `now`, in one statement and one transaction, whatever the number of resources.
 ///
-/// Where the catalog refuses that for some resource, the others are enqueued all the same.
+/// If the catalog refuses some resource, the others are enqueued all the same.
 pub async fn tick(
     catalog: &Catalog,
     plans: &Plans,
@@ -185,7 +185,7 @@ pub async fn tick(
     tick_paid(catalog, &Paid::of(plans), now).await
 }
 
-/// The same by what is backed up.
+/// Enqueues like [`tick`], for the tiers in `paid`.
 pub async fn tick_paid(
     catalog: &Catalog,
     paid: &Paid,
@@ -245,14 +245,14 @@ async fn tick_those(
     Ok(ended(transaction, ticked).await?)
 }
 
-/// Makes the resources whose cadence changed be looked at in the next tick; returns how many.
+/// Makes the next tick look at the resources whose planning does not match the plans. Returns how many there are.
 pub async fn apply_plans(catalog: &Catalog, plans: &Plans) -> Result<u64, CatalogError> {
     apply_paid(catalog, &Paid::of(plans)).await
 }
 
-/// The same by what is backed up.
+/// Does the same as [`apply_plans`], for the tiers in `paid`.
 ///
-/// Where the catalog refuses that for some resource, the others are looked at all the same.
+/// If the catalog refuses some resource, the next tick looks at the others all the same.
 pub async fn apply_paid(catalog: &Catalog, paid: &Paid) -> Result<u64, CatalogError> {
     match apply_to(catalog, paid, None).await {
         Err(error) if error.is_of_a_row() => {
@@ -281,8 +281,8 @@ async fn apply_to(
     Ok(ended(transaction, applied).await?.rows_affected())
 }
 
-/// Begins a transaction whose statements are planned for what they are given: a plan for any `now`, or for any list of resources, would
-/// read the whole table, however little is due, and search the list for each row.
+/// Begins a transaction whose statements are planned for their actual arguments. A generic plan, for any `now` or any list of resources,
+/// would read the whole table however little is due, and search the list for each row.
 async fn begin(catalog: &Catalog) -> Result<PgTransaction<'static>, CatalogError> {
     let mut transaction = catalog.pool().begin().await?;
     sqlx::query("set local plan_cache_mode = force_custom_plan")
@@ -291,7 +291,7 @@ async fn begin(catalog: &Catalog) -> Result<PgTransaction<'static>, CatalogError
     Ok(transaction)
 }
 
-/// Does to all resources what the catalog refuses for some: to them alone it is not done, and they are told.
+/// Runs a statement that the catalog refuses over all resources, leaving out and logging those that it refuses alone.
 async fn resource_by_resource<'a, T: Send>(
     catalog: &Catalog,
     statement: &'static str,
@@ -369,7 +369,8 @@ async fn tick_once(
     }
 }
 
-/// Mends rows from the future, and compares every resource's planning with the plans. What is due is enqueued whatever becomes of it.
+/// Corrects rows from the future, and compares the planning of all resources
+/// with the plans. A failure here does not keep due backups from being enqueued.
 async fn compare(catalog: &Catalog, paid: &Paid, lease: Duration) {
     match answered(COMPARED_WITHIN, mend_future(catalog, lease)).await {
         Ok(_) => {}
@@ -387,7 +388,7 @@ async fn compare(catalog: &Catalog, paid: &Paid, lease: Duration) {
     }
 }
 
-/// Lets others see that something is scheduling: what is promised depends on it.
+/// Records that this producer ticks: what lastgood promises depends on a live producer.
 async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration, goes_by: &GoesBy) {
     if let Err(error) = answered(TOLD_WITHIN, catalog.producer_ticked(id, every, goes_by)).await {
         tracing::warn!(
@@ -397,7 +398,7 @@ async fn tell_of_tick(catalog: &Catalog, id: &str, every: Duration, goes_by: &Go
     }
 }
 
-/// Returns the plans that the operator wrote; `None` while the built-in ones stand in, by which nothing may expire.
+/// Returns the operator's own plans. `None`: the built-in plans stand in for them, under which nothing may expire.
 fn own(plans: &PlansFile) -> Option<Plans> {
     match plans.source() {
         Source::File => Some(plans.plans().clone()),
@@ -412,7 +413,7 @@ fn report_source(plans: &PlansFile) {
     }
 }
 
-/// Reads plans.yaml again; returns whether other plans are in force now.
+/// Reads plans.yaml again. Returns whether other plans are in force now.
 async fn reload(plans: &mut PlansFile) -> bool {
     match plans.reload_within(PLANS_READ_WITHIN).await {
         Reload::Unchanged => false,

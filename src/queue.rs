@@ -1,20 +1,20 @@
 //! The queue's protocol: how a run is claimed, kept, finished and taken back, so that its effects happen once.
 //!
-//! `runs` is both the queue and the history. A *claim* takes runnable rows, raises their `attempt` and `epoch` and sets a
-//! lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the attempt id that the
-//! claim drew still matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back what
+//! `runs` is both the queue and the history. A *claim* takes runnable rows, raises their `attempt` and `epoch`, draws a random attempt id
+//! and sets a lease. A heartbeat *renews* the lease while the handler works. A *finish* writes the outcome only where the attempt id still
+//! matches, so that a stale worker can neither publish a restore point nor overwrite a result. The *reaper* takes back runs whose lease
 //! nobody renews. Delivery is at least once; effects are exactly once, because publishing is fenced.
 //!
-//! apalis is the worker runtime; [`Runs`] is its backend over our table, [`Supervise`] the backend's own layer.
+//! apalis is the worker runtime. [`Runs`] is its backend over the `runs` table, [`Supervise`] the backend's own layer.
 
 mod backend;
 mod claim_loop;
 mod claims;
 mod ends;
+mod ledger;
 mod listen;
 mod orders;
 mod proof;
-mod store;
 mod supervise;
 
 use std::{sync::Arc, time::Duration};
@@ -32,91 +32,93 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use claims::Claims;
+pub use ledger::{LeaseHandle, Ledger, Limits, Reaped};
 pub use listen::{Wakers, listen};
 pub use orders::{InFlight, watch};
-pub use store::{LeaseHandle, Limits, Reaped, Store};
 pub use supervise::Supervise;
 
-/// One queue as one consumer process works on it.
+use crate::run::{Priority, RunKind};
+
+/// One queue, as one consumer process works on it.
 #[derive(Clone)]
 pub struct Queue {
-    /// The statements, and who this worker is.
-    pub store: Store,
+    /// Runs the queue's statements, in this worker's name.
+    pub ledger: Ledger,
     /// The queue's stored name.
     pub name: Arc<str>,
-    /// Which of its runs are claimed.
+    /// Which of the queue's runs are claimed.
     pub lane: Lane,
-    /// Free slots: a permit is taken before the claim and held to the fenced finish.
+    /// The slots. A permit is taken before the claim and held until the fenced finish.
     pub slots: Arc<Semaphore>,
-    /// Who claims, for this queue and the others of the process.
+    /// The task that claims for this queue and the process's other queues.
     pub claims: Claims,
-    /// How often to look when nothing wakes us: the guarantee behind the hint.
+    /// How often to look when no notification arrives. Notifications are a hint; this poll is the guarantee.
     pub poll: Duration,
-    /// The longest an attempt may take.
+    /// The longest that an attempt may take.
     pub timeout: Duration,
     /// Cancelled when a drain has run out of time: handlers are stopped and their leases given back.
     pub give_back: CancellationToken,
-    /// What this process executes now, so that it can be ended by an order.
+    /// The runs that this process executes now, so that an order can stop them.
     pub in_flight: InFlight,
 }
 
-/// Which runs of a queue are claimed. They are told apart by their priority, as the index is.
+/// Which runs of a queue are claimed. Lanes differ by priority, as the index does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// All of them.
+    /// All runs.
     Whole,
-    /// Backups, and what somebody waits for: everything from priority 0.
+    /// Backups, and runs that somebody waits for: priority 0 and above.
     Promised,
-    /// Upkeep: copies, verifications and removals, below priority 0. It has slots of its own, so that however many there are, and
-    /// however long they take, no backup waits for one.
+    /// Upkeep: copies, verifications and removals, below priority 0. It has its own slots, so that no backup waits for upkeep, however many
+    /// runs there are and however long they take.
     Upkeep,
 }
 
 impl Lane {
-    /// Returns the lowest and the highest priority.
-    fn priorities(self) -> (i16, i16) {
+    /// Returns the lowest and the highest priority of the lane.
+    fn priorities(self) -> (Priority, Priority) {
         match self {
-            Self::Whole => (i16::MIN, i16::MAX),
-            Self::Promised => (0, i16::MAX),
-            Self::Upkeep => (i16::MIN, -1),
+            Self::Whole => (Priority::LOWEST, Priority::HIGHEST),
+            Self::Promised => (Priority::PROMISED, Priority::HIGHEST),
+            Self::Upkeep => (Priority::LOWEST, Priority::UPKEEP),
         }
     }
 
-    fn has(self, priority: i16) -> bool {
+    fn has(self, priority: Priority) -> bool {
         let (lowest, highest) = self.priorities();
         (lowest..=highest).contains(&priority)
     }
 }
 
-/// A claimed run: what a handler receives.
+/// A claimed run, as a handler receives it.
 pub struct Run<A> {
     /// Its id.
     pub id: Uuid,
     /// The resource it is about.
     pub resource_id: String,
-    /// Its stored kind, a metric label.
-    pub kind: String,
+    /// What it does.
+    pub kind: RunKind,
     /// The cadence window it covers, if it was scheduled.
     pub slot: Option<DateTime<Utc>>,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: i32,
     /// Rises with every claim of the run.
     pub epoch: i64,
-    /// The fencing token of this attempt: random, drawn by its claim.
+    /// The fencing token of this attempt: a random id that its claim drew.
     pub attempt_id: Uuid,
     /// When it was enqueued.
     pub created_at: DateTime<Utc>,
     /// The decoded payload.
     pub args: A,
-    /// Counted by the handler, stored with each renewal.
+    /// Bytes moved so far. The handler counts them; each renewal stores them.
     pub progress: Arc<Progress>,
-    /// Proof of ownership.
+    /// Proves and checks that this attempt still owns the run.
     pub lease: LeaseHandle,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<A> Run<A> {
-    /// Returns the identity that every artefact of this attempt carries.
+    /// Returns the attempt's identity, which all its artefacts carry.
     pub fn as_attempt(&self) -> Attempt {
         Attempt {
             run_id: self.id,
@@ -127,27 +129,27 @@ impl<A> Run<A> {
     }
 }
 
-/// What a run that succeeded leaves behind.
+/// The result of a run that succeeded.
 #[derive(Debug)]
 pub enum Outcome {
     /// A restore point, recorded in the fenced finish.
     RestorePoint(Box<RestorePoint>),
     /// A report for the run's history.
     Report(serde_json::Value),
-    /// A report, and the restore point that was read to its last byte for it and found whole.
+    /// A report on a restore point that was read to its last byte and found intact.
     Proof {
         /// The restore point.
         point: Uuid,
         /// The stores that it was read from, by name.
         stores: Vec<String>,
-        /// What was done.
+        /// The report.
         report: serde_json::Value,
     },
-    /// A report of what was done from one store, after others could not give the restore point.
+    /// A report of work done from one store after other stores could not provide the restore point.
     Salvaged {
-        /// Those others.
+        /// The stores that could not.
         lacking: Lacking,
-        /// What was done.
+        /// The report.
         report: serde_json::Value,
     },
 }
@@ -156,37 +158,37 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// The family: a metric label.
+    /// The error's family, a metric label.
     pub kind: &'static str,
-    /// The whole story on one line, without secrets.
+    /// The whole error on one line, without secrets.
     pub message: String,
     /// Whether another attempt is pointless.
     pub permanent: bool,
-    /// The restore point that can never be read again: quarantined in the fenced finish.
+    /// A restore point that can never be read again; the fenced finish quarantines it.
     pub condemned: Option<Condemned>,
-    /// The stores that turned out to lack a restore point that another one holds.
+    /// The stores found to lack a restore point that another store holds.
     pub lacking: Option<Lacking>,
-    /// What the tool itself said, without secrets, where one ran.
+    /// What the tool itself printed, without secrets; `None` if no tool ran.
     pub tool_words: Option<Box<str>>,
-    /// Whether it was the catalog that was away: then the run goes back to the queue, and no attempt is spent.
+    /// Whether the catalog was unreachable: the run then goes back to the queue, and no attempt is spent.
     pub is_outage: bool,
 }
 
-/// Stores that lack a restore point, or hold it damaged, while another one holds it whole: they get it again.
+/// Stores that lack a restore point or hold it damaged, while another store holds it intact. It is copied to them again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lacking {
     /// The restore point.
     pub point: Uuid,
-    /// The stores, by name; may be none.
+    /// The names of the stores; may be empty.
     pub stores: Vec<String>,
 }
 
-/// A restore point that is to be quarantined, and why.
+/// A restore point to be quarantined, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condemned {
-    /// No store has its bytes: a backup may have to take its place.
+    /// No store holds it intact, so a new backup may have to replace it.
     Damaged(Uuid),
-    /// Its key was shredded: somebody wanted that.
+    /// Its key was shredded on purpose.
     Shredded(Uuid),
 }
 
@@ -201,7 +203,7 @@ impl Condemned {
 }
 
 impl Failure {
-    /// Returns a failure that another attempt cannot mend.
+    /// Returns a failure that another attempt cannot fix.
     pub fn permanent(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind: kind.as_str(),
@@ -214,7 +216,7 @@ impl Failure {
         }
     }
 
-    /// Returns a failure to reach the catalog: no attempt is spent.
+    /// Returns a failure to reach the catalog, which spends no attempt.
     pub fn outage(message: impl Into<String>) -> Self {
         Self {
             is_outage: true,
@@ -222,7 +224,7 @@ impl Failure {
         }
     }
 
-    /// Returns a failure that may pass.
+    /// Returns a failure after which another attempt may succeed.
     pub fn retryable(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind: kind.as_str(),
@@ -236,7 +238,7 @@ impl Failure {
     }
 }
 
-/// Returns what went wrong, and the command that helps: there is a catalog for it to ask.
+/// Returns the error's report and the command that helps, which needs the catalog.
 fn advised(error: &JobError) -> String {
     let report = error.report();
     if let JobError::Damaged { .. } = error {
@@ -257,7 +259,8 @@ impl From<JobError> for Failure {
             condemned: None,
             lacking: None,
             tool_words: error.tool_words().map(Into::into),
-            // Where the run is still the attempt's when it is recorded, the catalog could not say so when it was asked.
+            // The attempt could not ask the catalog about its lease. If the run is still this attempt's when the failure is recorded, the
+            // catalog was merely unreachable.
             is_outage: error.kind() == ErrorKind::LeaseLost,
         }
     }

@@ -1,4 +1,4 @@
-//! How is a file opened that is read where nobody may wait? Only a regular one is: a pipe would wait for its writer, a device never ends.
+//! How is a file opened without waiting? Only regular files are: a pipe would wait for its writer, and a device never ends.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,9 +9,9 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// Opens a file to read it; `None`: it is a pipe, a device or a directory.
+/// Opens a file for reading, or returns `None` if it is a pipe, a device or a directory.
 ///
-/// It is asked of what was opened, and that is opened without waiting. A file system that hangs still hangs this.
+/// The open itself does not wait, and the check is made on the open file. A file system that hangs still makes this hang.
 pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
     let no_wait = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()

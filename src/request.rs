@@ -1,4 +1,4 @@
-//! What may be asked for, whoever asks: the command line and the HTTP API come through here, so that they cannot differ.
+//! What may be requested. The command line and the HTTP API both come through here, so that they cannot differ.
 
 mod registry;
 mod restore;
@@ -15,73 +15,73 @@ use crate::{catalog::CatalogError, master::MasterKeyError, secret::SecretError};
 pub use registry::{Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
 
-/// Why a request cannot be granted.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The catalog has something against it.
+    /// The catalog refused it.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// A connection cannot be used.
+    /// A secret cannot be read, sealed or opened.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A URL is none of its engine's. The error does not show it.
+    /// The URL does not fit the engine. The error does not show it.
     #[error(transparent)]
     Url(JobError),
-    /// The catalog holds an engine that this build does not know.
+    /// The catalog holds an engine that this build does not support.
     #[error(transparent)]
     Engine(#[from] UnsupportedEngine),
-    /// The catalog holds a name that is none.
+    /// A name is malformed.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The master key here is not the one that seals the catalog.
     #[error(transparent)]
     MasterKey(MasterKeyError),
-    /// An option that the engine does not have.
+    /// The engine does not have this option.
     #[error("--read-preference and --users-and-roles are MongoDB's: {0} has neither")]
     NoOptions(Engine),
-    /// Options that this build does not understand.
+    /// This build does not understand the stored options.
     #[error("the stored options of {0} are not understood")]
     StoredOptions(String, #[source] serde_json::Error),
-    /// Ownership and grants are `PostgreSQL`'s.
+    /// Only `PostgreSQL` has ownership and grants to leave out.
     #[error("--no-owner and --no-acl are PostgreSQL's: {0} has neither")]
     NoOwners(Engine),
-    /// Superusers, tablespaces and logical replication are `PostgreSQL`'s.
+    /// Only `PostgreSQL` has superusers, tablespaces and logical replication.
     #[error("--{} is PostgreSQL's: {engine} has no use for it", word.replace('_', "-"))]
     PostgresOnly {
-        /// What was said, as the API spells it.
+        /// The option as the API spells it.
         word: &'static str,
         /// The resource's engine.
         engine: Engine,
     },
-    /// Nobody restores into what belongs to the server itself.
+    /// The target is one of the server's own databases.
     #[error("database {0:?} is the server's own: give --into the name of an empty database")]
     ServersOwn(String),
-    /// Merging is Redis's.
+    /// Only Redis merges.
     #[error(
         "--merge is Redis's: in place, {0} replaces what the backup has and leaves the rest as it is"
     )]
     NoMerge(Engine),
-    /// The word that cannot be typed by accident is missing.
+    /// The id to overwrite is missing or wrong; it is the word that cannot be typed by accident.
     #[error("--in-place replaces what is there: repeat the id with --overwrite {0}")]
     NotOverwritten(ResourceId),
-    /// A backup of Redis is of a whole server.
+    /// A backup of Redis covers a whole server, so a database's name is no target.
     #[error(
         "a backup of Redis is of a whole server: give --into env:NAME or file:/path of another server's URL"
     )]
     WholeServer,
-    /// A point of another resource.
+    /// The restore point is of another resource.
     #[error(
         "restore point {point} is of {owner}, not of {resource}: see `lastgood backup list {resource}`"
     )]
     OtherPoint {
         /// The point.
         point: Uuid,
-        /// Whose it is.
+        /// The resource that the point is of.
         owner: String,
-        /// Whose it was taken for.
+        /// The resource that was to be restored.
         resource: ResourceId,
     },
-    /// Retention has let it go.
+    /// The restore point has expired.
     #[error(
         "restore point {point} has expired and is being removed: see `lastgood backup list {resource}`"
     )]
@@ -91,7 +91,7 @@ pub enum RequestError {
         /// Its resource.
         resource: ResourceId,
     },
-    /// It was found damaged.
+    /// The restore point was found damaged.
     #[error(
         "restore point {point} was found damaged ({because}): take another, see `lastgood backup list {resource}`; if the store has \
          been mended, `lastgood verify --point {point}` acquits it, or --even-quarantined tries it"
@@ -104,7 +104,7 @@ pub enum RequestError {
         /// What is wrong with it, in printable characters.
         because: String,
     },
-    /// It was made from what was probably not the customer's data.
+    /// The restore point is suspect: it was probably not made from the customer's data.
     #[error(
         "restore point {point} is suspect ({because}): take another, see `lastgood backup list {resource}`; if somebody has looked and \
          it is right, `lastgood backup confirm {point} --because …`; --even-suspect restores from it all the same"
@@ -114,10 +114,10 @@ pub enum RequestError {
         point: Uuid,
         /// Its resource.
         resource: ResourceId,
-        /// What speaks against it, in printable characters.
+        /// Why it is suspect, in printable characters.
         because: String,
     },
-    /// There is nothing as old.
+    /// The resource has no usable restore point at or before the instant.
     #[error("{resource} has no restore point at or before {}: see `lastgood backup list {resource}`", at.format("%Y-%m-%d %H:%M:%SZ"))]
     NothingBefore {
         /// The resource.
@@ -125,13 +125,13 @@ pub enum RequestError {
         /// The instant.
         at: DateTime<Utc>,
     },
-    /// There is nothing.
+    /// The resource has no usable restore point.
     #[error(
         "{0} has no restore point that can be trusted: it was never backed up, or see `lastgood backup list {0}`; one that is suspect is \
          restored from by its id and with --even-suspect"
     )]
     NothingUsable(ResourceId),
-    /// The newest is encrypted to a key that nobody has. An older one is not taken in its place unasked.
+    /// The newest point is encrypted to a key that is not on record here. An older one is never taken in its place unasked.
     #[error(
         "the newest restore point of {resource}, of {newest}, is encrypted to a key that is not on record here, or was shredded: \
          `lastgood key recover` brings keys back from their escrows; {}",
@@ -142,7 +142,7 @@ pub enum RequestError {
         resource: ResourceId,
         /// The instant of the newest point.
         newest: DateTime<Utc>,
-        /// The instant of the newest one that opens.
+        /// The instant of the newest point that can be opened.
         opens: Option<DateTime<Utc>>,
     },
 }

@@ -1,4 +1,4 @@
-//! Which restore points are kept and which are let go, and why: pure, from what is recorded, a policy and `now`.
+//! Which restore points are kept and which expire, and why: a pure function of the recorded points, a policy and `now`.
 
 use std::collections::HashSet;
 
@@ -19,10 +19,10 @@ use windows::Windows;
 
 use crate::standing::{Marks, Standing};
 
-/// What is younger is never thinned out, whatever `keep:` says.
+/// Points younger than this are never thinned out, whatever `keep:` says.
 pub const NEVER_THINNED: TimeDelta = TimeDelta::hours(24);
 
-/// A restore point as far as retention cares.
+/// What retention needs to know about a restore point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// Its id.
@@ -33,55 +33,61 @@ pub struct Point {
     pub recorded_at: DateTime<Utc>,
     /// When it was last proven.
     pub verified_at: Option<DateTime<Utc>>,
-    /// Since when an operator wants it kept.
+    /// Since when an operator has it pinned.
     pub pinned_at: Option<DateTime<Utc>>,
-    /// Since when the law wants it kept.
+    /// Since when it is under a legal hold.
     pub held_at: Option<DateTime<Utc>>,
     /// Since when it is suspect.
     pub suspected_at: Option<DateTime<Utc>>,
-    /// Whether it is suspected because it shrank: until somebody has looked, what is older may be all that is left.
+    /// Whether it is suspect because it shrank. Until somebody has checked it, older points may be all that is left of the data.
     pub is_shrunk: bool,
-    /// Since when it is known to be damaged.
+    /// Since when it is quarantined.
     pub quarantined_at: Option<DateTime<Utc>>,
-    /// Since when it has been let go.
+    /// Since when it is expired.
     pub expired_at: Option<DateTime<Utc>>,
-    /// Whether a restore from it waits or runs.
+    /// Whether a restore from it is queued or running.
     pub is_in_restore: bool,
 }
 
-/// What the points of one resource are judged by.
+/// The policy by which one resource's points are judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What was and is promised; `None`: its tier is unknown and nothing was ever recorded.
     pub record: Option<Record>,
-    /// Whether the plans know what is promised to it now.
+    /// Whether the plans know its tier.
     pub tier: TierKnown,
-    /// Whether the resource lives.
+    /// Whether the resource is live, without a connection, or removed.
     pub life: Life,
     /// How long after a change the former promise still holds.
     pub grace: TimeDelta,
 }
 
-/// Whether the plans name the tier that a resource is on.
+/// Whether the plans name a resource's tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TierKnown {
-    /// They do.
+    /// They name it.
     Known,
-    /// They do not: nothing of its resources expires.
+    /// They do not: none of the resource's points expires.
     Unknown,
 }
 
-/// Returns a verdict for each point, in the order of the points. All of them are of one resource.
+/// Returns a verdict for each point, in the order of the points. All of them must belong to one resource.
 ///
-/// Promises: of a live resource neither the newest trusted point (where none is, the newest usable one) nor the newest proven one ever
-/// expires, whatever the policy says; nor what is older than a suspect one that shrank, while that one is there; nor what is pinned, held, or being restored from; nor what lies in the future, which only a clock that was wrong
-/// can have made. Order is by recorded time. A point's age counts from the later of the two clocks that timed it, so that a
-/// machine whose clock is behind does not make points that are old at birth.
+/// Some points of a live resource never expire, whatever the policy says:
 ///
-/// A suspect point is never why another one goes: it is not the newest, stands for no window and is none of the minimum.
+/// - the newest trusted point (without one, the newest usable point), and the newest proven one;
+/// - trusted points older than a suspect one that shrank, for as long as that one is kept.
 ///
-/// Without `keep:` the verdicts on old points need only those points, the newest usable, the newest proven, the newest that shrank and the
-/// `minimum_kept` newest: see [`Policy::oldest_needed`].
+/// Points that are pinned, held or being restored from are kept whatever the policy says. So are points dated in the future, which only
+/// a wrong clock can have made.
+///
+/// Points are ordered by `consistent_at`, then by `recorded_at`. A point's age counts from the later of the two, which come from two
+/// clocks, so that a machine whose clock is behind does not make points that are old at birth.
+///
+/// A suspect point never makes another one expire: it is not the newest, stands for no window and does not count towards the minimum.
+///
+/// Without `keep:`, the verdicts on old points need only those points, the newest usable, the newest proven, the newest that shrank and
+/// the `minimum_kept` newest: see [`Policy::oldest_needed`].
 #[must_use]
 pub fn decide(points: &[Point], policy: &Policy, now: DateTime<Utc>) -> Vec<Verdict> {
     let judge = Judge::new(points, policy, now);
@@ -95,9 +101,10 @@ pub fn decide(points: &[Point], policy: &Policy, now: DateTime<Utc>) -> Vec<Verd
 }
 
 impl Policy {
-    /// Returns the age from which on points may expire at all; `None`: thinning asks for every point.
+    /// Returns the age from which on points may expire; `None`: thinning needs every point.
     ///
-    /// Younger ones need not be read, but for the newest usable, the newest proven, the newest that shrank and [`Policy::minimum_kept`].
+    /// Younger points need not be read, except the newest usable, the newest
+    /// proven, the newest that shrank and the [`Policy::minimum_kept`] newest.
     #[must_use]
     pub fn oldest_needed(&self) -> Option<TimeDelta> {
         let promises = self.record.as_ref().map(Record::promises);
@@ -115,28 +122,28 @@ impl Policy {
         Some(shortest.unwrap_or_else(TimeDelta::zero))
     }
 
-    /// Returns how many of the newest trusted points stay, however old.
+    /// Returns how many of the newest trusted points are kept, however old.
     #[must_use]
     pub fn minimum_kept(&self) -> u32 {
         match (self.life, &self.record) {
             (Life::Live | Life::Unconnected, Some(record)) => record.promise.minimum_kept.max(1),
             (Life::Live | Life::Unconnected, None) => 1,
-            // Else they would stay for ever.
+            // With a minimum, they would stay for ever.
             (Life::Removed, _) => 0,
         }
     }
 }
 
-/// What is known about all points before one of them is judged.
+/// What is known about all points before any one of them is judged.
 struct Judge<'a> {
     policy: &'a Policy,
     now: DateTime<Utc>,
     newest: Option<Uuid>,
     proven: Option<Uuid>,
     minimum: HashSet<Uuid>,
-    /// The newest that shrank, that nobody has confirmed, and that stays.
+    /// The newest point that shrank, that nobody has confirmed, and that is kept.
     shrunk: Option<&'a Point>,
-    /// Who stands for which windows, for each promise that thins: the current one first, then the former ones.
+    /// Which points stand for which windows, for each promise: the current one first, then the former ones.
     windows: Vec<Windows>,
 }
 
@@ -175,7 +182,7 @@ impl<'a> Judge<'a> {
                 .collect(),
             shrunk: None,
         };
-        // One that goes now holds nothing any more.
+        // A shrunk point that expires now no longer holds older points.
         judge.shrunk = suspect
             .iter()
             .copied()
@@ -197,7 +204,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What keeps a point whatever was promised.
+    /// Returns what keeps a point whatever was promised.
     fn protected(&self, point: &Point) -> Option<Kept> {
         let is = |id: Option<Uuid>| id == Some(point.id);
         if point.held_at.is_some() {
@@ -223,7 +230,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether it may be the better one of the two, for all that is known.
+    /// Returns whether a later point shrank, so that this one may be the better of the two.
     fn is_held_by_a_shrunk_one(&self, point: &Point) -> bool {
         match point.standing() {
             Standing::Trusted => self
@@ -233,7 +240,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What was promised about a point, now or before.
+    /// Returns the decision by the current promise and the former ones.
     fn promised(&self, point: &Point) -> Decision {
         if self.policy.life == Life::Unconnected {
             return Decision::Keep(Kept::Unconnected);
@@ -282,7 +289,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A retention of zero or less vetoes new backups; what exists stays as long as was promised before.
+    /// Returns the decision under a retention of zero or less, which vetoes new
+    /// backups: existing points are kept for as long as was promised before.
     fn vetoed(
         &self,
         point: &Point,
@@ -334,13 +342,13 @@ impl Point {
         self.consistent_at.max(self.recorded_at)
     }
 
-    /// By recorded times, the data's first; the id only makes equals differ always in the same way.
+    /// Returns the point's place in the order: by its data's instant, then by when it was recorded. The id only makes ties stable.
     fn order(&self) -> (DateTime<Utc>, DateTime<Utc>, Uuid) {
         (self.consistent_at, self.recorded_at, self.id)
     }
 }
 
-/// Returns the instant so much later, or the end of all time.
+/// Returns the instant `by` later, or the end of time.
 fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
     at.checked_add_signed(by)
         .unwrap_or(DateTime::<Utc>::MAX_UTC)

@@ -1,4 +1,4 @@
-//! How secrets are kept: behind a reference, or sealed under the master key. Never in clear, never in argv.
+//! How secrets are kept: behind a reference, or sealed under the master key. Never in clear text, never on a command line.
 
 mod master;
 
@@ -17,33 +17,33 @@ use crate::{blocking::Calls, regular};
 
 pub use master::{MasterKey, MasterKeys};
 
-/// A file of a few bytes is read at once, or its file system does not answer.
+/// How long reading a small file may take before its file system counts as not answering.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// Reads of customers' files, those that hang included.
+/// Limits the reads of files that customers' references name, those that hang included.
 static READS: Calls = Calls::at_most(32);
-/// The files that are being read: how often, and since when.
+/// The files being read now: by how many readers, and since when.
 static BEING_READ: LazyLock<Mutex<HashMap<String, (usize, Instant)>>> =
     LazyLock::new(Mutex::default);
-/// A connection URL is never near this; a device or a log file given by mistake is.
+/// No connection URL comes near this size; a device or a log file that was named by mistake does.
 const LONGEST_SECRET: u64 = 64 * 1024;
 
-/// Why a secret cannot be had. No variant holds one.
+/// Why a secret cannot be had. No variant contains a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// A URL stands where everybody can read it.
+    /// A URL stands where every user of the machine can read it.
     #[error(
         "a URL on the command line can be read by every user of this machine: give env:NAME, file:/path, --url-stdin or --url-file PATH"
     )]
     UrlInArgv,
-    /// A secret key stands where a file's path should.
+    /// A secret key stands where the path of its file belongs.
     #[error(
         "that is a secret key, and every user of this machine can read the command line: put it into a file, and name that"
     )]
     KeyInArgv,
-    /// Neither `env:` nor `file:`.
+    /// The reference begins with neither `env:` nor `file:`, or what follows is malformed.
     #[error("a connection is env:NAME or file:/absolute/path")]
     NotAReference,
-    /// The environment lacks it.
+    /// The environment variable is not set.
     #[error(
         "environment variable {0} is not set in this process (env:{0}): set it where consumers run"
     )]
@@ -57,7 +57,7 @@ pub enum SecretError {
         #[source]
         source: std::io::Error,
     },
-    /// A pipe, a device or a directory.
+    /// The file is a pipe, a device or a directory.
     #[error(
         "{path} (file:{path}) is not a regular file: give a file that holds the URL and nothing else"
     )]
@@ -65,7 +65,7 @@ pub enum SecretError {
         /// The path.
         path: String,
     },
-    /// Its file system hangs.
+    /// The file's file system does not answer.
     #[error(
         "{path} (file:{path}) was not read within {} s: see to its file system, which does not answer",
         READ_WITHIN.as_secs()
@@ -74,18 +74,18 @@ pub enum SecretError {
         /// The path.
         path: String,
     },
-    /// There is nothing in it.
+    /// It is empty, not UTF-8, or too large.
     #[error("{0} holds no URL: it is empty, not UTF-8, or larger than 64 KiB")]
     Empty(String),
-    /// No key to seal or open with.
+    /// There is no master key.
     #[error(
         "LASTGOOD_MASTER_KEY or LASTGOOD_MASTER_KEY_FILE is needed to seal or open a URL or a key: make one with `openssl rand -base64 32`"
     )]
     NoMasterKey,
-    /// The key is no key.
+    /// The master key is malformed.
     #[error("the master key is not 32 bytes in base64: make one with `openssl rand -base64 32`")]
     BadMasterKey,
-    /// It does not open.
+    /// What is sealed does not open.
     #[error(
         "what is sealed does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource or key, or was altered"
     )]
@@ -142,8 +142,10 @@ impl fmt::Display for Reference {
 }
 
 impl Reference {
-    /// Returns what it refers to, as seen by this process now. A file is a regular one, and is given up where its file system does not
-    /// answer: whoever names it must not be able to stop a consumer.
+    /// Returns the secret that this process finds under the reference now.
+    ///
+    /// A file must be a regular one, and the read is abandoned if its file system does not answer: whoever names a file must not be
+    /// able to stop a consumer.
     pub async fn resolve(&self) -> Result<SecretString, SecretError> {
         let Self::File(path) = self else {
             return self.resolve_blocking();
@@ -160,7 +162,7 @@ impl Reference {
         read.unwrap_or_else(|| Err(no_answer()))
     }
 
-    /// The same, for as long as it takes: for the start of a process, which has nothing else to do.
+    /// Like [`Self::resolve`], but without a time limit: for the start of a process, which has nothing else to do.
     pub fn resolve_blocking(&self) -> Result<SecretString, SecretError> {
         match self {
             Self::Env(name) => {
@@ -173,11 +175,11 @@ impl Reference {
     }
 }
 
-/// A read of a file that somebody named.
+/// A read under way of a file that a reference names.
 struct Reading(String);
 
 impl Reading {
-    /// Returns `None` where an earlier read of the file hangs: one thread is enough to wait for it.
+    /// Returns `None` if an earlier read of the file hangs: one thread waiting for it is enough.
     fn begin(path: &str) -> Option<Self> {
         let mut all = BEING_READ.lock().unwrap_or_else(PoisonError::into_inner);
         let (readers, since) = all.entry(path.to_owned()).or_insert((0, Instant::now()));
@@ -213,7 +215,7 @@ fn read_regular_file(path: &str) -> Result<SecretString, SecretError> {
     bounded(file, path)
 }
 
-/// Returns the secret in an open file that is not larger than a secret is.
+/// Returns the secret in an open file, reading no more than a secret can have.
 fn bounded(file: fs::File, path: &str) -> Result<SecretString, SecretError> {
     use io::Read as _;
     let mut bytes = Vec::new();
@@ -226,7 +228,7 @@ fn bounded(file: fs::File, path: &str) -> Result<SecretString, SecretError> {
     secret(bytes, path)
 }
 
-/// Returns the secret in a file that whoever started this process named, without white space around it. It may be a pipe.
+/// Returns the secret in a file that the operator of this process named, trimmed of white space. The file may be a pipe.
 pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
     if path.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
         return Err(SecretError::KeyInArgv);
@@ -238,7 +240,7 @@ pub fn read_secret_file(path: &str) -> Result<SecretString, SecretError> {
     bounded(file, path)
 }
 
-/// Returns the secret that `bytes` hold, without white space around it.
+/// Returns the secret in `bytes`, trimmed of white space.
 pub fn secret(bytes: Vec<u8>, from: &str) -> Result<SecretString, SecretError> {
     let bytes = Zeroizing::new(bytes);
     let text = std::str::from_utf8(&bytes)
@@ -265,7 +267,7 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("marker"));
     }
 
-    /// What a customer's service names must not be able to stop whoever reads it: here a runtime of one thread, which goes on.
+    /// A file that a customer's service names must not stop its reader. The test's runtime has a single thread, which must not block.
     #[tokio::test]
     async fn a_reference_is_a_regular_file_of_few_bytes_and_no_pipe() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
@@ -290,7 +292,7 @@ mod tests {
         fs::File::create(at("large"))?.set_len(LONGEST_SECRET + 1)?;
         assert!(why("large").await.contains("larger than 64 KiB"));
         fs::write(at("url"), "redis://h\n")?;
-        // As a mounted secret is: a link to a file beside it.
+        // Mounted secrets look like this: a link to a file next to it.
         std::os::unix::fs::symlink(at("url"), at("link"))?;
         let url = refer("link").resolve().await?;
         assert_eq!(url.expose_secret(), "redis://h");

@@ -1,36 +1,36 @@
-//! What may a restore point be used for? Whoever chooses among points matches on it, so that nobody forgets the suspect ones.
+//! What may a restore point be used for? Code that chooses among points matches on [`Standing`], so that it cannot forget suspect ones.
 //!
-//! SQL chooses from `lastgood.trusted_points` or from `lastgood.usable_points`, which say the same.
+//! SQL chooses from the views `lastgood.trusted_points` and `lastgood.usable_points`, which follow the same rules.
 
 use chrono::{DateTime, Utc};
 
-/// What a restore point is good for.
+/// What a restore point may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is restored from unasked, ends exposure, and may be the reason that an older one goes.
+    /// It is the default for restores, it ends exposure, and older points may expire because of it.
     Trusted,
-    /// It was made from what was probably not the customer's data: restored from by name and with a word, copied, read back and kept
-    /// for as long as was promised, and counted on for nothing.
+    /// It was probably not made from the customer's data. It is copied, read back and kept for as long as was promised, but counts
+    /// towards no promise. A restore must name it and ask for a suspect point explicitly.
     Suspect,
-    /// It was found damaged: tried by name and with a word.
+    /// It was found damaged. A restore must name it and ask for a damaged point explicitly.
     Quarantined,
-    /// Retention has let it go: nothing is done with it any more.
+    /// Retention has let it go. It is no longer used for anything.
     Expired,
 }
 
-/// When a point was found to be less than trusted.
+/// When a point was marked as less than trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Since when it is suspect.
+    /// Since when it has been suspect.
     pub suspected_at: Option<DateTime<Utc>>,
-    /// Since when it is known to be damaged.
+    /// Since when it has been known to be damaged.
     pub quarantined_at: Option<DateTime<Utc>>,
-    /// Since when it has been let go.
+    /// Since when it has been expired.
     pub expired_at: Option<DateTime<Utc>>,
 }
 
 impl Standing {
-    /// Returns what a point with these marks is good for.
+    /// Returns the standing of a point with these marks: the worst mark counts.
     #[must_use]
     pub fn of(marks: Marks) -> Self {
         match (marks.expired_at, marks.quarantined_at, marks.suspected_at) {
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(Standing::of(marks), expected);
     }
 
-    /// Known bad quality that is not asked about: a statement that picks points by their columns decides nothing about suspects.
+    /// A statement that picks points by their columns instead of from the views has not decided what to do with suspect ones.
     #[test]
     fn every_statement_chooses_from_the_trusted_or_from_the_usable_points() -> Result<()> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -87,7 +87,7 @@ mod tests {
                     && (*is, *null, *and, *also) == ("is", "null", "and", "is")
                     && other.ends_with("expired_at")
             });
-            // What is about points that somebody named, or about wrong dates, chooses none.
+            // These statements act on points that were named, or on wrong dates. They do not choose among points.
             let names_one = [
                 "queue/condemn.sql",
                 "catalog/confirm.sql",

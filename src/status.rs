@@ -1,4 +1,4 @@
-//! Exposure against the promise, tier by tier and resource by resource: what the command line and the HTTP API both show.
+//! Exposure against the promise, per tier and per resource, for the command line and the HTTP API.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -10,12 +10,12 @@ use crate::{
     schedule::{Exposure, Verdict, exposure, verdict},
 };
 
-/// Exposure as of one instant, of one team's resources or of all.
+/// Exposure at one instant, of one team's resources or of all.
 pub struct Exposed {
     /// The tiers that are backed up and have resources, the one furthest over its RPO first.
     pub tiers: Vec<TierStatus>,
-    /// Resources, those first that have used up most of what their tier allows.
-    pub resources: Vec<ResourceStatus>,
+    /// Resources, starting with those that have used up most of what their tier allows.
+    pub resources: Vec<ResourcePromise>,
     /// Resources that are not protected although their tier is.
     pub suspended: Suspended,
 }
@@ -39,7 +39,7 @@ pub struct TierStatus {
 
 /// A resource's exposure against its promise.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ResourceStatus {
+pub struct ResourcePromise {
     /// Its id.
     pub id: String,
     /// Its owner.
@@ -66,7 +66,7 @@ pub struct ResourceStatus {
     pub suspected_of: Option<Vec<String>>,
 }
 
-/// Returns the exposure of a team's resources, or of everybody's, at `at`.
+/// Returns the exposure at `at` of one team's resources, or of all.
 pub async fn exposed(
     catalog: &Catalog,
     plans: &Plans,
@@ -102,7 +102,7 @@ pub async fn exposed(
     })
 }
 
-/// Returns the tiers that are backed up, and the seconds that each allows: RPO and tolerance.
+/// Returns the tiers that are backed up, and the seconds of exposure that each allows (RPO plus tolerance).
 #[must_use]
 pub fn paid(plans: &Plans) -> (Vec<String>, Vec<f64>) {
     plans
@@ -112,14 +112,14 @@ pub fn paid(plans: &Plans) -> (Vec<String>, Vec<f64>) {
 }
 
 impl TierStatus {
-    /// How far the worst exposure is from the RPO: what the tiers are sorted by.
+    /// Returns by how many seconds the worst exposure exceeds the RPO. Tiers are sorted by it.
     fn over(&self) -> i64 {
         self.worst_exposure_seconds - i64::from(self.rpo_minutes) * 60
     }
 }
 
-impl ResourceStatus {
-    /// Returns whether the newest restore point is of no one instant: a manifest says `none`.
+impl ResourcePromise {
+    /// Returns whether the newest restore point is not of a single instant: its manifest's consistency is `none`.
     #[must_use]
     pub fn is_of_no_instant(&self) -> bool {
         self.consistency.as_deref() == Some("none")
@@ -141,7 +141,7 @@ fn plan_of<'a>(plans: &'a Plans, tier: &str) -> Option<&'a Plan> {
     plans.iter().find(|plan| plan.tier.as_str() == tier)
 }
 
-fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<ResourceStatus> {
+fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<ResourcePromise> {
     let plan = plan_of(plans, &row.tier)?;
     let exposed = exposure(at, row.newest_consistent_at, row.created_at);
     let promise = match verdict(plan, exposed)? {
@@ -149,7 +149,7 @@ fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<R
         Verdict::Late => "late",
         Verdict::Broken => "BROKEN",
     };
-    Some(ResourceStatus {
+    Some(ResourcePromise {
         promise,
         exposure_seconds: exposed.age().num_seconds(),
         never_backed_up: row.newest_consistent_at.is_none(),

@@ -1,16 +1,18 @@
-//! Where do archives live: which stores are there, which is the first, and how is each reached?
+//! Where do archives live: which stores are there, which is the primary, and how is each reached?
 //!
-//! `--storage URL` is one store, called `primary`, with the keys of the standard `AWS_*` variables. A stores file names
+//! `--storage URL` configures one store, called `primary`, whose keys come from the standard `AWS_*` variables. A stores file names
 //! several: the first takes the backups, the others get copies.
 
 mod compare;
 mod each;
 mod environment;
+mod error;
 mod file;
 mod keys;
 mod lent;
 mod one;
 mod recognise;
+mod slot;
 
 use std::{
     collections::BTreeSet,
@@ -21,29 +23,30 @@ use std::{
 use clap::Args;
 use lastgood_jobs::{
     error::{JobError, chain},
-    storage::{Binding, BucketAccess, Storage, StorageUrl, StorageUrlError, WriteOnce},
+    storage::{Binding, Storage, StorageUrl},
 };
 
-use self::recognise::{Known, Recognised, recognise};
 pub use self::{
     compare::{Compared, compare},
     each::{Candidate, candidates},
+    error::StoresError,
     one::{open, open_one},
     recognise::Stranger,
 };
-use crate::{
-    catalog::{Catalog, CatalogError},
-    secret::SecretError,
+use self::{
+    recognise::{Known, Recognised, recognise},
+    slot::{Configured, Slot, Unrecognised},
 };
+use crate::catalog::Catalog;
 
-/// The one store of an installation that has no stores file.
+/// The name of the only store of an installation without a stores file.
 pub const PRIMARY: &str = "primary";
 
 /// Which stores there are.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
     /// Where archives live: a directory, `file:///path`, or `s3://bucket/prefix` with the standard AWS variables
-    // A text: what cannot be parsed may hold a key, and would be printed.
+    // A `String`: text that does not parse may contain a key, and clap would print it.
     #[arg(
         long,
         env = "LASTGOOD_STORAGE",
@@ -57,112 +60,10 @@ pub struct StorageArgs {
     pub stores: Option<PathBuf>,
 }
 
-/// Why the stores cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoresError {
-    /// The one store's address is none.
-    #[error("--storage (LASTGOOD_STORAGE) cannot be used: {0}")]
-    Address(StorageUrlError),
-    /// The address of a store to read from is none.
-    #[error("--from cannot be used: {0}")]
-    FromAddress(StorageUrlError),
-    /// Nothing is called so.
-    #[error("there is no store {store:?}: {known}, and no directory of that name holds a store")]
-    NoSuchStore {
-        /// What it was called.
-        store: String,
-        /// Which names there are.
-        known: String,
-    },
-    /// The stores file cannot be read.
-    #[error("cannot read the stores file {path}")]
-    Read {
-        /// Its path.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The stores file does not say what stores there are.
-    #[error("the stores file {path} cannot be used: {why}")]
-    File {
-        /// Its path.
-        path: String,
-        /// Why. Never shows a value.
-        why: String,
-    },
-    /// A value in the environment cannot be used.
-    #[error("{variable} cannot be used: {why}")]
-    Environment {
-        /// Its name.
-        variable: &'static str,
-        /// Why. Never shows the value.
-        why: String,
-    },
-    /// A key cannot be had.
-    #[error("the {what} of store {store:?} cannot be used")]
-    Secret {
-        /// Which key.
-        what: &'static str,
-        /// The store's name.
-        store: String,
-        /// Why not.
-        #[source]
-        source: SecretError,
-    },
-    /// A store does not open.
-    #[error("store {store:?} ({url}) does not open")]
-    Open {
-        /// Its name.
-        store: String,
-        /// Its address.
-        url: StorageUrl,
-        /// Why.
-        #[source]
-        source: Box<JobError>,
-    },
-    /// A store is not one that may be written to.
-    #[error("store {store:?} ({url}) cannot be used")]
-    Stranger {
-        /// Its name.
-        store: String,
-        /// Its address.
-        url: StorageUrl,
-        /// Why.
-        #[source]
-        source: Box<Stranger>,
-    },
-    /// The catalog could not be asked which stores are meant.
-    #[error("cannot ask the catalog which stores are meant")]
-    Catalog(#[from] CatalogError),
-}
-
-impl StoresError {
-    /// Returns the name of the store that is not where it should be.
-    #[must_use]
-    pub fn missing(&self) -> Option<String> {
-        match self {
-            Self::Open { store, source, .. } if matches!(**source, JobError::NoStore { .. }) => {
-                Some(store.clone())
-            }
-            Self::Open { .. }
-            | Self::Address(_)
-            | Self::FromAddress(_)
-            | Self::NoSuchStore { .. }
-            | Self::Read { .. }
-            | Self::File { .. }
-            | Self::Environment { .. }
-            | Self::Secret { .. }
-            | Self::Stranger { .. }
-            | Self::Catalog(_) => None,
-        }
-    }
-}
-
-/// A store, open, under its name.
+/// An open store and its name.
 #[derive(Debug, Clone)]
 pub struct NamedStore {
-    /// What the catalog calls it.
+    /// Its name in the catalog.
     pub name: String,
     /// Its address.
     pub url: StorageUrl,
@@ -170,18 +71,18 @@ pub struct NamedStore {
     pub storage: Storage,
 }
 
-/// What becomes of a directory in which no store was ever made. A bucket is never made.
+/// What to do about a directory that holds no store yet. A bucket is never created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absent {
-    /// A store is made in it.
+    /// Create a store in it.
     Made,
-    /// It is refused: all of them are needed.
+    /// Refuse it: all stores are needed.
     Refused,
-    /// It is left out, with an error in the log: whoever only reads must not take an empty store for the one that is meant, and
-    /// can do with another. One at least must be there.
+    /// Leave it out and log an error: a process that only reads must not take an empty store for the right one, and can work with
+    /// another. At least one store must be there.
     LeftOut,
-    /// A store is made in it, unless it has one of these names: restore points are on record there, so that it is not mounted,
-    /// or is another one. The primary is then refused, and a mirror left out: backups go on without it.
+    /// Create a store in it, unless it has one of these names. Those stores have restore points on record, so the directory is not
+    /// mounted, or is another one. Then the primary is refused, and a mirror is left out: backups go on without it.
     MadeUnless(BTreeSet<String>),
 }
 
@@ -203,118 +104,33 @@ impl Absent {
     }
 }
 
-/// What is to be opened.
-#[derive(Debug, Clone)]
-struct Configured {
-    name: String,
-    url: StorageUrl,
-    access: BucketAccess,
-}
-
-/// What becomes of a mirror that cannot be written to: not there, or not the one that is meant.
+/// What to do about a mirror that cannot be written to because it is not there, or not the one meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mirrors {
-    /// It is left for later: backups go on without it, see [`Stores::look`].
+    /// Leave it for later: backups go on without it, see [`Stores::look`].
     MayWait,
-    /// It is refused: all of them are needed.
+    /// Refuse it: all stores are needed.
     AreNeeded,
 }
 
-/// One of the stores, which may not be there yet.
-#[derive(Debug)]
-struct Slot {
-    configured: Configured,
-    opened: OnceLock<NamedStore>,
-    /// For whoever writes: which store is meant.
-    binding: Option<Binding>,
-}
-
-/// All stores: at least one that is open. Cheap to clone, and what one clone opens later, all of them have.
+/// All stores, at least one of them open. Clones are cheap, and share the stores that are opened later.
 #[derive(Debug, Clone)]
 pub struct Stores {
     primary: Arc<NamedStore>,
     slots: Arc<[Slot]>,
 }
 
-impl Slot {
-    /// Opens the store; it must be there unless it `is_made`.
-    async fn open(&self, is_made: bool) -> Result<&NamedStore, JobError> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
-        }
-        let Configured { name, url, access } = &self.configured;
-        let storage = if is_made {
-            Storage::open_with(url, access).await?
-        } else {
-            Storage::open_existing(url, access).await?
-        };
-        let storage = match &self.binding {
-            Some(binding) => storage.bound(binding.clone()),
-            None => storage,
-        };
-        Ok(self.opened.get_or_init(|| NamedStore {
-            name: name.clone(),
-            url: url.clone(),
-            storage,
-        }))
-    }
-
-    fn failed(&self, error: JobError) -> StoresError {
-        StoresError::Open {
-            store: self.configured.name.clone(),
-            url: self.configured.url.clone(),
-            source: Box::new(error),
-        }
-    }
-
-    fn is_stranger(&self, why: Stranger) -> StoresError {
-        StoresError::Stranger {
-            store: self.configured.name.clone(),
-            url: self.configured.url.clone(),
-            source: Box::new(why),
-        }
-    }
-
-    /// Makes sure, for whoever writes, that the store is the one that is meant; one that nobody has used is claimed.
-    async fn recognise(&self, names: &[String], catalog: &Catalog) -> Result<(), Unrecognised> {
-        let (Some(store), Some(binding)) = (self.opened.get(), &self.binding) else {
-            return Ok(());
-        };
-        if binding.store().is_some() {
-            return store.storage.require().await.map_err(Unrecognised::Away);
-        }
-        let known = Known::read(catalog, names).await;
-        let known = known.map_err(Unrecognised::Catalog)?;
-        let accepts_overwrites = self.configured.access.write_once == WriteOnce::Looked;
-        match recognise(store, &known, accepts_overwrites, Some(catalog)).await? {
-            Recognised::Is(id) => binding.expect(id),
-            Recognised::Unclaimed => {}
-        }
-        Ok(())
-    }
-}
-
-/// Why a store is not known to be the one that is meant.
-#[derive(Debug)]
-enum Unrecognised {
-    /// It could not be asked: that may pass.
-    Away(JobError),
-    /// It is another one.
-    Stranger(Stranger),
-    Catalog(CatalogError),
-}
-
 impl Stores {
-    /// Opens every store that is configured, to read from. Of buckets nothing is asked yet.
+    /// Opens every configured store for reading. Sends no request to buckets yet.
     pub async fn open(args: &StorageArgs, absent: &Absent) -> Result<Self, StoresError> {
         Self::opened(args, absent, |_| None).await
     }
 
-    /// Opens the stores to write to them: each is compared with what the catalog has on record of it, and one that nobody has
-    /// used is given an identity. One that could not be asked is opened all the same, and takes nothing until it was.
+    /// Opens the stores for writing. Each is compared with the catalog's record of it, and one that nobody has used gets an identity. A
+    /// store that cannot be asked is opened all the same, but nothing is written to it until it can.
     ///
-    /// [`StoresError::Stranger`] where a store is another one than is meant, is another installation's, is one place with
-    /// another store, or overwrites what must be written once.
+    /// Fails with [`StoresError::Stranger`] if a store is not the one meant, belongs to another installation, is the same place as another
+    /// store, or overwrites objects that must be written once.
     pub async fn open_to_write(
         args: &StorageArgs,
         mirrors: Mirrors,
@@ -329,7 +145,7 @@ impl Stores {
         for (index, slot) in stores.slots.iter().enumerate() {
             let may_wait = index > 0 && mirrors == Mirrors::MayWait;
             if slot.opened.get().is_none() && !may_wait {
-                // It was left out for its absence: say so in its own words.
+                // It was left out because it was absent: opening it again yields the precise error.
                 slot.open(false).await.map_err(|error| slot.failed(error))?;
             }
             match slot.recognise(&names, catalog).await {
@@ -395,8 +211,8 @@ impl Stores {
         })
     }
 
-    /// Looks at every store again: opens those that were not there, recognises those that could not be asked, and makes sure that
-    /// all others are still what they were. Returns what is wrong, by the store's name.
+    /// Checks every store again: opens those that were absent, recognises those that could not be asked, and makes sure that all others are
+    /// still the same. Returns the faults, each with the store's name.
     pub async fn look(&self, catalog: &Catalog) -> Vec<(String, String)> {
         let names: Vec<String> = self
             .slots
@@ -422,7 +238,7 @@ impl Stores {
         faults
     }
 
-    /// Returns stores that are one directory: for tests.
+    /// Returns stores that consist of one directory, for tests.
     #[must_use]
     pub fn of(name: &str, url: StorageUrl, storage: Storage) -> Self {
         let name = name.to_owned();
@@ -438,7 +254,7 @@ impl Stores {
         &self.primary
     }
 
-    /// Returns the stores that get copies, those that are there.
+    /// Returns the mirrors, which get copies, as far as they are open.
     pub fn mirrors(&self) -> impl Iterator<Item = &NamedStore> {
         let opened = self.slots.iter().filter_map(|slot| slot.opened.get());
         opened.filter(|store| store.name != self.primary.name)
@@ -450,15 +266,15 @@ impl Stores {
         self.iter().find(|store| store.name == name)
     }
 
-    /// Returns all stores that are there, the primary first.
+    /// Returns all open stores, the primary first.
     pub fn iter(&self) -> impl Iterator<Item = &NamedStore> {
         std::iter::once(&*self.primary).chain(self.mirrors())
     }
 }
 
-/// Returns the id of a store that is only looked at; `None`: it is nobody's yet.
+/// Returns the id of a store without writing to it; `None`: the store has no identity yet.
 ///
-/// [`StoresError::Stranger`] where it is not the one that is meant.
+/// Fails with [`StoresError::Stranger`] if it is not the one meant.
 pub async fn identify(
     store: &NamedStore,
     args: &StorageArgs,
@@ -484,7 +300,7 @@ pub async fn identify(
     }
 }
 
-/// Returns the names of the primary store and of its mirrors, without opening any and without a key at hand.
+/// Returns the names of the primary store and of its mirrors. Opens none of them, and needs no keys.
 pub fn names(args: &StorageArgs) -> Result<(String, Vec<String>), StoresError> {
     if let Some(path) = &args.stores {
         return file::names(path);

@@ -1,4 +1,4 @@
-//! What a bearer token is: its text, which is shown once, and what of it is kept.
+//! Bearer tokens: the text, which is shown once, and the hash, which is stored.
 
 use std::{fmt, str::FromStr};
 
@@ -8,20 +8,20 @@ use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What every token begins with, so that it is found where it has leaked to.
+/// The prefix of every token, by which scanners find leaked ones.
 const PREFIX: &str = "lastgood_";
 
-/// What a token lets its holder do. Stored names are permanent.
+/// What a token permits its holder to do. Stored names are permanent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// See resources, runs, restore points, status.
+    /// See resources, runs, restore points and the status.
     Read,
-    /// Ask for ad-hoc backups.
+    /// Request ad-hoc backups.
     Enqueue,
-    /// Ask for restores.
+    /// Request restores.
     Restore,
-    /// All of it, and: register and change resources, retry, cancel, pause, drain.
+    /// All of the above, and register and change resources, retry, cancel, pause and drain.
     Admin,
 }
 
@@ -40,7 +40,7 @@ impl Scope {
         }
     }
 
-    /// Returns whether a token that holds this scope may do what needs `needed`.
+    /// Returns whether a token with this scope may do what needs `needed`.
     #[must_use]
     pub fn covers(self, needed: Self) -> bool {
         self == needed || self == Self::Admin
@@ -53,7 +53,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A text that names no scope.
+/// A text that is not the name of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no scope: use read, enqueue, restore or admin")]
 pub struct NoScope(String);
@@ -69,7 +69,7 @@ impl FromStr for Scope {
     }
 }
 
-/// A token as its holder has it: an id that is no secret, and 256 random bits.
+/// A token as its holder has it: an id, which is not secret, and 256 random bits.
 pub struct Token {
     /// Its id.
     pub id: Uuid,
@@ -84,27 +84,27 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What is kept of a token's secret. A plain hash is enough: nobody guesses 256 random bits.
+/// What is stored of a token's secret. A plain hash is enough, because 256 random bits cannot be guessed.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenHash(blake3::Hash);
 
 impl TokenHash {
-    /// Returns a hash as stored.
+    /// Returns a hash from its stored bytes.
     #[must_use]
     pub fn stored(bytes: &[u8]) -> Option<Self> {
         Some(Self(blake3::Hash::from_bytes(bytes.try_into().ok()?)))
     }
 
-    /// Returns what is stored.
+    /// Returns the bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
 
-    /// Returns whether it is this token's, in a time that tells nothing.
+    /// Returns whether this is the token's hash, in constant time.
     #[must_use]
     pub fn is_of(&self, token: &Token) -> bool {
-        // BLAKE3's hashes compare in constant time.
+        // `blake3::Hash` compares in constant time.
         self.0 == token.hash().0
     }
 }
@@ -119,7 +119,7 @@ impl Token {
         }
     }
 
-    /// Returns the token that a text spells. There is no reason to be told: a text that is none opens nothing.
+    /// Returns the token that the text spells, or `None`. Callers get no reason: a malformed token is refused like an unknown one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_at_checked(32)?;
@@ -140,7 +140,7 @@ impl Token {
         SecretString::from(format!("{PREFIX}{}_{}", self.id.simple(), &*secret))
     }
 
-    /// Returns what is kept of it.
+    /// Returns the hash to store.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(blake3::hash(self.secret.as_slice()))
@@ -174,7 +174,7 @@ mod tests {
     fn a_token_is_not_seen_in_its_debug() {
         let token = Token::generate();
         let text = token.reveal();
-        // The secret may have an underscore of its own.
+        // The secret itself may contain underscores.
         let secret = text
             .expose_secret()
             .splitn(3, '_')

@@ -1,60 +1,39 @@
-//! One backup, end to end: dump, compress, hash, store, check, and last of all the manifest.
+//! One backup, end to end: dump, compress, hash, store, check, and write the manifest last.
 
 use chrono::{DateTime, Utc};
 
 use crate::{
-    archive::{self, Measured},
+    archive::{self},
     detached,
-    engine::{mongodb, postgres, redis},
+    engine::{self, answer::Dumped},
     error::JobError,
     job::Attempt,
     key::ArchiveKey,
-    manifest::{
-        Consistency, Details, Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect,
-        Suspicion, VERSION,
-    },
-    resource::{Engine, Resource},
+    manifest::{Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect, Suspicion, VERSION},
+    resource::Resource,
     storage::{Created, Keys, Storage, Unpublished},
     worker::Worker,
 };
 
-/// A whole dump in a stored archive that nothing refers to yet: what every engine makes.
-pub(crate) struct Dumped {
-    /// The format's name in manifests.
-    pub(crate) format: &'static str,
-    pub(crate) consistent_at: DateTime<Utc>,
-    pub(crate) consistency: Consistency,
-    pub(crate) dump: Measured,
-    pub(crate) archive: Measured,
-    pub(crate) object: Unpublished,
-    pub(crate) server_version: String,
-    pub(crate) tool_version: String,
-    pub(crate) details: Details,
-    /// What was odd yet no failure.
-    pub(crate) warnings: Vec<String>,
-    /// Why nobody should count on it.
-    pub(crate) suspicions: Vec<Suspicion>,
-}
-
 /// A finished backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePoint {
-    /// Where its manifest is.
+    /// The key of its manifest.
     pub manifest_key: String,
-    /// What the manifest says.
+    /// Its manifest.
     pub manifest: Manifest,
 }
 
-/// The resource's last restore point, as far as the next one is compared with it.
+/// What the next restore point is compared with: the sizes of the resource's last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Previous {
-    /// The dump's size: one that shrank by more than half is odd.
+    /// The dump's size. A dump that shrinks by more than half is suspect.
     pub dump_bytes: u64,
-    /// The archive's size: the parts of the next upload follow it.
+    /// The archive's size, from which the next upload derives its part size.
     pub stored_bytes: u64,
 }
 
-/// Makes a restore point, or adopts the one that an earlier attempt of this run has committed.
+/// Makes a restore point, or adopts the one that an earlier attempt of this run committed.
 ///
 /// Cancel-safe: dropping the future kills the tool and aborts the upload.
 pub async fn backup(
@@ -75,15 +54,7 @@ pub async fn backup(
         return Ok(point);
     }
     let started_at = Utc::now();
-    let dumped = match resource.engine {
-        Engine::Postgres | Engine::Vector => {
-            postgres::dump::dump(&resource.url, &keys.archive(), worker).await?
-        }
-        Engine::Mongodb => Box::pin(mongodb::dump::dump(resource, &keys.archive(), worker)).await?,
-        Engine::Redis => {
-            Box::pin(redis::dump::dump(&resource.url, &keys.archive(), worker)).await?
-        }
-    };
+    let dumped = engine::dump(resource, &keys.archive(), worker).await?;
     let (mut manifest, archive) = describe(
         dumped,
         attempt,
@@ -98,15 +69,16 @@ pub async fn backup(
         archive.remove().await;
         return Err(JobError::LeaseLost);
     }
-    // In a task of its own: a commit that has begun is not stopped half way.
+    // In its own task: a commit that has begun must not be stopped half way.
     let commit = detached::spawn(commit(storage.clone(), keys, manifest, archive));
     let stopped = |_| JobError::Stopped { what: "the commit" };
     commit.await.map_err(stopped)?
 }
 
-/// Returns the run's restore point, if an earlier attempt has committed one that is whole.
+/// Returns the run's restore point, if an earlier attempt committed one that is whole.
 ///
-/// One whose archive is missing or cut can restore nothing: its manifest is removed, and the backup made again.
+/// A point whose archive is missing or truncated cannot be restored: its manifest is removed, and the backup is made
+/// again.
 async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, JobError> {
     let manifest_key = keys.manifest();
     let Some(manifest) = storage.manifest(&manifest_key).await? else {
@@ -124,8 +96,8 @@ async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, J
     }))
 }
 
-/// Removes `manifest`, whose archive is not there. By now another attempt may have put its own in its place, with its own
-/// archive: that one stays.
+/// Removes `manifest`, whose archive is not there. If another attempt has replaced it with its own manifest meanwhile,
+/// that one stays.
 async fn retract(
     storage: &Storage,
     manifest_key: &str,
@@ -137,7 +109,7 @@ async fn retract(
     }
 }
 
-/// Returns whether one attempt wrote both: epochs repeat where a catalog has lost commits, attempt ids do not.
+/// Returns whether the same attempt wrote both. Epochs repeat after a catalog has lost commits; attempt ids do not.
 fn is_of_one_attempt(there: &Manifest, ours: &Manifest) -> bool {
     (there.epoch, there.attempt_id) == (ours.epoch, ours.attempt_id)
 }
@@ -199,7 +171,7 @@ fn encryption(key: ArchiveKey) -> Encryption {
     }
 }
 
-/// Returns the suspicion that data was lost, where a dump shrank by more than half.
+/// Returns the suspicion that data was lost, if a dump shrank by more than half.
 fn shrunk(size_bytes: u64, previous: Option<u64>) -> Option<Suspicion> {
     let previous = previous.filter(|previous| size_bytes < previous / 2)?;
     Some(Suspicion::new(
@@ -208,7 +180,7 @@ fn shrunk(size_bytes: u64, previous: Option<u64>) -> Option<Suspicion> {
     ))
 }
 
-/// Writes the manifest: from then on the restore point exists.
+/// Writes the manifest, which makes the restore point exist.
 async fn commit(
     storage: Storage,
     keys: Keys,
@@ -219,8 +191,8 @@ async fn commit(
     loop {
         match storage.create_manifest(&manifest_key, &manifest).await {
             Ok(Created::New) => break,
-            // Another attempt was faster: what it has committed is adopted, and our archive removed. Unless the manifest is our own,
-            // and only the store's first answer was lost.
+            // Another attempt was faster: adopt what it committed, and remove our archive. Unless the manifest is our
+            // own, and only the store's first answer was lost.
             Ok(Created::AlreadyExists) => match adopt(&keys, &storage).await {
                 Ok(Some(point)) if point.manifest.archive.key == manifest.archive.key => {
                     archive.keep();
@@ -237,13 +209,14 @@ async fn commit(
                 }
             },
             Err(error) => {
-                // The manifest may be there all the same: then it must not lose its archive. The janitor can tell.
+                // The manifest may have been written all the same, and must then keep its archive. The janitor can
+                // tell.
                 archive.keep();
                 return Err(error);
             }
         }
     }
-    // The janitor may have taken the archive for a dead attempt's, where the commit came that late.
+    // If this commit came late, the janitor may have removed the archive as a dead attempt's.
     if storage.size(&manifest.archive.key).await? != Some(manifest.archive.size_bytes) {
         retract(&storage, &manifest_key, &manifest).await?;
         return Err(JobError::LeaseLost);
@@ -270,7 +243,7 @@ mod tests {
         let manifest = example();
         let key = "v1/acme/db-1/2026/03/04/050607Z-x.manifest.json";
         storage.create_manifest(key, &manifest).await?;
-        // Of the same epoch: only what the claim drew tells them apart.
+        // Of the same epoch: only the attempt id, which the claim draws, tells them apart.
         let other = Manifest {
             attempt_id: Some(uuid::Uuid::from_u128(12)),
             ..manifest.clone()

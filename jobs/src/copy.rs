@@ -1,11 +1,11 @@
-//! One copy, end to end: a restore point into another store, archive first, manifest last.
+//! One copy, end to end: puts a restore point into another store, archive first, manifest last.
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 
 use crate::{
-    archive::{Damage, Meter},
-    error::{JobError, StoreFault},
+    archive::Meter,
+    error::{Damage, JobError, StoreFault},
     manifest::{Manifest, Stored},
     sought::Sought,
     storage::{Created, Storage},
@@ -16,13 +16,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Copied {
-    /// The point is in the store now.
+    /// The restore point is now in the store.
     New,
     /// It was there already, whole.
     AlreadyThere,
 }
 
-/// Returns whether a store holds a restore point already, with the bytes that its manifest describes.
+/// Returns whether a store already holds a restore point, with the bytes that its manifest describes.
 pub async fn is_there(
     manifest_key: &str,
     manifest: &Manifest,
@@ -31,16 +31,19 @@ pub async fn is_there(
     Ok(same(manifest_key, store, manifest).await? && is_whole(store, &manifest.archive).await?)
 }
 
-/// How often an archive is written again that goes while its manifest comes.
+/// How many times a copy writes its archive at most: again only if the archive disappears before its manifest is
+/// written.
 const WRITTEN_MAX: u32 = 2;
 
 /// Copies a restore point from `from` into the worker's own store.
 ///
-/// The archive's bytes are hashed on their way, and an archive that is not what its manifest says is aborted before anybody
-/// could see it. It is copied as it is: compressed, and encrypted where it was. Safe to run twice, and beside itself: what an
-/// earlier attempt has left is believed only if it has the manifest's hash, and nothing that is there is ever removed. An
-/// archive has one key for all attempts, and a stale one cannot know who has described it meanwhile. What nobody describes, the
-/// janitor removes.
+/// The archive is copied as it is stored: compressed, and encrypted if it was. Its bytes are hashed on the way, and an
+/// upload that does not match the manifest is aborted before anybody can see it.
+///
+/// Safe to run twice, and concurrently with itself. What an earlier attempt left is trusted only if it has the
+/// manifest's hash. Nothing that is already there is removed: all attempts share one archive key, and a stale attempt
+/// cannot know whether another has written a manifest for it meanwhile. The janitor removes archives without a
+/// manifest.
 pub async fn copy(
     sought: &Sought<'_>,
     from: &Storage,
@@ -63,7 +66,7 @@ pub async fn copy(
         if !is_described {
             is_described = describe(sought.manifest_key, to, &manifest).await?;
         }
-        // The janitor may have taken an old archive for an orphan, a moment before it was described.
+        // The janitor may have removed an old archive as an orphan just before its manifest was written.
         is_there = to.size(&archive.key).await? == Some(archive.size_bytes);
         if is_described && is_there {
             return Ok(Copied::New);
@@ -78,7 +81,7 @@ pub async fn copy(
     })
 }
 
-/// Asks whether this attempt still owns its run.
+/// Checks that this attempt still owns its run.
 async fn owned(worker: &Worker) -> Result<(), JobError> {
     if worker.lease.is_alive().await {
         Ok(())
@@ -87,7 +90,7 @@ async fn owned(worker: &Worker) -> Result<(), JobError> {
     }
 }
 
-/// Writes the manifest; returns whether it is there.
+/// Writes the manifest, and returns whether it is in the store.
 async fn describe(key: &str, to: &Storage, manifest: &Manifest) -> Result<bool, JobError> {
     match to.create_manifest(key, manifest).await? {
         Created::New => Ok(true),
@@ -95,7 +98,7 @@ async fn describe(key: &str, to: &Storage, manifest: &Manifest) -> Result<bool, 
     }
 }
 
-/// Streams an archive from one store into the other, and gives up unless it is what its manifest says.
+/// Streams an archive from one store into the other, and aborts if it does not match its manifest.
 async fn stream(archive: &Stored, from: &Storage, worker: &Worker) -> Result<(), JobError> {
     let bytes = from.read(&archive.key).await?;
     let upload = worker
@@ -106,7 +109,7 @@ async fn stream(archive: &Stored, from: &Storage, worker: &Worker) -> Result<(),
     let read = measure(bytes, |chunk| {
         worker.progress.add_stored(chunk.len() as u64);
         let writer = &writer;
-        // A failed upload is explained by `finish`.
+        // If the upload fails, its `finish` says why.
         async move { writer.write(chunk).await.is_ok() }
     })
     .await;
@@ -138,7 +141,7 @@ async fn is_whole(store: &Storage, archive: &Stored) -> Result<bool, JobError> {
     Ok(meter.is_some_and(|meter| difference(archive, &meter).is_ok()))
 }
 
-/// Hashes a stream and passes it on. `None`: nobody takes it any more.
+/// Hashes a stream and passes it on. Returns `None` if the receiver has gone.
 async fn measure<F: Future<Output = bool>>(
     mut bytes: impl Stream<Item = Result<Bytes, JobError>> + Unpin,
     mut pass_on: impl FnMut(Bytes) -> F,
@@ -182,7 +185,8 @@ fn difference(archive: &Stored, meter: &Meter) -> Result<(), JobError> {
     })
 }
 
-/// Returns whether a store has this manifest already; another one in its place is an error, and never overwritten.
+/// Returns whether a store already has this manifest. A different one in its place is an error, and is never
+/// overwritten.
 async fn same(key: &str, store: &Storage, manifest: &Manifest) -> Result<bool, JobError> {
     match store.manifest(key).await? {
         None => Ok(false),

@@ -1,4 +1,4 @@
-//! Brings an archive to a file as it is stored, and makes sure that it is the one in its manifest.
+//! Downloads an archive to a file as it is stored, and checks it against its manifest.
 
 use std::{
     io,
@@ -18,8 +18,9 @@ use crate::{
 
 /// Writes the archive of a restore point to `to`, and returns its manifest.
 ///
-/// It grows as `{to}.partial`, for this user alone, and takes its name when its size and BLAKE3 have proved right. A file that
-/// is there already, under either name, is never touched: that is [`JobError::Io`]. On any failure nothing is left.
+/// The file grows as `{to}.partial`, readable by this user alone, and takes its name once its size and BLAKE3 have been
+/// checked. A file that already exists under either name is not touched: that is [`JobError::Io`]. A failure leaves
+/// nothing behind.
 pub async fn download(
     sought: &Sought<'_>,
     to: &Path,
@@ -32,7 +33,7 @@ pub async fn download(
     let partial = Partial::create(to).await?;
     let written = write(&partial.path, stored, storage).await;
     written?;
-    // Unlike a rename, a link fails where the name has been taken meanwhile.
+    // Unlike a rename, a link fails if the name has been taken meanwhile.
     std::fs::hard_link(&partial.path, to).map_err(failed("give the file its name"))?;
     Ok(manifest)
 }
@@ -78,7 +79,7 @@ fn refuse_existing(to: &Path) -> Result<(), JobError> {
     }
 }
 
-/// The growing file; gone with this value.
+/// The growing file. Dropping this value removes it.
 struct Partial {
     path: PathBuf,
 }
@@ -92,7 +93,7 @@ impl Partial {
         options.write(true).create_new(true).mode(0o600);
         let created = options.open(&path).await;
         created.map_err(|error| {
-            // Of a download that was killed, or of one that is under way.
+            // It belongs to a download that was killed, or to one that is under way.
             let is_there = error.kind() == io::ErrorKind::AlreadyExists;
             failed(if is_there {
                 "make the file's .partial: if no other download is under way, remove the one that is there"

@@ -1,6 +1,6 @@
 //! The escrow of a key: its identity in a store, encrypted to the recovery recipient, whose own identity stays offline.
 //!
-//! Bucket and recovery identity then open every archive, without a catalog and without lastgood:
+//! The bucket and the recovery identity are then enough to open every archive, without a catalog and without lastgood:
 //! `age -d -i recovery.txt keys/ID.age > id.txt`, `age -d -i id.txt ARCHIVE.age`.
 
 use bytes::Bytes;
@@ -11,44 +11,44 @@ use uuid::Uuid;
 use crate::{
     error::JobError,
     key::{Identity, Recipient},
-    resource::TeamId,
+    names::TeamId,
     storage::{Created, Storage},
 };
 
-/// More than any escrow; a larger object is none.
+/// More bytes than any escrow has. A larger object is not an escrow.
 const BYTES_MAX: u64 = 16 * 1024;
-/// What the lines of an escrow begin with that say whose key it is, and since when. Permanent.
+/// The beginnings of the lines that say whose key an escrow holds, and when the key was made. Permanent.
 const TEAM: &str = "# of team ";
 const PLATFORM: &str = "# of the platform";
 const CREATED: &str = "# created: ";
 
-/// Returns where the escrow of a key is. Permanent.
+/// Returns the object key of a key's escrow. Permanent.
 #[must_use]
 pub fn object(key: Uuid) -> String {
     format!("keys/{key}.age")
 }
 
-/// A key as its escrow tells of it.
+/// A key as its escrow describes it.
 #[derive(Debug, Clone)]
 pub struct Escrow {
-    /// Its id.
+    /// The key's id.
     pub key: Uuid,
-    /// Whose; `None`: the platform's.
+    /// The team that owns it; `None` for the platform's key.
     pub team: Option<TeamId>,
-    /// When it was made.
+    /// When the key was made.
     pub created_at: DateTime<Utc>,
-    /// Its secret.
+    /// The key's secret.
     pub identity: Identity,
 }
 
-/// Writes the escrow of a key: an identity file that says whose it is. One that is there is replaced.
+/// Writes the escrow of a key: an identity file that names the key's owner. Replaces an existing escrow.
 pub async fn put(storage: &Storage, escrow: &Escrow, recovery: &Recipient) -> Result<(), JobError> {
     let sealed = sealed(escrow, recovery)?;
     let object = object(escrow.key);
-    // Stores write once.
+    // Stores never overwrite an object.
     storage.remove(&object).await?;
     let upload = storage.upload(&object);
-    // A failed write is explained by `finish`.
+    // If the write fails, `finish` says why.
     let _explained_below = upload.writer().write(sealed).await;
     upload.finish().await?.keep();
     Ok(())
@@ -75,7 +75,7 @@ fn sealed(escrow: &Escrow, recovery: &Recipient) -> Result<Bytes, JobError> {
         })
 }
 
-/// Returns the keys whose escrows a store has. In no order.
+/// Returns the keys whose escrows a store has, in no particular order.
 pub async fn list(storage: &Storage) -> Result<Vec<Uuid>, JobError> {
     let objects = storage.escrow_keys().await?;
     let names = objects.iter().filter_map(|object| {
@@ -90,11 +90,11 @@ pub async fn exists(storage: &Storage, key: Uuid) -> Result<bool, JobError> {
     Ok(storage.size(&object(key)).await?.is_some())
 }
 
-/// Copies the escrow of a key, sealed as it is, into a store that lacks it, and reads it back. Returns whether it was written: one that is
-/// there stays.
+/// Copies the escrow of a key, sealed as it is, into a store that lacks it, and reads it back.
 ///
-/// Nobody here can open it. It is copied if it has the form of one, and if all stores `from` which it may come have the same bytes.
-/// Whether the key still lives is the caller's to make sure of, before and after.
+/// Returns whether it was written; an existing escrow stays. Nobody here can open an escrow, so it is copied only if it
+/// has the form of one, and if all the stores in `from` have the same bytes. The caller checks before and after that
+/// the key has not been shredded.
 pub async fn refill(from: &[&Storage], to: &Storage, key: Uuid) -> Result<bool, JobError> {
     let object = object(key);
     let bad = |why| JobError::BadEscrow {
@@ -124,20 +124,21 @@ pub async fn refill(from: &[&Storage], to: &Storage, key: Uuid) -> Result<bool, 
     Ok(true)
 }
 
-/// Returns whether these bytes have the form of an escrow: a header of age for one recipient's key, and something sealed after it.
+/// Returns whether these bytes have the form of an escrow: an age header for a key, not for a passphrase, and the
+/// beginning of a payload.
 fn is_sealed(bytes: &[u8]) -> bool {
     let header = age::Decryptor::new(bytes);
     header.is_ok_and(|header| !header.is_scrypt())
 }
 
-/// Removes the escrow of a key; one that is gone already is no error.
+/// Removes the escrow of a key. Succeeds if it is already gone.
 ///
-/// A store that keeps versions keeps it as an old version: that is beyond this.
+/// A versioned bucket keeps it as an old version, which this does not remove.
 pub async fn remove(storage: &Storage, key: Uuid) -> Result<(), JobError> {
     storage.remove(&object(key)).await
 }
 
-/// Returns what the escrow of a key holds.
+/// Opens the escrow of a key with the recovery identity, and returns its contents.
 pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<Escrow, JobError> {
     let object = object(key);
     let bad = |why| JobError::BadEscrow {
@@ -251,7 +252,7 @@ mod tests {
         let copied = open(&empty, key, &recovery).await?;
         assert_eq!(copied.identity.recipient(), escrow.identity.recipient());
         assert!(!refill(&[&full], &empty, key).await?);
-        // What somebody put in an escrow's place goes nowhere, nor does what was cut short.
+        // Neither a foreign object in an escrow's place nor a truncated escrow is copied.
         let whole = std::fs::read(at.0.path().join("objects").join(object(key)))?;
         let cut = whole.get(..100).unwrap_or_default().to_vec();
         for (number, text) in [(10, b"not an escrow".to_vec()), (11, cut)] {
@@ -261,7 +262,7 @@ mod tests {
             assert!(matches!(error, JobError::BadEscrow { .. }), "{error:?}");
             assert!(!exists(&empty, other).await?);
         }
-        // Two that differ: one of them may open nothing.
+        // The two stores differ, and one of the escrows may open nothing.
         let third = tempfile::tempdir()?;
         let third = open_in(&third).await?;
         put(&empty, &escrow, &recovery.recipient()).await?;

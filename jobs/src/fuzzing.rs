@@ -1,14 +1,14 @@
-//! What the fuzz targets in `fuzz/` call: laws about bytes from anywhere. Built by a fuzzer alone.
+//! The laws that the fuzz targets in `fuzz/` call, about bytes of any origin. Built for fuzzing only.
 
 mod redis_rdb;
 
-use crate::engine::mongodb::archive_format::{Body, FormatError, Prelude, Reader, Summary, Visit};
+use crate::format::mongodump::{Body, FormatError, Prelude, Reader, Summary, Visit};
 
 pub use redis_rdb::redis_rdb;
 
-/// Reads bytes as an archive of `mongodump`: whole, and in pieces of the length that the first byte says.
+/// Reads bytes as an archive of `mongodump`: whole, and in pieces whose length is the first byte.
 ///
-/// Both must come to the same end, and what was read must be read again once it was written.
+/// Both reads must end the same way, and an archive that was read must be readable again after it is rewritten.
 pub fn mongodb_archive(bytes: &[u8]) {
     let Some((piece, archive)) = bytes.split_first() else {
         return;
@@ -38,7 +38,7 @@ fn read<'a, V: Visit>(
     reader.finish()
 }
 
-/// Writes what it is shown.
+/// Writes what it visits.
 #[derive(Default)]
 struct Rewrite {
     out: Vec<u8>,

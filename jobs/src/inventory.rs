@@ -1,12 +1,12 @@
-//! What a store holds, without a catalog: is what lies at a manifest's key a restore point?
+//! What a store holds, without a catalog: whether the object at a manifest's key describes a restore point.
 
 use crate::{error::JobError, manifest::Manifest, sought::Sought, storage::Storage};
 
-/// Reads a manifest, and makes sure that it is where it belongs and that its archive is there, with its size. The archive's
-/// bytes are not read: that is [`crate::verify::verify`].
+/// Reads a manifest, and checks that it is in its place and that its archive is there with the right size.
 ///
-/// What is wrong with the restore point is [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
-/// every other error says nothing about it.
+/// Does not read the archive's bytes: see [`crate::verify::verify`]. A restore point that is wrong gives
+/// [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`]; no other error says anything about
+/// the restore point.
 pub async fn examine(sought: &Sought<'_>, storage: &Storage) -> Result<Manifest, JobError> {
     let manifest = sought.read(storage).await?;
     belongs(&manifest, sought.manifest_key)?;
@@ -15,7 +15,7 @@ pub async fn examine(sought: &Sought<'_>, storage: &Storage) -> Result<Manifest,
     Ok(manifest)
 }
 
-/// Refuses a manifest that was put elsewhere, or that points at another resource's archive.
+/// Refuses a manifest that lies in the wrong place, or that points at another resource's archive.
 pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), JobError> {
     let bad = |why: String| JobError::BadManifest {
         key: manifest_key.to_owned(),

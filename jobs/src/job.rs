@@ -1,26 +1,26 @@
-//! What can be asked for: the typed payload of one run, as it is stored.
+//! What a run can be asked to do: its typed payload, as it is stored.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::resource::ResourceId;
+use crate::names::ResourceId;
 
 /// One job. Stored as a JSON object whose `kind` names the variant; the names are permanent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Job {
-    /// Make a restore point of the resource.
+    /// Makes a restore point of the resource.
     Backup {},
-    /// Bring the resource back from a restore point.
+    /// Restores the resource from a restore point.
     Restore(Restore),
-    /// Drop a database that a restore replaced and kept.
+    /// Drops a database that a restore replaced and kept.
     DropReplaced(DropReplaced),
-    /// Copy a restore point into another store.
+    /// Copies a restore point into another store.
     Copy(Copy),
-    /// Read a restore point back, all of it.
+    /// Reads a whole restore point back.
     Verify(Verify),
-    /// Remove a restore point that retention has let go from every store that holds it.
+    /// Removes a restore point that retention let go, from every store that holds it.
     Expire(Expire),
 }
 
@@ -30,7 +30,7 @@ pub enum Job {
 pub struct Copy {
     /// The restore point.
     pub point: Uuid,
-    /// The name of the store that is to get it.
+    /// The name of the store to copy it to.
     pub store: String,
 }
 
@@ -40,7 +40,7 @@ pub struct Copy {
 pub struct Verify {
     /// The restore point.
     pub point: Uuid,
-    /// The name of the store to read it from; `None`: from each that holds it.
+    /// The name of the store to read it from. `None` means every store that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
 }
@@ -53,7 +53,7 @@ pub struct Expire {
     pub point: Uuid,
 }
 
-/// A restore as it was asked for.
+/// A restore, as it was requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -61,29 +61,29 @@ pub struct Expire {
     reason = "each is a word of the stored payload, and they go together in every way"
 )]
 pub struct Restore {
-    /// The restore point: the id of the run that made it.
+    /// The restore point's id, which is the id of the run that made it.
     pub point: Uuid,
-    /// Where its data goes.
+    /// Where to restore it.
     pub target: RestoreTarget,
-    /// Leave owners out and let everything belong to the connecting role.
+    /// Leave owners out, so that everything belongs to the connecting role.
     ///
-    /// A role that is not a superuser restores so in any case: it could not give ownership away.
+    /// A role that is not a superuser always restores this way, because it could not give ownership away.
     #[serde(default)]
     pub no_owner: bool,
     /// Leave grants out.
     #[serde(default)]
     pub no_acl: bool,
-    /// Restore although the role is a superuser, as which the customer's own functions would run.
+    /// Restore even though the role is a superuser, which then runs the customer's own functions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_superuser: bool,
-    /// Put everything where the database's default is, whatever tablespaces the dump names. PostgreSQL only.
+    /// Put everything into the database's default tablespace, whatever tablespaces the dump names. PostgreSQL only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_tablespaces: bool,
-    /// Swap although logical replication stays with the replaced database. PostgreSQL only.
+    /// Swap even though logical replication stays with the replaced database. PostgreSQL only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_replication: bool,
-    /// A database that is named must belong to whoever the resource's own belongs to. PostgreSQL: its owner; MongoDB: the URL's user
-    /// may write to its own databases alone.
+    /// Require that a database given by name belongs to the owner of the resource's own. PostgreSQL: the owner is the
+    /// same; MongoDB: the URL's user may write to its own databases only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_owner: bool,
 }
@@ -92,48 +92,49 @@ pub struct Restore {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RestoreTarget {
-    /// A fresh database that then swaps names with the resource's own, which is kept aside. PostgreSQL only.
+    /// A fresh database that swaps names with the resource's own, which is kept aside. PostgreSQL only.
     Swap {},
     /// The resource's own database (MongoDB) or server (Redis), which must be empty.
     Own {},
-    /// An empty database that exists already, on the resource's server, by name.
+    /// An existing, empty database on the resource's server.
     Database {
         /// Its name.
         name: String,
     },
-    /// An empty database that exists already, anywhere, behind a secret reference
-    /// (`env:NAME` or `file:/path`) that the worker resolves.
+    /// An existing, empty database anywhere, behind a secret reference (`env:NAME` or `file:/path`) that the worker
+    /// resolves.
     Reference {
         /// The reference; never a URL.
         reference: String,
     },
-    /// The resource's own database or server, over what is there.
+    /// The resource's own database or server, over its contents.
     InPlace {
-        /// Repeats the resource's id: a word that cannot be typed by accident.
+        /// Repeats the resource's id, which cannot be typed by accident.
         overwrite: ResourceId,
-        /// Keep the keys that the backup does not have. Redis only; elsewhere it is refused.
+        /// Keep keys that the backup does not have. Redis only; refused for other engines.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         merge: bool,
     },
 }
 
-/// Which kept database to drop.
+/// The kept database to drop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropReplaced {
-    /// Its whole name, `…__before_restore_…`.
+    /// Its full name, `…__before_restore_…`.
     pub database: String,
 }
 
-/// One execution of a run: the identity that every artefact of it carries.
+/// One execution of a run: the identity that everything it makes carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Attempt {
-    /// The run; also the id of the restore point that it makes.
+    /// The run's id, which is also the id of the restore point that it makes.
     pub run_id: Uuid,
-    /// Rises with every claim of the run: whose turn it is, in order. Not unique: a catalog that lost commits counts once more.
+    /// Rises with every claim of the run, and so gives the claims' order. Not unique: a catalog that lost commits
+    /// repeats epochs.
     pub epoch: i64,
-    /// The fencing token: random, drawn by the claim, never drawn again.
+    /// The fencing token: drawn at random by the claim, and never drawn again.
     pub attempt_id: Uuid,
-    /// When the run was enqueued: part of the storage key, the same for each attempt.
+    /// When the run was enqueued. Part of the storage key, and the same for every attempt.
     pub created_at: DateTime<Utc>,
 }

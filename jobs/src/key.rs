@@ -1,6 +1,6 @@
-//! What archives are encrypted to, what opens them, and who is asked for it.
+//! What archives are encrypted to, what opens them, and where that comes from.
 //!
-//! The keys are those of age (X25519): `age -d -i FILE` opens what they encrypt, without lastgood.
+//! The keys are age keys (X25519): `age -d -i FILE` opens what they encrypt, without lastgood.
 
 use std::{fmt, str::FromStr};
 
@@ -9,14 +9,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{archive, error::JobError, manifest::Manifest, storage::Storage};
-
-/// A public key of age, `age1…`: whoever has it can encrypt, and open nothing.
+/// A public key of age, `age1…`. It encrypts, and opens nothing.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Recipient(age::x25519::Recipient);
 
-/// Why a text is no recipient.
+/// The text is not a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a recipient is a public key of age, `age1…`: `age-keygen` makes a pair and prints it")]
 pub struct RecipientError;
@@ -31,7 +29,7 @@ impl FromStr for Recipient {
     type Err = RecipientError;
 
     fn from_str(text: &str) -> Result<Self, RecipientError> {
-        // What was refused is not repeated: it may be an identity.
+        // A refused text is not repeated: it may be an identity.
         text.trim().parse().map(Self).map_err(|_| RecipientError)
     }
 }
@@ -62,29 +60,29 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// A secret key of age: opens what was encrypted to its recipient. Its `Debug` shows nothing of it.
+/// A secret key of age, which opens what was encrypted to its recipient. Its `Debug` shows nothing of the key.
 #[derive(Clone)]
 pub struct Identity(age::x25519::Identity);
 
-/// Why a text holds no identity. It is not shown: it may hold one nearly.
+/// Why a text holds no identity. The text is not shown, because it may be almost one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// No line is one.
+    /// No line is an identity.
     #[error("it holds no identity of age: a line `AGE-SECRET-KEY-1…`, as `age-keygen` writes it")]
     None,
-    /// More than one line is.
+    /// More than one line is an identity.
     #[error("it holds more than one identity of age: give one")]
     Several,
 }
 
 impl Identity {
-    /// Returns a new identity, from the system's randomness.
+    /// Returns a new identity, drawn from the system's random source.
     #[must_use]
     pub fn generate() -> Self {
         Self(age::x25519::Identity::generate())
     }
 
-    /// Reads an identity file: one identity, among comments.
+    /// Reads an identity file: one identity, and comments.
     pub fn parse(text: &SecretString) -> Result<Self, IdentityError> {
         let lines = text.expose_secret().lines().map(str::trim);
         let mut found = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -95,13 +93,13 @@ impl Identity {
         line.parse().map(Self).map_err(|_| IdentityError::None)
     }
 
-    /// Returns the line that [`Identity::parse`] reads. Whoever sees it can open every archive of this key.
+    /// Returns the line that [`Identity::parse`] reads. That line opens every archive of this key.
     #[must_use]
     pub fn to_line(&self) -> SecretString {
         self.0.to_string()
     }
 
-    /// Returns its public half.
+    /// Returns the public half.
     #[must_use]
     pub fn recipient(&self) -> Recipient {
         Recipient(self.0.to_public())
@@ -118,25 +116,25 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What new archives are encrypted to.
+/// The key that new archives are encrypted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveKey {
-    /// Its id, which manifests name.
+    /// The key's id, which manifests name.
     pub id: Uuid,
-    /// Its public half.
+    /// The key's public half.
     pub recipient: Recipient,
 }
 
-/// Why an archive's key cannot be had.
+/// Why an archive's key is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It was destroyed, so that nothing encrypted to it can ever be read.
+    /// The key was destroyed: nothing encrypted to it can ever be read.
     #[error("the archive was encrypted to key {key}, which was shredded: it can never be opened")]
     Shredded {
         /// The key.
         key: Uuid,
     },
-    /// Nobody here has it.
+    /// This keyring does not have the key.
     #[error(
         "the archive was encrypted to key {key} ({recipient}), which is not known here: its escrow `keys/{key}.age` in the \
          store opens with the recovery identity"
@@ -144,22 +142,22 @@ pub enum KeyError {
     Unknown {
         /// The key.
         key: Uuid,
-        /// Its public half.
+        /// The key's public half.
         recipient: Recipient,
     },
-    /// The identity is of another key.
+    /// The identity belongs to another key.
     #[error(
         "the archive was encrypted to key {key} ({recipient}), and the identity at hand is that of {found}"
     )]
     Other {
         /// The key.
         key: Uuid,
-        /// Its public half.
+        /// The key's public half.
         recipient: Recipient,
-        /// The identity's.
+        /// The public half of the identity at hand.
         found: Recipient,
     },
-    /// It is there, and cannot be read now.
+    /// The key exists but cannot be read now.
     #[error("key {key} cannot be used now: {why}")]
     Unavailable {
         /// The key.
@@ -178,7 +176,7 @@ impl KeyError {
     }
 }
 
-/// Who has the identities that open archives.
+/// The source of the identities that open archives.
 pub trait Keyring: Send + Sync {
     /// Returns the identity of the key `key`, whose public half is `recipient`.
     fn identity<'a>(
@@ -188,7 +186,7 @@ pub trait Keyring: Send + Sync {
     ) -> BoxFuture<'a, Result<Identity, KeyError>>;
 }
 
-/// Knows no key: opens what is not encrypted.
+/// A keyring without keys, which opens only archives that are not encrypted.
 #[derive(Debug, Clone, Copy)]
 pub struct NoKeys;
 
@@ -206,7 +204,7 @@ impl Keyring for NoKeys {
     }
 }
 
-/// Knows one identity, from a file, say.
+/// A keyring of one identity, from a file for example.
 #[derive(Debug, Clone)]
 pub struct OneKey(pub Identity);
 
@@ -218,17 +216,6 @@ impl Keyring for OneKey {
     ) -> BoxFuture<'a, Result<Identity, KeyError>> {
         Box::pin(std::future::ready(Ok(self.0.clone())))
     }
-}
-
-/// Makes sure that `keyring` opens a restore point's archive: reads its header, and no more of it.
-///
-/// Says nothing about an archive that is not encrypted: `Ok(None)`. Else returns the key's id.
-pub async fn opens(
-    storage: &Storage,
-    manifest: &Manifest,
-    keyring: &dyn Keyring,
-) -> Result<Option<Uuid>, JobError> {
-    archive::opens(storage, &manifest.archive, keyring).await
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The JSON that describes one archive: written last, it *is* the restore point.
+//! The JSON that describes one archive. It is written last: writing it makes the restore point.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::{
     key::Recipient,
-    resource::{Engine, ResourceId, TeamId, Tier},
-    storage::ObjectKey,
+    names::{Engine, ResourceId, TeamId, Tier},
+    object_key::ObjectKey,
 };
 
 /// The value of `format` in every manifest.
@@ -17,71 +17,74 @@ pub const FORMAT: &str = "lastgood-manifest";
 /// The version that this build writes. Other versions are refused when read.
 pub const VERSION: u32 = 1;
 
-/// A restore point's description. Holds no secret and no customer data but the names of its extensions.
+/// A restore point's description. Holds no secret, and no customer data except the names of extensions, databases and
+/// collections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// Always [`FORMAT`].
     pub format: String,
-    /// [`VERSION`].
+    /// Always [`VERSION`].
     pub version: u32,
-    /// The restore point's id: the run that made it.
+    /// The restore point's id, which is the id of the run that made it.
     pub run_id: Uuid,
-    /// The attempt that made it.
+    /// The epoch of the attempt that made it.
     pub epoch: i64,
-    /// The random id that its claim drew; absent in manifests of builds that drew none.
+    /// The random id that the attempt's claim drew; absent in manifests of builds that drew none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_id: Option<Uuid>,
-    /// Which installation of lastgood made it; absent in manifests of builds that had no identity.
+    /// The installation of lastgood that made it; absent in manifests of builds that had no identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<Uuid>,
-    /// Which resource this is a copy of.
+    /// The resource that was backed up.
     pub resource_id: ResourceId,
-    /// Its owner at that time.
+    /// The resource's team at that time.
     pub team: TeamId,
-    /// Its tier at that time.
+    /// The resource's tier at that time.
     pub tier: Tier,
-    /// Its engine.
+    /// The resource's engine.
     pub engine: Engine,
-    /// The instant the snapshot was taken: what a restore brings back. UTC.
+    /// The instant of the snapshot, which a restore brings the data back to. UTC.
     pub consistent_at: DateTime<Utc>,
     /// What the dump promises about that instant.
     pub consistency: Consistency,
     /// When the attempt began.
     pub started_at: DateTime<Utc>,
-    /// When the last byte of the archive was stored.
+    /// When the last byte of the archive had been stored.
     pub finished_at: DateTime<Utc>,
     /// `lastgood` and its version.
     pub made_by: String,
-    /// The stored object.
+    /// The archive in the store.
     pub archive: Stored,
-    /// The engine's own stream inside it.
+    /// The engine's native stream inside the archive.
     pub dump: Dump,
-    /// The customer's server at dump time, e.g. `PostgreSQL 18.6`.
+    /// The customer's server at the time of the dump, e.g. `PostgreSQL 18.6`.
     pub server_version: String,
     /// The tool that made the dump, e.g. `pg_dump (PostgreSQL) 18.6`.
     pub tool_version: String,
-    /// What the engine records besides.
+    /// What else the engine records.
     pub details: Details,
-    /// Things that were odd yet no failure, e.g. a collection that was skipped.
+    /// Oddities that did not fail the dump, e.g. a collection that was skipped.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Why nobody should restore from it by default, or count on it; empty for an ordinary restore point.
+    /// Why the restore point should not be used by default or relied on; empty for an ordinary one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicions: Vec<Suspicion>,
 }
 
-/// One reason why a restore point is suspect: it exists and can be restored from by name, but is never the default, counts for no
-/// promise, and is never why retention removes an older one.
+/// One reason why a restore point is suspect.
+///
+/// A suspect restore point can be restored by name. It is never the default, counts towards no promise, and never makes
+/// retention remove an older one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
-    /// The kind of reason.
+    /// The kind of suspicion.
     pub reason: Suspect,
     /// What was seen, for a person.
     pub because: String,
 }
 
 impl Suspicion {
-    /// Returns a suspicion: `because` says what was seen.
+    /// Returns a suspicion; `because` says what was seen.
     pub fn new(reason: Suspect, because: impl Into<String>) -> Self {
         Self {
             reason,
@@ -96,9 +99,10 @@ impl Suspicion {
 pub enum Suspect {
     /// The database held a restore that had not finished.
     UnfinishedRestore,
-    /// The dump has less than half of the bytes of the last one.
+    /// The dump is less than half the size of the last one.
     Shrunk,
-    /// It is dated later than the catalog's clock: by a clock that was ahead, or by hand.
+    /// The restore point is dated later than the catalog's clock, because a clock was ahead or somebody changed the
+    /// date.
     FromTheFuture,
 }
 
@@ -118,40 +122,41 @@ impl Suspect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consistency {
-    /// Every byte is of that one instant.
+    /// All data is of that one instant.
     Snapshot,
-    /// The bytes were read one after another while others wrote: none is older than `consistent_at`, no more is promised.
+    /// The data was read piece by piece while others wrote. No part is older than `consistent_at`; nothing more is
+    /// promised.
     None,
 }
 
 /// The archive as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// Its key in the store.
+    /// The object's key in the store.
     pub key: ObjectKey,
-    /// Its size.
+    /// The object's size.
     pub size_bytes: u64,
-    /// BLAKE3 of the stored bytes, 64 lower-case hex digits: what `b3sum` prints.
+    /// BLAKE3 of the stored bytes as 64 lower-case hex digits, as `b3sum` prints it.
     pub blake3: String,
-    /// How it is compressed: `zstd`.
+    /// The compression: `zstd`.
     pub compression: String,
-    /// How it is encrypted; absent where it is not.
+    /// How the archive is encrypted; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 }
 
-/// How an archive is encrypted: enough to find the key, and nothing of it that is secret.
+/// How an archive is encrypted: enough to find the key, without any secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encryption {
-    /// The format.
+    /// The encryption format.
     pub scheme: Scheme,
-    /// The id of the key whose identity opens it.
+    /// The id of the key whose identity opens the archive.
     pub key: Uuid,
-    /// That key's public half.
+    /// The key's public half.
     pub recipient: Recipient,
 }
 
-/// A format of encrypted archives.
+/// A format of encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
@@ -162,15 +167,15 @@ pub enum Scheme {
 /// The dump inside the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
-    /// The engine's own name for the format: `pg_dump custom`.
+    /// The engine's own name for the format, e.g. `pg_dump custom`.
     pub format: String,
-    /// Its size before compression.
+    /// The dump's size before compression.
     pub size_bytes: u64,
     /// BLAKE3 of the dump before compression.
     pub blake3: String,
 }
 
-/// What an engine records besides.
+/// What an engine records in addition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Details {
@@ -178,30 +183,30 @@ pub enum Details {
     Postgres {
         /// The database's name.
         database: String,
-        /// The server's major version: the oldest that can take this dump back.
+        /// The server's major version. Older servers cannot restore this dump.
         server_major: u32,
-        /// Tables in the dump.
+        /// How many tables the dump has.
         tables: u64,
         /// Extensions and their versions.
         extensions: BTreeMap<String, String>,
-        /// `encoding`, `collate`, `ctype` and the like, to create the database again where it is gone.
+        /// `encoding`, `collate`, `ctype` and the like, for creating the database again if it is gone.
         properties: BTreeMap<String, String>,
     },
     /// MongoDB.
     Mongodb {
         /// The database, or `None` for the whole deployment.
         database: Option<String>,
-        /// The namespaces in the dump, views and time-series included.
+        /// How many namespaces the dump has, views and time series included.
         collections: u64,
-        /// The documents in the dump.
+        /// How many documents the dump has.
         documents: u64,
-        /// Whether users and roles are in it.
+        /// Whether the dump includes users and roles.
         users_and_roles: bool,
-        /// How many entries of the oplog a restore replays over the documents to bring back one instant; absent where the
-        /// documents are of one instant by themselves, or of none.
+        /// How many oplog entries a restore replays over the documents to reach one instant. Absent if the documents
+        /// are already of one instant, or if no such instant exists.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         oplog_entries: Option<u64>,
-        /// The collections that may not be of the instant that all others are of.
+        /// The collections that may not be of the same instant as all others.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exceptions: Vec<String>,
     },
@@ -209,11 +214,11 @@ pub enum Details {
     Redis {
         /// The number in the RDB file's header.
         rdb_version: u32,
-        /// Keys by database number, which JSON makes a text.
+        /// Keys by database number, which is a string in JSON.
         keys: BTreeMap<String, u64>,
-        /// Function libraries.
+        /// How many function libraries the dump has.
         functions: u64,
-        /// How it was read.
+        /// How the server was read.
         read_by: RedisRead,
     },
 }
@@ -222,21 +227,21 @@ pub enum Details {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RedisRead {
-    /// As a replica: the server's own snapshot.
+    /// By replication: the server's own snapshot.
     Replication,
-    /// Key by key: what a server allows that refuses replicas.
+    /// Key by key, from a server that refuses replicas.
     Scan,
 }
 
 impl Manifest {
-    /// Returns the JSON to store: indented, with a newline at its end, for a human with `cat`.
+    /// Returns the JSON to store, indented and with a final newline, so that `cat` shows it well.
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
         Ok(json)
     }
 
-    /// Reads a stored manifest. Asks for format and version first: another version may have other fields.
+    /// Reads a stored manifest. Checks format and version first, because other versions may have other fields.
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
         let head: Head = serde_json::from_slice(json)?;
         if head.format != FORMAT {
@@ -249,7 +254,7 @@ impl Manifest {
     }
 }
 
-/// Why bytes are no manifest of this build.
+/// Why this build cannot read a manifest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
     #[error("it is not a lastgood manifest")]

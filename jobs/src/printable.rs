@@ -1,19 +1,20 @@
-//! Which characters of somebody else's words must not be shown as they are?
+//! Which characters of quoted text must not be shown as they are?
 
-/// What stands in a steering character's place.
+/// Replaces a control character.
 pub const REPLACEMENT: char = '\u{fffd}';
 
-/// Returns whether a character steers a terminal, or the order in which the others are shown: a name could pass for another.
+/// Returns whether a character controls a terminal or the order in which other characters are shown, so that one name
+/// could pass for another.
 #[must_use]
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            // Unicode's bidirectional controls, and its separators of lines and paragraphs.
+            // Unicode's bidirectional controls, and its line and paragraph separators.
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
         )
 }
 
-/// Returns a text with each steering character replaced.
+/// Returns a text with every such character replaced.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars()

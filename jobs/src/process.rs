@@ -1,4 +1,4 @@
-//! One child process: its secrets, its stderr, its exit.
+//! One child process: its secrets, its stderr and its exit.
 
 use std::{ffi::OsString, io, path::Path, process::Stdio};
 
@@ -8,14 +8,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How much of a child's stderr is kept: its begin, since a reason may quote a statement of any length behind it, and
-/// its end, since any number of warnings may stand before it.
+/// How much of a child's stderr is kept. The beginning, because a long quoted statement may follow the reason; the end,
+/// because any number of warnings may precede it.
 const HEAD_KEPT: usize = 4 * 1024;
 const TAIL_KEPT: usize = 12 * 1024;
 
-/// A child that dies with this value, and whose environment is nothing but what it was given.
+/// A child process that is killed with this value, and whose environment is only what it was given.
 ///
-/// Dropping it kills the child; so does dropping the future that waits for it.
+/// Dropping the value kills the child, and so does dropping the future that waits for it.
 pub(crate) struct Tool {
     child: Child,
     stderr: JoinHandle<Ends>,
@@ -25,14 +25,14 @@ pub(crate) struct Tool {
 /// How a child ended.
 pub(crate) struct Exit {
     pub(crate) success: bool,
-    /// `exit status: 1`, `signal: 9 (SIGKILL)`.
+    /// For example `exit status: 1` or `signal: 9 (SIGKILL)`.
     pub(crate) status: String,
-    /// The begin and the end of its stderr, scrubbed.
+    /// The beginning and the end of its stderr, scrubbed.
     pub(crate) stderr: String,
 }
 
 impl Tool {
-    /// Starts `program` with `env` as its whole environment. `secrets` never leave through its stderr.
+    /// Starts `program` with `env` as its whole environment. `secrets` are removed from its stderr.
     pub(crate) fn start(
         program: &Path,
         args: &[OsString],
@@ -42,7 +42,7 @@ impl Tool {
         Self::start_on(program, args, env, secrets, Stdio::piped())
     }
 
-    /// The same with something else than a pipe as its standard input.
+    /// Does the same with a standard input other than a pipe.
     pub(crate) fn start_on(
         program: &Path,
         args: &[OsString],
@@ -71,19 +71,18 @@ impl Tool {
         })
     }
 
-    /// Takes the pipe into the child. Dropping it is the child's end of input.
+    /// Takes the pipe to the child's stdin. Dropping it ends the child's input.
     pub(crate) fn take_stdin(&mut self) -> io::Result<ChildStdin> {
         let pipe = self.child.stdin.take();
         pipe.ok_or_else(|| io::Error::other("the child's stdin is taken"))
     }
 
-    /// Takes the pipe out of the child.
     pub(crate) fn take_stdout(&mut self) -> io::Result<ChildStdout> {
         let pipe = self.child.stdout.take();
         pipe.ok_or_else(|| io::Error::other("the child's stdout is taken"))
     }
 
-    /// Waits for the child's end. A pipe that was not taken is closed first.
+    /// Waits for the child to exit. Pipes that were not taken are closed first.
     pub(crate) async fn finish(mut self) -> io::Result<Exit> {
         drop(self.child.stdin.take());
         drop(self.child.stdout.take());
@@ -109,23 +108,24 @@ impl Drop for Tool {
     }
 }
 
-/// Texts that must never be seen: each in every form in which a tool could print it.
+/// Texts that must never be shown, each in every form in which a tool could print it.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Takes the forms of one secret; empty ones hide nothing.
+    /// Takes the forms of a secret, and ignores empty ones.
     pub(crate) fn new(forms: impl IntoIterator<Item = String>) -> Self {
         let mut forms: Vec<String> = forms.into_iter().filter(|form| !form.is_empty()).collect();
-        // The longest first: a form within another must not leave the other's rest behind.
+        // The longest first: replacing a form that is part of a longer one would leave the rest of the longer one
+        // behind.
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
         forms.dedup();
         Self(forms)
     }
 
-    /// Returns how many bytes beside a cut could be of a secret that was cut through.
+    /// Returns how many bytes next to a cut may belong to a secret that was cut in two.
     fn margin(&self) -> usize {
-        // Half a character reads as one of three bytes.
+        // Half a character decodes to a replacement character of three bytes.
         self.0.first().map_or(0, String::len) + 3
     }
 
@@ -138,8 +138,8 @@ impl Secrets {
         clean
     }
 
-    /// Returns the text, scrubbed: whole, or the first `head` and the last `tail` bytes where the middle is missing.
-    /// What is cut off takes half a secret at the cut with it.
+    /// Returns the scrubbed text: all of it, or its first `head` and last `tail` bytes if the middle is missing.
+    /// Removes enough at the cut to remove any half of a secret there.
     fn scrub_ends(&self, ends: &Ends, head: usize, tail: usize) -> String {
         if ends.is_whole {
             let whole = [ends.head.as_slice(), &ends.tail].concat();
@@ -159,14 +159,14 @@ impl Secrets {
     }
 }
 
-/// A text of which the middle may be missing.
+/// A text whose middle may be missing.
 struct Ends {
     head: Vec<u8>,
     tail: Vec<u8>,
     is_whole: bool,
 }
 
-/// Reads to the end, and keeps the first `head` and the last `tail` bytes.
+/// Reads to the end, keeping the first `head` and the last `tail` bytes.
 async fn ends(mut pipe: impl AsyncRead + Unpin, head: usize, tail: usize) -> Ends {
     let mut ends = Ends {
         head: Vec::new(),
@@ -174,7 +174,7 @@ async fn ends(mut pipe: impl AsyncRead + Unpin, head: usize, tail: usize) -> End
         is_whole: true,
     };
     let mut chunk = vec![0; 4096];
-    // An error reads like an end: the exit status decides about success, this is only the explanation.
+    // A read error counts as the end: the exit status decides about success, and stderr only explains it.
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
         let (read, _) = chunk.split_at(read);
         let room = head - ends.head.len();
@@ -190,7 +190,7 @@ async fn ends(mut pipe: impl AsyncRead + Unpin, head: usize, tail: usize) -> End
 }
 
 impl Ends {
-    /// Leaves the last `kept` bytes of the tail.
+    /// Keeps only the last `kept` bytes of the tail.
     fn cut(&mut self, kept: usize) {
         if self.tail.len() > kept {
             self.tail.drain(..self.tail.len() - kept);
@@ -223,7 +223,7 @@ mod tests {
         let mut out = String::new();
         tool.take_stdout()?.read_to_string(&mut out).await?;
         let mut names: Vec<_> = out.lines().filter_map(|l| l.split('=').next()).collect();
-        // The shell itself sets these two.
+        // The shell itself sets these.
         names.retain(|name| !matches!(*name, "PWD" | "_" | "SHLVL" | "OLDPWD"));
         assert_eq!(names, ["PGHOST"]);
         let exit = tool.finish().await?;

@@ -1,176 +1,35 @@
-//! What is protected: a resource's names, parsed once, and the connection that reaches it.
+//! A protected resource: its names, and the connection that reaches it.
 
-use std::{fmt, str::FromStr};
-
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// A name that is safe in a path, a file name, a metric label and a log line.
-///
-/// 1 to 128 of `A-Z a-z 0-9 . _ -`, beginning with a letter or a digit, without `..`.
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+use crate::engine::address::Address;
+pub use crate::names::{Engine, NameError, ResourceId, TeamId, Tier, UnsupportedEngine};
 
-        impl $name {
-            /// Returns the name as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                check_name($what, text)?;
-                Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                check_name($what, &text)?;
-                Ok(Self(text))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-name!(
-    /// The id of one protected database, unique in a catalog for all time.
-    ResourceId,
-    "resource id"
-);
-name!(
-    /// The id of the customer's team that owns a resource.
-    TeamId,
-    "team"
-);
-name!(
-    /// A plan's name as `plans.yaml` spells it.
-    Tier,
-    "tier"
-);
-
-/// Why a text is not a name: what it should have been, and the rule.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a {what}: use 1 to 128 of A-Z a-z 0-9 . _ - beginning with a letter or digit, without \"..\""
-)]
-pub struct NameError {
-    what: &'static str,
-    text: String,
-}
-
-fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    let begins_well = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric());
-    if begins_well && text.len() <= 128 && text.bytes().all(allowed) && !text.contains("..") {
-        return Ok(());
-    }
-    let text = text.chars().take(40).collect();
-    Err(NameError { what, text })
-}
-
-/// An engine that this build can back up and restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// `PostgreSQL`.
-    Postgres,
-    /// `PostgreSQL` with the pgvector extension: the same tools, a promise and metrics of its own.
-    Vector,
-    /// MongoDB, and servers that speak its protocol.
-    Mongodb,
-    /// Redis and Valkey.
-    Redis,
-}
-
-impl Engine {
-    /// Every engine, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::Vector, Self::Mongodb, Self::Redis];
-
-    /// Returns the stored name, which is also the name of the engine's queue. Permanent.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Vector => "vector",
-            Self::Mongodb => "mongodb",
-            Self::Redis => "redis",
-        }
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// An engine's name that this build does not know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("engine {0:?} is not supported by this build: use one of postgres, vector, mongodb, redis")]
-pub struct UnsupportedEngine(pub String);
-
-impl FromStr for Engine {
-    type Err = UnsupportedEngine;
-
-    fn from_str(text: &str) -> Result<Self, UnsupportedEngine> {
-        Self::ALL
-            .into_iter()
-            .find(|engine| engine.as_str() == text)
-            .ok_or_else(|| UnsupportedEngine(text.chars().take(40).collect()))
-    }
-}
-
-/// One protected database as a handler sees it: the catalog's row with its secret resolved.
+/// One protected database as a job sees it: the catalog's row, with its secret resolved.
 #[derive(Debug, Clone)]
 pub struct Resource {
-    /// Its id.
+    /// The resource's id.
     pub id: ResourceId,
-    /// Its owner.
+    /// The team that owns it.
     pub team: TeamId,
-    /// The tier it was on when the job began; recorded in the manifest, never decided by.
+    /// The tier when the job began. It is recorded in the manifest, and decides nothing.
     pub tier: Tier,
-    /// What speaks to it.
+    /// The engine that backs it up.
     pub engine: Engine,
-    /// How to reach it, password included: a URL such as `postgresql://user:secret@host:5432/db`.
-    pub url: SecretString,
-    /// How it is to be backed up, besides.
+    /// How to reach it, password included.
+    pub address: Address,
+    /// Further options for its backups.
     pub options: ResourceOptions,
 }
 
-/// What a resource's owner may choose about its backups. Stored as a JSON object; the names are permanent.
+/// What a resource's owner can choose about its backups. Stored as a JSON object; the names are permanent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourceOptions {
     /// Which member of a replica set is read. MongoDB only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_preference: Option<ReadPreference>,
-    /// Whether the users and roles of the database are part of the backup, their password hashes included. MongoDB only.
+    /// Whether the backup includes the database's users and roles with their password hashes. MongoDB only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub users_and_roles: bool,
 }
@@ -181,6 +40,6 @@ pub struct ResourceOptions {
 pub enum ReadPreference {
     /// The primary.
     Primary,
-    /// A secondary, or the primary where there is none.
+    /// A secondary, or the primary if there is no secondary.
     SecondaryPreferred,
 }

@@ -1,21 +1,21 @@
-//! Which restore point is a job about, and is what a store has under its key that one?
+//! Which restore point is a job about, and does a store hold that one under its key?
 
 use crate::{error::JobError, manifest::Manifest, storage::Storage};
 
-/// A restore point that is looked for in one store or another.
+/// A restore point to look for in one or more stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Sought<'a> {
-    /// Where its manifest is.
+    /// The key of its manifest.
     pub manifest_key: &'a str,
-    /// What its manifest says, for whoever knows that from elsewhere, or from before; `None`: the store alone is asked.
+    /// The manifest as it is known from the catalog or from an earlier read. `None` means that only the store is asked.
     ///
-    /// Whoever can write to a store can exchange a manifest and its archive for others that agree with each other. Only the
-    /// record tells.
+    /// Anybody with write access to a store can replace a manifest and its archive by others that match each other.
+    /// Only the recorded manifest reveals that.
     pub recorded: Option<&'a Manifest>,
 }
 
 impl<'a> Sought<'a> {
-    /// Returns the point whose manifest is at this key, whatever the store says that it is.
+    /// Returns the restore point whose manifest has this key, whatever that manifest says.
     #[must_use]
     pub fn at(manifest_key: &'a str) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl<'a> Sought<'a> {
         }
     }
 
-    /// Reads the manifest from a store. One that is not the recorded one is [`JobError::BadManifest`].
+    /// Reads the manifest from a store. A manifest that differs from the recorded one is [`JobError::BadManifest`].
     pub async fn read(&self, storage: &Storage) -> Result<Manifest, JobError> {
         let key = self.manifest_key;
         let found = storage.manifest(key).await?;

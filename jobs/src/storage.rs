@@ -1,17 +1,17 @@
-//! Where objects live: the one room that knows which store it is.
+//! Where objects live. Only this module knows which kind of store it is.
 //!
-//! A store is a directory or a bucket. In each, an object is under its name when it is whole and not before, and a manifest
-//! is written once even when two attempts race.
+//! A store is a directory or a bucket. In both, an object has its name only once it is whole, and a manifest is written
+//! once even if two attempts race.
 
 mod address;
 mod bucket;
 mod directory;
 mod fault;
+mod identified;
 mod identity;
 mod janitor;
 mod keys;
 mod listing;
-mod object_key;
 mod parts;
 mod spelling;
 mod upload;
@@ -40,52 +40,52 @@ pub use self::{
     identity::{Binding, IDENTITY, Identity},
     janitor::Swept,
     listing::Listing,
-    object_key::{ObjectKey, ObjectKeyError},
     spelling::{ManifestKeyError, manifest_key},
 };
 pub(crate) use self::{
     keys::Keys,
-    upload::{PUT_TOGETHER, Unpublished, Upload, UploadWriter},
+    upload::{Unpublished, Upload, UploadWriter},
 };
+pub use crate::object_key::{ObjectKey, ObjectKeyError};
 use crate::{
     error::{JobError, StoreFault},
     manifest::Manifest,
 };
 
-/// What a reader of a directory is given at a time, of a bucket, and how many such parts are read ahead.
+/// How many bytes a read of a directory and of a bucket returns at a time, and how many such parts are read ahead.
 const READ_BYTES: usize = 2 * 1024 * 1024;
 const READ_BYTES_OF_BUCKET: usize = 8 * 1024 * 1024;
 const READS_AHEAD: usize = 2;
-/// More than any manifest; a larger object is none.
+/// More bytes than any manifest has. A larger object is not a manifest.
 const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A store, open. Cheap to clone.
+/// An open store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
     operator: Operator,
     backend: Backend,
-    /// How large the next object probably is; 0 where nobody knows.
+    /// The expected size of the next object; 0 if unknown.
     expected_bytes: u64,
-    /// Which store is meant; `None`: whichever is there.
+    /// The store that is meant; `None` accepts any.
     meant: Option<Binding>,
 }
 
-/// What a store is made of.
+/// The kind of store.
 #[derive(Debug, Clone)]
 enum Backend {
     Directory(Directory),
     Bucket(Bucket),
-    /// This process's memory: gone with it.
+    /// This process's memory, which is lost with it.
     #[cfg(test)]
     Memory,
 }
 
-/// What becomes of a directory in which there is no store.
+/// What happens if a directory holds no store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Absent {
-    /// A store.
+    /// A store is made in it.
     IsMade,
-    /// Nothing: whoever reads, or misses what should be there, must not be shown an empty one.
+    /// It is refused. A reader, or a caller who knows of objects there, must not be shown an empty store.
     IsRefused,
 }
 
@@ -97,17 +97,17 @@ pub(crate) enum Created {
 }
 
 impl Storage {
-    /// Opens a store that needs no keys, and makes its directories.
+    /// Opens a store that needs no keys, making its directories.
     pub async fn open(url: &StorageUrl) -> Result<Self, JobError> {
         Self::open_with(url, &BucketAccess::default()).await
     }
 
-    /// Opens a store. A directory is made; a bucket must exist, and nothing is asked of it yet.
+    /// Opens a store. A directory is made. A bucket must exist, but is not contacted yet.
     pub async fn open_with(url: &StorageUrl, access: &BucketAccess) -> Result<Self, JobError> {
         Self::open_or(url, access, Absent::IsMade).await
     }
 
-    /// Opens a store that must be there: [`JobError::NoStore`] where a directory holds none. Makes nothing.
+    /// Opens an existing store. Makes nothing: a directory without a store is [`JobError::NoStore`].
     pub async fn open_existing(url: &StorageUrl, access: &BucketAccess) -> Result<Self, JobError> {
         Self::open_or(url, access, Absent::IsRefused).await
     }
@@ -135,8 +135,8 @@ impl Storage {
         })
     }
 
-    /// Returns the same store, which from now on is written to only while it is the one that the binding means: each publishing
-    /// looks. Anything else is [`JobError::StoreChanged`].
+    /// Returns the same store, bound: every publication first checks that this is still the store that the binding
+    /// means. If it is not, the write fails with [`JobError::StoreChanged`].
     #[must_use]
     pub fn bound(&self, meant: Binding) -> Self {
         Self {
@@ -145,91 +145,13 @@ impl Storage {
         }
     }
 
-    /// Returns the installation on whose behalf it is written to, if that is known: every manifest names it.
+    /// Returns the installation that writes to the store, if it is known. Every manifest names it.
     #[must_use]
     pub fn installation(&self) -> Option<uuid::Uuid> {
         self.meant.as_ref().map(Binding::installation)
     }
 
-    /// Returns what the store says that it is. `None`: it was last written to by a build that gave stores no identity, or never.
-    pub async fn identity(&self) -> Result<Option<Identity>, JobError> {
-        let Some(json) = self.identity_json().await? else {
-            return Ok(None);
-        };
-        let identity = Identity::from_json(&json);
-        let identity = identity.map_err(|why| JobError::StoreChanged { why });
-        identity.map(Some)
-    }
-
-    /// Gives a store that has no identity one of its own, and returns it; where another writer was faster, returns that one's.
-    ///
-    /// Whose the store is, the caller has made sure of.
-    pub async fn claim(&self, installation: uuid::Uuid) -> Result<Identity, JobError> {
-        let identity = Identity::new(installation);
-        let json = identity.to_json().map_err(|error| JobError::Io {
-            doing: "write an identity as JSON",
-            source: error.into(),
-        })?;
-        // A store that does not know the condition may have taken both: what is there in the end counts.
-        let any = Self {
-            meant: None,
-            ..self.clone()
-        };
-        any.create(IDENTITY, json).await?;
-        any.identity().await?.ok_or_else(|| JobError::StoreChanged {
-            why: format!("its {IDENTITY} is gone right after it was written"),
-        })
-    }
-
-    /// Returns whether the store refuses to write an object that is there, tried with its own identity and the same bytes: where
-    /// it does not refuse, nothing is lost. A store without an identity has refused nothing.
-    pub async fn writes_once(&self) -> Result<bool, JobError> {
-        let Some(json) = self.identity_json().await? else {
-            return Ok(false);
-        };
-        match &self.backend {
-            Backend::Directory(_) => Ok(true),
-            #[cfg(test)]
-            Backend::Memory => Ok(true),
-            Backend::Bucket(bucket) => bucket.refuses_to_overwrite(IDENTITY, json).await,
-        }
-    }
-
-    /// Refuses a store that is not the one that is meant, where one is.
-    pub async fn require(&self) -> Result<(), JobError> {
-        let Some(meant) = &self.meant else {
-            return Ok(());
-        };
-        if let Backend::Directory(directory) = &self.backend {
-            return directory.require(meant.clone()).await;
-        }
-        let found = self.identity_json().await?;
-        let compared = meant.compare(found.as_deref());
-        compared.map_err(|why| JobError::StoreChanged { why })
-    }
-
-    async fn identity_json(&self) -> Result<Option<Vec<u8>>, JobError> {
-        match self.operator.stat(IDENTITY).await {
-            Ok(found) if found.content_length() > identity::BYTES_MAX => {
-                return Err(JobError::StoreChanged {
-                    why: format!("its {IDENTITY} has {} bytes", found.content_length()),
-                });
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.require_bucket(IDENTITY).await?;
-                return Ok(None);
-            }
-            Err(error) => return Err(self.explained("read", IDENTITY, &error).await),
-        }
-        match self.operator.read(IDENTITY).await {
-            Ok(json) => Ok(Some(json.to_vec())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failure("read", IDENTITY, &error)),
-        }
-    }
-
-    /// Returns the same store, told how large the next object probably is: the parts of its upload follow it.
+    /// Returns the same store with an expected size for the next object, which determines the size of its parts.
     #[must_use]
     pub fn expecting(&self, bytes: u64) -> Self {
         Self {
@@ -238,8 +160,8 @@ impl Storage {
         }
     }
 
-    /// Writes, reads back and removes an object in the way of an archive (a bucket's has two parts), and makes sure that the store
-    /// writes once what must be: what `doctor` shows.
+    /// Checks that the store works: writes, reads back and removes an object the way an archive is written (two parts
+    /// in a bucket), and tries to write it twice. `doctor` shows the result.
     pub async fn check(&self) -> Result<(), JobError> {
         let key = format!("check/{}", uuid::Uuid::new_v4());
         let wrong = |doing, why: &str| JobError::Store {
@@ -253,10 +175,10 @@ impl Storage {
             #[cfg(test)]
             Backend::Memory => Bytes::from(key.clone()),
         };
-        // Whether anybody answers at all, before megabytes are sent.
+        // See whether the store answers at all before sending megabytes.
         self.size(&key).await?;
         let upload = self.upload(&key);
-        // A failed write is explained by `finish`.
+        // If the write fails, `finish` says why.
         let _explained_below = upload.writer().write(written.clone()).await;
         let object = upload.finish().await?;
         let read: Vec<Bytes> = self.read(&key).await?.try_collect().await?;
@@ -280,7 +202,7 @@ impl Storage {
 
     /// Reads a restore point's manifest. `None` if there is none.
     ///
-    /// A manifest of another format or version is [`JobError::BadManifest`], never a guess.
+    /// A manifest of another format or version is [`JobError::BadManifest`], and is never guessed at.
     pub async fn manifest(&self, key: &str) -> Result<Option<Manifest>, JobError> {
         let bad = |why: String| JobError::BadManifest {
             key: key.to_owned(),
@@ -288,7 +210,7 @@ impl Storage {
         };
         match self.size(key).await? {
             None => return Ok(None),
-            // None has no bytes; what has, besides, may be a pipe, and never end.
+            // No manifest is empty. An entry that reports no bytes may be a pipe, and never end.
             Some(1..=MANIFEST_BYTES_MAX) => {}
             Some(size) => return Err(bad(format!("it has {size} bytes"))),
         }
@@ -299,9 +221,9 @@ impl Storage {
             .map_err(|why| bad(why.to_string()))
     }
 
-    /// Removes a restore point: its manifest first, so that there is never one without an archive.
+    /// Removes a restore point: first its manifest, so that no manifest is ever without its archive.
     ///
-    /// Removing what is gone already succeeds. An archive that a crash leaves is an orphan for [`Storage::sweep`].
+    /// Idempotent. An archive left by a crash is an orphan, which [`Storage::sweep`] removes.
     pub async fn remove_point(&self, manifest_key: &str) -> Result<(), JobError> {
         let manifest = self.manifest(manifest_key).await?;
         self.remove(manifest_key).await?;
@@ -311,13 +233,13 @@ impl Storage {
         }
     }
 
-    /// Begins an object of this attempt alone.
+    /// Begins an object that only this attempt writes.
     pub(crate) fn upload(&self, key: &str) -> Upload {
         Upload::start(self.clone(), key.to_owned(), Sharing::Alone)
     }
 
-    /// Begins an object that several attempts may write at once, all of them the same bytes: it replaces what is there, all of
-    /// it at once, and is never removed again by whoever wrote it.
+    /// Begins an object that several attempts may write at once, all with the same bytes. It replaces an existing
+    /// object atomically, and its writer never removes it.
     pub(crate) fn upload_over(&self, key: &str) -> Upload {
         Upload::start(self.clone(), key.to_owned(), Sharing::Many)
     }
@@ -335,7 +257,7 @@ impl Storage {
         }
     }
 
-    /// Returns what a failed answer to a HEAD means. It gives no reason; that to a GET may.
+    /// Returns what a failed HEAD means. Its answer gives no reason, but that to a GET may.
     async fn explained(&self, doing: &'static str, key: &str, error: &opendal::Error) -> JobError {
         let told = match &self.backend {
             Backend::Bucket(_) if gives_no_reason(error) => {
@@ -349,7 +271,7 @@ impl Storage {
         failure(doing, key, told.as_ref().unwrap_or(error))
     }
 
-    /// Reads an object of `most` bytes at the most, whatever size its store says that it has. `None`: it has more.
+    /// Reads an object of at most `most` bytes, whatever size the store reports. `None` if it has more.
     pub(crate) async fn read_whole(
         &self,
         key: &str,
@@ -366,7 +288,7 @@ impl Storage {
         Ok(Some(bytes))
     }
 
-    /// Streams an object from its begin to its end.
+    /// Streams a whole object.
     pub(crate) async fn read(
         &self,
         key: &str,
@@ -374,7 +296,7 @@ impl Storage {
         self.stream(key, None).await
     }
 
-    /// Streams the bytes of an object from `range.start` up to `range.end`, which it must have.
+    /// Streams the bytes of an object from `range.start` up to `range.end`, which must not lie beyond its end.
     pub async fn read_range(
         &self,
         key: &str,
@@ -383,8 +305,10 @@ impl Storage {
         self.stream(key, Some(range)).await
     }
 
-    /// Returns an address from which anybody who has it can read an object until `ttl` is over. `None` where the store has no
-    /// such thing. It holds a signature: show it to whoever asked, and to no log.
+    /// Returns a URL from which anybody can read an object until `ttl` has passed. `None` if the store has no such
+    /// URLs.
+    ///
+    /// The URL holds a signature: show it only to the caller, and never log it.
     pub async fn presign(
         &self,
         key: &str,
@@ -423,9 +347,9 @@ impl Storage {
         Ok(bytes.map_err(move |error| io_failure("read", &key, &error)))
     }
 
-    /// Makes sure that it is the object that is missing, and not its store.
+    /// Checks that only the object is missing, and not its store.
     async fn require_store(&self, missing: &str) -> Result<(), JobError> {
-        // One that is not known yet is nobody's to miss anything in.
+        // A store that is not known yet cannot be recognised.
         if self
             .meant
             .as_ref()
@@ -436,9 +360,9 @@ impl Storage {
         self.require_bucket(missing).await
     }
 
-    /// Makes sure that it is the object that is missing, and not its bucket.
+    /// Checks that only the object is missing, and not its bucket.
     ///
-    /// A server cannot say so when it is asked about an object, for its answer has no body; when it is asked for one, it can.
+    /// A HEAD cannot tell, because its answer has no body; a GET can.
     async fn require_bucket(&self, missing: &str) -> Result<(), JobError> {
         match &self.backend {
             Backend::Directory(_) => return Ok(()),
@@ -450,16 +374,15 @@ impl Storage {
             Err(error) if error.kind() == ErrorKind::ConfigInvalid => {
                 Err(failure("look for", missing, &error))
             }
-            // There by now, or missing itself, or in trouble of another kind that is told elsewhere.
+            // The object is there by now, or is missing, or has another problem that is reported elsewhere.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// Removes an object; one that is gone already is no error.
+    /// Removes an object. Succeeds if it is already gone.
     ///
-    /// [`JobError::StoreRefuses`] where an object lock or a right forbids it.
-    ///
-    /// What is not in a store that is gone is not removed: it comes back with it.
+    /// Fails with [`JobError::StoreRefuses`] if an object lock or a missing right forbids it. Also fails if the store
+    /// itself is not there: the object would come back with it.
     pub async fn remove(&self, key: &str) -> Result<(), JobError> {
         let key = &*admitted(key)?;
         self.require().await?;
@@ -467,14 +390,14 @@ impl Storage {
         removed.map_err(|error| failure(REMOVE, key, &error))
     }
 
-    /// Removes an object that nobody owns, or leaves it to the janitor.
+    /// Removes an object that belongs to nobody, or leaves it to the janitor.
     pub(crate) async fn remove_or_leave(&self, key: &str) {
         if let Err(error) = self.remove(key).await {
             tracing::warn!(object.key = %key, error = %error.report(), "an object is left to the janitor");
         }
     }
 
-    /// Writes a manifest, whole and once: of two writers at the same instant, exactly one is told [`Created::New`].
+    /// Writes a manifest atomically and only once: of two concurrent writers, exactly one gets [`Created::New`].
     pub(crate) async fn create_manifest(
         &self,
         key: &str,
@@ -487,7 +410,8 @@ impl Storage {
         self.create(key, json).await
     }
 
-    /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
+    /// Writes an object atomically, durably and only once: of two concurrent writers, exactly one gets
+    /// [`Created::New`].
     pub(crate) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let key = admitted(key)?;
         match &self.backend {
@@ -512,7 +436,7 @@ impl Storage {
         }
     }
 
-    /// Makes an object that was just written survive a power cut.
+    /// Makes a newly written object survive a power cut.
     async fn make_durable(&self, key: &ObjectKey) -> Result<(), JobError> {
         match &self.backend {
             Backend::Directory(directory) => directory.make_durable(key).await,
@@ -523,13 +447,13 @@ impl Storage {
     }
 }
 
-/// Returns as little as cannot be sent in one part.
+/// Returns the smallest object that needs two parts.
 fn two_parts() -> Bytes {
     let bytes = usize::try_from(PART_BYTES_MIN).unwrap_or(usize::MAX - 1);
     Bytes::from(vec![b'?'; bytes + 1])
 }
 
-/// Whatever comes to a store under a key comes through here: no other text is ever joined to its path or address.
+/// Parses a key. Every key passes here, so that no other text is ever joined to a store's path or address.
 fn admitted(key: &str) -> Result<ObjectKey, JobError> {
     Ok(key.parse()?)
 }

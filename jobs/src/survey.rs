@@ -1,4 +1,4 @@
-//! Which restore points does a store hold, by its manifests alone? For whoever has no catalog to ask.
+//! Which restore points does a store hold, judging by its manifests alone? For callers without a catalog.
 
 use std::collections::BTreeMap;
 
@@ -11,55 +11,56 @@ use crate::{
     error::{ErrorKind, JobError, told},
     inventory::belongs,
     manifest::{Encryption, Manifest, Suspect, Suspicion},
-    resource::{Engine, ResourceId, TeamId, Tier},
+    names::{Engine, ResourceId, TeamId, Tier},
+    object_key::ObjectKey,
     sought::Sought,
-    storage::{ObjectKey, Storage},
+    storage::Storage,
 };
 
 /// How many manifests are read from the store at once.
 const READ_AT_ONCE: usize = 8;
-/// How many faults, and how many owners, are kept one by one: whoever can write to a store can make more of either.
+/// How many faults and how many owners are kept individually. Anybody with write access to the store can make more.
 const TOLD_APART_MAX: usize = 1000;
 /// How many suspicions of one manifest are kept.
 const SUSPICIONS_MAX: usize = 8;
-/// After how many manifests in a row that the store does not give it is not asked for more.
+/// The survey stops after this many manifests in a row that the store does not return.
 const UNREADABLE_MAX: u64 = 20;
-/// More than clocks differ by: a manifest that is dated later is of nobody knows when.
+/// More than clocks differ. A manifest dated later than this cannot be dated at all.
 pub const AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 
-/// Which restore points are wanted. A field that is `None` leaves all of them in.
+/// Which restore points are wanted. A field that is `None` does not restrict them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// Those of this team.
+    /// Only this team's.
     pub team: Option<&'a TeamId>,
-    /// Those of this resource.
+    /// Only this resource's.
     pub resource: Option<&'a ResourceId>,
-    /// The one with this id.
+    /// Only the one with this id.
     pub point: Option<Uuid>,
-    /// Those that this installation made.
+    /// Only those that this installation made.
     pub installation: Option<Uuid>,
-    /// Those at or before this instant.
+    /// Only those at or before this instant.
     pub at: Option<DateTime<Utc>>,
 }
 
-/// A restore point as its manifest describes it. Small, whatever the manifest holds.
+/// A restore point as its manifest describes it. Small, however large the manifest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where its manifest is.
+    /// The key of its manifest.
     pub manifest_key: String,
-    /// Its id.
+    /// The restore point's id.
     pub id: Uuid,
-    /// Its resource.
+    /// The resource.
     pub resource_id: ResourceId,
-    /// The resource's owner at that time.
+    /// The resource's team at that time.
     pub team: TeamId,
     /// The resource's tier at that time.
     pub tier: Tier,
     /// The resource's engine.
     pub engine: Engine,
-    /// Which installation made it; `None`: a build that named none.
+    /// The installation that made it; `None` if its build recorded none.
     pub installation: Option<Uuid>,
-    /// The instant that a restore brings back.
+    /// The instant that a restore brings the data back to.
     pub consistent_at: DateTime<Utc>,
     /// Bytes before compression.
     pub dump_bytes: u64,
@@ -67,12 +68,12 @@ pub struct Found {
     pub stored_bytes: u64,
     /// How its archive is encrypted, if it is.
     pub encryption: Option<Encryption>,
-    /// Why nobody should restore from it by default; at most a few.
+    /// Why it should not be used by default; only a few reasons are kept.
     pub suspicions: Vec<Suspicion>,
     archive: ObjectKey,
 }
 
-/// Whose restore points are: the team and the installation that their manifests name.
+/// The owner of restore points: the team and the installation that their manifests name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
     /// The team.
@@ -81,41 +82,43 @@ pub struct Owner {
     pub installation: Option<Uuid>,
 }
 
-/// What one owner has of the points that are wanted.
+/// What one owner has among the wanted points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// How many.
+    /// How many points.
     pub points: u64,
-    /// The instant and the id of the newest that is not suspect.
+    /// The instant and id of the newest point that is not suspect.
     pub newest: Option<(DateTime<Utc>, Uuid)>,
 }
 
-/// What a store's manifests say.
+/// The result of reading a store's manifests.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// How many manifests were looked at, whether they are wanted or not.
+    /// How many manifests were read, wanted or not.
     pub manifests: u64,
-    /// The newest of the points that are wanted, newest first.
+    /// The newest wanted points, newest first.
     pub points: Vec<Found>,
-    /// How many more are wanted, all of them older.
+    /// How many more points are wanted, all of them older.
     pub older: u64,
-    /// How many would be wanted but for their instant, which is later.
+    /// How many points were left out only because they are later than the wanted instant.
     pub later: u64,
-    /// Whose the wanted ones are. Of very many, some.
+    /// The owners of the wanted points; only some if there are very many.
     pub owners: BTreeMap<Owner, Holding>,
-    /// How many manifests cannot be read, or are not where they belong.
+    /// How many manifests are unreadable or in the wrong place.
     pub unreadable: u64,
-    /// Why, by the manifest's key. Of very many, some.
+    /// Why, by the manifest's key; only some if there are very many.
     pub faults: BTreeMap<String, String>,
-    /// Why the rest was not looked at: the store gave no manifest any more.
+    /// Why the survey stopped early, because the store returned no more manifests.
     pub stopped: Option<String>,
 }
 
-/// Reads every manifest that may be wanted, and keeps the `most` newest. What cannot be read is counted and told, and hides
-/// nothing else. `now` tells which are dated in the future.
+/// Reads every manifest that may be wanted, and keeps the `most` newest.
 ///
-/// Holds `most` points, and a few manifests at a time, however many the store has. Archives are not looked at: see
-/// [`Found::is_complete`]. An error is of the listing: then nobody knows what there is.
+/// Manifests that cannot be read are counted and reported, and do not hide others. `now` tells which points are dated
+/// in the future. Memory holds about `most` points and a few manifests, however many the store has. Archives are not
+/// checked: see [`Found::is_complete`].
+///
+/// An error means that the listing failed, so that nothing is known about the store.
 pub async fn survey(
     storage: &Storage,
     wanted: &Wanted<'_>,
@@ -136,7 +139,7 @@ pub async fn survey(
     let mut denied_in_a_row = 0;
     while let Some((key, read)) = manifests.try_next().await? {
         match read {
-            // Removed since it was listed.
+            // It was removed after it was listed.
             Err(JobError::NoSuchPoint { .. }) => {}
             Ok(manifest) => {
                 survey.manifests += 1;
@@ -171,13 +174,13 @@ async fn read(key: &str, storage: &Storage) -> Result<Manifest, JobError> {
     Ok(manifest)
 }
 
-/// Returns whether it is the manifest that is wrong, and not the store that fails.
+/// Returns whether the manifest is wrong, rather than the store failing.
 fn is_of_the_manifest(error: &JobError) -> bool {
     error.kind() == ErrorKind::Corrupt || matches!(error, JobError::ObjectKey(_))
 }
 
-/// Returns why nobody should restore from a point by default: what its manifest says against it, and that it is dated in the
-/// future. At most a few reasons, and no long texts.
+/// Returns why a restore point should not be used by default: the suspicions in its manifest, and a date in the future.
+/// Keeps only a few reasons, and shortens long texts.
 #[must_use]
 pub fn suspicions(manifest: &Manifest, now: DateTime<Utc>) -> Vec<Suspicion> {
     let ahead = (manifest.consistent_at > now + AHEAD_MAX).then(|| {
@@ -193,13 +196,13 @@ pub fn suspicions(manifest: &Manifest, now: DateTime<Utc>) -> Vec<Suspicion> {
 }
 
 impl Wanted<'_> {
-    /// Returns whether the manifest at this key may be wanted: a point's id is in its manifest's name.
+    /// Returns whether the manifest at this key may be wanted: its name has the restore point's id.
     fn may_be_at(&self, key: &str) -> bool {
         self.point
             .is_none_or(|point| key.contains(&point.to_string()))
     }
 
-    /// Returns whether a manifest is wanted, whatever its instant.
+    /// Returns whether a manifest is wanted, ignoring its instant.
     fn is(&self, manifest: &Manifest) -> bool {
         self.team.is_none_or(|team| *team == manifest.team)
             && self
@@ -229,14 +232,14 @@ impl Found {
         }
     }
 
-    /// Returns whether it is what this manifest describes; `now` as when it was found.
+    /// Returns whether this manifest still describes the restore point; `now` must be the same as for the survey.
     #[must_use]
     pub fn is_of(&self, manifest: &Manifest, now: DateTime<Utc>) -> bool {
         *self == Self::new(self.manifest_key.clone(), manifest, now)
     }
 
-    /// Makes sure that its archive is in the store, with the manifest's size. [`JobError::Damaged`] says that it is not; every
-    /// other error, that the store does not tell. The bytes are not read.
+    /// Checks that the archive is in the store with the manifest's size. [`JobError::Damaged`] means that it is not;
+    /// any other error means that the store did not tell. The bytes are not read.
     pub async fn is_complete(&self, storage: &Storage) -> Result<(), JobError> {
         archive::is_there(storage, &self.archive, self.stored_bytes).await
     }
@@ -269,7 +272,7 @@ impl Survey {
     fn note(&mut self, key: String, error: &JobError) {
         self.unreadable += 1;
         if self.faults.len() < TOLD_APART_MAX {
-            // Its key stands beside it.
+            // The key is shown beside it.
             let why = if let JobError::BadManifest { why, .. } = error {
                 told(why.clone())
             } else {

@@ -1,29 +1,37 @@
-//! Reads a restore point back, all of it, and says whether it is whole. Touches nothing else.
+//! Reads a whole restore point back, and says whether it is intact. Touches nothing else.
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
-    archive::{self, FormatError, Inspect, Measured},
+    archive::{self, Measured},
     engine::{mongodb, postgres, redis},
     error::{Damage, JobError},
+    format::{FormatError, Inspect},
+    key::Keyring,
     manifest::Manifest,
-    resource::Engine,
+    names::Engine,
     sought::Sought,
+    storage::Storage,
     worker::{Progress, Worker},
 };
 
-/// A restore point that was read to its last byte and found whole.
+/// A restore point that was read to its last byte and found intact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// What its manifest says, which is what was found.
+    /// The manifest, which the archive matches.
     pub manifest: Manifest,
 }
 
-/// Reads the archive of a restore point: its size and BLAKE3, zstd, the dump's size and BLAKE3, and the dump's own
-/// format up to its end mark, checksums included. Memory is bounded by a few MiB, whatever the size of the database.
+/// Reads the archive of a restore point, and checks all of it.
 ///
-/// What is wrong with the restore point is [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
-/// every other error says nothing about it. That a server takes the dump back is not proved: that takes a restore.
+/// Checks the archive's size and BLAKE3, zstd, the dump's size and BLAKE3, and the dump's own format up to its end
+/// mark, checksums included. Memory stays within a few MiB whatever the size of the database.
+///
+/// A restore point that is wrong gives [`JobError::Damaged`], [`JobError::BadManifest`] or [`JobError::NoSuchPoint`];
+/// no other error says anything about the restore point. This does not prove that a server accepts the dump: only a
+/// restore does.
 pub async fn verify(sought: &Sought<'_>, worker: &Worker) -> Result<Verified, JobError> {
     let manifest = sought.read(&worker.storage).await?;
     match manifest.engine {
@@ -36,12 +44,23 @@ pub async fn verify(sought: &Sought<'_>, worker: &Worker) -> Result<Verified, Jo
     Ok(Verified { manifest })
 }
 
+/// Checks that `keyring` opens a restore point's archive, by reading only its header.
+///
+/// Returns the key's id. `Ok(None)` means that the archive is not encrypted, and says nothing more about it.
+pub async fn opens(
+    storage: &Storage,
+    manifest: &Manifest,
+    keyring: &dyn Keyring,
+) -> Result<Option<Uuid>, JobError> {
+    archive::opens(storage, &manifest.archive, keyring).await
+}
+
 async fn read(manifest: &Manifest, format: impl Inspect, worker: &Worker) -> Result<(), JobError> {
     let measuring = Measuring {
         format,
         hasher: blake3::Hasher::new(),
         size_bytes: 0,
-        // Who lies about a dump's size must not keep us busy for ever.
+        // A dump longer than its manifest says must not keep the worker busy for ever.
         expected_bytes: manifest.dump.size_bytes,
         progress: Arc::clone(&worker.progress),
     };
@@ -71,7 +90,7 @@ async fn read(manifest: &Manifest, format: impl Inspect, worker: &Worker) -> Res
     Ok(())
 }
 
-/// A check that stopped knows nothing of the dump: that must not condemn it.
+/// A check that stopped knows nothing about the dump, and must not condemn it.
 fn fault_of_ours(error: JobError) -> JobError {
     let is_ours = matches!(
         error,
@@ -88,7 +107,7 @@ fn fault_of_ours(error: JobError) -> JobError {
     }
 }
 
-/// Measures the dump beside the check of its format.
+/// Measures the dump while its format is checked.
 struct Measuring<I> {
     format: I,
     hasher: blake3::Hasher,

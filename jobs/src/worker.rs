@@ -1,4 +1,4 @@
-//! What a job is given by the worker that runs it.
+//! What a worker gives to a job.
 
 use std::{
     num::NonZeroU64,
@@ -12,78 +12,80 @@ use std::{
 use futures::future::BoxFuture;
 
 use crate::{
-    engine::Toolbox,
+    clients::Toolbox,
     key::{ArchiveKey, Keyring},
     storage::Storage,
 };
 
-/// Everything a job may touch besides its resource.
+/// Everything that a job may use besides its resource.
 #[derive(Clone)]
 pub struct Worker {
     /// Where archives live.
     pub storage: Storage,
     /// The client tools that were found.
     pub tools: Arc<Toolbox>,
-    /// A private directory of this process for password files; removed with it.
+    /// A private directory of this process for password files, which is removed when the process ends.
     pub work_dir: PathBuf,
-    /// What new archives are encrypted to; `None`: they are not.
+    /// The key that new archives are encrypted to; `None` leaves them unencrypted.
     pub encrypt_to: Option<ArchiveKey>,
-    /// Who has what opens the archives that are.
+    /// The source of the identities that open encrypted archives.
     pub keyring: Arc<dyn Keyring>,
-    /// Tells whether this attempt still owns its run; asked right before anything that cannot be taken back.
+    /// Tells whether this attempt still owns its run. Asked right before anything that cannot be undone.
     pub lease: Arc<dyn Lease>,
-    /// Counts bytes for whoever waits.
+    /// Counts bytes, to show progress.
     pub progress: Arc<Progress>,
 }
 
 /// Proof that an attempt still owns its run.
 pub trait Lease: Send + Sync {
-    /// Returns whether the lease is alive now; asks whoever grants it, and answers `false` when in doubt.
+    /// Returns whether the lease is alive now. Asks whatever grants it, and returns `false` when in doubt.
     fn is_alive(&self) -> BoxFuture<'_, bool>;
 
-    /// Writes down that `database` is about to take no connections, so that somebody opens it whatever becomes of this process.
+    /// Records that `database` is about to refuse connections, so that somebody opens it whatever happens to this
+    /// process.
     ///
-    /// Answers `false` when in doubt: then it must not be closed. Without a place to write to, which is the default, it answers so.
+    /// Returns `false` when in doubt; then the database must not be closed. The default has nowhere to record it, and
+    /// returns `false`.
     fn will_close<'a>(&'a self, database: &'a str) -> BoxFuture<'a, bool> {
         let _ = database;
         Box::pin(std::future::ready(false))
     }
 
-    /// Strikes that out: the database is open.
+    /// Cancels that record: the database is open.
     fn is_open(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Default)]
 pub struct Progress {
     dump_bytes: AtomicU64,
     stored_bytes: AtomicU64,
-    /// The most that a dump may have; 0: whatever it has.
+    /// The size limit of a dump; 0 means no limit.
     dump_limit_bytes: AtomicU64,
-    /// 0, or how the race was decided between a commit and a stop.
+    /// 0, or which of a commit and a stop came first.
     decided: AtomicU8,
 }
 
-/// A commit has begun: nothing is taken back any more.
+/// A commit has begun: nothing can be undone any more.
 const COMMITS: u8 = 1;
-/// The attempt was stopped before.
+/// The attempt was stopped before its commit.
 const STOPPED: u8 = 2;
 
 impl Progress {
-    /// Adds bytes of the dump, before compression (or after decompression, in a restore).
+    /// Adds bytes of the dump, before compression or, in a restore, after decompression.
     pub fn add_dump(&self, bytes: u64) {
         self.dump_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bounds the dumps that are made from now on; `None`: they are as large as they are.
+    /// Limits the size of dumps from now on; `None` removes the limit.
     pub fn limit_dump(&self, bytes: Option<NonZeroU64>) {
         let bytes = bytes.map_or(0, NonZeroU64::get);
         self.dump_limit_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Returns the most that a dump may have.
+    /// Returns the size limit of a dump.
     pub(crate) fn dump_limit(&self) -> Option<u64> {
         Some(self.dump_limit_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
@@ -93,12 +95,13 @@ impl Progress {
         self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Passes the point of no return. Returns whether that is still allowed: whoever stopped the attempt may have been first.
+    /// Passes the point of no return. Returns whether that is still allowed: the attempt may have been stopped first.
     pub fn may_commit(&self) -> bool {
         self.decide(COMMITS) == COMMITS
     }
 
-    /// Stops the attempt where it has not passed the point of no return. Returns whether it has: then there is an outcome to wait for.
+    /// Stops the attempt unless it has passed the point of no return. Returns whether it has; if so, its outcome is
+    /// worth waiting for.
     pub fn commits_already(&self) -> bool {
         self.decide(STOPPED) == COMMITS
     }
@@ -110,7 +113,7 @@ impl Progress {
         first.map_or_else(|decided| decided, |_| wanted)
     }
 
-    /// Returns (dump bytes, stored bytes) so far.
+    /// Returns the dump bytes and the stored bytes so far.
     #[must_use]
     pub fn so_far(&self) -> (u64, u64) {
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEV_DIR = ROOT / ".lastgood"
 MIGRATIONS = ROOT / "migrations"
+FUNCTIONS = ROOT / "sql" / "functions"
 SQLX_CACHE = ROOT / ".sqlx"
 
 

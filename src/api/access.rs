@@ -1,4 +1,4 @@
-//! Who asks, what may they do, and whose things do they see?
+//! Who is the caller, what may they do, and what may they see?
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{
     token::{Scope, Token},
 };
 
-/// The holder of a good token. It is had only through the scope that a route needs: [`Reader`] and the like.
+/// The holder of a valid token. Routes get one only through the extractor of the scope that they need, such as [`Reader`].
 #[derive(Debug, Clone)]
 pub(super) struct Caller(Holder);
 
-/// Defines an extractor: a caller whose token has a scope.
+/// Defines an extractor for a caller whose token has the given scope.
 macro_rules! caller_with {
     ($(#[$doc:meta])* $name:ident, $scope:expr) => {
         $(#[$doc])*
@@ -43,27 +43,27 @@ macro_rules! caller_with {
 }
 
 caller_with!(
-    /// A caller who may see.
+    /// A caller who may read.
     Reader,
     Scope::Read
 );
 caller_with!(
-    /// A caller who may ask for backups.
+    /// A caller who may request backups.
     Enqueuer,
     Scope::Enqueue
 );
 caller_with!(
-    /// A caller who may ask for restores.
+    /// A caller who may request restores.
     Restorer,
     Scope::Restore
 );
 caller_with!(
-    /// A caller who may change what is protected, and steer the queue.
+    /// A caller who may change resources and control the queue.
     Administrator,
     Scope::Admin
 );
 
-/// A caller who may see, or anybody, where capabilities are public.
+/// A caller who may read, or anyone if capabilities are public.
 pub(super) struct Anybody;
 
 impl FromRequestParts<Arc<Api>> for Anybody {
@@ -118,12 +118,12 @@ impl Caller {
         self.0.id
     }
 
-    /// Returns the team that the caller is bound to.
+    /// Returns the team that the token is bound to, if any.
     pub(super) fn team(&self) -> Option<&str> {
         self.0.team.as_deref()
     }
 
-    /// Refuses a caller who is bound to a team: what is asked for concerns everybody.
+    /// Refuses a caller whose token is bound to a team, for requests that concern every team.
     pub(super) fn speaks_for_all(&self) -> Result<(), Problem> {
         match self.team() {
             None => Ok(()),
@@ -136,15 +136,15 @@ impl Caller {
         }
     }
 
-    /// Returns an order of the caller's, for the audit log.
+    /// Returns an order in the caller's name, for the audit log.
     pub(super) fn order(&self, because: Option<&str>) -> Order {
         Order::new(&format!("token:{}", self.0.name), because)
     }
 
-    /// Returns a resource that the caller may see; what is another team's is not there.
+    /// Returns a resource that the caller may see. Another team's resource is reported as not found.
     pub(super) async fn resource(&self, api: &Api, id: &str) -> Result<ResourceRow, Problem> {
         let nothing = || Problem::no_such("resource", id);
-        // What is no name is the name of nothing.
+        // A malformed name cannot be anyone's.
         let name: ResourceId = id.parse().map_err(|_| nothing())?;
         let row = api.catalog.resource(name.as_str()).await?;
         if self.sees(&row.team) {
@@ -154,7 +154,7 @@ impl Caller {
         }
     }
 
-    /// Returns a run that the caller may see.
+    /// Returns a run that the caller may see. Another team's run is reported as not found.
     pub(super) async fn run(&self, api: &Api, id: &str) -> Result<RunRow, Problem> {
         let nothing = || Problem::no_such("run", id);
         let run = api

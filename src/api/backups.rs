@@ -1,4 +1,4 @@
-//! Ad-hoc backups, and the restore points there are.
+//! Ad-hoc backups and restore points.
 
 use std::sync::Arc;
 
@@ -106,7 +106,7 @@ async fn accepted(
     ))
 }
 
-/// 202 for what is new, 200 for what was asked for before.
+/// Returns 202 for a new run, 200 for one that an earlier request had queued.
 pub(super) fn status(enqueued: Enqueued) -> StatusCode {
     match enqueued {
         Enqueued::New(_) => StatusCode::ACCEPTED,

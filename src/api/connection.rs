@@ -1,7 +1,7 @@
-//! How is a resource said to be reached, and may this caller say so?
+//! Which connection does a request give for a resource, and may this caller give it?
 
 use lastgood_jobs::{
-    engine::leans_on_machine,
+    engine::address::Address,
     resource::{Engine, ResourceId},
 };
 use secrecy::SecretString;
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{catalog::StoredConnection, request, secret::Reference};
 
-/// How a resource is said to be reached.
+/// The connection that a request gives for a resource.
 pub(super) struct Given<'a> {
     pub(super) url: Option<&'a SecretString>,
     pub(super) reference: Option<&'a str>,
 }
 
 impl Given<'_> {
-    /// Returns what the catalog is to keep, if anything is given.
+    /// Returns the connection to store, if the request gives one.
     pub(super) async fn stored(
         &self,
         caller: &Caller,
@@ -41,7 +41,7 @@ impl Given<'_> {
                 ))
             }
             (None, Some(reference)) => {
-                // Whoever names a secret of the consumers' may name another team's.
+                // A reference names a secret on the consumers' machines, which may be another team's.
                 caller.speaks_for_all()?;
                 let reference: Reference = reference.parse()?;
                 Ok(Some(StoredConnection::Reference(reference.to_string())))
@@ -50,12 +50,13 @@ impl Given<'_> {
     }
 }
 
-/// Refuses a caller who is bound to a team a URL that leans on the consumers' own machine: there, who asks is the password.
+/// Refuses a team's caller a URL that depends on the consumers' own machine, where being local can stand in for a password.
 fn within_network(caller: &Caller, engine: Engine, url: &SecretString) -> Result<(), Problem> {
     let Some(team) = caller.team() else {
         return Ok(());
     };
-    match leans_on_machine(engine, url).map_err(request::RequestError::Url)? {
+    let address = Address::parse(engine, url).map_err(request::RequestError::Url)?;
+    match address.leans_on_machine() {
         None => Ok(()),
         Some(what) => Err(Problem::new(
             Kind::NotAllowed,

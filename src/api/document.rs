@@ -1,4 +1,4 @@
-//! The OpenAPI document: what it says besides the routes themselves.
+//! What the OpenAPI document says beyond the routes themselves.
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{Api, problem::Details};
 
-/// The name of the security scheme.
 const TOKEN: &str = "token";
 
 #[derive(utoipa::OpenApi)]
@@ -39,7 +38,7 @@ const TOKEN: &str = "token";
 )]
 struct Document;
 
-/// How callers say who they are.
+/// Adds the bearer token's security scheme to the document.
 struct Token;
 
 impl Modify for Token {
@@ -55,12 +54,12 @@ impl Modify for Token {
     }
 }
 
-/// Returns a router that collects the document of its routes.
+/// Returns a router that collects the document from its routes.
 pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
 }
 
-/// Adds to each operation the problems that it shares with others of its form.
+/// Adds to each operation the problems that every operation of its form can answer with.
 pub(super) fn complete(document: &mut OpenApi) {
     document.info.license = None;
     for item in document.paths.paths.values_mut() {
@@ -117,7 +116,7 @@ fn complete_operation(operation: &mut Operation) {
             .entry(status.to_owned())
             .or_insert_with(|| RefOr::T(problem(description)));
     }
-    // Those that a route describes itself are problems too.
+    // An error response that a route describes itself is also a problem.
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
             && status.starts_with(['4', '5'])
@@ -148,7 +147,6 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     .flatten()
 }
 
-/// Returns the methods of a path.
 pub(super) fn methods(item: &PathItem) -> impl Iterator<Item = &'static str> {
     [
         ("GET", item.get.is_some()),

@@ -1,4 +1,4 @@
-//! What every request gets, whatever its route: an id, a time limit, safe headers, a line in the log, a metric.
+//! What every request gets, whatever its route: an id, a time limit, security headers, a log line and a metric.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -26,12 +26,12 @@ use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What is learned about a request on its way, for the log.
+/// What the log line needs to know and only the route learns.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Noted(Arc<OnceLock<String>>);
 
 impl Noted {
-    /// Notes the name of the token. The token itself is noted nowhere.
+    /// Notes the token's name. The token itself is never logged.
     pub(super) fn caller(&self, name: &str) {
         self.0.get_or_init(|| name.to_owned());
     }
@@ -67,7 +67,7 @@ pub(super) async fn envelope(
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let headers = response.headers().clone();
         response = problem.write(&id);
-        // Such as `allow`.
+        // Keeps headers that the route set, such as `allow`.
         for (name, value) in &headers {
             response
                 .headers_mut()
@@ -95,7 +95,7 @@ pub(super) async fn envelope(
     response
 }
 
-/// Returns the caller's id of the request where it is one that is safe in a log and a URI, else a new one.
+/// Returns the id that the caller sent, if it is safe in a log and a URI; otherwise a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let is_plain = |text: &&str| {
         (1..=128).contains(&text.len())
@@ -111,7 +111,7 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 fn protect(headers: &mut HeaderMap, path: &str) {
-    // The page of the documentation brings its own scripts and styles, and fetches the document.
+    // The documentation page has its own scripts and styles, and fetches the document.
     let policy = if path.starts_with("/api/docs") {
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
     } else {

@@ -1,4 +1,4 @@
-//! A run's progress as server-sent events, until it ends.
+//! Streams a run's progress as server-sent events until it ends.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ use super::{
     streams::Place,
 };
 
-/// How often a run is looked at.
+/// How often the stream asks the catalog for the run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// After how many looks the token is looked at again: one that was revoked ends its streams.
+/// After how many of these polls the token is checked again, so that revoking it ends its streams.
 const LOOKS_TO_TOKEN: u32 = 10;
-/// How many looks in a row the catalog may fail to answer.
+/// How many polls in a row may go unanswered before the stream ends.
 const PATIENCE: u32 = 60;
 
 /// Follow a run to its end
@@ -77,7 +77,7 @@ struct Following {
 }
 
 impl Following {
-    /// Returns the next event and whether it is the last; `None`: the stream is to end without one.
+    /// Returns the next event and whether it is the last, or `None` if the stream ends without another one.
     async fn next(&mut self) -> Option<(Event, bool)> {
         loop {
             if self.looks > 0 {
@@ -113,7 +113,7 @@ impl Following {
         }
     }
 
-    /// Whether the token is still good; while the catalog does not answer, nobody is thrown out.
+    /// Returns whether the token is still valid. While the catalog does not answer, streams stay open.
     async fn is_welcome(&self) -> bool {
         self.api
             .catalog

@@ -1,4 +1,4 @@
-//! What is promised, what is true, who is alive.
+//! What lastgood promises, what it keeps, and which consumers are alive.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
     catalog::{ClosedDatabase, ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
     plan::{self, Source},
-    status::{ResourceStatus, TierStatus, exposed},
+    status::{ResourcePromise, TierStatus, exposed},
 };
 
-/// A run that waits or stays unrenewed for longer is called stuck.
+/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
 const PATIENCE_SECONDS: f64 = 300.0;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -43,7 +43,7 @@ struct Status {
     /// Tiers, the one furthest over its RPO first.
     tiers: Vec<TierStatus>,
     /// Resources, the most exposed first.
-    resources: Vec<ResourceStatus>,
+    resources: Vec<ResourcePromise>,
     /// Resources that are not protected although their tier is.
     suspended: Suspended,
     /// Databases that a restore has left closed to connections, and that a consumer is about to open.
@@ -173,10 +173,7 @@ async fn capabilities(
         } else {
             Scheduling::ThesePlans
         },
-        // What is read back is the producer's to ask for; one of an older version does not say whether it does.
-        is_verifying: producers
-            .is_verifying()
-            .unwrap_or(api.verify_within.is_some()),
+        is_verifying: producers.is_verifying(),
         pauses: api.catalog.pauses().await?,
     };
     Ok(Json(Capabilities {
@@ -186,7 +183,7 @@ async fn capabilities(
     }))
 }
 
-/// What a consumer of another version says of an engine that this one does not know is left out.
+/// Returns the capabilities that this version understands. A consumer of another version may report engines that it does not.
 fn understood(stored: serde_json::Value) -> Vec<Capability> {
     let serde_json::Value::Array(each) = stored else {
         return Vec::new();

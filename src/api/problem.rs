@@ -1,4 +1,4 @@
-//! What a caller is told when a request is not granted: problem details (RFC 9457), each with what to do.
+//! How a refused request is answered: with problem details (RFC 9457) that say what to do.
 
 use axum::{
     http::{
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{catalog::CatalogError, request::RequestError, secret::SecretError};
 
-/// A request that is not granted. The envelope writes it out, for it knows the request's id.
+/// The reason a request was refused. The envelope writes the response, because it knows the request's id.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     kind: Kind,
@@ -21,34 +21,34 @@ pub(super) struct Problem {
     retry_after_seconds: Option<u32>,
 }
 
-/// The kinds of problems. Their names in `type` are permanent.
+/// The kinds of problems. Their names in `type` never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The request is not understood.
+    /// The request could not be understood.
     BadRequest,
-    /// There is no good token.
+    /// The request has no valid token.
     NoToken,
-    /// The token does not allow it.
+    /// The token does not permit the request.
     NotAllowed,
-    /// There is no such thing, as far as this token sees.
+    /// There is no such thing, or this token may not see it.
     NotFound,
-    /// The path has no such method.
+    /// The path does not support the method.
     NoSuchMethod,
-    /// The state of things speaks against it.
+    /// The request conflicts with the current state.
     Conflict,
     /// The body is too large.
     TooLarge,
-    /// The body is no JSON.
+    /// The body is not JSON.
     NotJson,
-    /// The body is JSON, and not what the route takes.
+    /// The body is JSON, but not what the route accepts.
     NotAccepted,
-    /// Too many requests.
+    /// There were too many requests.
     Limited,
-    /// A fault of ours.
+    /// lastgood is at fault.
     Fault,
-    /// The catalog does not answer.
+    /// The catalog does not answer, or this process cannot do it at present.
     Unavailable,
-    /// It took too long.
+    /// The answer took too long.
     TimedOut,
 }
 
@@ -136,7 +136,8 @@ impl Problem {
         }
     }
 
-    /// Returns the answer for what is not there, or not this token's to see: nobody can tell which.
+    /// Returns the one answer for things that do not exist and things that this token may not see, so that a caller
+    /// cannot tell them apart.
     pub(super) fn no_such(what: &str, id: &str) -> Self {
         let id: String = id
             .chars()
@@ -156,7 +157,7 @@ impl Problem {
         }
     }
 
-    /// Writes it out for the request of that id.
+    /// Writes the response for the request with this id.
     pub(super) fn write(self, request_id: &str) -> Response {
         let status = self.kind.status();
         let details = Details {
@@ -260,6 +261,7 @@ impl From<CatalogError> for Problem {
             | CatalogError::OnlyCopies { .. } => conflict(error.to_string()),
             CatalogError::BadUrl
             | CatalogError::NotMigrated(_)
+            | CatalogError::MadeBefore
             | CatalogError::Migrate(_)
             | CatalogError::TooOld(_)
             | CatalogError::BadRow { .. }
@@ -271,7 +273,7 @@ impl From<CatalogError> for Problem {
 }
 
 impl Problem {
-    /// A fault of ours: told to the log, and not to the caller.
+    /// Returns a fault of ours. The cause goes to the log; the caller learns only the request's id.
     fn fault(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = chain(error), "a request failed by a fault of ours");
         Self::new(

@@ -1,4 +1,4 @@
-//! A resource as it is to be: registered, or brought to what is sent, and nothing done where it is so already.
+//! Registers a resource, or brings an existing one to the state that was sent. Idempotent.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, StoredConnection,
+        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, ResourceStatus,
+        StoredConnection,
     },
     request,
 };
@@ -122,7 +123,7 @@ pub(super) async fn put(
             options,
         };
         let order = caller.order(None);
-        // A team's own token must not fill the queue: each new resource is due at once.
+        // A team's own token must not flood the queue: every new resource is due at once.
         let registered = if caller.team().is_some() {
             api.catalog.register_within_quota(&new, &order).await
         } else {
@@ -130,12 +131,12 @@ pub(super) async fn put(
         };
         match registered {
             Ok(()) => return put_answer(&api, &id, StatusCode::CREATED).await,
-            // The same request, at the same time, came first.
+            // The same request, sent at the same time, was faster.
             Err(CatalogError::Exists(_)) => api.catalog.resource(id.as_str()).await?,
             Err(error) => return Err(error.into()),
         }
     };
-    if before.status == "removed"
+    if before.status == ResourceStatus::Removed
         || before.team != body.team.as_str()
         || before.engine != body.engine.as_str()
     {
@@ -177,7 +178,8 @@ async fn put_answer(
     Ok((status, location, Json(Resource::of(row, api))))
 }
 
-/// Returns what of `wanted` is not so yet: whoever sends the same every minute neither ends a back-off nor fills the audit log.
+/// Returns the part of `wanted` that differs from the row, so that a client that sends the same state every minute neither resets a
+/// back-off nor fills the audit log.
 async fn news(
     api: &Api,
     before: &ResourceRow,
@@ -189,7 +191,7 @@ async fn news(
         Some(StoredConnection::Reference(reference)) => {
             before.connection_ref.as_ref() == Some(reference)
         }
-        // Sealed twice, one URL looks like two: what is kept is opened to compare it.
+        // Sealing one URL twice gives two ciphertexts, so the stored one is opened and compared.
         Some(StoredConnection::Sealed { .. }) => match (url, &api.master_keys) {
             (Some(url), Some(keys)) if before.is_sealed => {
                 match api.catalog.connection(&before.id).await? {

@@ -1,4 +1,4 @@
-//! The queue: paused, resumed, drained.
+//! Pausing, resuming and draining the queue.
 
 use std::sync::Arc;
 
@@ -154,7 +154,7 @@ async fn drain(
     }))
 }
 
-/// Returns the scope of names that may exist.
+/// Returns the scope, or an error if a name is malformed or the engine unknown.
 fn scope(
     engine: Option<String>,
     tier: Option<String>,

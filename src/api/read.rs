@@ -1,4 +1,4 @@
-//! How a request's parts are read: bodies, queries, keys and instants, each refused with what to do.
+//! How the parts of a request are read: bodies, queries, keys and instants. Every refusal says what to do.
 
 use axum::{
     body::Bytes,
@@ -11,10 +11,10 @@ use serde_json::error::Category;
 
 use super::problem::{Kind, Problem};
 
-/// The largest body that is read.
+/// The largest request body, in bytes.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
 
-/// A JSON body. Its errors do not repeat it: it may hold a secret.
+/// A JSON body. Its errors never repeat the body, which may contain a secret.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -74,7 +74,7 @@ fn parsed<T: DeserializeOwned>(bytes: &[u8], is_json: bool) -> Result<T, Problem
         let detail = "send JSON, and say so: `Content-Type: application/json`";
         return Err(Problem::new(Kind::NotJson, detail));
     }
-    // serde takes an array of the fields' values for an object.
+    // serde also accepts an array of a struct's values in place of an object.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         let detail = "the body is an array, and this route takes an object";
         return Err(Problem::new(Kind::NotAccepted, detail));
@@ -95,7 +95,7 @@ fn parsed<T: DeserializeOwned>(bytes: &[u8], is_json: bool) -> Result<T, Problem
     })
 }
 
-/// Where in the body, and which field: what repeats no value.
+/// Returns where the body is wrong, by field name or position. Never returns a value from the body.
 fn place(error: &serde_json::Error) -> String {
     let words = error.to_string();
     let names_a_field = ["missing field", "unknown field"]
@@ -107,7 +107,7 @@ fn place(error: &serde_json::Error) -> String {
     format!("see line {}, column {}", error.line(), error.column())
 }
 
-/// The name or id in a path. What is no UTF-8 is the name of nothing, as every other that is none.
+/// The name or id in a path. A segment that is not UTF-8 becomes a name that nothing has, and so is not found.
 pub(super) struct Named(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -122,7 +122,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The query of a URL. What is not understood is refused: a misspelt filter must not show everything.
+/// The query of a URL. Unknown parameters are refused, so that a misspelt filter does not list everything.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
@@ -139,7 +139,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// Returns how many to list: 1 to 500, 50 unless said.
+/// Returns how many items to list: 1 to 500, by default 50.
 pub(super) fn limit(given: Option<i64>) -> Result<i64, Problem> {
     match given.unwrap_or(50) {
         limit @ 1..=500 => Ok(limit),
@@ -147,7 +147,7 @@ pub(super) fn limit(given: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
-/// Returns an instant that a catalog can hold.
+/// Returns an instant that the catalog can hold: the years 1970 to 9999.
 pub(super) fn instant(
     name: &str,
     given: Option<DateTime<Utc>>,
@@ -161,7 +161,7 @@ pub(super) fn instant(
     }
 }
 
-/// Returns the request's `Idempotency-Key`.
+/// Returns the request's `Idempotency-Key`, if it has one.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
@@ -180,7 +180,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     }
 }
 
-/// Refuses what a table cannot hold and a log must not: control characters.
+/// Refuses an empty text, one of more than 1000 characters, and control characters, which have no place in a table or a log.
 pub(super) fn plain(name: &str, text: &str) -> Result<(), Problem> {
     if text.is_empty() || text.chars().count() > 1000 || text.chars().any(char::is_control) {
         return Err(Problem::new(

@@ -1,4 +1,4 @@
-//! Resources: listed, shown, registered, changed, removed. A URL goes in and never comes out.
+//! Listing, showing, changing and removing resources. A URL goes in and never comes out.
 
 use std::sync::Arc;
 
@@ -42,8 +42,8 @@ pub(super) struct Resource {
     tier: String,
     /// Its engine.
     engine: String,
-    /// `active`, `paused` or `removed`.
-    status: String,
+    /// Whether it is backed up.
+    status: ResourceStatus,
     /// Overrides the tier's retention; 0 or less vetoes backups.
     retention_days: Option<i32>,
     /// `env:NAME` or `file:/path`, or `sealed` where a URL is kept, which is never shown; absent where there is none.
@@ -234,7 +234,7 @@ pub(super) fn secret<'de, D: Deserializer<'de>>(
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
 }
 
-/// Tells null from nothing.
+/// Distinguishes a field that is null from one that is absent.
 #[expect(
     clippy::option_option,
     reason = "a field may be absent, null or given, which are three things"
@@ -260,7 +260,7 @@ async fn patch(
     Body(body): Body<ChangeBody>,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
-    if row.status == "removed" {
+    if row.status == ResourceStatus::Removed {
         return Err(CatalogError::Removed(row.id).into());
     }
     let engine: Engine = row.engine.parse().map_err(request::RequestError::from)?;
@@ -315,7 +315,7 @@ async fn remove(
     Named(id): Named,
 ) -> Result<StatusCode, Problem> {
     let row = caller.resource(&api, &id).await?;
-    if row.status != "removed" {
+    if row.status != ResourceStatus::Removed {
         api.catalog
             .remove_resource(&row.id, &caller.order(None))
             .await?;

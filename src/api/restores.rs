@@ -1,4 +1,4 @@
-//! Restores: from the newest point, from an instant, or from a point that is named.
+//! Restores: from the newest point, from an instant, or from a named point.
 
 use std::sync::Arc;
 
@@ -118,11 +118,11 @@ async fn bring_back(
     if let RestoreWhere::Into(into) = &request.to
         && (into.starts_with("env:") || into.starts_with("file:"))
     {
-        // Whoever names a secret of the consumers' may name another team's.
+        // A reference names a secret on the consumers' machines, which may be another team's.
         caller.speaks_for_all()?;
     }
     if request.as_superuser {
-        // It gives the database's authors all that the server has, other teams' databases included.
+        // A superuser's restore runs the database's own functions with every right on the server, other teams' databases included.
         caller.speaks_for_all()?;
     }
     let turn = api.asks.acquire().await;
@@ -159,7 +159,7 @@ impl RestoreBody {
                 plain("into", into)?;
                 Ok(RestoreWhere::Into(into.clone()))
             }
-            // What is no id repeats none.
+            // An overwrite that is not a resource id cannot match the resource's own.
             (None, Some(overwrite)) => Ok(RestoreWhere::InPlace {
                 overwrite: overwrite.parse::<ResourceId>().ok(),
                 merge: self.merge,

@@ -1,4 +1,4 @@
-//! Runs: seen, tried again, cancelled.
+//! Listing, showing, retrying and cancelling runs.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use super::{
     problem::{Kind, Problem},
     read::{Asked, Named, Optional, instant, limit, plain},
 };
-use crate::catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow};
+use crate::{
+    catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow},
+    run::{RunKind, RunState, Trigger},
+};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -41,12 +44,12 @@ pub(super) struct Run {
     resource: String,
     /// Its engine, which is its queue.
     engine: String,
-    /// `backup`, `restore`, `drop_replaced`, `copy`, `verify` or `expire`.
-    kind: String,
-    /// `scheduled`, `adhoc` or `upkeep`.
-    trigger: String,
-    /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.
-    state: String,
+    /// What it does.
+    kind: RunKind,
+    /// What made it.
+    trigger: Trigger,
+    /// Where it is in its life.
+    state: RunState,
     /// Attempts begun.
     attempt: i32,
     /// Attempts allowed.
@@ -98,12 +101,12 @@ impl From<RunRow> for Run {
     }
 }
 
-/// The longest error and the largest report that a list shows: an answer must not grow with what peers said.
+/// The longest error and the largest report in a list, so that what a server printed cannot inflate the answer.
 const LISTED_CHARS: usize = 1000;
 const LISTED_REPORT_BYTES: usize = 4096;
 
 impl Run {
-    /// Returns it as a list shows it, however long its error and its report are: `GET /runs/{id}` has all of them.
+    /// Returns the run as lists show it: a long error is cut and a large report left out. `GET /runs/{id}` has both in full.
     fn listed(mut self) -> Self {
         if let Some(error) = &mut self.error
             && let Some((end, _)) = error.char_indices().nth(LISTED_CHARS)
@@ -127,54 +130,6 @@ struct RunAndAttempts {
     run: Run,
     /// Its attempts that have ended, in order.
     attempts: Vec<AttemptRow>,
-}
-
-/// The state of a run.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum RunState {
-    Queued,
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
-}
-
-impl RunState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// What a run does.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum RunKind {
-    Backup,
-    Restore,
-    DropReplaced,
-    Copy,
-    Verify,
-    Expire,
-}
-
-impl RunKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Restore => "restore",
-            Self::DropReplaced => "drop_replaced",
-            Self::Copy => "copy",
-            Self::Verify => "verify",
-            Self::Expire => "expire",
-        }
-    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -212,13 +167,13 @@ async fn list(
     let has_none = which.resource.as_ref().is_some_and(is_no_name);
     let filter = RunFilter {
         resource_id: which.resource,
-        state: which.state.map(|state| state.as_str().to_owned()),
-        kind: which.kind.map(|kind| kind.as_str().to_owned()),
+        state: which.state,
+        kind: which.kind,
         team: caller.team().map(str::to_owned),
         before: instant("before", which.before)?,
         limit: limit(which.limit)?,
     };
-    // What is no name has no runs; what else is wrong with the request was told before.
+    // A malformed name has no runs. Other mistakes in the request were refused above.
     if has_none {
         return Ok(Json(Vec::new()));
     }

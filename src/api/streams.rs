@@ -1,4 +1,4 @@
-//! How many streams of events may be open at once, in all and of one token?
+//! How many event streams may be open at once, in all and per token?
 
 use std::{
     collections::HashMap,
@@ -7,10 +7,10 @@ use std::{
 
 use uuid::Uuid;
 
-/// How many of one token's may be open: the rest is for others.
+/// How many streams one token may have open, so that others get some too.
 const OF_ONE_TOKEN: usize = 16;
 
-/// The streams that are open.
+/// Counts the open streams of each token.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     most: usize,
@@ -25,7 +25,7 @@ impl Streams {
         }
     }
 
-    /// Returns a place for a stream of this token's, if there is one; it is given back when dropped.
+    /// Returns a place for one more of this token's streams, if there is one. Dropping it gives it back.
     pub(super) fn open(&self, token: Uuid) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.values().sum::<usize>() >= self.most {
@@ -43,7 +43,7 @@ impl Streams {
     }
 }
 
-/// A place for one stream.
+/// One stream's place.
 #[derive(Debug)]
 pub(super) struct Place {
     of: Streams,

@@ -1,4 +1,4 @@
-//! Ad-hoc backups as services ask for them: through one SQL function, under limits.
+//! Ad-hoc backups that services ask for, through one SQL function and within limits.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -7,27 +7,27 @@ use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by, wait_briefly};
 
-/// How much services may ask for.
+/// Limits on the ad-hoc backups and resources that services may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdhocLimits {
-    /// Ad-hoc backups in an hour of one resource.
+    /// Ad-hoc backups per hour of one resource.
     pub per_resource: i32,
-    /// Ad-hoc backups in an hour of all resources of one team.
+    /// Ad-hoc backups per hour of all resources of one team.
     pub per_team: i32,
-    /// Resources of a team that registers them itself.
+    /// Resources that a team may register itself.
     pub resources_per_team: i32,
 }
 
-/// What became of a request.
+/// The outcome of a request for an ad-hoc backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdhocBackup {
-    /// There is a run.
+    /// The run that makes the backup.
     Run(Enqueued),
-    /// As many as are allowed were asked for in the last hour.
+    /// Refused: the limit was reached within the last hour.
     Limited {
-        /// Whose limit it is.
+        /// Whose limit was reached.
         of: LimitOf,
-        /// When there is room again, in seconds.
+        /// When the next request will be accepted, in seconds from now.
         retry_after_seconds: u32,
     },
 }
@@ -42,8 +42,9 @@ pub enum LimitOf {
 }
 
 impl Catalog {
-    /// Asks for an ad-hoc backup as `lastgood.enqueue_backup` does, and records who asked. Requests of one team take turns, so that
-    /// the limits hold however many come at once.
+    /// Asks for an ad-hoc backup as `lastgood.enqueue_backup` does, and records who asked.
+    ///
+    /// Requests of one team take turns, so the limits hold however many arrive at once.
     pub async fn ask_for_backup(
         &self,
         resource_id: &str,
@@ -52,7 +53,7 @@ impl Catalog {
         order: &Order,
     ) -> Result<AdhocBackup, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        // For the turn, and for a transaction of a service that asked under the same key and has not ended.
+        // Both the turn and the insert can wait for a lock: a service's open transaction may have used the same idempotency key.
         wait_briefly(&mut transaction).await?;
         take_turn(&mut transaction, team).await?;
         let asked = ask(&mut transaction, resource_id, idempotency_key).await?;
@@ -80,7 +81,7 @@ impl Catalog {
         Ok(limits)
     }
 
-    /// Sets the limits; what is `None` stays.
+    /// Sets the limits; a `None` leaves that limit as it is.
     pub async fn set_adhoc_limits(
         &self,
         per_resource: Option<i32>,
@@ -113,7 +114,7 @@ impl Catalog {
     }
 }
 
-/// Waits until no other request of the team is being counted. Only who may write our tables can make it wait.
+/// Waits until no other request of the team is being counted. Only roles that may write the catalog's tables can hold it up.
 pub(super) async fn take_turn(
     connection: &mut PgConnection,
     team: &str,

@@ -21,7 +21,7 @@ with selected as (
             end end
 )
 insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-select engine, 'verify', 'adhoc', resource_id, -5, jsonb_build_object('kind', 'verify', 'point', id)
+select engine, 'verify', 'adhoc', resource_id, lastgood.priority('verify', 'adhoc'), lastgood.job('verify', id)
 from selected
 where turn <= least($4::bigint, greatest(1, ceil(of * coalesce($3::float8, 1))))
 on conflict ((args ->> 'point'), kind, (coalesce(args ->> 'store', '')))

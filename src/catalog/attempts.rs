@@ -1,4 +1,4 @@
-//! Attempts: what each execution of a run did, and who runs what now.
+//! Attempts: what each execution of a run did, and which runs are being executed now.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+use crate::run::{AttemptResult, RunKind};
 
 /// One execution of a run that has ended.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -20,8 +21,8 @@ pub struct AttemptRow {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: DateTime<Utc>,
-    /// `succeeded`, `retried`, `failed`, `lost`, `given_back`, `cancelled`.
-    pub result: String,
+    /// How it ended.
+    pub result: AttemptResult,
     /// The family of its error.
     pub error_kind: Option<String>,
     /// Its error.
@@ -43,8 +44,8 @@ pub struct RunningRun {
     pub resource_id: String,
     /// Its engine.
     pub engine: String,
-    /// Its kind.
-    pub kind: String,
+    /// What it does.
+    pub kind: RunKind,
     /// Who executes it.
     pub worker: String,
     /// Which attempt this is.
@@ -60,7 +61,7 @@ pub struct RunningRun {
 }
 
 impl Catalog {
-    /// Returns a run's attempts that have ended, in order.
+    /// Returns a run's ended attempts, oldest first.
     pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptRow>, CatalogError> {
         let rows = sqlx::query_as!(
             AttemptRow,
@@ -73,7 +74,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns what runs now, the longest-running first.
+    /// Returns the runs being executed now, longest-running first.
     pub async fn running(&self) -> Result<Vec<RunningRun>, CatalogError> {
         let rows = sqlx::query_as!(
             RunningRun,

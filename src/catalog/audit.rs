@@ -1,4 +1,4 @@
-//! Who did what that cannot be taken back, or that let data out.
+//! The audit log: who did something that cannot be undone, or that let data out.
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::printable::steers;
@@ -8,49 +8,49 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
-/// One act, as it is to be recorded. Its detail holds no secret.
+/// An action to be recorded. `detail` must hold no secret.
 #[derive(Debug, Clone)]
 pub struct Audit<'a> {
-    /// What was done: one word, `quarantine`.
+    /// One word for the action, such as `quarantine`.
     pub action: &'a str,
-    /// To which resource.
+    /// The resource it was done to.
     pub resource_id: Option<&'a str>,
-    /// To which restore point.
+    /// The restore point it was done to.
     pub point_id: Option<Uuid>,
-    /// What else is to be known: a JSON object.
+    /// Further details, as a JSON object.
     pub detail: serde_json::Value,
 }
 
-/// An act as recorded.
+/// A recorded action.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditRow {
-    /// When, by the catalog's clock.
+    /// When it was recorded, by the catalog's clock.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// Who did it.
     pub actor: String,
     /// What was done.
     pub action: String,
-    /// To which resource.
+    /// The resource it was done to.
     pub resource_id: Option<String>,
-    /// To which restore point.
+    /// The restore point it was done to.
     pub point_id: Option<Uuid>,
-    /// What else is to be known.
+    /// Further details, as a JSON object.
     pub detail: serde_json::Value,
 }
 
-/// Which acts to return.
+/// Which recorded actions to return.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditFilter<'a> {
-    /// Those about one resource; `None`: all.
+    /// Only those about this resource; `None`: about any.
     pub resource_id: Option<&'a str>,
-    /// None before this instant.
+    /// Only those at or after this instant.
     pub since: Option<DateTime<Utc>>,
-    /// At most so many.
+    /// At most this many.
     pub limit: i64,
 }
 
 impl AuditFilter<'_> {
-    /// Returns the filter of the newest acts, whatever they are about.
+    /// Returns a filter for the newest actions on any resource.
     #[must_use]
     pub fn newest(limit: i64) -> Self {
         Self {
@@ -62,14 +62,15 @@ impl AuditFilter<'_> {
 }
 
 impl Catalog {
-    /// Records an act. Who cannot be recorded must not act: call it before the act, or in its transaction.
+    /// Records an action. An action that cannot be recorded must not happen: call
+    /// this before the action, or record it in the action's own transaction.
     pub async fn audit(&self, entry: &Audit<'_>) -> Result<(), CatalogError> {
         let mut connection = self.pool().acquire().await?;
         record(&mut connection, entry).await?;
         Ok(())
     }
 
-    /// Returns recorded acts, newest first.
+    /// Returns recorded actions, newest first.
     pub async fn audited(&self, filter: &AuditFilter<'_>) -> Result<Vec<AuditRow>, CatalogError> {
         let rows = sqlx::query_as!(
             AuditRow,
@@ -86,12 +87,12 @@ impl Catalog {
     }
 }
 
-/// Records an act in the transaction that the connection is in.
+/// Records an action in the connection's current transaction.
 pub(crate) async fn record(connection: &mut PgConnection, entry: &Audit<'_>) -> sqlx::Result<()> {
     record_by(connection, &actor(), entry).await
 }
 
-/// Records what somebody else ordered: the bearer of a token, say.
+/// Records an action of another actor, such as the bearer of a token.
 pub(super) async fn record_by(
     connection: &mut PgConnection,
     actor: &str,
@@ -110,12 +111,13 @@ pub(super) async fn record_by(
     Ok(())
 }
 
-/// Returns who acts: the user who became another one with sudo, else the user, else the user's number.
+/// Returns the acting user: `SUDO_USER` if set, else `USER`, else the numeric user id.
 pub(super) fn actor() -> String {
     let named = ["SUDO_USER", "USER"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
-        // PostgreSQL's text cannot hold a NUL, nor can a variable; the rest is for whoever reads the log.
+        // Neither PostgreSQL's text nor an environment variable can hold a NUL. The other characters are left out because they could steer
+        // the reader's terminal.
         .map(|name| {
             name.chars()
                 .filter(|c| !steers(*c))

@@ -1,14 +1,14 @@
-//! A statement over many rows never fails for one of them: what the catalog refuses is left out, and told.
+//! A statement over many rows never fails because of one row: rows that the catalog refuses are left out and reported.
 
 use futures::future::BoxFuture;
 use sqlx::PgTransaction;
 
 use super::CatalogError;
 
-/// Ends a transaction by what came of it, and waits until it is over.
+/// Commits or rolls back a transaction according to `outcome`, and waits until that is done.
 ///
-/// A server tells of an error before it lets go of what the statement had locked: whoever asks anew, on another connection, for what is
-/// not locked would find nothing.
+/// A server reports an error before it releases the statement's locks. A caller that retried at once on another connection, skipping
+/// locked rows, would find none.
 pub(crate) async fn ended<T>(
     transaction: PgTransaction<'_>,
     outcome: sqlx::Result<T>,
@@ -16,15 +16,17 @@ pub(crate) async fn ended<T>(
     match outcome {
         Ok(done) => transaction.commit().await.map(|()| done),
         Err(error) => {
-            // What went wrong is told, and not what then went wrong besides.
+            // The first error is reported; a failure of the rollback adds nothing.
             let _over_or_broken = transaction.rollback().await;
             Err(error)
         }
     }
 }
 
-/// Runs `statement` over the rows; where the catalog refuses that, over the halves of them, down to single rows. Returns what was
-/// done, and the rows that are refused alone, with the reason. What is no fault of a row ends it.
+/// Runs `statement` over the rows. If the catalog refuses them, runs it over each half, and so on down to single rows.
+///
+/// Returns the results, and the rows that are refused even alone, each
+/// with its error. An error that is not a row's fault ends the whole call.
 pub(crate) async fn leave_out<'a, K, T>(
     rows: Vec<K>,
     statement: impl Fn(Vec<K>) -> BoxFuture<'a, Result<T, CatalogError>> + Send,

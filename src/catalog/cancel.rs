@@ -1,12 +1,13 @@
-//! Cancelling, by an operator's order, what waits or runs.
+//! Cancels queued and running runs on an operator's order.
 
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, Mode, Order, Ordered, Refusal, runs::run_not_found};
+use crate::run::RunState;
 
 impl Catalog {
-    /// Cancels a run that waits or runs. From this on its worker can neither publish nor finish; it is told to stop, and stops
-    /// within seconds.
+    /// Cancels a queued or running run. From then on its worker can neither
+    /// publish nor finish; the worker is notified, and stops within seconds.
     pub async fn cancel_run(
         &self,
         id: Uuid,
@@ -22,8 +23,12 @@ impl Catalog {
         let answer = Ordered {
             id,
             kind: row.kind,
-            state: if row.is_done { "cancelled" } else { &row.was }.to_owned(),
-            refused: (!row.is_done).then(|| Refusal::HasEnded(row.was.clone())),
+            state: if row.is_done {
+                RunState::Cancelled
+            } else {
+                row.was
+            },
+            refused: (!row.is_done).then_some(Refusal::HasEnded(row.was)),
             was: row.was,
             resource_id: row.resource_id,
         };

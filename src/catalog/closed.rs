@@ -1,4 +1,4 @@
-//! Which customers' databases has a restore closed, and not opened again?
+//! Which customers' databases has a restore closed and not reopened?
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
-/// How much of an error is kept.
+/// How many characters of an error are kept.
 const ERROR_CHARS_MAX: usize = 2000;
 
 /// A database that takes no connections because of a restore.
@@ -26,7 +26,8 @@ pub struct ClosedDatabase {
 }
 
 impl Catalog {
-    /// Returns the databases that are closed and should not be: no worker is at the exchange any more, or it takes too long.
+    /// Returns the databases that should be open again: no worker is exchanging
+    /// them any more, or the exchange has taken over a minute. At most 100.
     pub async fn closed_databases(
         &self,
         team: Option<&str>,
@@ -48,7 +49,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the databases of these engines that no worker has any more, and takes them for a while: of several consumers one tries.
+    /// Returns the closed databases of these engines that no worker holds, and takes them for 20 seconds, so that only one consumer tries
+    /// to reopen them.
     pub async fn take_closed_databases(
         &self,
         engines: &[String],
@@ -70,7 +72,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Strikes out a database that is open again. One that was closed once more meanwhile stays on record.
+    /// Removes a reopened database from the record, unless it has been closed again meanwhile.
     pub async fn strike_out_closed(&self, closed: &ClosedDatabase) -> Result<(), CatalogError> {
         sqlx::query!(
             "delete from lastgood.closed_databases where run_id = $1 and closed_at = $2",
@@ -82,7 +84,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Records why a database could not be opened.
+    /// Records why a database could not be reopened.
     pub async fn note_still_closed(
         &self,
         closed: &ClosedDatabase,

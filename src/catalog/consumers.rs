@@ -1,4 +1,4 @@
-//! Consumers: who is alive, on which queues, and what they can truly do.
+//! Consumers: which are alive, on which queues, and what they can do.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,16 +7,17 @@ use utoipa::ToSchema;
 use serde_json::json;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use crate::closed_set::closed_set;
 
-/// What a consumer says of itself at start.
+/// What a consumer reports about itself at start.
 pub struct Registration {
-    /// Unique per process start.
+    /// Its id, unique per process start.
     pub id: String,
-    /// Its machine.
+    /// The machine it runs on.
     pub host: String,
-    /// Its process.
+    /// Its process id.
     pub pid: i32,
-    /// Its version.
+    /// The version of lastgood that it runs.
     pub version: String,
     /// The queues it claims from.
     pub queues: Vec<String>,
@@ -24,9 +25,21 @@ pub struct Registration {
     pub slots: i32,
     /// Engines, operations and tools, as probed.
     pub capabilities: serde_json::Value,
-    /// The numbers of the master keys that it has.
+    /// The numbers of the master keys that it holds.
     pub master_keys: Vec<i32>,
 }
+
+closed_set!(
+    /// What a consumer is doing.
+    ConsumerState, "state of a consumer" {
+        /// It claims runs.
+        Running,
+        /// It claims nothing more, and ends when nothing of its runs.
+        Draining,
+        /// It has ended.
+        Stopped,
+    }
+);
 
 /// A consumer as stored.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -39,8 +52,8 @@ pub struct ConsumerRow {
     pub queues: Vec<String>,
     /// Its slots per queue.
     pub slots: i32,
-    /// `running` or `draining`.
-    pub state: String,
+    /// What it is doing.
+    pub state: ConsumerState,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it last renewed this row.
@@ -50,21 +63,21 @@ pub struct ConsumerRow {
 }
 
 impl ConsumerRow {
-    /// Returns whether it takes new runs: one that drains is alive and does not.
+    /// Returns whether it takes new runs. A draining consumer is alive but takes none.
     #[must_use]
     pub fn takes_new(&self) -> bool {
-        self.state == "running"
+        self.state == ConsumerState::Running
     }
 }
 
-/// What a consumer learns when it says that it is alive.
+/// What a consumer learns from its heartbeat.
 #[derive(Debug, Clone, Copy)]
 pub struct Beat {
     /// The catalog's time.
     pub now: DateTime<Utc>,
-    /// Whether an operator wants it to drain and end.
+    /// Whether an operator asked it to drain and end.
     pub is_to_drain: bool,
-    /// Whether its row is there: one that was away for long is forgotten.
+    /// Whether its row still exists: a consumer that was away for long is forgotten.
     pub is_known: bool,
 }
 
@@ -88,8 +101,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Keeps a consumer's row fresh, in `state`, and returns what it has to know.
-    pub async fn beat(&self, id: &str, state: &str) -> Result<Beat, CatalogError> {
+    /// Refreshes a consumer's row, stores `state`, and returns what it must know.
+    pub async fn beat(&self, id: &str, state: ConsumerState) -> Result<Beat, CatalogError> {
         let beat = sqlx::query_as!(
             Beat,
             r#"with beat as (
@@ -99,7 +112,7 @@ impl Catalog {
                    exists (select from beat where drain_requested_at is not null) as "is_to_drain!",
                    exists (select from beat) as "is_known!""#,
             id,
-            state
+            state.as_str()
         )
         .fetch_one(self.pool())
         .await?;
@@ -118,7 +131,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Asks a live consumer to drain and end, as SIGTERM does. It sees it at once, or with its next beat.
+    /// Asks a live consumer to drain and end, as SIGTERM does. It learns this at once by notification, or else with its next heartbeat.
     pub async fn drain_consumer(&self, id: &str, order: &Order) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let asked = sqlx::query_scalar!(
@@ -150,7 +163,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns what the consumers can do that were seen in the last 30 seconds and take new runs.
+    /// Returns the queues and capabilities of the consumers that take new runs and were seen in the last 30 seconds.
     pub async fn live_capabilities(
         &self,
     ) -> Result<Vec<(Vec<String>, serde_json::Value)>, CatalogError> {

@@ -7,21 +7,21 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 
-/// How many usable points a store should have and has not.
+/// How many usable points a store lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MissingCopies {
     /// The store's name.
     pub store: String,
     /// Points that it lacks.
     pub points: i64,
-    /// Of these, how many were tried in vain and wait to be tried again.
+    /// How many of these failed to be copied within the last day and wait for another try.
     pub failed: i64,
 }
 
 impl Catalog {
     /// Records that a store holds a point. Returns whether the point is still to be kept.
     ///
-    /// Waits for whoever lets it go at this moment.
+    /// Waits for a transaction that is letting the point go.
     pub async fn record_copy(&self, point: Uuid, store: &str) -> Result<bool, CatalogError> {
         let kept = sqlx::query_scalar!(
             r#"with point as (
@@ -43,7 +43,7 @@ impl Catalog {
         Ok(kept)
     }
 
-    /// Returns the stores that hold each of these points, by name; a point that none is recorded for is left out.
+    /// Returns the names of the stores that hold each of these points. A point without a recorded copy is left out.
     pub async fn stores_of(
         &self,
         points: &[Uuid],
@@ -61,7 +61,7 @@ impl Catalog {
         Ok(stores)
     }
 
-    /// Returns, for each of these stores, how many usable points it lacks. One that lacks none is told with zeros.
+    /// Returns how many usable points each of these stores lacks, including the stores that lack none.
     pub async fn missing_copies(
         &self,
         stores: &[String],

@@ -1,4 +1,4 @@
-//! What a failure right now would lose, per resource and per tier, and what is not as it should be.
+//! What a failure right now would lose, per resource and per tier, and which resources and runs need attention.
 
 #![expect(
     clippy::allow_attributes_without_reason,
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+use crate::run::{RunKind, RunState};
 
 /// One active resource of a tier that is backed up.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -80,7 +81,7 @@ pub struct QueueDepth {
     /// The queue: the engine.
     pub engine: String,
     /// `queued` or `running`.
-    pub state: String,
+    pub state: RunState,
     /// How many.
     pub runs: i64,
     /// For how long the oldest could have been claimed, in seconds: neither upkeep, which waits by design, nor what a pause
@@ -97,16 +98,16 @@ pub struct StuckRun {
     pub resource_id: String,
     /// Its engine.
     pub engine: String,
-    /// Its kind.
-    pub kind: String,
+    /// What it does.
+    pub kind: RunKind,
     /// `queued`: it could be claimed, and is not. `running`: its lease has run out and nobody took it back.
-    pub state: String,
+    pub state: RunState,
     /// Since when.
     pub since: DateTime<Utc>,
 }
 
 impl Catalog {
-    /// Returns the active resources on `tiers`, first those that have used up most of what their tier allows.
+    /// Returns the active resources on `tiers`, starting with those that have used up most of the exposure their tier allows.
     pub async fn exposures(
         &self,
         tiers: &[String],
@@ -149,7 +150,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns whether an exposure is dated in the future, until the producer has mended it: an index has those at its wrong end.
+    /// Returns whether an exposure is dated in the future. The index sorts
+    /// such resources to its wrong end until the producer corrects them.
     async fn has_future_exposures(&self, tiers: &[String]) -> Result<bool, CatalogError> {
         let has = sqlx::query_scalar!(
             r#"select exists (
@@ -168,7 +170,7 @@ impl Catalog {
         Ok(has)
     }
 
-    /// Returns each tier's exposure; `allowed_seconds` is the RPO and the tolerance together, tier by tier.
+    /// Returns each tier's exposure. `allowed_seconds` holds, tier by tier, the RPO plus the tolerance.
     pub async fn tier_exposures(
         &self,
         tiers: &[String],
@@ -198,8 +200,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the tiers of active resources that are not among `known`. Steps from tier to tier in the index, however
-    /// many resources there are.
+    /// Returns the tiers of active resources that are not in `known`. The query steps from tier to tier in the index, so its cost does not
+    /// grow with the number of resources.
     pub async fn unknown_tiers(&self, known: &[String]) -> Result<Vec<UnknownTier>, CatalogError> {
         let rows = sqlx::query_file_as!(UnknownTier, "src/catalog/unknown_tiers.sql", known)
             .fetch_all(self.pool())
@@ -207,7 +209,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns how many resources on `tiers` are paused, and how many their own retention vetoes.
+    /// Returns how many resources on `tiers` are paused, and how many are vetoed by their own retention.
     pub async fn suspended(
         &self,
         tiers: &[String],
@@ -255,8 +257,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns runs that could have been claimed for `patience` and were not, or whose lease ran out as long ago. Upkeep waits by
-    /// design, what a pause covers by order: neither is stuck.
+    /// Returns up to 100 stuck runs: those that could have been claimed for `patience_seconds` and were not, and those whose lease ran out
+    /// that long ago. Upkeep waits by design, and paused runs wait by order: neither is stuck.
     pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
         let rows = sqlx::query_file_as!(StuckRun, "src/catalog/stuck_runs.sql", patience_seconds)
             .fetch_all(self.pool())

@@ -1,4 +1,4 @@
-//! History that is old enough to go.
+//! Removes old history.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ended, interval, leave_out};
 
-/// Where one look at old runs ended, so that the next goes on behind it.
+/// Where one batch over the old runs ended, so that the next one continues after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bookmark {
     finished_at: DateTime<Utc>,
@@ -17,26 +17,26 @@ pub struct Bookmark {
 }
 
 impl Bookmark {
-    /// Before everything.
+    /// Before the oldest run.
     pub const START: Self = Self {
         finished_at: DateTime::<Utc>::UNIX_EPOCH,
         id: Uuid::nil(),
     };
 }
 
-/// What one batch removed.
+/// The result of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
-    /// Old runs that it looked at.
+    /// How many old runs the batch looked at.
     pub looked_at: i64,
-    /// Of these, how many are gone.
+    /// How many of these it removed.
     pub gone: i64,
-    /// Where the next batch begins; `None`: there are no more old ones.
+    /// Where the next batch begins; `None`: no old runs are left.
     pub next: Option<Bookmark>,
 }
 
 impl Catalog {
-    /// Removes, of the next `most` runs that ended more than `history` ago, those that nothing needs; their attempts go with them.
+    /// Looks at the next `most` runs that ended more than `history` ago, and removes those that nothing needs, with their attempts.
     pub async fn prune(
         &self,
         history: Duration,
@@ -47,7 +47,8 @@ impl Catalog {
             Err(error) if error.is_of_a_row() => {}
             pruned => return pruned,
         }
-        // Somebody's own table refers to a run, say: that one stays, and the others go.
+        // Some run cannot be removed, for example because a table of the
+        // operator's own refers to it: leave that one out and remove the others.
         let old = sqlx::query!(
             r#"select id, finished_at as "finished_at!" from lastgood.runs
                where finished_at < now() - $1::interval and (finished_at, id) > ($2, $3)
@@ -109,7 +110,7 @@ impl Catalog {
         })
     }
 
-    /// Removes the rows of consumers that nobody has seen for so long, and returns how many.
+    /// Removes the rows of consumers not seen for `unseen_for` that hold no run, and returns how many.
     pub async fn forget_consumers(&self, unseen_for: Duration) -> Result<u64, CatalogError> {
         let gone = sqlx::query!(
             "delete from lastgood.consumers as consumer

@@ -1,4 +1,4 @@
-//! Keys of archives: one after another for each team that has its own, and for the platform, which is everybody else's.
+//! Archive keys: a succession of keys for each team that has its own, and one for the platform, which serves all other teams.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,40 +7,40 @@ use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, record};
 
-/// What is known of a key besides its secret.
+/// An archive key without its secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct KeyRow {
     /// Its id, which manifests name.
     pub id: Uuid,
-    /// Whose archives it is for; `None`: everybody's who has none of their own.
+    /// The team whose archives it encrypts; `None`: the platform's key, for every team without one of its own.
     pub team: Option<String>,
     /// Its public half.
     pub recipient: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When the next one took its place.
+    /// When its successor took its place.
     pub retired_at: Option<DateTime<Utc>>,
     /// When its secret was destroyed.
     pub shredded_at: Option<DateTime<Utc>>,
 }
 
-/// A key with its secret, sealed.
+/// An archive key with its sealed secret.
 pub struct SealedKey {
     /// Its id.
     pub id: Uuid,
     /// Its public half.
     pub recipient: String,
-    /// The identity, sealed under the master key; `None`: it was shredded.
+    /// The identity, sealed under the master key; `None` once it was shredded.
     pub identity: Option<Vec<u8>>,
     /// The number of that master key.
     pub under: i32,
 }
 
-/// A key that is to be recorded.
+/// A key to be recorded.
 pub struct NewKey<'a> {
     /// Its id.
     pub id: Uuid,
-    /// Whose; `None`: the platform's.
+    /// The team it belongs to; `None`: the platform.
     pub team: Option<&'a str>,
     /// Its public half.
     pub recipient: &'a str,
@@ -52,52 +52,52 @@ pub struct NewKey<'a> {
     pub created_at: DateTime<Utc>,
 }
 
-/// Whether a new key is its owner's first in use, or takes another's place.
+/// Whether a new key is its owner's first, or replaces the one in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Succession {
-    /// Nobody has one in use.
+    /// The owner has no key in use.
     First,
-    /// The one in use is retired: it opens what it encrypted, and encrypts nothing more.
+    /// The key in use is retired: it still opens what it encrypted, but encrypts nothing more.
     Next,
 }
 
-/// What a team's new archives are encrypted to.
+/// The key to which a team's new archives are encrypted.
 pub enum KeyInUse {
-    /// Nothing: neither the team nor the platform ever had a key.
+    /// No key: neither the team nor the platform ever had one.
     None,
-    /// This.
+    /// This key.
     Key(SealedKey),
-    /// There were keys, and none is in use.
+    /// No key is in use, but there were keys.
     Gone {
-        /// Whether they were the team's own, which were shredded; else the platform's.
+        /// Whether they were the team's own, now shredded, or else the platform's.
         of_team: bool,
     },
 }
 
-/// What was lost with a team's keys, and what was not.
+/// The effect of shredding a team's keys.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shredded {
-    /// All keys that the team ever had.
+    /// The ids of all keys that the team ever had.
     pub keys: Vec<Uuid>,
     /// Restore points that can never be read again.
     pub points_lost: i64,
-    /// Restore points of the team that can: they were not encrypted, or to the platform's key.
+    /// The team's usable restore points that can still be read: they were not encrypted, or encrypted to the platform's key.
     pub points_left: i64,
 }
 
-/// Where doctor tries a key: a restore point of a resource whose archives it encrypts.
+/// A restore point on which doctor tries a key.
 #[derive(Debug, Clone)]
 pub struct KeySample {
-    /// The team that has its own keys; `None`: the others.
+    /// The team that owns the key; `None`: the platform.
     pub team: Option<String>,
     /// The resource.
     pub resource_id: String,
-    /// Where the newest restore point's manifest is.
+    /// Where the manifest of its newest restore point is.
     pub manifest_key: String,
 }
 
 impl Catalog {
-    /// Returns all keys, the platform's first, the newest of each owner first.
+    /// Returns all keys: the platform's first, and each owner's newest first.
     pub async fn keys(&self) -> Result<Vec<KeyRow>, CatalogError> {
         let rows = sqlx::query_as!(
             KeyRow,
@@ -109,7 +109,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns a key with its secret, if there is such a key.
+    /// Returns a key with its sealed secret, or `None` if no key has this id.
     pub async fn sealed_key(&self, id: Uuid) -> Result<Option<SealedKey>, CatalogError> {
         let row = sqlx::query_as!(
             SealedKey,
@@ -121,9 +121,9 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Returns what the next archive of `team` is encrypted to.
+    /// Returns the key to which the next archive of `team` is encrypted.
     ///
-    /// A team that ever had a key never falls to the platform's, and nobody falls to none.
+    /// A team that ever had its own key never falls back to the platform's, and once keys exist nobody falls back to no encryption.
     pub async fn key_in_use(&self, team: &str) -> Result<KeyInUse, CatalogError> {
         let row = sqlx::query!(
             r#"select id, recipient, identity_sealed, sealed_under, retired_at is null as "is_in_use!", team is not null as "of_team!"
@@ -148,7 +148,7 @@ impl Catalog {
         })
     }
 
-    /// Records a key: from now on, its owner's archives are encrypted to it.
+    /// Records a key, to which its owner's archives are encrypted from now on.
     pub async fn add_key(
         &self,
         key: &NewKey<'_>,
@@ -200,9 +200,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Records a key of an earlier catalog, unless it is known. Returns whether it was not.
+    /// Records a key of an earlier catalog. Returns whether it was new.
     ///
-    /// It opens what it encrypted, and is not in use: nobody knows who wrote its escrow.
+    /// The key is recorded as retired: it opens what it encrypted, but encrypts nothing more, because nobody knows who wrote its escrow.
     pub async fn recover_key(&self, key: &NewKey<'_>) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
             "insert into lastgood.archive_keys (id, team, recipient, identity_sealed, created_at, sealed_under, retired_at)
@@ -219,10 +219,10 @@ impl Catalog {
         Ok(added.rows_affected() > 0)
     }
 
-    /// Destroys the secrets of all keys of a team, quarantines what they encrypted, and records who did it. Safe to repeat.
+    /// Destroys the secrets of all of a team's keys, quarantines the points that they encrypted, and records who did it. Idempotent.
     pub async fn shred_keys(&self, team: &str) -> Result<Shredded, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        // Whoever finishes a backup or a verification locks its resource before its key.
+        // In the same order as a finishing backup or verification, which locks its resource before its key.
         sqlx::query!(
             "select id from lastgood.resources where team = $1 order by id for no key update",
             team
@@ -284,7 +284,7 @@ impl Catalog {
         Ok(shredded)
     }
 
-    /// Returns where to try the keys in use: the platform's, and those of up to `teams` teams, chosen anew each time.
+    /// Returns where to try the keys in use: the platform's, and those of up to `teams` teams, chosen at random.
     pub async fn key_samples(&self, teams: i64) -> Result<Vec<KeySample>, CatalogError> {
         let rows = sqlx::query_file_as!(KeySample, "src/catalog/key_samples.sql", teams)
             .fetch_all(self.pool())
@@ -294,7 +294,8 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// Returns the instant of the newest usable restore point that is not younger than `at` and needs no key, or one on record.
+    /// Returns the instant of the newest trusted restore point at or before `at` that can be read: it is not encrypted, or its key is on
+    /// record and was not shredded.
     pub async fn newest_that_opens(
         &self,
         resource_id: &str,

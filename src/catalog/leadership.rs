@@ -1,4 +1,4 @@
-//! Which producer does what only one needs to do, and what the one that measures found.
+//! Which producer does the work that only one needs to do, and what the measuring producer found.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Catalog, CatalogError, interval};
 
-/// Work that reads or changes things of the whole fleet. Any number of producers may do it at once: it is only dear.
+/// Fleet-wide work. Any number of producers may safely do it at once: that is only expensive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// The figures that the gauges show.
+    /// Computing the figures that the gauges show.
     Measure,
-    /// What restore points need after they were made.
+    /// Upkeep of restore points: copies, verifications and the like.
     Upkeep,
-    /// What retention lets go: not for a producer whose plans file is away.
+    /// Letting restore points expire. A producer without its plans file must not do this.
     Retention,
 }
 
@@ -28,8 +28,9 @@ impl Work {
 }
 
 impl Catalog {
-    /// Returns whether `holder` is the one to do this work for so long from now. One that dies is followed when that has passed; a lease
-    /// that a clock which was ahead has given for longer is nobody's.
+    /// Returns whether `holder` leads this work for the next `lease`. If it dies, another one takes over once the lease has run out.
+    ///
+    /// A lease that ends more than ten times `lease` from now was granted by a clock that ran ahead, and counts for nothing.
     pub async fn leads(
         &self,
         work: Work,
@@ -50,7 +51,7 @@ impl Catalog {
         Ok(leads.unwrap_or(false))
     }
 
-    /// Lets another one lead at once.
+    /// Gives up all of `holder`'s leases, so that another producer can lead at once.
     pub async fn leads_no_more(&self, holder: &str) -> Result<(), CatalogError> {
         sqlx::query!("delete from lastgood.leadership where holder = $1", holder)
             .execute(self.pool())
@@ -58,7 +59,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Records what was measured, for the other producers to show.
+    /// Records the measured figures, for the other producers to show.
     pub async fn record_measured(&self, figures: &impl Serialize) -> Result<(), CatalogError> {
         let figures =
             serde_json::to_value(figures).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -72,7 +73,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns what was measured no longer ago than `within`, if this build understands it.
+    /// Returns the figures measured no longer ago than `within`, if this build understands them.
     pub async fn measured<T: DeserializeOwned>(
         &self,
         within: Duration,
@@ -83,7 +84,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?;
-        // Of another version, it is as if there were none.
+        // Figures that another version wrote and this one cannot read count as missing.
         Ok(figures.and_then(|figures| serde_json::from_value(figures).ok()))
     }
 }

@@ -1,4 +1,4 @@
-//! What was there of what is on record, when a store was last listed?
+//! Which of its recorded points did a store hold when it was last listed?
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, interval, record};
 
-/// A store as it was last listed.
+/// The result of a store's last listing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoreListing {
-    /// Its name.
+    /// The store's name.
     pub store: String,
     /// When it was last listed to the end; `None`: never.
     pub listed_at: Option<DateTime<Utc>>,
-    /// How many points were on record in it then.
+    /// How many points the catalog recorded in it at that time.
     pub points: i64,
-    /// Of these, those whose manifest or archive was not there.
+    /// How many of these lacked their manifest or archive.
     pub missing: i64,
-    /// Of the missing ones, those that an operator knows to be lost.
+    /// How many of the missing ones an operator has accepted as lost.
     pub accepted: i64,
-    /// Since when so many have been missing that no accident explains it; `None`: they are not.
+    /// Since when too many have been missing for an accident; `None`: they are not.
     pub vanished_at: Option<DateTime<Utc>>,
-    /// Since when it cannot be listed; `None`: it can.
+    /// Since when the store cannot be listed; `None`: it can.
     pub failed_at: Option<DateTime<Utc>>,
     /// Why it cannot be listed.
     pub failed_because: Option<String>,
@@ -37,30 +37,30 @@ pub struct ExpectedPoint {
     pub id: Uuid,
     /// Where its manifest should be.
     pub manifest_key: String,
-    /// Where its archive should be, as its manifest says.
+    /// Where its archive should be, according to its manifest.
     pub archive_key: Option<String>,
 }
 
-/// What is missing from a store, as a whole.
+/// How much is missing from a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disappearance {
-    /// As an accident explains: what another store holds is copied again.
+    /// Few enough points for an accident: those that another store holds are copied again.
     OfSome,
-    /// As no accident explains: nothing is copied there unasked, and nothing expires.
+    /// Too many points for an accident: nothing is copied there unasked, and nothing expires.
     EnMasse,
 }
 
-/// What became of points that a store lacks.
+/// What was done about points that a store lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// No other store has them: they are quarantined now.
+    /// How many were quarantined, because no other store holds them.
     pub quarantined: u64,
-    /// Another store has them: they are to be copied again.
+    /// How many will be copied again, because another store holds them.
     pub forgotten: u64,
 }
 
 impl StoreListing {
-    /// Returns whether something is wrong that somebody has to look at.
+    /// Returns whether an operator has to look at the store.
     #[must_use]
     pub fn is_alarming(&self) -> bool {
         self.vanished_at.is_some() || self.failed_at.is_some()
@@ -68,13 +68,13 @@ impl StoreListing {
 }
 
 impl Catalog {
-    /// Notes that a store is about to be listed; returns the catalog's time. `None`: somebody began so within `not_within`.
+    /// Records that a store is about to be listed, and returns the catalog's time. `None`: a listing began within `not_within`.
     pub async fn begin_listing(
         &self,
         store: &str,
         not_within: Duration,
     ) -> Result<Option<DateTime<Utc>>, CatalogError> {
-        // A time in the future is of a clock that was wrong.
+        // A time in the future comes from a clock that was wrong.
         let began = sqlx::query_scalar!(
             "insert into lastgood.store_listings as it (store, began_at) values ($1, clock_timestamp())
              on conflict (store) do update set began_at = clock_timestamp()
@@ -88,7 +88,7 @@ impl Catalog {
         Ok(began)
     }
 
-    /// Returns a page of what a store should hold since before `before`, in the order of ids.
+    /// Returns a page of the points that were recorded in a store before `before` and should still be there, by id.
     pub async fn expected_in(
         &self,
         store: &str,
@@ -109,7 +109,7 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Returns those of the points that a store should hold now.
+    /// Returns those of `points` that a store should still hold.
     pub async fn still_expected_in(
         &self,
         store: &str,
@@ -126,8 +126,9 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Notes how many points a store should hold and how many it lacks, and returns whether that is a disappearance en masse:
-    /// from then on nothing expires, until a later listing finds them or somebody accepts the loss.
+    /// Records how many points a store should hold and how many it lacks, and returns whether they disappeared en masse.
+    ///
+    /// If so, nothing expires until a later listing finds them or an operator accepts the loss.
     pub async fn listed(
         &self,
         store: &str,
@@ -174,7 +175,7 @@ impl Catalog {
         })
     }
 
-    /// Notes that a store could not be listed.
+    /// Records that a store could not be listed.
     pub async fn not_listed(&self, store: &str, because: &str) -> Result<(), CatalogError> {
         sqlx::query!(
             "update lastgood.store_listings
@@ -187,10 +188,10 @@ impl Catalog {
         Ok(())
     }
 
-    /// Records that points are gone from a store, for the reasons beside them.
+    /// Records that points are gone from a store, each with its reason.
     ///
-    /// What no other store holds is quarantined, and its resource backed up again. What another store holds is forgotten here, to
-    /// be copied again, but not where everything has gone: somebody has to look first.
+    /// Points that no other store holds are quarantined, and their resources are backed up again. The copies of the other points are
+    /// forgotten, so that they are made again. After a disappearance en masse they are not: an operator has to look first.
     pub async fn lose_from(
         &self,
         store: &str,
@@ -202,7 +203,7 @@ impl Catalog {
             .map(|(id, because)| (*id, because.replace('\0', "\u{fffd}")))
             .unzip();
         let mut transaction = self.pool().begin().await?;
-        // Resources before points, as everybody else.
+        // Resources before points, the lock order everywhere.
         sqlx::query!(
             "select id from lastgood.resources
              where id in (select resource_id from lastgood.restore_points where id = any($1))
@@ -260,7 +261,7 @@ impl Catalog {
         })
     }
 
-    /// Returns how each of these stores was last listed; one that never was is left out.
+    /// Returns the last listing of each of these stores. A store that was never listed is left out.
     pub async fn store_listings(
         &self,
         stores: &[String],
@@ -276,7 +277,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Notes that an operator knows what a store lacks to be lost, and returns how many points that are. The act is recorded.
+    /// Records that an operator accepts the points missing from a store as lost, and returns how many they are. The audit log records it.
     pub async fn accept_loss(&self, store: &str) -> Result<i64, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let accepted = sqlx::query_scalar!(
@@ -301,9 +302,9 @@ impl Catalog {
         Ok(accepted)
     }
 
-    /// Returns the name of a store from which so much has disappeared that nothing may expire.
+    /// Returns the name of a store from which points have disappeared en masse, so that nothing may expire.
     pub async fn vanished_store(&self) -> Result<Option<String>, CatalogError> {
-        // What stands in no stores file any more holds nothing up.
+        // A store that the producers' stores file no longer names holds nothing up.
         let store = sqlx::query_scalar!(
             "select it.store from lastgood.store_listings as it join lastgood.stores as known on known.name = it.store
              where it.vanished_at is not null order by it.store limit 1"

@@ -1,15 +1,15 @@
-//! Master keys by number: which one seals, what proves that a key is the one, and who has it.
+//! Master keys by number: which one seals, how a key is proven to be the right one, and which consumers hold it.
 
 use chrono::{DateTime, Utc};
 
 use super::{Audit, Catalog, CatalogError, record};
 
-/// A master key as the catalog knows it.
+/// A master key on record.
 #[derive(Debug, Clone)]
 pub struct MasterKeyRow {
     /// Its number.
     pub number: i32,
-    /// A known text sealed under it; `None`: nobody has shown the key since there are proofs.
+    /// A known text sealed under it; `None`: no process has shown the key since proofs were introduced.
     pub proof: Option<Vec<u8>>,
     /// Whether new secrets are sealed under it.
     pub seals: bool,
@@ -18,7 +18,7 @@ pub struct MasterKeyRow {
 }
 
 impl Catalog {
-    /// Returns all master keys that are on record, by number.
+    /// Returns all master keys on record, by number.
     pub async fn master_keys(&self) -> Result<Vec<MasterKeyRow>, CatalogError> {
         let rows = sqlx::query_as!(
             MasterKeyRow,
@@ -29,8 +29,9 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Records the proof of the key that seals, in place of `was`. A proof is replaced only while nothing is sealed and nobody alive
-    /// has the key that it is of. Returns whether it was recorded.
+    /// Records a proof for the sealing key in place of `was`. Returns whether it was recorded.
+    ///
+    /// An existing proof is replaced only while nothing is sealed and no live consumer holds the key that it proves.
     pub async fn prove_master_key(
         &self,
         number: i32,
@@ -38,7 +39,7 @@ impl Catalog {
         proof: &[u8],
     ) -> Result<bool, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        // Waits for whoever is about to store something under it.
+        // Waits for transactions that are about to store something sealed under this key.
         let found = sqlx::query_scalar!(
             "select number from lastgood.master_keys
              where number = $1 and seals and proof is not distinct from $2 for update",
@@ -70,7 +71,7 @@ impl Catalog {
         Ok(recorded.rows_affected() > 0)
     }
 
-    /// Puts a master key on record, which seals nothing yet. Returns `false` where its number is taken.
+    /// Records a master key that does not seal yet. Returns `false` if its number is taken.
     pub async fn add_master_key(&self, number: i32, proof: &[u8]) -> Result<bool, CatalogError> {
         let added = sqlx::query!(
             "insert into lastgood.master_keys (number, proof) values ($1, $2) on conflict do nothing",
@@ -82,8 +83,8 @@ impl Catalog {
         Ok(added.rows_affected() > 0)
     }
 
-    /// Lets one master key seal in the place of another, and records who did it. From the commit on, nothing more is stored that
-    /// was sealed under the other. Returns `false` where another key seals by now.
+    /// Makes one master key seal in place of another, and records who did it. Once this is committed, the catalog stores nothing more that
+    /// was sealed under the old one. Returns `false` if another key seals by now.
     pub async fn let_seal(
         &self,
         from: i32,
@@ -111,14 +112,14 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Returns the live consumers that have the master key `number`, or are too old to say.
+    /// Returns the live consumers that hold the master key `number`.
     pub async fn consumers_with_master_key(
         &self,
         number: i32,
     ) -> Result<Vec<String>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select id from lastgood.consumers
-             where state <> 'stopped' and seen_at > now() - interval '30 seconds' and coalesce($1 = any (master_keys), true) order by id",
+             where state <> 'stopped' and seen_at > now() - interval '30 seconds' and $1 = any (master_keys) order by id",
             number
         )
         .fetch_all(self.pool())
@@ -126,7 +127,7 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// Returns the live consumers that have some master key, or are too old to say, and do not have `number`.
+    /// Returns the live consumers that hold some master key, but not `number`.
     pub async fn consumers_without_master_key(
         &self,
         number: i32,
@@ -134,7 +135,7 @@ impl Catalog {
         let ids = sqlx::query_scalar!(
             "select id from lastgood.consumers
              where state <> 'stopped' and seen_at > now() - interval '30 seconds'
-                 and coalesce(master_keys <> '{}' and not $1 = any (master_keys), true)
+                 and master_keys <> '{}' and not $1 = any (master_keys)
              order by id",
             number
         )
@@ -143,11 +144,11 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// Returns the numbers of the master keys that live consumers have; `None`: no consumer that could say so is alive.
+    /// Returns the numbers of the master keys that live consumers hold; `None`: no consumer is alive.
     pub async fn master_keys_of_consumers(&self) -> Result<Option<Vec<i32>>, CatalogError> {
         let all = sqlx::query_scalar!(
             r#"select master_keys as "numbers!" from lastgood.consumers
-               where state <> 'stopped' and seen_at > now() - interval '30 seconds' and master_keys is not null"#
+               where state <> 'stopped' and seen_at > now() - interval '30 seconds'"#
         )
         .fetch_all(self.pool())
         .await?;

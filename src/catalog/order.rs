@@ -1,4 +1,4 @@
-//! An operator's order: who gives it and why, whether it is meant, and what became of it.
+//! An operator's order: who gave it and why, whether it is a rehearsal, and what it did.
 
 use std::fmt;
 
@@ -10,11 +10,12 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Audit};
+use crate::run::{RunKind, RunState};
 
-/// The longest name and reason that are kept.
+/// How many characters of a name or reason are kept.
 const CHARS_KEPT: usize = 1000;
 
-/// Who gives an order, and why. Recorded with what it changed, in the same transaction.
+/// Who gives an order, and why. It is recorded in the same transaction as its effects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     by: String,
@@ -22,7 +23,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Returns an order of `by`: a user, or a token's name. Neither text may hold a secret.
+    /// Returns an order given by `by`: a user, or a token's name. Neither text may hold a secret.
     #[must_use]
     pub fn new(by: &str, because: Option<&str>) -> Self {
         Self {
@@ -31,19 +32,19 @@ impl Order {
         }
     }
 
-    /// Returns an order of the user who runs this process.
+    /// Returns an order given by the user who runs this process.
     #[must_use]
     pub fn of_this_user(because: Option<&str>) -> Self {
         Self::new(&audit::actor(), because)
     }
 
-    /// Returns who gives it.
+    /// Returns who gives the order.
     #[must_use]
     pub fn by(&self) -> &str {
         &self.by
     }
 
-    /// Returns why, if that was said.
+    /// Returns the reason, if one was given.
     #[must_use]
     pub fn because(&self) -> Option<&str> {
         self.because.as_deref()
@@ -59,7 +60,7 @@ impl fmt::Display for Order {
     }
 }
 
-/// What is for a log and a table is one line of a bounded length, and has no NUL, which PostgreSQL's text cannot hold.
+/// Returns text fit for a log and a table: one line of bounded length, without the NUL that PostgreSQL's text cannot hold.
 fn kept(text: &str) -> String {
     text.trim()
         .chars()
@@ -68,34 +69,34 @@ fn kept(text: &str) -> String {
         .collect()
 }
 
-/// Whether an order is to be carried out.
+/// Whether to carry an order out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It is.
+    /// Carry it out.
     Real,
-    /// It is not: everything is tried and taken back, to learn what would become of it.
+    /// Try everything and roll it back, to learn what it would do.
     Rehearsal,
 }
 
-/// What became of an order about one run.
+/// The outcome of an order about one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ordered {
     /// The run.
     pub id: Uuid,
     /// Its resource.
     pub resource_id: String,
-    /// Its kind.
-    pub kind: String,
-    /// The state it was in.
-    pub was: String,
-    /// The state it is in now, or would be.
-    pub state: String,
-    /// Why nothing was changed; `None`: it was.
+    /// What it does.
+    pub kind: RunKind,
+    /// Its state before the order.
+    pub was: RunState,
+    /// Its state after the order; in a rehearsal, the state that it would have.
+    pub state: RunState,
+    /// Why nothing was changed; `None`: the order was carried out.
     pub refused: Option<Refusal>,
 }
 
 impl Ordered {
-    /// Keeps what the order did, with its record; or takes it back, where it was a rehearsal or was refused.
+    /// Commits what the order did together with its audit record. Rolls back a rehearsal or a refused order instead.
     pub(super) async fn conclude(
         self,
         mut transaction: Transaction<'_, Postgres>,
@@ -103,7 +104,7 @@ impl Ordered {
         order: &Order,
         mode: Mode,
     ) -> sqlx::Result<Self> {
-        // A refusal by the schema has ended the transaction: there is nothing in it to keep.
+        // A refusal by the schema has already aborted the transaction.
         if mode == Mode::Rehearsal || self.refused.is_some() {
             transaction.rollback().await?;
             return Ok(self);
@@ -123,35 +124,35 @@ impl Ordered {
 /// Why an order about a run is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Only what failed or was cancelled can be tried again.
+    /// Only failed and cancelled runs can be retried.
     #[error("the run is {0}: only one that failed or was cancelled can be tried again")]
-    NotRetryable(String),
-    /// Only what has not ended can be cancelled.
+    NotRetryable(RunState),
+    /// Only a run that has not ended can be cancelled.
     #[error("the run has ended, it is {0}: there is nothing to cancel")]
-    HasEnded(String),
-    /// A later backup made it needless.
+    HasEnded(RunState),
+    /// A newer scheduled backup makes this run needless.
     #[error(
         "run {by} is a newer scheduled backup of the same resource, and is {state}: this one would add nothing; for one more, \
          `lastgood backup now`"
     )]
     Superseded {
-        /// The newer one.
+        /// The newer run.
         by: Uuid,
         /// Its state.
-        state: String,
+        state: RunState,
     },
-    /// Another run of its kind is queued or running.
+    /// Another run of the same kind is queued or running.
     #[error(
         "another {0} of the same resource or restore point is queued or running: wait for it, or cancel it first"
     )]
-    UnderWay(String),
-    /// Its resource takes no scheduled backups.
+    UnderWay(RunKind),
+    /// The resource is paused, so it takes no scheduled backups.
     #[error("its resource is paused: `lastgood resource resume` first, or `lastgood backup now`")]
     ResourcePaused,
-    /// Its resource takes no backups any more.
+    /// The resource was removed, so it takes no backups any more.
     #[error("its resource was removed: nothing of it is backed up")]
     ResourceRemoved,
-    /// What it would restore from is gone.
+    /// The restore point that the run would restore has expired.
     #[error("restore point {0} has expired: restore from another, see `lastgood backup list`")]
     PointExpired(Uuid),
 }
@@ -162,17 +163,17 @@ impl Serialize for Refusal {
     }
 }
 
-/// Which runs that failed are to be tried again.
+/// Which failed runs to retry.
 #[derive(Debug, Clone, Default)]
 pub struct FailedFilter {
-    /// Of one engine.
+    /// Those of one engine.
     pub engine: Option<String>,
-    /// Of resources on one tier.
+    /// Those of resources on one tier.
     pub tier: Option<String>,
-    /// Of one team's resources.
+    /// Those of one team's resources.
     pub team: Option<String>,
-    /// That failed since.
+    /// Those that failed at or after this instant.
     pub since: Option<DateTime<Utc>>,
-    /// With an error of this kind.
+    /// Those with an error of this kind.
     pub error_kind: Option<String>,
 }

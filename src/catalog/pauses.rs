@@ -1,4 +1,4 @@
-//! Pauses: what nobody may claim for now, by whose order, and what that costs.
+//! Pauses: which runs may not be claimed for now, who ordered that, and what it costs.
 
 #![expect(
     clippy::allow_attributes_without_reason,
@@ -40,12 +40,12 @@ pub struct Pause {
     pub created_at: DateTime<Utc>,
 }
 
-/// What became of an order to pause.
+/// The outcome of an order to pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Paused {
-    /// It is paused now.
+    /// The scope is paused from now on.
     New(Pause),
-    /// It was already, for the reason that was given first.
+    /// The scope was paused already, for the reason that was given first.
     Already(Pause),
 }
 
@@ -66,10 +66,10 @@ pub struct PauseCost {
 }
 
 impl Catalog {
-    /// Pauses a scope: nothing that it covers is claimed until it is resumed. What runs goes on, what is due is enqueued.
+    /// Pauses a scope: no run that it covers is claimed until it is resumed. Running runs continue, and due runs are still enqueued.
     pub async fn pause(&self, scope: &Scope, order: &Order) -> Result<Paused, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        // A claim that began before it is through: whoever asks after this what runs sees all that will.
+        // Claims that began earlier have ended by then, so a caller who now looks at the running runs sees all that will run.
         sqlx::query("select from lastgood.claim_turn for update")
             .execute(&mut *transaction)
             .await?;
@@ -99,12 +99,12 @@ impl Catalog {
             .find(|it| it.covers_just(scope))
         {
             Some(pause) => Ok(Paused::Already(pause)),
-            // Resumed in this instant: whoever did will know.
+            // Somebody resumed it this instant: try again.
             None => Box::pin(self.pause(scope, order)).await,
         }
     }
 
-    /// Ends the pause of exactly this scope and wakes the consumers. `None`: there is no such pause.
+    /// Ends the pause of exactly this scope and wakes the consumers. `None`: this scope is not paused.
     pub async fn resume(
         &self,
         scope: &Scope,
@@ -136,7 +136,7 @@ impl Catalog {
         Ok(ended)
     }
 
-    /// Returns the pauses in force, the oldest first.
+    /// Returns the pauses in force, oldest first.
     pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
         let rows = sqlx::query_as!(
             Pause,
@@ -153,7 +153,7 @@ impl Catalog {
         Ok(pauses.iter().any(|pause| pause.covers_just(scope)))
     }
 
-    /// Counts the resources that a scope covers, but those that were removed.
+    /// Counts the resources that a scope covers, except removed ones.
     pub async fn resources_in(&self, scope: &Scope) -> Result<i64, CatalogError> {
         let count = sqlx::query_scalar!(
             r#"select count(*) as "count!" from lastgood.resources
@@ -184,7 +184,7 @@ impl Catalog {
         Ok(pause)
     }
 
-    /// Returns what each pause costs; `tiers` and `allowed_seconds` are the paid tiers and what each allows, tolerance included.
+    /// Returns what each pause costs. `tiers` holds the paid tiers and `allowed_seconds` the exposure that each allows: RPO plus tolerance.
     pub async fn pause_costs(
         &self,
         tiers: &[String],

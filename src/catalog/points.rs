@@ -1,4 +1,4 @@
-//! Restore points as the catalog indexes them; the manifests in the store are the truth.
+//! The catalog's index of restore points. The manifests in the stores are the truth.
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::manifest::Manifest;
@@ -8,42 +8,42 @@ use uuid::Uuid;
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 use crate::standing::{Marks, Standing};
 
-/// A restore point as stored.
+/// A restore point as recorded.
 #[derive(Debug, Clone, Serialize)]
 pub struct PointRow {
-    /// Its id: the run that made it.
+    /// Its id: that of the run that made it.
     pub id: Uuid,
     /// Its resource.
     pub resource_id: String,
-    /// The instant a restore brings back.
+    /// The instant that a restore brings back.
     pub consistent_at: DateTime<Utc>,
     /// Where its manifest is.
     pub manifest_key: String,
-    /// What the manifest says.
+    /// The manifest's contents.
     pub manifest: serde_json::Value,
-    /// Bytes before compression.
+    /// Size of the dump, in bytes before compression.
     pub dump_bytes: i64,
-    /// Bytes in the store.
+    /// Size of the archive, in bytes in the store.
     pub stored_bytes: i64,
     /// When it was recorded.
     pub created_at: DateTime<Utc>,
-    /// When all of it was last read back and found whole.
+    /// When it was last read back completely and found intact.
     pub verified_at: Option<DateTime<Utc>>,
-    /// When it was found damaged.
+    /// When it was quarantined.
     pub quarantined_at: Option<DateTime<Utc>>,
-    /// What is wrong with it.
+    /// Why it is quarantined.
     pub quarantined_because: Option<String>,
-    /// Since when it is suspect: nobody restores from it unasked, or counts on it.
+    /// Since when it is suspect: it is no default for a restore, and counts for no promise.
     pub suspected_at: Option<DateTime<Utc>>,
-    /// The reasons, in the manifest's words; they stay when it is confirmed.
+    /// The reasons, in the manifest's words. They remain after it is confirmed.
     pub suspected_of: Option<Vec<String>>,
-    /// What was seen, for a person.
+    /// What was observed, for an operator to read.
     pub suspected_because: Option<String>,
-    /// When somebody said that it is right all the same.
+    /// When somebody confirmed that it is good all the same.
     pub confirmed_at: Option<DateTime<Utc>>,
-    /// Why.
+    /// Why they confirmed it.
     pub confirmed_because: Option<String>,
-    /// When retention let it go.
+    /// When retention let it expire.
     pub expired_at: Option<DateTime<Utc>>,
     /// When an operator pinned it.
     pub pinned_at: Option<DateTime<Utc>>,
@@ -52,12 +52,12 @@ pub struct PointRow {
 }
 
 impl PointRow {
-    /// Returns the manifest as it was recorded.
+    /// Parses the recorded manifest.
     pub fn recorded(&self) -> Result<Manifest, serde_json::Error> {
         Manifest::deserialize(&self.manifest)
     }
 
-    /// Returns what it may be used for.
+    /// Returns what the point may be used for.
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing::of(Marks {
@@ -88,8 +88,9 @@ impl Catalog {
         })
     }
 
-    /// Returns the newest trusted restore point of a resource that is not younger than `at`; `None`: the newest of all. A suspect one
-    /// is nobody's default, and nothing is compared with it.
+    /// Returns a resource's newest trusted restore point at or before `at`; `None`: the newest of all.
+    ///
+    /// A suspect point is never a default, and nothing is compared with it.
     pub async fn newest_point(
         &self,
         resource_id: &str,
@@ -135,7 +136,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns a resource's restore points of before an instant, newest first.
+    /// Returns a resource's restore points from before an instant, newest first.
     pub async fn points_before(
         &self,
         resource_id: &str,
@@ -159,7 +160,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns suspect points, the newest first.
+    /// Returns suspect points, newest first.
     pub async fn suspects(&self, limit: i64) -> Result<Vec<SuspectPoint>, CatalogError> {
         let rows = sqlx::query_as!(
             SuspectPoint,
@@ -176,8 +177,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns each engine's suspect points, those that nothing newer has replaced, and its resources whose newest point is of no
-    /// one instant. All by partial indexes.
+    /// Counts each engine's suspect points, its resources with nothing newer to count on, and its resources whose newest trusted point is
+    /// consistent to no single instant. Uses partial indexes only.
     pub async fn suspect_counts(&self) -> Result<Vec<SuspectCount>, CatalogError> {
         let rows = sqlx::query_file_as!(SuspectCount, "src/catalog/suspect_counts.sql")
             .fetch_all(self.pool())
@@ -185,8 +186,10 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Trusts a suspect point, because somebody looked and says so. From then on it is like any other: a default, the end of an
-    /// exposure, a reason for older ones to go. The act is recorded.
+    /// Trusts a suspect point because somebody has checked it.
+    ///
+    /// From then on it is like any other: a default for restores, the end of an
+    /// exposure, a reason for older ones to expire. The audit log records it.
     pub async fn confirm(
         &self,
         point: Uuid,
@@ -195,7 +198,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let known = self.point(point).await?;
         let mut transaction = self.pool().begin().await?;
-        // The resource before the point, as a finish does.
+        // The resource before the point, the same order as a finishing run.
         sqlx::query!(
             "select id from lastgood.resources where id = $1 for no key update",
             known.resource_id
@@ -220,7 +223,7 @@ impl Catalog {
     }
 }
 
-/// A restore point that nobody should count on.
+/// A suspect restore point.
 #[derive(Debug, Clone, Serialize)]
 pub struct SuspectPoint {
     /// Its id.
@@ -231,21 +234,21 @@ pub struct SuspectPoint {
     pub consistent_at: DateTime<Utc>,
     /// The reasons, in the manifest's words.
     pub suspected_of: Vec<String>,
-    /// What was seen, for a person.
+    /// What was observed, for an operator to read.
     pub because: String,
-    /// Whether its resource has nothing newer that can be counted on.
+    /// Whether its resource has no newer point to count on.
     pub is_newest: bool,
 }
 
-/// How many of an engine's restore points and resources promise less than they should.
+/// How many of an engine's points and resources promise less than they should.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SuspectCount {
     /// The engine.
     pub engine: String,
     /// Suspect points.
     pub points: i64,
-    /// Resources, not removed, whose newest point is suspect.
+    /// Resources, except removed ones, with no trusted point newer than their newest suspect one.
     pub resources: i64,
-    /// Resources whose newest trusted point is of no one instant.
+    /// Resources whose newest trusted point is consistent to no single instant.
     pub of_no_instant: i64,
 }

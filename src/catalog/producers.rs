@@ -1,11 +1,11 @@
-//! Producers: which of them tick, and by which plans. Without one nothing is scheduled.
+//! Producers: which of them tick, and by which plans. Without a live producer nothing is scheduled.
 
 use std::time::Duration;
 
 use super::{Catalog, CatalogError};
 use crate::plan::Plans;
 
-/// What a producer goes by.
+/// The settings that a producer schedules by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoesBy {
     plans_blake3: String,
@@ -13,7 +13,7 @@ pub struct GoesBy {
 }
 
 impl GoesBy {
-    /// Returns what others may know of the plans in force, and of how often restore points are read back (`None`: never).
+    /// Returns the settings to record: a hash of the plans in force, and how often restore points are read back (`None`: never).
     #[must_use]
     pub fn of(plans: &Plans, verify_within: Option<Duration>) -> Self {
         Self {
@@ -23,7 +23,7 @@ impl GoesBy {
     }
 }
 
-/// The producers that tick now, as far as they said what they go by.
+/// The producers that tick now, with their settings.
 #[derive(Debug, Clone, Default)]
 pub struct Scheduling {
     producers: Vec<LiveProducer>,
@@ -31,8 +31,8 @@ pub struct Scheduling {
 
 #[derive(Debug, Clone)]
 struct LiveProducer {
-    plans_blake3: Option<String>,
-    verify_within_seconds: Option<i64>,
+    plans_blake3: String,
+    verify_within_seconds: i64,
 }
 
 impl Scheduling {
@@ -42,28 +42,26 @@ impl Scheduling {
         !self.producers.is_empty()
     }
 
-    /// Returns whether a producer goes by other plans than these. One of an older version does not say which it goes by: that is
-    /// no difference, or an upgrade that begins with the API would take every promise back.
+    /// Returns whether some producer uses plans other than these.
     #[must_use]
     pub fn differs_from(&self, plans: &Plans) -> bool {
         let here = hash(plans);
-        let said = self.producers.iter();
-        said.filter_map(|producer| producer.plans_blake3.as_ref())
-            .any(|there| *there != here)
+        self.producers
+            .iter()
+            .any(|producer| producer.plans_blake3 != here)
     }
 
-    /// Returns whether restore points are read back by a producer's order; `None` where none says so.
+    /// Returns whether some producer has restore points read back.
     #[must_use]
-    pub fn is_verifying(&self) -> Option<bool> {
-        let said = self.producers.iter();
-        said.filter_map(|producer| producer.verify_within_seconds)
-            .map(|seconds| seconds > 0)
-            .reduce(|one, other| one || other)
+    pub fn is_verifying(&self) -> bool {
+        self.producers
+            .iter()
+            .any(|producer| producer.verify_within_seconds > 0)
     }
 }
 
-/// The fingerprint is the same for the same promises, whatever their order and spelling; what a later version adds to it is there
-/// only where a plan uses it.
+/// Hashes the plans' fingerprint, which depends on their promises alone, not on their order or spelling. Fields that later versions add
+/// enter the fingerprint only where a plan uses them.
 fn hash(plans: &Plans) -> String {
     blake3::hash(plans.fingerprint().as_bytes())
         .to_hex()
@@ -71,7 +69,7 @@ fn hash(plans: &Plans) -> String {
 }
 
 impl Catalog {
-    /// Records that a producer has just ticked, and what it goes by; forgets those that have not ticked for a week.
+    /// Records that a producer has just ticked, with its settings, and forgets producers that have not ticked for a week.
     pub async fn producer_ticked(
         &self,
         id: &str,
@@ -79,7 +77,7 @@ impl Catalog {
         goes_by: &GoesBy,
     ) -> Result<(), CatalogError> {
         let seconds = i32::try_from(every.as_secs()).unwrap_or(i32::MAX).max(1);
-        // Less than a second is not never.
+        // 0 stands for never, so less than a second counts as one.
         let verify_within = goes_by.verify_within.map_or(0, |within| {
             i64::try_from(within.as_secs()).unwrap_or(i64::MAX).max(1)
         });
@@ -109,7 +107,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns the producers that tick: the last tick of each is no longer ago than three of them take, or 30 seconds.
+    /// Returns the producers that tick: those whose last tick was within
+    /// three of their tick intervals, or within 30 seconds if that is longer.
     pub async fn scheduling(&self) -> Result<Scheduling, CatalogError> {
         let producers = sqlx::query_as!(
             LiveProducer,
@@ -121,7 +120,7 @@ impl Catalog {
         Ok(Scheduling { producers })
     }
 
-    /// Records what a producer with a plans file goes by. Writes nothing where that is on record already.
+    /// Records the plans of a producer that has a plans file. Writes nothing if the same plans are on record.
     pub async fn record_plans(&self, plans: &PlansOnRecord) -> Result<(), CatalogError> {
         sqlx::query!(
             "insert into lastgood.plans_on_record as recorded (known, tiers, cadences, rpos) values ($1, $2, $3, $4)
@@ -139,7 +138,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns what the last producer with a plans file went by; `None`: there never was one.
+    /// Returns the plans of the last producer that had a plans file; `None`: there never was one.
     pub async fn plans_on_record(&self) -> Result<Option<PlansOnRecord>, CatalogError> {
         let recorded = sqlx::query_as!(
             PlansOnRecord,
@@ -151,12 +150,12 @@ impl Catalog {
     }
 }
 
-/// What a producer with a plans file goes by: lists of the same order.
+/// The plans of a producer that has a plans file. `tiers`, `cadences` and `rpos` are parallel lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlansOnRecord {
-    /// Every tier of the file.
+    /// Every tier in the file.
     pub known: Vec<String>,
-    /// Those that are backed up.
+    /// The tiers that are backed up.
     pub tiers: Vec<String>,
     /// Their cadences in minutes.
     pub cadences: Vec<i32>,

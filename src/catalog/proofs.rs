@@ -1,4 +1,4 @@
-//! What is proven about restore points, and what is not: verifications asked for, damage found, proofs overdue.
+//! What is proven about restore points: verifications that were asked for, damage that was found, proofs that are overdue.
 
 use std::time::Duration;
 
@@ -8,50 +8,51 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+use crate::run::RunState;
 
-/// The most verifications that are asked for at once: a run for each of millions of points would bury the queue.
+/// The most verifications asked for at once: a run for each of millions of points would bury the queue.
 pub const ASKED_AT_ONCE: i64 = 10_000;
 
-/// One engine's restore points, counted.
+/// Counts of one engine's restore points.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProofCount {
     /// The engine.
     pub engine: String,
-    /// Found damaged.
+    /// Quarantined points.
     pub quarantined: i64,
-    /// Of these, those of resources that are not removed and have no usable point that is newer.
+    /// How many of these have no newer trusted point and belong to a resource that was not removed.
     pub unreplaced: i64,
-    /// Usable, and not read back for longer than they should be.
+    /// Usable points that some store has not read back in time.
     pub overdue: i64,
 }
 
-/// A restore point that was found damaged.
+/// A quarantined restore point.
 #[derive(Debug, Clone, Serialize)]
 pub struct QuarantinedPoint {
     /// Its id.
     pub id: Uuid,
     /// Its resource.
     pub resource_id: String,
-    /// The instant it would bring back.
+    /// The instant that it would bring back.
     pub consistent_at: DateTime<Utc>,
-    /// When the damage was found.
+    /// When it was quarantined.
     pub quarantined_at: DateTime<Utc>,
-    /// What is wrong with it.
+    /// Why it is quarantined.
     pub because: String,
 }
 
-/// Which usable restore points to read back.
+/// Which restore points to read back.
 #[derive(Debug, Clone, Default)]
 pub struct Selection<'a> {
-    /// One point, also a quarantined one.
+    /// This point, even if it is quarantined.
     pub point: Option<Uuid>,
-    /// Those of one resource.
+    /// Those of this resource. Unless only a part is chosen, quarantined ones too, except those whose key was shredded.
     pub resource_id: Option<&'a str>,
-    /// At random, this part of them, from 0 to 1, and one at least; `None`: all.
+    /// A random part of the usable ones, from 0 to 1, but at least one point; `None`: all.
     pub part: Option<f64>,
 }
 
-/// A verification that waits or is under way.
+/// A verification that is queued or running.
 #[derive(Debug, Clone, Serialize)]
 pub struct Asked {
     /// Its run.
@@ -62,13 +63,13 @@ pub struct Asked {
     pub resource_id: String,
 }
 
-/// What an ended verification showed.
+/// The result of an ended verification.
 #[derive(Debug, Clone)]
 pub struct ProofVerdict {
-    /// Its run.
+    /// How the run ended.
     pub run: Uuid,
-    /// `succeeded`, `failed` or `cancelled`.
-    pub state: String,
+    /// How it ended.
+    pub state: RunState,
     /// Why it failed.
     pub error: Option<String>,
     /// Whether it read the point to its last byte.
@@ -78,7 +79,7 @@ pub struct ProofVerdict {
 }
 
 impl Catalog {
-    /// Returns what those of the verifications have shown that have ended.
+    /// Returns the results of those of the verifications that have ended.
     pub async fn verdicts(&self, runs: &[Uuid]) -> Result<Vec<ProofVerdict>, CatalogError> {
         let rows = sqlx::query_as!(
             ProofVerdict,
@@ -94,8 +95,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Enqueues verifications of the selected points, and returns their runs. A point that is waiting already goes to the
-    /// front of the queue with the others: somebody asked.
+    /// Enqueues verifications of the selected points and returns their runs. A point whose verification is queued already is raised to the
+    /// same priority, and its run is returned too.
     pub async fn ask_for_verifications(
         &self,
         selection: &Selection<'_>,
@@ -113,8 +114,7 @@ impl Catalog {
         Ok(asked)
     }
 
-    /// Returns each engine's damaged points, and its usable ones that were not proven within `within`; without one, none is
-    /// overdue.
+    /// Counts each engine's quarantined points, and its usable points not proven within `within`. `None`: no point is overdue.
     pub async fn proof_counts(
         &self,
         within: Option<Duration>,
@@ -129,7 +129,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the restore points that were found damaged, the newest finding first.
+    /// Returns the quarantined restore points, most recently quarantined first.
     pub async fn quarantined(&self, limit: i64) -> Result<Vec<QuarantinedPoint>, CatalogError> {
         let rows = sqlx::query_as!(
             QuarantinedPoint,
@@ -144,8 +144,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the manifests' keys of a few usable points other than `point` that `store` should hold, the newest there: whoever
-    /// misses that one can tell by them whether the store is the right one.
+    /// Returns the manifest keys of up to five usable points other than `point` that `store` should hold, the most recently stored first. A
+    /// caller that misses `point` can tell by them whether this is the right store.
     pub async fn other_manifest_keys(
         &self,
         point: Uuid,
@@ -165,7 +165,7 @@ impl Catalog {
     }
 }
 
-/// Returns a duration as the catalog counts it.
+/// Converts a duration to a PostgreSQL interval.
 pub(crate) fn interval(duration: Duration) -> PgInterval {
     PgInterval {
         months: 0,

@@ -1,8 +1,8 @@
 -- What waits and runs in each queue. In two halves, for each of which there is an index without history.
--- A run may be claimed now when its time has come and no pause covers it; upkeep (below priority 0) takes the slots that are left,
+-- A run may be claimed now when its time has come and no pause covers it; upkeep (below priority 0) has slots of its own,
 -- and is late by design. Pauses are few: they are asked first, and the resource only where one names a tier or a team.
 select
-    run.queue as "engine!", 'queued' as "state!", count(*) as "runs!",
+    run.queue as "engine!", 'queued' as "state!: RunState", count(*) as "runs!",
     coalesce(extract(epoch from now() - min(run.run_at) filter (
         where run.run_at <= now() and run.priority >= 0 and not exists (
             select from lastgood.pauses as pause

@@ -1,4 +1,4 @@
-//! The way back from a store's manifests: resources and restore points recorded again, however many there are.
+//! Rebuilds the catalog's resources and restore points from a store's manifests, however many there are.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub struct FoundPoint {
     pub manifest: Manifest,
 }
 
-/// What a batch of manifests changed, or would.
+/// What a batch of manifests added, or would add.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Restore points that were not on record.
@@ -27,9 +27,11 @@ pub struct Rebuilt {
 }
 
 impl Catalog {
-    /// Records the restore points of `store` that are missing, that it holds them, and the resources that are missing: paused and without a connection, with the
-    /// team, the tier and the engine of their newest manifest. What is on record stays as it is. A manifest that the
-    /// catalog refuses is left out and told. Safe to repeat.
+    /// Records the restore points of `store` that are not on record, the store's copies of them, and the resources that are not on record.
+    ///
+    /// A new resource is paused and without a connection, with the team, tier and engine of its newest manifest. A resource that an earlier
+    /// batch added follows a newer manifest; every other resource stays as it is, except that its newest restorable instant may advance.
+    /// Points on record stay as they are. A manifest that the catalog refuses is skipped and logged. Idempotent.
     pub async fn rebuild(
         &self,
         store: &str,
@@ -79,8 +81,7 @@ impl Catalog {
         Ok(rebuilt)
     }
 
-    /// Returns what [`Self::rebuild`] would add. `seen` has the unknown resources of earlier batches, and grows by those of
-    /// this one.
+    /// Returns what [`Self::rebuild`] would add. `seen` holds the new resources of earlier batches; this batch's are added to it.
     pub async fn would_rebuild(
         &self,
         batch: &[FoundPoint],
@@ -115,7 +116,7 @@ async fn unknown_points(pool: &PgPool, ids: &[uuid::Uuid]) -> Result<i64, Catalo
     Ok(unknown)
 }
 
-/// A batch as the statement takes it: a list for each column.
+/// A batch of manifests in the form that the statement takes: one list per column.
 #[derive(Default)]
 struct Columns {
     ids: Vec<uuid::Uuid>,

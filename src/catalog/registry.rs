@@ -1,4 +1,4 @@
-//! Resources as somebody registers, changes and removes them: each act with its record, in one transaction.
+//! Registers, changes and removes resources: each action together with its audit record, in one transaction.
 
 use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Catalog {
-    /// Registers a resource of a team that does so itself, if it has fewer than it may have. Requests of one team take turns.
+    /// Registers a resource for a team that registers its own, unless the team has reached its limit. Requests of one team take turns.
     pub async fn register_within_quota(
         &self,
         new: &NewResource,
@@ -48,7 +48,7 @@ impl Catalog {
         register(self.pool().begin().await?, new, order).await
     }
 
-    /// Changes a resource, its status too where one is given.
+    /// Changes a resource, and its status if one is given.
     pub async fn alter_resource(
         &self,
         id: &str,
@@ -71,7 +71,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes a resource for good; its restore points stay until they expire.
+    /// Removes a resource for good. Its restore points stay until they expire.
     pub async fn remove_resource(&self, id: &str, order: &Order) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         set_status(&mut transaction, id, ResourceStatus::Removed).await?;
@@ -96,7 +96,7 @@ async fn register(
     Ok(())
 }
 
-/// How a connection is named where everybody may read: never by what is sealed.
+/// Returns what the audit log may show of a connection, which everybody may read: never the sealed URL.
 fn spoken(connection: &StoredConnection) -> &str {
     match connection {
         StoredConnection::Reference(reference) => reference,

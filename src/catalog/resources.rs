@@ -1,4 +1,4 @@
-//! Resources: what is protected, and how it is reached.
+//! Resources: which databases are protected, and how to connect to them.
 
 use std::num::NonZeroU64;
 
@@ -8,17 +8,18 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::{Catalog, CatalogError};
+use crate::closed_set::closed_set;
 
-/// A connection as the catalog stores it: where the secret is, or the secret sealed. Never a URL in clear.
+/// A connection as the catalog stores it: a reference to the secret, or the sealed secret. Never a URL in clear.
 #[derive(Clone)]
 pub enum StoredConnection {
     /// `env:NAME` or `file:/path`.
     Reference(String),
     /// Sealed under a master key.
     Sealed {
-        /// The URL, sealed for its resource.
+        /// The URL, sealed for this resource.
         url: Vec<u8>,
-        /// The number of that key.
+        /// The number of the master key that sealed it.
         under: i32,
     },
 }
@@ -35,22 +36,22 @@ pub struct NewResource {
     pub engine: String,
     /// Overrides the tier's retention.
     pub retention_days: Option<i32>,
-    /// How it is reached.
+    /// How to connect to it.
     pub connection: StoredConnection,
-    /// How it is to be backed up, besides.
+    /// Further options for its backups.
     pub options: ResourceOptions,
 }
 
-/// What is to change in a resource.
+/// Changes to a resource.
 #[derive(Default)]
 pub struct ResourceChange {
     /// Its tier.
     pub tier: Option<Tier>,
     /// Its own retention.
     pub retention: OwnRetention,
-    /// How it is reached.
+    /// How to connect to it.
     pub connection: Option<StoredConnection>,
-    /// How it is to be backed up, besides: all of it.
+    /// Further options for its backups; replaces all of them.
     pub options: Option<ResourceOptions>,
 }
 
@@ -61,61 +62,50 @@ impl ResourceChange {
         !self.is_of_backups() && self.retention == OwnRetention::Same
     }
 
-    /// Whether anything is given that a backup may have failed for.
+    /// Returns whether the change may cure what made backups fail.
     fn is_of_backups(&self) -> bool {
         self.tier.is_some() || self.connection.is_some() || self.options.is_some()
     }
 }
 
-/// Which resources to list, by id.
+/// Which resources to list, in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct ResourceFilter {
-    /// Of one team.
+    /// Only those of this team.
     pub team: Option<String>,
-    /// Those that were removed, too.
+    /// Removed ones too.
     pub with_removed: bool,
-    /// Those whose id comes after this one.
+    /// Only those whose id comes after this one.
     pub after: Option<String>,
-    /// At most so many.
+    /// At most this many.
     pub limit: i64,
 }
 
-/// What becomes of a resource's own retention.
+/// What happens to a resource's own retention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OwnRetention {
-    /// It stays.
+    /// It stays as it is.
     #[default]
     Same,
-    /// It goes: the tier's holds.
+    /// It is dropped: the tier's retention applies.
     OfTier,
-    /// It is so many days; 0 or less vetoes backups.
+    /// It becomes this many days; 0 or less vetoes backups.
     Days(i32),
 }
 
-/// Whether a resource is backed up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResourceStatus {
-    /// As its tier says.
-    Active,
-    /// Not for now: its promise is suspended.
-    Paused,
-    /// Never again; its restore points stay until they expire.
-    Removed,
-}
-
-impl ResourceStatus {
-    /// Returns the stored name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Removed => "removed",
-        }
+closed_set!(
+    /// Whether a resource is backed up.
+    ResourceStatus, "status of a resource" {
+        /// As its tier says.
+        Active,
+        /// Not for now: its promise is suspended.
+        Paused,
+        /// Never again; its restore points stay until they expire.
+        Removed,
     }
-}
+);
 
-/// A resource as stored, without its secret.
+/// A resource as recorded, without its secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct ResourceRow {
     /// Its id.
@@ -126,23 +116,23 @@ pub struct ResourceRow {
     pub tier: String,
     /// Its engine.
     pub engine: String,
-    /// `active`, `paused` or `removed`.
-    pub status: String,
+    /// Whether it is backed up.
+    pub status: ResourceStatus,
     /// Overrides the tier's retention.
     pub retention_days: Option<i32>,
-    /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog, or there is none.
+    /// `env:NAME`, `file:/path`; `None` if the URL is sealed in the catalog, or there is no connection.
     pub connection_ref: Option<String>,
     /// Whether the URL is sealed in the catalog.
     pub is_sealed: bool,
     /// The number of the master key that it is sealed under.
     pub sealed_under: Option<i32>,
-    /// How it is to be backed up, besides; as stored.
+    /// Further options for its backups, as stored.
     pub options: serde_json::Value,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
-    /// The cadence the producer last applied; `None`: not backed up.
+    /// The cadence that the producer last applied; `None`: it is not backed up.
     pub cadence_minutes: Option<i32>,
-    /// When the producer looks at it again.
+    /// When the producer looks at it next.
     pub next_due_at: Option<DateTime<Utc>>,
     /// The newest restorable instant.
     pub newest_consistent_at: Option<DateTime<Utc>>,
@@ -151,7 +141,7 @@ pub struct ResourceRow {
 }
 
 impl Catalog {
-    /// Registers a resource. It is due at the producer's next tick if its tier is backed up.
+    /// Registers a resource. If its tier is backed up, it is due at the producer's next tick.
     pub async fn add_resource(&self, new: &NewResource) -> Result<(), CatalogError> {
         add(&mut *self.pool().acquire().await?, new).await
     }
@@ -172,7 +162,7 @@ impl Catalog {
         .ok_or_else(|| resource_not_found(id))
     }
 
-    /// Returns resources by id, removed ones only if asked for.
+    /// Returns resources by id; removed ones only if the filter asks for them.
     pub async fn resources(
         &self,
         filter: &ResourceFilter,
@@ -196,7 +186,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns the most bytes that a dump of a resource of this tier may have; `None`: any number.
+    /// Returns the size limit for a dump of a resource on this tier, in bytes; `None`: no limit.
     pub async fn maximum_dump_bytes(
         &self,
         tier: &Tier,
@@ -210,7 +200,7 @@ impl Catalog {
         Ok(limit.and_then(|bytes| NonZeroU64::new(bytes.unsigned_abs())))
     }
 
-    /// Returns how a resource is reached.
+    /// Returns how to connect to a resource.
     pub async fn connection(&self, id: &str) -> Result<StoredConnection, CatalogError> {
         let row = sqlx::query!(
             "select connection_ref, connection_sealed, sealed_under from lastgood.resources where id = $1",
@@ -233,8 +223,8 @@ impl Catalog {
         }
     }
 
-    /// Changes what a resource is promised or how it is reached; what is `None` stays. Its back-off after failures ends where
-    /// tier, connection or options are given.
+    /// Changes what a resource is promised or how to connect to it; a `None` leaves that part as it is. A new tier, connection or options
+    /// end the back-off after failures.
     pub async fn change_resource(
         &self,
         id: &str,
@@ -244,7 +234,7 @@ impl Catalog {
     }
 }
 
-/// Registers a resource in the transaction that the connection is in.
+/// Registers a resource in the connection's current transaction.
 pub(super) async fn add(
     connection: &mut PgConnection,
     new: &NewResource,
@@ -272,7 +262,7 @@ pub(super) async fn add(
     }
 }
 
-/// Changes a resource in the transaction that the connection is in.
+/// Changes a resource in the connection's current transaction.
 pub(super) async fn change(
     connection: &mut PgConnection,
     id: &str,
@@ -312,7 +302,7 @@ pub(super) async fn change(
     }
 }
 
-/// Changes a resource's status in the transaction that the connection is in.
+/// Changes a resource's status in the connection's current transaction.
 pub(super) async fn set_status(
     connection: &mut PgConnection,
     id: &str,
@@ -341,7 +331,7 @@ pub(super) async fn set_status(
     Ok(())
 }
 
-/// Returns a connection's three columns: the reference, or what is sealed, and under which key.
+/// Returns the values of a connection's three columns: the reference, the sealed URL, and the number of the key that sealed it.
 fn columns(connection: Option<&StoredConnection>) -> (Option<&str>, Option<&[u8]>, Option<i32>) {
     match connection {
         Some(StoredConnection::Reference(reference)) => (Some(reference), None, None),
@@ -354,7 +344,7 @@ fn stored(options: ResourceOptions) -> Result<serde_json::Value, CatalogError> {
     serde_json::to_value(options).map_err(|error| sqlx::Error::Encode(error.into()).into())
 }
 
-/// The schema lets a resource without a connection be paused or removed, and nothing else.
+/// Translates the constraint that a resource without a connection can only be paused or removed.
 fn without_connection(error: sqlx::Error, id: &str) -> CatalogError {
     let constraint = error
         .as_database_error()

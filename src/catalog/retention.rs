@@ -1,42 +1,43 @@
-//! What retention reads and writes: what was promised, the points to judge, and the careful way from a verdict to a removal.
+//! The catalog's side of retention: what was promised, the points to judge, and the careful steps from a verdict to a removal.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, record};
+use super::{Audit, Catalog, CatalogError, ResourceStatus, record};
 use crate::{
     plan::Plans,
     retention::{Life, Point, Policy, Promise, Record, TierKnown},
 };
 
-/// The most old points of one resource that are judged at a time, where its promise does not need all of them.
+/// How many old points of one resource are judged at a time, unless its promise needs all of them.
 pub const JUDGED_AT_ONCE: i64 = 5000;
 
-/// A resource whose look is so late is seen anew. Looks are an hour apart: nobody looked, or the clock jumped.
+/// If a resource is looked at this much too late, its promises are treated as first seen now. Looks are an hour apart, so either no
+/// producer looked or the clock jumped.
 const LONG_UNSEEN: TimeDelta = TimeDelta::days(1);
 
-/// A resource as retention sees it.
+/// What retention knows about a resource.
 #[derive(Debug, Clone)]
 pub struct Retained {
     /// Its id.
     pub id: String,
     /// Its tier.
     pub tier: String,
-    /// `active`, `paused` or `removed`.
-    pub status: String,
-    /// Its own retention.
+    /// Whether it is backed up.
+    pub status: ResourceStatus,
+    /// Its own retention in days, which overrides the tier's.
     pub retention_days: Option<i32>,
-    /// Whether it has a connection; one that is back from manifests has none yet.
+    /// Whether it has a connection. A resource that was rebuilt from manifests has none at first.
     pub is_connected: bool,
-    /// What is recorded of its promises, as stored.
+    /// The record of its promises, as stored.
     pub record: Option<serde_json::Value>,
-    /// When it was to be looked at.
+    /// When retention was due to look at it.
     pub look_at: Option<DateTime<Utc>>,
 }
 
-/// A point and the resource that it is of.
+/// A point and its resource.
 #[derive(Debug, Clone)]
 pub struct JudgedPoint {
     /// The resource.
@@ -52,32 +53,32 @@ pub struct Doomed {
     pub resource_id: String,
     /// Where its manifest is.
     pub manifest_key: String,
-    /// Where its archive is, as the manifest says.
+    /// Where its archive is, according to its manifest.
     pub archive_key: Option<String>,
 }
 
-/// Why an operator wants a point kept.
+/// Why an operator keeps a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Custody {
-    /// A pin: somebody may need it.
+    /// It is pinned: somebody may need it.
     Pin,
-    /// A legal hold.
+    /// It is under a legal hold.
     Hold,
 }
 
-/// What waits for its removal, and why it may wait.
+/// Counts of the points that wait for their removal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removals {
-    /// Expired points that are still there.
+    /// Expired points that still exist.
     pub awaiting: i64,
-    /// Of these, those that have waited for more than a day, and not because the store refuses.
+    /// How many of these expired more than a day ago and were not refused by their store.
     pub overdue: i64,
-    /// Of these, those that the store refuses to remove.
+    /// How many of these the store refuses to remove.
     pub refused: i64,
 }
 
 impl Retained {
-    /// Returns what its points are judged by at `now`. What is promised now is in the record already.
+    /// Returns the policy by which the resource's points are judged at `now`. Its record already includes the current promise.
     pub fn policy(
         &self,
         plans: &Plans,
@@ -93,10 +94,12 @@ impl Retained {
                 what: format!("promises of resource {:?}", self.id),
                 why: error.to_string(),
             })?;
-        let life = match self.status.as_str() {
-            "removed" => Life::Removed,
-            _ if !self.is_connected => Life::Unconnected,
-            _ => Life::Live,
+        let life = match self.status {
+            ResourceStatus::Removed => Life::Removed,
+            ResourceStatus::Active | ResourceStatus::Paused if !self.is_connected => {
+                Life::Unconnected
+            }
+            ResourceStatus::Active | ResourceStatus::Paused => Life::Live,
         };
         let before = match self.look_at {
             Some(look_at) if now - look_at > LONG_UNSEEN => before.map(|it| it.seen_anew(now)),
@@ -116,7 +119,7 @@ impl Retained {
     }
 }
 
-/// Returns the points of resources that their policies need to be told.
+/// Returns the points of these resources that their policies need to know.
 pub(crate) async fn points_to_judge(
     executor: impl PgExecutor<'_>,
     subjects: &[(&Retained, &Policy)],
@@ -158,13 +161,15 @@ pub(crate) async fn points_to_judge(
     Ok(judged.collect())
 }
 
-/// Lets points go, each with its reason, unless that has become unsafe; returns how many went. The resources are locked.
+/// Lets points expire, each with its reason, except those for which this has become unsafe. Returns how many expired.
+///
+/// The caller has locked the resources.
 pub(crate) async fn let_go(
     connection: &mut PgConnection,
     points: &[Uuid],
     because: &[String],
 ) -> Result<u64, CatalogError> {
-    // Locked in a statement of its own: the next one then sees what whoever held a lock has done.
+    // A separate statement takes the locks, so that the next one sees what earlier lock holders did.
     sqlx::query_file!("src/catalog/retention/keepers.sql", points)
         .fetch_all(&mut *connection)
         .await?;
@@ -175,7 +180,7 @@ pub(crate) async fn let_go(
 }
 
 impl Catalog {
-    /// Returns a resource as retention sees it.
+    /// Returns what retention knows about a resource.
     pub async fn retained(&self, resource_id: &str) -> Result<Retained, CatalogError> {
         sqlx::query_as!(
             Retained,
@@ -194,7 +199,7 @@ impl Catalog {
         })
     }
 
-    /// Returns the next resources after `after`, by id, that have restore points; removed ones too.
+    /// Returns the next resources with restore points after `after`, by id; removed ones too.
     pub async fn retained_after(
         &self,
         after: Option<&str>,
@@ -216,7 +221,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns every restore point of a resource, newest first, as retention judges it, with when and why it was let go.
+    /// Returns all restore points of a resource, newest first, with when and why each expired.
     pub async fn points_with_fate(&self, resource_id: &str) -> Result<Vec<Fate>, CatalogError> {
         let rows = sqlx::query_file!("src/catalog/retention/points_with_fate.sql", resource_id)
             .fetch_all(self.pool())
@@ -243,7 +248,10 @@ impl Catalog {
         Ok(fates.collect())
     }
 
-    /// Begins an expired point's removal. `None`: somebody wants it after all, or it is gone already.
+    /// Begins an expired point's removal. `None`: it may not be removed now, or is gone already.
+    ///
+    /// Pins, holds and restores keep the point. Its removal waits while it is being copied or verified, and after a disappearance
+    /// en masse from any store.
     pub async fn begin_removal(&self, point: Uuid) -> Result<Option<Doomed>, CatalogError> {
         let doomed = sqlx::query_file_as!(Doomed, "src/catalog/retention/begin_removal.sql", point)
             .fetch_optional(self.pool())
@@ -251,7 +259,7 @@ impl Catalog {
         Ok(doomed)
     }
 
-    /// Forgets a point that no store holds any more, and records that it was removed.
+    /// Deletes the record of a point that no store holds any more, and records its removal in the audit log.
     pub async fn finish_removal(&self, point: Uuid) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let gone = sqlx::query!(
@@ -279,7 +287,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Records that a store refuses to remove a point. `still_whole`: its manifest is there, so that it may yet be kept.
+    /// Records that a store refuses to remove a point. `still_whole` means that its manifest still exists, so that it may yet be kept.
     pub async fn refuse_removal(
         &self,
         point: Uuid,
@@ -300,7 +308,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Keeps a point because somebody says so, also one that was let go and is still whole. The act is recorded.
+    /// Pins a point or puts it on hold, even one that has expired, unless its removal has begun. The audit log records it.
     pub async fn keep(
         &self,
         point: Uuid,
@@ -312,7 +320,7 @@ impl Catalog {
             Custody::Pin => (Some(because), None),
             Custody::Hold => (None, Some(because)),
         };
-        // The resource before the point, as whoever lets points go.
+        // The resource before the point, the same order as when points expire.
         sqlx::query!(
             "select r.id from lastgood.resources as r
              where r.id = (select resource_id from lastgood.restore_points where id = $1) for no key update",
@@ -324,7 +332,7 @@ impl Catalog {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(resource_id) = kept else {
-            // Not there at all, or being removed.
+            // The point does not exist, or its removal has begun.
             self.point(point).await?;
             return Err(CatalogError::TooLateToKeep(point));
         };
@@ -342,7 +350,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Ends what [`Catalog::keep`] began: the promise alone decides again. The act is recorded.
+    /// Ends what [`Catalog::keep`] began, so that the promise alone decides again. The audit log records it.
     pub async fn keep_no_more(&self, point: Uuid, custody: Custody) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let (unpin, release) = match custody {
@@ -377,7 +385,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns how many expired points wait for their removal.
+    /// Counts the expired points that wait for their removal.
     pub async fn removals(&self) -> Result<Removals, CatalogError> {
         let row = sqlx::query_as!(
             Removals,
@@ -392,17 +400,17 @@ impl Catalog {
     }
 }
 
-/// A restore point and what became of it.
+/// A restore point and why it is kept or expired.
 #[derive(Debug, Clone)]
 pub struct Fate {
     /// The point.
     pub point: Point,
-    /// Bytes in the store.
+    /// Size of its archive, in bytes in the store.
     pub stored_bytes: i64,
     /// Why an operator keeps it.
     pub kept_because: Option<String>,
-    /// Why it was let go.
+    /// Why it expired.
     pub expired_because: Option<String>,
-    /// Why the store would not remove it.
+    /// Why the store refused to remove it.
     pub refused_because: Option<String>,
 }

@@ -1,18 +1,19 @@
-//! Trying again, by an operator's order, what failed or was cancelled.
+//! Retries failed and cancelled runs on an operator's order.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal,
+    Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal, ResourceStatus,
     runs::{protect, run_not_found},
 };
+use crate::run::{RunKind, RunState, Trigger};
 
 impl Catalog {
-    /// Puts a run that failed or was cancelled back into the queue, with all its attempts, fenced against a worker that still
-    /// believes in the old ones.
+    /// Puts a failed or cancelled run back into the queue with all its attempts.
     ///
-    /// Refused where it would do nothing, or undo what happened since; see [`Refusal`].
+    /// Its epoch rises, which fences out a worker that still executes an earlier attempt. A retry that would do nothing, or undo what
+    /// happened since, is refused; see [`Refusal`].
     pub async fn retry_run(
         &self,
         id: Uuid,
@@ -29,20 +30,18 @@ impl Catalog {
             id,
             resource_id: run.resource_id,
             kind: run.kind,
-            state: if refused.is_none() {
-                "queued"
-            } else {
-                &run.state
-            }
-            .to_owned(),
+            state: match refused {
+                None => RunState::Queued,
+                Some(_) => run.state,
+            },
             was: run.state,
             refused,
         };
         Ok(answer.conclude(transaction, "retry", order, mode).await?)
     }
 
-    /// Returns the runs that failed and that a retry in bulk is about, the oldest first: backups and upkeep, of the scheduled backups
-    /// of a resource the newest. A restore is tried again by its id alone, for it overwrites what was written since.
+    /// Returns the failed runs that a retry in bulk covers, oldest first: backups and upkeep, but of each resource's scheduled backups only
+    /// the newest. A restore overwrites what was written since, so it is retried by its id alone.
     pub async fn failed_runs(&self, filter: &FailedFilter) -> Result<Vec<Uuid>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select run.id from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
@@ -68,18 +67,18 @@ impl Catalog {
     }
 }
 
-/// A run as it is looked at, its resource and itself locked.
+/// A run, locked together with its resource.
 struct Locked {
     id: Uuid,
     resource_id: String,
-    kind: String,
-    trigger: String,
-    state: String,
+    kind: RunKind,
+    trigger: Trigger,
+    state: RunState,
     args: serde_json::Value,
-    resource_status: String,
+    resource_status: ResourceStatus,
 }
 
-/// Locks the resource before the run, as a tick does.
+/// Locks the resource before the run, the same order as in a tick.
 async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Locked, CatalogError> {
     let status = sqlx::query_scalar!(
         "select status from lastgood.resources
@@ -111,21 +110,29 @@ async fn refusal(
     connection: &mut PgConnection,
     run: &Locked,
 ) -> Result<Option<Refusal>, CatalogError> {
-    if !matches!(run.state.as_str(), "failed" | "cancelled") {
-        return Ok(Some(Refusal::NotRetryable(run.state.clone())));
+    match run.state {
+        RunState::Failed | RunState::Cancelled => {}
+        RunState::Queued | RunState::Running | RunState::Succeeded => {
+            return Ok(Some(Refusal::NotRetryable(run.state)));
+        }
     }
-    match run.kind.as_str() {
-        "backup" if run.resource_status == "removed" => Ok(Some(Refusal::ResourceRemoved)),
-        "backup" if run.trigger == "scheduled" && run.resource_status != "active" => {
+    match (run.kind, run.trigger, run.resource_status) {
+        (RunKind::Backup, _, ResourceStatus::Removed) => Ok(Some(Refusal::ResourceRemoved)),
+        (RunKind::Backup, Trigger::Scheduled, ResourceStatus::Paused) => {
             Ok(Some(Refusal::ResourcePaused))
         }
-        "backup" if run.trigger == "scheduled" => newer(connection, run.id).await,
-        "restore" => expired(connection, run).await,
-        _ => Ok(None),
+        (RunKind::Backup, Trigger::Scheduled, ResourceStatus::Active) => {
+            newer(connection, run.id).await
+        }
+        (RunKind::Restore, _, _) => expired(connection, run).await,
+        (RunKind::Backup, Trigger::Adhoc | Trigger::Upkeep, _)
+        | (RunKind::DropReplaced | RunKind::Copy | RunKind::Verify | RunKind::Expire, _, _) => {
+            Ok(None)
+        }
     }
 }
 
-/// A scheduled backup of the same slot or a later one: of a slot there can be one, and a later one has done its work.
+/// Looks for a scheduled backup of the same slot or a later one: a slot can have only one, and a later one has done this run's work.
 async fn newer(connection: &mut PgConnection, id: Uuid) -> Result<Option<Refusal>, CatalogError> {
     let row = sqlx::query!(
         "select other.id, other.state
@@ -144,7 +151,7 @@ async fn newer(connection: &mut PgConnection, id: Uuid) -> Result<Option<Refusal
     }))
 }
 
-/// Holds the point of a restore against retention, as the restore's first enqueueing did.
+/// Protects the point of a restore from retention, as enqueueing the restore did at first.
 async fn expired(
     connection: &mut PgConnection,
     run: &Locked,
@@ -178,7 +185,7 @@ async fn requeue(
     .await;
     match requeued {
         Ok(_) => Ok(None),
-        Err(error) if is_unique_violation(&error) => Ok(Some(Refusal::UnderWay(run.kind.clone()))),
+        Err(error) if is_unique_violation(&error) => Ok(Some(Refusal::UnderWay(run.kind))),
         Err(error) => Err(error.into()),
     }
 }

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by, wait_briefly};
+use crate::run::{RunKind, RunState, Trigger};
 
 /// A run that somebody asks for.
 pub struct NewRun<'a> {
@@ -76,14 +77,14 @@ pub struct RunRow {
     pub resource_id: String,
     /// Its queue: the engine.
     pub engine: String,
-    /// `backup`, `restore`, `drop_replaced`.
-    pub kind: String,
-    /// `scheduled` or `adhoc`.
-    pub trigger: String,
+    /// What it does.
+    pub kind: RunKind,
+    /// What made it.
+    pub trigger: Trigger,
     /// The cadence window it covers.
     pub slot: Option<DateTime<Utc>>,
-    /// `queued`, `running`, `succeeded`, `failed`, `cancelled`.
-    pub state: String,
+    /// Where it is in its life.
+    pub state: RunState,
     /// Attempts begun.
     pub attempt: i32,
     /// Attempts allowed.
@@ -116,7 +117,7 @@ impl RunRow {
     /// Returns whether the run will change no more.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.finished_at.is_some()
+        self.state.has_ended()
     }
 }
 
@@ -126,9 +127,9 @@ pub struct RunFilter {
     /// Of one resource.
     pub resource_id: Option<String>,
     /// In one state.
-    pub state: Option<String>,
+    pub state: Option<RunState>,
     /// Of one kind.
-    pub kind: Option<String>,
+    pub kind: Option<RunKind>,
     /// Of one team's resources.
     pub team: Option<String>,
     /// Older than this instant.
@@ -149,15 +150,7 @@ impl Catalog {
         new: &NewRun<'_>,
         order: Option<&Order>,
     ) -> Result<Enqueued, CatalogError> {
-        let (kind, priority) = match new.job {
-            Job::Restore(_) => ("restore", 100_i16),
-            Job::Backup {} => ("backup", 50),
-            Job::DropReplaced(_) => ("drop_replaced", 50),
-            // Below what somebody waits for and what is promised: upkeep takes the slots that are left.
-            Job::Copy(_) => ("copy", -10),
-            Job::Verify(_) => ("verify", -20),
-            Job::Expire(_) => ("expire", -30),
-        };
+        let kind = RunKind::of(new.job);
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
         if let (Some(key), Job::Restore(_)) = (new.idempotency_key, new.job)
@@ -174,21 +167,21 @@ impl Catalog {
         }
         let inserted = sqlx::query_scalar!(
             "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key, asked)
-             values ($1, $2, 'adhoc', $3, $4, $5, $6, $7)
+             values ($1, $2, $7, $3, lastgood.priority($2, $7), $4, $5, $6)
              on conflict do nothing returning id",
             new.queue,
-            kind,
+            kind.as_str(),
             new.resource_id,
-            priority,
             args,
             new.idempotency_key,
             new.asked,
+            Trigger::Adhoc.as_str(),
         )
         .fetch_optional(&mut *transaction)
         .await?;
         if let (Some(id), Some(order)) = (inserted, order) {
             let entry = Audit {
-                action: kind,
+                action: kind.as_str(),
                 resource_id: Some(new.resource_id),
                 point_id: None,
                 detail: json!({ "run": id, "args": args }),
@@ -251,8 +244,8 @@ impl Catalog {
                 RunRow,
                 "src/catalog/runs_of_owners.sql",
                 filter.resource_id,
-                filter.state,
-                filter.kind,
+                filter.state.map(RunState::as_str),
+                filter.kind.map(RunKind::as_str),
                 filter.limit,
                 filter.before,
                 filter.team
@@ -263,8 +256,8 @@ impl Catalog {
             sqlx::query_file_as!(
                 RunRow,
                 "src/catalog/runs.sql",
-                filter.state,
-                filter.kind,
+                filter.state.map(RunState::as_str),
+                filter.kind.map(RunKind::as_str),
                 filter.limit,
                 filter.before
             )

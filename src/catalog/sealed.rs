@@ -1,18 +1,18 @@
-//! What is sealed under which master key, and how it goes over to another.
+//! Which secrets are sealed under which master key, and how they are resealed under another.
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, leave_out};
 
-/// A resource whose URL was sealed under a master key that nobody has.
+/// A resource whose URL cannot be opened for want of its master key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnopenedUrl {
     /// The resource.
     pub resource: String,
     /// Its owner.
     pub team: String,
-    /// The number of the key.
+    /// The number of the master key.
     pub sealed_under: i32,
 }
 
@@ -20,38 +20,38 @@ pub struct UnopenedUrl {
 pub struct SealedUrl {
     /// Its resource.
     pub id: String,
-    /// Whether the resource was removed: nothing needs its URL any more.
+    /// Whether the resource was removed, so that nothing needs its URL any more.
     pub is_removed: bool,
-    /// What is stored.
+    /// The sealed bytes, as stored.
     pub sealed: Vec<u8>,
-    /// The number of the key that it is said to be sealed under.
+    /// The number of the master key that the catalog says sealed it.
     pub under: i32,
 }
 
-/// A sealed URL that is to take another's place.
+/// A resealed URL that is to replace the stored one.
 #[derive(Clone)]
 pub struct FreshUrl {
     /// Its resource.
     pub id: String,
-    /// What is stored now: where it is something else meanwhile, nothing is done.
+    /// The sealed bytes to replace; if others are stored by now, nothing happens.
     pub was: Vec<u8>,
     /// The same URL, sealed anew.
     pub sealed: Vec<u8>,
 }
 
-/// How much of what is in use is sealed under one master key.
+/// How many secrets in use are sealed under one master key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SealedCount {
-    /// The number of the key.
+    /// The number of the master key.
     pub number: i32,
     /// URLs of resources that were not removed.
     pub urls: i64,
-    /// Keys of archives.
+    /// Archive keys.
     pub keys: i64,
 }
 
 impl Catalog {
-    /// Returns the resources whose URL is sealed under one of these keys, by name, and how many there are in all.
+    /// Returns the resources whose URL is sealed under one of these master keys, by team and id, and how many there are in all.
     pub async fn urls_sealed_under(
         &self,
         numbers: &[i32],
@@ -77,7 +77,7 @@ impl Catalog {
         Ok((found, all))
     }
 
-    /// Returns the keys of archives that are sealed under one of these master keys.
+    /// Returns the archive keys that are sealed under one of these master keys.
     pub async fn keys_sealed_under(&self, numbers: &[i32]) -> Result<Vec<Uuid>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select id from lastgood.archive_keys
@@ -89,7 +89,7 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// Returns how much is sealed under each of these master keys; those that nothing is sealed under are left out.
+    /// Counts the secrets sealed under each of these master keys. Keys that seal nothing are left out.
     pub async fn count_sealed_under(
         &self,
         numbers: &[i32],
@@ -112,7 +112,8 @@ impl Catalog {
         Ok(counts)
     }
 
-    /// Returns a few URLs that are sealed under one of these keys, to try a key on: one of them may have been altered.
+    /// Returns up to 20 URLs sealed under one of these master keys, to try a key on. One of them might have been tampered with, so one
+    /// would not do.
     pub async fn some_sealed(
         &self,
         numbers: &[i32],
@@ -127,7 +128,7 @@ impl Catalog {
         Ok(rows.into_iter().map(|row| (row.id, row.sealed)).collect())
     }
 
-    /// Returns sealed URLs by resource, those of removed resources too, from the one after `after` on.
+    /// Returns the sealed URLs of the resources after `after`, by id; those of removed resources too.
     pub async fn sealed_urls(
         &self,
         after: Option<&str>,
@@ -146,8 +147,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Puts URLs that were sealed anew under `number` in the place of what they were. One that is another by now stays. Returns how many
-    /// were put there, and those that the catalog refuses, with the reason.
+    /// Replaces URLs by ones sealed anew under `number`, except where the stored URL has changed meanwhile. Returns how many were
+    /// replaced, and those that the catalog refuses, each with its error.
     pub async fn reseal_urls(
         &self,
         number: i32,
@@ -167,7 +168,7 @@ impl Catalog {
             was.push(url.was);
             sealed.push(url.sealed);
         }
-        // Locked in the order that everybody locks resources in.
+        // Locked by id, the order in which all resources are locked.
         let done = sqlx::query!(
             "with fresh as (
                  select id, was, sealed from unnest($2::text[], $3::bytea[], $4::bytea[]) as given (id, was, sealed)
@@ -189,7 +190,7 @@ impl Catalog {
         Ok(done.rows_affected())
     }
 
-    /// Puts the secret of a key of archives, sealed anew under `number`, in the place of what it was. Returns whether it was that still.
+    /// Replaces an archive key's secret by one sealed anew under `number`. Returns `false` if the stored secret has changed meanwhile.
     pub async fn reseal_key(
         &self,
         number: i32,

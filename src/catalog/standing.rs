@@ -1,25 +1,25 @@
-//! Can the catalog do its work as it is reached: may it be written to, and is a connection a session?
+//! Can the catalog do its work over this address: does it accept writes, and is each connection a session?
 
 use lastgood_jobs::error::chain;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 
 use super::{Catalog, CatalogError};
 
-/// Read in the simple protocol: a pooler that keeps no session refuses the other, sooner or later.
+/// Sent by the simple protocol: a pooler in transaction mode refuses the extended one sooner or later.
 const READ_ONLY: &str =
     "select pg_is_in_recovery(), current_setting('transaction_read_only')::boolean";
 const BACKEND: &str = "select pg_backend_pid()";
 
 impl Catalog {
-    /// Returns what keeps the catalog, as it is reached here, from doing its work, in words for whoever runs it. Empty: nothing.
+    /// Returns what keeps the catalog at this address from doing its work, in words for its operator. Empty: nothing does.
     ///
-    /// It answers all the same: a standby answers what is read, a pooler in transaction mode most of what is asked.
+    /// Such a catalog still answers: a standby serves reads, and a pooler in transaction mode most statements.
     pub async fn faults(&self) -> Result<Vec<&'static str>, CatalogError> {
         let faults = [self.write_fault().await?, self.session_fault().await?];
         Ok(faults.into_iter().flatten().collect())
     }
 
-    /// Returns why the catalog cannot be written to.
+    /// Returns why the catalog cannot be written to, or `None` if it can.
     pub async fn write_fault(&self) -> Result<Option<&'static str>, CatalogError> {
         let row = self.pool().fetch_one(sqlx::raw_sql(READ_ONLY)).await?;
         let (is_standby, is_read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
@@ -34,7 +34,7 @@ impl Catalog {
         })
     }
 
-    /// Returns why a connection is no session. Opens two connections for it.
+    /// Returns why connections are no sessions, or `None` if they are. Opens two connections to find out.
     pub async fn session_fault(&self) -> Result<Option<&'static str>, CatalogError> {
         Ok(self.is_pooled().await?.then_some(
             "a pooler in transaction mode stands before the catalog, and breaks prepared statements, LISTEN and settings: name the \
@@ -42,7 +42,7 @@ impl Catalog {
         ))
     }
 
-    /// Returns whether a connection is a session, and tells where it is none. One that cannot be asked now is believed to be one.
+    /// Returns whether connections are sessions, and logs an error if they are not. If that cannot be found out, assumes that they are.
     pub async fn keeps_sessions(&self) -> bool {
         match self.session_fault().await {
             Ok(None) => true,
@@ -60,14 +60,14 @@ impl Catalog {
         }
     }
 
-    /// Whether one connection meets several server processes, or two meet the same.
+    /// Returns whether one connection reached several server processes, or two reached the same one.
     async fn is_pooled(&self) -> Result<bool, CatalogError> {
         let options = self.pool().connect_options();
         let mut first = PgConnection::connect_with(&options).await?;
         let mut second = PgConnection::connect_with(&options).await?;
         let mut seen = [(0, 0); 2];
         for met in &mut seen {
-            // The other way round the second time: a pool of two that takes turns would look like two sessions.
+            // In reverse order the second time: a pool of two server processes that takes turns would look like two sessions.
             *met = (backend(&mut first).await?, backend(&mut second).await?);
             std::mem::swap(&mut first, &mut second);
         }

@@ -1,4 +1,4 @@
-//! Under which names are stores on record, and what becomes of one that is called otherwise now, or is lost?
+//! Under which names are stores on record, and what happens when one is renamed or lost?
 
 mod identities;
 
@@ -9,35 +9,36 @@ use sqlx::PgConnection;
 pub use self::identities::{Installations, StoreFault, StoreIdentity};
 use super::{Audit, Catalog, CatalogError, record};
 
-/// A store that restore points are on record in.
+/// A store in which restore points are on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreOnRecord {
     /// Its name.
     pub store: String,
-    /// How many points it holds, expired ones included.
+    /// How many points it holds, including expired ones.
     pub points: i64,
 }
 
-/// What was forgotten with a store.
+/// What was forgotten together with a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
     /// Points that were on record there.
     pub points: i64,
-    /// Of these, usable ones that were on record nowhere else, and are quarantined now.
+    /// How many of these were usable and on record nowhere else, and are quarantined now.
     pub lost: i64,
 }
 
-/// What becomes of a usable point that is on record in no other store than the one that is to be forgotten.
+/// What to do about usable points whose only recorded copy is in the store to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnlyCopy {
-    /// Nothing is forgotten because of it: [`CatalogError::OnlyCopies`].
+    /// Forget nothing, and fail with [`CatalogError::OnlyCopies`].
     Refused,
-    /// It is lost with the store: quarantined, so that nobody counts on it.
+    /// Lose them with the store: they are quarantined, so that nobody counts on them.
     Lost,
 }
 
 impl Catalog {
-    /// Returns the stores on record that are not among `known`, with what they hold. Jumps from name to name.
+    /// Returns the stores on record that are not in `known`, with the number
+    /// of their points. The query steps from name to name in the index.
     pub async fn unknown_stores(
         &self,
         known: &[String],
@@ -48,7 +49,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns those of the names under which a store is on record: it has restore points, or was written to.
+    /// Returns those of `names` that are on record: they hold restore points, or have an identity.
     pub async fn stores_on_record(&self, names: &[String]) -> Result<Vec<String>, CatalogError> {
         let found = sqlx::query_scalar!(
             r#"select name as "name!" from unnest($1::text[]) as given (name)
@@ -61,7 +62,7 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Returns the manifests' keys of a few usable points that are on record in a store, the newest: by them it is known again.
+    /// Returns the manifest keys of the 20 newest usable points on record in a store, by which the store can be recognised.
     pub async fn manifest_keys_in(&self, store: &str) -> Result<Vec<String>, CatalogError> {
         let keys = sqlx::query_scalar!(
             r#"select point.manifest_key as "manifest_key!" from lastgood.copies as copy
@@ -75,9 +76,9 @@ impl Catalog {
         Ok(keys)
     }
 
-    /// Calls a store otherwise, and records that; returns how many points are on record in it.
+    /// Renames a store and records that. Returns how many points are on record in it.
     ///
-    /// Whether it is the same store, the caller has made sure of.
+    /// The caller has checked that it is the same store.
     pub async fn rename_store(&self, old: &str, new: &str) -> Result<u64, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         sqlx::query!(
@@ -93,7 +94,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
-        // What is meant by the new name, if that is known already, was seen there.
+        // If the new name has an identity already, that one stays: it was read from the store.
         sqlx::query!(
             "update lastgood.store_identities set name = $2
              where name = $1 and not exists (select from lastgood.store_identities where name = $2)",
@@ -117,14 +118,14 @@ impl Catalog {
         Ok(renamed)
     }
 
-    /// Forgets a store that is gone, and records that. Nothing is removed from any store.
+    /// Forgets a store that is gone, and records that. Removes nothing from any store.
     pub async fn forget_store(
         &self,
         store: &str,
         only_copy: OnlyCopy,
     ) -> Result<Forgotten, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        // Resources before points, as everybody else.
+        // Resources before points, the lock order everywhere.
         sqlx::query_file!("src/catalog/stores/lock_resources.sql", store)
             .fetch_all(&mut *transaction)
             .await?;
@@ -164,7 +165,7 @@ impl Catalog {
     }
 }
 
-/// What was missing there is on record there no more.
+/// Deletes a store's last listing, whose missing points are no longer on record there.
 async fn forget_listing(connection: &mut PgConnection, store: &str) -> Result<(), CatalogError> {
     sqlx::query!(
         "delete from lastgood.store_listings where store = $1",

@@ -1,4 +1,4 @@
-//! Tokens of the HTTP API: made, listed, looked up, revoked.
+//! Tokens of the HTTP API: creates, lists, looks up and revokes them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,19 +8,19 @@ use uuid::Uuid;
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 use crate::token::{Scope, Token, TokenHash};
 
-/// A token to be made.
+/// A token to be created.
 pub struct NewToken<'a> {
     /// Its name in the audit log.
     pub name: &'a str,
     /// What its holder may do.
     pub scopes: &'a [Scope],
-    /// The only team whose resources it sees and touches; `None`: all.
+    /// The only team whose resources it may see and change; `None`: all teams.
     pub team: Option<&'a str>,
-    /// When it ends by itself.
+    /// When it expires; `None`: never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A token as stored, without its hash.
+/// A token as recorded, without its hash.
 #[derive(Debug, Clone, Serialize)]
 pub struct TokenRow {
     /// Its id.
@@ -29,11 +29,11 @@ pub struct TokenRow {
     pub name: String,
     /// What its holder may do.
     pub scopes: Vec<String>,
-    /// The only team whose resources it sees and touches.
+    /// The only team whose resources it may see and change; `None`: all teams.
     pub team: Option<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// When it expires; `None`: never.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
@@ -41,7 +41,7 @@ pub struct TokenRow {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// Who presents a token that is good.
+/// The holder of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The token's id.
@@ -50,12 +50,12 @@ pub struct Holder {
     pub name: String,
     /// What the holder may do.
     pub scopes: Vec<Scope>,
-    /// The only team whose resources the holder sees and touches.
+    /// The only team whose resources the holder may see and change; `None`: all teams.
     pub team: Option<String>,
 }
 
 impl Catalog {
-    /// Makes a token; its text is the caller's to show, once.
+    /// Creates a token and returns its text, which the caller can show only this once.
     pub async fn create_token(
         &self,
         new: &NewToken<'_>,
@@ -90,7 +90,7 @@ impl Catalog {
         Ok(token)
     }
 
-    /// Returns all tokens, those that are good first.
+    /// Returns all tokens, revoked ones last.
     pub async fn tokens(&self) -> Result<Vec<TokenRow>, CatalogError> {
         let rows = sqlx::query_as!(
             TokenRow,
@@ -102,7 +102,7 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns whether any token is good.
+    /// Returns whether any token is valid.
     pub async fn has_tokens(&self) -> Result<bool, CatalogError> {
         let any = sqlx::query_scalar!(
             r#"select exists (
@@ -114,7 +114,7 @@ impl Catalog {
         Ok(any)
     }
 
-    /// Revokes a token; once more is no change.
+    /// Revokes a token. Idempotent.
     pub async fn revoke_token(&self, id: Uuid, order: &Order) -> Result<TokenRow, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let revoked = sqlx::query_as!(
@@ -141,7 +141,7 @@ impl Catalog {
         Ok(revoked)
     }
 
-    /// Returns who holds a token, if it is good: known, not revoked, not expired.
+    /// Returns a token's holder if the token is valid: known, not revoked, not expired.
     pub async fn holder(&self, token: &Token) -> Result<Option<Holder>, CatalogError> {
         let row = sqlx::query!(
             r#"select name, hash, scopes, team,
@@ -168,7 +168,7 @@ impl Catalog {
         Ok(Some(Holder {
             id: token.id,
             name: row.name,
-            // A scope of a later version is none of ours.
+            // Scopes of later versions are ignored.
             scopes: row
                 .scopes
                 .iter()
@@ -178,7 +178,7 @@ impl Catalog {
         }))
     }
 
-    /// Returns whether a token is still good that was when it was presented.
+    /// Returns whether a token that was valid when it was presented still is.
     pub async fn is_token_good(&self, id: Uuid) -> Result<bool, CatalogError> {
         let good = sqlx::query_scalar!(
             r#"select exists (

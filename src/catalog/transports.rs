@@ -1,4 +1,4 @@
-//! Which resources are reached in a way that nobody should rely on?
+//! Which resources are reached over a connection that nobody should rely on?
 
 use serde::Serialize;
 
@@ -11,12 +11,12 @@ pub struct UnverifiedTransport {
     pub resource: String,
     /// Its owner.
     pub team: String,
-    /// What is wrong with the way, and what to ask for instead.
+    /// What is wrong with the connection, and what to ask for instead.
     pub because: String,
 }
 
 impl Catalog {
-    /// Records where a resource's server is, and how the way there is protected, if either is new.
+    /// Records where a resource's server is and how the connection to it is protected, if either has changed.
     pub async fn note_server(
         &self,
         id: &str,
@@ -35,7 +35,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns the resources that were last reached in an unverified way, by name, and how many there are in all.
+    /// Returns the resources last reached over an unverified connection, by team and id, and how many there are in all.
     pub async fn unverified_transports(
         &self,
         limit: i64,

@@ -7,20 +7,20 @@ use rustix::process::{Resource, getrlimit};
 use crate::{
     api::{Settings, serve},
     catalog::Catalog,
-    config::{self, PlansArgs, VerificationArgs},
+    config::{self, PlansArgs},
     master, metrics,
     plan::PlansFile,
 };
 
-/// Connections to the catalog.
+/// The most connections to the catalog.
 const TO_CATALOG: u32 = 16;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
-/// Longer than any request waits for its answer.
+/// Longer than a request may take to be answered.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(35);
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// Callers' connections, where the process may have as many files.
+/// The most client connections, if the limit on open files allows it.
 const MOST_CONNECTIONS: u64 = 1024;
-/// Files that are not callers' connections: those to the catalog, the plans, what the runtime has.
+/// Open files that are not client connections: those to the catalog, the plans file and the runtime's own.
 const OTHER_FILES: u64 = 64;
 
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,6 @@ pub(super) struct Args {
     public_capabilities: bool,
     #[command(flatten)]
     plans: PlansArgs,
-    #[command(flatten)]
-    verification: VerificationArgs,
     /// How long a drain lets requests finish
     #[arg(long, env = "LASTGOOD_DRAIN_TIMEOUT", default_value = "25s", value_parser = crate::config::duration)]
     drain_timeout: Duration,
@@ -53,7 +51,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         listen: args.listen,
         drain_timeout: args.drain_timeout,
         has_public_capabilities: args.public_capabilities,
-        verify_within: args.verification.within(),
         master_keys,
         connections: connections(),
         head_within: HEAD_WITHIN,
@@ -69,7 +66,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     .await
 }
 
-/// Returns how many callers' connections there may be: one more than the system allows would leave no file for the catalog.
+/// Returns the most client connections. Without this limit, they could use up the files that the catalog's connections need.
 fn connections() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = files

@@ -1,4 +1,4 @@
-//! `lastgood audit`: who did what that cannot be taken back, or that let data out.
+//! `lastgood audit`: who took actions that cannot be undone, or that let data out.
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::ResourceId;

@@ -16,7 +16,7 @@ use super::{
     wait::wait,
 };
 use crate::{
-    catalog::{Catalog, Custody, Enqueued, NewRun, Order, PointRow},
+    catalog::{Catalog, Custody, Enqueued, NewRun, Order, PointRow, ResourceStatus},
     standing::Standing,
 };
 
@@ -76,7 +76,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         } => {
             let row = catalog.resource(resource.as_str()).await?;
             anyhow::ensure!(
-                row.status != "removed",
+                row.status != ResourceStatus::Removed,
                 "{resource} was removed: it cannot be backed up"
             );
             let new = NewRun {
@@ -144,7 +144,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// A restore point, and where it is.
+/// A restore point and the stores that have it.
 #[derive(Serialize)]
 struct Placed {
     #[serde(flatten)]
@@ -187,7 +187,7 @@ fn list(points: &[Placed]) -> String {
     )
 }
 
-/// What may be expected of a restore from it.
+/// Returns what to expect of a restore from the point.
 fn state(point: &PointRow) -> String {
     let kept = [(point.held_at, ", held"), (point.pinned_at, ", pinned")];
     let kept = kept
@@ -200,7 +200,7 @@ fn state(point: &PointRow) -> String {
 }
 
 fn proof(point: &PointRow) -> String {
-    // What is wrong with it is told rather than that it is going.
+    // Of a damaged point, the damage matters more than that it has expired.
     if point.quarantined_at.is_some() {
         return "QUARANTINED".to_owned();
     }

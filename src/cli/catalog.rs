@@ -1,4 +1,4 @@
-//! `lastgood catalog rebuild`: an empty or partly filled catalog gets back what a store's manifests say.
+//! `lastgood catalog rebuild`: fills an empty or incomplete catalog from a store's manifests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +23,13 @@ use crate::{
     stores::{self, Absent, NamedStore, StorageArgs, Stores},
 };
 
-/// How many manifests are recorded by one statement.
+/// How many manifests one statement records.
 const BATCH: usize = 200;
-/// How many are read from the store at once.
+/// How many manifests are read from the store at once.
 const READ_AT_ONCE: usize = 8;
-/// How many faults are told one by one in the end; each is logged when it is met.
+/// How many faults the report lists at the end. Each one is also logged when it is found.
 const FAULTS_SHOWN: usize = 1000;
-/// After how many manifests in a row that the store does not give it is not asked for more.
+/// How many manifests in a row may be unreadable before the rebuild stops.
 const UNREADABLE_MAX: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
@@ -60,7 +60,7 @@ struct Report {
     restore_points: i64,
     resources: i64,
     skipped: u64,
-    /// By the id of another installation: how many manifests it made.
+    /// The number of manifests made by each other installation, by its id.
     others: BTreeMap<Uuid, u64>,
     faults: Vec<Fault>,
 }
@@ -119,7 +119,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     })
 }
 
-/// Refuses the store of an installation that this catalog does not speak for: what it would record is somebody else's.
+/// Refuses a store whose installation this catalog does not speak for: its points are somebody else's.
 async fn is_ours(storage: &Storage, from: &StorageUrl, ours: &Installations) -> anyhow::Result<()> {
     let identity = storage.identity().await;
     let identity = identity.map_err(|error| anyhow::anyhow!(error.report()))?;
@@ -134,7 +134,7 @@ async fn is_ours(storage: &Storage, from: &StorageUrl, ours: &Installations) -> 
     )
 }
 
-/// Where manifests are recorded, and whose.
+/// Where to record manifests, and which installations count as this one.
 struct Record<'a> {
     catalog: &'a Catalog,
     ours: &'a Installations,
@@ -142,9 +142,9 @@ struct Record<'a> {
     dry_run: bool,
 }
 
-/// Returns the store of a name in the stores file, or of an address there; without such a file, the one at the address.
+/// Returns the store with this name or address in the stores file or, without such a file, the store at the address.
 ///
-/// The catalog remembers stores by their names: from a store that has none there, it could not say where the points are.
+/// Refuses a store that the file does not name: the catalog records stores by name, and could not say where the points are.
 async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> {
     let url: StorageUrl = from.parse()?;
     let Some(file) = file else {
@@ -169,7 +169,7 @@ async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> 
     })
 }
 
-/// Reads every manifest once; holds a batch of them at a time.
+/// Reads every manifest once, holding one batch of them at a time.
 async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report> {
     let Record {
         catalog,
@@ -194,7 +194,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
         .try_buffer_unordered(READ_AT_ONCE);
     let mut batches = examined.try_chunks(BATCH);
     while let Some(batch) = batches.next().await {
-        // What was read before the store failed is recorded by the next rebuild.
+        // The next rebuild records what was read in this batch before the store failed.
         let batch = batch.map_err(|failed| failed.1)?;
         let mut found = Vec::with_capacity(batch.len());
         for (manifest_key, examined) in batch {
@@ -219,7 +219,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
                     } else {
                         unreadable_in_a_row + 1
                     };
-                    // One denied manifest is skipped; a store that gives none at all is another matter.
+                    // A single unreadable manifest is skipped. If the store returns none at all, it may be unreachable.
                     if unreadable_in_a_row == UNREADABLE_MAX {
                         return Err(error).context(format!(
                             "{UNREADABLE_MAX} manifests in a row cannot be read: is the store away? Run this again once it answers"
@@ -241,7 +241,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
 }
 
 impl Report {
-    /// Notes a manifest that is no restore point, or that cannot be read.
+    /// Notes a manifest that is unreadable or does not describe a restore point.
     fn skip(&mut self, manifest: String, error: &JobError) {
         let why = error.report();
         tracing::warn!(object.key = %manifest, error = why, "a manifest is skipped");

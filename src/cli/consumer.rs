@@ -52,7 +52,7 @@ struct WorkArgs {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
-    /// Refuse servers that need not prove who they are: see docs/transport.md
+    /// Refuse servers that need not prove who they are: see docs/explanation/transport.md
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
     require_verified_tls: bool,
     /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
@@ -105,7 +105,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     args.engines.dedup();
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?;
-    // A claim, a renewal and a finish for each slot must not wait for one another for long.
+    // The claim, the renewal and the finish of each slot must not wait long for one another.
     let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
     let catalog =
@@ -137,7 +137,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     consume(shared, &settings, recorder, stop).await
 }
 
-/// A store that points are on record in must be there: one that is not mounted would be made anew, on another disk.
+/// Opens the stores. One that has points on record must exist: if it is only not mounted, creating it would put it on the wrong disk.
 async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Stores> {
     let opened = Stores::open_to_write(storage, Mirrors::MayWait, catalog).await;
     opened.map_err(|error| match error.missing() {
@@ -152,7 +152,7 @@ async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result
     })
 }
 
-/// One for each user, so that nobody trips over another's.
+/// Returns a directory of this user's own, so that users do not get in each other's way.
 pub(super) fn default_work_dir() -> PathBuf {
     let user = std::fs::metadata("/proc/self").map_or(0, |of_this_process| of_this_process.uid());
     std::env::temp_dir().join(format!("lastgood-{user}"))

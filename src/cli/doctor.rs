@@ -1,4 +1,4 @@
-//! `lastgood doctor`: the database, the stores, the client tools, the clock and the keys, each tried for real and all at once.
+//! `lastgood doctor`: really tries the database, the stores, the client tools, the clock and the keys, all at the same time.
 
 mod keys;
 mod round;
@@ -13,12 +13,14 @@ use futures::{
     future::{BoxFuture, FutureExt as _, Shared},
 };
 use lastgood_jobs::{
+    clients::Toolbox,
     detached,
-    engine::Toolbox,
+    engine::capabilities,
     error::chain,
-    key::{self, Keyring as _},
+    key::Keyring as _,
     resource::Engine,
     storage::{Patience, Storage},
+    verify,
 };
 use tokio::time::timeout;
 
@@ -32,19 +34,19 @@ use crate::{
     stores::{Candidate, candidates},
 };
 
-/// Of how many teams with keys of their own a restore point is opened.
+/// For how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
-/// How many resources that are reached in an unverified way are named.
+/// How many resources with an unverified connection are named.
 const TRANSPORTS_NAMED: i64 = 20;
-/// How many keys are opened themselves, chosen anew each time.
+/// How many keys are opened, chosen at random each time.
 const KEYS_SAMPLED: usize = 50;
-/// How many keys, or restore points, are opened at once.
+/// How many keys or restore points are opened at once.
 const AT_ONCE: usize = 8;
 /// How many connections to the catalog the checks share.
 const CONNECTIONS: u32 = 4;
-/// Which stores there are is known within this part of the time, or not at all.
+/// The fraction of the time (one third) within which the stores' configuration must be read.
 const PART_FOR_CONFIGURATION: u32 = 3;
-/// How long what was given up may clear up behind it.
+/// How long abandoned work may take to clean up.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 
 const SEE_CATALOG: &str = "see that the server of DATABASE_URL runs, and whether something drops packets between here and there";
@@ -69,7 +71,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let checks = examine(Arc::new(args.clone())).await;
     output.show(&checks, |checks| checks.iter().map(Check::line).collect())?;
-    // Else what was given up half way is the janitor's.
+    // Without this wait, the janitor would have to remove what abandoned checks left behind.
     drop(timeout(SETTLED_WITHIN, detached::settled()).await);
     let all_good = checks.iter().all(|check| check.good);
     Ok(if all_good {
@@ -79,7 +81,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     })
 }
 
-/// Asks all checks at once, and returns what they found in the order of this list. Each is a function that needs no other.
+/// Starts all checks at once and returns their findings in the order of this list. Each check is independent of the others.
 async fn examine(args: Arc<Args>) -> Vec<Check> {
     let mut round = Round::begin(args.within);
     let found = configured(&args).await;
@@ -150,7 +152,7 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     round.answers().await
 }
 
-/// A connection that every check waits for, and shares. Why there is none, its own check tells.
+/// A connection that every check awaits and shares. Why it failed is reported by its own check.
 type Connecting = Shared<BoxFuture<'static, Result<Catalog, String>>>;
 
 fn connecting() -> Connecting {
@@ -164,7 +166,6 @@ fn connecting() -> Connecting {
         .shared()
 }
 
-/// Returns a check that needs the catalog.
 fn with<Looking>(
     catalog: &Connecting,
     check: impl FnOnce(Catalog) -> Looking + Send + 'static,
@@ -184,7 +185,6 @@ async fn connected(catalog: Connecting) -> anyhow::Result<String> {
     schema(catalog.await.map_err(anyhow::Error::msg)?).await
 }
 
-/// Returns the stores that are configured.
 async fn configured(args: &Args) -> anyhow::Result<Vec<Candidate>> {
     let (storage, patience) = (args.storage.clone(), Patience::brief(args.within));
     let reading = read(move || candidates(&storage, patience));
@@ -200,7 +200,7 @@ fn discovered(args: Arc<Args>) -> Shared<BoxFuture<'static, Arc<Toolbox>>> {
         .shared()
 }
 
-/// Names the resources whose servers need not prove who they are.
+/// Names the resources whose servers are reached without proof of their identity.
 async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> {
     let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
     if found.is_empty() {
@@ -211,7 +211,7 @@ async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> 
         .map(|it| format!("{} ({})", it.resource, it.because))
         .collect();
     let told = format!(
-        "{all} resources are reached without proof of who answers: {}; see docs/transport.md",
+        "{all} resources are reached without proof of who answers: {}; see docs/explanation/transport.md",
         named.join(", ")
     );
     anyhow::ensure!(!args.require_verified_tls, "{told}");
@@ -237,7 +237,7 @@ async fn schema(catalog: Catalog) -> anyhow::Result<String> {
 }
 
 async fn clock(catalog: Catalog) -> anyhow::Result<String> {
-    // The first question may have to wait for a connection.
+    // The first query may have to wait for a connection, which would distort the measurement.
     catalog.now().await?;
     let before = Utc::now();
     let theirs = catalog.now().await?;
@@ -250,7 +250,7 @@ async fn clock(catalog: Catalog) -> anyhow::Result<String> {
     Ok(format!("{skew:+.3} s against the catalog"))
 }
 
-/// Proves that the keys at hand open the newest restore points: the platform's, and those of a few teams.
+/// Proves that the keys here open the newest restore points: the platform's, and those of a few teams.
 async fn encryption(catalog: Catalog, primary: Option<Candidate>) -> anyhow::Result<String> {
     let mut keys = catalog.keys().await?;
     keys.retain(|key| key.shredded_at.is_none());
@@ -300,7 +300,7 @@ async fn opens(
 ) -> anyhow::Result<Option<uuid::Uuid>> {
     let manifest = storage.manifest(&sample.manifest_key).await?;
     let manifest = manifest.with_context(|| format!("{} is missing", sample.manifest_key))?;
-    Ok(key::opens(storage, &manifest, keyring).await?)
+    Ok(verify::opens(storage, &manifest, keyring).await?)
 }
 
 async fn consumers(catalog: Catalog) -> anyhow::Result<String> {
@@ -314,8 +314,7 @@ async fn consumers(catalog: Catalog) -> anyhow::Result<String> {
 }
 
 fn client_tools(tools: &Toolbox, engine: Engine) -> anyhow::Result<String> {
-    let capability = tools
-        .capabilities()
+    let capability = capabilities(tools)
         .into_iter()
         .find(|capability| capability.engine == engine);
     match capability {

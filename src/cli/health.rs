@@ -1,4 +1,4 @@
-//! `lastgood health`: is the service on this machine ready? What a container's health check runs, for want of curl.
+//! `lastgood health`: is the service on this machine ready? For container health checks, since the image has no curl.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,7 +14,7 @@ use tokio::{
 use super::output::Output;
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// More than `/readyz` ever says.
+/// More than `/readyz` ever returns.
 const LONGEST_ANSWER: u64 = 4096;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     output.done("ready", "ready")
 }
 
-/// Who listens on every address is asked on this machine's own.
+/// Returns the address to connect to. A service that listens on every address is asked on the loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -50,7 +50,7 @@ pub(super) enum Command {
     /// Write every key's escrow anew, for another recovery recipient
     Escrow {
         /// The public key of age whose identity is to open them
-        // A text: what is none may be an identity, and would be printed.
+        // Parsed later: clap would print a wrong value, which may be a secret identity.
         #[arg(long, value_name = "age1…")]
         recipient: String,
         #[command(flatten)]
@@ -154,13 +154,13 @@ async fn make(
         created_at: Utc::now(),
         identity: Identity::generate(),
     };
-    // Before it encrypts anything: a key that only the catalog has is lost with the catalog.
+    // Written before the key encrypts anything: a key that only the catalog has is lost with the catalog.
     if let Err(error) = escrow::put(&stores, &escrow, &recovery).await {
         withdraw(&stores, escrow.key, output).await;
         return Err(error);
     }
     if let Err(error) = record(catalog, &to, &escrow, succession).await {
-        // A catalog that went away may have it.
+        // If the catalog went away, it may have recorded the key.
         let is_doubtful = error
             .downcast_ref::<CatalogError>()
             .is_some_and(CatalogError::may_pass);
@@ -205,7 +205,7 @@ async fn shred(
     output: &Output,
 ) -> anyhow::Result<()> {
     let stores = stores(storage, catalog).await?;
-    // The catalog first: from then on no consumer opens them, and what follows can be repeated.
+    // The catalog comes first: from then on no consumer opens the keys, and the rest can be repeated.
     let shredded = catalog.shred_keys(team.as_str()).await?;
     for store in &stores {
         for key in &shredded.keys {

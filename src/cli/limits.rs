@@ -1,4 +1,4 @@
-//! `lastgood limits show|set`: how much services may ask for.
+//! `lastgood limits show|set`: how much services may request.
 
 use super::output::Output;
 use crate::catalog::{AdhocLimits, Order};

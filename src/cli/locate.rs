@@ -1,12 +1,12 @@
-//! Which store has a restore point? Asked of the stores themselves: there may be no catalog that knows.
+//! Which stores have a restore point? Asks the stores themselves, because there may be no catalog.
 
 use lastgood_jobs::{error::JobError, inventory::examine, manifest::Manifest, sought::Sought};
 
 use crate::stores::{NamedStore, Stores};
 
-/// Returns the stores that have a manifest and its archive, in their order; if none has, what is wrong in each.
+/// Returns the stores that have both the manifest and its archive, in their order, or an error with each store's fault if none has.
 ///
-/// Nobody has read the archives: whoever finds one damaged goes on to the next.
+/// Does not read the archives. If one turns out to be damaged, the caller tries the next store.
 pub(super) async fn locate(
     sought: &Sought<'_>,
     stores: &Stores,
@@ -22,7 +22,7 @@ pub(super) async fn locate(
     Ok(found)
 }
 
-/// Says what is wrong with a point in one store.
+/// Returns what is wrong with a point in one store.
 pub(super) fn fault(store: &NamedStore, error: &JobError) -> String {
     format!("store {}: {}", store.name, error.report())
 }

@@ -1,4 +1,4 @@
-//! How a command speaks: JSON or text on standard output, errors and hints on standard error.
+//! How a command prints: results as JSON or text on standard output, errors and hints on standard error.
 
 use std::{
     fmt::Display,
@@ -15,7 +15,7 @@ use lastgood_jobs::{
 };
 use serde::Serialize;
 
-/// Where a command's words go.
+/// Prints a command's output as text or JSON.
 pub(super) struct Output {
     json: bool,
 }
@@ -29,7 +29,7 @@ impl Output {
         self.json
     }
 
-    /// Prints `value` as JSON, or `text` of it.
+    /// Prints `value` as JSON, or the text that `text` makes of it.
     pub(super) fn show<T: Serialize>(
         &self,
         value: &T,
@@ -42,12 +42,11 @@ impl Output {
         }
     }
 
-    /// Prints that something is done.
     pub(super) fn done(&self, what: &str, text: &str) -> Result<()> {
         self.show(&serde_json::json!({ "done": what }), |_| text.to_owned())
     }
 
-    /// Prints an error: its causes on one line, as JSON where that was asked for.
+    /// Prints an error with its causes on one line, as JSON if that was requested.
     pub(super) fn error(&self, error: &anyhow::Error) {
         let text = visible(&story(error.as_ref()));
         let written = if self.json {
@@ -55,11 +54,11 @@ impl Output {
         } else {
             writeln!(io::stderr(), "error: {text}")
         };
-        // Nobody is left to tell.
+        // If standard error is closed, there is nowhere left to report that.
         drop(written);
     }
 
-    /// Prints a remark that is not the answer.
+    /// Prints a remark that is not part of the answer.
     pub(super) fn note(&self, text: &str) {
         if !self.json {
             drop(writeln!(io::stderr(), "{}", visible(text)));
@@ -67,7 +66,7 @@ impl Output {
     }
 }
 
-/// A reader that went away (`| head`) is no failure.
+/// Prints a line. A reader that went away (`| head`) is not an error.
 fn line(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -75,7 +74,6 @@ fn line(text: &str) -> Result<()> {
     }
 }
 
-/// Returns a plain table.
 pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -91,7 +89,7 @@ pub(super) fn table<const N: usize>(
         .collect()
 }
 
-/// Returns a text that may have several lines as it is shown: what comes from outside must not steer the terminal.
+/// Returns a text of possibly several lines, safe to print: text from outside must not control the terminal.
 fn visible(text: &str) -> String {
     let shown = |c| !steers(c) || matches!(c, '\n' | '\t');
     text.chars()
@@ -99,23 +97,22 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// Returns how many there are of something whose plural ends with s: `1 key`, `2 keys`.
+/// Returns a count and its noun, whose plural ends in s: `1 key`, `2 keys`.
 pub(super) fn counted<T: Copy + Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
     let s = if count == T::from(1) { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
 
-/// Returns an instant to the second, in UTC.
+/// Returns an instant in UTC, to the second.
 pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Returns an instant, or a dash.
 pub(super) fn instant_or_dash(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(|| "-".to_owned(), instant)
 }
 
-/// Returns a span in its two largest units: `1h 04m`.
+/// Returns a time span in its two largest units: `1h 04m`.
 pub(super) fn span(delta: TimeDelta) -> String {
     let seconds = delta.num_seconds().max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -127,7 +124,7 @@ pub(super) fn span(delta: TimeDelta) -> String {
     }
 }
 
-/// Returns bytes as people read them.
+/// Returns a number of bytes in readable units.
 pub(super) fn bytes(count: i64) -> String {
     indicatif::BinaryBytes(count.unsigned_abs()).to_string()
 }

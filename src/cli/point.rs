@@ -1,4 +1,4 @@
-//! `lastgood point list --from STORE`: which restore points a store holds, where there is no catalog to ask.
+//! `lastgood point list --from STORE`: which restore points a store has, for when there is no catalog to ask.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -20,9 +20,9 @@ use super::{
 };
 use crate::stores::{self, NamedStore};
 
-/// How many archives are looked for at once.
+/// How many archives are looked up at once.
 const LOOKED_FOR_AT_ONCE: usize = 8;
-/// How many manifests that cannot be read are printed.
+/// How many unreadable manifests are printed.
 const FAULTS_SHOWN: usize = 100;
 
 #[derive(Debug, clap::Subcommand)]
@@ -57,29 +57,29 @@ pub(super) struct ListArgs {
     limit: u32,
 }
 
-/// What a store holds.
+/// What a store has.
 #[derive(Debug, Serialize)]
 struct Listing {
     store: String,
-    /// Which store its identity says that it is.
+    /// The store's id, according to its identity object.
     store_id: Option<Uuid>,
-    /// Whose its identity says that it is.
+    /// The store's installation, according to its identity object.
     installation: Option<Uuid>,
-    /// Why its identity cannot be read, if it cannot.
+    /// Why the identity object cannot be read, if it cannot.
     identity_fault: Option<String>,
     manifests: u64,
     points: Vec<Listed>,
     older: u64,
     later: u64,
-    /// By installation, where it is not the store's: how many of these points it made.
+    /// The number of points made by each installation other than the store's.
     other_installations: BTreeMap<Uuid, u64>,
     unreadable: u64,
     faults: Vec<Fault>,
-    /// Why not all manifests were looked at, if they were not.
+    /// Why not all manifests were read, if so.
     stopped: Option<String>,
 }
 
-/// A restore point, in the words of `backup list`.
+/// A restore point, with the field names of `backup list`.
 #[derive(Debug, Serialize)]
 struct Listed {
     id: Uuid,
@@ -96,13 +96,13 @@ struct Listed {
     encryption: Option<Encryption>,
     suspected_of: Option<Vec<Suspect>>,
     suspected_because: Option<String>,
-    /// Whether its archive is there, with its size; `None`: the store does not say.
+    /// Whether its archive exists in the size that the manifest gives; `None` if the store does not say.
     is_complete: Option<bool>,
-    /// Why it is not complete, or not known to be.
+    /// Why it is incomplete, or why that is unknown.
     why: Option<String>,
 }
 
-/// A manifest that cannot be read.
+/// An unreadable manifest.
 #[derive(Debug, Serialize)]
 struct Fault {
     manifest: String,
@@ -137,7 +137,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     })
 }
 
-/// Says which manifests were looked at, where it was not all of them.
+/// Returns which manifests were read, if not all of them.
 fn of(wanted: &Wanted<'_>) -> String {
     match (wanted.team, wanted.resource) {
         (None, None) => String::new(),
@@ -288,7 +288,7 @@ fn text(listing: &Listing) -> String {
     lines.join("\n")
 }
 
-/// Says that none of the points is what was asked for.
+/// Returns the message for a list in which no point matches.
 fn nothing(listing: &Listing) -> String {
     let asked = "no restore point that can be read is what was asked for";
     if listing.later > 0 {
@@ -298,7 +298,7 @@ fn nothing(listing: &Listing) -> String {
     }
 }
 
-/// Says whose the points are, where they are not all of the installation that the store names.
+/// Returns whose the points are, if some were made by an installation other than the store's.
 fn about_installations(listing: &Listing) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(why) = &listing.identity_fault {
@@ -318,7 +318,7 @@ fn about_installations(listing: &Listing) -> Vec<String> {
     lines
 }
 
-/// What may be expected of a restore from it.
+/// Returns what to expect of a restore from the point.
 fn state(point: &Listed) -> String {
     let mut words = vec![completeness(point).to_owned()];
     if let Some(reasons) = &point.suspected_of {
@@ -326,7 +326,7 @@ fn state(point: &Listed) -> String {
         reasons.dedup();
         words.push(format!("SUSPECT ({})", reasons.join(", ")));
     }
-    // A suspect one is stored, too: as in `backup list`, the worse is told.
+    // Of a suspect point that is complete, only the worse is printed, as in `backup list`.
     if words.len() > 1 && point.is_complete == Some(true) {
         words.remove(0);
     }

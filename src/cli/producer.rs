@@ -79,7 +79,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     .await
 }
 
-/// An interval of zero would spin.
+/// Returns the interval, or a minimum: an interval of zero would spin.
 fn at_least(interval: Duration, seconds: u64) -> Duration {
     interval.max(Duration::from_secs(seconds))
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::output::{Output, bytes, instant, printable, span, table};
 use crate::catalog::{Catalog, Order, Pause, Paused, QueueStats, RunningRun, Scope};
 
-/// How often a drain looks whether something still runs.
+/// How often a drain checks whether something still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Subcommand)]
@@ -98,7 +98,7 @@ async fn pause(
         Paused::New(pause) => {
             let resources = catalog.resources_in(scope).await?;
             if resources == 0 {
-                // A word that was mistyped pauses nothing, and would look like success.
+                // A pause with a misspelt name covers nothing, and would look like success.
                 output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` has them all");
             }
             output.show(&pause, |pause| {
@@ -144,7 +144,7 @@ async fn resume(
 struct Drained {
     #[serde(rename = "drained")]
     is_done: bool,
-    /// Whether everything is paused still: somebody else may have resumed it meanwhile.
+    /// Whether everything is still paused. Somebody else may have resumed it in the meantime.
     #[serde(rename = "paused")]
     is_paused: bool,
     still_running: Vec<RunningRun>,
@@ -164,7 +164,8 @@ async fn drain(
     let deadline = Instant::now() + timeout;
     let (still_running, is_paused) = loop {
         let running = catalog.running().await?;
-        // Asked after what runs: what was claimed before its end is seen, and nothing is claimed until then.
+        // Checked after listing the runs: if the pause still holds now, nothing was claimed in the meantime.
+        // can have been claimed since.
         let is_paused = catalog.is_paused(&everything).await?;
         if running.is_empty() || !is_paused || Instant::now() >= deadline {
             break (running, is_paused);
@@ -198,7 +199,6 @@ async fn drain(
     })
 }
 
-/// Returns a table of what runs.
 pub(super) fn running(runs: &[RunningRun]) -> String {
     table(
         [
@@ -208,7 +208,7 @@ pub(super) fn running(runs: &[RunningRun]) -> String {
             [
                 run.id.to_string(),
                 run.resource_id.clone(),
-                run.kind.clone(),
+                run.kind.to_string(),
                 lasted(run),
                 bytes(run.dump_bytes),
                 bytes(run.stored_bytes),
@@ -218,7 +218,6 @@ pub(super) fn running(runs: &[RunningRun]) -> String {
     )
 }
 
-/// Returns for how long a run has been running.
 pub(super) fn lasted(run: &RunningRun) -> String {
     span(chrono::TimeDelta::seconds(run.seconds))
 }
@@ -258,7 +257,7 @@ fn stats(stats: &QueueStats) -> String {
     parts.join("\n")
 }
 
-/// Returns what a pause covers, why, by whom, and how to end it.
+/// Returns what a pause covers, who paused it and why, and how to end it.
 pub(super) fn described(pause: &Pause) -> String {
     format!(
         "{} since {}, by {}: {}; `{}`",

@@ -89,7 +89,7 @@ pub(super) struct AddArgs {
     #[arg(long)]
     engine: Engine,
     /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     retention_days: Option<i32>,
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -107,7 +107,7 @@ pub(super) struct SetArgs {
     #[arg(long)]
     tier: Option<Tier>,
     /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     retention_days: Option<i32>,
     #[command(flatten)]
     connection: Option<ConnectionArgs>,
@@ -275,7 +275,7 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
     output.show(&answer, |_| format!("changed {}: {promise}", args.id))
 }
 
-/// The URL goes from its source to the seal; it is in no argument, no log and no error.
+/// Returns the connection to store. A URL goes straight from its source to the seal, through no argument, log or error.
 async fn connection(
     given: &ConnectionArgs,
     id: &ResourceId,
@@ -308,10 +308,14 @@ async fn set(
     output: &Output,
 ) -> anyhow::Result<()> {
     let (nothing_else, order) = (ResourceChange::default(), Order::of_this_user(None));
-    super::catalog()
-        .await?
-        .alter_resource(id.as_str(), &nothing_else, Some(status), &order)
-        .await?;
+    let catalog = super::catalog().await?;
+    match status {
+        ResourceStatus::Removed => catalog.remove_resource(id.as_str(), &order).await?,
+        ResourceStatus::Active | ResourceStatus::Paused => {
+            let change = catalog.alter_resource(id.as_str(), &nothing_else, Some(status), &order);
+            change.await?;
+        }
+    }
     output.show(
         &serde_json::json!({ "id": id, "status": status.as_str() }),
         |_| format!("{id} is {text}"),
@@ -347,7 +351,7 @@ fn resources(rows: &[Known]) -> String {
                 row.team.clone(),
                 row.tier.clone(),
                 row.engine.clone(),
-                row.status.clone(),
+                row.status.to_string(),
                 instant_or_dash(row.newest_consistent_at),
                 instant_or_dash(row.next_due_at),
             ]

@@ -131,8 +131,8 @@ pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "give a time with its zone, e.g. 2026-11-23T04:00:00Z".to_owned())
 }
 
-/// Returns which flag was given that has no meaning beside the others, which are `given`. A variable of the environment is for every
-/// command, and may be set.
+/// Returns why a flag in `given` makes no sense together with the others, if so. Environment variables do not count: they are set for
+/// every command.
 pub(super) fn meaningless(given: &clap::ArgMatches) -> Option<&'static str> {
     let is_given = |flag| given.value_source(flag) == Some(ValueSource::CommandLine);
     (is_given("from") && is_given("storage"))
@@ -171,7 +171,7 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the flags ask for.
+/// Returns the request that the flags make.
 fn request(args: &Args) -> RestoreRequest {
     RestoreRequest {
         at: args.at,

@@ -1,4 +1,4 @@
-//! `lastgood retention plan`: what is kept, what goes, why, and when.
+//! `lastgood retention plan`: what is kept and what expires, why and when.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::output::{Output, bytes, instant, instant_or_dash, printable, table};
 use crate::{
-    catalog::{Catalog, Fate, Retained},
+    catalog::{Catalog, Fate, ResourceStatus, Retained},
     config::{PlansArgs, RetentionArgs},
     plan::{Plans, PlansFile, Source},
     retention::{Decision, Expired, decide},
@@ -28,36 +28,36 @@ pub(super) enum Command {
     },
 }
 
-/// What is decided about one restore point.
+/// The decision about one restore point.
 #[derive(Debug, Serialize)]
 struct PointPlan {
     id: Uuid,
     consistent_at: DateTime<Utc>,
     stored_bytes: i64,
-    /// `keep`, `expire` (at the next look), `expired` (it waits for its removal).
+    /// `keep`, `expire` (with the next upkeep), or `expired` (waits for its removal).
     decision: &'static str,
     why: String,
-    /// When the promise that keeps it ends, at the latest; absent where that is not a matter of time.
+    /// The latest time at which the promise that keeps it ends; absent if that does not depend on time.
     expires_at: Option<DateTime<Utc>>,
     kept_because: Option<String>,
     refused_because: Option<String>,
 }
 
-/// What is decided about one resource.
+/// The decisions about one resource.
 #[derive(Debug, Serialize)]
 struct Summary {
     resource: String,
     tier: String,
-    status: String,
+    status: ResourceStatus,
     kept: usize,
     to_expire: usize,
     awaiting_removal: usize,
     stored_bytes: i64,
-    /// When the next of its points expires, by time.
+    /// When the next of its points expires.
     next_expires_at: Option<DateTime<Utc>>,
 }
 
-/// By what is decided.
+/// What the decisions are based on.
 struct Judge<'a> {
     catalog: &'a Catalog,
     plans: &'a Plans,
@@ -209,7 +209,7 @@ fn summary_table(summaries: &[Summary]) -> String {
             [
                 summary.resource.clone(),
                 summary.tier.clone(),
-                summary.status.clone(),
+                summary.status.to_string(),
                 summary.kept.to_string(),
                 summary.to_expire.to_string(),
                 summary.awaiting_removal.to_string(),

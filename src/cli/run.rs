@@ -9,7 +9,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{Output, bytes, instant, printable, span, table};
-use crate::catalog::{AttemptRow, RunFilter, RunRow};
+use crate::{
+    catalog::{AttemptRow, RunFilter, RunRow},
+    run::{RunKind, RunState},
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -19,11 +22,11 @@ pub(super) enum Command {
         #[arg(long)]
         resource: Option<ResourceId>,
         /// Only those in this state
-        #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "cancelled"])]
-        state: Option<String>,
+        #[arg(long)]
+        state: Option<RunState>,
         /// Only those of this kind
-        #[arg(long, value_parser = ["backup", "restore", "drop_replaced", "copy", "verify", "expire"])]
-        kind: Option<String>,
+        #[arg(long)]
+        kind: Option<RunKind>,
         /// At most so many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
@@ -78,7 +81,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Each attempt that has ended, with all that is known of why.
+/// Returns every finished attempt, with all that is known about why it failed.
 fn attempts(shown: &Shown) -> String {
     shown.attempts.iter().map(attempt).collect()
 }
@@ -86,7 +89,7 @@ fn attempts(shown: &Shown) -> String {
 fn attempt(row: &AttemptRow) -> String {
     let error = row.error_kind.as_ref().zip(row.error.as_ref());
     let error = error.map(|(kind, error)| format!("\n    {kind}: {}", indented(error)));
-    // The error of a tool that failed repeats what it said.
+    // The error of a failed tool already repeats the tool's output.
     let is_told = |words: &&String| row.error.as_ref().is_some_and(|it| it.contains(*words));
     let words = row.tool_words.as_ref().filter(|words| !is_told(words));
     let words = words.map(|words| format!("\n    the tool said: {}", indented(words)));
@@ -117,9 +120,9 @@ fn list(runs: &[RunRow]) -> String {
             [
                 run.id.to_string(),
                 run.resource_id.clone(),
-                run.kind.clone(),
-                run.trigger.clone(),
-                run.state.clone(),
+                run.kind.to_string(),
+                run.trigger.to_string(),
+                run.state.to_string(),
                 format!("{}/{}", run.attempt, run.max_attempts),
                 instant(run.created_at),
                 run.error_kind.clone().unwrap_or_else(|| "-".to_owned()),
@@ -128,7 +131,7 @@ fn list(runs: &[RunRow]) -> String {
     )
 }
 
-/// Returns one run as an operator reads it: what applies to it, a line each.
+/// Returns one run as an operator reads it: one line for each detail that applies.
 pub(super) fn details(run: &RunRow) -> String {
     let lines = [
         (
@@ -142,7 +145,7 @@ pub(super) fn details(run: &RunRow) -> String {
         ("created", Some(instant(run.created_at))),
         (
             "runnable",
-            (run.state == "queued").then(|| instant(run.run_at)),
+            (run.state == RunState::Queued).then(|| instant(run.run_at)),
         ),
         ("started", run.started_at.map(instant)),
         ("finished", run.finished_at.map(instant)),
@@ -155,7 +158,7 @@ pub(super) fn details(run: &RunRow) -> String {
     let told = lines
         .into_iter()
         .filter_map(|(name, text)| Some(format!("\n  {name:<9} {}", text?)));
-    let (id, kind, trigger) = (run.id, &run.kind, &run.trigger);
+    let (id, kind, trigger) = (run.id, run.kind, run.trigger);
     let head = format!(
         "run {id}\n  {kind} of {} ({}), {trigger}",
         run.resource_id, run.engine
@@ -169,19 +172,21 @@ fn lease(run: &RunRow) -> Option<String> {
 }
 
 fn moved(run: &RunRow) -> Option<String> {
-    match run.kind.as_str() {
-        _ if run.dump_bytes == 0 => None,
-        "restore" => Some(format!("{} restored", bytes(run.dump_bytes))),
-        "verify" => Some(format!("{} of the dump read back", bytes(run.dump_bytes))),
-        _ => Some(format!(
-            "{} dumped, {} stored",
-            bytes(run.dump_bytes),
-            bytes(run.stored_bytes)
-        )),
+    if run.dump_bytes == 0 {
+        return None;
     }
+    let (dump, stored) = (bytes(run.dump_bytes), bytes(run.stored_bytes));
+    Some(match run.kind {
+        RunKind::Restore => format!("{dump} restored"),
+        RunKind::Verify => format!("{dump} of the dump read back"),
+        RunKind::Backup => format!("{dump} dumped, {stored} stored"),
+        RunKind::Copy | RunKind::Expire | RunKind::DropReplaced => {
+            format!("{dump} read, {stored} stored")
+        }
+    })
 }
 
-/// How to be rid of what a restore replaced.
+/// Returns how to drop the database that a restore replaced and kept.
 fn kept(run: &RunRow) -> Option<String> {
     let database = printable(run.result.as_ref()?.get("kept")?.as_str()?);
     Some(format!(
@@ -191,7 +196,7 @@ fn kept(run: &RunRow) -> Option<String> {
     ))
 }
 
-/// Quotes what a customer has named for whoever pastes it into a shell.
+/// Quotes a customer's name for pasting into a shell.
 fn shell_word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if text.bytes().all(plain) {
@@ -200,7 +205,7 @@ fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The last error, also of a run that is being tried again.
+/// Returns the last error, including that of a run that is being retried.
 fn error(run: &RunRow) -> Option<String> {
     let (kind, error) = run.error_kind.as_ref().zip(run.error.as_ref())?;
     let lines: Vec<_> = error.lines().map(printable).collect();

@@ -1,4 +1,4 @@
-//! `lastgood status`: exposure against the promise, worst first, and what is not as it should be.
+//! `lastgood status`: exposure against the promise, worst first, and whatever needs attention.
 
 mod unopened;
 
@@ -22,11 +22,11 @@ use crate::{
     master,
     plan::{PlansFile, Source},
     schedule::Exposure,
-    status::{ResourceStatus, TierStatus, exposed, paid},
+    status::{ResourcePromise, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
 };
 
-/// A run that waits or stays unrenewed for longer is called stuck.
+/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
 const PATIENCE_SECONDS: f64 = 300.0;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ struct Status {
     at: DateTime<Utc>,
     plans: &'static str,
     tiers: Vec<TierStatus>,
-    resources: Vec<ResourceStatus>,
+    resources: Vec<ResourcePromise>,
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
@@ -75,7 +75,7 @@ struct Status {
     unverified_in_all: i64,
     unopened_urls: Vec<UnopenedUrl>,
     unopened_urls_in_all: i64,
-    /// What keeps the catalog, as it is reached here, from doing its work.
+    /// What keeps the catalog, through this connection, from working as it must.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     catalog_faults: Vec<&'static str>,
 }
@@ -112,7 +112,7 @@ impl Status {
             && self.catalog_faults.is_empty()
     }
 
-    /// How many consumers take new runs: what drains is alive, and executes nothing more.
+    /// Returns how many consumers take new runs. A draining consumer is alive, but takes none.
     fn taking_new(&self) -> usize {
         self.consumers
             .iter()
@@ -130,7 +130,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
     let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
-    // Whoever asks needs no key; one that cannot be read is doctor's business.
+    // The status needs no key, so an unreadable one is ignored here. The doctor reports it.
     let keys = config::master_keys().ok().flatten();
     let nobody_has = master::nobody_has(catalog, keys.as_ref()).await?;
     let (unopened_urls, unopened_urls_in_all) =
@@ -176,7 +176,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     })
 }
 
-/// Says whose new archives are encrypted.
+/// Returns whose new archives are encrypted.
 async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
     let in_use: Vec<_> = catalog.keys().await?;
     let mut in_use = in_use.iter().filter(|key| key.retired_at.is_none());
@@ -187,7 +187,7 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
     })
 }
 
-/// Names the resources whose servers need not prove who they are.
+/// Names the resources whose servers are reached without proof of their identity.
 fn not_verified(status: &Status) -> Option<String> {
     let named: Vec<_> = status
         .unverified
@@ -196,7 +196,7 @@ fn not_verified(status: &Status) -> Option<String> {
         .collect();
     (!named.is_empty()).then(|| {
         format!(
-            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/transport.md \
+            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/explanation/transport.md \
              what to do",
             status.unverified_in_all,
             named.join(", ")
@@ -226,7 +226,7 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     })
 }
 
-/// What nobody can connect to.
+/// Describes a database that no one can connect to.
 fn closed(it: &ClosedDatabase) -> String {
     let error = it.error.as_deref().map_or_else(String::new, |error| {
         format!("\n  it could not be opened: {}", printable(error))
@@ -241,7 +241,7 @@ fn closed(it: &ClosedDatabase) -> String {
     )
 }
 
-/// Says that a store was emptied, or that nobody knows.
+/// Reports a store that was emptied or cannot be listed.
 fn not_there(listing: &StoreListing) -> Option<String> {
     if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
         return Some(format!(
@@ -254,7 +254,7 @@ fn not_there(listing: &StoreListing) -> Option<String> {
     listing.vanished_at.map(|since| {
         format!(
             "STORE EMPTIED: {} of {} restore points in {} are gone, since {}: nothing expires until that is settled; see \
-             docs/emptied-store.md",
+             docs/how-to/emptied-store.md",
             listing.missing - listing.accepted,
             listing.points,
             listing.store,
@@ -263,7 +263,7 @@ fn not_there(listing: &StoreListing) -> Option<String> {
     })
 }
 
-/// What a pause covers, and what it costs.
+/// Returns what a pause covers and which promises it costs.
 fn paused(cost: &PauseCost) -> String {
     let next = cost.next_break_at.map_or_else(String::new, |at| {
         format!(", the next promise breaks at {}", instant(at))
@@ -401,7 +401,7 @@ fn text(status: &Status) -> String {
     parts.join("\n")
 }
 
-/// What counts for nothing, and what somebody has to do about it.
+/// Describes a suspect point and what somebody has to do about it.
 fn suspect(point: &SuspectPoint) -> String {
     let then = if point.is_newest {
         "nothing newer counts: its exposure grows"
@@ -419,7 +419,7 @@ fn suspect(point: &SuspectPoint) -> String {
     )
 }
 
-/// How many there are, where not all of them are shown.
+/// Returns how many suspect points there are and how many are shown, if not all are.
 fn shown(status: &Status) -> Option<(i64, usize)> {
     let all: i64 = status.suspect_counts.iter().map(|count| count.points).sum();
     let shown = status.suspects.len();

@@ -1,4 +1,4 @@
-//! `lastgood store list|rename|forget|compare|accept-loss`: the names under which the catalog knows stores, and what is in them.
+//! `lastgood store list|rename|adopt|forget|compare|accept-loss`: the stores' names in the catalog, and what the stores contain.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -65,21 +65,21 @@ pub(super) enum Command {
     },
 }
 
-/// A store as it is configured, on record, or both.
+/// A store that is configured, on record, or both.
 #[derive(Debug, Serialize)]
 struct Listed {
     store: String,
     role: &'static str,
     points: i64,
-    /// The id in its identity object, if it was ever written to.
+    /// The id in its identity object, if the store was ever written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
-    /// Whether it was seen to refuse to overwrite.
+    /// Whether it was seen to refuse overwriting.
     #[serde(skip_serializing_if = "Option::is_none")]
     writes_once: Option<bool>,
 }
 
-/// What a comparison of one store showed.
+/// What comparing one store showed.
 #[derive(Debug, Serialize)]
 struct Seen {
     store: String,
@@ -135,8 +135,8 @@ async fn compare_all(
     })
 }
 
-/// Compares a store with the catalog if it is the one that is meant. What is wrong with it as it is seen from here is told, and not
-/// recorded: consumers may see another.
+/// Compares a store with the catalog if it is the intended one. Problems that are seen from here are reported but not recorded:
+/// consumers may see the store differently.
 async fn compare(
     catalog: &Catalog,
     candidate: &Candidate,
@@ -148,7 +148,7 @@ async fn compare(
     };
     match stores::identify(&store, storage, catalog).await {
         Ok(_) => {}
-        // It may have been emptied: that is what a comparison finds out.
+        // The store may have been emptied, which the comparison finds out.
         Err(StoresError::Stranger { source, .. }) if source.has_lost_its_identity() => {}
         Err(StoresError::Catalog(error)) => return Err(error.into()),
         Err(error) => return Ok(not_listed(&error)),
@@ -185,7 +185,9 @@ fn told(seen: &Seen) -> String {
                  to be copied again"
             );
             if *is_mass {
-                text.push_str("; nothing expires until that is settled: see docs/emptied-store.md");
+                text.push_str(
+                    "; nothing expires until that is settled: see docs/how-to/emptied-store.md",
+                );
             }
             text
         }
@@ -387,7 +389,7 @@ async fn forget(
     })
 }
 
-/// A name that is in the file means a store that is in use: what is on record in it stays.
+/// Refuses a store that is configured: it is in use, so what is on record in it must stay.
 fn not_configured(name: &str, storage: &StorageArgs) -> anyhow::Result<()> {
     let (primary, mirrors) = stores::names(storage)?;
     ensure!(
@@ -398,7 +400,7 @@ fn not_configured(name: &str, storage: &StorageArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns a few manifests' keys of a store; refuses a name that nothing is on record under.
+/// Returns a few of the manifest keys in a store. Refuses a name without any points on record.
 async fn on_record(catalog: &Catalog, name: &str) -> anyhow::Result<Vec<String>> {
     let names = [name.to_owned()];
     ensure!(

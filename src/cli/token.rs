@@ -74,7 +74,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 "token {name} is made, and shown this once; it goes into `Authorization: Bearer …`; `lastgood token revoke {}` ends it",
                 token.id
             ));
-            // What was asked for: it goes to whoever asked, and to no log.
+            // The secret token is the answer itself: it goes to the caller and to no log.
             let answer = json!({ "id": token.id, "name": name, "token": text.expose_secret(), "expires_at": expires_at });
             output.show(&answer, |_| text.expose_secret().to_owned())
         }

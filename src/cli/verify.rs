@@ -7,7 +7,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{Output, printable, table};
-use crate::catalog::{ASKED_AT_ONCE, Asked, Catalog, Selection};
+use crate::{
+    catalog::{ASKED_AT_ONCE, Asked, Catalog, Selection},
+    run::RunState,
+};
 
 /// How many times in a row the catalog may fail to answer.
 const PATIENCE: u32 = 120;
@@ -126,7 +129,7 @@ async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::
     })
 }
 
-/// Waits until all have ended, and returns what they showed.
+/// Waits until all runs have ended, and returns what they showed.
 async fn ended(
     catalog: &Catalog,
     runs: &[Uuid],
@@ -136,11 +139,11 @@ async fn ended(
         match catalog.verdicts(runs).await {
             Ok(verdicts) if verdicts.len() == runs.len() => {
                 let shown = verdicts.into_iter().map(|it| {
-                    let result = match it.state.as_str() {
-                        "succeeded" if it.is_proof => "whole",
-                        "succeeded" => "expired",
-                        _ if it.is_condemned => "DAMAGED",
-                        _ => "not verified",
+                    let result = match (it.state == RunState::Succeeded, it.is_proof) {
+                        (true, true) => "whole",
+                        (true, false) => "expired",
+                        (false, _) if it.is_condemned => "DAMAGED",
+                        (false, _) => "not verified",
                     };
                     (it.run, (result, it.error))
                 });

@@ -1,4 +1,4 @@
-//! `--wait`: follows a run to its end, with progress where somebody watches.
+//! `--wait`: follows a run to its end, with progress on a terminal.
 
 use std::{
     process::ExitCode,
@@ -9,15 +9,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
 use super::{output::Output, queue::described, run::details};
-use crate::catalog::{Catalog, CatalogError, RunRow};
+use crate::{
+    catalog::{Catalog, CatalogError, RunRow},
+    run::RunState,
+};
 
 /// How many times in a row the catalog may fail to answer.
 const PATIENCE: u32 = 120;
-/// How often it is asked why nobody takes the run.
+/// How often to ask why no consumer takes the run.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Follows a run and returns success only if it succeeded. A catalog that does not answer for a while ends nothing: the run
-/// goes on without us.
+/// Follows a run and returns success only if the run succeeded.
+///
+/// A catalog that does not answer for a while is no reason to stop: the run continues regardless.
 pub(super) async fn wait(
     catalog: &Catalog,
     run: Uuid,
@@ -35,7 +39,7 @@ pub(super) async fn wait(
             Ok(row) => {
                 unanswered = 0;
                 show(&bar, &row);
-                if row.state == "queued" {
+                if row.state == RunState::Queued {
                     hindrance.tell(catalog, &row, output).await;
                 }
             }
@@ -49,14 +53,14 @@ pub(super) async fn wait(
     };
     bar.finish_and_clear();
     output.show(&ended, details)?;
-    Ok(if ended.state == "succeeded" {
+    Ok(if ended.state == RunState::Succeeded {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-/// Why nobody may take a run that waits, told once each.
+/// Why no consumer may take a waiting run. Each reason is printed once.
 #[derive(Default)]
 struct Hindrance {
     told: Option<String>,
@@ -64,7 +68,7 @@ struct Hindrance {
 }
 
 impl Hindrance {
-    /// Where the catalog does not say it now, it does the next time.
+    /// Prints the reason, if there is a new one. If the catalog does not answer now, the next call asks again.
     async fn tell(&mut self, catalog: &Catalog, row: &RunRow, output: &Output) {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
@@ -89,7 +93,7 @@ async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>,
     let consumers = catalog.live_consumers().await?;
     let is_served = consumers
         .iter()
-        .any(|consumer| consumer.state == "running" && consumer.queues.contains(&row.engine));
+        .any(|consumer| consumer.takes_new() && consumer.queues.contains(&row.engine));
     Ok((!is_served).then(|| {
         format!(
             "it waits for a consumer that serves {}: none is running now",
@@ -98,7 +102,7 @@ async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>,
     }))
 }
 
-/// indicatif draws on a terminal only, and on standard error.
+/// Returns a progress bar. indicatif draws only on a terminal, on standard error.
 fn bar(output: &Output) -> ProgressBar {
     if output.is_json() {
         return ProgressBar::hidden();
@@ -113,17 +117,13 @@ fn bar(output: &Output) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, row: &RunRow) {
-    bar.set_message(match (row.state.as_str(), row.attempt) {
-        ("queued", 0) => format!("{} waits for a consumer", row.kind),
-        ("queued", attempt) => format!(
-            "{} waits after attempt {attempt} of {}",
-            row.kind, row.max_attempts
-        ),
-        (_, 1) => format!("{} runs", row.kind),
-        (_, attempt) => format!(
-            "{} runs, attempt {attempt} of {}",
-            row.kind, row.max_attempts
-        ),
+    let (kind, most) = (row.kind, row.max_attempts);
+    let is_waiting = row.state == RunState::Queued;
+    bar.set_message(match (is_waiting, row.attempt) {
+        (true, 0) => format!("{kind} waits for a consumer"),
+        (true, attempt) => format!("{kind} waits after attempt {attempt} of {most}"),
+        (false, 1) => format!("{kind} runs"),
+        (false, attempt) => format!("{kind} runs, attempt {attempt} of {most}"),
     });
     bar.set_position(row.dump_bytes.unsigned_abs());
 }

@@ -25,7 +25,7 @@ use crate::{
 pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<Outcome, Failure> {
     let point = answered(handle::READ_WITHIN, shared.catalog.point(job.point)).await?;
     match point.standing() {
-        // Somebody may confirm a suspect one: then it needs its copies.
+        // A suspect point may be confirmed later, and then needs its copies.
         Standing::Trusted | Standing::Suspect => {}
         Standing::Quarantined | Standing::Expired => {
             return Ok(Outcome::Report(
@@ -34,7 +34,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
         }
     }
     let Some(target) = shared.stores.get(&job.store) else {
-        // Another consumer may have been told of it already.
+        // Another consumer may know the store already.
         let message = format!(
             "this consumer knows no store called {:?}: give every consumer the same stores file",
             job.store
@@ -43,7 +43,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
     };
     let recorded = recorded(&point)?;
     let sought = sought(&point, &recorded);
-    // A store that was given another name, or that the catalog has forgotten, needs no source.
+    // A store that was renamed, or that the catalog has forgotten, may already hold the point.
     if copy::is_there(&point.manifest_key, &recorded, &target.storage).await? {
         let report = json!({ "store": target.name, "copied": Copied::AlreadyThere });
         return kept(&point, target, Outcome::Report(report), run, shared).await;
@@ -73,7 +73,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
             }
         }
     }
-    // The first says most: it is the store where the point was made.
+    // The first error says most: it comes from the store where the point was made.
     Err(faults.into_iter().next().map_or_else(
         || {
             let message = format!("no store that this consumer knows holds {}", point.id);
@@ -83,7 +83,8 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
     ))
 }
 
-/// Records that the store holds the point now. Where retention was faster, it has removed what it knew of: so is this.
+/// Records that the store holds the point now. If the point has expired
+/// meanwhile, retention did not know of this copy, so it is removed here.
 async fn kept(
     point: &PointRow,
     target: &NamedStore,

@@ -1,5 +1,5 @@
-//! Which store lacks a key's escrow that another one has? It is written again: with the catalog gone, a store opens only what it has the
-//! escrows for. And which has that of a key that was shredded? It is removed.
+//! Which store lacks an escrow that another one holds? It is written again, because without the catalog a store opens only the archives
+//! whose keys it has escrows for. And which store holds the escrow of a shredded key? It is removed.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use crate::{
     stores::{NamedStore, Stores},
 };
 
-/// A store, and the keys whose escrows it has.
+/// A store, and the keys whose escrows it holds.
 struct Shelf<'a> {
     store: &'a NamedStore,
     has: BTreeSet<Uuid>,
 }
 
-/// Looks, removes what is shredded, writes what is missing and can be had, and tells of what cannot.
+/// Removes the escrows of shredded keys, writes missing ones that another store has, and logs those that no store has.
 pub(super) async fn tidy(catalog: &Catalog, stores: &Stores) {
     if let Err(error) = try_tidy(catalog, stores).await {
         tracing::warn!(
@@ -51,7 +51,7 @@ async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError
         }
     }
     for shelf in &shelves {
-        // Of somebody who died between writing it and looking again, or brought back by a store that was away.
+        // The process that shredded the key died before it had removed every escrow, or a store that was away brought one back.
         for key in shredded.intersection(&shelf.has) {
             remove(shelf.store, *key).await;
         }
@@ -73,7 +73,7 @@ async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError
     Ok(())
 }
 
-/// Only a store that is the one that is meant has anything to give, or is given anything.
+/// Lists the escrows in a store, once it is recognised: no escrow is taken from or written to a store that is not the one meant.
 async fn looked_at(store: &NamedStore) -> Result<BTreeSet<Uuid>, lastgood_jobs::error::JobError> {
     store.storage.require().await?;
     Ok(escrow::list(&store.storage).await?.into_iter().collect())
@@ -89,7 +89,7 @@ async fn copy(
     let from = from.iter().map(|store| store.name.as_str());
     let from = from.collect::<Vec<_>>().join(", ");
     let copied = escrow::refill(&storages, &to.storage, key).await;
-    // Somebody may have shredded the key meanwhile, and have removed its escrow here before it was written.
+    // The key may have been shredded meanwhile, and its escrow removed here before this copy was written.
     let is_shredded = catalog
         .sealed_key(key)
         .await?

@@ -1,4 +1,4 @@
-//! Removes a restore point that retention has let go.
+//! Removes a restore point that has expired.
 
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
@@ -14,11 +14,11 @@ use crate::{
     queue::{Failure, Outcome, Run},
 };
 
-/// Removes a restore point that retention has let go: from each store its manifest first, then its archive, so that there is
-/// never a manifest without an archive; then from the catalog.
+/// Removes an expired restore point: from each store first its manifest, then its archive, so that a manifest never lacks its archive, and
+/// at last from the catalog.
 ///
-/// Safe to run twice. A point that somebody keeps after all, or that is gone, is no failure; nor is a store that refuses: that
-/// is recorded on the point, and asked again after a week.
+/// Idempotent. It is no failure if the point is kept after all, or already gone, or if a store refuses: the refusal is recorded on
+/// the point, and the removal is tried again after a week.
 pub(super) async fn expire(
     _run: &Run<Job>,
     job: &Expire,
@@ -38,7 +38,7 @@ pub(super) async fn expire(
     let stores = reachable(id, shared).await?;
     for (index, store) in stores.iter().enumerate() {
         if let Removed::Refused(why) = remove(store, &doomed.manifest_key).await? {
-            // Nothing is gone yet: whoever wants it may still keep it.
+            // If this is the first store, nothing is gone yet and the point may still be kept.
             return refused(id, &why, index == 0, shared).await;
         }
     }
@@ -51,7 +51,7 @@ pub(super) async fn expire(
     Ok(Outcome::Report(json!({ "point": id, "removed": true })))
 }
 
-/// Returns every store. A copy in one that this consumer does not know would outlive its point, and nobody would know of it.
+/// Returns every store. Fails if a copy is on record in a store that this consumer does not know: it would outlive its point unnoticed.
 async fn reachable(point: Uuid, shared: &Shared) -> Result<Vec<&Storage>, Failure> {
     let asked = shared.catalog.stores_of(std::slice::from_ref(&point));
     let recorded = answered(READ_WITHIN, asked).await?;
@@ -65,7 +65,6 @@ async fn reachable(point: Uuid, shared: &Shared) -> Result<Vec<&Storage>, Failur
     Ok(shared.stores.iter().map(|store| &store.storage).collect())
 }
 
-/// What a store did about a removal.
 enum Removed {
     Gone,
     Refused(String),

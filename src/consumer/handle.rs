@@ -1,14 +1,14 @@
-//! The handler of one run: from the catalog's row to a job, and from its result to an outcome.
+//! Handles one run: turns the catalog's row into a job, and the job's result into an outcome.
 
 use std::{sync::Arc, time::Duration};
 
 use apalis::prelude::Data;
 use lastgood_jobs::{
     backup::{Previous, backup},
-    engine::{server, transport, transport::Transport},
+    engine::address::{Address, transport::Transport},
     error::{ErrorKind, chain},
     job::{DropReplaced, Job, Restore, RestoreTarget},
-    resource::{Engine, Resource, ResourceOptions},
+    resource::{Resource, ResourceOptions},
     restore::{Restored, drop_replaced, restore},
     storage::Storage,
     worker::Worker,
@@ -23,13 +23,13 @@ use super::{
     verify,
 };
 use crate::{
-    catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
+    catalog::{CatalogError, PointRow, ResourceRow, ResourceStatus, StoredConnection, answered},
     keys::{self, CatalogKeyring},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
 
-/// How long the catalog may take to say what a run is about; then the attempt failed, and another may do better.
+/// The time limit for reading from the catalog. After it the attempt fails, and another may succeed.
 pub(super) const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Executes one run.
@@ -59,28 +59,26 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
     }
 }
 
-/// Refuses a server that need not prove who it is, where the installation wants that proven. A URL that cannot be used at all says so
-/// later, and better.
-fn check_transport(engine: Engine, url: &SecretString, shared: &Shared) -> Result<(), Failure> {
-    let doubt = transport(engine, url).ok().and_then(Transport::doubt);
-    match doubt {
+/// Refuses a server that does not have to prove its identity, if the installation requires that.
+fn check_transport(address: &Address, shared: &Shared) -> Result<(), Failure> {
+    match address.transport().doubt() {
         Some(why) if shared.require_verified_tls => Err(Failure::permanent(
             ErrorKind::Config,
             format!(
                 "this installation wants every server to prove who it is (--require-verified-tls), and this connection does not \
-                 ask for that: {why}; see docs/transport.md"
+                 ask for that: {why}; see docs/explanation/transport.md"
             ),
         )),
         Some(_) | None => Ok(()),
     }
 }
 
-/// Returns what a job is given: the primary store, and all else.
+/// Returns a job's worker for the primary store.
 pub(super) fn worker(run: &Run<Job>, shared: &Shared) -> Worker {
     worker_in(&shared.stores.primary().storage, run, shared)
 }
 
-/// Returns what a job is given that works in one store.
+/// Returns a job's worker for one store.
 pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> Worker {
     Worker {
         storage: storage.clone(),
@@ -96,7 +94,7 @@ pub(super) fn worker_in(storage: &Storage, run: &Run<Job>, shared: &Shared) -> W
     }
 }
 
-/// The resource that a run is about, as the catalog has it and as a job takes it.
+/// The resource that a run is about, as the catalog stores it and as a job takes it.
 struct Subject {
     row: ResourceRow,
     newest: Option<PointRow>,
@@ -112,9 +110,9 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     };
     let (row, connection, newest) = answered(READ_WITHIN, reading).await?;
     let resource = resource(&row, connection, shared).await?;
-    // Before the policy: what is refused is to be named by `status`, too.
+    // Recorded before the check, so that `status` names refused connections too.
     note_server(&resource, shared).await;
-    check_transport(resource.engine, &resource.url, shared)?;
+    check_transport(&resource.address, shared)?;
     Ok(Subject {
         row,
         newest,
@@ -122,14 +120,11 @@ async fn subject(run: &Run<Job>, shared: &Shared) -> Result<Subject, Failure> {
     })
 }
 
-/// Records where the resource's server is, for the limit of dumps that read from one, and how the way there is protected. Not to know it
-/// is no failure.
+/// Records where the resource's server is, for the limit on dumps from one server, and how the connection to it is protected. If this
+/// cannot be recorded, the run goes on.
 async fn note_server(resource: &Resource, shared: &Shared) {
-    let Ok(transport) = transport(resource.engine, &resource.url) else {
-        return;
-    };
-    let server = server(resource.engine, &resource.url);
-    let protected = match transport {
+    let server = resource.address.server();
+    let protected = match resource.address.transport() {
         Transport::Verified => "verified",
         Transport::Local => "local",
         Transport::Unverified(why) => why,
@@ -155,11 +150,11 @@ async fn make_backup(
         newest,
         resource,
     } = subject;
-    // What waited when it was paused or removed was cancelled; this one ran, failed and came back.
-    let is_unwanted = match row.status.as_str() {
-        "removed" => true,
-        "paused" => run.slot.is_some(),
-        _ => false,
+    // Runs queued when the resource was paused or removed were cancelled; this one was running then, failed and came back.
+    let is_unwanted = match row.status {
+        ResourceStatus::Removed => true,
+        ResourceStatus::Paused => run.slot.is_some(),
+        ResourceStatus::Active => false,
     };
     if is_unwanted {
         let message = format!(
@@ -208,20 +203,21 @@ async fn make_restore(
             "restoring from a suspect restore point, as was asked for by name"
         );
     }
-    let target_url = match &job.target {
+    let target = match &job.target {
         RestoreTarget::Reference { reference } => {
-            // Whoever asked is waiting: a mistyped target must not hold up the right one.
+            // A permanent failure: somebody is waiting, and retries of a mistyped target would hold up the right one.
             let fails = |error| Failure::permanent(ErrorKind::Config, chain(&error));
             let reference = reference.parse::<Reference>().map_err(fails)?;
-            Some(reference.resolve().await.map_err(fails)?)
+            let url = reference.resolve().await.map_err(fails)?;
+            Some(Address::parse(resource.engine, &url)?)
         }
         RestoreTarget::Swap {}
         | RestoreTarget::Own {}
         | RestoreTarget::Database { .. }
         | RestoreTarget::InPlace { .. } => None,
     };
-    if let Some(url) = &target_url {
-        check_transport(resource.engine, url, shared)?;
+    if let Some(target) = &target {
+        check_transport(target, shared)?;
     }
     let recorded = recorded(&point)?;
     let sought = sought(&point, &recorded);
@@ -232,13 +228,13 @@ async fn make_restore(
             resource,
             job,
             &sought,
-            target_url.clone(),
+            target.as_ref(),
             &worker_in(&store.storage, run, shared),
         ))
         .await;
         match restored {
-            // It read every byte of the dump, and the target took it: no verification proves more. Unless the first store
-            // could not give it: that one is not proven.
+            // The restore read every byte of the dump and the target took it, which proves as much as a verification. If an earlier
+            // store could not provide the point, that store remains unproven.
             Ok(restored) => {
                 let report = report_from(&store.name, &point, &restored)?;
                 return Ok(if faults.is_empty() {
@@ -273,7 +269,7 @@ async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcom
     ))
 }
 
-/// Reports what a restore did, which store it read, and what spoke against the point.
+/// Reports what a restore did, which store it read, and why the point was suspect, if it was.
 fn report_from(
     store: &str,
     point: &PointRow,
@@ -290,7 +286,7 @@ fn report_from(
     Ok(report)
 }
 
-/// Parses the catalog's row, once, and resolves its secret.
+/// Parses the catalog's row and resolves its secret.
 pub(super) async fn resource(
     row: &ResourceRow,
     connection: StoredConnection,
@@ -299,6 +295,10 @@ pub(super) async fn resource(
     let config = |error: String| {
         Failure::permanent(ErrorKind::Config, format!("resource {:?}: {error}", row.id))
     };
+    let engine = row
+        .engine
+        .parse()
+        .map_err(|error| config(format!("{error}")))?;
     Ok(Resource {
         id: row.id.parse().map_err(|error| config(format!("{error}")))?,
         team: row
@@ -309,11 +309,8 @@ pub(super) async fn resource(
             .tier
             .parse()
             .map_err(|error| config(format!("{error}")))?,
-        engine: row
-            .engine
-            .parse()
-            .map_err(|error| config(format!("{error}")))?,
-        url: url(row, connection, shared).await?,
+        engine,
+        address: Address::parse(engine, &url(row, connection, shared).await?)?,
         options: serde_json::from_value::<ResourceOptions>(row.options.clone())
             .map_err(|error| config(format!("its options are not understood: {error}")))?,
     })
@@ -339,8 +336,8 @@ async fn url(
 
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
-        // Another consumer, or this one after a restart, may well have it: retryable, so that a half-done roll-out of a
-        // secret does not fail runs for good.
+        // Retryable: another consumer may have the secret, or this one after a restart. A half-finished roll-out of a secret must not
+        // fail runs for good.
         Self::retryable(ErrorKind::Config, chain(&error))
     }
 }
@@ -362,6 +359,7 @@ impl From<CatalogError> for Failure {
             CatalogError::BadUrl
             | CatalogError::Busy(_)
             | CatalogError::NotMigrated(_)
+            | CatalogError::MadeBefore
             | CatalogError::Migrate(_)
             | CatalogError::TooOld(_)
             | CatalogError::Exists(_)

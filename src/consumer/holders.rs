@@ -1,4 +1,4 @@
-//! Where is a restore point looked for?
+//! In which stores is a restore point looked for?
 
 use uuid::Uuid;
 
@@ -8,22 +8,22 @@ use crate::{
     stores::NamedStore,
 };
 
-/// The stores of a point, each list in the order of the stores file.
+/// The stores in which a point is looked for. Both lists are in the order of the stores file.
 pub(super) struct Holders<'a> {
-    /// Those that the catalog says hold it.
+    /// Those that hold it according to the catalog.
     pub(super) recorded: Vec<&'a NamedStore>,
-    /// All others: the catalog may not know.
+    /// All others: the catalog may not know of their copy.
     pub(super) others: Vec<&'a NamedStore>,
 }
 
 impl<'a> Holders<'a> {
-    /// Returns all stores, those first that should hold the point.
+    /// Returns all stores, first those that should hold the point.
     pub(super) fn all(self) -> impl Iterator<Item = &'a NamedStore> {
         self.recorded.into_iter().chain(self.others)
     }
 }
 
-/// Returns the stores that a point is looked for in.
+/// Returns the stores in which a point is looked for.
 pub(super) async fn holders<'a>(
     point: &PointRow,
     shared: &'a Shared,

@@ -1,4 +1,4 @@
-//! Whether an error condemns a restore point, or only the moment: a store that is away has lost nothing.
+//! Does an error condemn a restore point, or is it temporary? A store that cannot be reached has lost nothing.
 
 use lastgood_jobs::{
     error::{Damage, ErrorKind, JobError, KeyError},
@@ -15,9 +15,8 @@ use crate::{
 /// What went wrong with a point in one store.
 pub(super) type Fault<'a> = (&'a NamedStore, JobError);
 
-/// Returns the failure that a job's faults are, one from each store that it tried to read a restore point from; and condemns the
-/// point if it is to blame. A store that could not be read, or that is not the one that it should be, may hold it whole: then it
-/// is not.
+/// Returns the failure of a job whose every attempt to read a restore point failed, one fault per store, and condemns the point if all
+/// stores have lost it. A store that cannot be read, or is the wrong one, may hold the point intact, so that it is not condemned.
 pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Shared) -> Failure {
     if let Some((_, error)) = faults.iter().find(|(_, error)| is_shredded(error)) {
         return Failure {
@@ -67,8 +66,8 @@ pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Sha
     }
 }
 
-/// Returns which of the stores lack a point that another one has given whole, and are to get it again. One that cannot be read, or
-/// that is not the one that it should be, is left alone.
+/// Returns which of these stores lack a point that another store has provided intact, so that it is copied to them again. A store that
+/// cannot be read, or is the wrong one, is left out.
 pub(super) async fn lacking(faults: &[Fault<'_>], point: &PointRow, shared: &Shared) -> Lacking {
     let mut stores = Vec::new();
     for (store, error) in faults {
@@ -96,13 +95,13 @@ async fn verdict(
     }
 }
 
-/// The key is in the manifest, which is the recorded one: no store can have the archive otherwise.
+/// Returns whether the archive's key was shredded. The recorded manifest names the key, so no store can hold a readable archive.
 pub(super) fn is_shredded(error: &JobError) -> bool {
     matches!(error, JobError::Key(KeyError::Shredded { .. }))
 }
 
-/// What retention has let go is being removed, and a manifest of another version, as in the middle of an upgrade, is nothing
-/// that this build may judge.
+/// Returns whether this build may not judge the point: an expired one is being removed, and a manifest may have another version in the
+/// middle of an upgrade.
 fn is_beyond_us(point: &PointRow) -> bool {
     let version = point
         .manifest
@@ -112,11 +111,11 @@ fn is_beyond_us(point: &PointRow) -> bool {
 }
 
 enum Blame {
-    /// Bytes were read, and they are wrong.
+    /// The bytes that were read are wrong.
     Point,
-    /// Nothing was found where it should be.
+    /// Nothing was found where the point should be.
     Absence,
-    /// Nothing is known about the point.
+    /// The error says nothing about the point.
     Elsewhere,
 }
 
@@ -150,7 +149,7 @@ fn blame(error: &JobError) -> Blame {
     }
 }
 
-/// A directory that is not mounted, or the wrong bucket, misses everything that it should have: then no point is to blame.
+/// Decides whether a missing point alone is to blame. A directory that is not mounted, or the wrong bucket, lacks all other points too.
 async fn is_missed_alone(point: &PointRow, store: &NamedStore, shared: &Shared) -> Verdict {
     let asked = shared.catalog.other_manifest_keys(point.id, &store.name);
     let Ok(others) = answered(READ_WITHIN, asked).await else {

@@ -1,10 +1,10 @@
-//! What has the catalog recorded of a restore point? A store's own word for it is not enough.
+//! The catalog's own record of a restore point: what a store says about it is not enough.
 
 use lastgood_jobs::{error::ErrorKind, manifest::Manifest, sought::Sought};
 
 use crate::{catalog::PointRow, queue::Failure};
 
-/// Returns the manifest as the catalog has it.
+/// Returns the manifest that the catalog recorded.
 pub(super) fn recorded(point: &PointRow) -> Result<Manifest, Failure> {
     point.recorded().map_err(|error| {
         let message = format!(
@@ -15,7 +15,7 @@ pub(super) fn recorded(point: &PointRow) -> Result<Manifest, Failure> {
     })
 }
 
-/// Returns what a job is to look for: the point whose manifest is the recorded one, and no other under its key.
+/// Returns what a job has to look for: the point with the recorded manifest, and no other under its key.
 pub(super) fn sought<'a>(point: &'a PointRow, recorded: &'a Manifest) -> Sought<'a> {
     Sought {
         manifest_key: &point.manifest_key,

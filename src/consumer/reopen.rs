@@ -1,4 +1,4 @@
-//! Opens customers' databases again that a restore has closed and whose worker is gone: no path ends with one that stays closed.
+//! Reopens customers' databases that a restore closed before its worker died, so that none stays closed.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use super::{
 };
 use crate::catalog::{CatalogError, ClosedDatabase, answered};
 
-/// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How long one server may take.
+/// The time limit for reopening one database.
 const OPENED_WITHIN: Duration = Duration::from_mins(2);
 
-/// Looks for such databases of the engines that this consumer serves, for ever.
+/// Looks for closed databases of the engines that this consumer serves; never returns.
 pub(super) async fn reopen_for_ever(shared: Shared, engines: Vec<Engine>) {
     let engines: Vec<_> = engines.iter().map(ToString::to_string).collect();
     let mut timer = tokio::time::interval(LOOK_EVERY);

@@ -1,4 +1,4 @@
-//! Reads a restore point back, all of it, and acquits or condemns it.
+//! Reads a whole restore point back, and acquits or condemns it.
 
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
@@ -23,10 +23,10 @@ use crate::{
     stores::NamedStore,
 };
 
-/// Reads a restore point back, all of it: from the store that the job names, or from each that should hold it.
+/// Reads a whole restore point back: from the store that the job names, or else from each store that should hold it.
 ///
-/// Only where none of them gives it whole are the others tried: a point is condemned when no store holds it. A store that lacks
-/// what another one holds gets it again.
+/// The other stores are tried only if none of these holds it intact: a point is condemned only when no store does. A store that lacks
+/// a point that another one holds gets it again.
 pub(super) async fn verify(
     run: &Run<Job>,
     job: &Verify,
@@ -34,7 +34,7 @@ pub(super) async fn verify(
 ) -> Result<Outcome, Failure> {
     let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
     match point.standing() {
-        // That a suspect one is whole proves its bytes, and leaves it suspect.
+        // An intact suspect point has its bytes proven, but stays suspect.
         Standing::Trusted | Standing::Suspect | Standing::Quarantined => {}
         Standing::Expired => {
             return Ok(Outcome::Report(
@@ -70,7 +70,7 @@ pub(super) async fn verify(
     }
 }
 
-/// Returns the stores that are to be read, and those that are tried if these fail.
+/// Returns the stores to read, and those to try if these fail.
 fn asked<'a>(
     job: &Verify,
     holders: Holders<'a>,
@@ -119,7 +119,7 @@ fn proof(point: &PointRow, recorded: &Manifest, stores: Vec<String>) -> Outcome 
     }
 }
 
-/// Says what is wrong in a store, of a point that another one holds whole: it is usable, and not proven where it should be.
+/// Returns the failure for a point that some stores lack and `holder` holds intact: it is usable, but not proven where it should be.
 async fn held_by(holder: &str, faults: &[Fault<'_>], point: &PointRow, shared: &Shared) -> Failure {
     let Some((store, error)) = faults.first() else {
         return Failure::permanent(ErrorKind::Internal, "no store was at fault");

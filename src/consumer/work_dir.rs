@@ -1,4 +1,4 @@
-//! A private directory of this process for password files, and the end of those that killed processes left.
+//! A private directory of this process for password files, and the removal of those that killed processes left.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::Context;
 
-/// The directory; removed with this value. Its lock file tells others that its owner lives.
+/// The directory, which is removed when this value is dropped. Its lock file shows others that its owner is alive.
 pub(crate) struct WorkDir {
     path: PathBuf,
     _lock: File,
 }
 
 impl WorkDir {
-    /// Makes a directory below `parent` that only this user can read, and removes those whose owners are dead.
+    /// Creates a directory below `parent` that only this user can read, and removes those whose owners are dead.
     pub(crate) fn create(parent: &Path) -> anyhow::Result<Self> {
         let mine = || {
             format!(
@@ -32,7 +32,7 @@ impl WorkDir {
         refuse_others(parent)?;
         remove_dead(parent).with_context(mine)?;
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        // Locked before it has its name: a directory that anybody finds is one whose owner lives, or is dead.
+        // Locked before it gets its name, so that every named directory whose lock is free belongs to a dead process.
         let (unnamed, path) = (parent.join(format!(".{name}")), parent.join(name));
         DirBuilder::new()
             .mode(0o700)
@@ -59,7 +59,7 @@ impl Drop for WorkDir {
     }
 }
 
-/// Where another user could rename our directory away, they could put their own password files in its place.
+/// Refuses a parent directory in which another user could rename this process's directory and put their own password files in its place.
 fn refuse_others(parent: &Path) -> anyhow::Result<()> {
     let found = fs::symlink_metadata(parent)?;
     let me = fs::metadata("/proc/self").map_or_else(|_| found.uid(), |process| process.uid());
@@ -71,7 +71,7 @@ fn refuse_others(parent: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes what killed processes of this user left below `parent`: also their password files.
+/// Removes the directories that killed processes of this user left below `parent`, with their password files.
 pub(super) fn remove_dead(parent: &Path) -> io::Result<()> {
     let me = fs::symlink_metadata(parent)?.uid();
     for entry in fs::read_dir(parent)? {
@@ -84,7 +84,7 @@ pub(super) fn remove_dead(parent: &Path) -> io::Result<()> {
             continue;
         };
         if is_ours && !is_unnamed && lock.try_lock().is_ok() {
-            // Another may be removing it too.
+            // Another process may be removing it too.
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -1,4 +1,4 @@
-//! How are connections taken: how many at once, how long may a request's head take, and how do they end?
+//! How many connections are accepted at once, how long may a request's head take, and how do connections end?
 
 use std::{
     io::{self, ErrorKind},
@@ -21,23 +21,23 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
-/// How long a connection on which nothing was asked may stay in a drain: a request may be on its way.
+/// How long a drain leaves a connection open that has not sent a request yet: one may be on its way.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// How long to wait where the system has no connection to give, for lack of files, say.
+/// How long to wait after the system failed to accept a connection, for lack of file descriptors, say.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// What callers may take of this process.
+/// What clients may use of this process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// How many connections there may be; others wait in the system's queue.
+    /// The most connections at once. Further ones wait in the system's backlog.
     pub(crate) connections: usize,
-    /// How long a request's head may take, the wait for its first byte included.
+    /// How long a request's head may take, including the wait for its first byte.
     pub(crate) head_within: Duration,
-    /// How long a connection may last, whatever is asked on it; `None`: for ever.
+    /// How long a connection may last, whatever happens on it; `None` sets no limit.
     pub(crate) lasts: Option<Duration>,
 }
 
-/// Serves until `stop`, then until every request that has begun is answered.
+/// Serves until `stop`, then until every request in flight is answered.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
@@ -90,7 +90,7 @@ fn is_of_peer(error: &io::Error) -> bool {
 
 struct Connection {
     app: Router,
-    /// Whether a whole head has come.
+    /// Whether a whole request head has arrived.
     has_asked: Arc<AtomicBool>,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
@@ -100,7 +100,7 @@ impl Connection {
     async fn serve(self, stream: TcpStream, bounds: Bounds) {
         let serving = self.serve_for_ever(stream, bounds.head_within);
         match bounds.lasts {
-            // Who does not read the answer would else have the place for good.
+            // Otherwise a client that never reads the answer would hold its place for good.
             Some(lasts) => {
                 if timeout(lasts, serving).await.is_err() {
                     tracing::debug!("a connection lasted too long");
@@ -111,7 +111,7 @@ impl Connection {
     }
 
     async fn serve_for_ever(self, stream: TcpStream, head_within: Duration) {
-        // An event is small, and must not wait for another one.
+        // Events are small, and must not wait for the next one to fill a packet.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended at its beginning");
             return;
@@ -140,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// Ends where nothing was asked in time; else never.
+    /// Returns after a short wait if the connection has sent no request by then. Otherwise never returns.
     async fn nobody_asks(&self) {
         sleep(LAST_WORD).await;
         if self.has_asked.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Everything that is sealed is sealed anew under the key that seals: row by row, safe to break off anywhere and to begin again.
+//! Seals everything anew under the sealing key, row by row. It can be interrupted at any time and run again.
 
 use lastgood_jobs::error::chain;
 use serde::Serialize;
@@ -11,12 +11,12 @@ use crate::{
     secret::{MasterKey, MasterKeys, SecretError},
 };
 
-/// How many URLs are read and written at once.
+/// How many URLs are read and written in one batch.
 const AT_ONCE: i64 = 200;
-/// How many of those that are left are named.
+/// How many of the remaining things are named.
 const NAMED: usize = 20;
 
-/// So many things, the first of them by name.
+/// A number of things, and the names of the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Named {
     /// How many.
@@ -34,27 +34,27 @@ impl Named {
     }
 }
 
-/// What became of what is sealed.
+/// What resealing did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Resealed {
-    /// URLs that were sealed anew.
+    /// URLs that were resealed.
     pub urls: u64,
-    /// Keys of archives that were.
+    /// Archive keys that were resealed.
     pub keys: u64,
-    /// Resources whose URL opens with no key at hand.
+    /// Resources whose URL no key of this process opens.
     pub unopened_urls: Named,
-    /// Keys of archives whose secret opens with no key at hand.
+    /// Archive keys whose secret no key of this process opens.
     pub unopened_keys: Named,
-    /// Resources and keys of archives whose row the catalog refuses to change, with the reason.
+    /// Resources and archive keys whose row the catalog refuses to change, with the reason.
     pub refused: Named,
-    /// Removed resources whose URL opens with no key at hand: nothing needs it.
+    /// Removed resources whose URL no key of this process opens. Nothing needs these URLs.
     pub of_removed: u64,
-    /// What is sealed under other keys still, counted when all was done.
+    /// What is still sealed under other keys, counted at the end.
     pub others: Vec<SealedCount>,
 }
 
 impl Resealed {
-    /// Notes what became of a key of archives. One that the catalog refuses to change keeps no other from being sealed.
+    /// Notes the outcome for an archive key. A row that the catalog refuses to change does not stop the others.
     fn note_key(
         &mut self,
         id: Uuid,
@@ -71,25 +71,26 @@ impl Resealed {
         Ok(())
     }
 
-    /// Returns whether everything is sealed under one key, and opens.
+    /// Returns whether everything is sealed under one key and opens.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.unopened_urls.all + self.unopened_keys.all + self.refused.all == 0
             && self.others.is_empty()
     }
 
-    /// Returns whether nothing more needs the other keys.
+    /// Returns whether the other keys are no longer needed.
     #[must_use]
     pub fn needs_no_other(&self) -> bool {
         self.others.is_empty() && self.refused.all == 0
     }
 }
 
-/// Seals everything anew under `to` that opens with a key at hand and is not sealed under it yet. What opens with none stays as it
-/// is and is told, and so is a row that the catalog refuses; neither keeps the others from being sealed.
+/// Reseals under `to` everything that opens with a key of this process and is not sealed under `to` yet.
 ///
-/// A URL that somebody gives anew meanwhile is never replaced by the old one. What is stored meanwhile is sealed under `to`, for the
-/// catalog refuses anything else.
+/// What no key opens, and rows that the catalog refuses to change, are left as they are, reported, and do not stop the others.
+///
+/// A URL that is given anew in the meantime is never replaced by the old one. Whatever is stored in the meantime is sealed under `to`,
+/// because the catalog refuses anything else.
 pub async fn reseal(
     catalog: &Catalog,
     keys: &MasterKeys,
@@ -114,7 +115,7 @@ pub async fn reseal(
     Ok(done)
 }
 
-/// Returns those of the URLs that are to be written.
+/// Returns the URLs that have to be written.
 fn fresh(
     urls: Vec<SealedUrl>,
     keys: &MasterKeys,
@@ -125,7 +126,7 @@ fn fresh(
     for url in urls {
         let SealedUrl { id, sealed, .. } = url;
         if to.key.open(&id, &sealed).is_ok() {
-            // The row may say another key than it is: the seal counts.
+            // The row may name the wrong key; the seal decides.
             if url.under != to.number {
                 fresh.push(FreshUrl {
                     id,
@@ -148,7 +149,7 @@ fn fresh(
     Ok(fresh)
 }
 
-/// Returns how much is sealed under other master keys than `number`.
+/// Returns how much is sealed under master keys other than `number`.
 pub async fn others(catalog: &Catalog, number: i32) -> Result<Vec<SealedCount>, CatalogError> {
     let known = catalog.master_keys().await?;
     let others = known.iter().map(|row| row.number);
@@ -179,7 +180,7 @@ async fn reseal_keys(
         match keys::open(Some(keys), &sealed) {
             Ok(identity) => {
                 let fresh = keys::seal(to.key, row.id, &identity)?;
-                // One that was shredded meanwhile stays so.
+                // A key that was shredded in the meantime stays shredded.
                 let written = catalog.reseal_key(to.number, row.id, was, &fresh).await;
                 done.note_key(row.id, written)?;
             }

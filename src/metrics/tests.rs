@@ -67,9 +67,9 @@ fn producer() {
 
 fn consumer() {
     prime_consumer();
-    for kind in KINDS {
+    for kind in RunKind::ALL {
         for result in RunResult::ALL {
-            run_ended("postgres", kind, result, Duration::ZERO);
+            run_ended("postgres", Some(*kind), result, Duration::ZERO);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which plan a tier with `same_as` has: the one at the end of its chain.
+//! Which plan does a tier with `same_as` have? The one at the end of its chain.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use super::{
 pub(super) enum Draft<'a> {
     Own(Plan),
     Alias(Alias<'a>),
-    /// Its problems are known already; aliases of it have none of their own.
+    /// Its problems have been reported. Aliases of it report none of their own.
     Broken(Tier),
 }
 
-/// A tier that is promised what another is.
+/// A tier that is promised the same as another.
 pub(super) struct Alias<'a> {
     pub(super) tier: Tier,
     pub(super) line: usize,
@@ -37,7 +37,7 @@ impl Draft<'_> {
 
 type ByName<'a> = HashMap<&'a str, &'a Draft<'a>>;
 
-/// Returns the plans in the order of the drafts; an alias that leads nowhere becomes a problem instead.
+/// Returns the plans in the order of the drafts. An alias that leads nowhere becomes a problem.
 pub(super) fn resolve(drafts: &[Draft<'_>], problems: &mut Problems) -> Vec<Plan> {
     let by_name: ByName<'_> = drafts.iter().map(|draft| (draft.name(), draft)).collect();
     let mut resolved = Vec::with_capacity(drafts.len());
@@ -83,7 +83,7 @@ fn promised_alike(alias: &Alias<'_>, plan: &Plan) -> Plan {
     }
 }
 
-/// Reports a loop once: at the first of its lines, and not at an alias that only leads into it.
+/// Reports a loop once, at its first line, and not at aliases that only lead into it.
 fn report_loop(at: At<'_>, back: usize, chain: &[&Alias<'_>], problems: &mut Problems) {
     let first = chain.iter().map(|alias| alias.line).min();
     if back == 0 && first == Some(at.line) {
@@ -102,7 +102,7 @@ fn unknown(alias: &Alias<'_>, by_name: &ByName<'_>) -> String {
     let shown = shortened(alias.target);
     let others = by_name.keys().copied();
     let mut names: Vec<&str> = others.filter(|name| *name != alias.tier.as_str()).collect();
-    // The map's own order differs from run to run.
+    // A map's order differs from run to run, which would make the suggestion random.
     names.sort_unstable();
     match nearest(alias.target, names.into_iter()) {
         Some(near) => format!("{shown:?} is not a tier of this file: did you mean {near:?}?"),

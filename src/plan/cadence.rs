@@ -1,4 +1,4 @@
-//! How often is often enough: an RPO, and the cadence derived from it.
+//! How often must a tier be backed up? The RPO, and the cadence derived from it.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ pub struct Rpo(i32);
 impl Rpo {
     /// The shortest RPO that a dump can keep, in minutes.
     pub const SHORTEST_MINUTES: i64 = 5;
-    /// The longest RPO that is believed to be meant, in minutes: a year.
+    /// The longest RPO that is accepted as intended, in minutes: a year.
     pub const LONGEST_MINUTES: i64 = 525_600;
 
-    /// Returns the RPO of so many minutes, if it can be kept.
+    /// Returns the RPO of the given minutes, if a dump can keep it.
     pub fn from_minutes(minutes: i64) -> Result<Self, RpoError> {
         match minutes {
             ..0 => Err(RpoError::Negative(minutes)),
@@ -63,7 +63,7 @@ pub enum RpoError {
 pub struct Cadence(i32);
 
 impl Cadence {
-    /// Every cadence there is, shortest first.
+    /// Every cadence, shortest first.
     pub const ALL: [Self; 13] = [
         Self(5),
         Self(10),
@@ -80,7 +80,7 @@ impl Cadence {
         Self(1440),
     ];
 
-    /// Returns the longest cadence that is not above the RPO, or `None` where the RPO is 0.
+    /// Returns the longest cadence that does not exceed the RPO, or `None` if the RPO is 0.
     #[must_use]
     pub fn for_rpo(rpo: Rpo) -> Option<Self> {
         Self::ALL
@@ -89,7 +89,7 @@ impl Cadence {
             .find(|cadence| cadence.0 <= rpo.0)
     }
 
-    /// Returns the cadence of so many minutes, if its slots divide the day evenly.
+    /// Returns the cadence of the given minutes, if its slots divide the day evenly.
     pub fn from_minutes(minutes: i64) -> Result<Self, CadenceError> {
         let at_most = |cadence: &Self| i64::from(cadence.0) <= minutes;
         let below = Self::ALL.into_iter().rev().find(at_most);
@@ -112,14 +112,14 @@ impl Cadence {
         self.0
     }
 
-    /// Returns the cadence as a span of time, which is the length of its slots.
+    /// Returns the cadence as a span of time, the length of its slots.
     #[must_use]
     pub fn as_delta(self) -> TimeDelta {
         TimeDelta::minutes(self.0.into())
     }
 }
 
-/// Writes the cadence as an operator says it: `hourly`, `every 15 minutes`, `once a day`.
+/// Writes the cadence in words: `hourly`, `every 15 minutes`, `once a day`.
 impl fmt::Display for Cadence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -134,16 +134,16 @@ impl fmt::Display for Cadence {
 /// Why a number of minutes is not a cadence, and what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CadenceError {
-    /// Under five minutes.
+    /// Less than five minutes.
     #[error("{0} is too short: use 5 or more")]
     TooShort(i64),
-    /// Over a day.
+    /// More than a day.
     #[error("{0} is too long: use 1440 (once a day) at most")]
     TooLong(i64),
     /// Between two cadences.
     #[error("{minutes} does not divide the day into equal slots: use {below} or {above}")]
     Uneven {
-        /// What was asked for.
+        /// The minutes that were given.
         minutes: i64,
         /// The next shorter cadence, in minutes.
         below: i32,

@@ -1,4 +1,4 @@
-//! What a YAML text says and on which lines: serde reads the values, a second pass over the parser's events adds the lines.
+//! Parses YAML into values with line numbers: serde reads the values, a second pass over the parser's events adds the lines.
 
 use std::fmt;
 
@@ -17,13 +17,13 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a value is. Unlike serde's own, a mapping keeps its order and its duplicate keys, so that they can be reported.
+/// A value. Unlike serde's own, a mapping keeps its order and its duplicate keys, so that they can be reported.
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
     Bool(bool),
     Whole(i64),
-    /// A whole number of more than 64 bits, as it was read.
+    /// A whole number of more than 64 bits, as it was written.
     Huge(String),
     Fraction(f64),
     Text(String),
@@ -32,7 +32,7 @@ pub(super) enum Value {
     Tagged,
 }
 
-/// Returns the first document of the text with everything in the text that is not plain YAML, or why it is no document.
+/// Returns the text's first document, with a problem for everything that is not plain YAML. Fails if there is no readable document.
 pub(super) fn read(text: &str) -> Result<(Node, Vec<PlanProblem>), PlanProblem> {
     let mut root = values(text)?;
     let mut lines = Lines {
@@ -64,7 +64,7 @@ fn problem(line: usize, what: impl Into<String>) -> PlanProblem {
     }
 }
 
-/// A walk over the parser's events beside the values, in the same order.
+/// Walks the parser's events alongside the values, which come in the same order.
 struct Lines<'a> {
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
     problems: Vec<PlanProblem>,
@@ -123,7 +123,7 @@ impl<'a> Lines<'a> {
         self.rest_of_collection();
     }
 
-    /// Reads to the end of the collection that was begun, and past it whatever in it has no value beside it.
+    /// Skips to the end of the current collection, past everything that has no value to go with it.
     fn rest_of_collection(&mut self) {
         let mut depth = 1;
         while let Some((event, _)) = self.next() {
@@ -190,7 +190,7 @@ impl<'a> Lines<'a> {
 }
 
 impl Node {
-    /// Puts the value on a line, with all that is in it until the events say better.
+    /// Sets the line of the value and, until their own events come, of everything in it.
     fn place(&mut self, line: usize) {
         self.line = line;
         match &mut self.value {

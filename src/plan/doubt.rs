@@ -1,15 +1,15 @@
-//! What a valid plans file says that its author may not have meant.
+//! What does a valid plans file say that its author may not have meant?
 
 use std::collections::HashMap;
 
 use super::{Plan, Plans, Protection, Why};
 
-/// Returns what is valid but doubtful, a sentence each; the strict check refuses a file that has any.
+/// Returns what is valid but doubtful, one sentence each. The strict check refuses a file with any doubt.
 #[must_use]
 pub fn doubts(plans: &Plans) -> Vec<String> {
     let mut doubts: Vec<String> = plans
         .iter()
-        // An alias repeats what its base says: one doubt is enough.
+        // An alias would repeat the doubt about its base.
         .filter(|plan| plan.same_as.is_none())
         .flat_map(of_plan)
         .collect();

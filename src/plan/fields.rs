@@ -1,4 +1,4 @@
-//! The fields of one mapping: which are known, and whether a value is a whole number.
+//! Reads the fields of one mapping: which names are known, and which values are whole numbers.
 
 use std::collections::HashMap;
 
@@ -63,7 +63,7 @@ pub(super) struct Field<'a> {
     pub(super) value: &'a Value,
 }
 
-/// Returns the fields that are known by name; the others, and those given twice, become problems.
+/// Returns the known fields by name. Unknown and repeated fields become problems.
 pub(super) fn known<'a>(
     at: At<'a>,
     entries: &'a [(Node, Node)],
@@ -89,7 +89,7 @@ pub(super) fn known<'a>(
     fields
 }
 
-/// Returns a key as a name; a merge key, or a key that is no text, becomes a problem.
+/// Returns a key as a name. A merge key, or a key that is not text, becomes a problem.
 pub(super) fn name<'a>(at: At<'_>, key: &'a Node, problems: &mut Problems) -> Option<&'a str> {
     let at = At {
         line: key.line,
@@ -160,7 +160,7 @@ pub(super) fn whole(value: &Value) -> Result<i64, String> {
     }
 }
 
-/// Returns a value as a message names it.
+/// Returns how a message names the value.
 pub(super) fn described(value: &Value) -> String {
     match value {
         Value::Null => "an empty value".to_owned(),

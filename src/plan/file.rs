@@ -1,4 +1,4 @@
-//! The plans file of a running service: the last good plans stay in force whatever becomes of the file.
+//! The plans file of a running service. Whatever happens to the file, the last good plans stay in force.
 
 use std::{
     io::{self, Read as _},
@@ -10,16 +10,16 @@ use crate::{blocking::Calls, regular};
 
 use super::{PlanProblems, Plans, doubts};
 
-/// The plans in force, and the file that they are read from.
+/// The plans in force, and the file that they come from.
 ///
-/// Reads the file's bytes each time: a time stamp can lie, and an editor may replace a file instead of writing to it.
-/// Every method that reads blocks on the file system, but for [`PlansFile::reload_within`].
+/// Compares the file's content, not its time stamp, which can be wrong; an editor may also replace the file instead of writing to it.
+/// Every method that reads blocks on the file system, except [`PlansFile::reload_within`].
 #[derive(Debug)]
 pub struct PlansFile {
     path: PathBuf,
     plans: Plans,
     source: Source,
-    /// What the file held when it was read last; `None` where it could not be read.
+    /// The file's content when it was last read; `None` if it could not be read.
     seen: Option<Vec<u8>>,
     fault: Option<PlansFileError>,
 }
@@ -27,22 +27,23 @@ pub struct PlansFile {
 /// Where the plans in force come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The file, as it is or as it last was when it was good.
+    /// The file, in its present or its last good state.
     File,
-    /// The plans that are compiled in, because the file has not been good since the start.
+    /// The plans that are compiled in, because the file has not been good since the process started.
+    /// What reading the file again did to the plans in force.
     BuiltIn,
 }
 
 /// What became of the plans in force when the file was read again.
 #[derive(Debug)]
 pub enum Reload<'a> {
-    /// Nothing is new. A fault that was reported before may still stand.
+    /// Nothing changed. A fault that was reported before may still be there.
     Unchanged,
     /// Other plans are in force, or the built-in plans gave way to the file's.
     Changed,
-    /// The file is good again after a fault, and says what was in force all along.
+    /// A fault is gone, and the file states the plans that stayed in force throughout.
     Mended,
-    /// The file has a new fault; the plans in force stay. The same fault is reported once.
+    /// The file has a new fault, and the plans in force stay. A fault is reported only once.
     Kept(&'a PlansFileError),
 }
 
@@ -54,13 +55,13 @@ pub enum PlansFileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// What the system reports.
         why: io::Error,
     },
-    /// Its content is not plans.
+    /// Its content does not state plans.
     #[error(transparent)]
     Problems(PlanProblems),
-    /// Its last line has no end.
+    /// Its last line does not end with a newline.
     #[error("{}: the last line has no end, so the file may be half-written: end it with a newline", path.display())]
     Unfinished {
         /// The file.
@@ -69,7 +70,7 @@ pub enum PlansFileError {
 }
 
 impl PlansFile {
-    /// Returns the plans of a file, or the built-in plans where it is missing or broken; [`Self::fault`] says why.
+    /// Returns the plans of a file, or the built-in plans if it is missing or broken; [`Self::fault`] says why.
     #[must_use]
     pub fn load(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -93,18 +94,18 @@ impl PlansFile {
         file
     }
 
-    /// Reads the file again and puts its plans in force if they are good. Cheap where the file has not changed.
+    /// Reads the file again and puts its plans in force if they are good. Cheap if the file has not changed.
     ///
-    /// Content without a final newline is never put in force here: a number cut short by a half-done write, `3` of a
-    /// retention of `30`, would be a valid plan that deletes restore points.
+    /// Content without a final newline is never put in force here. A half-finished write may cut a number short, and a retention of `3`
+    /// instead of `30` would be a valid plan that deletes restore points.
     pub fn reload(&mut self) -> Reload<'_> {
         let content = content(&self.path);
         self.reload_from(content)
     }
 
-    /// The same without blocking the runtime: a file system that does not answer in time is a fault of the file.
+    /// Like [`Self::reload`], but without blocking the runtime: a file system that does not answer in time counts as a fault of the file.
     pub async fn reload_within(&mut self, within: Duration) -> Reload<'_> {
-        /// One may hang; another one would hang with it.
+        /// At most one read may hang: a second one would hang with it.
         static READS: Calls = Calls::at_most(1);
         let path = self.path.clone();
         let read = READS.answered(within, move || content(&path)).await;
@@ -143,14 +144,15 @@ impl PlansFile {
         self.source
     }
 
-    /// Returns what was wrong with the file when it was read last, or `None` while it is good.
+    /// Returns what was wrong with the file when it was last read, or `None` if it was good.
     #[must_use]
     pub fn fault(&self) -> Option<&PlansFileError> {
         self.fault.as_ref()
     }
 
-    /// Returns whether the plans in force are those that the file last held, and not what it holds now: it was good, and
-    /// cannot be used any more. Not so of the built-in plans, which no file has ever replaced: [`Self::source`] says that.
+    /// Returns whether the plans in force are the file's last good ones because its present content cannot be used.
+    ///
+    /// Returns false while the built-in plans are in force; see [`Self::source`].
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.source == Source::File && self.fault.is_some()
@@ -191,7 +193,7 @@ impl PlansFileError {
     }
 }
 
-/// Returns everything about a plans file that is wrong or doubtful, a sentence each; none is the only good answer.
+/// Returns everything that is wrong or doubtful about a plans file, one sentence each. A good file returns nothing.
 #[must_use]
 pub fn check(path: &Path) -> Vec<String> {
     let read = || {
@@ -215,7 +217,7 @@ fn content(path: &Path) -> Result<Vec<u8>, PlansFileError> {
     let read = || {
         let file = regular::open(path)?.ok_or_else(|| io::Error::other("not a file"))?;
         let mut bytes = Vec::new();
-        // One byte more than is allowed, so that too much can be told from just enough.
+        // One byte over the limit tells a file that is too large from one that just fits.
         let limit = u64::try_from(Plans::LIMIT_BYTES)
             .unwrap_or(u64::MAX)
             .saturating_add(1);

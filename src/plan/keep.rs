@@ -1,4 +1,4 @@
-//! Which restore points a tier keeps of those that it makes: `keep:`, in calendar windows.
+//! Which of a tier's restore points are kept? Those that `keep:` selects, by calendar windows.
 
 use std::fmt;
 
@@ -34,10 +34,10 @@ fn is_none(windows: &u32) -> bool {
 }
 
 impl Keep {
-    /// Returns how many whole days back its windows reach at the least.
+    /// Returns how many whole days back the windows reach at least.
     #[must_use]
     pub fn reach_days(self) -> u32 {
-        // A month has 28 days at least.
+        // A month has at least 28 days.
         let spans = [
             self.hourly / 24,
             self.daily,
@@ -47,7 +47,7 @@ impl Keep {
         spans.into_iter().max().unwrap_or(0)
     }
 
-    /// Returns the windows that are counted, with their names in the file.
+    /// Returns the windows with a count above 0, with their names in the file.
     fn counted(self) -> impl Iterator<Item = (&'static str, u32)> {
         [
             ("hourly", self.hourly),
@@ -60,7 +60,7 @@ impl Keep {
     }
 }
 
-/// Writes what is counted: `24 hourly, 7 daily`.
+/// Writes the windows with a count above 0: `24 hourly, 7 daily`.
 impl fmt::Display for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (name, windows)) in self.counted().enumerate() {

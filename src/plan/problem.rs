@@ -1,8 +1,8 @@
-//! What is wrong with a plans file, where, and what to do about it.
+//! Problems with a plans file: what is wrong, where, and what to do about it.
 
 use std::{error::Error, fmt};
 
-/// One thing that is wrong: the line, the tier and the field where known, and what to do.
+/// One problem: the line, the tier and the field where known, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanProblem {
     /// The line, counted from 1.
@@ -29,7 +29,7 @@ impl fmt::Display for PlanProblem {
     }
 }
 
-/// Everything that is wrong with a plans file, in the order of its lines; never empty.
+/// Every problem with a plans file, in the order of its lines. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanProblems {
     file: String,
@@ -37,7 +37,7 @@ pub struct PlanProblems {
 }
 
 impl PlanProblems {
-    /// How many problems are written out; a file that is not plans at all has one on every line.
+    /// How many problems are written out. A file that does not state plans at all has one on every line.
     const SHOWN: usize = 50;
 
     pub(super) fn new(mut problems: Vec<PlanProblem>) -> Self {
@@ -57,7 +57,7 @@ impl PlanProblems {
         }])
     }
 
-    /// Returns the same problems under the name of the file that has them, instead of `plans.yaml`.
+    /// Returns the same problems under the file's own name instead of `plans.yaml`.
     #[must_use]
     pub fn in_file(self, file: impl Into<String>) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl PlanProblems {
     }
 }
 
-/// Writes one problem a line, each with the file's name and its own line: `plans.yaml:12: …`.
+/// Writes one problem per line, each with the file's name and the line number: `plans.yaml:12: …`.
 impl fmt::Display for PlanProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().take(Self::SHOWN).enumerate() {
@@ -88,7 +88,7 @@ impl fmt::Display for PlanProblems {
 
 impl Error for PlanProblems {}
 
-/// Returns the text as far as a message can carry it.
+/// Returns the text, cut to what fits in a message.
 pub(super) fn shortened(text: &str) -> String {
     let limit = 40;
     match text.char_indices().nth(limit) {

@@ -1,4 +1,4 @@
-//! What a plans file promises, or everything that is wrong with it: from values with lines to plans.
+//! Turns the values of a plans file into plans, or reports everything that is wrong with it.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
@@ -17,11 +17,11 @@ const VERSION: i64 = 1;
 const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_TOLERANCE_MINUTES: i64 = Rpo::LONGEST_MINUTES;
 
-/// A petabyte: more than a store takes in one object.
+/// One PiB, more than a store takes in one object.
 const LARGEST_DUMP_GIB: u32 = 1024 * 1024;
 
 const TOP: [&str; 2] = ["version", "tiers"];
-/// The most points that can be asked for by number: more than a century of days.
+/// The highest count in `keep` and `minimum_kept`: more than a century of days.
 const MOST_KEPT: u32 = 36_600;
 const TIER: [&str; 8] = [
     "rpo_minutes",
@@ -38,7 +38,7 @@ const KEEP: [&str; 4] = ["hourly", "daily", "weekly", "monthly"];
 
 type Fields<'a> = HashMap<&'a str, Field<'a>>;
 
-/// Returns the plans of a file in its own order, or all of its problems in no order.
+/// Returns the plans in the order of the file, or all of its problems in no particular order.
 pub(super) fn plans(text: &str) -> Result<Vec<Plan>, Vec<PlanProblem>> {
     let (root, refused) = document::read(text).map_err(|problem| vec![problem])?;
     let mut problems = Problems(refused);
@@ -107,7 +107,7 @@ fn tiers<'a>(at: At<'_>, field: Option<&Field<'a>>, problems: &mut Problems) -> 
     Vec::new()
 }
 
-/// Returns a tier as the file has it; `None` where even its name is in doubt.
+/// Returns a tier as the file states it, or `None` if even its name is in doubt.
 fn tier<'a>(
     key: &'a Node,
     value: &'a Node,
@@ -175,7 +175,7 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
     let tolerance = number(at, "tolerance_minutes", fields, problems, tolerance);
     let cadence = match rpo {
         None => {
-            // What it may be depends on the RPO, but that it is a number does not.
+            // Whether it is a number does not depend on the RPO, so report at least that.
             number(at, "cadence_minutes", fields, problems, |_| Ok(()));
             None
         }
@@ -223,7 +223,7 @@ fn missing(at: At<'_>, fields: &Fields<'_>, problems: &mut Problems) {
     }
 }
 
-/// Returns which points are kept. Windows that end before the retention does would break its promise: a problem.
+/// Returns which points are kept. Windows that reach less far back than the retention promises are a problem.
 fn keep(
     at: At<'_>,
     retention_days: Option<i32>,
@@ -262,7 +262,7 @@ fn keep(
             Some(0)
         }
     };
-    // All of them before the first that is wrong ends it: every problem is named.
+    // Read all of them before returning, so that every problem is reported.
     let counts = KEEP.map(&mut count);
     let [Some(hourly), Some(daily), Some(weekly), Some(monthly)] = counts else {
         return None;
@@ -303,7 +303,7 @@ fn meaningless(at: At<'_>, rpo: Rpo, fields: &Fields<'_>, problems: &mut Problem
     }
 }
 
-/// Returns a field as what its number means; `None` where it is not given, or wrong, which becomes a problem.
+/// Returns the meaning of a field's number, or `None` if the field is absent or wrong. A wrong one becomes a problem.
 fn number<T>(
     at: At<'_>,
     name: &str,
@@ -363,7 +363,7 @@ fn own_cadence(derived: Cadence, minutes: i64) -> Result<Cadence, String> {
     Cadence::from_minutes(minutes).map_err(|why| why.to_string())
 }
 
-/// A tenth of the RPO, rounded up, and 5 minutes at least.
+/// Returns a tenth of the RPO, rounded up, but at least 5 minutes.
 fn default_tolerance(rpo: Rpo) -> TimeDelta {
     let tenth = i64::from(rpo.minutes()).div_euclid(10) + i64::from(rpo.minutes() % 10 != 0);
     TimeDelta::minutes(tenth.max(5))

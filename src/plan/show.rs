@@ -1,4 +1,4 @@
-//! The plans in force as a table: what `lastgood plans show` prints.
+//! The plans in force as a table, as `lastgood plans show` prints it.
 
 use std::num::NonZeroU32;
 
@@ -74,7 +74,7 @@ impl Row {
         }
     }
 
-    /// Returns the row as text, a cell for each of [`HEADINGS`]; what does not apply is a dash.
+    /// Returns the row as text, with a cell for each of [`HEADINGS`]. A cell that does not apply is a dash.
     #[must_use]
     pub fn cells(&self) -> [String; 7] {
         let dash = || "-".to_owned();

@@ -1,4 +1,4 @@
-//! A plan promises what its file says, in the file's order, and shows it as it is.
+//! A plan promises what its file says, keeps the file's order, and is shown as it is.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ fn refused(text: &str) -> String {
     }
 }
 
-/// A file of one tier with these fields on lines 4 and on.
+/// Returns a file with one tier whose fields begin on line 4.
 fn one_tier(fields: &[&str]) -> String {
     let mut text = "version: 1\ntiers:\n  pro:\n".to_owned();
     for field in fields {

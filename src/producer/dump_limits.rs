@@ -1,4 +1,4 @@
-//! How large may a tier's dumps be? The producer tells consumers, who have no plans file.
+//! How large may a tier's dumps be? The producer records the limits for consumers, which have no plans file.
 
 use lastgood_jobs::error::chain;
 
@@ -8,12 +8,12 @@ use crate::{
     plan::Plans,
 };
 
-/// The plans whose limits were told last.
+/// The plans whose limits were recorded last.
 #[derive(Default)]
 pub(super) struct Told(Option<Plans>);
 
 impl Told {
-    /// Tells the limits of plans that the operator wrote, where they are others than last time.
+    /// Records the limits of the operator's own plans, unless they were recorded last time.
     pub(super) async fn tell(&mut self, catalog: &Catalog, own: Option<Plans>) {
         let Some(plans) = own.filter(|own| self.0.as_ref() != Some(own)) else {
             return;
@@ -28,7 +28,7 @@ impl Told {
     }
 }
 
-/// Makes the limits of dumps those of the plans.
+/// Replaces the recorded limits on the size of dumps by those of the plans.
 pub async fn limit_dumps(catalog: &Catalog, plans: &Plans) -> Result<(), CatalogError> {
     let limits = plans.iter().filter_map(|plan| {
         let bytes = i64::try_from(plan.maximum_dump_bytes()?).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! Rows from the future: what a clock that was ahead has written is mended once it is right again, and told.
+//! Rows from the future: once a catalog clock that ran ahead is right again, corrects what was written meanwhile, and reports it.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::{
 /// How many resources a log line names.
 const NAMED: usize = 10;
 
-/// How many rows were mended.
+/// How many rows were corrected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mended {
-    /// Restore points, and copies of them.
+    /// Resources with corrected restore points, or copies of them.
     pub points: usize,
     /// Resources.
     pub resources: usize,
     /// Runs.
     pub runs: usize,
-    /// Consumers and producers that seemed to be alive.
+    /// Consumers and producers that would have seemed alive.
     pub processes: usize,
 }
 
-/// Mends the rows whose times are further ahead than clocks can differ. `lease` is the one that consumers use.
+/// Corrects the rows whose times are further ahead than clocks can differ. `lease` is the one that consumers use.
 ///
-/// Safe to repeat, by any number of producers. What a tick, a finish or the reaper holds is mended the next time.
+/// Idempotent, and safe for any number of producers at once. Rows locked by a tick, a finish or the reaper are corrected the next time.
 pub async fn mend_future(catalog: &Catalog, lease: Duration) -> Result<Mended, CatalogError> {
     let points = mend(catalog, "future_points", |only| {
         points(catalog, only).boxed()
@@ -57,7 +57,7 @@ pub async fn mend_future(catalog: &Catalog, lease: Duration) -> Result<Mended, C
     })
 }
 
-/// Mends all rows of a table, or all but those that the catalog refuses to change; returns the resources that they are of.
+/// Corrects all rows of a table, except those that the catalog refuses to change. Returns the resources that they belong to.
 async fn mend<'a>(
     catalog: &Catalog,
     statement: &'static str,
@@ -113,7 +113,7 @@ async fn runs(
     Ok(ended(transaction, mended).await?)
 }
 
-/// A process that was seen in the future would seem to be alive until then.
+/// Corrects processes last seen in the future, which would seem alive until then.
 async fn processes(catalog: &Catalog) -> Result<usize, CatalogError> {
     let ahead = interval(BELIEVED_AHEAD);
     let consumers = sqlx::query!(
@@ -145,12 +145,12 @@ fn tell(table: &'static str, resources: &[String]) {
     );
 }
 
-/// The catalog's clock, as this producer last saw it.
+/// The catalog's time when this producer last read it.
 #[derive(Debug, Default)]
 pub(super) struct Clock(Option<DateTime<Utc>>);
 
 impl Clock {
-    /// Notes the catalog's time; returns whether it has gone back: what was written before may be from the future.
+    /// Notes the catalog's time. Returns whether the clock has gone back, so that rows written before may be from the future.
     pub(super) fn has_gone_back(&mut self, now: DateTime<Utc>) -> bool {
         let before = self.0.replace(now);
         before.is_some_and(|before| (before - now).to_std().is_ok_and(|by| by > BELIEVED_AHEAD))

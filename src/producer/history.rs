@@ -1,4 +1,4 @@
-//! History goes by age: finished runs in small batches, and the rows of consumers that are long dead. The audit stays.
+//! Removes old history: ended runs in small batches, and the rows of consumers that are long dead. The audit log stays.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use crate::{
     metrics,
 };
 
-/// How often a few batches go.
+/// How often a few batches are removed.
 const EVERY: Duration = Duration::from_mins(1);
-/// So few rows that nobody waits for their locks.
+/// Runs per batch: so few that nobody waits long for their locks.
 const BATCH: i64 = 1000;
-/// How many batches go at once.
+/// Batches per time.
 const BATCHES: usize = 20;
-/// How long to rest when all of the old history was looked at: most of what is left is needed by restore points for long.
+/// How long to rest once all old history has been looked at: restore points will need most of the rest for a long time.
 const REST: Duration = Duration::from_hours(1);
-/// How long the row of a consumer that nobody has seen stays.
+/// How long the row of a consumer that is no longer seen stays.
 const DEAD_FOR: Duration = Duration::from_hours(7 * 24);
-/// What takes longer is given up until the next time: a connection may hang without an error.
+/// The time limit of each step: a connection can hang without an error.
 const PRUNE_WITHIN: Duration = Duration::from_mins(1);
 
-/// Removes what ended more than `history` ago; without a `history`, dead consumers alone.
+/// Removes runs that ended more than `history` ago, and dead consumers. Without `history`, only dead consumers.
 pub(super) async fn prune_for_ever(catalog: Catalog, history: Option<Duration>) {
     let mut timer = tokio::time::interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,7 +45,7 @@ pub(super) async fn prune_for_ever(catalog: Catalog, history: Option<Duration>) 
     }
 }
 
-/// One pass over all of the old history.
+/// One pass over all old history.
 struct Pass {
     from: Bookmark,
     ended: Option<Instant>,

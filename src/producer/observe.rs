@@ -1,4 +1,4 @@
-//! What the gauges show: exposure per tier, unknown tiers, the queue, who is alive.
+//! Measures what the gauges show: exposure per tier, unknown tiers, the queue, live consumers and more.
 
 use std::{
     collections::BTreeSet,
@@ -18,27 +18,26 @@ use crate::{
     plan::Plans,
 };
 
-/// What takes longer is given up until the next time: a connection may hang without an error.
+/// The time limit of one measurement: a connection can hang without an error.
 const OBSERVE_WITHIN: Duration = Duration::from_mins(1);
 
-/// What takes long is measured so much more seldom than it takes.
+/// After each measurement, the pause is at least this many times as long as the measurement took.
 const SHARE: u32 = 20;
 
-/// Who measures, and how.
+/// The producer that measures, and its settings.
 pub(super) struct Observer {
-    /// This producer.
     pub(super) id: String,
-    /// How often it looks.
+    /// How often it measures.
     pub(super) every: Duration,
     /// How old a proof may be.
     pub(super) verify_within: Option<Duration>,
-    /// The plans of the file; `None` while it is away: others measure better then.
+    /// The operator's own plans. While the file is missing they are `None`, and another producer should measure.
     pub(super) own: watch::Receiver<Option<Plans>>,
     /// The names of all stores.
     pub(super) stores: Vec<String>,
 }
 
-/// Shows what is measured until `stop`. One producer measures, the others show what it found.
+/// Keeps the gauges up to date; never returns. One producer measures, and the others show its figures.
 pub(super) async fn observe_for_ever(
     catalog: Catalog,
     plans: watch::Receiver<Plans>,
@@ -62,16 +61,16 @@ pub(super) async fn observe_for_ever(
     }
 }
 
-/// What was shown last, to notice what is new and what is gone.
+/// What was shown last, to detect additions and removals.
 #[derive(Default)]
 struct Shown {
     tiers: Vec<String>,
     unknown: Vec<String>,
-    /// Stores that consumers know and this producer does not.
+    /// Stores that consumers report and this producer does not know.
     foreign: BTreeSet<String>,
 }
 
-/// What the gauges show. Stored between producers of one version; one that does not understand it measures by itself.
+/// The figures for the gauges, stored for the other producers of the same version. A producer that cannot read them measures itself.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Figures {
@@ -96,7 +95,7 @@ async fn observe(
     observer: &Observer,
     shown: &mut Shown,
 ) -> Result<(), CatalogError> {
-    // Longer than the leader may take between two measurements that are not slow.
+    // Longer than the leader takes between two measurements, unless they are slow.
     let lease = observer.every * 4;
     let has_file = observer.own.borrow().is_some();
     let figures = if has_file && catalog.leads(Work::Measure, &observer.id, lease).await? {
@@ -109,7 +108,7 @@ async fn observe(
             None => measure(catalog, plans, observer).await?,
         }
     };
-    // A tier that left the plans must not go on showing what it last was.
+    // A tier that left the plans must not keep its last values.
     let before = std::mem::replace(&mut shown.tiers, figures.paid);
     let is_gone = |tier: &String| !shown.tiers.contains(tier);
     let gone: Vec<_> = before.into_iter().filter(is_gone).collect();
@@ -129,7 +128,7 @@ async fn observe(
     metrics::pauses(figures.pauses);
     metrics::queue_depths(&figures.depths);
     metrics::live_consumers(&figures.alive);
-    // The last line: who fails before it does not seem to have measured.
+    // Last, so that a producer that failed earlier does not seem to have measured.
     metrics::observed(catalog.now().await?);
     Ok(())
 }
@@ -167,7 +166,7 @@ async fn measure(
 }
 
 impl Shown {
-    /// Shows each store's faults, those of stores included that consumers alone know: until they are mended.
+    /// Shows each store's faults, including stores that only consumers know, until they are fixed.
     fn store_faults(&mut self, stores: &[String], faults: &[StoreFault]) {
         let named = faults.iter().map(|fault| fault.store.clone());
         self.foreign
@@ -175,7 +174,7 @@ impl Shown {
         metrics::store_faults(stores.iter().chain(&self.foreign), faults);
     }
 
-    /// Logs each unknown tier once, when it turns up.
+    /// Logs each unknown tier once, when it first appears.
     fn tell_new(&mut self, unknown: &[UnknownTier]) {
         let names = unknown.iter().map(|tier| tier.tier.clone()).collect();
         let before = std::mem::replace(&mut self.unknown, names);

@@ -1,11 +1,11 @@
-//! Which tiers are backed up, how often, and against which RPO: what ticks go by, also while the plans file is away.
+//! Which tiers are backed up, how often, and against which RPO. Ticks use these figures, even while the plans file is missing.
 
 use crate::{
     catalog::{Catalog, CatalogError, PlansOnRecord},
     plan::{Plans, PlansFile, Source},
 };
 
-/// The tiers that are backed up, as statements take them: a list for each column.
+/// The tiers that are backed up, in the form that statements take: one list per column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paid {
     pub(super) tiers: Vec<String>,
@@ -14,7 +14,7 @@ pub struct Paid {
 }
 
 impl Paid {
-    /// Returns what these plans back up.
+    /// Returns the tiers that these plans back up.
     #[must_use]
     pub fn of(plans: &Plans) -> Self {
         let mut paid = Self::default();
@@ -24,10 +24,10 @@ impl Paid {
         paid
     }
 
-    /// Returns what a producer with this file backs up, and records it, so that another one whose file is away does the same.
+    /// Returns the tiers that a producer with this file backs up, and records them, so that a producer without its file does the same.
     ///
-    /// The built-in plans stand in for a file that is missing or broken. They decide about no tier that a producer's file covered: a
-    /// replica without its file must not undo what others plan beside it, or planned before it.
+    /// The built-in plans stand in for a file that is missing or broken. They decide nothing about a tier that a producer's file covered,
+    /// because a replica without its file must not undo what others plan beside it, or planned before it.
     pub async fn of_file(catalog: &Catalog, file: &PlansFile) -> Result<Self, CatalogError> {
         let own = Self::of(file.plans());
         match file.source() {
@@ -50,7 +50,7 @@ impl Paid {
         }
     }
 
-    /// Returns what is on record, and of these what is not.
+    /// Returns the recorded tiers, and those of `self` that the record does not know.
     fn under(self, recorded: &PlansOnRecord) -> Self {
         let mut paid = Self {
             tiers: recorded.tiers.clone(),

@@ -1,34 +1,34 @@
-//! The reaper: takes back what lost workers held, but not for an outage that was its own; fails what nobody can ever take.
+//! The reaper: takes runs back from lost workers, but not because of its own outage, and fails runs that no worker can ever take.
 
 use std::time::{Duration, Instant};
 
 use lastgood_jobs::{error::chain, resource::Engine};
 use tokio::time::MissedTickBehavior;
 
-use crate::{catalog::Catalog, metrics, queue::Store};
+use crate::{catalog::Catalog, metrics, queue::Ledger};
 
-/// Looks for expired leases.
+/// Looks for expired leases; never returns.
 pub(super) async fn reap_for_ever(catalog: Catalog, every: Duration, lease: Duration) {
-    let store = Store::new(catalog.pool().clone(), "reaper", lease);
+    let ledger = Ledger::new(catalog.pool().clone(), "reaper", lease);
     let mut timer = tokio::time::interval(every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut contact = Contact::begin();
     loop {
         timer.tick().await;
         if !contact.has_lasted(lease, every) {
-            // Workers may have been cut off with us: give them one lease to renew.
+            // Workers may have been cut off together with this process: give them one lease to renew.
             match catalog.now().await {
                 Ok(_) => contact.seen(),
                 Err(_) => contact.lost(),
             }
             continue;
         }
-        match store.reap().await {
+        match ledger.reap().await {
             Ok(reaped) => {
                 contact.seen();
                 for run in reaped {
-                    metrics::reaped(&run.queue, &run.kind, &run.state);
-                    tracing::warn!(run.id = %run.id, run.kind = run.kind, run.state = run.state, queue.name = run.queue, "lease of a lost worker taken back");
+                    metrics::reaped(&run.queue, run.kind, run.state);
+                    tracing::warn!(run.id = %run.id, run.kind = %run.kind, run.state = %run.state, queue.name = run.queue, "lease of a lost worker taken back");
                 }
             }
             Err(error) => {
@@ -37,18 +37,18 @@ pub(super) async fn reap_for_ever(catalog: Catalog, every: Duration, lease: Dura
                 continue;
             }
         }
-        refuse_unknown(&store).await;
+        refuse_unknown(&ledger).await;
     }
 }
 
-/// Fails what waits for an engine that nobody knows, so that its queue is not stuck without a word.
-async fn refuse_unknown(store: &Store) {
+/// Fails the runs of engines that nobody serves, so that their queue does not get stuck silently.
+async fn refuse_unknown(ledger: &Ledger) {
     let known = Engine::ALL.map(|engine| engine.to_string());
-    match store.refuse_unknown(&known).await {
+    match ledger.refuse_unknown(&known).await {
         Ok(refused) => {
             for run in refused {
-                metrics::refused_unknown(&run.kind);
-                tracing::error!(run.id = %run.id, run.kind = run.kind, queue.name = run.queue, "run failed: its engine is not supported, and no live consumer serves it");
+                metrics::refused_unknown(run.kind);
+                tracing::error!(run.id = %run.id, run.kind = %run.kind, queue.name = run.queue, "run failed: its engine is not supported, and no live consumer serves it");
             }
         }
         Err(error) => {
@@ -60,7 +60,7 @@ async fn refuse_unknown(store: &Store) {
     }
 }
 
-/// How long this process has been in touch with the catalog, without a gap.
+/// How long this process has been in contact with the catalog without a gap.
 struct Contact {
     since: Option<Instant>,
     last: Instant,
@@ -75,7 +75,8 @@ impl Contact {
         }
     }
 
-    /// A gap much longer than the interval means that this process itself stood still (stopped, suspended).
+    /// Returns whether the contact has lasted for one lease. A gap much longer than the interval means that this process itself stood
+    /// still, stopped or suspended.
     fn has_lasted(&mut self, lease: Duration, every: Duration) -> bool {
         if self.last.elapsed() > every * 3 + Duration::from_secs(1) {
             self.since = None;

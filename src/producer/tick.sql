@@ -47,8 +47,10 @@ coalesced as (
     returning waiting.resource_id, moving.is_taken
 ),
 enqueued as (
-    insert into lastgood.runs (queue, kind, trigger, resource_id, slot, due_by, args)
-    select looked_at.engine, 'backup', 'scheduled', looked_at.id, looked_at.slot, looked_at.due_by, '{"kind": "backup"}'
+    insert into lastgood.runs (queue, kind, trigger, resource_id, priority, slot, due_by, args)
+    select
+        looked_at.engine, 'backup', 'scheduled', looked_at.id, lastgood.priority('backup', 'scheduled'), looked_at.slot,
+        looked_at.due_by, (select lastgood.job('backup'))
     from looked_at
     where looked_at.slot is not null and looked_at.id not in (select resource_id from coalesced)
     on conflict do nothing

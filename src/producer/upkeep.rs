@@ -1,4 +1,4 @@
-//! Upkeep: asks for what restore points need after they were made. Any number of producers may ask.
+//! Upkeep: enqueues what restore points need after they are made. Any number of producers may do it.
 
 mod ask;
 mod copies;
@@ -12,38 +12,39 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use self::ask::{Asked, enqueue};
 pub use self::{
-    copies::{adopt, ask_for_copies},
+    copies::ask_for_copies,
     retain::{ask_for_removals, retain},
 };
 use crate::{
     catalog::{Catalog, CatalogError, Work, answered, interval},
     metrics,
     plan::Plans,
+    run::RunKind,
 };
 
-/// What takes longer is given up until the next time: a connection may hang without an error.
+/// The time limit of each step: a connection can hang without an error.
 const UPKEEP_WITHIN: Duration = Duration::from_mins(5);
-/// One that dies is followed after so many looks.
+/// The length of a leader's lease, in looks: after this many, another producer takes over from one that died.
 const LEASE_LOOKS: u32 = 4;
-/// How many verifications of one engine may wait: more would only be stale by the time they run.
+/// How many verifications of one engine may wait: more would only be out of date by the time they run.
 const VERIFICATIONS_WAITING: i32 = 100;
-/// Each resource has one proof at least that is younger than this part of the whole.
+/// Each resource always has a proof younger than `verify_within` divided by this.
 const NEWEST_PART: u32 = 4;
 
-/// What upkeep is to ask for.
+/// Settings of the upkeep.
 #[derive(Debug, Clone)]
 pub struct Upkeep {
     /// How often it looks.
     pub every: Duration,
-    /// Each usable restore point is read back this often; `None`: never.
+    /// Each usable restore point is read back within this time; `None`: never.
     pub verify_within: Option<Duration>,
-    /// How long a former promise holds after a change.
+    /// How long a former promise still holds after a change.
     pub grace: TimeDelta,
-    /// The names of all stores: the primary's, and those that get copies.
+    /// The names of the stores: the primary, and those that get copies.
     pub stores: (String, Vec<String>),
 }
 
-/// Asks for ever. `plans` are those of the file, `None` while the built-in ones stand in for it.
+/// Enqueues upkeep; never returns. `plans` holds the operator's own plans, or `None` while the built-in ones stand in for them.
 pub(super) async fn upkeep_for_ever(
     catalog: Catalog,
     upkeep: Upkeep,
@@ -72,7 +73,8 @@ pub(super) async fn upkeep_for_ever(
     }
 }
 
-/// Whether it is this producer's turn. Who cannot be told goes on: it is harmless, and what fails next tells of it.
+/// Returns whether this producer leads. If the catalog does not say, it goes
+/// on as if it did: that is harmless, and the next step reports the failure.
 async fn leads(catalog: &Catalog, work: Work, upkeep: &Upkeep, id: &str) -> bool {
     let leading = catalog.leads(work, id, upkeep.every * LEASE_LOOKS);
     match answered(UPKEEP_WITHIN, leading).await {
@@ -86,8 +88,6 @@ async fn leads(catalog: &Catalog, work: Work, upkeep: &Upkeep, id: &str) -> bool
 
 async fn ask_for_what_is_due(catalog: &Catalog, upkeep: &Upkeep) {
     let (primary, mirrors) = &upkeep.stores;
-    let adopting = answered(UPKEEP_WITHIN, adopt(catalog, primary)).await;
-    report("stores", adopting.map(|()| 0));
     let all: Vec<String> = std::iter::once(primary).chain(mirrors).cloned().collect();
     let asking = ask_for_copies(catalog, &all);
     report("copies", answered(UPKEEP_WITHIN, asking).await);
@@ -116,8 +116,10 @@ fn let_gone(gone: Result<u64, CatalogError>) {
     }
 }
 
-/// Enqueues the verifications that are due: of each usable restore point, in each store that holds it, within `within`, and of each resource's newest so that
-/// it always has one that was proven within a quarter of that. Returns how many.
+/// Enqueues the verifications that are due, and returns how many.
+///
+/// Each usable restore point is verified within `within`, in each store that holds it. Each resource's newest point is verified often
+/// enough that the resource always has a point proven within a quarter of that time.
 pub async fn ask_for_verifications(
     catalog: &Catalog,
     within: Duration,
@@ -133,5 +135,5 @@ pub async fn ask_for_verifications(
     )
     .fetch_all(catalog.pool())
     .await?;
-    enqueue(catalog, "verify", -20, due).await
+    enqueue(catalog, RunKind::Verify, due).await
 }

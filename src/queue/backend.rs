@@ -1,4 +1,4 @@
-//! The apalis backend: yields claimed runs, and never an error, for an error would end the worker.
+//! The apalis backend: yields claimed runs, and never an error, because an error would end the worker.
 
 use std::{
     convert::Infallible,
@@ -24,13 +24,13 @@ use super::{
 pub struct Runs<A> {
     queue: Queue,
     handoff: Arc<Handoff<A>>,
-    /// Cancelled when dropped, also when a worker is restarted.
+    /// Cancels the claim loop when dropped, also when a worker is restarted.
     stop: Option<DropGuard>,
     claiming: Option<JoinHandle<()>>,
 }
 
 impl<A> Runs<A> {
-    /// Returns the backend of `queue`; it claims nothing until a worker polls it.
+    /// Returns the backend of `queue`. It claims nothing until a worker polls it.
     pub fn new(queue: Queue) -> Self {
         Self {
             queue,
@@ -70,7 +70,7 @@ impl<A: DeserializeOwned + Send + 'static> Backend for Runs<A> {
         _: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, Infallible>>> {
         self.handoff.waker.register(cx.waker());
-        // Never `Ready(None)`: it would end the worker for good.
+        // Never `Ready(None)`: that would end the worker for good.
         let Some(run) = self.handoff.take_one() else {
             return Poll::Pending;
         };
@@ -103,7 +103,7 @@ impl<A: DeserializeOwned + Send + 'static> Backend for Runs<A> {
 impl<A> BackendConfig for Runs<A> {
     type Args = Run<A>;
     type Id = TaskId;
-    // `Durable` would decode inside `poll_next` and turn one bad row into a dead worker.
+    // `Durable` would decode inside `poll_next`, where one bad row would end the worker.
     type Kind = Ephemeral;
     type Config = Queue;
     type Layer = Supervise;

@@ -1,5 +1,5 @@
-//! The loop that takes what is claimed for a queue: a task of its own, because apalis stops polling its backend the moment a drain
-//! begins.
+//! Passes claimed runs of a queue on to apalis. The loop is a task of its
+//! own, because apalis stops polling its backend the moment a drain begins.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Queue, Run, store::Claimed};
+use super::{Failure, Queue, Run, ledger::Claimed};
+use crate::run::RunKind;
 
 /// Claimed runs on their way to apalis.
 pub(super) struct Handoff<A> {
@@ -48,7 +49,7 @@ impl<A> Handoff<A> {
     }
 }
 
-/// Takes what is claimed for as long as the worker takes work, then gives back what was not started.
+/// Hands over claimed runs for as long as the worker takes work, then gives back those that were not started.
 pub(super) async fn claim_loop<A: DeserializeOwned>(
     queue: Queue,
     handoff: Arc<Handoff<A>>,
@@ -70,15 +71,15 @@ pub(super) async fn claim_loop<A: DeserializeOwned>(
     }
     claimed.close();
     while let Some((row, permit)) = claimed.recv().await {
-        queue.store.release(row.as_attempt()).await;
+        queue.ledger.release(row.as_attempt()).await;
         drop(permit);
     }
     for run in handoff.take_all() {
-        queue.store.release(run.as_attempt()).await;
+        queue.ledger.release(run.as_attempt()).await;
     }
 }
 
-/// Decodes a row: one that does not decode fails alone.
+/// Decodes a claimed row and hands it over. A row that does not decode fails alone.
 fn hand_over<A: DeserializeOwned>(
     queue: &Queue,
     handoff: &Handoff<A>,
@@ -86,19 +87,19 @@ fn hand_over<A: DeserializeOwned>(
     permit: OwnedSemaphorePermit,
 ) {
     match decode::<A>(&row) {
-        Ok(args) => handoff.put(run(queue, row, args, Some(permit))),
+        Ok((kind, args)) => handoff.put(run(queue, row, kind, args, permit)),
         Err(failure) => {
             let queue = queue.clone();
             tokio::spawn(async move {
                 tracing::error!(run.id = %row.id, resource.id = %row.resource_id, error = %failure, "a run's payload does not decode");
                 crate::metrics::run_ended(
                     &queue.name,
-                    &row.kind,
+                    row.kind.parse().ok(),
                     crate::metrics::RunResult::Failed,
                     Duration::ZERO,
                 );
                 queue
-                    .store
+                    .ledger
                     .finish(row.as_attempt(), &Err(failure), (0, 0), &queue.give_back)
                     .await;
                 drop(permit);
@@ -107,7 +108,7 @@ fn hand_over<A: DeserializeOwned>(
     }
 }
 
-fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<A, Failure> {
+fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<(RunKind, A), Failure> {
     let named = row.args.get("kind").and_then(serde_json::Value::as_str);
     if named != Some(row.kind.as_str()) {
         let message = format!(
@@ -117,21 +118,37 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<A, Failure> {
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
     }
-    A::deserialize(&row.args).map_err(|error| {
-        Failure::permanent(
+    let Ok(kind) = row.kind.parse() else {
+        let message = format!(
+            "this build executes no runs of kind {:?}: a newer consumer does",
+            row.kind
+        );
+        return Err(Failure::permanent(ErrorKind::Config, message));
+    };
+    match A::deserialize(&row.args) {
+        Ok(args) => Ok((kind, args)),
+        Err(error) => Err(Failure::permanent(
             ErrorKind::Config,
-            format!("the payload does not decode: {error}: enqueue it again with a payload of this version"),
-        )
-    })
+            format!(
+                "the payload does not decode: {error}: enqueue it again with a payload of this version"
+            ),
+        )),
+    }
 }
 
-fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePermit>) -> Run<A> {
+fn run<A>(
+    queue: &Queue,
+    row: Claimed,
+    kind: RunKind,
+    args: A,
+    permit: OwnedSemaphorePermit,
+) -> Run<A> {
     let progress = Arc::<Progress>::default();
     let attempt = row.as_attempt();
     Run {
         id: row.id,
         resource_id: row.resource_id,
-        kind: row.kind,
+        kind,
         slot: row.slot,
         attempt: row.attempt,
         epoch: row.epoch,
@@ -140,10 +157,10 @@ fn run<A>(queue: &Queue, row: Claimed, args: A, permit: Option<OwnedSemaphorePer
         args,
         progress: Arc::clone(&progress),
         lease: super::LeaseHandle {
-            store: queue.store.clone(),
+            ledger: queue.ledger.clone(),
             attempt,
             progress,
         },
-        permit,
+        permit: Some(permit),
     }
 }

@@ -1,4 +1,4 @@
-//! The claims of one process: one statement for all of its lanes, and nothing lost with an answer that never came.
+//! Claims runs for all lanes of one process in one statement, and loses no run if the answer is lost.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,22 +14,22 @@ use uuid::Uuid;
 
 use super::{
     Lane, Queue,
-    store::{Claimed, Store},
+    ledger::{Claimed, Ledger},
 };
 
 /// How long after a claim whose answer was lost the server may still execute it.
 const MAY_COME_LATE: Duration = Duration::from_mins(1);
 
-/// What a claim got for a lane: a run, and the slot that it holds.
+/// A claimed run, and the permit of the slot that it takes.
 pub(super) type Got = (Claimed, OwnedSemaphorePermit);
 
-/// How long a claim after another waits for more free slots: a claim of many costs little more than a claim of one.
+/// How long a claim that directly follows another waits for more slots to become free: claiming many costs little more than claiming one.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// Who claims for all lanes of a process. Cheap to clone: all clones are the same.
+/// Claims for all lanes of a process. Clones share their state and are cheap.
 #[derive(Clone)]
 pub struct Claims {
-    store: Store,
+    ledger: Ledger,
     wake: Arc<Notify>,
     takers: Arc<Mutex<Takers>>,
 }
@@ -37,11 +37,11 @@ pub struct Claims {
 #[derive(Default)]
 struct Takers {
     all: Vec<Taker>,
-    /// The task that claims for them; none while there are none.
+    /// The task that claims for them; `None` while there are no takers.
     serving: Option<JoinHandle<()>>,
 }
 
-/// A lane whose claim loop takes what is claimed for it.
+/// A lane whose claim loop receives claimed runs.
 struct Taker {
     queue: Arc<str>,
     lane: Lane,
@@ -54,7 +54,7 @@ struct Taker {
 /// One claim: the lanes that have free slots, and these slots.
 struct Asking {
     lanes: Vec<AskingLane>,
-    /// The ids of the attempts, so that they are known although the answer may be lost.
+    /// The ids of the attempts, chosen in advance so that they are known even if the answer is lost.
     attempts: Vec<Uuid>,
 }
 
@@ -66,23 +66,23 @@ struct AskingLane {
 }
 
 impl Claims {
-    /// Returns claims by the statements of `store`; nothing is claimed until a worker takes.
+    /// Returns claims through `ledger`. Nothing is claimed until a worker takes runs.
     #[must_use]
-    pub fn new(store: Store) -> Self {
+    pub fn new(ledger: Ledger) -> Self {
         Self {
-            store,
+            ledger,
             wake: Arc::new(Notify::new()),
             takers: Arc::default(),
         }
     }
 
-    /// Returns what makes it look for runs at once; a hint only.
+    /// Returns the notifier that makes it look for runs at once. A wake-up is only a hint.
     #[must_use]
     pub fn wake(&self) -> Arc<Notify> {
         Arc::clone(&self.wake)
     }
 
-    /// Claims for a lane while the returned value lives and `is_taking`.
+    /// Claims for a lane for as long as the returned receiver lives and `is_taking` returns `true`.
     pub(super) fn take(
         &self,
         queue: &Queue,
@@ -102,7 +102,7 @@ impl Claims {
         got
     }
 
-    /// Sees to it that somebody claims: a process that claims nothing would look alive for ever.
+    /// Respawns the claiming task if it has ended: a process that claims nothing would look alive for ever.
     pub(super) fn keep_serving(&self) {
         let mut takers = self.locked();
         if takers.serving.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -114,7 +114,7 @@ impl Claims {
         self.takers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how long to wait for a hint, or `None` where nobody takes any more, and the task that asks is to end.
+    /// Returns how long to wait for a wake-up. `None`: no lane takes runs any more, and the claiming task must end.
     fn poll(&self) -> Option<Duration> {
         let mut takers = self.locked();
         takers.all.retain(|taker| !taker.gives.is_closed());
@@ -125,7 +125,7 @@ impl Claims {
         poll
     }
 
-    /// Takes every free slot of the lanes that take.
+    /// Reserves every free slot of the lanes that take runs.
     fn asking(&self) -> Option<Asking> {
         let takers = self.locked();
         let lanes: Vec<_> = takers
@@ -152,12 +152,12 @@ impl Claims {
     }
 }
 
-/// Claims until nobody takes any more.
+/// Claims until no lane takes runs any more.
 async fn serve(claims: Claims) {
     let mut pace = Pace::Eager;
     let mut unanswered = Unanswered::default();
     loop {
-        unanswered.give_back(&claims.store).await;
+        unanswered.give_back(&claims.ledger).await;
         let Some(poll) = claims.poll() else {
             return;
         };
@@ -170,30 +170,30 @@ async fn serve(claims: Claims) {
         };
         let Some(asking) = asking else {
             tokio::select! {
-                // After an error the wake-up is no reason to hurry.
+                // After an error, a wake-up is no reason to hurry.
                 () = claims.wake.notified(), if !pace.is_failing() => {}
                 () = sleep(pace.wait(poll)) => {}
             }
             pace = pace.rested();
             if let Some(asking) = claims.asking() {
-                pace = claim(&claims.store, asking, pace, &mut unanswered).await;
+                pace = claim(&claims.ledger, asking, pace, &mut unanswered).await;
             }
             continue;
         };
-        pace = claim(&claims.store, asking, pace, &mut unanswered).await;
+        pace = claim(&claims.ledger, asking, pace, &mut unanswered).await;
     }
 }
 
-async fn claim(store: &Store, asking: Asking, pace: Pace, unanswered: &mut Unanswered) -> Pace {
+async fn claim(ledger: &Ledger, asking: Asking, pace: Pace, unanswered: &mut Unanswered) -> Pace {
     let lanes: Vec<_> = asking
         .lanes
         .iter()
         .map(|lane| (&*lane.queue, lane.permits.num_permits(), lane.lane))
         .collect();
-    match store.claim(&lanes, &asking.attempts).await {
+    match ledger.claim(&lanes, &asking.attempts).await {
         Ok(rows) => {
             let found = !rows.is_empty();
-            hand_over(store, asking.lanes, rows).await;
+            hand_over(ledger, asking.lanes, rows).await;
             if found { Pace::Eager } else { Pace::Idle }
         }
         Err(error) => {
@@ -204,7 +204,7 @@ async fn claim(store: &Store, asking: Asking, pace: Pace, unanswered: &mut Unans
     }
 }
 
-async fn hand_over(store: &Store, mut lanes: Vec<AskingLane>, rows: Vec<Claimed>) {
+async fn hand_over(ledger: &Ledger, mut lanes: Vec<AskingLane>, rows: Vec<Claimed>) {
     for row in rows {
         let lane = lanes
             .iter_mut()
@@ -213,13 +213,13 @@ async fn hand_over(store: &Store, mut lanes: Vec<AskingLane>, rows: Vec<Claimed>
         let permit = lane.and_then(|lane| Some((lane.permits.split(1)?, lane.gives.clone())));
         let is_taken = permit.is_some_and(|(permit, gives)| gives.send((row, permit)).is_ok());
         if !is_taken {
-            // Its worker is gone meanwhile.
-            store.release(attempt).await;
+            // The lane's worker has gone in the meantime.
+            ledger.release(attempt).await;
         }
     }
 }
 
-/// The attempts of claims whose answer was lost: the catalog may have made them, and nobody executes them.
+/// The attempts of claims whose answer was lost. The catalog may have made them, but nobody executes them.
 #[derive(Default)]
 struct Unanswered(Vec<(Instant, Vec<Uuid>)>);
 
@@ -228,13 +228,13 @@ impl Unanswered {
         self.0.push((Instant::now(), attempts));
     }
 
-    /// Gives them back, unspent, as soon as the catalog answers, and again while it may still make them.
-    async fn give_back(&mut self, store: &Store) {
+    /// Gives these attempts back unspent as soon as the catalog answers, and again for as long as it may still make them.
+    async fn give_back(&mut self, ledger: &Ledger) {
         if self.0.is_empty() {
             return;
         }
         let attempts: Vec<Uuid> = self.0.iter().flat_map(|(_, ids)| ids).copied().collect();
-        match store.give_back(&attempts).await {
+        match ledger.give_back(&attempts).await {
             Ok(given_back) => {
                 self.0.retain(|(asked, _)| asked.elapsed() < MAY_COME_LATE);
                 if given_back > 0 {
@@ -251,15 +251,15 @@ impl Unanswered {
     }
 }
 
-/// When to look next.
+/// When to claim next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// There was something: there may be more, also where fewer runs came than there were slots, for a limit may have held some
-    /// back for others.
+    /// The last claim found runs, so there may be more. This holds even if it found fewer than there were slots: a limit may have held
+    /// some runs back, and others may follow them.
     Eager,
-    /// Nothing may be claimed.
+    /// The last claim found nothing.
     Idle,
-    /// The database failed so many times in a row.
+    /// Claims have failed in a row; the number is the exponent of the back-off, at most 4.
     Failing(u32),
 }
 
@@ -278,7 +278,7 @@ impl Pace {
         }
     }
 
-    /// After a wait: a failure is forgotten by the next answer, not by time.
+    /// Returns the pace after a wait. Only an answer from the catalog ends a failure, not time.
     fn rested(self) -> Self {
         match self {
             Self::Failing(times) => Self::Failing(times),
@@ -286,7 +286,7 @@ impl Pace {
         }
     }
 
-    /// Jittered by a quarter, so that replicas do not poll in step.
+    /// Returns how long to wait, jittered by a quarter so that replicas do not poll in step.
     fn wait(self, poll: Duration) -> Duration {
         let factor = match self {
             Self::Failing(times) => 2_u32.pow(times),

@@ -24,7 +24,9 @@ resource as (
 ),
 asked as (
     insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
-    select resource.engine, 'backup', 'adhoc', resource.id, 50, '{"kind": "backup"}', 'quarantine-' || $1::uuid
+    select
+        resource.engine, 'backup', 'upkeep', resource.id, lastgood.priority('backup', 'upkeep'), lastgood.job('backup'),
+        'quarantine-' || $1::uuid
     from resource join was on was.id = resource.id
     where $3 and resource.status = 'active' and resource.consistent_at is distinct from was.newest_consistent_at
         and not exists (

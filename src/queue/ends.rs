@@ -1,4 +1,4 @@
-//! Ends of runs that are recorded together: what ended while the last statement was under way goes with the next, each decided alone.
+//! Records the ends of runs in batches: ends that arrive while a statement is under way are recorded by the next one, each decided alone.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -12,16 +12,16 @@ use sqlx::{PgExecutor, PgPool};
 use tokio::{sync::oneshot, time::sleep};
 use uuid::Uuid;
 
-use super::store::bigint;
+use super::ledger::bigint;
 use crate::catalog::{CatalogError, is_refused, leave_out};
 
-/// As many as one statement records.
+/// How many ends one statement records at most.
 const TOGETHER: usize = 200;
 
-/// How long the first to end waits for others: no job notices, and a statement for many costs little more than one for one.
+/// How long the first end of a batch waits for others. No job notices, and a statement for many costs little more than for one.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// A run that succeeded, as it is recorded.
+/// The end of a run that succeeded, as it is recorded.
 #[derive(Debug, Clone)]
 pub(super) struct End {
     pub(super) attempt: Attempt,
@@ -54,7 +54,7 @@ impl EndPoint {
     }
 }
 
-/// What waits to be recorded. Cheap to clone: all clones are the same.
+/// The ends that wait to be recorded. Clones share their state and are cheap.
 #[derive(Clone, Default)]
 pub(super) struct Ends {
     waiting: Arc<Mutex<Vec<Waiting>>>,
@@ -67,7 +67,7 @@ struct Waiting {
 }
 
 impl Ends {
-    /// Records an end, with those that wait at the same time; returns whether the run was still the attempt's.
+    /// Records an end, together with those that wait at the same time. Returns whether the run was still this attempt's.
     ///
     /// An end that the catalog refuses is refused alone.
     pub(super) async fn record(
@@ -79,7 +79,7 @@ impl Ends {
         let (told, mut hears) = oneshot::channel();
         self.locked().push(Waiting { end, told });
         let turn = self.turn.lock().await;
-        // Whoever had the turn before may have recorded this one as well.
+        // The previous turn may have recorded this end as well.
         if let Ok(recorded) = hears.try_recv() {
             return recorded;
         }
@@ -91,10 +91,10 @@ impl Ends {
         };
         record_batch(batch, pool, store).await;
         drop(turn);
-        // More than one statement takes were waiting: the next turn has it.
+        // If more ends were waiting than one statement takes, a later turn records this one.
         match hears.await {
             Ok(recorded) => recorded,
-            // Whoever recorded it was stopped: nobody knows whether it did.
+            // The task that was recording it was stopped, so nobody knows whether it did.
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         }
     }
@@ -115,7 +115,7 @@ async fn record_batch(batch: Vec<Waiting>, pool: &PgPool, store: &Arc<str>) {
     match finish(&ends, pool, store).await {
         Ok(done) => {
             for (id, told) in hearers {
-                // Nobody may wait any more.
+                // The caller may have stopped waiting.
                 let _heard_or_not = told.send(Ok(done.contains(&id)));
             }
         }
@@ -147,7 +147,7 @@ fn tell(
     outcome: Result<LeftOut, CatalogError>,
 ) {
     let Ok((done, refused)) = outcome else {
-        // They hear that nobody tells, and try again.
+        // Dropping the senders makes the callers try again.
         return;
     };
     let done: Vec<Uuid> = done.into_iter().flatten().collect();
@@ -166,7 +166,7 @@ fn tell(
     }
 }
 
-/// Records these ends in one statement; returns the attempts whose runs were still theirs.
+/// Records these ends in one statement. Returns the attempts whose runs were still theirs.
 pub(super) async fn finish(
     ends: &[End],
     executor: impl PgExecutor<'_>,

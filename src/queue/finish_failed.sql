@@ -1,7 +1,7 @@
 -- The fenced end of an attempt that failed: back to the queue after a stored back-off, or failed for good. $3, $4: the
 -- error. $5: permanent. $6: what the tool said. $7, $8: bytes
--- moved. $1, $2, $9: the attempt. A scheduled backup that failed for good makes its resource due again after a back-off of its own.
--- The resource is locked before the run, as a tick does.
+-- moved. $1, $2, $9: the attempt. The resource is locked before the run, as a tick does: what a failed backup means for it, a trigger says
+-- (sql/functions/backups_fail.sql).
 with owner as materialized (
     select id from lastgood.resources
     where id = (select resource_id from lastgood.runs where id = $1)
@@ -17,14 +17,6 @@ ended as (
         dump_bytes = $7, stored_bytes = $8
     from owner
     where runs.id = $1 and runs.epoch = $2 and runs.attempt_id = $9 and runs.state = 'running' and owner.id = runs.resource_id
-    returning runs.id, runs.resource_id, runs.kind, runs.trigger, runs.state
-),
-resource as (
-    update lastgood.resources as r
-    set failures_in_a_row = least(r.failures_in_a_row, 1000000) + 1,
-        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
-            then now() + lastgood.retry_delay(least(r.failures_in_a_row, 1000000) + 1, r.cadence_minutes) else r.next_due_at end
-    from ended
-    where r.id = ended.resource_id and ended.state = 'failed' and ended.kind = 'backup' and ended.trigger = 'scheduled'
+    returning runs.state
 )
 select state as "state!" from ended

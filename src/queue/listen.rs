@@ -1,4 +1,4 @@
-//! Wake-ups: one LISTEN connection per process, a hint that can be lost.
+//! Wake-ups: one LISTEN connection per process. A wake-up is a hint that can be lost.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,19 +7,19 @@ use tokio::sync::Notify;
 
 use super::Queue;
 
-/// Who to wake.
+/// The tasks to wake.
 #[derive(Clone, Default)]
 pub struct Wakers {
     /// The claim loops, by queue name.
     pub queues: HashMap<Arc<str>, Vec<Arc<Notify>>>,
-    /// Who looks for cancelled runs.
+    /// Wakes the task that looks for cancelled runs.
     pub cancelled: Arc<Notify>,
-    /// Who looks for an order to drain, and the name that the order is for.
+    /// The worker's name, and the waker of the task that looks for an order to drain it.
     pub drain: (Arc<str>, Arc<Notify>),
 }
 
 impl Wakers {
-    /// Returns those of the claim loops of these queues.
+    /// Returns wakers for the claim loops of these queues.
     #[must_use]
     pub fn of(queues: &[Queue]) -> Self {
         let mut wakers = Self::default();
@@ -31,8 +31,8 @@ impl Wakers {
     }
 }
 
-/// Wakes the claim loops when runs arrive, and others when an operator orders something; never returns. Polls are the guarantee
-/// behind it.
+/// Wakes the claim loops when runs arrive, and the other tasks when an operator gives an order; never returns. Notifications can be lost,
+/// so every woken task also polls.
 pub async fn listen(pool: PgPool, wakers: Wakers) {
     loop {
         if let Err(error) = listen_until_lost(&pool, &wakers).await {
@@ -49,7 +49,7 @@ async fn listen_until_lost(pool: &PgPool, wakers: &Wakers) -> sqlx::Result<()> {
         .await?;
     let (worker, drain) = &wakers.drain;
     loop {
-        // A fresh connection may have missed some.
+        // Notifications may have been lost while this connection was not listening.
         wakers
             .queues
             .values()

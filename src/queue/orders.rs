@@ -1,4 +1,4 @@
-//! How an attempt learns that it is over before it ends: what this process executes, and what the catalog says of it.
+//! Tells an attempt that it is over before it ends by itself: compares what this process executes with the catalog.
 
 use std::{
     collections::HashMap,
@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::Store;
+use super::Ledger;
 use lastgood_jobs::job::Attempt;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How often to look when nobody tells us: the guarantee behind the notification.
+/// How often to look when no notification arrives. Notifications are a hint; this poll is the guarantee.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The attempts that this process executes now.
@@ -21,7 +21,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Enters an attempt, for as long as the returned value lives.
+    /// Registers an attempt for as long as the returned value lives.
     pub(super) fn enter(&self, attempt: Attempt) -> Entered {
         let over = CancellationToken::new();
         self.locked().insert(attempt, over.clone());
@@ -47,7 +47,6 @@ impl InFlight {
     }
 }
 
-/// An attempt that is in flight.
 pub(super) struct Entered {
     in_flight: InFlight,
     attempt: Attempt,
@@ -55,7 +54,7 @@ pub(super) struct Entered {
 }
 
 impl Entered {
-    /// Resolves when the run is no longer this attempt's: cancelled, or taken away.
+    /// Resolves when the run is no longer this attempt's because it was cancelled or taken away.
     pub(super) async fn over(&self) {
         self.over.cancelled().await;
     }
@@ -67,9 +66,10 @@ impl Drop for Entered {
     }
 }
 
-/// Ends the attempts in flight whose runs were cancelled or taken away, whenever `wake` says that some were and every 2 s;
-/// never returns. One statement for all of them, and none while there are none.
-pub async fn watch(store: Store, in_flight: InFlight, wake: Arc<Notify>) {
+/// Ends the attempts in flight whose runs were cancelled or taken away; never returns.
+///
+/// Looks every 2 s, and whenever `wake` is notified. One statement covers all attempts; if there are none, nothing is sent.
+pub async fn watch(ledger: Ledger, in_flight: InFlight, wake: Arc<Notify>) {
     loop {
         tokio::select! {
             () = wake.notified() => {}
@@ -79,9 +79,9 @@ pub async fn watch(store: Store, in_flight: InFlight, wake: Arc<Notify>) {
         if attempts.is_empty() {
             continue;
         }
-        match store.over(&attempts).await {
+        match ledger.over(&attempts).await {
             Ok(over) => over.into_iter().for_each(|attempt| in_flight.end(attempt)),
-            // Each renewal of a lease asks the same.
+            // Not essential: each renewal of a lease finds out the same.
             Err(error) => tracing::warn!(%error, "cannot look for cancelled runs, trying again"),
         }
     }

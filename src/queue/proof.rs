@@ -1,4 +1,4 @@
-//! What a run has learned about a restore point's bytes, recorded in the transaction of its fenced finish.
+//! Records what a run learned about a restore point's bytes, in the transaction of its fenced finish.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{Condemned, Lacking};
 use crate::catalog::{Audit, record};
 
-/// Records that a restore point was read to its last byte in these stores and is whole. One that was quarantined is usable again: its bytes
-/// are those of its manifest, wherever they were meanwhile.
+/// Records that a restore point was read to its last byte in these stores and is intact. A quarantined one becomes usable again: its bytes
+/// match its manifest, whatever was wrong before.
 pub(super) async fn acquit(
     connection: &mut PgConnection,
     point: Uuid,
@@ -29,8 +29,8 @@ pub(super) async fn acquit(
     record(connection, &entry).await
 }
 
-/// Quarantines a restore point that can never be read again, and asks for a backup where damage has taken the newest usable one.
-/// Once: a second finding changes nothing.
+/// Quarantines a restore point that can never be read again, and asks for a backup if damage has taken the resource's newest trusted one.
+/// Idempotent: a second finding changes nothing.
 pub(super) async fn condemn(
     connection: &mut PgConnection,
     condemned: Condemned,
@@ -58,7 +58,7 @@ pub(super) async fn condemn(
     record(connection, &entry).await
 }
 
-/// Records that stores lack a restore point that another one holds: they are asked to get it again.
+/// Records that stores lack a restore point that another one holds, so that it is copied to them again.
 pub(super) async fn forget(connection: &mut PgConnection, lacking: &Lacking) -> sqlx::Result<()> {
     let gone = sqlx::query!(
         "with gone as (

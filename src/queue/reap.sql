@@ -28,15 +28,7 @@ taken as (
         error = format('worker %s stopped renewing its lease in attempt %s of %s', run.lease_by, run.attempt, run.max_attempts)
     from expired
     where run.id = expired.id
-    returning run.id, run.queue, run.resource_id, run.kind, run.trigger, run.state
-),
-resource as (
-    update lastgood.resources as r
-    set failures_in_a_row = least(r.failures_in_a_row, 1000000) + 1,
-        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
-            then now() + lastgood.retry_delay(least(r.failures_in_a_row, 1000000) + 1, r.cadence_minutes) else r.next_due_at end
-    from taken
-    where r.id = taken.resource_id and taken.state = 'failed' and taken.kind = 'backup' and taken.trigger = 'scheduled'
+    returning run.id, run.queue, run.kind, run.state
 ),
 told as (select pg_notify('lastgood_runs', queue) from (select distinct queue from taken where state = 'queued') as queues)
 select taken.id as "id!", taken.queue as "queue!", taken.kind as "kind!", taken.state as "state!"

@@ -32,14 +32,6 @@ refused as (
         error = format('engine %s is not supported: use one of %s', to_json(run.queue), array_to_string($1::text[], ', '))
     from waiting join owner on owner.id = waiting.resource_id
     where run.id = waiting.id and run.state = 'queued'
-    returning run.id, run.queue, run.resource_id, run.kind, run.trigger, run.state
-),
-resource as (
-    update lastgood.resources as r
-    set failures_in_a_row = least(r.failures_in_a_row, 1000000) + 1,
-        next_due_at = case when r.status = 'active' and r.cadence_minutes is not null
-            then now() + lastgood.retry_delay(least(r.failures_in_a_row, 1000000) + 1, r.cadence_minutes) else r.next_due_at end
-    from refused
-    where r.id = refused.resource_id and refused.kind = 'backup' and refused.trigger = 'scheduled'
+    returning run.id, run.queue, run.kind, run.state
 )
 select id as "id!", queue as "queue!", kind as "kind!", state as "state!" from refused

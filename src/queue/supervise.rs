@@ -1,4 +1,4 @@
-//! What happens around a handler: a task of its own, renewals, a time limit, and the fenced end.
+//! Runs a handler: in a task of its own, with renewals of its lease, a time limit and a fenced end.
 
 use std::{
     sync::Arc,
@@ -16,15 +16,18 @@ use tokio::{
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::{Condemned, Failure, Outcome, Queue, Run, store::Renewal};
-use crate::metrics::{self, Proof, RunResult};
+use super::{Condemned, Failure, Outcome, Queue, Run, ledger::Renewal};
+use crate::{
+    metrics::{self, Proof, RunResult},
+    run::{RunKind, RunState},
+};
 
-/// How long a commit that has begun may take to say how it ended, to a stopped attempt.
+/// How long a stopped attempt whose commit has begun may take to report how the commit ended.
 const COMMIT_WITHIN: Duration = Duration::from_mins(1);
-/// The same while the consumer stops.
+/// The same while the consumer is stopping.
 const COMMIT_WHILE_STOPPING: Duration = Duration::from_secs(4);
 
-/// The backend's own layer, outermost, so that no other layer can hide an outcome from the queue.
+/// The backend's own layer. It is the outermost one, so that no other layer can hide an outcome from the queue.
 #[derive(Clone)]
 pub struct Supervise {
     queue: Queue,
@@ -73,7 +76,7 @@ where
         let attempt = Supervision {
             queue: self.queue.clone(),
             attempt: run.as_attempt(),
-            kind: run.kind.clone(),
+            kind: run.kind,
             progress: Arc::clone(&run.progress),
         };
         let span = tracing::info_span!(
@@ -81,14 +84,14 @@ where
             resource.id = %run.resource_id, queue.name = %self.queue.name,
         );
         let work = self.inner.call(task).instrument(span.clone());
-        // A task of its own: all workers of a monitor share one, and a restarted worker drops its futures.
+        // A task of its own: all workers of a monitor share one task, and a restarted worker drops its futures.
         let supervised = tokio::spawn(
             async move {
                 attempt
                     .supervise(work.map(|done| done.map_err(Into::into)))
                     .await;
                 drop(permit);
-                // What a limit held back may be claimed now.
+                // The end of this run may free a limit that held others back.
                 attempt.queue.claims.wake().notify_one();
             }
             .instrument(span),
@@ -101,7 +104,7 @@ where
 struct Supervision {
     queue: Queue,
     attempt: Attempt,
-    kind: String,
+    kind: RunKind,
     progress: Arc<Progress>,
 }
 
@@ -119,7 +122,7 @@ impl Supervision {
         work: impl Future<Output = Result<Outcome, BoxDynError>> + Send + 'static,
     ) {
         let began = Instant::now();
-        // Yet another task: a handler that keeps its thread busy cannot starve its own renewals.
+        // Another task, so that a handler that keeps its thread busy cannot starve its own renewals.
         let mut handler = JoinSet::new();
         handler.spawn(work);
         let in_flight = self.queue.in_flight.enter(self.attempt);
@@ -135,14 +138,16 @@ impl Supervision {
             Some(done) => Ending::Done(done),
             None => ending,
         };
-        // The slot is free only when the handler is really gone.
+        // The slot is free only once the handler is really gone.
         handler.shutdown().await;
         drop(in_flight);
         self.record(ending, began.elapsed()).await;
     }
 
-    /// Stops the attempt, unless its point is about to be written or its database to be exchanged, whatever we do: then its outcome is
-    /// waited for, to be recorded. `None`: it was stopped, or says nothing in time.
+    /// Decides whether an attempt may be stopped now. If it is about to write its restore point or exchange its database, and can no
+    /// longer be held back, waits for its outcome and returns it.
+    ///
+    /// `None`: stop the attempt. It had not begun to commit, or did not report in time.
     async fn committed(
         &self,
         ending: &Ending,
@@ -168,7 +173,7 @@ impl Supervision {
     }
 
     async fn record(&self, ending: Ending, took: Duration) {
-        let (queue, kind) = (&*self.queue.name, self.kind.as_str());
+        let (queue, kind) = (&*self.queue.name, Some(self.kind));
         match ending {
             Ending::LeaseLost if self.was_cancelled().await => {
                 tracing::warn!("run cancelled by an operator's order: the attempt was stopped");
@@ -183,7 +188,7 @@ impl Supervision {
                 self.finish(&done, took).await;
             }
             Ending::GivenBack => {
-                self.queue.store.release(self.attempt).await;
+                self.queue.ledger.release(self.attempt).await;
                 tracing::info!("run given back: the drain ran out of time");
                 metrics::run_ended(queue, kind, RunResult::GivenBack, took);
             }
@@ -192,13 +197,13 @@ impl Supervision {
     }
 
     async fn finish(&self, done: &Result<Outcome, Failure>, took: Duration) {
-        let (queue, kind) = (&*self.queue.name, self.kind.as_str());
+        let (queue, kind) = (&*self.queue.name, Some(self.kind));
         let moved = self.progress.so_far();
-        let store = &self.queue.store;
-        let state = store
+        let ledger = &self.queue.ledger;
+        let state = ledger
             .finish(self.attempt, done, moved, &self.queue.give_back)
             .await;
-        let mut result = result(done, state.as_deref());
+        let mut result = result(done, state);
         if result == RunResult::LeaseLost && self.was_cancelled().await {
             result = RunResult::Cancelled;
             self.record_late(done).await;
@@ -208,25 +213,26 @@ impl Supervision {
         if let (RunResult::Succeeded, Ok(Outcome::RestorePoint(point))) = (result, done) {
             metrics::restore_point_made(queue, &point.manifest);
         }
-        tell_of_proof(queue, done, state.as_deref());
+        if state.is_some() {
+            tell_of_proof(queue, done);
+        }
     }
 
     async fn was_cancelled(&self) -> bool {
-        self.queue.store.was_cancelled(self.attempt).await
+        self.queue.ledger.was_cancelled(self.attempt).await
     }
 
-    /// What was done when the run was cancelled is done, and is recorded: a restore point whose manifest was written, a database that was
-    /// exchanged.
+    /// Records what was done although the run was cancelled: a restore point whose manifest was written, or a database that was exchanged.
     async fn record_late(&self, done: &Result<Outcome, Failure>) {
-        let store = &self.queue.store;
+        let ledger = &self.queue.ledger;
         let recorded = match done {
-            Ok(Outcome::RestorePoint(point)) => store.record_late(self.attempt, point).await,
+            Ok(Outcome::RestorePoint(point)) => ledger.record_late(self.attempt, point).await,
             Ok(
                 Outcome::Report(report)
                 | Outcome::Proof { report, .. }
                 | Outcome::Salvaged { report, .. },
             ) => {
-                let late = store.record_late_report(self.attempt, report);
+                let late = ledger.record_late_report(self.attempt, report);
                 late.await
             }
             Err(_) => return,
@@ -242,12 +248,15 @@ impl Supervision {
         }
     }
 
-    /// Resolves only when the run is surely no longer ours: an error of the database is no proof.
+    /// Renews the lease until the run is certainly no longer this attempt's. A database error does not prove that.
     async fn keep_lease(&self) {
-        let third = self.queue.store.lease() / 3;
+        let third = self.queue.ledger.lease() / 3;
         loop {
             sleep(third).await;
-            let renewal = self.queue.store.renew(self.attempt, self.progress.so_far());
+            let renewal = self
+                .queue
+                .ledger
+                .renew(self.attempt, self.progress.so_far());
             match timeout(third, renewal).await {
                 Ok(Ok(Renewal::Extended)) => {}
                 Ok(Ok(Renewal::Lost)) => return,
@@ -272,7 +281,7 @@ fn outcome(
     match joined {
         Some(Ok(Ok(outcome))) => Ok(outcome),
         Some(Ok(Err(error))) => Err(failure(error)),
-        // The panic's text stays out of the catalog: it may quote what the handler held.
+        // The panic's text stays out of the catalog, because it may quote secrets that the handler held.
         Some(Err(_)) | None => Err(Failure::retryable(
             ErrorKind::Internal,
             "the handler panicked: see the worker's log",
@@ -295,11 +304,8 @@ fn failure(error: BoxDynError) -> Failure {
     }
 }
 
-/// What was learned about a restore point, once it is recorded.
-fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>, state: Option<&str>) {
-    if state.is_none() {
-        return;
-    }
+/// Reports what was learned about a restore point, once that is recorded.
+fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>) {
     match done {
         Ok(Outcome::Proof { .. }) => metrics::verified(queue, Proof::Whole),
         Err(Failure {
@@ -321,12 +327,12 @@ fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>, state: Option<&st
     }
 }
 
-fn result(done: &Result<Outcome, Failure>, state: Option<&str>) -> RunResult {
+fn result(done: &Result<Outcome, Failure>, state: Option<RunState>) -> RunResult {
     match (done, state) {
         (_, None) => RunResult::LeaseLost,
         (Ok(_), Some(_)) => RunResult::Succeeded,
         (Err(failure), Some(_)) if failure.is_outage => RunResult::GivenBack,
-        (Err(_), Some("failed")) => RunResult::Failed,
+        (Err(_), Some(RunState::Failed)) => RunResult::Failed,
         (Err(_), Some(_)) => RunResult::Retried,
     }
 }

@@ -1,8 +1,11 @@
-//! What is registered: a connection is checked and sealed, options are those of the engine, and what is promised is said.
+//! What registering a resource takes: a checked and sealed connection, the engine's options, and the promise in words.
 
 use std::fmt;
 
-use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, ResourceOptions, Tier};
+use lastgood_jobs::{
+    engine::address::Address,
+    resource::{Engine, ReadPreference, ResourceId, ResourceOptions, Tier},
+};
 use secrecy::SecretString;
 
 use super::RequestError;
@@ -13,8 +16,9 @@ use crate::{
     secret::{MasterKeys, SecretError},
 };
 
-/// Returns a URL as the catalog keeps it: checked, and sealed under the master key that seals this catalog. No other is ever opened for
-/// that: it may be one that nobody can open any more.
+/// Returns a URL as the catalog stores it: checked, and sealed under the master key that seals this catalog.
+///
+/// Never seals under another key: the URL might then be impossible to open.
 pub async fn seal(
     catalog: &Catalog,
     keys: Option<&MasterKeys>,
@@ -22,7 +26,7 @@ pub async fn seal(
     engine: Engine,
     url: &SecretString,
 ) -> Result<StoredConnection, RequestError> {
-    lastgood_jobs::engine::check_url(engine, url).map_err(RequestError::Url)?;
+    Address::parse(engine, url).map_err(RequestError::Url)?;
     let keys = keys.ok_or(SecretError::NoMasterKey)?;
     let sealer = master::sealer(catalog, keys).await?;
     Ok(StoredConnection::Sealed {
@@ -31,7 +35,7 @@ pub async fn seal(
     })
 }
 
-/// Returns `before` with what is given changed, if the engine has options.
+/// Returns `before` with the given options changed, or an error if the engine has no options.
 pub fn changed_options(
     read_preference: Option<ReadPreference>,
     users_and_roles: Option<bool>,
@@ -51,7 +55,7 @@ pub fn changed_options(
     })
 }
 
-/// Returns the options of a resource as stored.
+/// Returns the stored options of a resource.
 pub fn stored_options(row: &ResourceRow) -> Result<ResourceOptions, RequestError> {
     serde_json::from_value(row.options.clone())
         .map_err(|error| RequestError::StoredOptions(row.id.clone(), error))
@@ -64,13 +68,13 @@ pub enum Promise {
     Unknown(Tier),
     /// Its tier is never backed up.
     Never(Tier),
-    /// Its own retention, so many days, vetoes it.
+    /// Its own retention of this many days vetoes backups.
     Vetoed(i32),
-    /// So often.
+    /// It is backed up at this cadence.
     Every(Cadence),
 }
 
-/// Returns what the plans as seen here promise; the producer goes by its own.
+/// Returns what the plans in this process promise. The producer goes by its own plans.
 #[must_use]
 pub fn promise(plans: &Plans, tier: &Tier, retention_days: Option<i32>) -> Promise {
     match plans.get(tier).map(|plan| plan.protection.cadence()) {

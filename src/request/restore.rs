@@ -1,4 +1,4 @@
-//! A restore: from which point, to where, in the words of the resource's engine.
+//! Enqueues a restore: chooses the point, and the target in the terms of the resource's engine.
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
@@ -16,22 +16,22 @@ use crate::{
     standing::Standing,
 };
 
-/// A restore as it is asked for.
+/// A restore as it was requested.
 #[derive(Debug, Clone, Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a word that somebody says or not, and they go together in every way"
 )]
 pub struct RestoreRequest {
-    /// The newest point that is not younger than this instant.
+    /// Restore the newest point at or before this instant.
     pub at: Option<DateTime<Utc>>,
-    /// This point.
+    /// Restore this point.
     pub point: Option<Uuid>,
     /// Try `point` although it was found damaged.
     pub even_quarantined: bool,
     /// Restore from `point` although it is suspect.
     pub even_suspect: bool,
-    /// Where to.
+    /// Where to restore to.
     pub to: RestoreWhere,
     /// `PostgreSQL`: leave owners out.
     pub no_owner: bool,
@@ -39,21 +39,21 @@ pub struct RestoreRequest {
     pub no_acl: bool,
     /// `PostgreSQL`: restore although the role is a superuser.
     pub as_superuser: bool,
-    /// PostgreSQL: put everything where the database's default is.
+    /// PostgreSQL: put everything into the database's default tablespace.
     pub no_tablespaces: bool,
-    /// PostgreSQL: swap although logical replication stays behind.
+    /// PostgreSQL: swap names although logical replication stays with the old database.
     pub break_replication: bool,
-    /// `PostgreSQL`: a database that is named must belong to whoever owns the resource's own: what a caller may say who speaks for
-    /// one team.
+    /// `PostgreSQL`: a database named as the target must belong to the owner of the resource's own. Set for callers
+    /// who are bound to a team.
     pub of_owner: bool,
     /// Makes a repeated request the same request.
     pub idempotency_key: Option<String>,
 }
 
-/// Where a restore is to go.
+/// Where to restore to.
 #[derive(Debug, Clone, Default)]
 pub enum RestoreWhere {
-    /// `PostgreSQL`: a fresh database that swaps names; others: the resource's own, which must be empty.
+    /// `PostgreSQL`: a fresh database that swaps names with the resource's own. Other engines: the resource's own, which must be empty.
     #[default]
     Own,
     /// An empty database by name, or a reference to its URL.
@@ -67,18 +67,18 @@ pub enum RestoreWhere {
     },
 }
 
-/// A restore that is queued, or was by an earlier request.
+/// A restore that was queued now or by an earlier request.
 #[derive(Debug, Clone, Copy)]
 pub struct Restoring {
     /// Its run.
     pub enqueued: Enqueued,
     /// The point that the run is made from.
     pub point: Uuid,
-    /// The instant that it brings back; `None`: the point has been removed since.
+    /// The instant that it restores; `None` if the point has been removed since.
     pub consistent_at: Option<DateTime<Utc>>,
 }
 
-/// Enqueues a restore, and returns it with the point that it is made from.
+/// Enqueues a restore and returns it with its restore point. Idempotent under the request's key.
 pub async fn restore(
     catalog: &Catalog,
     row: &ResourceRow,
@@ -90,7 +90,7 @@ pub async fn restore(
     let target = target(request, &resource, engine)?;
     let is_named = matches!(target, RestoreTarget::Database { .. });
     let chosen = match first_point(catalog, &resource, request).await? {
-        // What was asked for before was answered before: whatever has become of the point, and of "the newest".
+        // A repeated request gets the same answer, even if the point is gone or is no longer the newest.
         Some(first) => first,
         None => point(catalog, &resource, request).await?.id,
     };
@@ -115,7 +115,7 @@ pub async fn restore(
     let enqueued = catalog.enqueue_by(&new, Some(order)).await?;
     let point = match enqueued {
         Enqueued::New(_) => chosen,
-        // Another request with the key came between: the run is made from what that one chose.
+        // Another request with this key came in between, and the run restores the point that it chose.
         Enqueued::Duplicate(_) => first_point(catalog, &resource, request)
             .await?
             .unwrap_or(chosen),
@@ -132,7 +132,7 @@ pub async fn restore(
     })
 }
 
-/// Returns the point of the first request with this key.
+/// Returns the point that the first request with this key chose, if there was one.
 async fn first_point(
     catalog: &Catalog,
     resource: &ResourceId,
@@ -161,8 +161,10 @@ async fn first_point(
 }
 
 impl RestoreRequest {
-    /// Returns what was said, whoever says it: a repeated request is told from another one by it, and not by the point that was found.
-    /// Stored, so these names stay.
+    /// Returns the request as it was worded, which tells a repeated request from a different one. The point that was
+    /// found does not count.
+    ///
+    /// Stored, so these names are permanent.
     fn asked(&self) -> Value {
         let mut asked = Map::new();
         if let Some(at) = self.at {
@@ -190,7 +192,7 @@ impl RestoreRequest {
         ] {
             asked.insert(name.to_owned(), json!(is_so));
         }
-        // Later than the others, and said only where they were asked for: a request of before is the same one without them.
+        // Added later, and stored only if true: a request from before they existed must still equal the same request today.
         for (name, is_so) in [
             ("as_superuser", self.as_superuser),
             ("even_suspect", self.even_suspect),
@@ -254,7 +256,7 @@ async fn point(
             resource: resource.clone(),
             because: because(point.quarantined_because.as_deref()),
         }),
-        // One that is damaged may be suspect besides.
+        // A damaged point may be suspect as well.
         Standing::Quarantined | Standing::Suspect
             if point.suspected_at.is_some() && !request.even_suspect =>
         {
@@ -268,7 +270,7 @@ fn because(why: Option<&str>) -> String {
     printable(why.unwrap_or("no reason"))
 }
 
-/// Returns the target, or says what the engine has instead.
+/// Returns the target, or an error that says what the engine offers instead.
 fn target(
     request: &RestoreRequest,
     resource: &ResourceId,
@@ -313,7 +315,7 @@ fn is_postgres(engine: Engine) -> bool {
     }
 }
 
-/// Returns whether every server has a database of this name, from which others are made or in which everybody meets.
+/// Returns whether the name is of a database that every server has, as a template or as the default to connect to.
 fn is_the_servers_own(database: &str) -> bool {
     matches!(database, "postgres" | "template0" | "template1")
 }

@@ -1,4 +1,4 @@
-//! What is promised about a resource's restore points, and what was before: a promise is recorded when it is first seen, so
+//! What is promised about a resource's restore points, and what was promised before. A promise is recorded when it is first seen, so
 //! that a change, wherever it was made, shortens nothing at once.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,23 +10,23 @@ use crate::{
     standing::Standing,
 };
 
-/// What is promised about the restore points of one resource. Stored; the names are permanent.
+/// What is promised about the restore points of one resource. It is stored, so its field names must never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Promise {
-    /// How many days they are kept; zero or less promises nothing.
+    /// How many days points are kept; zero or less promises nothing.
     pub retention_days: i32,
-    /// Which of them; `None`: all.
+    /// Which points are kept; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
-    /// How many of the newest, however old.
+    /// How many of the newest points are kept, however old.
     pub minimum_kept: u32,
 }
 
 impl Promise {
-    /// Returns what a plan promises to a resource, which may have a retention of its own.
+    /// Returns what a plan promises to a resource, which may have its own retention.
     ///
-    /// An own retention that reaches further back than the plan's windows would be thinned to nothing there: all is kept.
+    /// If that retention reaches further back than the plan's windows, nothing would be left there, so the points are not thinned at all.
     #[must_use]
     pub fn of(plan: &Plan, own_days: Option<i32>) -> Self {
         let retention_days = own_days.unwrap_or(plan.retention_days);
@@ -42,7 +42,7 @@ impl Promise {
         self.retention_days > 0
     }
 
-    /// Returns why it keeps a point now, or `None`.
+    /// Returns why the promise keeps a point now, or `None` if it does not.
     pub(super) fn keeps(
         &self,
         point: &Point,
@@ -54,7 +54,7 @@ impl Promise {
         }
         let stands_for_windows = match point.standing() {
             Standing::Trusted => self.keep.is_some(),
-            // They stand for no window: they are evidence, and go when all of their age have gone.
+            // These stand for no window. They are evidence, and expire with the last points of their age.
             Standing::Suspect | Standing::Quarantined | Standing::Expired => false,
         };
         if !stands_for_windows {
@@ -72,51 +72,50 @@ impl Promise {
     }
 }
 
-/// Whether a resource lives.
+/// Whether a resource is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
     /// Active or paused.
     Live,
-    /// Back from manifests, and nobody has given it a connection yet: what else was on its row, a retention of its own say, is
-    /// not known either.
+    /// Rebuilt from manifests, and still without a connection. What else was
+    /// on its row, such as its own retention, is not known either.
     Unconnected,
-    /// Removed: its points stay until they expire by what was promised then.
+    /// Removed: its points stay until they expire under the promise of that time.
     Removed,
 }
 
-/// A promise that holds no more, but for its grace period.
+/// A promise that no longer holds, except in its grace period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Former {
-    /// What was promised.
+    /// The promise.
     pub promise: Promise,
     /// When it was first seen to have changed.
     pub ended_at: DateTime<Utc>,
 }
 
-/// What was and is promised to a resource, as retention has seen it. Stored; the names are permanent.
+/// What was and is promised to a resource, as retention has seen it. It is stored, so its field names must never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// What is promised now.
+    /// The current promise.
     pub promise: Promise,
-    /// What was, the oldest first, while it still matters.
+    /// The former promises that still matter, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
-    /// Since when this is recorded without a long pause. Nothing expires in the grace period after that: what was promised before,
-    /// and what was pinned before a catalog was rebuilt, nobody knows; and a clock that jumped would make everything old.
+    /// Since when this has been recorded without a long pause. In the grace period that follows nothing expires: nobody knows what was
+    /// promised or pinned before a catalog was rebuilt, and a clock that jumped would make everything old.
     pub since: DateTime<Utc>,
-    /// When the resource was first seen to be removed; from then on the promise changes no more.
+    /// When the resource was first seen removed. From then on the promise no longer changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<DateTime<Utc>>,
 }
 
 impl Record {
-    /// The most former promises that are remembered: whoever changes a tier more often within a grace period is not
-    /// promised each of them.
+    /// How many former promises are remembered. If a tier changes more often within a grace period, not every promise is kept.
     const MOST_FORMER: usize = 32;
 
-    /// Returns the record after a look at what is promised now. `None` as promise: the tier is unknown, so nothing is learnt.
+    /// Returns the record after a look at the current promise. Without a `promise` the tier is unknown, and the record does not change.
     #[must_use]
     pub fn after(
         before: Option<Self>,
@@ -127,7 +126,7 @@ impl Record {
     ) -> Option<Self> {
         let mut record = match (before, promise) {
             (None, None) => return None,
-            // Learnt when it has a connection, so that the grace period begins then.
+            // The promise is recorded once the resource has a connection, so that the grace period begins then.
             (before, _) if life == Life::Unconnected => return before,
             (None, Some(promise)) => Self {
                 promise,
@@ -147,14 +146,14 @@ impl Record {
         Some(record)
     }
 
-    /// Returns the record of a resource that retention has not looked at for long: the clock may have jumped. What the grace
-    /// period is for a first look, it is now.
+    /// Returns the record of a resource that retention has not looked at for long, because the clock may have jumped: the grace period of a
+    /// first look begins again.
     #[must_use]
     pub fn seen_anew(self, now: DateTime<Utc>) -> Self {
         Self { since: now, ..self }
     }
 
-    /// What a clock wrote that was ahead for a while would else hold for as long.
+    /// Corrects times in the future, written by a clock that ran ahead, which would hold points that much longer.
     fn is_not_of_the_future(&mut self, now: DateTime<Utc>) {
         self.since = self.since.min(now);
         self.removed_at = self.removed_at.map(|at| at.min(now));
@@ -172,7 +171,7 @@ impl Record {
         self
     }
 
-    /// Forgets what matters no more: what ended more than a grace period ago, but for the last real promise under a veto.
+    /// Forgets promises that ended more than a grace period ago, except, under a veto, the last one that promised something.
     fn forget(&mut self, grace: TimeDelta, now: DateTime<Utc>) {
         let vetoed = !self.promise.promises_something();
         let last = self
@@ -187,7 +186,7 @@ impl Record {
             matters
         });
         if self.former.len() > Self::MOST_FORMER {
-            // Those that promised most go last.
+            // The ones that promised least are dropped.
             self.former
                 .sort_by_key(|it| std::cmp::Reverse(it.promise.retention_days));
             self.former.truncate(Self::MOST_FORMER);
@@ -195,7 +194,7 @@ impl Record {
         }
     }
 
-    /// Returns the promise of now and then the former ones.
+    /// Returns the current promise, then the former ones.
     pub(super) fn promises(&self) -> impl Iterator<Item = &Promise> {
         std::iter::once(&self.promise).chain(self.former.iter().map(|former| &former.promise))
     }

@@ -1,4 +1,4 @@
-//! What retention decides in cases that can be told; the laws that hold in all of them are in `laws`.
+//! What retention decides in single cases. The laws that hold in every case are in `laws`.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rstest::rstest;
@@ -16,7 +16,7 @@ pub(super) fn now() -> DateTime<Utc> {
     "2031-03-05T12:30:00Z".parse().unwrap()
 }
 
-/// Returns a point that is so old, and whose id tells nothing about that.
+/// Returns a point of this age, with a random id that says nothing about the age.
 pub(super) fn point(age: TimeDelta) -> Point {
     let at = now() - age;
     Point {
@@ -55,7 +55,7 @@ pub(super) fn policy(promise: Promise) -> Policy {
     }
 }
 
-/// Returns what is decided, in the words of the text, about points of these ages and a fresh one.
+/// Returns the decision, as text, about a point of this age beside a fresh one.
 fn told(policy: &Policy, change: impl Fn(&mut Point), age: TimeDelta) -> String {
     let mut judged = point(age);
     change(&mut judged);
@@ -164,7 +164,7 @@ fn thinning() -> Policy {
 
 #[test]
 fn a_worker_whose_clock_is_behind_makes_no_points_that_no_window_keeps() {
-    // Four a day for six days, timed 40 days behind: each of those days keeps its newest.
+    // Four a day for six days, dated 40 days too early. They fall on seven calendar days, each of which keeps its newest.
     let behind = |n: i64| Point {
         recorded_at: now() - TimeDelta::hours(n * 6),
         ..point(TimeDelta::days(40) + TimeDelta::hours(n * 6))
@@ -182,7 +182,7 @@ fn a_worker_whose_clock_is_behind_makes_no_points_that_no_window_keeps() {
 
 #[test]
 fn of_points_made_by_two_clocks_one_stands_for_each_window() {
-    // Every six hours by turns: one worker is right, the other three days behind.
+    // One every six hours, by turns from a worker whose clock is right and from one that is three days behind.
     let made = |n: i64| Point {
         recorded_at: now() - TimeDelta::hours(n * 6),
         ..point(TimeDelta::days(n % 2 * 3) + TimeDelta::hours(n * 6))
@@ -192,7 +192,7 @@ fn of_points_made_by_two_clocks_one_stands_for_each_window() {
         .iter()
         .filter(|verdict| verdict.decision.is_keep())
         .count();
-    // All of 24 hours, then one of yesterday's morning and one of each of the six days before.
+    // All of the last 24 hours, then the newest of yesterday's earlier ones, then the newest of each of the six days before.
     assert_eq!(kept, 4 + 1 + 6);
 }
 
@@ -237,7 +237,7 @@ fn thinning_keeps_the_newest_of_each_window_in_utc_and_all_of_a_day() {
         Some("2031-03-03 12:50"),
         "48 whole hours"
     );
-    // Seven whole days, of which the hours cover two; the ends of three whole months.
+    // Seven whole days, of which the hours cover two, then the ends of three whole months.
     let expected = [
         "2031-03-02 23:50",
         "2031-03-01 23:50",
@@ -260,7 +260,7 @@ fn thinning_is_told(#[case] age_days: i64, #[case] change: Change, #[case] expec
     );
 }
 
-/// Returns a policy whose promises came one after another, the last one so many days ago.
+/// Returns a policy whose promises followed one another, the last one this many days ago.
 fn changed(promises: &[Promise], days_ago: i64) -> Policy {
     let at = now() - TimeDelta::days(days_ago);
     let first = promises.first().cloned();
@@ -268,7 +268,7 @@ fn changed(promises: &[Promise], days_ago: i64) -> Policy {
     for promise in promises {
         record = Record::after(record, Some(promise.clone()), Life::Live, GRACE, at);
     }
-    // Looked at since, as upkeep does.
+    // A later look, as upkeep takes one.
     let last = promises.last().cloned();
     Policy {
         record: Record::after(record, last, Life::Live, GRACE, now()),
@@ -304,7 +304,7 @@ fn a_change_shortens_nothing_at_once(
 #[test]
 fn a_removed_resource_keeps_its_points_by_its_promise_at_removal() {
     let record = Record::after(None, Some(promise(30)), Life::Live, GRACE, long_ago());
-    // The plans say less by then, or do not know the tier any more.
+    // By then the plans promise less, or no longer know the tier.
     for later in [Some(promise(1)), None] {
         let removed = Policy {
             record: Record::after(record.clone(), later, Life::Removed, GRACE, now()),
@@ -371,7 +371,7 @@ fn a_promise_is_stored_under_permanent_names() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Known bad quality is a state: a suspect point is never why another one goes.
+/// A suspect point never makes another one expire.
 #[test]
 fn suspect_points_let_nothing_go_and_the_best_of_them_stays_where_nothing_else_is() {
     let suspect = |days| Point {
@@ -383,13 +383,13 @@ fn suspect_points_let_nothing_go_and_the_best_of_them_stays_where_nothing_else_i
         let verdicts = decide(points, &policy(promise(7)), now());
         verdicts.iter().map(|it| !it.decision.is_keep()).collect()
     };
-    // The older trusted one is the newest that counts, however many suspects came since.
+    // The older trusted point is the newest that counts, however many suspect ones came since.
     assert_eq!(
         gone(&[point(TimeDelta::days(90)), suspect(80), suspect(1)]),
         [false, true, false]
     );
     assert_eq!(gone(&[suspect(90), suspect(80)]), [true, false]);
-    // Thinning: the suspect newest of a day does not stand for that day.
+    // Thinning: a day's newest point does not stand for that day if it is suspect.
     let keep = Keep {
         hourly: 0,
         daily: 30,
@@ -431,7 +431,7 @@ fn a_shrunk_one_holds_the_trusted_ones_before_it_until_somebody_confirms(
     let verdicts = decide(&points, &policy(promise(7)), now());
     let gone: Vec<bool> = verdicts.iter().map(|it| !it.decision.is_keep()).collect();
     assert_eq!(gone, [expected, expected, false, false], "{verdicts:?}");
-    // Nobody is left to confirm for a customer who is gone.
+    // Once the resource is removed, nobody is left to confirm it.
     let removed = Policy {
         life: Life::Removed,
         ..policy(promise(7))

@@ -1,4 +1,4 @@
-//! What was decided about a restore point, in words that an operator can act on.
+//! The decision about a restore point, in words that an operator can act on.
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use uuid::Uuid;
 
 use super::Window;
 
-/// What was decided about one restore point.
+/// The decision about one restore point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The point.
     pub point: Uuid,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
 }
 
-/// Whether a restore point stays.
+/// Whether a restore point is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It stays.
+    /// It is kept.
     Keep(Kept),
-    /// It goes.
+    /// It expires.
     Expire(Expired),
 }
 
 impl Decision {
-    /// Returns whether it stays.
+    /// Returns whether the point is kept.
     #[must_use]
     pub fn is_keep(&self) -> bool {
         matches!(self, Self::Keep(_))
@@ -43,73 +43,73 @@ impl fmt::Display for Decision {
     }
 }
 
-/// Why a restore point stays. Serialized names are permanent.
+/// Why a restore point is kept. The serialized names must never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Kept {
-    /// A legal hold.
+    /// It is under a legal hold.
     Held,
-    /// An operator's pin.
+    /// An operator pinned it.
     Pinned,
-    /// A restore from it waits or runs.
+    /// A restore from it is queued or running.
     InRestore,
-    /// It is from the future: a clock was wrong, here or there.
+    /// Its time is in the future, because some clock was wrong.
     InFuture,
-    /// The newest trusted point of a live resource, or where none is, the newest suspect one.
+    /// It is the newest trusted point of a live resource or, without a trusted one, its newest suspect point.
     Newest,
-    /// The newest proven usable point of a live resource.
+    /// It is the newest proven trusted point of a live resource.
     NewestProven,
-    /// One of the newest so many.
+    /// It is one of the newest few, which are kept however old.
     Minimum {
-        /// So many.
+        /// How many these are.
         number: u32,
     },
-    /// Older than one of less than half the size, which nobody has confirmed.
+    /// A newer point has less than half its size, and nobody has confirmed that one.
     BeforeShrunk,
-    /// Younger than the retention.
+    /// It is younger than the retention.
     Within {
-        /// The retention.
+        /// The retention in days.
         days: i32,
-        /// When it ends.
+        /// When the retention ends.
         until: DateTime<Utc>,
     },
-    /// Younger than a day: not thinned out yet.
+    /// It is younger than a day, and so not thinned out yet.
     Young {
-        /// When it may be.
+        /// When it may be thinned out.
         until: DateTime<Utc>,
     },
-    /// The newest of a window that counts.
+    /// It is the newest of a window that counts.
     Stands {
         /// The window that counts longest.
         window: Window,
-        /// When it counts no more.
+        /// When that window no longer counts.
         until: DateTime<Utc>,
     },
-    /// What was promised before a change still holds for a while.
+    /// A promise from before a change still holds in its grace period.
     Grace {
-        /// So long.
+        /// When the grace period ends.
         until: DateTime<Utc>,
     },
-    /// Retention has seen the resource for the first time lately, or again after a long while: nothing of it expires for a while.
+    /// Retention first saw the resource recently, or saw it again after a long pause: none of its points expires in the grace period.
     FirstSeen {
-        /// So long.
+        /// When the grace period ends.
         until: DateTime<Utc>,
     },
-    /// New backups are vetoed; this one is kept as was promised before.
+    /// New backups are vetoed; this point is kept for as long as was promised before.
     Former {
-        /// So long.
+        /// When that promise ends.
         until: DateTime<Utc>,
     },
-    /// Nobody ever said how long to keep it.
+    /// The retention is zero or less, and was never more.
     NoPromise,
     /// The plans do not know the tier.
     UnknownTier,
-    /// The resource is back from manifests, and has no connection.
+    /// The resource was rebuilt from manifests and has no connection.
     Unconnected,
 }
 
 impl Kept {
-    /// Returns when the promise that keeps it ends, at the latest; `None` where that is not a matter of time.
+    /// Returns when the promise that keeps the point ends at the latest; `None` if that does not depend on time.
     #[must_use]
     pub fn until(&self) -> Option<DateTime<Utc>> {
         match self {
@@ -133,7 +133,7 @@ impl Kept {
         }
     }
 
-    /// Whether somebody asked for it, which is told even where a promise keeps it too.
+    /// Returns whether somebody asked to keep the point. This reason is shown even if a promise keeps the point too.
     pub(super) fn is_asked_for(&self) -> bool {
         matches!(self, Self::Held | Self::Pinned)
     }
@@ -186,20 +186,20 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Why a restore point goes. Serialized names are permanent.
+/// Why a restore point expires. The serialized names must never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Expired {
-    /// It has been let go before.
+    /// It expired before.
     Already,
-    /// Older than the retention, and than every window that it stands for.
+    /// It is older than the retention and than every window that it stands for.
     TooOld {
-        /// The retention.
+        /// The retention in days.
         days: i32,
     },
-    /// Younger than the retention, and not the newest of any window that counts.
+    /// It is younger than the retention, but not the newest of any window that counts.
     Thinned,
-    /// Of a removed resource that was promised nothing.
+    /// Its resource was removed and was never promised anything.
     NeverPromised,
 }
 

@@ -1,4 +1,4 @@
-//! Calendar windows in UTC, and the restore point that stands for each: the newest usable one in it.
+//! Calendar windows in UTC, and the restore point that stands for each: the newest trusted one in it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::plan::Keep;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// A length of window. Serialized names are permanent.
+/// The length of a window. The serialized names must never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
@@ -20,7 +20,7 @@ pub enum Window {
     Hour,
     /// A day.
     Day,
-    /// An ISO week: from Monday.
+    /// An ISO week, from Monday.
     Week,
     /// A month.
     Month,
@@ -29,7 +29,7 @@ pub enum Window {
 impl Window {
     const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    /// Returns the word for it.
+    /// Returns the word for this length.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Window {
         }
     }
 
-    /// Returns the number of the window that an instant is in: one more with each window.
+    /// Returns the number of the window that contains an instant. Consecutive windows have consecutive numbers.
     fn index(self, at: DateTime<Utc>) -> i64 {
         let day = at.timestamp().div_euclid(DAY);
         match self {
@@ -61,7 +61,7 @@ impl Window {
         }
     }
 
-    /// Returns when the window of that number begins; the end of all time for what is past the calendar.
+    /// Returns when the window with this number begins, or the end of time if that is past the calendar.
     fn begin(self, index: i64) -> DateTime<Utc> {
         let begin = match self {
             Self::Hour => DateTime::from_timestamp(index * HOUR, 0),
@@ -80,12 +80,12 @@ impl Window {
     }
 }
 
-/// Which points stand for windows of one `keep:`, and until when.
+/// Which points stand for the windows of one `keep:`, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Windows(HashMap<Uuid, Vec<(Window, DateTime<Utc>)>>);
 
 impl Windows {
-    /// Returns who stands for what among usable points, the newest first.
+    /// Returns which of these trusted points stand for which windows.
     pub(super) fn of(newest_first: &[&Point], keep: Option<Keep>) -> Self {
         let mut standing = Self::default();
         let Some(keep) = keep else {
@@ -96,12 +96,13 @@ impl Windows {
             if counted == 0 {
                 continue;
             }
-            // In no order: the clocks of two workers may differ, and an age counts from when a point was recorded at the earliest.
+            // The windows may come in any order: points are ordered by their data's instant, but counted from when they were recorded at
+            // the earliest, and the clocks of two workers may differ.
             let mut taken = HashSet::new();
             for point in newest_first {
                 let index = window.index(point.counted_from());
                 if taken.insert(index) {
-                    // So many whole windows, besides the one that the point's own window was current in.
+                    // As many whole windows as `keep:` says, after the point's own.
                     let until = window.begin(index + counted + 1);
                     standing
                         .0

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::plan::{Plan, Protection};
 
-/// How far ahead an instant may be and still be believed: two clocks are never the same. One that is further ahead is from a clock that
-/// was wrong, and says nothing.
+/// How far ahead an instant may be and still be believed, since two clocks never agree exactly. An instant that is further ahead comes from
+/// a clock that was wrong, and says nothing.
 pub const BELIEVED_AHEAD: Duration = Duration::from_mins(5);
 
 /// What a failure right now would lose.
@@ -15,12 +15,12 @@ pub const BELIEVED_AHEAD: Duration = Duration::from_mins(5);
 pub enum Exposure {
     /// Everything: there is no restore point. The time is how long the resource has been registered.
     Never(TimeDelta),
-    /// Everything since the newest restorable instant, so long ago.
+    /// Everything since the newest restorable instant, which is this long ago.
     Age(TimeDelta),
 }
 
 impl Exposure {
-    /// Returns how long the resource has been without a restore point to now; from its registration where it never had one.
+    /// Returns how old the newest restore point's data is, or how long the resource has been registered if it never had one.
     #[must_use]
     pub fn age(self) -> TimeDelta {
         match self {
@@ -29,10 +29,10 @@ impl Exposure {
     }
 }
 
-/// Returns the exposure of a resource from the newest instant it can be restored to and the instant it was registered.
+/// Returns the exposure of a resource, given its newest restorable instant and when it was registered.
 ///
-/// An instant a little in the future, which clocks that disagree can produce, counts as now. One that is further ahead is not believed:
-/// then the resource is exposed from its registration, and where that is ahead as well, from the year 2000, for nobody knows since when.
+/// An instant slightly in the future, as clocks that disagree produce, counts as now. One further ahead is not believed. The resource then
+/// counts as exposed since its registration or, if that is too far ahead as well, since the year 2000, because nobody knows since when.
 #[must_use]
 pub fn exposure(
     now: DateTime<Utc>,
@@ -50,7 +50,7 @@ pub fn exposure(
     }
 }
 
-/// Before any resource was registered.
+/// Returns an instant before any resource was registered.
 fn nobody_knows() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(946_684_800)
 }
@@ -66,7 +66,7 @@ pub enum Verdict {
     Broken,
 }
 
-/// Returns whether an exposure is within what the plan promises, or `None` where it promises nothing.
+/// Returns whether an exposure is within what the plan promises, or `None` if it promises nothing.
 #[must_use]
 pub fn verdict(plan: &Plan, exposure: Exposure) -> Option<Verdict> {
     match plan.protection {

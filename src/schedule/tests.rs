@@ -1,4 +1,4 @@
-//! A promise is kept by arithmetic: slots tile time, and a resource runs once in each and never later than its cadence.
+//! Arithmetic keeps the promise: slots tile time, and a resource runs once in each of them, never later than its cadence.
 
 use anyhow::Context as _;
 use chrono::TimeZone as _;
@@ -34,7 +34,7 @@ fn spreads() -> impl Strategy<Value = Spread> {
     (0..1_u32 << 28, 0..1_u32 << 28).prop_map(|(resource, team)| spread(resource, team))
 }
 
-/// Whose turn is the beginning of each window.
+/// A spread whose turn is at the beginning of each window.
 const FIRST: Spread = Spread {
     resource: 0,
     team: 0,
@@ -131,7 +131,7 @@ fn an_offset_is_as_the_catalog_computes_it(
     assert_eq!(offset, TimeDelta::seconds(seconds));
 }
 
-/// Numbers that look random and are the same in every run: a multiplicative hash of 28 bits.
+/// Returns a 28-bit multiplicative hash: it looks random, and is the same in every run.
 fn hash(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_769).rotate_left(15) >> 4
 }
@@ -155,7 +155,7 @@ fn offsets_spread_evenly() {
     }
 }
 
-/// One resource under a producer that ticks, where a backup takes no time: the instants it was backed up at.
+/// One resource under a producer that ticks, whose backups take no time, and the instants of its backups.
 struct Simulated {
     cadence: Cadence,
     spread: Spread,
@@ -218,7 +218,7 @@ fn a_leap_year_of_ticks_keeps_every_slot(
         .map(|run| slot_start(cadence, resource.spread, *run))
         .collect();
     let windows = YEAR_MINUTES / i64::from(cadence.minutes());
-    // The year begins in the middle of a slot, unless its turn is then.
+    // The year begins in the middle of a slot, unless the resource's turn is exactly then.
     let expected = windows..=windows + 1;
     assert!(
         expected.contains(&i64::try_from(slots.len())?),
@@ -371,7 +371,7 @@ fn an_instant_a_little_in_the_future_counts_as_now() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a clock that was ahead has written keeps no promise.
+/// An instant written by a clock that ran ahead keeps no promise.
 #[test]
 fn an_instant_from_the_future_is_not_believed() -> anyhow::Result<()> {
     let now = at("2025-06-01T12:00:00Z")?;

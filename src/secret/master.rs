@@ -1,4 +1,4 @@
-//! The master key: what is sealed under it, and the one before it, which still opens what it sealed.
+//! The master key, which seals secrets, and the previous one, which still opens what it sealed.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use secrecy::{ExposeSecret, SecretBox, SecretString, zeroize::Zeroizing};
 
 use super::{SecretError, secret};
 
-/// The first byte of what is sealed: the way it was sealed. Others are refused.
+/// The first byte of everything sealed, which names the method. Other methods are refused.
 const XCHACHA20_POLY1305: u8 = 1;
 const NONCE_BYTES: usize = 24;
-/// What a proof is sealed for: no resource can have the name, for it holds spaces. Permanent, as the text is.
+/// The name that proofs are sealed for. It contains spaces, so no resource can have it. Permanent, like the text.
 const PROOF: &str = "proof of the master key";
 const PROOF_TEXT: &str = "lastgood";
 
-/// The key that connections and the keys of archives are sealed under. Whoever has it and the catalog has every customer's URL,
-/// and opens every archive.
+/// The key that connections and archive keys are sealed under. With it and the catalog, anyone has every customer's URL and can open
+/// every archive.
 #[derive(Clone)]
 pub struct MasterKey(Arc<SecretBox<[u8; 32]>>);
 
@@ -37,7 +37,7 @@ impl MasterKey {
         Ok(Self(Arc::new(SecretBox::new(Box::new(key)))))
     }
 
-    /// Returns `secret` sealed for `id`, a resource's, say: it opens for no other.
+    /// Returns `secret` sealed for `id`, such as a resource's id. It opens for no other id.
     pub fn seal(&self, id: &str, secret: &SecretString) -> Result<Vec<u8>, SecretError> {
         let nonce = XNonce::generate();
         let payload = Payload {
@@ -74,12 +74,12 @@ impl MasterKey {
         secret(opened, "what is sealed")
     }
 
-    /// Returns a proof of this key for the catalog. Two of one key differ, and neither helps to guess it.
+    /// Returns a proof of this key for the catalog. No two proofs are equal, and none helps to guess the key.
     pub fn proof(&self) -> Result<Vec<u8>, SecretError> {
         self.seal(PROOF, &SecretString::from(PROOF_TEXT))
     }
 
-    /// Returns whether a proof is of this key.
+    /// Returns whether the proof is of this key.
     #[must_use]
     pub fn is_proven_by(&self, proof: &[u8]) -> bool {
         self.open(PROOF, proof)
@@ -91,7 +91,7 @@ impl MasterKey {
     }
 }
 
-/// The master keys of a process: its own, and during a rotation the one before it.
+/// The master keys of a process: its own and, during a rotation, the previous one.
 #[derive(Clone)]
 pub struct MasterKeys {
     current: MasterKey,
@@ -117,7 +117,7 @@ impl MasterKeys {
         self.previous.as_ref()
     }
 
-    /// Returns the secret that was sealed for `id`, under whichever of them.
+    /// Returns the secret that was sealed for `id` under either key.
     pub fn open(&self, id: &str, sealed: &[u8]) -> Result<SecretString, SecretError> {
         let opened = self.current.open(id, sealed);
         match &self.previous {
@@ -182,7 +182,7 @@ mod tests {
         assert!(key(1).is_proven_by(&proof));
         assert!(!key(2).is_proven_by(&proof));
         assert_ne!(proof, key(1).proof().unwrap());
-        // A sealed URL is no proof, even one that reads as one.
+        // A sealed URL is not a proof, even if its text is that of one.
         let url = key(1)
             .seal("shop", &SecretString::from(PROOF_TEXT))
             .unwrap();

@@ -1,4 +1,4 @@
-//! Is in a store what the catalog says is in it?
+//! Does a store hold what the catalog says it holds?
 
 use std::time::Duration;
 
@@ -12,43 +12,43 @@ use crate::catalog::{Catalog, CatalogError, Disappearance, ExpectedPoint, Lost};
 
 /// How many points are read from the catalog at once.
 const PAGE: i64 = 5000;
-/// How many that a listing lacks are looked for one by one, and recorded together.
+/// How many of the points missing from a listing are looked up and recorded together.
 const BATCH: usize = 200;
-/// How many are looked for at once.
+/// How many of these lookups run at once.
 const AT_ONCE: usize = 16;
-/// So many points missing, and so large a part of all, are no accident: a part in a hundred.
+/// The number and the percentage of missing points that, together, are no accident.
 const MASS_POINTS: i64 = 3;
 const MASS_PERCENT: i64 = 5;
 
-/// What a comparison showed.
+/// The result of a comparison.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum Compared {
-    /// Somebody else began one a moment ago.
+    /// Another process began one recently.
     NotDue,
     /// The store could not be listed: nothing is known about its points.
     NotListed {
-        /// Why.
+        /// Why not.
         because: String,
     },
-    /// It was listed.
+    /// The store was listed.
     Listed {
         /// Points that should be in it.
         points: i64,
-        /// Of these, those that are not.
+        /// How many of these are missing.
         missing: i64,
-        /// Whether more are missing than an accident explains.
+        /// Whether too many are missing for an accident.
         is_mass: bool,
-        /// Quarantined now: no other store holds them.
+        /// Points quarantined now, because no other store holds them.
         quarantined: u64,
-        /// To be copied again: another store holds them.
+        /// Points that will be copied again, because another store holds them.
         forgotten: u64,
     },
 }
 
-/// Lists a store, and records what it lacks of what is on record in it: unless somebody began to within `not_within`.
+/// Lists a store, and records which of its points on record it lacks, unless such a listing began within `not_within`.
 ///
-/// A store that cannot be listed, or is not where it was, has lost nothing by that: it is recorded, and nothing else.
+/// A store that cannot be listed, or is not the one meant, has lost nothing: only the failure is recorded.
 pub async fn compare(
     catalog: &Catalog,
     store: &NamedStore,
@@ -68,12 +68,11 @@ pub async fn compare(
     }
 }
 
-/// Whether so many of so many points are missing that no accident explains it.
+/// Returns whether too many points are missing for an accident.
 fn is_mass(points: i64, missing: i64) -> bool {
     missing >= MASS_POINTS && missing.saturating_mul(100) >= points.saturating_mul(MASS_PERCENT)
 }
 
-/// What went wrong, and where.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error(transparent)]
@@ -108,7 +107,7 @@ async fn list_and_lose(
         gone.extend(absent(catalog, store, batch).await?);
     }
     let missing = i64::try_from(gone.len()).unwrap_or(i64::MAX);
-    // Before anything is quarantined: retention must not go on meanwhile.
+    // Before any point is quarantined, so that retention stops first.
     let disappearance = catalog
         .listed(&store.name, points, missing, is_mass)
         .await?;
@@ -127,8 +126,8 @@ async fn list_and_lose(
     })
 }
 
-/// Returns those of the points that are not there, with the reason. Each is looked for: it may have been removed, or have come back,
-/// since the listing.
+/// Returns those of the points that are really absent, each with a reason. Looks up each one, because it may have been removed, or come
+/// back, since the listing.
 async fn absent(
     catalog: &Catalog,
     store: &NamedStore,
@@ -152,7 +151,7 @@ async fn absent(
         .collect())
 }
 
-/// Returns the keys that a point is made of.
+/// Returns the keys of the objects that make up a point.
 fn keys(point: &ExpectedPoint) -> impl Iterator<Item = &str> {
     std::iter::once(point.manifest_key.as_str()).chain(point.archive_key.as_deref())
 }

@@ -1,16 +1,16 @@
-//! How is each store opened by itself, for whoever reports on all of them? One that cannot be opened hides no other.
+//! Opens each store by itself, for commands that report on all of them. One that cannot be opened hides no other.
 
 use lastgood_jobs::storage::{Patience, Storage, StorageUrl};
 
 use super::{Configured, NamedStore, StorageArgs, StoresError, configured};
 
-/// A store that is configured, and not open.
+/// A configured store that is not open.
 #[derive(Debug, Clone)]
 pub struct Candidate(Configured);
 
-/// Returns every store that is configured, the primary first, to be asked with this patience. Opens none.
+/// Returns every configured store, the primary first, without opening any. `patience` applies to all requests to them.
 ///
-/// Reads the stores file and the keys' files, for as long as that takes: [`crate::blocking`] has the way to bound it.
+/// Reads the stores file and the key files, however long that takes: [`crate::blocking`] can bound it.
 pub fn candidates(args: &StorageArgs, patience: Patience) -> Result<Vec<Candidate>, StoresError> {
     let all = configured(args)?.into_iter().map(|mut configured| {
         configured.access.patience = patience;
@@ -20,7 +20,7 @@ pub fn candidates(args: &StorageArgs, patience: Patience) -> Result<Vec<Candidat
 }
 
 impl Candidate {
-    /// Returns what the catalog calls it.
+    /// Returns its name in the catalog.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
@@ -32,7 +32,7 @@ impl Candidate {
         &self.0.url
     }
 
-    /// Opens it, to read from. It must be there: nothing is made.
+    /// Opens it for reading. It must exist: nothing is created.
     pub async fn open(&self) -> Result<NamedStore, StoresError> {
         let Configured { name, url, access } = &self.0;
         let opened = Storage::open_existing(url, access).await;

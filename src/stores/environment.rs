@@ -1,4 +1,4 @@
-//! What do the standard variables say about a bucket? For each secret there is a `…_FILE` beside it.
+//! How is a bucket reached, according to the standard variables? Each secret has a `…_FILE` variable beside it.
 
 use std::env;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::secret::read_secret_file;
 
-/// Where the one store's keys come from.
+/// The variable that says where the only store's keys come from.
 const GRANT: &str = "LASTGOOD_S3_CREDENTIALS";
 
-/// Returns how the environment says that a bucket is reached.
+/// Returns how to reach a bucket, according to the environment.
 pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
     Ok(BucketAccess {
         endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?
@@ -33,7 +33,7 @@ pub(super) fn access(store: &str) -> Result<BucketAccess, StoresError> {
     })
 }
 
-/// Returns where keys come from that were granted in this way.
+/// Returns the source of keys that are granted in this way.
 pub(super) fn granted(grant: Grant, store: &str) -> Result<Option<KeySource>, StoresError> {
     let lent = |by| lent::lender(by).map(Some);
     match grant {
@@ -46,7 +46,7 @@ pub(super) fn granted(grant: Grant, store: &str) -> Result<Option<KeySource>, St
     }
 }
 
-/// Returns the keys that the environment holds, or names the files of.
+/// Returns the keys in the environment, or in the files that it names.
 fn keys(store: &str) -> Result<Option<KeySource>, StoresError> {
     let id = secret("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID_FILE", store)?;
     let key = secret("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY_FILE", store)?;
@@ -131,7 +131,7 @@ fn first(variables: &[&'static str]) -> Result<Option<String>, StoresError> {
     Ok(None)
 }
 
-/// Returns a variable's text; one that is empty is not set.
+/// Returns a variable's text; an empty variable counts as not set.
 pub(super) fn text(variable: &'static str) -> Result<Option<String>, StoresError> {
     match env::var(variable) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),

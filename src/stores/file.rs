@@ -16,9 +16,9 @@ use crate::{
     secret::{Reference, SecretError},
 };
 
-/// The version that this build reads.
+/// The version of the file that this build reads.
 const VERSION: u32 = 1;
-/// More than any list of stores.
+/// The most bytes that are read, more than any list of stores needs.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Configured>, StoresError> {
     entries.map(|entry| configured(path, entry)).collect()
 }
 
-/// Returns the store that a file names so, or has at this address, and resolves its keys and no others.
+/// Returns the store that has this name in the file, or else this address, and resolves its keys and no others.
 pub(super) fn find(
     path: &Path,
     name: &str,
@@ -103,14 +103,14 @@ fn configured(path: &Path, entry: Entry) -> Result<Configured, StoresError> {
     })
 }
 
-/// Returns the names of the primary store and of its mirrors, without their keys.
+/// Returns the names of the primary store and of its mirrors, without resolving their keys.
 pub(super) fn names(path: &Path) -> Result<(String, Vec<String>), StoresError> {
     let mut names = entries(path)?.into_iter().map(|entry| entry.name);
     let primary = names.next().unwrap_or_default();
     Ok((primary, names.collect()))
 }
 
-/// Returns the address of a service as it was given, if it can be one.
+/// Returns the address of a service as it was given, if it is a valid one.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let address = text.split_once("://").filter(|(scheme, rest)| {
         matches!(*scheme, "http" | "https")
@@ -162,8 +162,8 @@ fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
     Ok(file.stores)
 }
 
-/// Returns where a file is wrong, and which field it is that nobody knows. The parser's own words may repeat what somebody took
-/// a value for.
+/// Returns where a file is wrong and, if that is the fault, which field is unknown. The parser's own message could repeat a secret that
+/// somebody put in the wrong place.
 fn without_values(error: &serde_yaml::Error) -> String {
     let place = match error.location() {
         Some(at) => format!("line {} is", at.line()),
@@ -171,13 +171,15 @@ fn without_values(error: &serde_yaml::Error) -> String {
     };
     match unknown_field(&error.to_string()) {
         Some(field) => {
-            format!("{place} not as docs/stores.md describes it: there is no field `{field}`")
+            format!(
+                "{place} not as docs/how-to/stores.md describes it: there is no field `{field}`"
+            )
         }
-        None => format!("{place} not as docs/stores.md describes it"),
+        None => format!("{place} not as docs/how-to/stores.md describes it"),
     }
 }
 
-/// Returns the field that the parser says it does not know, if it looks like one: a key would have digits or capitals in it.
+/// Returns the field that the parser does not know, if it looks like a field's name: a key would contain digits or capitals.
 fn unknown_field(said: &str) -> Option<&str> {
     let (_, rest) = said.split_once("unknown field `")?;
     let (field, _) = rest.split_once('`')?;
@@ -197,7 +199,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(plain)
 }
 
-/// Returns where the keys of a store come from; one that says nothing has those of the environment.
+/// Returns where the keys of a store come from: from the environment, if its entry says nothing.
 fn credentials(entry: &Entry) -> Result<Option<KeySource>, StoresError> {
     let refused = |why: &str| StoresError::Environment {
         variable: "credentials, access_key_id and secret_access_key",

@@ -1,4 +1,4 @@
-//! How are a store's keys given, and how are those read again that lie in files?
+//! How are a store's keys given, and how are keys in files read again?
 
 use std::{path::Path, sync::Arc};
 
@@ -11,14 +11,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::secret::Reference;
 
-/// Where somebody said that keys come from.
+/// Where the configuration says that keys come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grant {
-    /// They are given.
+    /// They are given in the configuration or the environment.
     Keys,
-    /// They are given by the environment, or lent by the first lender that it names.
+    /// They are given by the environment, or else lent by the first lender that it names.
     Chain,
-    /// They are lent by this one.
+    /// They are lent by this lender.
     Lent(LentBy),
 }
 
@@ -32,7 +32,7 @@ impl Grant {
         "instance",
     ];
 
-    /// Returns the one of a name. The names are promises.
+    /// Returns the grant with this name. The names must never change: stores files contain them.
     pub(super) fn named(word: &str) -> Option<Self> {
         Some(match word {
             "keys" => Self::Keys,
@@ -46,7 +46,7 @@ impl Grant {
     }
 }
 
-/// A secret as it is now, and the file that it may be read from again.
+/// The current value of a secret, and the file from which it may be read again.
 #[derive(Debug)]
 pub(super) struct Given {
     now: SecretString,
@@ -58,7 +58,7 @@ impl Given {
         Self { now, file: None }
     }
 
-    /// Returns one that lies in a file. A pipe gives what it holds once.
+    /// Returns a secret that is in a file. A pipe can be read only once, so its value never changes.
     pub(super) fn in_file(now: SecretString, path: &str) -> Self {
         let file = Path::new(path)
             .is_file()
@@ -74,7 +74,7 @@ impl Given {
     }
 }
 
-/// Returns where keys come from that were given.
+/// Returns the source of keys that were given.
 pub(super) fn key_source(id: Given, secret: Given, token: Option<Given>) -> KeySource {
     let first = Credentials {
         access_key_id: id.now.expose_secret().to_owned(),
@@ -89,7 +89,7 @@ pub(super) fn key_source(id: Given, secret: Given, token: Option<Given>) -> KeyS
     KeySource::Read { first, again }
 }
 
-/// Keys of which some lie in files.
+/// Keys some of which are in files.
 #[derive(Debug)]
 struct InFiles {
     id: Given,

@@ -1,4 +1,4 @@
-//! Who lends keys here? Said by the variables that AWS's own tools go by, and asked only where a store's configuration says so.
+//! Who lends keys here? The variables of AWS's own tools name the lender, which is asked only if a store's configuration says so.
 
 use lastgood_jobs::storage::{KeySource, Lender, LentBy, Surroundings};
 
@@ -15,7 +15,7 @@ const PROFILE: [&str; 3] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
 ];
-/// Whatever else a lender's client may see.
+/// The other variables that a lender's client may see.
 const OTHERS: [&str; 9] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -28,7 +28,7 @@ const OTHERS: [&str; 9] = [
     "HOME",
 ];
 
-/// Returns the lender that was named; where none was, the first of those that the environment names.
+/// Returns the given lender, or without one the first that the environment names.
 pub(super) fn lender(by: Option<LentBy>) -> Result<KeySource, StoresError> {
     let mut surroundings = Surroundings::default();
     let all = [ROLE, TOKEN_FILE]
@@ -46,9 +46,10 @@ pub(super) fn lender(by: Option<LentBy>) -> Result<KeySource, StoresError> {
     Ok(KeySource::Lent(Lender { by, surroundings }))
 }
 
-/// Returns the first lender that is named: in the order in which AWS's own tools ask, but for files, which a machine may have
-/// without anybody meaning them. What is named and lends nothing is an error, and no reason to ask another: that would be somebody
-/// else's rights.
+/// Returns the first lender that the environment names.
+///
+/// The order is that of AWS's own tools, except that files count only if a variable names them: a machine may have some that nobody meant.
+/// A lender that is named but lends nothing is an error, and no other is asked, because its keys would carry somebody else's rights.
 fn first(surroundings: &Surroundings) -> LentBy {
     let is_set = |name: &&str| surroundings.variables.contains_key(*name);
     if [ROLE, TOKEN_FILE].iter().all(is_set) {

@@ -1,4 +1,4 @@
-//! Which store does somebody mean who names one, by its address or as the stores file does?
+//! Which store is meant by an address, or by a name in the stores file?
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use lastgood_jobs::{
 
 use super::{Configured, NamedStore, PRIMARY, StoresError, environment, file};
 
-/// Opens the store at an address, with the keys of the environment where it needs any. It must be there.
+/// Opens the store at an address, with the environment's keys if it needs any. The store must exist.
 pub async fn open(url: &StorageUrl) -> Result<Storage, StoresError> {
     let access = environment::access(PRIMARY)?;
     let opened = Storage::open_existing(url, &access).await;
@@ -20,9 +20,11 @@ pub async fn open(url: &StorageUrl) -> Result<Storage, StoresError> {
     })
 }
 
-/// Opens the one store that somebody means, to read from: the one that the stores file calls so, the one at that address there, or
-/// else the one at that address, with the keys of the environment where it needs any. It must be there. No other store is asked, and
-/// no other's keys are needed. Neither is the stores file where a directory is given by its path.
+/// Opens one store for reading: the one with this name in the stores file, or the one at this address there, or else the one at this
+/// address, with the environment's keys if it needs any.
+///
+/// The store must exist. No other store is contacted, and no other store's keys are needed. A directory given by its path is opened even if
+/// the stores file cannot be used.
 pub async fn open_one(store: &str, file: Option<&Path>) -> Result<NamedStore, StoresError> {
     let url: StorageUrl = store.parse().map_err(StoresError::FromAddress)?;
     let known = match file.map(|file| file::find(file, store, &url)).transpose() {
@@ -54,7 +56,7 @@ pub async fn open_one(store: &str, file: Option<&Path>) -> Result<NamedStore, St
     }
 }
 
-/// Says which stores have names.
+/// Returns text that says which names stores have.
 fn names(file: Option<&Path>) -> String {
     let Some(file) = file else {
         return "names are those of a stores file, and none is given (--stores, LASTGOOD_STORES)"

@@ -1,4 +1,4 @@
-//! Is a store the one that is meant, and is it ours? Decided by its identity object and the catalog's record of it.
+//! Is a store the one meant, and does it belong to this installation? Its identity object and the catalog's record decide.
 
 use futures::TryStreamExt as _;
 use lastgood_jobs::storage::{IDENTITY, Identity};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{NamedStore, Unrecognised};
 use crate::catalog::{Catalog, CatalogError, Installations, StoreIdentity};
 
-/// Why a store is not one that may be written to.
+/// Why a store may not be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum Stranger {
     /// It was made by another installation.
@@ -17,33 +17,33 @@ pub enum Stranger {
          installation is lost and this catalog takes its place: `lastgood catalog rebuild --from STORE --adopt-installation {theirs}`"
     )]
     Foreign {
-        /// Whose it is.
+        /// The installation that it belongs to.
         theirs: Uuid,
-        /// Who we are.
+        /// This catalog's installation.
         ours: Uuid,
     },
-    /// It is not the store that is on record under its name.
+    /// It is not the store on record under its name.
     #[error(
         "it is store {found}, and store {meant} is on record under its name: see that the right one is mounted and configured; if \
          this one is to take its place: `lastgood store forget {name} --overwrite {name}`"
     )]
     Exchanged {
-        /// Its name.
+        /// The store's name.
         name: String,
-        /// Which store is meant.
+        /// The id of the store on record.
         meant: Uuid,
-        /// Which one is there.
+        /// The id of the store that was found.
         found: Uuid,
     },
-    /// It lacks the identity that it had.
+    /// The identity object that it had is missing.
     #[error(
         "it has no {IDENTITY}, and store {meant} is on record under its name: it is not mounted, was emptied, or is another one; if \
          only that object was lost: `lastgood store adopt {name}`"
     )]
     Nameless {
-        /// Its name.
+        /// The store's name.
         name: String,
-        /// Which store is meant.
+        /// The id of the store on record.
         meant: Uuid,
     },
     /// It holds restore points that this catalog does not know.
@@ -52,31 +52,31 @@ pub enum Stranger {
          `lastgood catalog rebuild --from STORE` first; if the store is to be used as it is: `lastgood store adopt {name}`"
     )]
     Unknown {
-        /// Its name.
+        /// The store's name.
         name: String,
     },
-    /// It is one place with another store.
+    /// It is the same place as another store.
     #[error(
         "it is the same place as store {other:?} (id {id}), so that a copy there would be none: take one of them out of the stores \
          file; if it was made by copying the other, remove its {IDENTITY}"
     )]
     SamePlace {
-        /// The other's name.
+        /// The other store's name.
         other: String,
         /// The id of both.
         id: Uuid,
     },
-    /// It overwrites what must be written once.
+    /// It overwrites objects that must be written once.
     #[error(
         "it overwrites what must be written once: it does not know the condition `If-None-Match: *`; two attempts of one run could \
          replace each other's manifest; use another service, or accept that with `write_once: false` in the stores file \
-         (LASTGOOD_S3_WRITE_ONCE=false without one), see docs/stores.md"
+         (LASTGOOD_S3_WRITE_ONCE=false without one), see docs/how-to/stores.md"
     )]
     Overwrites,
 }
 
 impl Stranger {
-    /// Returns whether it may be the store that is meant, without its identity object.
+    /// Returns whether it may be the right store without its identity object.
     #[must_use]
     pub fn has_lost_its_identity(&self) -> bool {
         match self {
@@ -89,7 +89,7 @@ impl Stranger {
         }
     }
 
-    /// Returns whether it is the configuration that has to be mended, and not a mount.
+    /// Returns whether the configuration is at fault, rather than a mount.
     pub(super) fn is_of_the_configuration(&self) -> bool {
         match self {
             Self::Foreign { .. } | Self::SamePlace { .. } | Self::Overwrites => true,
@@ -98,7 +98,7 @@ impl Stranger {
     }
 }
 
-/// What the catalog knows of stores and installations.
+/// What the catalog knows about stores and installations.
 pub(super) struct Known<'a> {
     names: &'a [String],
     installations: Installations,
@@ -122,7 +122,7 @@ impl<'a> Known<'a> {
         known.map(|known| known.store_id)
     }
 
-    /// Returns another configured store that is the one of this id.
+    /// Returns the name of another configured store that has this id.
     fn namesake(&self, id: Uuid, name: &str) -> Option<&str> {
         let mut others = self.stores.iter();
         let other = others.find(|known| known.store_id == id && known.name != name)?;
@@ -134,9 +134,9 @@ impl<'a> Known<'a> {
 
 /// What a store turned out to be.
 pub(super) enum Recognised {
-    /// The store of this id: ours, and the one that is meant.
+    /// The store with this id: it belongs to this installation and is the one meant.
     Is(Uuid),
-    /// Nobody's yet.
+    /// A store without an identity, which nobody uses yet.
     Unclaimed,
 }
 
@@ -146,7 +146,7 @@ impl From<Stranger> for Unrecognised {
     }
 }
 
-/// Says what a store is. With a catalog to record it in, one that is nobody's is claimed, and what is seen is recorded.
+/// Identifies a store. With `record`, also claims a store that nobody uses and records the result in the catalog.
 pub(super) async fn recognise(
     store: &NamedStore,
     known: &Known<'_>,
@@ -181,7 +181,7 @@ pub(super) async fn recognise(
     };
     let is_recorded = catalog.record_store(&found).await;
     if !is_recorded.map_err(Unrecognised::Catalog)? {
-        // On record under a name that is not configured any more, or recorded by another consumer a moment ago.
+        // The store is on record under a name that is no longer configured, or another consumer recorded it a moment ago.
         let now = Known::read(catalog, known.names).await;
         is_meant(name, &identity, &now.map_err(Unrecognised::Catalog)?)?;
         tracing::warn!(
@@ -192,14 +192,14 @@ pub(super) async fn recognise(
     Ok(Recognised::Is(identity.store))
 }
 
-/// Refuses to take a store for a new one that has been used.
+/// Refuses to claim a store that has been used before.
 async fn is_free(store: &NamedStore, known: &Known<'_>) -> Result<(), Unrecognised> {
     let name = store.name.clone();
     if let Some(meant) = known.meant_by(&name) {
         return Err(Stranger::Nameless { name, meant }.into());
     }
     if known.with_points.contains(&name) {
-        // From before stores had an identity: what is on record there is ours.
+        // From before stores had an identity: its recorded points are this catalog's.
         return Ok(());
     }
     let keys = store.storage.manifest_keys().await;

@@ -58,11 +58,11 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
 #[case::name("version: 1\nstores: [{name: A, storage: /x}]", "lower-case")]
 #[case::field(
     "version: 1\nstores: [{name: a, storage: /x, acces_key_id: hunter2}]",
-    "docs/stores.md describes it: there is no field `acces_key_id`"
+    "docs/how-to/stores.md describes it: there is no field `acces_key_id`"
 )]
 #[case::field_that_is_a_value(
     "version: 1\nstores: [{name: a, storage: /x, hunter2: x}]",
-    "line 2 is not as docs/stores.md describes it"
+    "line 2 is not as docs/how-to/stores.md describes it"
 )]
 #[case::region(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', access_key_id: 'env:PATH', secret_access_key: 'env:PATH'}]",
@@ -169,7 +169,7 @@ async fn a_mirror_that_is_not_there_is_left_out_and_keeps_nobody_from_the_primar
     let used = Absent::MadeUnless(["far".to_owned()].into());
     assert_eq!(names(&Stores::open(&args, &used).await?), ["here"]);
     assert!(!at("far").exists());
-    // The other way round, whoever reads does with the mirror, and whoever writes does not start.
+    // With the primary missing instead, a reader makes do with the mirror, and a writer does not start.
     std::fs::rename(at("here"), at("far"))?;
     assert_eq!(
         names(&Stores::open(&args, &Absent::LeftOut).await?),
@@ -192,7 +192,7 @@ async fn one_store_is_opened_by_its_name_or_address_and_no_other_is_needed() -> 
     for name in ["here", "aside"] {
         Storage::open(&at(name).parse()?).await?;
     }
-    // Another store's keys are not to be had, and it is not there either.
+    // The other store's keys cannot be read, and it does not exist either.
     let (args, _file) = args(&format!(
         "version: 1\nstores:\n- name: far\n  storage: s3://backups/eu\n  region: eu-1\n  \
          access_key_id: env:NOT_SET_ANYWHERE\n  secret_access_key: env:NOT_SET_ANYWHERE\n- name: here\n  storage: {}\n",
@@ -224,7 +224,7 @@ async fn one_store_is_opened_by_its_name_or_address_and_no_other_is_needed() -> 
     Ok(())
 }
 
-/// Red before: the roles of machines and containers were not read at all, and keys only at the start.
+/// Regression: the roles of machines and containers were not read at all, and keys only at the start.
 #[tokio::test]
 async fn keys_in_files_are_read_again_and_keys_are_lent_where_that_is_said() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
@@ -263,7 +263,7 @@ async fn keys_in_files_are_read_again_and_keys_are_lent_where_that_is_said() -> 
     Ok(())
 }
 
-/// Red before: whoever opened it waited for a writer, `doctor` included.
+/// Regression: every process that opened such a file waited for a writer, `doctor` included.
 #[test]
 fn a_stores_file_that_is_a_pipe_is_refused_at_once() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
@@ -271,7 +271,7 @@ fn a_stores_file_that_is_a_pipe_is_refused_at_once() -> anyhow::Result<()> {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     let kind = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0)?;
-    // So that a reader that waits is told at last.
+    // On another thread, so that a reader that waits fails the test after 20 s.
     let (told, tell) = std::sync::mpsc::channel();
     std::thread::spawn(move || told.send(file::names(&pipe).map_err(|error| chain(&error))));
     let error = tell.recv_timeout(std::time::Duration::from_secs(20))?;

@@ -1,8 +1,7 @@
-//! How fast the queue and the producer are: no-op runs with leases and fencing, pickup latency, ticks over many resources.
+//! Benchmarks the queue and the producer: no-op runs with leases and fencing, pickup latency, and ticks over many resources.
 //!
-//! `scripts/bench.py` starts a private PostgreSQL and calls this with its URL in `LASTGOOD_BENCH_CATALOG_URL`. Prints one
-//! JSON object a line. Called with `throughput PROCESSES SLOTS`, it measures that alone; with `work SLOTS`, it is one of the worker
-//! processes that it measures.
+//! `scripts/bench.py` starts a private PostgreSQL and passes its URL in `LASTGOOD_BENCH_CATALOG_URL`. Prints one JSON object per line.
+//! `throughput PROCESSES SLOTS` runs only that benchmark; `work SLOTS` runs one of the worker processes that it measures.
 
 #![expect(
     clippy::print_stdout,
@@ -25,7 +24,7 @@ use lastgood::{
     catalog::{Catalog, CatalogError, RunFilter},
     plan::Plans,
     producer,
-    queue::{Claims, Failure, InFlight, Lane, Outcome, Queue, Run, Runs, Store, Wakers, listen},
+    queue::{Claims, Failure, InFlight, Lane, Ledger, Outcome, Queue, Run, Runs, Wakers, listen},
 };
 use lastgood_jobs::job::Job;
 use secrecy::SecretString;
@@ -62,17 +61,17 @@ async fn main() -> Result<()> {
     fleet_wide(&catalog).await
 }
 
-/// One worker process with a handler that does nothing.
+/// Runs a worker process whose handler does nothing.
 async fn work(url: &str, slots: usize) -> Result<()> {
     let catalog = Catalog::open(&SecretString::from(url.to_owned()), 16).await?;
-    let store = Store::new(
+    let ledger = Ledger::new(
         catalog.pool().clone(),
         format!("bench-{}", std::process::id()),
         Duration::from_secs(30),
     );
     let queue = Queue {
-        store: store.clone(),
-        claims: Claims::new(store),
+        ledger: ledger.clone(),
+        claims: Claims::new(ledger),
         name: "bench".into(),
         lane: Lane::Whole,
         slots: Arc::new(Semaphore::new(slots)),
@@ -116,7 +115,7 @@ fn stop(workers: Vec<Child>) -> Result<()> {
     Ok(())
 }
 
-/// Runs per second from the first claim to the last finish, by the catalog's clock.
+/// Measures runs per second from the first claim to the last finish, by the catalog's clock.
 async fn throughput(pool: &PgPool, url: &str, processes: usize, slots: usize) -> Result<()> {
     let runs = 20_000_i64;
     empty(pool).await?;
@@ -166,7 +165,7 @@ async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
     }
 }
 
-/// What one claim of a run costs while a thousand wait, with no history and with a million finished runs.
+/// Measures the cost of claiming a run while a thousand wait, without history and with a million finished runs.
 async fn claim_costs(pool: &PgPool) -> Result<()> {
     empty(pool).await?;
     resources(pool, 1000).await?;
@@ -213,7 +212,8 @@ async fn claim_costs(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-/// What one claim of a run costs while 100,000 more urgent ones are held back: by a pause, a team's limit, a server's, a back-off.
+/// Measures the cost of claiming a run while 100,000 more urgent ones are held back by a pause, a team's limit, a server's limit or a
+/// back-off.
 async fn held_back(pool: &PgPool) -> Result<()> {
     let gates = [
         (
@@ -254,7 +254,7 @@ async fn held_back(pool: &PgPool) -> Result<()> {
             .await?;
             Ok((began.elapsed().as_secs_f64() * 1000.0, claimed))
         };
-        // Each is passed over once.
+        // The first claims pass over each of them once.
         let began = Instant::now();
         while claim().await?.1 == 0 {
             anyhow::ensure!(
@@ -289,11 +289,11 @@ const HELD_BACK_RESOURCES: &str = "insert into lastgood.resources (id, team, tie
 const HELD_BACK_RUNS: &str = "insert into lastgood.runs (queue, kind, trigger, resource_id, args, due_by)
      select 'bench', 'backup', 'adhoc', id, '{\"kind\":\"backup\"}', case when team = 'loud' then now() - interval '1 day' else now() end
      from lastgood.resources";
-/// One of the loud team's, on its one server: both are at their limit.
+/// One run of the loud team on its only server, which puts both at their limit.
 const RUNS_ONE: &str = "update lastgood.runs set state = 'running', attempt = 1, epoch = 1, lease_by = 'w', lease_until = now() + interval '1 h'
      where resource_id = 'loud-1'";
 
-/// From the insert of a run to its claim by an idle worker, by the catalog's clock.
+/// Measures the time from the insert of a run to its claim by an idle worker, by the catalog's clock.
 async fn pickup(pool: &PgPool, url: &str) -> Result<()> {
     empty(pool).await?;
     resources(pool, 1).await?;
@@ -327,7 +327,7 @@ async fn pickup(pool: &PgPool, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// A tick that enqueues 100,000 of 1,000,000 resources, then ticks with nothing due.
+/// Measures a tick that enqueues 100,000 of 1,000,000 resources, then ticks with nothing due.
 async fn ticks(catalog: &Catalog) -> Result<()> {
     let pool = catalog.pool();
     empty(pool).await?;
@@ -370,7 +370,8 @@ async fn ticks(catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
-/// What producers ask of the whole fleet, and operators of its runs: after [`ticks`], a million resources, points, copies and runs more.
+/// Measures the queries of producers over the whole fleet, and of operators about its runs. Runs after [`ticks`], with a million more
+/// resources, points, copies and runs.
 async fn fleet_wide(catalog: &Catalog) -> Result<()> {
     for statement in [
         "update lastgood.resources
@@ -419,7 +420,7 @@ async fn fleet_wide(catalog: &Catalog) -> Result<()> {
         (
             "runs of a kind without any",
             RunFilter {
-                kind: Some("restore".to_owned()),
+                kind: Some(lastgood::run::RunKind::DropReplaced),
                 limit: 50,
                 ..RunFilter::default()
             },
@@ -430,7 +431,7 @@ async fn fleet_wide(catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
-/// Prints how long a question took.
+/// Prints how long a query took.
 async fn timed<T>(name: &str, asking: impl Future<Output = Result<T, CatalogError>>) -> Result<()> {
     let began = Instant::now();
     asking.await?;

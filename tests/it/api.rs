@@ -1,4 +1,4 @@
-//! The HTTP API holds what its document and its tokens say.
+//! The HTTP API does what its document and its tokens say.
 
 #![expect(
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! What the binary promises to scripts: exit codes, messages that say what to do next, JSON, and secrets never repeated.
+//! What scripts can rely on: exit codes, messages that say what to do next, JSON, and no secret in the output.
 
 mod health;
 mod order_commands;

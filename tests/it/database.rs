@@ -1,4 +1,4 @@
-//! One private catalog for each test: made, migrated, and dropped again whatever becomes of the test.
+//! A private catalog for each test: created, migrated, and dropped however the test ends.
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
@@ -29,7 +29,7 @@ impl TestCatalog {
         Ok(fresh)
     }
 
-    /// Returns a catalog that nobody has migrated.
+    /// Returns a catalog without a schema.
     pub(crate) async fn without_schema() -> Result<Self> {
         let database = Database::create().await?;
         let catalog = Catalog::connect(&database.url(), 8).await?;
@@ -38,8 +38,8 @@ impl TestCatalog {
 
     /// Returns a migrated catalog whose clock stands at `at` until [`Self::set_clock`] moves it.
     ///
-    /// Functions of ours stand before PostgreSQL's in the search path, so that every statement of the queue and the
-    /// producer, unaltered, lives in the test's time.
+    /// The test's functions come before PostgreSQL's in the search path, so the unaltered statements of the queue and the producer run in
+    /// the test's time.
     pub(crate) async fn with_clock(at: DateTime<Utc>) -> Result<Self> {
         let database = Database::create().await?;
         let mut connection = PgConnection::connect_with(&database.options).await?;
@@ -84,7 +84,7 @@ impl TestCatalog {
         Ok(())
     }
 
-    /// Returns the same catalog through a pool of its own, as another process has it.
+    /// Returns the same catalog through a pool of its own, as another process would have it.
     pub(crate) async fn another(&self) -> Result<Catalog> {
         Ok(Catalog::open(&self.url(), 8).await?)
     }
@@ -101,7 +101,7 @@ impl TestCatalog {
         self.database.url()
     }
 
-    /// Lets nobody in, and throws out who is in but `spared`; or lets everybody in again.
+    /// Refuses all connections and ends the open ones except `spared`, or accepts connections again.
     pub(crate) async fn set_reachable(&self, reachable: bool) -> Result<()> {
         let name = &self.database.name;
         let mut admin = admin().await?;
@@ -120,7 +120,7 @@ impl TestCatalog {
         Ok(())
     }
 
-    /// Returns the server's time, also while this database lets nobody in.
+    /// Returns the server's time, even while this database refuses connections.
     pub(crate) async fn server_time() -> Result<DateTime<Utc>> {
         let now = sqlx::query_scalar("select clock_timestamp()")
             .fetch_one(&mut admin().await?)
@@ -133,7 +133,6 @@ impl TestCatalog {
         self.add_on("postgres", id, team, tier).await
     }
 
-    /// Registers a resource of any engine.
     pub(crate) async fn add_on(
         &self,
         engine: &str,
@@ -153,7 +152,7 @@ impl TestCatalog {
         Ok(self.catalog.add_resource(&new).await?)
     }
 
-    /// Returns the one number that a statement counts.
+    /// Returns the number that a statement selects.
     pub(crate) async fn count(&self, statement: &'static str) -> Result<i64> {
         sqlx::query_scalar(statement)
             .fetch_one(self.pool())
@@ -161,7 +160,6 @@ impl TestCatalog {
             .context(statement)
     }
 
-    /// Executes one statement.
     pub(crate) async fn execute(&self, statement: &'static str) -> Result<u64> {
         let done = sqlx::query(statement)
             .execute(self.pool())
@@ -171,7 +169,7 @@ impl TestCatalog {
     }
 }
 
-/// Returns plans as a file would state them: `name: rpo, retention` pairs.
+/// Returns plans as a file would state them, from `(name, rpo, retention)` triples.
 pub(crate) fn plans(tiers: &[(&str, i32, i32)]) -> Result<Plans> {
     let mut text = "version: 1\ntiers:\n".to_owned();
     for (tier, rpo, retention) in tiers {
@@ -181,7 +179,7 @@ pub(crate) fn plans(tiers: &[(&str, i32, i32)]) -> Result<Plans> {
     Ok(Plans::parse(&text)?)
 }
 
-/// A database that is dropped with this value.
+/// A database that is dropped together with this value.
 struct Database {
     name: String,
     options: PgConnectOptions,
@@ -204,7 +202,7 @@ impl Database {
 }
 
 impl Drop for Database {
-    /// Also after a panic and an early return, hence with a runtime of its own.
+    /// Uses a runtime of its own, to work after a panic or an early return too.
     fn drop(&mut self) {
         let statement = format!("drop database if exists {} with (force)", self.name);
         let dropping = std::thread::spawn(move || -> Result<()> {
@@ -218,7 +216,7 @@ impl Drop for Database {
                     Ok(())
                 })
         });
-        // A database that stays behind is no reason to fail a test.
+        // A database that is left behind is no reason to fail a test.
         drop(dropping.join());
     }
 }
@@ -237,17 +235,18 @@ fn admin_options() -> Result<PgConnectOptions> {
         .with_context(|| format!("{VARIABLE} is not a PostgreSQL URL"))
 }
 
-/// What a session read of the table of runs.
+/// What a session has read from the table of runs.
 #[derive(sqlx::FromRow)]
 pub(crate) struct ReadsOfRuns {
-    /// How often all of them.
+    /// The number of scans of the whole table.
     pub(crate) whole: i64,
-    /// How many rows.
+    /// The number of rows.
     pub(crate) rows: i64,
 }
 
-/// What this session read of the runs so far. A session may not have handed on yet what its earlier transactions read, so
-/// a single reading says nothing about a statement.
+/// Returns what this session has read from the runs so far.
+///
+/// A session may not have reported yet what its earlier transactions read, so a single reading says nothing about a statement.
 pub(crate) async fn reads_of_runs(session: &mut sqlx::PgConnection) -> Result<ReadsOfRuns> {
     let reads = sqlx::query_as(
         "select seq_scan as whole, seq_tup_read + idx_tup_fetch as rows from pg_stat_xact_user_tables

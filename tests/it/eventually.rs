@@ -1,14 +1,14 @@
-//! Waiting: for a condition, until a deadline; never for a length of time.
+//! Waits for a condition until a deadline, never for a fixed time.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Long enough for a busy machine, short enough to be told today.
+/// Long enough for a busy machine, short enough not to hold up the tests when something fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` holds; fails with `what` after `deadline`.
+/// Waits until `condition` holds. Fails with `what` after `deadline`.
 pub(crate) async fn eventually(
     deadline: Duration,
     what: &str,
@@ -24,7 +24,7 @@ pub(crate) async fn eventually(
     Ok(())
 }
 
-/// Waits until a condition that asks nobody holds; fails with `what` after a while.
+/// Waits until a condition that needs no query holds. Fails with `what` after a while.
 pub(crate) async fn soon(what: &str, condition: impl Fn() -> bool) -> Result<()> {
     let holds = async {
         while !condition() {
@@ -34,7 +34,7 @@ pub(crate) async fn soon(what: &str, condition: impl Fn() -> bool) -> Result<()>
     within(SOON, what, holds).await
 }
 
-/// Waits for a future; fails with `what` after `deadline`.
+/// Waits for a future. Fails with `what` after `deadline`.
 pub(crate) async fn within<T>(
     deadline: Duration,
     what: &str,

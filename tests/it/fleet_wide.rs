@@ -1,15 +1,19 @@
-//! What is asked of the whole fleet reads what it returns, however many resources and runs there are; and one producer asks it at a time.
+//! Queries over the whole fleet read only what they return, however many resources and runs there are, and one producer at a time runs
+//! them.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{RunFilter, Work};
+use lastgood::{
+    catalog::{RunFilter, Work},
+    run::{RunKind, RunState},
+};
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgArguments, query::Query};
 
 use crate::database::TestCatalog;
 
-/// A fleet of some thousands, planned, backed up, copied and proven as it should be.
+/// Creates a fleet of several thousand resources, planned, backed up, copied and proven as they should be.
 async fn fleet() -> Result<TestCatalog> {
     let db = TestCatalog::create().await?;
     for statement in [
@@ -35,7 +39,7 @@ async fn fleet() -> Result<TestCatalog> {
     Ok(db)
 }
 
-/// How many rows this session has read of all tables, whole tables included.
+/// Returns how many rows this session has read from all tables, including full scans.
 async fn rows_read(session: &mut PgConnection) -> Result<i64> {
     let rows = sqlx::query_scalar(
         "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables where schemaname = 'lastgood'",
@@ -45,7 +49,7 @@ async fn rows_read(session: &mut PgConnection) -> Result<i64> {
     Ok(rows)
 }
 
-/// Runs a statement of ours in a transaction that is taken back; returns how many rows it returned and how many it read.
+/// Runs one of our statements in a transaction that is rolled back, and returns how many rows it returned and how many it read.
 async fn measured(
     db: &TestCatalog,
     file: &str,
@@ -179,9 +183,9 @@ async fn verifying_reads_what_is_due_and_a_bounded_part_of_what_may_be() -> Resu
 #[case::of_a_team_with_few(RunFilter { team: Some("t5".to_owned()), limit: 50, ..RunFilter::default() }, 8)]
 #[case::of_nobody(RunFilter { team: Some("nobody".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_one_resource(RunFilter { resource_id: Some("r7".to_owned()), limit: 50, ..RunFilter::default() }, 1)]
-#[case::of_a_kind_without_any(RunFilter { kind: Some("restore".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
-#[case::of_a_state_without_any(RunFilter { state: Some("failed".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
-#[case::cancelled(RunFilter { state: Some("cancelled".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
+#[case::of_a_kind_without_any(RunFilter { kind: Some(RunKind::Restore), limit: 50, ..RunFilter::default() }, 0)]
+#[case::of_a_state_without_any(RunFilter { state: Some(RunState::Failed), limit: 50, ..RunFilter::default() }, 0)]
+#[case::cancelled(RunFilter { state: Some(RunState::Cancelled), limit: 50, ..RunFilter::default() }, 0)]
 #[case::the_newest(RunFilter { limit: 50, ..RunFilter::default() }, 50)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_runs_reads_what_it_lists(
@@ -189,14 +193,18 @@ async fn a_list_of_runs_reads_what_it_lists(
     #[case] expected: usize,
 ) -> Result<()> {
     let db = fleet().await?;
+    let (state, kind) = (
+        filter.state.map(RunState::as_str),
+        filter.kind.map(RunKind::as_str),
+    );
     let runs = db.catalog.runs(&filter).await?;
     ensure!(runs.len() == expected, "{} runs", runs.len());
     if filter.resource_id.is_some() || filter.team.is_some() {
         let (_, read) = measured(&db, "src/catalog/runs_of_owners.sql", |query| {
             query
                 .bind(filter.resource_id)
-                .bind(filter.state)
-                .bind(filter.kind)
+                .bind(state)
+                .bind(kind)
                 .bind(filter.limit)
                 .bind(filter.before)
                 .bind(filter.team)
@@ -206,8 +214,8 @@ async fn a_list_of_runs_reads_what_it_lists(
     } else {
         let (_, read) = measured(&db, "src/catalog/runs.sql", |query| {
             query
-                .bind(filter.state)
-                .bind(filter.kind)
+                .bind(state)
+                .bind(kind)
                 .bind(filter.limit)
                 .bind(filter.before)
         })
@@ -249,7 +257,7 @@ async fn figures_stepped_through_in_an_index_are_those_that_are_sorted() -> Resu
                 ),
                 "{change}"
             );
-            // A moment passed between the two.
+            // Some time passed between the two.
             let pairs = one.quantiles.iter().zip(&other.quantiles);
             for (one, other) in
                 pairs.chain([(&one.oldest_never_seconds, &other.oldest_never_seconds)])
@@ -314,7 +322,7 @@ async fn one_leads_until_its_lease_has_run_out_and_a_lease_of_the_future_is_nobo
     db.execute("update lastgood.leadership set until = now() where work = 'measure'")
         .await?;
     ensure!(leads("other").await? && !leads("one").await?);
-    // The clock was ahead when it was given.
+    // The clock was ahead when leadership was granted.
     db.execute("update lastgood.leadership set until = now() + interval '6 hours'")
         .await?;
     ensure!(leads("one").await?);

@@ -1,4 +1,4 @@
-//! What a clock that was ahead has written blocks nothing and keeps no promise once the clock is right again.
+//! Rows written while a clock was ahead block nothing and keep no promise once the clock is right again.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{
     producer::{Mended, mend_future},
-    queue::Store,
+    queue::Ledger,
     schedule::exposure,
     status::exposed,
 };
@@ -19,8 +19,8 @@ use crate::{
 const AT: &str = "2031-03-05T09:37:00Z";
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Three resources that were registered three days ago, and one that is registered while the clock is six hours ahead: one is backed up
-/// then, one fails, and one is lost by its worker. Then the clock is right again.
+/// Creates three resources that were registered three days ago, and one that is registered while the clock is six hours ahead. In those
+/// hours one is backed up, one fails, and one is lost by its worker. Then the clock is right again.
 async fn after_six_hours_ahead() -> Result<Simulation> {
     let mut sim = Simulation::begin(AT, plans(&[("pro", 60, 30)])?).await?;
     for id in ["failed", "lost", "shop"] {
@@ -65,19 +65,19 @@ async fn a_clock_that_was_ahead_costs_nobody_a_backup_once_it_is_right() -> Resu
     );
     assert_eq!(mend(&sim).await?, Mended::default());
     let since = sim.now;
-    let reaper = Store::new(sim.db.pool().clone(), "reaper", LEASE);
+    let reaper = Ledger::new(sim.db.pool().clone(), "reaper", LEASE);
     sim.tick().await?;
     sim.succeed_all().await?;
     sim.advance(minutes(1)).await?;
     assert_eq!(reaper.reap().await?.len(), 2, "nobody renews these");
     assert_eq!(sim.succeed_all().await?, 2, "others take them at once");
-    // Past the hours that were backed up before they came.
+    // Runs past the future hours that had already been backed up.
     sim.live(TimeDelta::hours(8), minutes(1)).await?;
     for id in ["failed", "late", "lost", "shop"] {
         let points = sim.points(id).await?;
         let points: Vec<_> = points.into_iter().filter(|at| *at >= since).collect();
         let first = *points.first().context("no point")?;
-        // At its turn: the slot that it is in was backed up, but for the one that is new.
+        // At its turn, because its current slot was already backed up. The new resource is backed up at once.
         let within = minutes(if id == "late" { 1 } else { 61 });
         assert!(first - since <= within, "{id}: {points:?}");
         let gaps = points.windows(2).map(|pair| pair[1] - pair[0]);
@@ -99,7 +99,7 @@ async fn a_row_from_the_future_is_no_kept_promise_before_it_is_mended_and_after(
             let row = shown.resources.iter().find(|row| row.id == id);
             row.map(|row| (row.promise, row.exposure_seconds >= 0))
         };
-        // Before, nobody knows since when; after, since it was mended.
+        // Before the repair, no one knows since when it has been exposed; afterwards, it counts from the repair.
         let late = if is_mended { "kept" } else { "BROKEN" };
         assert_eq!(promise("late"), Some((late, true)));
         let shop = if is_mended { "kept" } else { "BROKEN" };
@@ -124,7 +124,7 @@ async fn what_is_right_is_not_mended() -> Result<()> {
     if let Some(claim) = claims.first() {
         sim.fail(claim).await?;
     }
-    // The longest back-off there is, and clocks that differ as they may.
+    // The longest back-off, and clocks that differ within the tolerance.
     sim.db
         .execute("update lastgood.runs set run_at = now() + interval '750 seconds' where state = 'queued'")
         .await?;

@@ -1,4 +1,4 @@
-//! History goes by age, in batches, and never takes what is still needed.
+//! History is removed by age, in batches, and never while it is still needed.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn old_runs_go_and_what_a_restore_point_or_a_slot_needs_stays() -> Result<
 async fn batches_go_on_where_the_last_one_ended_though_it_removed_nothing() -> Result<()> {
     let db = TestCatalog::create().await?;
     db.add("shop", "acme", "pro").await?;
-    // All in one instant, as a set-based statement ends them.
+    // All end at the same instant, as in a set-based statement.
     db.execute(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, state, finished_at)
            select 'postgres', 'backup', 'adhoc', 'shop', '{"kind": "backup"}', 'succeeded', now() - interval '99 days'
@@ -118,7 +118,7 @@ async fn what_an_operator_holds_is_not_removed_under_their_hands() -> Result<()>
 async fn of_scheduled_runs_only_that_stays_which_keeps_its_slot_from_being_backed_up_again()
 -> Result<()> {
     let db = TestCatalog::create().await?;
-    // So that each could be the backup of the current slot.
+    // Each could be the backup of the current slot.
     for id in [
         "failed",
         "cancelled",
@@ -162,7 +162,7 @@ async fn what_was_retried_while_history_is_looked_through_stays() -> Result<()> 
            ) as runs (key, trigger, slot, state, age)"#,
     )
     .await?;
-    // The statement has seen them all when it comes to this, and has locked none.
+    // When the statement calls this function, it has seen all rows and locked none.
     db.execute(
         "create or replace function lastgood.slot_start(cadence_minutes integer, spread integer, team_spread integer, at timestamptz)
          returns timestamptz language plpgsql as 'begin perform pg_advisory_xact_lock(1); return at; end'",

@@ -1,7 +1,7 @@
-//! lastgood against a real PostgreSQL. `LASTGOOD_TEST_CATALOG_URL` is the URL of a superuser of it; without it, every test fails.
+//! Tests lastgood against a real PostgreSQL. `LASTGOOD_TEST_CATALOG_URL` is the URL of a superuser there; without it, every test fails.
 //!
-//! The tests end to end back up a customer's server besides: `LASTGOOD_TEST_PG18_URL`, with the tools of
-//! `LASTGOOD_TEST_PG_CLIENT_DIRS`. `scripts/test.py` starts all of them.
+//! The end-to-end tests also back up a customer's server, `LASTGOOD_TEST_PG18_URL`, with the tools of `LASTGOOD_TEST_PG_CLIENT_DIRS`.
+//! `scripts/test.py` starts all of these.
 
 mod api;
 mod catalog;

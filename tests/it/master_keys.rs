@@ -1,4 +1,4 @@
-//! Which master key seals, whatever comes in between: a large fleet, a URL given anew, another process.
+//! Which master key seals, whatever interferes: a large fleet, a URL that is given anew, another process.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
@@ -72,7 +72,7 @@ async fn every_url_of_a_large_fleet_goes_over_to_the_next_key_and_reads_as_it_di
         (held.sealing, held.current, held.previous),
         (1, Some(2), Some(1))
     );
-    // Until the rotation, the first key seals: whoever has it alone opens what is registered.
+    // Until the rotation, the first key seals, so a process that has only this key opens what is registered.
     assert_eq!(master::sealer(&db.catalog, &keys).await?.number, 1);
     ensure!(db.catalog.let_seal(1, 2, &entry()).await?);
     let to = Sealer {
@@ -135,7 +135,7 @@ async fn what_was_sealed_under_a_key_that_was_replaced_meanwhile_is_not_stored()
         matches!(refused, Err(CatalogError::MasterKeyReplaced)),
         "{refused:?}"
     );
-    // What changes nothing that is sealed is stored as ever.
+    // A change that does not affect anything sealed is stored as usual.
     let paused = ResourceChange {
         tier: Some("hobby".parse()?),
         ..ResourceChange::default()

@@ -24,7 +24,7 @@ async fn a_tier_that_changes_during_a_tick_is_planned_by_the_new_one() -> Result
     sim.db
         .execute("update lastgood.resources set next_due_at = now()")
         .await?;
-    // The row changes after the tick has begun: it is held, and let go with another tier.
+    // The row changes after the tick has begun: it is locked, and released with another tier.
     let mut change = sim.db.pool().begin().await?;
     sqlx::query("update lastgood.resources set tier = 'new' where id = 'shop'")
         .execute(&mut *change)
@@ -123,7 +123,7 @@ async fn a_waiting_run_follows_its_resource_to_another_engine() -> Result<()> {
     Ok(())
 }
 
-/// A finish that locked its run before its resource would wait for a tick that waits for it.
+/// A finish that locked its run before its resource would deadlock with the tick.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tick_and_a_finish_at_once_never_wait_for_each_other() -> Result<()> {
     let mut sim = Simulation::begin(AT, plans(&[("paid", 60, 30)])?).await?;
@@ -132,7 +132,7 @@ async fn a_tick_and_a_finish_at_once_never_wait_for_each_other() -> Result<()> {
     let claims = sim.claim().await?;
     // The backup outlasts its slot, so that the tick meets its run in the index.
     sim.advance(minutes(125)).await?;
-    // A tick's transaction, held open after it has locked the resource.
+    // A tick's transaction, kept open after it has locked the resource.
     let mut ticking = sim.db.pool().begin().await?;
     sqlx::query("select id from lastgood.resources where id = 'shop' for no key update")
         .execute(&mut *ticking)
@@ -159,7 +159,7 @@ async fn a_tick_and_a_finish_at_once_never_wait_for_each_other() -> Result<()> {
     finished
 }
 
-/// A replica without its plans file runs on the built-in plans: it plans nothing otherwise that another's file covers, nor what one covered.
+/// A replica without its plans file uses the built-in plans. It must not change what another replica's file covers or once covered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_whose_plans_file_is_away_undoes_nothing_that_another_planned() -> Result<()> {
     let db = crate::database::TestCatalog::create().await?;
@@ -188,7 +188,7 @@ async fn a_producer_whose_plans_file_is_away_undoes_nothing_that_another_planned
         ))
     };
     let hourly = (Some(60), true);
-    // Nobody ever had a file: the built-in plans are better than none.
+    // No producer ever had a file: the built-in plans are better than none.
     assert_eq!(
         plan(&without).await?,
         ((None, false), (Some(1440), true), hourly)
@@ -197,7 +197,7 @@ async fn a_producer_whose_plans_file_is_away_undoes_nothing_that_another_planned
     for _ in 0..2 {
         let (shop, toy, _) = plan(&with_file).await?;
         assert_eq!((shop, toy), as_the_file_says);
-        // Beside it, or when it has gone; what no file covered is backed up all the same.
+        // While the other replica runs or after it has gone. What no file covered is backed up all the same.
         let (shop, toy, other) = plan(&without).await?;
         assert_eq!((shop, toy), as_the_file_says);
         assert_eq!(other, hourly);

@@ -1,4 +1,4 @@
-//! A statement over many rows never fails for one of them: a poison row is left out and told, and everybody else is served.
+//! A statement over many rows never fails because of one of them: a poison row is skipped and reported, and the others are handled.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use lastgood::{
         apply_plans, ask_for_copies, ask_for_removals, ask_for_verifications, mend_future, retain,
         tick,
     },
-    queue::Store,
+    queue::Ledger,
 };
 
 use crate::{
@@ -26,7 +26,7 @@ async fn a_waiting_run_whose_new_slot_is_taken_stops_nobodys_schedule() -> Resul
     sim.db.add("shop", "acme", "hourly").await?;
     sim.tick().await?;
     sim.succeed_all().await?;
-    // With a backlog, the daily run is still waiting when the tier is back.
+    // With a backlog, the daily run is still waiting when the tier changes back.
     for tier in ["daily", "hourly"] {
         sqlx::query("update lastgood.resources set tier = $1, newest_consistent_at = null")
             .bind(tier)
@@ -42,7 +42,7 @@ async fn a_waiting_run_whose_new_slot_is_taken_stops_nobodys_schedule() -> Resul
     let ticked = sim.tick().await?;
     assert_eq!((ticked.enqueued, ticked.coalesced), (1, 0));
     assert_eq!(ticked.left_out, ["shop"]);
-    // It moves on as soon as there is a slot for it, and meanwhile it can be claimed.
+    // The run is moved as soon as there is a slot for it. Until then it can be claimed.
     sim.advance(minutes(60)).await?;
     assert_eq!(sim.tick().await?.left_out, [""; 0]);
     assert_eq!(sim.succeed_all().await?, 2);
@@ -68,7 +68,7 @@ async fn a_waiting_run_that_cannot_move_goes_to_its_new_engine_all_the_same() ->
     Ok(())
 }
 
-/// Three resources, one of them `poison`: whatever the schema says against that one.
+/// Creates three resources, one of them `poison`, against which each test adds a constraint.
 async fn with_poison() -> Result<TestCatalog> {
     let db = TestCatalog::create().await?;
     for id in ["blog", "poison", "shop"] {
@@ -111,7 +111,7 @@ async fn a_run_that_cannot_be_taken_back_keeps_no_other_from_it() -> Result<()> 
     .await?;
     db.execute("alter table lastgood.runs add constraint poison check (resource_id <> 'poison' or state = 'running')")
         .await?;
-    let reaper = Store::new(db.pool().clone(), "reaper", Duration::from_secs(1));
+    let reaper = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1));
     assert_eq!(reaper.reap().await?.len(), 2);
     assert_eq!(reaper.reap().await?.len(), 0);
     Ok(())
@@ -127,9 +127,9 @@ async fn a_run_of_an_unknown_engine_that_cannot_fail_keeps_no_other_waiting() ->
     .await?;
     db.execute("alter table lastgood.runs add constraint poison check (resource_id <> 'poison' or state = 'queued')")
         .await?;
-    let store = Store::new(db.pool().clone(), "reaper", Duration::from_secs(1));
+    let ledger = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1));
     let known = ["postgres".to_owned()];
-    assert_eq!(store.refuse_unknown(&known).await?.len(), 2);
+    assert_eq!(ledger.refuse_unknown(&known).await?.len(), 2);
     Ok(())
 }
 
@@ -198,7 +198,7 @@ async fn a_row_from_the_future_that_cannot_be_mended_keeps_no_other_from_it() ->
     Ok(())
 }
 
-/// One restore point of each resource, of so many hours ago.
+/// Adds a restore point of each resource, this many hours old.
 async fn add_points(db: &TestCatalog, hours_ago: i32) -> Result<()> {
     sqlx::query(
         "insert into lastgood.restore_points
@@ -222,7 +222,6 @@ async fn upkeep_that_cannot_be_asked_for_keeps_no_other_waiting() -> Result<()> 
     db.execute("alter table lastgood.runs add constraint poison check (resource_id <> 'poison')")
         .await?;
     let stores = ["one".to_owned(), "two".to_owned()];
-    lastgood::producer::adopt(&db.catalog, "one").await?;
     assert_eq!(ask_for_copies(&db.catalog, &stores).await?, 4);
     let day = Duration::from_hours(24);
     assert_eq!(ask_for_verifications(&db.catalog, day).await?, 2);
@@ -243,7 +242,7 @@ async fn points_that_cannot_be_let_go_keep_no_other_from_going() -> Result<()> {
     let plans = plans(&[("pro", 60, 7)])?;
     let gone = retain(&db.catalog, &plans, TimeDelta::zero(), Utc::now).await?;
     assert_eq!(gone, 4);
-    // It is looked at again within the hour, and keeps nobody else waiting until then.
+    // The poison resource is looked at again within the hour, and holds up no other until then.
     let later = "select count(*) from lastgood.retention where look_at <= now()";
     assert_eq!(db.count(later).await?, 0);
     Ok(())

@@ -1,14 +1,15 @@
-//! A tick enqueues what is due, each slot once, however often and by however many it is done.
+//! A tick enqueues what is due, once per slot, however often and by however many producers it is run.
+
+mod arithmetic;
+mod missed;
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use lastgood::{
     catalog::{CatalogError, Order, ResourceChange, ResourceStatus, UnknownTier},
-    plan::{Cadence, Plans},
+    plan::Plans,
     producer::{apply_plans, limit_dumps, tick},
-    schedule::{Slot, Spread, next_due, offset, retry_delay, slot_start},
 };
-use sqlx::Row as _;
 
 use crate::{
     database::{TestCatalog, plans},
@@ -26,7 +27,7 @@ async fn a_pro_resource_is_backed_up_once_in_each_of_24_consecutive_hours() -> R
 
     for id in ids {
         let slots = sim.slots(id, "succeeded").await?;
-        // Registered in the middle of a slot: 24 whole ones follow, or end with the day.
+        // Registered in the middle of a slot, so 24 whole ones follow, or the last one ends with the day.
         assert!((24..=25).contains(&slots.len()), "{id}: {slots:?}");
         let hour = |slot: &DateTime<Utc>| slot.minute() == 0 && slot.second() == 0;
         assert!(slots.iter().all(hour), "{id}: {slots:?}");
@@ -70,14 +71,14 @@ async fn what_the_plans_never_back_up_is_never_enqueued() -> Result<()> {
         sim.advance(TimeDelta::hours(1)).await?;
         assert_eq!(sim.tick().await?, ticked(0, 0, 0));
     }
-    // Even where the plans are applied anew, and where something makes the rows be looked at.
+    // Even after the plans are applied again and the rows are made due.
     apply_plans(&sim.db.catalog, &sim.plans).await?;
     sim.db
         .execute("update lastgood.resources set next_due_at = now()")
         .await?;
     assert_eq!(sim.tick().await?, ticked(5, 0, 0));
     assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 0);
-    // The veto is the row's own: without it the resource is due.
+    // The veto belongs to the row: without it, the resource is due.
     sim.db
         .execute("update lastgood.resources set retention_days = null where id = 'zero-row'")
         .await?;
@@ -126,7 +127,7 @@ async fn a_tier_whose_cadence_changes_is_planned_anew() -> Result<()> {
         Some(15)
     );
 
-    // And a tier that is sold no more is left alone at once.
+    // A tier that is no longer backed up is left alone at once.
     sim.succeed_all().await?;
     sim.plans = plans(&[("paid", 0, 0)])?;
     assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 1);
@@ -180,7 +181,7 @@ async fn a_team_on_a_daily_tier_keeps_its_own_hour_for_ten_days() -> Result<()> 
         for n in 0..2 {
             let id = format!("{team}-{n}");
             let points = sim.points(&id).await?;
-            // The first is made at registration; from then on the resource has its turn.
+            // The first backup is made at registration; from then on the resource has its turn.
             let later = points.get(1..11).with_context(|| format!("{points:?}"))?;
             for pair in later.windows(2) {
                 assert_eq!(pair[1] - pair[0], TimeDelta::days(1), "{id}: {points:?}");
@@ -219,7 +220,7 @@ async fn two_producers_at_once_enqueue_each_slot_once() -> Result<()> {
             tick(&sim.db.catalog, &sim.plans, sim.now),
             tick(&other, &sim.plans, sim.now)
         );
-        // What one had locked, the other may have to look at once more.
+        // What one had locked, the other may have to look at again.
         let enqueued = one?.enqueued + two?.enqueued;
         assert_eq!(enqueued, RESOURCES, "round {round}");
         sqlx::query(
@@ -257,7 +258,7 @@ async fn a_slot_cannot_be_enqueued_twice_even_by_plain_sql() -> Result<()> {
                 .execute("update lastgood.runs set state = 'succeeded', lease_by = null, lease_until = null, finished_at = now()")
                 .await?;
         }
-        // As a producer would whose catalog forgot that it had looked.
+        // As if the catalog had forgotten that the producer had looked.
         sim.db
             .execute("update lastgood.resources set next_due_at = now()")
             .await?;
@@ -295,7 +296,7 @@ async fn a_slot_that_failed_is_tried_again_with_back_off_and_one_that_succeeded_
     let second = TimeDelta::seconds(1);
     sim.tick().await?;
     sim.succeed_all().await?;
-    // At the beginning of a slot, so that all that follows is in one.
+    // At the beginning of a slot, so that everything that follows happens in one slot.
     sim.advance_to_turn("shop").await?;
     let slot = sim.slot("shop").await?;
     assert_eq!(sim.tick().await?.enqueued, 1);
@@ -317,7 +318,7 @@ async fn a_slot_that_failed_is_tried_again_with_back_off_and_one_that_succeeded_
     assert_eq!(sim.succeed_all().await?, 1);
     assert_eq!(sim.db.catalog.resource("shop").await?.failures_in_a_row, 0);
     assert_eq!(sim.slots("shop", "failed").await?, [slot; 4]);
-    // 15 minutes into it: nothing more before the next turn.
+    // 15 minutes into the slot: nothing more until the next turn.
     for _ in 0..44 {
         sim.advance(minutes(1)).await?;
         assert_eq!(sim.tick().await?.enqueued, 0);
@@ -368,72 +369,6 @@ async fn a_tier_that_no_plan_knows_is_reported_not_backed_up_and_picked_up_once_
     sim.plans = plans(&[("pro", 60, 30), ("enterprize", 60, 30)])?;
     assert_eq!(apply_plans(&sim.db.catalog, &sim.plans).await?, 3);
     assert_eq!(sim.tick().await?, ticked(3, 3, 0));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_day_of_missed_windows_is_one_run() -> Result<()> {
-    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
-    sim.db.add("shop", "acme", "paid").await?;
-    sim.tick().await?;
-    sim.succeed_all().await?;
-    sim.advance(TimeDelta::hours(24)).await?;
-    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    assert_eq!(sim.tick().await?, ticked(0, 0, 0));
-    assert_eq!(
-        sim.slots("shop", "queued").await?,
-        [sim.slot("shop").await?]
-    );
-    sim.succeed_all().await?;
-    sim.advance(TimeDelta::seconds(1)).await?;
-    assert_eq!(sim.tick().await?.enqueued, 0);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_still_waits_moves_to_the_current_slot_and_is_not_joined_by_a_second()
--> Result<()> {
-    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
-    sim.db.add("shop", "acme", "paid").await?;
-    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    let first = sim.slot("shop").await?;
-    for hours in 1..=5 {
-        sim.advance(TimeDelta::hours(1)).await?;
-        assert_eq!(sim.tick().await?, ticked(1, 0, 1));
-        let slot = first + TimeDelta::hours(hours);
-        assert_eq!(sim.slots("shop", "queued").await?, [slot]);
-    }
-    assert_eq!(sim.db.count("select count(*) from lastgood.runs").await?, 1);
-    // What it then covers is covered.
-    sim.succeed_all().await?;
-    sim.db
-        .execute("update lastgood.resources set next_due_at = now()")
-        .await?;
-    assert_eq!(sim.tick().await?, ticked(1, 0, 0));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_outlasts_its_slot_is_not_joined_by_a_second_and_then_the_next_is_due()
--> Result<()> {
-    let mut sim = Simulation::begin("2031-03-05T09:37:00Z", plans(&[("paid", 60, 30)])?).await?;
-    sim.db.add("shop", "acme", "paid").await?;
-    sim.tick().await?;
-    let snapshot = sim.now;
-    let claims = sim.claim().await?;
-    for _ in 0..30 {
-        sim.advance(minutes(5)).await?;
-        let ticked = sim.tick().await?;
-        assert_eq!((ticked.enqueued, ticked.coalesced), (0, 0));
-    }
-    // Two and a half hours later it is done; what it holds is as old.
-    sim.succeed(claims.first().context("nothing to claim")?, snapshot)
-        .await?;
-    assert_eq!(sim.tick().await?, ticked(1, 1, 0));
-    assert_eq!(
-        sim.slots("shop", "queued").await?,
-        [sim.slot("shop").await?]
-    );
     Ok(())
 }
 
@@ -516,103 +451,7 @@ async fn a_resource_that_is_resumed_is_due_and_one_that_was_removed_stays_so() -
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
-    const BATCH: usize = 4000;
-    let db = TestCatalog::create().await?;
-    let mut random = fastrand::Rng::with_seed(20_310_305);
-    // Not in UTC, and with clocks that change: neither may matter.
-    let mut connection = db.pool().acquire().await?;
-    sqlx::query("set timezone = 'America/New_York'")
-        .execute(&mut *connection)
-        .await?;
-    for _ in 0..3 {
-        let inputs: Vec<Input> = Cadence::ALL
-            .into_iter()
-            .cycle()
-            .map(|cadence| Input::any(&mut random, cadence))
-            .take(BATCH)
-            .collect();
-        let rows = sqlx::query(
-            "select lastgood.slot_start(cadence, spread, team, at) as slot_start,
-                 extract(epoch from lastgood.slot_offset(cadence, spread, team))::bigint as slot_offset,
-                 lastgood.next_due(cadence, spread, team, at, taken) as next_due,
-                 extract(epoch from lastgood.retry_delay(failures, cadence))::bigint as retry_delay
-             from unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::boolean[], $6::integer[])
-                 with ordinality as i (cadence, spread, team, at, taken, failures, n)
-             order by n",
-        )
-        .bind(inputs.iter().map(|i| i.cadence.minutes()).collect::<Vec<_>>())
-        .bind(column(&inputs, |i| i.spread.resource)?)
-        .bind(column(&inputs, |i| i.spread.team)?)
-        .bind(inputs.iter().map(|i| i.at).collect::<Vec<_>>())
-        .bind(inputs.iter().map(|i| i.slot == Slot::Taken).collect::<Vec<_>>())
-        .bind(column(&inputs, |i| i.failures)?)
-        .fetch_all(&mut *connection)
-        .await?;
-        assert_eq!(rows.len(), BATCH);
-        for (i, row) in inputs.iter().zip(rows) {
-            let start: DateTime<Utc> = row.try_get("slot_start")?;
-            assert_eq!(start, slot_start(i.cadence, i.spread, i.at), "{i:?}");
-            let turn: i64 = row.try_get("slot_offset")?;
-            assert_eq!(turn, offset(i.cadence, i.spread).num_seconds(), "{i:?}");
-            let due: DateTime<Utc> = row.try_get("next_due")?;
-            assert_eq!(due, next_due(i.cadence, i.spread, i.at, i.slot), "{i:?}");
-            let delay: i64 = row.try_get("retry_delay")?;
-            assert_eq!(
-                delay,
-                retry_delay(i.failures, i.cadence).num_seconds(),
-                "{i:?}"
-            );
-        }
-    }
-    Ok(())
-}
-
-#[derive(Debug)]
-struct Input {
-    cadence: Cadence,
-    spread: Spread,
-    at: DateTime<Utc>,
-    slot: Slot,
-    failures: u32,
-}
-
-impl Input {
-    /// Any input that can come up, to the microsecond, which is what PostgreSQL keeps.
-    fn any(random: &mut fastrand::Rng, cadence: Cadence) -> Self {
-        let micros = if random.u8(..4) == 0 {
-            // On a boundary.
-            random.i64(0..1_100_000) * 3_600_000_000
-        } else {
-            random.i64(0..4_000_000_000_000_000)
-        };
-        let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
-        Self {
-            cadence,
-            spread: Spread {
-                resource: random.u32(..1 << 28),
-                team: random.u32(..1 << 28),
-            },
-            at,
-            slot: if random.bool() {
-                Slot::Taken
-            } else {
-                Slot::Free
-            },
-            failures: random.u32(1..40),
-        }
-    }
-}
-
-fn column(inputs: &[Input], of: fn(&Input) -> u32) -> Result<Vec<i32>> {
-    inputs
-        .iter()
-        .map(|input| Ok(i32::try_from(of(input))?))
-        .collect()
-}
-
-/// Consumers have no plans file: how large a dump may be, they learn from the catalog.
+/// Consumers have no plans file. They learn from the catalog how large a dump may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_dumps_are_those_of_the_plans_last_told() -> Result<()> {
     let db = TestCatalog::create().await?;

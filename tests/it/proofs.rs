@@ -1,4 +1,4 @@
-//! Verifications are asked for in time, spread, and never in a loop.
+//! Verifications are requested in time, spread out, and never in a loop.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn start() -> Result<DateTime<Utc>> {
     Ok("2031-03-05T09:00:00Z".parse()?)
 }
 
-/// Records a restore point of each resource, as of now.
+/// Records a restore point of each resource as of now.
 async fn record_points(db: &TestCatalog) -> Result<u64> {
     db.execute(
         "with fresh as (
@@ -34,7 +34,7 @@ async fn record_points(db: &TestCatalog) -> Result<u64> {
     .await
 }
 
-/// Does what a consumer does with verifications that find nothing wrong; returns how many.
+/// Finishes the queued verifications as a consumer that finds nothing wrong, and returns how many there were.
 async fn verify_all(db: &TestCatalog) -> Result<u64> {
     db.execute(
         "with done as (
@@ -82,7 +82,7 @@ async fn for_sixty_days_every_point_is_proven_in_time_and_each_resource_has_a_yo
             "hour {hour}: {old} resources without a young proof"
         );
     }
-    // 720 points: each proven once in some 27 days, and the newest of twelve once a week.
+    // 720 points: each is proven once in some 27 days, and the newest of twelve resources once a week.
     let runs = db
         .count("select count(*) from lastgood.runs where kind = 'verify'")
         .await?;
@@ -185,7 +185,7 @@ async fn each_store_that_holds_a_point_is_read_in_its_turn() -> Result<()> {
     ensure!(times("here") >= 2 && times("far") >= 2, "{read:?}");
     ensure!(read.len() < 14, "{read:?}");
 
-    // Nobody reads the one any more: that the other is proven does not hide it.
+    // The copy in `far` is no longer read. That the other copy is proven does not hide it.
     db.execute(
         "update lastgood.copies set verified_at = now() - interval '31 days' where store = 'far'",
     )

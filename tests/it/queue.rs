@@ -1,4 +1,4 @@
-//! Delivery is at least once, effects are exactly once, and no bad run harms another.
+//! Delivery is at least once, effects are exactly once, and a bad run harms no other.
 
 mod attempts;
 mod bad_runs;
@@ -17,6 +17,7 @@ mod leases;
 mod operators;
 mod order;
 mod outages;
+mod payloads;
 mod proofs;
 mod retries;
 mod rollbacks;

@@ -1,4 +1,4 @@
-//! Retention against a real catalog: what is let go, what never is, who may come between, and what becomes of it.
+//! Retention against a real catalog: what expires, what never does, what may interfere, and what becomes of it.
 
 mod clocks;
 mod custody;
@@ -22,7 +22,7 @@ fn start() -> Result<DateTime<Utc>> {
     Ok("2031-03-05T12:30:00Z".parse()?)
 }
 
-/// A catalog whose clock the test moves, and plans.
+/// A catalog whose clock the test moves, and its plans.
 struct House {
     db: TestCatalog,
     plans: Plans,
@@ -30,7 +30,7 @@ struct House {
 }
 
 impl House {
-    /// Builds one with `pro` (30 days), `hobby` (7 days) and `free` (none), and a resource `shop` on pro.
+    /// Creates one with the tiers `pro` (30 days), `hobby` (7 days) and `free` (none), and a resource `shop` on pro.
     async fn build() -> Result<Self> {
         let now = start()?;
         let house = Self {
@@ -43,12 +43,12 @@ impl House {
         Ok(house)
     }
 
-    /// Makes retention know every resource since a grace period ago.
+    /// Makes retention know every resource for as long as the grace period.
     async fn seen(&self) -> Result<()> {
         self.db.set_clock(self.now - GRACE).await?;
         anyhow::ensure!(self.retain().await? == 0, "of what is new nothing expires");
         self.db.set_clock(self.now).await?;
-        // A producer was there all the time.
+        // A producer was running all the time.
         self.db
             .execute("update lastgood.retention set look_at = now()")
             .await?;
@@ -60,7 +60,7 @@ impl House {
         self.db.set_clock(self.now).await
     }
 
-    /// Records a point of `shop` of so long ago.
+    /// Records a point of `shop` of this age.
     async fn point(&self, age: TimeDelta) -> Result<Uuid> {
         self.point_of("shop", age).await
     }
@@ -80,7 +80,7 @@ impl House {
         Ok(id)
     }
 
-    /// Records points of so many days ago, in this order.
+    /// Records points of these ages in days, in this order.
     async fn points<const N: usize>(&self, days: [i64; N]) -> Result<[Uuid; N]> {
         let mut ids = [Uuid::nil(); N];
         for (id, days) in ids.iter_mut().zip(days) {
@@ -89,7 +89,7 @@ impl House {
         Ok(ids)
     }
 
-    /// Makes every resource be looked at, and looks.
+    /// Makes every resource due for retention, and runs it.
     async fn retain(&self) -> Result<u64> {
         self.db
             .execute("update lastgood.retention set look_at = now()")
@@ -97,13 +97,13 @@ impl House {
         self.look().await
     }
 
-    /// Looks at those whose time has come.
+    /// Runs retention for the resources that are due.
     async fn look(&self) -> Result<u64> {
         let here = self.db.catalog.now().await?;
         Ok(retain(&self.db.catalog, &self.plans, GRACE, || here).await?)
     }
 
-    /// Returns the points that were let go, with why, in the order of their ids.
+    /// Returns the expired points and why they expired, ordered by id.
     async fn gone(&self) -> Result<Vec<(Uuid, String)>> {
         let rows = sqlx::query_as(
             "select id, expired_because from lastgood.restore_points where expired_at is not null order by id",
@@ -117,7 +117,7 @@ impl House {
         Ok(self.gone().await?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// Sets something of one point.
+    /// Runs a statement about one point.
     async fn set(&self, statement: &'static str, point: Uuid) -> Result<()> {
         sqlx::query(statement)
             .bind(point)
@@ -132,7 +132,6 @@ fn sorted<const N: usize>(mut ids: [Uuid; N]) -> Vec<Uuid> {
     ids.to_vec()
 }
 
-/// A restore of a point, as somebody asks for it.
 fn restore(point: Uuid) -> Job {
     Job::Restore(Restore {
         point,

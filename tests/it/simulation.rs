@@ -35,7 +35,7 @@ impl Simulation {
         Ok(tick(&self.db.catalog, &self.plans, self.now).await?)
     }
 
-    /// Claims everything runnable, by the queue's own statement.
+    /// Claims everything that can be claimed, with the queue's own statement.
     pub(crate) async fn claim(&self) -> Result<Vec<Claim>> {
         let rows = sqlx::query(include_str!("../../src/queue/claim.sql"))
             .bind(vec!["postgres"])
@@ -64,7 +64,7 @@ impl Simulation {
             .collect()
     }
 
-    /// Ends a run well, by the queue's own statement, with a restore point consistent to `consistent_at`.
+    /// Finishes a run successfully with a restore point consistent to `consistent_at`, using the queue's own statement.
     pub(crate) async fn succeed(&self, claim: &Claim, consistent_at: DateTime<Utc>) -> Result<()> {
         let finished: Vec<Uuid> =
             sqlx::query_scalar(include_str!("../../src/queue/finish_succeeded.sql"))
@@ -86,7 +86,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Ends a run for good, by the queue's own statement.
+    /// Fails a run for good, using the queue's own statement.
     pub(crate) async fn fail(&self, claim: &Claim) -> Result<()> {
         let state: String = sqlx::query_scalar(include_str!("../../src/queue/finish_failed.sql"))
             .bind(claim.id)
@@ -104,7 +104,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Claims and ends well whatever is runnable.
+    /// Claims everything that can be claimed and finishes it successfully.
     pub(crate) async fn succeed_all(&self) -> Result<usize> {
         let claims = self.claim().await?;
         for claim in &claims {
@@ -125,7 +125,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Returns the slot that a resource is in now.
+    /// Returns the present slot of a resource.
     pub(crate) async fn slot(&self, resource: &str) -> Result<DateTime<Utc>> {
         let slot = sqlx::query_scalar(
             "select lastgood.slot_start(cadence_minutes, spread, team_spread, $2) from lastgood.resources where id = $1",
@@ -137,7 +137,7 @@ impl Simulation {
         Ok(slot)
     }
 
-    /// Moves the clock to the next turn of a resource that has been looked at.
+    /// Moves the clock to the next turn of a resource that a tick has planned.
     pub(crate) async fn advance_to_turn(&mut self, resource: &str) -> Result<()> {
         let turn: DateTime<Utc> = sqlx::query_scalar(
             "select lastgood.next_due(cadence_minutes, spread, team_spread, $2, true) from lastgood.resources where id = $1",
@@ -161,7 +161,7 @@ impl Simulation {
         Ok(slots)
     }
 
-    /// Returns the instants that a resource can be restored to, in order.
+    /// Returns the instants to which a resource can be restored, in order.
     pub(crate) async fn points(&self, resource: &str) -> Result<Vec<DateTime<Utc>>> {
         let points = sqlx::query_scalar(
             "select consistent_at from lastgood.restore_points where resource_id = $1 order by 1",
@@ -173,7 +173,6 @@ impl Simulation {
     }
 }
 
-/// A claimed run.
 pub(crate) struct Claim {
     id: Uuid,
     epoch: i64,

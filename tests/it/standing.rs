@@ -1,10 +1,9 @@
-//! A catalog that answers and cannot do its work is told apart from one that can.
+//! A catalog that answers but cannot do its work is told apart from one that can.
 
 use anyhow::Result;
 use lastgood::catalog::Catalog;
 
-use crate::database::TestCatalog;
-use crate::end_to_end::faults::skipped;
+use crate::{database::TestCatalog, end_to_end::faults::skipped};
 
 #[tokio::test]
 async fn a_catalog_that_takes_no_writes_is_told() -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the API answers, as far as this client reads it. Fields that it does not know are left alone.
+//! The API's answers, as far as this client reads them. It ignores fields that it does not know.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -8,44 +8,44 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Run {
-    /// Its id.
+    /// The run's id.
     pub id: Uuid,
-    /// Its resource.
+    /// The resource that it belongs to.
     pub resource: String,
-    /// What it does: `backup`, `restore`.
+    /// What it does: `backup` or `restore`, for example.
     pub kind: String,
-    /// How far it is.
+    /// Its state.
     pub state: RunState,
-    /// Attempts begun.
+    /// How many attempts have begun.
     pub attempt: i32,
-    /// Attempts allowed.
+    /// How many attempts are allowed.
     pub max_attempts: i32,
-    /// The last error; kept while a later attempt is under way.
+    /// The last attempt's error. It stays while a later attempt is running.
     pub error: Option<String>,
-    /// Bytes of the dump so far.
+    /// The size of the dump so far.
     pub dump_bytes: i64,
-    /// When it ended.
+    /// When the run ended; `None` while it has not.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// How far a run is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// It waits for a consumer, or for its next attempt.
     Queued,
-    /// It is being executed.
+    /// A consumer is executing it.
     Running,
-    /// Its effects are there.
+    /// It succeeded, and its effects are in place.
     Succeeded,
-    /// It has failed for good.
+    /// It failed for good.
     Failed,
-    /// Somebody cancelled it.
+    /// It was cancelled.
     Cancelled,
 }
 
 impl RunState {
-    /// Returns whether it will change no more.
+    /// Returns whether the run has ended: succeeded, failed or cancelled.
     #[must_use]
     pub fn has_ended(self) -> bool {
         match self {
@@ -55,53 +55,54 @@ impl RunState {
     }
 }
 
-/// A restore that is queued.
+/// A queued restore.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Restoring {
-    /// The run that does it.
+    /// The run that executes it.
     pub run: Run,
-    /// The restore point it is made from.
+    /// The restore point that it restores.
     pub point: Uuid,
-    /// The instant it brings back; `None`: the restore point has been removed since an earlier request.
+    /// The instant that the restore brings the data back to. `None` if the restore point has been removed since an
+    /// earlier request.
     pub consistent_at: Option<DateTime<Utc>>,
 }
 
-/// An archive that a restore is made from.
+/// A restore point: an archive with its manifest.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct RestorePoint {
-    /// Its id.
+    /// The restore point's id.
     pub id: Uuid,
-    /// The instant that a restore brings back.
+    /// The instant that a restore brings the data back to.
     pub consistent_at: DateTime<Utc>,
-    /// Whether a restore may be made from it without further words.
+    /// Whether a restore may use it unasked: it is not suspect, quarantined or expired.
     pub usable: bool,
-    /// When all of it was last read back and found whole.
+    /// When the whole archive was last read back and found intact.
     pub verified_at: Option<DateTime<Utc>>,
 }
 
-/// What may be promised now.
+/// What may be promised now, tier by tier.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// As of when.
+    /// The time of this answer.
     pub at: DateTime<Utc>,
-    /// Each tier.
+    /// One entry per tier.
     pub tiers: Vec<TierCapabilities>,
 }
 
-/// What one tier is promised, and what of it is available now.
+/// What one tier is promised, and how much of it is available now.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct TierCapabilities {
-    /// The tier.
+    /// The tier's name.
     pub tier: String,
-    /// The most data that may be lost, in minutes; 0 promises nothing.
+    /// The most data that may be lost (RPO), in minutes; 0 means that nothing is promised.
     pub rpo_minutes: i32,
     /// How many days restore points are kept.
     pub retention_days: i32,
-    /// Each engine.
+    /// One entry per engine.
     pub engines: Vec<EngineCapabilities>,
 }
 
@@ -109,13 +110,13 @@ pub struct TierCapabilities {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct EngineCapabilities {
-    /// The engine.
+    /// The engine's name.
     pub engine: String,
-    /// Backups as often as the cadence says.
+    /// Backups, at the tier's cadence.
     pub backup: Availability,
     /// Restores.
     pub restore: Availability,
-    /// Reading restore points back.
+    /// Verification: reading restore points back.
     pub verification: Availability,
 }
 
@@ -123,8 +124,8 @@ pub struct EngineCapabilities {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Availability {
-    /// Whether it is.
+    /// Whether it is available.
     pub available: bool,
-    /// Why not.
+    /// Why it is not available.
     pub reason: Option<String>,
 }

@@ -1,48 +1,48 @@
-//! Why the API did not grant a request.
+//! Why a request to the API failed.
 
 use std::{fmt, time::Duration};
 
 use serde::Deserialize;
 use uuid::Uuid;
 
-/// Why there is no answer, or not the one that was wanted. No variant holds the token.
+/// Why a request failed. No variant holds the token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The API's address is none.
+    /// The API's address is not an http or https URL with a host.
     #[error("the API's address is not an http or https URL with a host")]
     BadUrl,
-    /// The token cannot be in a header.
+    /// The token cannot be sent in a header.
     #[error(
         "the token is not one that `lastgood token create` made: it has characters that no header may have"
     )]
     BadToken,
-    /// The key cannot be in a header.
+    /// The idempotency key cannot be sent in a header.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
     BadKey,
     /// TLS cannot be set up.
     #[error("cannot set TLS up")]
     Tls(#[source] rustls::Error),
-    /// Nobody answers.
+    /// The API does not answer.
     #[error("the API does not answer: check its address, and that `lastgood api` runs")]
     Unreachable(#[source] reqwest::Error),
-    /// The API says why not.
+    /// The API refused the request and says why.
     #[error("{0}")]
     Refused(Problem),
-    /// Something that is not the API answers with an error.
+    /// Something other than the API answered with an error.
     #[error(
         "status {0}, from something that is not lastgood's API: check the address, and the proxy before it"
     )]
     Status(u16),
-    /// The answer is of another version, or of something else.
+    /// The answer cannot be decoded: it is of another version, or does not come from the API.
     #[error("the answer is not understood: is this client as new as the API?")]
     NotUnderstood(#[source] serde_json::Error),
-    /// It has not ended in time.
+    /// The run did not end in time. It goes on.
     #[error("run {run} has not ended within {within:?}; it goes on")]
     StillUnderWay {
         /// The run.
         run: Uuid,
-        /// How long it was waited for.
+        /// How long the client waited for it.
         within: Duration,
     },
 }
@@ -73,16 +73,16 @@ impl ClientError {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Which kind: `urn:lastgood:problem:conflict`.
+    /// The kind of problem, for example `urn:lastgood:problem:conflict`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The answer's status.
+    /// The status of the answer.
     pub status: u16,
-    /// What is wrong with the request, and what to do.
+    /// What is wrong with the request, and what to do about it.
     pub detail: String,
-    /// The request's id, under which the API's log has more.
+    /// The request's id, which finds more in the API's log.
     pub instance: String,
-    /// When to try again.
+    /// How long to wait before trying again.
     #[serde(default)]
     pub retry_after_seconds: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! A typed client of lastgood's HTTP API: ask for backups and restores, wait for them, see what may be promised.
+//! A typed client of lastgood's HTTP API: ask for backups and restores, wait for them, and see what may be promised.
 #![doc = include_str!("../README.md")]
 
 mod answer;
@@ -25,12 +25,12 @@ pub use error::{ClientError, Problem};
 
 /// How long one request may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
-/// How long a request is sent again while nobody answers.
+/// How long a request that may succeed later is retried.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a run is looked at.
+/// How often a run is polled while waiting for its end.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A lastgood API and a token for it. Cheap to clone.
+/// The address of a lastgood API, with a token for it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     base: Url,
@@ -38,25 +38,25 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// What to restore, and where to; the default is the newest point, beside what is there.
+/// What to restore, and into what. The default restores the newest point beside the existing data.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Restore {
-    /// The newest point that is not younger than this instant.
+    /// Restores the newest point at or before this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
-    /// This point.
+    /// Restores this point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point: Option<Uuid>,
-    /// An empty database, by its name on the resource's server.
+    /// Restores into this empty database on the resource's server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub into: Option<String>,
-    /// Over what is there: the resource's id, repeated.
+    /// Replaces the existing data. Must repeat the resource's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overwrite: Option<String>,
 }
 
 impl Client {
-    /// Returns a client of the API at `base`, `https://lastgood.internal`, say. Nothing is sent yet.
+    /// Returns a client of the API at `base`, for example `https://lastgood.internal`. Nothing is sent yet.
     pub fn new(base: &str, token: SecretString) -> Result<Self, ClientError> {
         let base = Url::parse(base)
             .ok()
@@ -68,7 +68,7 @@ impl Client {
         })
     }
 
-    /// Asks for a backup now, and returns its run. The same key is the same backup, however often it is asked for.
+    /// Asks for a backup now, and returns its run. Idempotent: repeated with the same key, it returns the same backup.
     pub async fn back_up(&self, resource: &str, idempotency_key: &str) -> Result<Run, ClientError> {
         let path = ["resources", resource, "backups"];
         self.ask(
@@ -80,8 +80,10 @@ impl Client {
         .await
     }
 
-    /// Asks for a restore, and returns its run and the point it is made from. The same key is the same restore; with another
-    /// `restore`, it is an error.
+    /// Asks for a restore, and returns its run and the restore point that it uses.
+    ///
+    /// Idempotent: repeated with the same key, it returns the same restore. The same key with another `restore` is an
+    /// error.
     pub async fn restore(
         &self,
         resource: &str,
@@ -99,7 +101,9 @@ impl Client {
             .await
     }
 
-    /// Returns a run when it has ended, however it has: see its state. The run goes on when this gives up.
+    /// Returns a run once it has ended, in whatever state: check that state.
+    ///
+    /// After `within`, this gives up with [`ClientError::StillUnderWay`]; the run itself goes on.
     pub async fn wait(&self, id: Uuid, within: Duration) -> Result<Run, ClientError> {
         let end = Instant::now() + within;
         loop {
@@ -114,7 +118,7 @@ impl Client {
         }
     }
 
-    /// Returns a resource's newest restore points, 50 at most.
+    /// Returns a resource's newest restore points, at most 50.
     pub async fn restore_points(&self, resource: &str) -> Result<Vec<RestorePoint>, ClientError> {
         self.ask(
             Method::GET,
@@ -131,7 +135,8 @@ impl Client {
             .await
     }
 
-    /// Every request here may be sent twice: it reads, or has a key.
+    /// Sends a request, and retries it: every request of this client is safe to repeat, as it only reads or carries a
+    /// key.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -193,12 +198,13 @@ impl Client {
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     match serde_json::from_slice(body) {
         Ok(problem) => ClientError::Refused(problem),
-        // A proxy's, say.
+        // Not the API's answer: a proxy's, for example.
         Err(_) => ClientError::Status(status.as_u16()),
     }
 }
 
-/// Returns an HTTP client that trusts what this machine trusts, and follows no redirect with the token.
+/// Returns an HTTP client that trusts this machine's root certificates. It follows no redirect, which could take the
+/// token elsewhere.
 fn http() -> Result<reqwest::Client, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

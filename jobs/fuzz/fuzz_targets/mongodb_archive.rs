@@ -1,4 +1,4 @@
-//! Whether any bytes make the reader of `mongodump` archives panic, hang or take memory.
+//! No input makes the reader of `mongodump` archives panic, hang or exhaust memory.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Whether any bytes make the reader of RDB files panic, hang or take memory.
+//! No input makes the reader of RDB files panic, hang or exhaust memory.
 
 #![no_main]
 

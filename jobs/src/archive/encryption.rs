@@ -1,4 +1,4 @@
-//! The layer of age between zstd and the store: put on, taken off, or known to be absent.
+//! The age layer between zstd and the store: added, removed, or known to be absent.
 
 use std::{
     cell::Cell,
@@ -11,24 +11,26 @@ use age::{
     stream::{StreamReader, StreamWriter},
 };
 
-use super::Damage;
-use crate::key::{ArchiveKey, Identity};
+use crate::{
+    error::Damage,
+    key::{ArchiveKey, Identity},
+};
 
-/// What an age file begins with.
+/// The first bytes of an age file.
 pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
-/// What a zstd frame begins with.
+/// The first bytes of a zstd frame.
 pub(super) const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// More than any header for one recipient.
+/// More than any header for one recipient needs.
 const HEADER_BYTES_MAX: u64 = 16 * 1024;
 
-/// Compressed bytes on their way to the store: encrypted where there is a key.
+/// Compressed bytes on their way to the store: encrypted if there is a key.
 pub(super) enum Wrapping<W: Write> {
     None(W),
     Age(Box<StreamWriter<W>>),
 }
 
 impl<W: Write> Wrapping<W> {
-    /// Begins the layer: writes its header.
+    /// Begins the layer by writing its header.
     pub(super) fn begin(sink: W, key: Option<&ArchiveKey>) -> io::Result<Self> {
         let Some(key) = key else {
             return Ok(Self::None(sink));
@@ -39,7 +41,7 @@ impl<W: Write> Wrapping<W> {
         Ok(Self::Age(Box::new(encryptor.wrap_output(sink)?)))
     }
 
-    /// Writes the last chunk. Without it, the archive is refused as cut.
+    /// Writes the last chunk. An archive without it is refused as truncated.
     pub(super) fn finish(self) -> io::Result<W> {
         match self {
             Self::None(sink) => Ok(sink),
@@ -64,14 +66,15 @@ impl<W: Write> Write for Wrapping<W> {
     }
 }
 
-/// Stored bytes on their way back: decrypted where their manifest says so.
+/// Stored bytes on their way back: decrypted if their manifest says so.
 pub(super) enum Unwrapping<R: Read> {
     None(R),
     Age(Box<StreamReader<Limited<R>>>),
 }
 
 impl<R: Read> Unwrapping<R> {
-    /// Takes the header off. `head` is what the stored bytes begin with: they must be what the manifest says they are.
+    /// Removes the header. `head` is the beginning of the stored bytes; it must match what the manifest says about
+    /// encryption.
     pub(super) fn begin(
         head: &[u8],
         stored: R,
@@ -100,10 +103,10 @@ impl<R: Read> Unwrapping<R> {
         Ok(Self::Age(Box::new(stream)))
     }
 
-    /// Reads on. A chunk that was altered, moved or cut gives nothing.
+    /// Reads the next bytes. A chunk that was altered, moved or truncated is refused.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Damage> {
         match self {
-            // Only the store can fail here, and whoever owns it asks it.
+            // Only the store can fail here; the source's owner asks it why.
             Self::None(stored) => stored.read(buffer).map_err(|_| broken("the store failed")),
             Self::Age(stream) => stream
                 .read(buffer)
@@ -112,7 +115,7 @@ impl<R: Read> Unwrapping<R> {
     }
 }
 
-/// Ends after so many bytes: a header is read into memory, and a damaged one must not fill it.
+/// Ends after a set number of bytes: age reads the header into memory, and a damaged one must not fill it.
 pub(super) struct Limited<R> {
     stored: R,
     left: Rc<Cell<u64>>,
@@ -126,7 +129,7 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// In our own words: age's own are for its command line, in the user's language.
+/// Explains age's error in words of our own: age's messages are made for its command line, in the user's language.
 fn refused(error: &DecryptError) -> Damage {
     broken(match error {
         DecryptError::NoMatchingKeys
@@ -137,7 +140,7 @@ fn refused(error: &DecryptError) -> Damage {
         DecryptError::InvalidHeader
         | DecryptError::ExcessiveWork { .. }
         | DecryptError::Io(_)
-        // A list that age may lengthen.
+        // age may add variants.
         | &_ => "its header is none of age, or was altered or cut",
     })
 }

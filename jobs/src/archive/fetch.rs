@@ -1,4 +1,4 @@
-//! Stored bytes on their way back, measured, for a thread that may block.
+//! Reads stored bytes back and measures them, for a thread that may block.
 
 use std::io::{self, Read};
 
@@ -6,16 +6,17 @@ use bytes::{Buf as _, Bytes};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::{CHUNKS_WAITING, Damage, Measured, Meter};
+use super::{CHUNKS_WAITING, Measured, Meter};
 use crate::{
-    error::JobError,
+    error::{Damage, JobError},
     manifest::Stored,
-    storage::{ObjectKey, Storage},
+    object_key::ObjectKey,
+    storage::Storage,
 };
 
 pub(crate) const ARCHIVE: &str = "the archive";
 
-/// The bytes of an object, as a source to read from.
+/// The bytes of an object, as a blocking reader.
 pub(super) struct Fetched {
     chunks: mpsc::Receiver<Result<Bytes, JobError>>,
     chunk: Bytes,
@@ -23,7 +24,7 @@ pub(super) struct Fetched {
     failure: Option<JobError>,
 }
 
-/// Makes sure that the archive is in the store, with its size.
+/// Checks that the archive is in the store and has this size.
 pub(crate) async fn is_there(
     storage: &Storage,
     key: &ObjectKey,
@@ -47,7 +48,7 @@ pub(crate) async fn is_there(
     }
 }
 
-/// Begins to read the object that a manifest describes, if it is there and has the size that it should.
+/// Begins to read the object that a manifest describes, after checking that it is there and has the right size.
 pub(super) async fn fetch(storage: &Storage, stored: &Stored) -> Result<Fetched, JobError> {
     is_there(storage, &stored.key, stored.size_bytes).await?;
     let bytes = storage.read(&stored.key).await?;
@@ -73,7 +74,7 @@ async fn pump(
 }
 
 impl Fetched {
-    /// Returns what comes next, without taking it. Empty at the end, and after a failure of the store.
+    /// Returns the next bytes without consuming them. Empty at the end, and after a failure of the store.
     pub(super) fn peek(&mut self) -> &Bytes {
         while self.chunk.is_empty() && self.failure.is_none() {
             match self.chunks.blocking_recv() {
@@ -88,7 +89,7 @@ impl Fetched {
         &self.chunk
     }
 
-    /// Reads what nobody has taken, and returns what all of it measures.
+    /// Reads the remaining bytes, and returns the size and hash of the whole object.
     pub(super) fn finish(mut self) -> Result<Measured, JobError> {
         while !self.peek().is_empty() {
             self.chunk.clear();
@@ -99,7 +100,6 @@ impl Fetched {
         }
     }
 
-    /// Returns why the store failed, if it did.
     pub(super) fn into_failure(self) -> Option<JobError> {
         self.failure
     }

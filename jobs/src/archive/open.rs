@@ -7,12 +7,13 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use uuid::Uuid;
 
 use super::{
-    CHUNK_BYTES, CHUNKS_WAITING, Damage, DumpRead, FormatError, Inspect, Measured, Meter,
+    CHUNK_BYTES, CHUNKS_WAITING, DumpRead, Measured, Meter,
     encryption::Unwrapping,
     fetch::{ARCHIVE, Fetched, fetch},
 };
 use crate::{
-    error::JobError,
+    error::{Damage, JobError},
+    format::{FormatError, Inspect},
     key::{Identity, KeyError, Keyring},
     manifest::{Dump, Stored},
     storage::Storage,
@@ -20,7 +21,7 @@ use crate::{
 
 pub(crate) const DUMP: &str = "the dump in it";
 
-/// Reads all stored bytes and makes sure that they are those of the manifest. Returns what `inspector` found in the dump.
+/// Reads all stored bytes and checks them against the manifest. Returns what `inspector` found in the dump.
 pub(crate) async fn verify<I: Inspect>(
     storage: &Storage,
     keyring: &dyn Keyring,
@@ -40,7 +41,8 @@ pub(crate) async fn verify<I: Inspect>(
     in_archive(stored, work.await)
 }
 
-/// Makes sure that `keyring` opens an archive: reads its header. Returns the key's id, `None` where it is not encrypted.
+/// Checks that `keyring` opens an archive, by reading its header. Returns the key's id, or `None` if the archive is not
+/// encrypted.
 pub(crate) async fn opens(
     storage: &Storage,
     stored: &Stored,
@@ -57,7 +59,7 @@ pub(crate) async fn opens(
 
 /// A verified dump on its way out of its archive.
 ///
-/// Its last chunk is held back until size and hash have proved right: a reader that got everything got the dump.
+/// The last chunk is held back until size and hash have been checked: a reader that got every chunk got the right dump.
 pub(crate) struct Reading {
     chunks: mpsc::Receiver<Bytes>,
     end: JoinHandle<Result<(), Wrong>>,
@@ -92,20 +94,20 @@ pub(crate) async fn open(
 }
 
 impl Reading {
-    /// Returns the next chunk, `None` at the end or at a failure: [`Reading::finish`] tells them apart.
+    /// Returns the next chunk. `None` means the end or a failure: [`Reading::finish`] tells which.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         self.chunks.recv().await
     }
 
-    /// Says whether the dump was whole.
+    /// Checks that the dump was whole.
     pub(crate) async fn finish(mut self) -> Result<(), JobError> {
         self.chunks.close();
         in_archive(&self.stored, self.end.await)
     }
 
-    /// Returns the dump as a source for a thread that may block, and its end.
+    /// Returns the dump as a blocking source, and a handle on its end.
     ///
-    /// Whatever the thread makes of the source: it got the dump only if [`ReadingEnd::finish`] says so.
+    /// The thread has read the right dump only if [`ReadingEnd::finish`] says so, whatever it made of the source.
     pub(crate) fn into_read(self) -> (DumpRead, ReadingEnd) {
         let end = ReadingEnd {
             end: self.end,
@@ -115,25 +117,25 @@ impl Reading {
     }
 }
 
-/// How a reading ended. Ask after its source has been dropped.
+/// How a reading ended. Ask only after its source has been dropped.
 pub(crate) struct ReadingEnd {
     end: JoinHandle<Result<(), Wrong>>,
     stored: Stored,
 }
 
 impl ReadingEnd {
-    /// Says whether the dump was whole.
+    /// Checks that the dump was whole.
     pub(crate) async fn finish(self) -> Result<(), JobError> {
         in_archive(&self.stored, self.end.await)
     }
 }
 
-/// What stops a reading.
+/// Why a reading stopped.
 #[derive(Debug)]
 enum Wrong {
     Damage(Damage),
     Store(JobError),
-    /// Nobody takes the dump any more.
+    /// The reader of the dump has gone.
     Unwanted,
 }
 
@@ -159,7 +161,7 @@ fn expected_of(stored: &Stored) -> Measured {
     }
 }
 
-/// Returns what opens the archive: `None` where it is not encrypted.
+/// Returns the identity that opens the archive, or `None` if the archive is not encrypted.
 async fn identity(stored: &Stored, keyring: &dyn Keyring) -> Result<Option<Identity>, JobError> {
     let Some(encryption) = &stored.encryption else {
         return Ok(None);
@@ -184,7 +186,7 @@ fn open_header(mut source: Fetched, identity: &Identity) -> Result<(), Wrong> {
     explained(source, opened)
 }
 
-/// A failure of the store explains every other fault.
+/// Reports a failure of the store before any other fault, which it explains.
 fn explained(source: Fetched, result: Result<(), Damage>) -> Result<(), Wrong> {
     match (source.into_failure(), result) {
         (Some(error), _) => Err(Wrong::Store(error)),
@@ -200,7 +202,7 @@ fn verify_chunks<I: Inspect>(
 ) -> Result<I::Contents, Wrong> {
     let mut zstd = decoder(contents)?;
     let shown = show(&mut source, identity, &mut zstd);
-    // The hash first: it explains every other fault.
+    // The hash first: a wrong one explains every other fault.
     compare(ARCHIVE, expected, &source.finish().map_err(Wrong::Store)?)?;
     let contents = zstd.into_inner();
     match (contents.wrong, shown) {
@@ -213,7 +215,7 @@ fn verify_chunks<I: Inspect>(
     }
 }
 
-/// Shows the dump to its inspector, until that has seen enough.
+/// Feeds the dump to its inspector until that has seen enough.
 fn show<I: Inspect>(
     source: &mut Fetched,
     identity: Option<&Identity>,
@@ -233,7 +235,7 @@ fn show<I: Inspect>(
     Ok(())
 }
 
-/// Feeds an inspector until it is satisfied.
+/// A sink that feeds an inspector until that is satisfied or finds a fault.
 struct ContentsSink<I> {
     inspector: I,
     wrong: Option<FormatError>,
@@ -287,7 +289,7 @@ fn open_chunks(
     dump.release().map_err(|_| Wrong::Unwanted)
 }
 
-/// Decrypts and decompresses all of it into the sink.
+/// Decrypts and decompresses the whole archive into the sink.
 fn unpack(
     source: &mut Fetched,
     identity: Option<&Identity>,
@@ -307,7 +309,7 @@ fn unpack(
     zstd.flush().map_err(|error| unreadable_by_zstd(&error))
 }
 
-/// Takes decompressed bytes: measures them and passes them on in chunks, one chunk behind.
+/// A sink for decompressed bytes: measures them and passes them on in chunks, one chunk behind.
 struct DumpSink {
     meter: Meter,
     buffer: BytesMut,
@@ -317,7 +319,7 @@ struct DumpSink {
 }
 
 impl DumpSink {
-    /// Passes on the chunk that was held, and holds what has gathered.
+    /// Passes on the held chunk, and holds the bytes gathered since.
     fn hold(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());

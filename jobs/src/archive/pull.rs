@@ -1,4 +1,4 @@
-//! A dump for those who read at their own pace: a thread that pulls what the pipeline pushes.
+//! A dump for a reader that sets its own pace: a thread pulls what the pipeline pushes.
 
 use std::{
     io::{self, Read},
@@ -9,11 +9,12 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-use super::{CHUNKS_WAITING, FormatError, Inspect, LEVEL};
+use super::CHUNKS_WAITING;
+use crate::format::{FormatError, Inspect, LEVEL};
 
-/// An inspector that reads the dump on a thread of its own.
+/// An inspector that reads the dump on its own thread.
 ///
-/// Dropping it ends what the thread reads, and so the thread.
+/// Dropping it ends the thread's source, and thereby the thread.
 pub(crate) struct Pulled<T> {
     chunks: SyncSender<Bytes>,
     thread: Option<JoinHandle<Result<T, FormatError>>>,
@@ -21,7 +22,7 @@ pub(crate) struct Pulled<T> {
 }
 
 impl<T: Send + 'static> Pulled<T> {
-    /// Starts the thread. `read` sees the dump's end as the end of its source, and must read to it.
+    /// Starts the thread. `read` sees the end of the dump as the end of its source, and must read up to it.
     pub(crate) fn start(
         read: impl FnOnce(DumpRead) -> Result<T, FormatError> + Send + 'static,
     ) -> Self {
@@ -39,7 +40,7 @@ impl<T: Send + 'static> Pulled<T> {
         }
     }
 
-    /// Has such dumps compressed at another level of zstd.
+    /// Sets the zstd level at which this dump is compressed.
     pub(crate) fn at_level(self, level: i32) -> Self {
         Self { level, ..self }
     }
@@ -66,18 +67,18 @@ impl<T: Send + 'static> Inspect for Pulled<T> {
         if self.chunks.send(chunk.clone()).is_ok() {
             return Ok(());
         }
-        // A thread that takes no more before the end has found a fault.
+        // A thread that stops reading before the end has found a fault.
         Err(self.join().err().unwrap_or(FormatError::CheckStopped))
     }
 
     fn finish(mut self) -> Result<T, FormatError> {
-        // The end of the source.
+        // Dropping the sender ends the source.
         self.chunks = sync_channel(0).0;
         self.join()
     }
 }
 
-/// A dump as a source to read from. Blocks while nothing has come: for threads that may.
+/// A dump as a blocking source, for threads that may block.
 pub(crate) struct DumpRead {
     source: Source,
     chunk: Bytes,

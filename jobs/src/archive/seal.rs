@@ -15,17 +15,20 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{
-    CHUNK_BYTES, CHUNKS_WAITING, FormatError, Inspect, Measured, Meter, encryption::Wrapping,
+use super::{CHUNK_BYTES, CHUNKS_WAITING, Measured, Meter, encryption::Wrapping};
+use crate::{
+    format::{FormatError, Inspect},
+    key::ArchiveKey,
+    storage::UploadWriter,
+    worker::Progress,
 };
-use crate::{key::ArchiveKey, storage::UploadWriter, worker::Progress};
 
-/// A dump that has been handed to the store whole.
+/// A dump that has been handed to the store in full.
 #[derive(Debug)]
 pub(crate) struct Sealed<T> {
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
-    /// What the inspector knows, or what it misses in what has ended.
+    /// What the inspector found, or what it misses in a dump that has ended.
     pub(crate) contents: Result<T, FormatError>,
 }
 
@@ -34,24 +37,24 @@ pub(crate) struct Sealed<T> {
 pub(crate) enum SealError {
     /// The dump could not be read, compressed or encrypted.
     Io(io::Error),
-    /// The inspector refused it.
+    /// The inspector refused the dump.
     Refused(FormatError),
-    /// There is more of it than there may be.
+    /// The dump is larger than its limit.
     TooLarge {
-        /// How much there may be.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// The upload failed, and knows why.
+    /// The upload failed; the upload itself knows why.
     Upload,
-    /// The thread panicked.
+    /// A thread panicked.
     Stopped,
 }
 
-/// Streams `dump` through `inspector`, compression and, where there is a `key`, encryption `into` an upload, and measures both
+/// Streams `dump` through `inspector`, compression and, given a `key`, encryption `into` an upload, and measures both
 /// ends.
 ///
-/// Calls `on_first_chunk` once, when the dump begins to flow. Dropping the future stops the thread; the upload is then
-/// unfinished, and is removed with its handle.
+/// Calls `on_first_chunk` once, when the dump begins to flow. Dropping the future stops the threads. The upload is then
+/// unfinished, and dropping its handle removes it.
 pub(crate) async fn seal<I: Inspect>(
     dump: impl Stream<Item = io::Result<Bytes>>,
     inspector: I,
@@ -62,7 +65,8 @@ pub(crate) async fn seal<I: Inspect>(
 ) -> Result<Sealed<I::Contents>, SealError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     let (looked_at, ready) = mpsc::channel(CHUNKS_WAITING);
-    // On threads of their own: where the dump comes faster than one of them works, the other is not kept waiting.
+    // On two threads, so that one chunk is inspected while another is compressed: a fast dump then waits for the slower
+    // of the two, not for both.
     let (pressing, level) = (progress.clone(), inspector.level());
     let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
     let press =
@@ -72,7 +76,7 @@ pub(crate) async fn seal<I: Inspect>(
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
     pumped.map_err(SealError::Io)?;
     let (dump, contents) = looked?;
-    // Before anybody asks for the contents: a press that failed stopped the look, which then misses the end of the dump.
+    // Before the contents are looked at: a failed `press` stops `look`, which then misses the end of the dump.
     let archive = pressed?;
     Ok(Sealed {
         dump,
@@ -81,7 +85,7 @@ pub(crate) async fn seal<I: Inspect>(
     })
 }
 
-/// Returns what a reader gives, in full chunks: a pipe gives far less at a time.
+/// Returns what a reader yields, gathered into full chunks: a pipe yields far less at a time.
 pub(crate) fn in_chunks(reader: impl AsyncRead + Unpin) -> impl Stream<Item = io::Result<Bytes>> {
     futures::stream::try_unfold(reader, async |mut reader| {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
@@ -90,7 +94,7 @@ pub(crate) fn in_chunks(reader: impl AsyncRead + Unpin) -> impl Stream<Item = io
     })
 }
 
-/// Reads the dump to its end. Stops early, without an error, when the press has: it knows why.
+/// Reads the dump to its end. Stops early, without an error, when the next stage has stopped: that stage knows why.
 async fn pump(
     dump: impl Stream<Item = io::Result<Bytes>>,
     chunks: mpsc::Sender<Bytes>,
@@ -108,11 +112,11 @@ async fn pump(
     Ok(())
 }
 
-/// What the dump measures, and what the inspector knows of it, or misses in it.
+/// The dump's size and hash, and what the inspector found in it or misses.
 type Looked<T> = (Measured, Result<T, FormatError>);
 
-/// Shows the dump to its inspector, measures it, and passes it on. A refusal stops it, and so does the byte that is too many: here, so
-/// that every engine's dumps are bounded.
+/// Feeds the dump to its inspector, measures it, and passes it on. Stops when the inspector refuses it, and at the
+/// first byte beyond the limit. The limit is enforced here so that it bounds every engine's dumps.
 fn look<I: Inspect>(
     mut chunks: mpsc::Receiver<Bytes>,
     mut inspector: I,
@@ -140,7 +144,7 @@ fn look<I: Inspect>(
     Ok((dump.finish(), inspector.finish()))
 }
 
-/// Compresses and encrypts what comes, measures that, and hands it to the upload.
+/// Compresses and encrypts the chunks, measures the result, and hands it to the upload.
 fn press(
     chunks: mpsc::Receiver<Bytes>,
     level: i32,
@@ -182,12 +186,12 @@ fn press_into(
     Ok(archive.meter.finish())
 }
 
-/// Takes stored bytes: measures them and passes them on in chunks.
+/// A sink for the stored bytes: measures them and passes them on in chunks.
 struct ArchiveSink<'a> {
     meter: Meter,
     buffer: BytesMut,
     into: UploadWriter,
-    /// Outlives the sink, which an error takes with it.
+    /// Outlives the sink, which is dropped on an error.
     has_failed: Rc<Cell<bool>>,
     progress: &'a Progress,
 }

@@ -1,4 +1,4 @@
-//! restore ∘ archive = identity; what was changed on the way is refused.
+//! restore ∘ archive = identity; an archive that was changed on the way is refused.
 
 use std::sync::Arc;
 
@@ -6,14 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    error::JobError,
+    error::{Damage, JobError},
+    format::{FormatError, Inspect},
     key::{ArchiveKey, Identity, KeyError, Keyring, NoKeys, OneKey},
     manifest::{Dump, Encryption, Scheme, Stored},
     storage::Storage,
     worker::Progress,
 };
 
-/// Takes any bytes for a dump.
+/// An inspector that accepts any bytes as a dump.
 #[derive(Debug)]
 struct Anything;
 
@@ -47,7 +48,7 @@ async fn encrypted(bytes: &[u8]) -> anyhow::Result<Archived> {
     archive_for(bytes, Some(Identity::generate())).await
 }
 
-/// Archives for the owner of an identity, or for everybody.
+/// Archives `bytes`, encrypted if there is an identity.
 async fn archive_for(bytes: &[u8], identity: Option<Identity>) -> anyhow::Result<Archived> {
     let key = identity.as_ref().map(|identity| ArchiveKey {
         id: uuid::Uuid::from_u128(9),
@@ -122,7 +123,7 @@ impl Archived {
         verify(&self.storage, &*self.keyring, &self.stored, Anything).await
     }
 
-    /// Changes the stored bytes and makes the manifest agree, as somebody might who can write to the store.
+    /// Changes the stored bytes and makes the manifest agree, as anybody with write access to the store could.
     fn forge(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
         self.change(change)?;
         let bytes = std::fs::read(self.directory.path().join("objects").join(KEY))?;
@@ -149,7 +150,7 @@ fn dump_like(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Every engine's dump comes through here, be it a tool's or our own.
+/// Every engine's dump passes through here, whether a tool or lastgood itself makes it.
 #[tokio::test]
 async fn a_dump_is_stopped_at_the_first_byte_that_is_too_many() -> anyhow::Result<()> {
     let bytes = dump_like(3 * CHUNK_BYTES);
@@ -353,7 +354,7 @@ proptest! {
         }
     }
 
-    /// Even where size and hash in the manifest agree with what was made of it: age alone says so.
+    /// age alone detects the change, even where the manifest's size and hash match the altered bytes.
     #[test]
     fn an_encrypted_archive_that_was_cut_or_altered_is_refused_whatever_its_manifest_says(
         bytes in prop::collection::vec(any::<u8>(), 1..200_000),

@@ -1,4 +1,4 @@
-//! A copy is whole or not there, whoever else copies, dies or wakes up beside it.
+//! A copy is whole or absent, even if another copier runs, dies or wakes up beside it.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::{
+    clients::Toolbox,
     detached,
-    engine::Toolbox,
     key::NoKeys,
     manifest::tests::example,
     worker::{Lease, Progress},
@@ -24,7 +24,8 @@ const ARCHIVE: &[u8] = b"what the archive holds";
 
 type Answer = Box<dyn Fn(usize) -> BoxFuture<'static, bool> + Send + Sync>;
 
-/// A lease whose answer to each question (the first is 0) is the test's, with whatever else happens at that moment.
+/// A lease whose answers come from the test, by the number of the question from 0. The answer may also make something
+/// happen at that moment.
 struct Asked {
     answer: Answer,
     times: AtomicUsize,
@@ -36,7 +37,7 @@ impl Lease for Asked {
     }
 }
 
-/// Two stores, one of which has a restore point.
+/// Two stores; `from` has a restore point.
 struct Lab {
     directories: [tempfile::TempDir; 2],
     from: Storage,
@@ -108,7 +109,7 @@ impl Lab {
         copy(&sought, &self.from, worker).await
     }
 
-    /// Makes sure that the second store has the point, whole, and nothing else.
+    /// Checks that the second store has the restore point, whole, and nothing else.
     async fn is_copied(&self) -> anyhow::Result<()> {
         assert_eq!(fs::read(self.archive(1))?, ARCHIVE);
         assert_eq!(self.to.manifest(KEY).await?.as_ref(), Some(&self.manifest));
@@ -131,7 +132,7 @@ async fn a_point_is_copied_once_and_known_the_second_time() -> anyhow::Result<()
 async fn a_stale_copier_takes_nothing_away_from_the_one_that_took_over() -> anyhow::Result<()> {
     let lab = Arc::new(Lab::new().await?);
     let theirs = Arc::clone(&lab);
-    // Its archive is stored by then; the other finds it whole, and describes it.
+    // By the second question its archive is stored; the other copier finds it whole and writes the manifest.
     let stale = lab.worker(move |asked| {
         let lab = Arc::clone(&theirs);
         Box::pin(async move {
@@ -150,7 +151,7 @@ async fn a_stale_copier_takes_nothing_away_from_the_one_that_took_over() -> anyh
 #[tokio::test]
 async fn a_copier_that_wakes_before_its_first_byte_takes_nothing_away() -> anyhow::Result<()> {
     let lab = Arc::new(Lab::new().await?);
-    // Damaged: it would have to be made room for.
+    // A damaged archive, which the copy has to overwrite.
     lab.write(1, b"what the archive hides")?;
     let theirs = Arc::clone(&lab);
     let stale = lab.worker(move |_| {

@@ -1,4 +1,5 @@
-//! A dump that this process makes itself: bytes from a future of ours into an upload, believed only when all agree.
+//! A dump that this process makes itself: streamed from a future into an upload, and accepted only if everything
+//! agrees.
 
 use std::io;
 
@@ -6,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    archive::{self, Inspect, Measured, SealError, Sealed},
+    archive::{self, Measured, SealError, Sealed},
     error::JobError,
+    format::Inspect,
     storage::{Unpublished, Upload},
     worker::Worker,
 };
@@ -15,18 +17,18 @@ use crate::{
 /// How many chunks may wait between the maker and the archive.
 const CHUNKS_WAITING: usize = 4;
 
-/// Where the maker of a dump puts its bytes. Chunks of some 100 KiB are good: each is one hand-over.
+/// Where the maker of a dump writes its bytes. Chunks of about 100 KiB work well: each is handed over once.
 #[derive(Clone)]
 pub(crate) struct Spout {
     chunks: mpsc::Sender<io::Result<Bytes>>,
 }
 
-/// Nobody takes the dump any more; whoever stopped knows why.
+/// Nobody reads the dump any more. The other end has the reason.
 #[derive(Debug)]
 pub(crate) struct SpoutClosed;
 
 impl Spout {
-    /// Hands bytes over; waits while the archive is behind.
+    /// Hands over bytes, and waits while the archive is behind.
     pub(crate) async fn write(&self, bytes: Bytes) -> Result<(), SpoutClosed> {
         let sent = self.chunks.send(Ok(bytes)).await;
         sent.map_err(|_| SpoutClosed)
@@ -37,7 +39,7 @@ impl Spout {
 pub(crate) enum Stopped {
     /// It failed.
     Failed(JobError),
-    /// Its spout was closed: the other end has the reason.
+    /// Its spout was closed; the other end has the reason.
     Closed,
 }
 
@@ -53,7 +55,7 @@ impl<E: Into<JobError>> From<E> for Stopped {
     }
 }
 
-/// A dump in a finished upload: what its maker says of it, what the inspector found in it, and its measures.
+/// A dump in a finished upload: what its maker reports, what the inspector found, and its sizes and hashes.
 pub(crate) struct Poured<M, T> {
     pub(crate) maker: M,
     pub(crate) contents: T,
@@ -64,7 +66,7 @@ pub(crate) struct Poured<M, T> {
 
 /// Streams what `make` writes to its [`Spout`] into the object `key`. Any failure, and any doubt, leaves no object.
 ///
-/// A failure of the maker is the one that is told, whatever the inspector says about the dump that was cut short by it.
+/// If the maker fails, its error is returned, whatever the inspector says about the truncated dump.
 pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
     key: &str,
     worker: &Worker,
@@ -100,10 +102,10 @@ pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
     }
 }
 
-/// Why a dump is not believed.
+/// Why a dump is not accepted.
 enum Doubt {
     Known(JobError),
-    /// The upload failed, and knows why.
+    /// The upload failed, and has the reason.
     Upload,
 }
 

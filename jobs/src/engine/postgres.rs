@@ -1,7 +1,6 @@
-//! `PostgreSQL` and pgvector: `pg_dump` of the server's own major version out, `pg_restore` of the target's back in.
+//! PostgreSQL and pgvector: dumped by the `pg_dump` of the server's own major version, restored by the `pg_restore` of
+//! the target's.
 
-pub(crate) mod address;
-pub mod custom_format;
 pub(crate) mod dump;
 mod dumped_facts;
 mod fill;
@@ -16,5 +15,4 @@ pub(crate) mod restore;
 mod session;
 mod swap;
 mod tablespaces;
-pub(crate) mod verdict;
 mod wire;

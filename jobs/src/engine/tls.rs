@@ -1,4 +1,4 @@
-//! What TLS is made of for every engine: the provider, files of certificates, and what a failed handshake means.
+//! What every engine needs for TLS: the provider, certificate files, and what a failed handshake means.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -10,17 +10,17 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
-/// Begins a client's configuration.
+/// Starts a client's configuration.
 pub(super) fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
 }
 
-/// Returns where the algorithms come from.
+/// Returns the provider of the algorithms.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Reads a file of certificates. The error says what is wrong with it, and not its name.
+/// Reads a file of certificates. The error says what is wrong with the file, but not its name.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -40,7 +40,7 @@ pub(super) fn refused_certificate(error: &io::Error) -> Option<&CertificateError
     None
 }
 
-/// Takes whatever certificate there is: encrypted, and no more.
+/// Accepts any certificate: the connection is encrypted, but the server unverified.
 #[derive(Debug)]
 pub(super) struct Anybody(pub(super) Arc<CryptoProvider>);
 

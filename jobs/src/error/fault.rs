@@ -1,8 +1,8 @@
-//! What others said that made a job fail, as text and nothing else.
+//! What a server or a store said when a job failed: text and nothing else.
 
-/// What the customer's server or the connection to it said.
+/// What the customer's server said, or the connection to it.
 ///
-/// Holds text only, so that nothing else can leak: whoever makes it sees to it that the text shows no secret.
+/// Holds only text, so that nothing else can leak. The caller of `new` ensures that the text shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{said}")]
 pub struct ServerFault {
@@ -12,7 +12,7 @@ pub struct ServerFault {
 }
 
 impl ServerFault {
-    /// Makes one of what was said, and of the server's own code for it, if it was the server that spoke.
+    /// Makes a fault of a message, and of the server's own code if it was the server that spoke.
     pub(crate) fn new(said: impl Into<String>, code: Option<String>) -> Self {
         let said = said.into();
         Self {
@@ -22,7 +22,7 @@ impl ServerFault {
         }
     }
 
-    /// Returns the same, known as what no other attempt can mend.
+    /// Returns the same fault, marked as one that no retry can mend.
     #[must_use]
     pub(crate) fn for_good(self) -> Self {
         Self {
@@ -31,20 +31,20 @@ impl ServerFault {
         }
     }
 
-    /// Returns whether no other attempt can mend it.
+    /// Returns whether no retry can mend it.
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.is_final
     }
 
-    /// Returns the server's own code: an SQLSTATE, MongoDB's number, the first word of a Redis error. `None` where the
+    /// Returns the server's own code: an SQLSTATE, MongoDB's number, or the first word of a Redis error. `None` if the
     /// connection failed.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// Returns whether a lock was waited for in vain.
+    /// Returns whether waiting for a lock timed out.
     pub(crate) fn is_of_lock(&self) -> bool {
         self.code() == Some("55P03")
     }

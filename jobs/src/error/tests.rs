@@ -23,13 +23,13 @@ fn said() -> ServerFault {
 }
 
 #[rstest]
-#[case::gone(JobError::DatabaseGone { database: "app".to_owned() }, "correct the name")]
+#[case::gone(JobError::Postgres(PostgresError::DatabaseGone { database: "app".to_owned() }), "correct the name")]
 #[case::refused(JobError::Refused(said()), "correct them in the secret")]
 #[case::denied(JobError::Denied { doing: "connect", source: said() }, "grant it")]
 #[case::unreachable(JobError::Unreachable { doing: "connect", source: said() }, "see that it runs")]
 #[case::no_answer(JobError::NoAnswer { doing: "connect", seconds: 9 }, "see whether it is overloaded")]
 #[case::closed(
-    JobError::DatabaseClosed { database: "app".to_owned(), by_hand: "alter".to_owned() },
+    JobError::Postgres(PostgresError::DatabaseClosed { database: "app".to_owned(), by_hand: "alter".to_owned() }),
     "run `alter`"
 )]
 #[case::full(JobError::StoreFull { doing: "write" }, "make room")]
@@ -41,13 +41,13 @@ fn said() -> ServerFault {
     JobError::TargetNotEmpty { database: "app".to_owned(), found: "table t".to_owned() },
     "restore into an empty one"
 )]
-#[case::not_whole(JobError::RestoreNotWhole { expected: 2, found: 1 }, "do not use it; restore once more")]
+#[case::not_whole(JobError::Postgres(PostgresError::RestoreNotWhole { expected: 2, found: 1 }), "do not use it; restore once more")]
 #[case::left_closed(
-    JobError::LeftClosed {
+    JobError::Postgres(PostgresError::LeftClosed {
         database: "app".to_owned(),
         by_hand: "alter database \"app\" allow_connections true".to_owned(),
         source: Box::new(JobError::LeaseLost),
-    },
+    }),
     "run `alter database \"app\" allow_connections true`"
 )]
 #[case::lease(JobError::LeaseLost, "another worker owns the run")]
@@ -61,15 +61,18 @@ fn what_can_be_mended_says_how_on_one_short_line(#[case] error: JobError, #[case
     assert!(text.len() <= 180, "{} bytes: {text}", text.len());
 }
 
-/// The same words are in the API's answers, whose readers have no command line.
+/// The API's answers carry the same words, and their readers have no command line.
 #[rstest]
-#[case::superuser(JobError::AsSuperuser, "say `as_superuser` (--as-superuser)")]
+#[case::superuser(
+    JobError::Postgres(PostgresError::AsSuperuser),
+    "say `as_superuser` (--as-superuser)"
+)]
 #[case::tablespace(
-    JobError::NoTablespace { names: "fast".to_owned() },
+    JobError::Postgres(PostgresError::NoTablespace { names: "fast".to_owned() }),
     "say `no_tablespaces` (--no-tablespaces)"
 )]
 #[case::replication(
-    JobError::BreaksReplication { what: "slot s".to_owned() },
+    JobError::Postgres(PostgresError::BreaksReplication { what: "slot s".to_owned() }),
     "say `break_replication` (--break-replication)"
 )]
 fn an_option_is_told_as_the_api_and_as_the_command_line_call_it(
@@ -94,7 +97,7 @@ fn a_chain_is_one_line_and_says_nothing_twice(#[case] texts: &[&'static str], #[
     assert_eq!(chain(&error), line);
 }
 
-/// A peer's words are bounded at the door, whatever their length and wherever a character ends.
+/// A quoted message is bounded on arrival, whatever its length and wherever a character ends.
 #[test]
 fn a_text_of_any_length_is_told_in_its_begin_and_its_end() {
     #[derive(Debug, thiserror::Error)]

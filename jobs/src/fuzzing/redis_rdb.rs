@@ -1,15 +1,15 @@
-//! Whether what an RDB file of any bytes is taken apart into can be put together again.
+//! An RDB file of any bytes that can be taken apart can be put together again.
 
 use std::convert::Infallible;
 
-use crate::engine::redis::rdb::{
+use crate::format::rdb::{
     Element, Header, Limits, RdbWriter, SplitError, Summary, Value, ValueKind, Version, Visit,
     parse_dump_payload, restore_payload, split,
 };
 
-/// Reads bytes as an RDB file: with values in pieces where they are longer than the first byte says, and whole.
+/// Reads bytes as an RDB file: once with values longer than the first byte in pieces, and once with all values whole.
 ///
-/// What was read whole must be read again once it was written.
+/// A file that was read whole must be readable again after it is rewritten.
 pub fn redis_rdb(bytes: &[u8]) {
     let Some((limit, file)) = bytes.split_first() else {
         return;
@@ -41,7 +41,7 @@ fn copied(
     Ok((summary, copy.out))
 }
 
-/// Writes what it is told of.
+/// Writes what it visits.
 #[derive(Default)]
 struct Copy {
     writer: Option<(Version, RdbWriter)>,

@@ -2,9 +2,9 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// A store's address: `file:///path`, a bare directory, or `s3://bucket/prefix`. Printed as it was given.
+/// A store's address: `file:///path`, a bare directory, or `s3://bucket/prefix`. Displayed as it was given.
 ///
-/// It never holds a key: an address is shown in logs and in argv.
+/// An address never holds a key, because it appears in logs and in argv.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageUrl {
     text: String,
@@ -14,28 +14,29 @@ pub struct StorageUrl {
 /// What an address names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A directory; a relative one is taken from the current directory when the store is opened.
+    /// A directory. A relative path starts at the current directory when the store is opened.
     Directory(PathBuf),
     Bucket {
         name: String,
-        /// Empty, or without slashes at either end.
+        /// Empty, or without a slash at either end.
         prefix: String,
     },
 }
 
-/// Why a text is no store's address.
+/// The text is not a store's address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct StorageUrlError(String);
 
 impl StorageUrl {
-    /// Returns whether two addresses are of one place, however they are written.
+    /// Returns whether two addresses name the same place, however they are written.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         self.place == other.place
     }
 
-    /// Returns whether it is the path of a directory, and no word that may be something else's name.
+    /// Returns whether the address is a path with a slash, rather than a single word that may be the name of something
+    /// else.
     #[must_use]
     pub fn is_path(&self) -> bool {
         matches!(self.place, Place::Directory(_)) && self.text.contains('/')
@@ -57,7 +58,7 @@ impl FromStr for StorageUrl {
             Some(("file", _)) => directory(text),
             Some(("s3", rest)) => bucket(rest),
             Some((scheme, _)) => {
-                // The rest is not repeated: an address may hold a key.
+                // The rest is not repeated, because an address may hold a key.
                 let scheme: String = scheme.chars().take(20).collect();
                 Err(format!(
                     "stores of scheme {scheme:?} are not supported by this build: use s3://bucket/prefix, file:///path or \
@@ -83,14 +84,14 @@ const FILE: &str = "a file address needs an absolute path: file:///path";
 fn directory(text: &str) -> Result<Place, String> {
     url::Url::parse(text)
         .ok()
-        // The parser takes an address without a path for that of `/`.
+        // The parser reads an address without a path as `/`.
         .filter(|_| text.matches('/').count() > 2)
         .and_then(|url| url.to_file_path().ok())
         .map(Place::Directory)
         .ok_or_else(|| FILE.to_owned())
 }
 
-/// Takes `bucket/prefix` apart. What is wrong is never repeated.
+/// Splits `bucket/prefix`. Errors never repeat the text.
 fn bucket(rest: &str) -> Result<Place, String> {
     if rest.contains(['@', '?', '#', '%', '\\']) || rest.chars().any(char::is_control) {
         return Err(

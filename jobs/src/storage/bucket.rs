@@ -1,4 +1,4 @@
-//! A store in a bucket: S3, or what speaks its language.
+//! A store in a bucket of S3 or of a compatible service.
 
 mod access;
 mod held;
@@ -27,20 +27,23 @@ pub use self::{
 use self::{held::HeldKeys, pending::Uploads, signing::Signing};
 pub(super) use self::{held::NoKeys, pending::Pending};
 use super::{
-    Created, ObjectKey,
+    Created,
     fault::{failure, without_keys},
 };
-use crate::error::{JobError, StoreFault};
+use crate::{
+    error::{JobError, StoreFault},
+    object_key::ObjectKey,
+};
 
-/// How long a connection may take to come about.
+/// How long it may take to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// The region that servers of one's own are told; they do not care.
+/// The region sent to self-hosted services, which ignore it.
 const ANY_REGION: &str = "us-east-1";
 
-/// A bucket, and how patient to be with it.
+/// A bucket, and how patiently it is asked.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
-    /// Asks once: for what must know whether it was repeated.
+    /// Tries only once, for callers that must know whether a request was repeated.
     once: Operator,
     uploads: Arc<Uploads>,
     keys: Arc<HeldKeys>,
@@ -50,7 +53,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Returns the bucket, and an operator that repeats what fails. Nothing is asked of the store yet.
+    /// Returns the bucket, and an operator that retries failed requests. Sends nothing yet.
     pub(super) fn open(
         name: &str,
         prefix: &str,
@@ -59,6 +62,7 @@ impl Bucket {
         let denied = |why: String| JobError::StoreDenied {
             doing: "open",
             key: format!("the bucket {name}"),
+            may_pass: false,
             source: StoreFault(why),
         };
         let source = access.credentials.as_ref().ok_or_else(|| {
@@ -82,10 +86,10 @@ impl Bucket {
             .bucket(name)
             .root(prefix)
             .region(region)
-            // Nothing but what was configured: no file in a home directory, no address of a cloud's own.
+            // Use only what was configured: no file in a home directory, and no metadata address of a cloud.
             .disable_config_load()
             .disable_ec2_metadata()
-            // The transport signs.
+            // The transport signs requests.
             .skip_signature();
         if let Some(endpoint) = &access.endpoint {
             service = service.endpoint(endpoint);
@@ -129,9 +133,9 @@ impl Bucket {
         ))
     }
 
-    /// Writes an object, whole and once: of two writers at the same instant, exactly one is told [`Created::New`].
+    /// Writes an object atomically and only once: of two concurrent writers, exactly one gets [`Created::New`].
     ///
-    /// Where an answer was lost and the object turns out to be there, its bytes say whose it is.
+    /// If an answer is lost and the object turns out to be there, its bytes tell whose it is.
     pub(super) async fn create(&self, key: &str, bytes: Vec<u8>) -> Result<Created, JobError> {
         let bytes = Bytes::from(bytes);
         match self.write_once {
@@ -140,8 +144,8 @@ impl Bucket {
         }
     }
 
-    /// Writes an object where none is seen, and looks which one is there in the end: all that a service allows which knows no
-    /// condition. A writer that comes between the second look and its own caller's next step is not seen.
+    /// Writes an object if none is found, then checks which one is there: all that is possible with a service that does
+    /// not support the condition. A writer that arrives after this check goes unnoticed.
     async fn create_and_look(&self, key: &str, bytes: Bytes) -> Result<Created, JobError> {
         match self.once.stat(key).await {
             Ok(_) => return Ok(Created::AlreadyExists),
@@ -189,7 +193,7 @@ impl Bucket {
         }
     }
 
-    /// Returns whether the service refuses to write these bytes once more to the object that has them.
+    /// Returns whether the service refuses to overwrite the object that already has these bytes.
     pub(super) async fn refuses_to_overwrite(
         &self,
         key: &str,
@@ -205,7 +209,7 @@ impl Bucket {
         }
     }
 
-    /// Returns an address from which anybody who has it can read an object until `ttl` is over.
+    /// Returns a URL from which anybody can read an object until `ttl` has passed.
     pub(super) async fn presign(
         &self,
         key: &ObjectKey,
@@ -235,7 +239,7 @@ impl Bucket {
         Ok(SecretString::from(head.uri.to_string()))
     }
 
-    /// Returns what knows the unfinished uploads.
+    /// Returns the client for unfinished uploads.
     pub(super) fn uploads(&self) -> &Uploads {
         &self.uploads
     }
@@ -247,7 +251,7 @@ impl Bucket {
     }
 }
 
-/// Returns an HTTP client that trusts what this machine trusts, adjusted to its use.
+/// Returns an HTTP client that trusts this machine's root certificates, with adjustments.
 fn client(
     adjusted: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, JobError> {
@@ -266,7 +270,7 @@ fn client(
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .connect_timeout(CONNECT_WITHIN)
-        // A redirect would carry customers' data to an address that nobody configured.
+        // A redirect would take customers' data to an address that nobody configured.
         .redirect(reqwest::redirect::Policy::none());
     adjusted(client)
         .build()

@@ -1,7 +1,7 @@
-//! A store in a directory: `objects`, where everything is whole and under its final name, and `partial`, where it grows.
+//! A store in a directory: `objects` holds whole objects under their final names, and in `partial` they grow.
 //!
-//! Both are on one file system. A name appears in `objects` by rename (archives) or by hard link (manifests, which must be
-//! written once even when two attempts race).
+//! Both are on one file system. A name appears in `objects` by rename (archives) or by hard link (manifests, which must
+//! be written only once even if two attempts race).
 
 mod entries;
 mod growing;
@@ -23,10 +23,9 @@ use super::{
     Absent, Created,
     fault::io_failure,
     identity::Binding,
-    object_key::ObjectKey,
     upload::{Sharing, Write},
 };
-use crate::error::JobError;
+use crate::{error::JobError, object_key::ObjectKey};
 
 pub(super) const OBJECTS: &str = "objects";
 const PARTIAL: &str = "partial";
@@ -38,7 +37,8 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Opens a store, and makes its directories unless they must be there already. To be read, it need not be writable.
+    /// Opens a store. Makes its directories unless they must already exist. A store that is only read need not be
+    /// writable.
     pub(super) async fn open(
         directory: PathBuf,
         absent: Absent,
@@ -51,7 +51,7 @@ impl Directory {
         blocking("open", "the store", move || {
             let root = std::path::absolute(directory)?;
             if absent == Absent::IsMade {
-                // Customers' data: nobody else on this machine may look.
+                // Customers' data: no other user of this machine may read it.
                 let mut private = std::fs::DirBuilder::new();
                 std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700);
                 private.create(root.join(OBJECTS))?;
@@ -59,14 +59,14 @@ impl Directory {
             }
             let objects = root.join(OBJECTS).into_os_string().into_string();
             let objects = objects.map_err(|_| io::Error::other("its path is not UTF-8"))?;
-            // For reading and removing: what is written goes through a handle on the root.
+            // For reading and removing only: writes go through a handle on the root.
             let operator = Operator::new(Fs::default().root(&objects)).map_err(io::Error::other)?;
             Ok((Self { root: root.into() }, operator))
         })
         .await
     }
 
-    /// Makes sure that the store is still where it was opened: [`JobError::NoStore`] where its directory is not.
+    /// Checks that the store's directory is still there. If it is not, this is [`JobError::NoStore`].
     pub(super) async fn require_any(&self) -> Result<(), JobError> {
         if holds_a_store(&self.root).await? {
             return Ok(());
@@ -76,7 +76,7 @@ impl Directory {
         })
     }
 
-    /// Refuses what is not the store that is meant.
+    /// Checks that this is the store that is meant.
     pub(super) async fn require(&self, meant: Binding) -> Result<(), JobError> {
         let root = self.root.clone();
         blocking("look at", "the store", move || {
@@ -85,7 +85,8 @@ impl Directory {
         .await
     }
 
-    /// Writes an object, whole, once and durably: of two writers at the same instant, exactly one is told [`Created::New`].
+    /// Writes an object atomically, durably and only once: of two concurrent writers, exactly one gets
+    /// [`Created::New`].
     pub(super) async fn create(
         &self,
         key: &ObjectKey,
@@ -105,8 +106,8 @@ impl Directory {
         .await
     }
 
-    /// Writes what comes, on a thread of its own, and makes it an object, not yet durable, once that is asked for. Until
-    /// then, and on any failure, there is nothing.
+    /// Writes the incoming bytes on a separate thread, and makes them an object on commit. The object is not durable
+    /// yet. Until the commit, and after any failure, there is no object.
     pub(super) async fn store(
         &self,
         key: &ObjectKey,
@@ -116,7 +117,7 @@ impl Directory {
     ) -> Result<(), JobError> {
         let (root, object) = (self.root.clone(), key.clone());
         let is_whole = blocking("write", key, move || {
-            // Not before the first bytes: whoever dies waiting for them leaves nothing.
+            // Not before the first bytes arrive: a process that dies waiting for them leaves nothing behind.
             let mut growing = None;
             while let Some(write) = incoming.blocking_recv() {
                 let mut begun = match growing.take() {
@@ -140,7 +141,7 @@ impl Directory {
         is_whole.then_some(()).ok_or(stopped)
     }
 
-    /// Makes an object's name survive a power cut: its bytes are synced already, its directories may not be.
+    /// Makes an object's name survive a power cut. Its bytes are already synced, but its directories may not be.
     pub(super) async fn make_durable(&self, key: &ObjectKey) -> Result<(), JobError> {
         let (root, object) = (self.root.clone(), key.clone());
         blocking("sync", key, move || {
@@ -149,7 +150,7 @@ impl Directory {
         .await
     }
 
-    /// Removes unfinished uploads that are `dead`, by name and last change.
+    /// Removes unfinished uploads for which `dead` returns true, given their name and last change.
     pub(super) async fn remove_partial(
         &self,
         dead: impl Fn(&str, SystemTime) -> bool + Send + 'static,
@@ -159,7 +160,7 @@ impl Directory {
             let mut removed = 0;
             let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
             let files = match std::fs::read_dir(partial) {
-                // Nothing was ever written here, or whoever copied the store left the empty directory out.
+                // Nothing was ever written here, or a copy of the store left out the empty directory.
                 Err(error) if gone(&error) => return Ok(0),
                 files => files?,
             };
@@ -194,10 +195,10 @@ async fn holds_a_store(directory: &Path) -> Result<bool, JobError> {
     .await
 }
 
-/// Why something in a directory was not done.
+/// Why an operation in a directory failed.
 enum Trouble {
     Io(io::Error),
-    /// The store is gone, or another is in its place.
+    /// The store has disappeared, or another one is in its place.
     Changed(String),
 }
 
@@ -213,7 +214,7 @@ impl From<rustix::io::Errno> for Trouble {
     }
 }
 
-/// Runs file system work that opendal has no word for.
+/// Runs file system work that opendal does not support.
 async fn blocking<T: Send + 'static>(
     doing: &'static str,
     key: &str,

@@ -1,4 +1,4 @@
-//! What does a store's failure mean, and what may be said about it?
+//! What does a store's failure mean, and what can be said about it?
 
 mod network;
 
@@ -13,32 +13,34 @@ use crate::{
     printable::steers,
 };
 
-/// More of a store's own words than this is noise.
+/// How much of a store's own message is kept.
 const WORDS_MAX: usize = 400;
 
-/// What was being done: a removal that is refused is another matter than a read.
+/// The name of a removal. A refused removal means something other than a refused read.
 pub(super) const REMOVE: &str = "remove";
+/// The name of the last step of a multipart upload.
+pub(super) const PUT_TOGETHER: &str = "put together the parts of";
 
-/// What a code of a store's means, whatever was being done.
+/// What a store's error code means, whatever was being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// It does not know us, or not from here: somebody has to mend that, and no lock holds an object.
+    /// The store does not know us, or not from here. Somebody has to fix that, and no object lock is involved.
     Unknown,
-    /// It does not let us do this, or there is no such bucket.
+    /// The store denies this operation, or the bucket does not exist.
     Denied,
-    /// An object lock holds what was to be removed.
+    /// An object lock protects the object that was to be removed.
     Locked,
-    /// It knows us and will not do it: another attempt cannot differ.
+    /// The store accepts our keys but cannot do this. A retry gives the same result.
     Unable,
-    /// There is no room.
+    /// The store has no room left.
     Full,
-    /// It passes, or is mended without us.
+    /// The failure passes, or is fixed without our help.
     Passing,
 }
 
-/// The one table of what S3 services say: code, meaning, and what helps. The first row that fits counts.
+/// The one table of S3 error codes: code, meaning and advice. The first matching row counts.
 ///
-/// Tested through a proxy for every verb in `tests/faults.rs`.
+/// `tests/faults.rs` tests it through a proxy for every verb.
 const CODES: &[(&str, Meaning, &str)] = &[
     (
         "InvalidAccessKeyId",
@@ -80,7 +82,7 @@ const CODES: &[(&str, Meaning, &str)] = &[
         Meaning::Denied,
         "the provider has closed the account: ask it why",
     ),
-    // The clock and a token that ran out are mended without us: the next attempt may find them so.
+    // A wrong clock and an expired token are fixed without our help, so the next attempt may succeed.
     (
         "RequestTimeTooSkewed",
         Meaning::Passing,
@@ -115,12 +117,12 @@ const CODES: &[(&str, Meaning, &str)] = &[
     (
         "NotImplemented",
         Meaning::Unable,
-        "the service does not know this request: see docs/stores.md for what a store must do",
+        "the service does not know this request: see docs/how-to/stores.md for what a store must do",
     ),
     (
         "MethodNotAllowed",
         Meaning::Unable,
-        "the service does not know this request: see docs/stores.md for what a store must do",
+        "the service does not know this request: see docs/how-to/stores.md for what a store must do",
     ),
     ("ObjectLocked", Meaning::Locked, "an object lock holds it"),
     ("WORM", Meaning::Locked, "an object lock holds it"),
@@ -144,7 +146,7 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ),
 ];
 
-/// What an answer without a body means, as that to a HEAD has none: it tells by its status alone. The first row that fits counts.
+/// The meaning of an answer without a body, such as that to a HEAD, by its status alone. The first matching row counts.
 const SILENT: &[(RangeInclusive<u16>, Meaning, &str)] = &[
     (
         401..=403,
@@ -192,7 +194,7 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
         .iter()
         .find(|(statuses, ..)| status.is_some_and(|status| statuses.contains(&status)));
     match (silent, status) {
-        // A removal that is denied may be a lock's doing.
+        // A denied removal may come from an object lock.
         (Some((_, meaning, advice)), Some(status)) if doing != REMOVE => {
             let words = format!("status {status}, without a word");
             judged(doing, key, *meaning, Some(*advice), words)
@@ -201,12 +203,12 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     }
 }
 
-/// Returns whether the store has refused a question and gave no reason, which it may give when it is asked otherwise.
+/// Returns whether the store refused a request without giving a reason. It may give one for another kind of request.
 pub(super) fn gives_no_reason(error: &opendal::Error) -> bool {
     silent_status(error).is_some_and(|status| (300..=499).contains(&status) && status != 429)
 }
 
-/// Returns the status of an answer that had no body. `OpenDAL` tells it among its own words alone.
+/// Returns the status of an answer without a body. `OpenDAL` gives it only in the text of its error.
 fn silent_status(error: &opendal::Error) -> Option<u16> {
     if !error.message().is_empty() {
         return None;
@@ -216,18 +218,23 @@ fn silent_status(error: &opendal::Error) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// Says that a request could not be signed.
+/// Returns the error for a request that could not be signed.
 pub(super) fn without_keys(doing: &'static str, key: &str, none: &NoKeys) -> JobError {
     let key = key.to_owned();
     let source = StoreFault(words(&none.to_string()));
     if none.may_pass {
         JobError::Store { doing, key, source }
     } else {
-        JobError::StoreDenied { doing, key, source }
+        JobError::StoreDenied {
+            doing,
+            key,
+            may_pass: false,
+            source,
+        }
     }
 }
 
-/// Returns which step of an upload failed that was to be put together: what is sent in the end says so, too, of what was sent before.
+/// Returns which step of a multipart upload failed: the last step reports the failures of earlier ones as well.
 pub(super) fn step(error: &opendal::Error) -> Option<&'static str> {
     let said = error.to_string();
     let steps = [
@@ -238,7 +245,7 @@ pub(super) fn step(error: &opendal::Error) -> Option<&'static str> {
     found.map(|(_, doing)| *doing)
 }
 
-/// Sorts what the store said into what an operator has to mend, and what another attempt may do better.
+/// Sorts a store's message into what an operator has to fix, and what a retry may do better.
 pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &str) -> JobError {
     let known = CODES.iter().find(|(code, ..)| said.contains(code));
     let (meaning, advice) = match (known, kind) {
@@ -250,7 +257,7 @@ pub(super) fn refused(doing: &'static str, key: &str, kind: ErrorKind, said: &st
     judged(doing, key, meaning, advice, words(said))
 }
 
-/// Returns the words of a store as they may be shown: without control characters, and not too many.
+/// Returns a store's message as it may be shown: shortened, and without control characters.
 fn words(said: &str) -> String {
     said.chars()
         .map(|char| if steers(char) { ' ' } else { char })
@@ -276,6 +283,8 @@ fn judged(
         Meaning::Unknown | Meaning::Denied => JobError::StoreDenied {
             doing,
             key,
+            // A store that denies this has already accepted the parts.
+            may_pass: doing == PUT_TOGETHER,
             source: advised,
         },
         Meaning::Full => JobError::StoreFull { doing },
@@ -295,7 +304,7 @@ fn judged(
 
 pub(super) fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> JobError {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    // A stream of a bucket's bytes wraps what the bucket said.
+    // A stream of a bucket's bytes wraps the bucket's error.
     if let Some(said) = wrapped(error) {
         return failure(doing, key, said);
     }
@@ -312,7 +321,7 @@ pub(super) fn io_failure(doing: &'static str, key: &str, error: &io::Error) -> J
     JobError::Store { doing, key, source }
 }
 
-/// Finds a store's own error in one of the system's.
+/// Finds a store's error inside one of the system's.
 fn wrapped(error: &io::Error) -> Option<&opendal::Error> {
     let mut next = error.get_ref().map(|inner| {
         let inner: &(dyn std::error::Error + 'static) = inner;
@@ -333,7 +342,7 @@ fn wrapped(error: &io::Error) -> Option<&opendal::Error> {
     None
 }
 
-/// Finds the system's own error: opendal and io errors wrap each other.
+/// Finds the system's own error: opendal's and io errors wrap each other.
 fn innermost_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     let mut found = None;
     let mut next = Some(error);

@@ -1,7 +1,8 @@
-//! Which store is this, and whose? An object in each store says so, and nothing is written to a store that says otherwise.
+//! Which store is this, and whose? An object in each store says so, and nothing is written to a store whose object says
+//! otherwise.
 //!
-//! A directory's path, and a bucket's name at an endpoint, only say where a store should be. What is mounted there, or answers
-//! there, may be another one, or none.
+//! A directory's path, or a bucket's name at an endpoint, only says where a store should be. Another store may be
+//! mounted or may answer there, or none at all.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,30 +10,31 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Where a store's identity is. Permanent.
+/// The key of a store's identity. Permanent.
 pub const IDENTITY: &str = "lastgood-store.json";
-/// More than any identity; a larger object is none.
+/// More bytes than any identity has. A larger object is not an identity.
 pub(super) const BYTES_MAX: u64 = 64 * 1024;
 const FORMAT: &str = "lastgood-store";
 const VERSION: u32 = 1;
 
-/// What a store's identity object says. Written once, by the first consumer that uses the store; never changed.
+/// The contents of a store's identity object. Written once, by the first consumer that uses the store, and never
+/// changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// `lastgood-store`.
     format: String,
-    /// The version of this description.
+    /// The version of this format.
     version: u32,
     /// The store's own id.
     pub store: Uuid,
-    /// The installation of lastgood whose store it is.
+    /// The installation of lastgood that owns the store.
     pub installation: Uuid,
-    /// When it was written.
+    /// When the object was written.
     pub made_at: DateTime<Utc>,
 }
 
 impl Identity {
-    /// Returns the identity of a store that has none yet.
+    /// Returns a new identity for a store that has none.
     pub(super) fn new(installation: Uuid) -> Self {
         Self {
             format: FORMAT.to_owned(),
@@ -49,7 +51,7 @@ impl Identity {
         Ok(json)
     }
 
-    /// Reads an identity; says what is wrong with one that is none.
+    /// Reads an identity, or says what is wrong with it.
     pub(super) fn from_json(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Head {
@@ -71,7 +73,8 @@ impl Identity {
     }
 }
 
-/// Which store a writer means, and on whose behalf it writes. Cheap to clone; all clones learn of the store's id together.
+/// Which store a writer means, and for which installation it writes. Cheap to clone; all clones learn the store's id at
+/// the same time.
 #[derive(Debug, Clone)]
 pub struct Binding(Arc<Bound>);
 
@@ -82,7 +85,7 @@ struct Bound {
 }
 
 impl Binding {
-    /// Returns a binding to a store that is not known yet: nothing can be written until it is.
+    /// Returns a binding to a store that is not known yet. Nothing can be written until it is.
     #[must_use]
     pub fn of(installation: Uuid) -> Self {
         Self(Arc::new(Bound {
@@ -91,13 +94,13 @@ impl Binding {
         }))
     }
 
-    /// Says which store is meant. The first word counts.
+    /// Sets the store that is meant. Only the first call has an effect.
     pub fn expect(&self, store: Uuid) {
-        // Said twice, it is the same store: whoever compared it with the catalog did so both times.
+        // A second call names the same store, because the caller compared it with the catalog both times.
         let _already_said = self.0.store.set(store);
     }
 
-    /// Returns the store that is meant, once that is known.
+    /// Returns the store that is meant, once it is known.
     #[must_use]
     pub fn store(&self) -> Option<Uuid> {
         self.0.store.get().copied()
@@ -107,7 +110,7 @@ impl Binding {
         self.0.installation
     }
 
-    /// Refuses every store but the one that is meant; says how `found` is another.
+    /// Checks that `found` is the store that is meant; otherwise says how it differs.
     pub(super) fn compare(&self, found: Option<&[u8]>) -> Result<(), String> {
         let found = found.map(Identity::from_json).transpose()?;
         match (self.store(), found) {

@@ -1,5 +1,5 @@
-//! What dead attempts leave behind, and who may remove it: the janitor, by age, and no other attempt. An attempt cannot know that
-//! another is dead: a catalog that lost commits may have claimed the run twice.
+//! What do dead attempts leave behind, and who may remove it? Only the janitor, by age, and no other attempt: an
+//! attempt cannot know that another is dead, because a catalog that lost commits may have claimed the run twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,40 +10,40 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 
 use super::{
-    Backend, ObjectKey, Storage,
+    Backend, Storage,
     bucket::{Bucket, Pending},
     directory::{Directory, Entry},
     failure,
     keys::ArchiveName,
 };
-use crate::error::JobError;
+use crate::{error::JobError, object_key::ObjectKey};
 
-/// Below which keys uploads are lastgood's. A store may be a whole bucket, which others use too.
+/// The prefixes of lastgood's own uploads. A store may be a whole bucket that others use too.
 const OURS: [&str; 3] = ["v1/", "keys/", "check/"];
 
 /// What the janitor removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Unfinished uploads.
+    /// How many unfinished uploads.
     pub partial: u64,
-    /// Archives that no manifest describes.
+    /// How many archives without a manifest.
     pub orphans: u64,
 }
 
-/// A run whose archives a listing alone does not show to be described.
+/// A run whose archives cannot be matched to a manifest by a listing alone.
 #[derive(Debug, PartialEq, Eq)]
 struct Suspect<'a> {
-    /// The file name of its manifest, which may not be there.
+    /// The file name of the run's manifest, which may not exist.
     manifest: String,
-    /// The file names of its archives.
+    /// The file names of the run's archives.
     archives: Vec<&'a str>,
 }
 
 impl Storage {
-    /// Removes what dead attempts left behind before `before`: unfinished uploads and archives without a manifest.
+    /// Removes what dead attempts left behind before `before`: unfinished uploads, and archives without a manifest.
     ///
-    /// Never removes what a manifest describes, nor an archive whose run's manifest cannot be read. Costs a listing: a
-    /// run with one manifest and one archive, as all but a few have, is believed by the names alone.
+    /// Never removes an archive that a manifest describes, nor one whose run's manifest cannot be read. Costs one
+    /// listing: a run with one manifest and one archive, which is nearly every run, is judged by its names alone.
     pub async fn sweep(&self, before: DateTime<Utc>) -> Result<Swept, JobError> {
         self.require().await?;
         let partial = match &self.backend {
@@ -76,7 +76,6 @@ impl Storage {
         Ok(Swept { partial, orphans })
     }
 
-    /// Walks a directory's tree.
     async fn sweep_directories(
         &self,
         store: &Directory,
@@ -99,7 +98,8 @@ impl Storage {
 
     /// Reads one listing of all keys, a thousand at a time: a bucket has no directories that could be walked for less.
     ///
-    /// Keys come in their order, so a run's objects come together. Where they do not, a run is looked into for nothing.
+    /// Keys come in order, so a run's objects come together. If they do not, the only cost is that a run is examined in
+    /// vain.
     async fn sweep_listing(&self, before: SystemTime) -> Result<u64, JobError> {
         let listing = self.operator.lister_with("v1/").recursive(true).await;
         let mut listing = listing.map_err(|error| failure("list", "v1/", &error))?;
@@ -139,7 +139,7 @@ impl Storage {
         Ok(orphans)
     }
 
-    /// Removes those of a run's archives that are old and that its manifest, if there is any, does not describe.
+    /// Removes those of a run's archives that are old and that no manifest describes.
     async fn remove_orphans(
         &self,
         directory: &str,
@@ -150,7 +150,7 @@ impl Storage {
         for name in &suspect.archives {
             let key = format!("{directory}{name}");
             if key.parse::<ObjectKey>().is_err() {
-                // Nothing of ours is called so.
+                // None of lastgood's objects has such a name.
                 return Ok(0);
             }
             if self.is_older(&key, before).await? {
@@ -160,14 +160,14 @@ impl Storage {
         if old.is_empty() {
             return Ok(0);
         }
-        // Read now even where the listing showed none: it may have been written since.
+        // Read again even if the listing showed no manifest, because it may have been written since.
         let manifest = match self
             .manifest(&format!("{directory}{}", suspect.manifest))
             .await
         {
             Ok(manifest) => manifest,
-            // Perhaps of a newer version: what it describes is not ours to judge. One that cannot be read keeps its archives, and
-            // nobody else from being looked into.
+            // The manifest may be of a newer version, which this build cannot judge. An unreadable manifest keeps its
+            // own archives, and does not stop the examination of other runs.
             Err(
                 error @ (JobError::BadManifest { .. }
                 | JobError::StoreDenied { .. }
@@ -189,7 +189,7 @@ impl Storage {
         Ok(old.len() as u64)
     }
 
-    /// Returns how many uploads of keys below `prefix` are unfinished.
+    /// Returns how many uploads below `prefix` are unfinished.
     pub(super) async fn unfinished(&self, prefix: &str) -> Result<u64, JobError> {
         match &self.backend {
             Backend::Bucket(bucket) => Ok(bucket.uploads().list(prefix).await?.len() as u64),
@@ -210,7 +210,7 @@ impl Storage {
     }
 }
 
-/// Aborts those unfinished uploads of keys below `prefix` that are `dead`.
+/// Aborts the unfinished uploads below `prefix` for which `dead` returns true.
 async fn abort(
     bucket: &Bucket,
     prefix: &str,
@@ -226,7 +226,7 @@ async fn abort(
     Ok(aborted)
 }
 
-/// Returns the runs of one directory that have archives and no manifest, or a manifest and more than one archive.
+/// Returns the runs of one directory that have archives but no manifest, or a manifest and several archives.
 fn suspects<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<Suspect<'a>> {
     let all: BTreeSet<&str> = names.clone().collect();
     let mut runs = BTreeMap::<String, Vec<&str>>::new();

@@ -1,23 +1,23 @@
-//! What objects are called: permanent, readable, and enough to tell whose they are.
+//! What are objects called? Their names are permanent, readable, and enough to tell whose they are.
 
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
     job::Attempt,
     key::ArchiveKey,
-    resource::{Engine, ResourceId, TeamId},
+    names::{Engine, ResourceId, TeamId},
 };
 
 pub(super) const MANIFEST: &str = ".manifest.json";
-/// What the name of an encrypted archive ends with. Permanent.
+/// The end of an encrypted archive's name. Permanent.
 const ENCRYPTED: &str = ".age";
 
-/// Returns whether an object is an encrypted archive, as its name says.
+/// Returns whether an object's name is that of an encrypted archive.
 pub(super) fn is_encrypted(key: &str) -> bool {
     key.ends_with(ENCRYPTED)
 }
 
-/// What archives of an engine are called. Permanent.
+/// Returns the end of the names of an engine's archives. Permanent.
 const fn suffix(engine: Engine) -> &'static str {
     match engine {
         Engine::Postgres | Engine::Vector => ".pgdump.zst",
@@ -28,8 +28,8 @@ const fn suffix(engine: Engine) -> &'static str {
 
 /// The keys of one attempt: `v1/{team}/{resource}/{YYYY}/{MM}/{DD}/{HHMMSS}Z-{run}…`.
 ///
-/// The time is when the run was enqueued, so that every attempt of a run looks in the same place. An archive's name goes on with
-/// `-e{epoch}-{attempt}`; the archives of builds that drew no attempt ids have `-e{epoch}` alone.
+/// The time is when the run was enqueued, so that all attempts of a run look in the same place. An archive's name
+/// continues with `-e{epoch}-{attempt}`, or with `-e{epoch}` alone if its build drew no attempt ids.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     directory: String,
@@ -62,18 +62,18 @@ impl Keys {
         }
     }
 
-    /// Returns the keys of an attempt that encrypts to `key`, if to any.
+    /// Returns the keys of an attempt that encrypts to `key`, if there is one.
     pub(crate) fn encrypted_to(mut self, key: Option<&ArchiveKey>) -> Self {
         self.is_encrypted = key.is_some();
         self
     }
 
-    /// Returns where the run's manifest is, whichever attempt writes it.
+    /// Returns the key of the run's manifest, which is the same for every attempt.
     pub(crate) fn manifest(&self) -> String {
         format!("{}{}{MANIFEST}", self.directory, self.run)
     }
 
-    /// Returns where this attempt's archive is, and no other attempt's ever.
+    /// Returns the key of this attempt's archive, which no other attempt ever uses.
     pub(crate) fn archive(&self) -> String {
         let encrypted = if self.is_encrypted { ENCRYPTED } else { "" };
         format!(
@@ -87,12 +87,12 @@ impl Keys {
     }
 }
 
-/// An archive's file name, taken apart. An unfinished one has a random tail.
+/// The parts of an archive's file name. An unfinished archive has a random suffix.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ArchiveName<'a> {
-    /// What every file name of the run begins with.
+    /// The beginning of every file name of the run.
     pub(crate) run: &'a str,
-    /// Whether nothing follows the name: a finished archive.
+    /// Whether nothing follows the name, so that the archive is finished.
     pub(crate) is_whole: bool,
 }
 
@@ -108,7 +108,7 @@ impl<'a> ArchiveName<'a> {
         let of_attempt = rest.strip_prefix("-e")?;
         let (epoch, attempt) = match of_attempt.split_once('-') {
             Some((epoch, attempt)) => (epoch, Some(attempt)),
-            // Of a build that drew no attempt ids.
+            // Made by a build that drew no attempt ids.
             None => (of_attempt, None),
         };
         epoch.parse::<i64>().ok()?;
@@ -121,7 +121,7 @@ impl<'a> ArchiveName<'a> {
         })
     }
 
-    /// Returns the file name of the manifest that would describe it.
+    /// Returns the file name of the archive's manifest.
     pub(crate) fn manifest(&self) -> String {
         format!("{}{MANIFEST}", self.run)
     }

@@ -11,19 +11,20 @@ use super::{
 };
 use crate::{
     error::JobError,
-    resource::{ResourceId, TeamId},
+    names::{ResourceId, TeamId},
 };
 
-/// How many teams are listed at once, where one resource is looked for in all of them.
+/// How many teams are listed at once when a resource is looked for in all of them.
 const LISTED_AT_ONCE: usize = 8;
 
-/// Keys, as a store lists them. In no order.
+/// Keys as a store lists them, in no particular order.
 type Keys = BoxStream<'static, Result<String, JobError>>;
 
-/// The keys that a store listed below `v1/`, as fingerprints of eight bytes: millions of them are kept.
+/// The keys that a store listed below `v1/`, as fingerprints of eight bytes, because millions of them are kept in
+/// memory.
 ///
-/// Two keys of which one is there have the same fingerprint once in 2⁶⁴ pairs: then a missing object passes for one that is there,
-/// until it is read back.
+/// Two keys share a fingerprint once in 2⁶⁴ pairs. If one of them is missing, it passes for present until it is read
+/// back.
 #[derive(Debug)]
 pub struct Listing {
     hasher: RandomState,
@@ -52,12 +53,12 @@ impl Listing {
 }
 
 impl Storage {
-    /// Returns the keys of all manifests: what a catalog can be rebuilt from.
+    /// Returns the keys of all manifests, from which a catalog can be rebuilt.
     pub async fn manifest_keys(&self) -> Result<Keys, JobError> {
         self.manifest_keys_below("v1/".to_owned()).await
     }
 
-    /// Returns the keys of the manifests of one team, of one resource, or of a resource whichever team's it is.
+    /// Returns the keys of the manifests of one team, of one resource, or of one resource in any team.
     pub async fn manifest_keys_of(
         &self,
         team: Option<&TeamId>,
@@ -109,7 +110,7 @@ impl Storage {
         Ok(keys.try_filter(|key| ready(keys::is_manifest(key))).boxed())
     }
 
-    /// Returns the keys of all objects below `keys/`: the escrows. In no order.
+    /// Returns the keys of all objects below `keys/`, which are the escrows, in no particular order.
     pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
         self.keys_below("keys/".to_owned())
             .await?
@@ -117,7 +118,7 @@ impl Storage {
             .await
     }
 
-    /// Returns whether the store has an archive of this team that is encrypted, as its name says.
+    /// Returns whether the store has an archive of this team whose name says that it is encrypted.
     pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
         let mut keys = self.keys_below(format!("v1/{team}/")).await?;
         while let Some(key) = keys.try_next().await? {
@@ -128,7 +129,7 @@ impl Storage {
         Ok(false)
     }
 
-    /// Returns the keys of all objects below one that ends with `/`.
+    /// Returns the keys of all objects below a prefix that ends with `/`.
     pub(super) async fn keys_below(&self, below: String) -> Result<Keys, JobError> {
         match &self.backend {
             Backend::Directory(directory) => {
@@ -146,9 +147,11 @@ impl Storage {
             .boxed())
     }
 
-    /// Lists all archives and manifests. A directory that holds no store any more, because it is not mounted, say, is
-    /// [`JobError::NoStore`], one in which another store is now, [`JobError::StoreChanged`], and neither is an empty listing. A store
-    /// whose identity is gone may have been emptied: it is listed.
+    /// Lists all archives and manifests.
+    ///
+    /// A missing store is never an empty listing: a directory without a store, because it is not mounted for example,
+    /// is [`JobError::NoStore`], and another store in its place is [`JobError::StoreChanged`]. A store that has lost
+    /// its identity is listed, because it may have been emptied.
     pub async fn listing(&self) -> Result<Listing, JobError> {
         if self.meant.is_some() && self.identity().await?.is_some() {
             self.require().await?;
@@ -172,10 +175,11 @@ impl Storage {
         })
     }
 
-    /// Returns which of these keys have no object. Each is looked for: a listing may be older than what it lacks.
+    /// Returns which of these keys have no object. Looks for each of them, because a listing may be older than the
+    /// object that it lacks.
     pub async fn absent(&self, keys: &[String]) -> Result<Vec<String>, JobError> {
         let mut absent = Vec::new();
-        // Whether it is the store that is meant, the listing has made sure of.
+        // The listing has already checked that this is the store that is meant.
         let any = Self {
             meant: None,
             ..self.clone()

@@ -1,19 +1,19 @@
-//! How large is the next part of an upload, when nobody knows how much is still to come?
+//! How large should the next part of an upload be, if nobody knows how much is still to come?
 //!
-//! A bucket takes 10,000 parts of one object and 5 TiB in all, and no part but the last may be small. Parts of 8 MiB would
-//! end at 78 GiB; parts of 524 MiB would cost every small backup half a gigabyte of memory. So parts grow with what is
-//! known: the size that is expected, and what has been written so far.
+//! A bucket accepts 10,000 parts and 5 TiB per object, and only the last part may be small. With parts of 8 MiB an
+//! object would end at 78 GiB; with parts of 524 MiB every small backup would take half a gigabyte of memory. So parts
+//! grow with what is known: the expected size, and what has been written so far.
 
 const MIB: u64 = 1024 * 1024;
-/// The smallest part, and for nearly every archive the only size.
+/// The smallest part, and the only size for nearly every archive.
 pub(super) const PART_BYTES_MIN: u64 = 8 * MIB;
-/// The largest part that S3 takes.
+/// The largest part that S3 accepts.
 const PART_BYTES_MAX: u64 = 5 * 1024 * MIB;
-/// An object of the expected size has at most so many parts.
+/// How many parts an object of the expected size has at most.
 const PARTS_EXPECTED: u64 = 5000;
-/// Past the expected size, a part is at least this fraction of what was written before it.
+/// Beyond the expected size, a part is at least the bytes written before it, divided by this.
 const PART_OF_WRITTEN: u64 = 1000;
-/// What the parts that are on their way at the same time may hold in memory together, as long as two of them do.
+/// How much memory the parts in flight may take together, unless two parts alone take more.
 const IN_FLIGHT_BYTES: u64 = 32 * MIB;
 
 /// Returns the size of the part that begins after `written` bytes.
@@ -27,7 +27,7 @@ pub(super) fn part_bytes(expected: u64, written: u64) -> u64 {
     base.max(grown).next_multiple_of(MIB).min(PART_BYTES_MAX)
 }
 
-/// Returns how many parts are sent at the same time.
+/// Returns how many parts are sent at once.
 pub(super) fn parts_in_flight(expected: u64) -> usize {
     let fitting = IN_FLIGHT_BYTES / part_bytes(expected, 0);
     usize::try_from(fitting).unwrap_or(usize::MAX).clamp(2, 4)

@@ -1,4 +1,4 @@
-//! How do people and tools write where a manifest is? As a key, an address or a path: each means one object of a store.
+//! How do people and tools write a manifest's place? As a key, an address or a path: each names one object of a store.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,59 +6,60 @@ use super::{
     address::{Place, StorageUrl},
     directory::OBJECTS,
     keys::{ArchiveName, MANIFEST, is_manifest},
-    object_key::{ObjectKey, ObjectKeyError},
 };
+use crate::object_key::{ObjectKey, ObjectKeyError};
 
-/// More of what is no key is noise.
+/// How much of an invalid text is shown.
 const SHOWN_MAX: usize = 200;
 
-/// Why a text does not say which manifest is meant.
+/// Why a text does not name a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestKeyError {
-    /// It is no key at all.
+    /// The text is not a key.
     #[error(transparent)]
     Key(#[from] ObjectKeyError),
-    /// It is an address or a path of something that is not in these stores.
+    /// The text is an address or a path outside these stores.
     #[error(
         "{text:?} is not in {stores}: give a manifest's key, v1/TEAM/RESOURCE/YYYY/MM/DD/NAME{}, alone or below its store's \
          address or path",
         MANIFEST
     )]
     Elsewhere {
-        /// What was given.
+        /// The text that was given.
         text: String,
         /// The stores' addresses.
         stores: String,
     },
-    /// It is an address that may hold a secret, and is not repeated.
+    /// The text is an address that may hold a secret. It is not repeated.
     #[error(
         "that address cannot be a manifest's: give s3://BUCKET/PREFIX/KEY without keys or signatures, a path, or the key alone"
     )]
     Address,
-    /// It is an archive.
+    /// The text names an archive.
     #[error("{key} is an archive: give its manifest, {manifest}")]
     Archive {
-        /// The archive.
+        /// The archive's key.
         key: ObjectKey,
         /// The key of the manifest beside it.
         manifest: String,
     },
-    /// It is another object.
+    /// The text names some other object.
     #[error(
         "{key} is not a manifest: their keys are v1/TEAM/RESOURCE/YYYY/MM/DD/NAME{}",
         MANIFEST
     )]
     NotAManifest {
-        /// The object.
+        /// The object's key.
         key: ObjectKey,
     },
 }
 
-/// Returns the key of the manifest that a text means in one of these stores.
+/// Returns the key of the manifest that a text names in one of these stores.
 ///
-/// The text is the key itself (`v1/…`, `./v1/…`), the key with the bucket's prefix as `aws s3 ls` prints it, an address
-/// (`s3://bucket/prefix/v1/…`), or a path as `find` prints it (`/srv/store/objects/v1/…`). Paths are compared by their names
-/// alone, relative ones from the current directory: nothing is looked up, so a symbolic link to a store is another path.
+/// The text may be the key itself (`v1/…`, `./v1/…`), the key with the bucket's prefix as `aws s3 ls` prints it, an
+/// address (`s3://bucket/prefix/v1/…`), or a path as `find` prints it (`/srv/store/objects/v1/…`). Paths are compared
+/// by name only, relative ones from the current directory. Nothing is looked up, so a symbolic link to a store is a
+/// different path.
 pub fn manifest_key<'a>(
     text: &str,
     stores: impl IntoIterator<Item = &'a StorageUrl>,
@@ -104,7 +105,7 @@ fn below_prefix(key: &str, prefix: &str) -> Option<String> {
     Some(key.to_owned())
 }
 
-/// Returns the key in a text without a scheme: a key, or a path. `None`: a path that is in none of the stores.
+/// Returns the key in a text without a scheme, which is a key or a path. `None` for a path outside all of the stores.
 fn bare(text: &str, stores: &[&StorageUrl]) -> Option<String> {
     let mut key = text;
     while let Some(rest) = key.strip_prefix("./") {
@@ -127,7 +128,7 @@ fn bare(text: &str, stores: &[&StorageUrl]) -> Option<String> {
     of_bucket
         .or_else(|| below_directory(Path::new(text), stores))
         .or_else(of_store)
-        // Not a path: the parser of keys says what is wrong with it.
+        // Not a path: the parser of keys reports what is wrong with it.
         .or_else(|| (!text.starts_with(['/', '.'])).then(|| key.to_owned()))
 }
 
@@ -135,7 +136,7 @@ fn path_of(address: &str) -> Option<PathBuf> {
     url::Url::parse(address).ok()?.to_file_path().ok()
 }
 
-/// Returns what follows a store's directory of objects in a path.
+/// Returns the rest of a path after a store's directory of objects.
 fn below_directory(path: &Path, stores: &[&StorageUrl]) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     stores.iter().find_map(|store| {
@@ -158,7 +159,7 @@ fn below_directory(path: &Path, stores: &[&StorageUrl]) -> Option<String> {
     })
 }
 
-/// Returns the key of the manifest that would describe an archive.
+/// Returns the key of an archive's manifest.
 fn manifest_beside(key: &ObjectKey) -> Option<String> {
     let (directory, name) = key.rsplit_once('/')?;
     let archive = ArchiveName::parse(name)?;

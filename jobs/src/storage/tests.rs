@@ -1,4 +1,4 @@
-//! What a directory alone promises; `conformance` has what every store does.
+//! What only a directory promises. `conformance` tests what every store promises.
 
 mod conformance;
 mod endless;
@@ -30,7 +30,7 @@ impl Store {
         })
     }
 
-    /// Every file, whole and unfinished, relative to the root.
+    /// Returns every file, whole or unfinished, relative to the root.
     fn files(&self) -> anyhow::Result<Vec<String>> {
         let mut files = Vec::new();
         let mut directories = vec![self.directory.path().to_owned()];
@@ -74,7 +74,7 @@ fn keys(epoch: i64) -> Keys {
     Keys::new(
         &"acme".parse().unwrap(),
         &"db-1".parse().unwrap(),
-        crate::resource::Engine::Postgres,
+        crate::names::Engine::Postgres,
         attempt,
     )
 }
@@ -107,7 +107,7 @@ async fn an_object_is_seen_when_it_is_whole_and_not_before() -> anyhow::Result<(
     Ok(())
 }
 
-/// Enough that it is written back more than once while it grows.
+/// Large enough to be flushed more than once while it grows.
 #[tokio::test]
 async fn a_large_object_is_whole() -> anyhow::Result<()> {
     let store = Store::new().await?;

@@ -1,16 +1,17 @@
-//! One object on its way into the store: whole under its key, or not there at all.
+//! One object on its way into the store: whole under its key, or absent.
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Backend, ObjectKey, Storage, admitted, failure,
-    fault::step,
+    Backend, Storage, admitted, failure,
+    fault::{PUT_TOGETHER, step},
     parts::{PART_BYTES_MIN, part_bytes, parts_in_flight},
 };
 use crate::{
     detached,
     error::{JobError, StoreFault},
+    object_key::ObjectKey,
 };
 
 /// How many writes may wait for the store.
@@ -18,29 +19,29 @@ const WRITES_WAITING: usize = 4;
 
 /// An upload in progress.
 ///
-/// The store's writer lives in a task of its own, because one that is merely dropped leaves its parts behind.
-/// Dropping this handle without [`Upload::finish`] makes that task remove them.
+/// The store's writer lives in its own task, because a writer that is merely dropped leaves its parts behind. Dropping
+/// this handle without [`Upload::finish`] makes that task remove them.
 pub(crate) struct Upload {
     writes: mpsc::Sender<Write>,
     result: oneshot::Receiver<Result<Unpublished, JobError>>,
 }
 
-/// Who may write an object under a key.
+/// Who may write an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// This attempt alone: what is there can be nobody else's, and goes with a failure.
+    /// Only this attempt: the object belongs to nobody else, and is removed on failure.
     Alone,
-    /// Many at once, all of them the same bytes: each replaces what is there, and none ever removes it.
+    /// Many writers at once, all with the same bytes: each replaces an existing object, and none ever removes it.
     Many,
 }
 
-/// What an upload is told.
+/// A message to an upload.
 pub(super) enum Write {
     Bytes(Bytes),
     Commit,
 }
 
-/// The way in for bytes. It cannot finish an upload, and it fails once the upload has.
+/// Takes the bytes of an upload. It cannot finish the upload, and fails once the upload has failed.
 #[derive(Clone)]
 pub(crate) struct UploadWriter {
     writes: mpsc::Sender<Write>,
@@ -57,7 +58,7 @@ impl Upload {
         detached::spawn(async move {
             let stored = store(&storage, &key, sharing, incoming).await;
             let stored = stored.map(|()| Unpublished::new(storage, key, sharing));
-            // If nobody waits any more, the answer comes back, and its object goes with it.
+            // If the receiver is gone, the value comes back, and dropping it removes the object.
             let _nobody_waits = answer.send(stored);
         });
         Self { writes, result }
@@ -71,22 +72,24 @@ impl Upload {
 
     /// Makes the object visible under its key, durably.
     ///
-    /// Cancel-safe: if nobody waits for the answer any more, the object is removed again, unless it may be another's.
+    /// Cancel-safe: if nobody waits for the answer any more, the object is removed again, unless it may belong to
+    /// another attempt.
     pub(crate) async fn finish(self) -> Result<Unpublished, JobError> {
-        // A failed upload takes no commit; its answer is there already.
+        // A failed upload does not take the commit. Its answer is already there.
         let _failed_before = self.writes.send(Write::Commit).await;
         let stopped = JobError::Stopped { what: "the upload" };
         self.result.await.unwrap_or(Err(stopped))
     }
 
-    /// Gives the upload up, and waits until nothing of it is left. Its writers must be gone.
+    /// Aborts the upload, and waits until nothing is left. Its writers must have been dropped.
     pub(crate) async fn abort(self) {
         drop(self.writes);
         let _aborted_either_way = self.result.await;
     }
 }
 
-/// A whole object that nothing refers to yet. Dropping this removes the object, unless it is kept, or may be another's.
+/// A whole object that nothing refers to yet. Dropping this removes the object, unless it was kept or may belong to
+/// another attempt.
 #[derive(Debug)]
 pub(crate) struct Unpublished {
     storage: Storage,
@@ -101,12 +104,12 @@ impl Unpublished {
         }
     }
 
-    /// Keeps the object: something refers to it now.
+    /// Keeps the object, because something refers to it now.
     pub(crate) fn keep(mut self) {
         self.key = None;
     }
 
-    /// Removes the object now; a failure leaves it to the janitor.
+    /// Removes the object now. If that fails, it is left to the janitor.
     pub(crate) async fn remove(mut self) {
         if let Some(key) = self.key.take() {
             self.storage.remove_or_leave(&key).await;
@@ -116,7 +119,7 @@ impl Unpublished {
 
 impl Drop for Unpublished {
     fn drop(&mut self) {
-        // What is not done here, the janitor does.
+        // If this fails, the janitor removes the object.
         if let Some(key) = self.key.take() {
             let storage = self.storage.clone();
             detached::spawn_from_drop(async move { storage.remove_or_leave(&key).await });
@@ -125,20 +128,20 @@ impl Drop for Unpublished {
 }
 
 impl UploadWriter {
-    /// Hands bytes over; waits, on a thread that may block, while the store is behind.
+    /// Hands bytes over, from a thread that may block. Waits while the store is behind.
     pub(crate) fn blocking_write(&self, bytes: Bytes) -> Result<(), UploadFailed> {
         let sent = self.writes.blocking_send(Write::Bytes(bytes));
         sent.map_err(|_| UploadFailed)
     }
 
-    /// Hands bytes over; waits while the store is behind.
+    /// Hands bytes over. Waits while the store is behind.
     pub(crate) async fn write(&self, bytes: Bytes) -> Result<(), UploadFailed> {
         let sent = self.writes.send(Write::Bytes(bytes)).await;
         sent.map_err(|_| UploadFailed)
     }
 }
 
-/// Owns what writes into the store, from its first byte to its commit or its abort.
+/// Owns the store's writer from its first byte to its commit or abort.
 async fn store(
     storage: &Storage,
     key: &str,
@@ -168,14 +171,14 @@ async fn store(
     Err(JobError::Stopped { what: "the upload" })
 }
 
-/// Makes the object visible, or nothing.
+/// Makes the object visible, or leaves nothing behind.
 async fn commit(
     storage: &Storage,
     key: &ObjectKey,
     sharing: Sharing,
     mut writer: Growing,
 ) -> Result<(), JobError> {
-    // Hours may have passed: another bucket may answer to the name by now.
+    // Hours may have passed, and another bucket may answer to the name by now.
     let looked = match storage.require().await {
         Ok(()) if sharing == Sharing::Alone => is_free(storage, key).await,
         looked => looked,
@@ -185,8 +188,8 @@ async fn commit(
         return Err(error);
     }
     if let Err(error) = writer.finish().await {
-        // The store may have done it, and only its answer was lost. A key of this attempt alone: so is what is there. What
-        // others may have written, whoever comes next has to read.
+        // The store may have finished the object and only lost its answer. If only this attempt writes the key, an
+        // object of the right size is its own. If others may have written it, the next reader has to check it.
         let is_ours = sharing == Sharing::Alone
             && matches!(storage.size(key).await, Ok(Some(size)) if size == writer.written);
         if !is_ours {
@@ -203,10 +206,11 @@ async fn commit(
     durable(storage, key, sharing).await
 }
 
-/// Refuses a key that is taken. A look suffices where a condition is for manifests: nobody else ever writes what is one attempt's.
+/// Checks that a key is free. A look is enough here, where manifests need a condition: nobody else ever writes an
+/// object of this attempt.
 async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
     match storage.size(key).await {
-        // What a look cannot see, the writing tells, and better: the answer to a HEAD gives no reason.
+        // If the look fails, the write fails too and says more: the answer to a HEAD gives no reason.
         Ok(None) | Err(_) => Ok(()),
         Ok(Some(_)) => Err(JobError::Store {
             doing: "publish",
@@ -216,7 +220,7 @@ async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
     }
 }
 
-/// Has a whole object survive a power cut, or removes it.
+/// Makes a whole object survive a power cut, or removes it.
 async fn durable(storage: &Storage, key: &ObjectKey, sharing: Sharing) -> Result<(), JobError> {
     let durable = storage.make_durable(key).await;
     if durable.is_err() && sharing == Sharing::Alone {
@@ -225,10 +229,7 @@ async fn durable(storage: &Storage, key: &ObjectKey, sharing: Sharing) -> Result
     durable
 }
 
-/// What is done last to an object of several parts. Whoever denies it had taken the parts.
-pub(crate) const PUT_TOGETHER: &str = "put together the parts of";
-
-/// A writer whose parts grow with what it was given, see [`part_bytes`].
+/// A writer whose parts grow with what it has written; see [`part_bytes`].
 struct Growing {
     inner: opendal::Writer,
     expected: u64,
@@ -239,7 +240,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// Asks for no condition: services differ in whether they know it when parts are put together, see [`is_free`].
+    /// Sets no condition: services differ in whether they support it at the end of a multipart upload. See [`is_free`].
     async fn begin(storage: &Storage, key: &str) -> Result<Self, JobError> {
         let expected = storage.expected_bytes;
         let writer = storage.operator.writer_with(key);

@@ -1,4 +1,4 @@
-//! What a store holds is told from its manifests, whoever wrote them.
+//! A store's contents are reported from its manifests, whoever wrote them.
 
 mod names;
 
@@ -22,7 +22,7 @@ impl Store {
         Ok(Self { storage, directory })
     }
 
-    /// Writes a manifest where it belongs, and returns its key.
+    /// Writes a manifest in its place, and returns its key.
     async fn put(&self, manifest: &Manifest) -> anyhow::Result<String> {
         let (team, resource, run) = (&manifest.team, &manifest.resource_id, manifest.run_id);
         let key = format!("v1/{team}/{resource}/2026/03/04/050607Z-{run}.manifest.json");
@@ -30,7 +30,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Lays a file at a key, as whoever can write to the store might.
+    /// Puts a file at a key, as anybody with write access to the store could.
     fn lay(&self, key: &str, text: &str) -> anyhow::Result<()> {
         let path = self.directory.path().join("objects").join(key);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -46,7 +46,7 @@ fn noon() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 3, 4, 12, 0, 0).unwrap()
 }
 
-/// A point of `team`'s resource `db-1`, consistent so many minutes before noon.
+/// Returns a point of `team`'s resource `db-1`, consistent this many minutes before noon.
 fn point(number: u128, team: &str, minutes: i64) -> Manifest {
     let mut manifest = Manifest {
         run_id: Uuid::from_u128(number),
@@ -68,7 +68,7 @@ fn ids(survey: &Survey) -> Vec<u128> {
 async fn the_newest_come_first_and_no_more_than_was_asked_for_are_held() -> anyhow::Result<()> {
     let store = Store::new().await?;
     for number in 1..=30 {
-        // In no order: 7 and 31 have no common divisor.
+        // In mixed order: 7 and 31 have no common divisor.
         let minutes = i64::try_from(number * 7 % 31)?;
         store.put(&point(number, "acme", minutes)).await?;
     }
@@ -100,7 +100,7 @@ async fn a_resource_is_found_in_every_team_and_a_team_or_an_id_narrows_it() -> a
     other.resource_id = "db-10".parse()?;
     other.archive.key = "v1/acme/db-10/x.pgdump.zst".parse()?;
     store.put(&other).await?;
-    // A file where a team's directory would be, and a name that no team has.
+    // A file in the place of a team's directory, and a name that no team can have.
     store.lay("v1/gamma", "")?;
     store.lay("v1/..x/db-1/x.manifest.json", "{}")?;
     let (resource, beta) = ("db-1".parse()?, "beta".parse()?);
@@ -164,7 +164,7 @@ async fn what_cannot_be_read_is_counted_and_named_and_hides_nothing_else() -> an
     Ok(())
 }
 
-/// A pipe is read until somebody writes into it.
+/// A read from a pipe blocks until somebody writes into it.
 #[tokio::test]
 async fn a_pipe_that_is_called_a_manifest_holds_nobody_up() -> anyhow::Result<()> {
     let store = Store::new().await?;
@@ -240,7 +240,7 @@ async fn a_point_without_its_archive_or_with_another_is_incomplete() -> anyhow::
     Ok(())
 }
 
-/// A choice is made by what was found, and acted on by what is there.
+/// The choice is made from the survey, but the restore uses what is in the store then.
 #[tokio::test]
 async fn a_manifest_that_was_exchanged_is_not_the_one_that_was_found() -> anyhow::Result<()> {
     let (store, manifest) = (Store::new().await?, point(1, "acme", 1));

@@ -1,4 +1,4 @@
-//! A whole restore point is whole; one that lost or changed a byte anywhere, or whose dump is none, is found.
+//! A whole restore point passes; one that lost or changed a byte anywhere, or whose dump is not a dump, is found.
 
 use std::{fs, sync::Arc};
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    engine::Toolbox,
+    clients::Toolbox,
     key::NoKeys,
     manifest::{Dump, Stored, tests::example},
     storage::Storage,
     worker::Lease,
 };
 
-const DUMP: &[u8] = include_bytes!("../engine/redis/rdb/golden/valkey-9.1.rdb");
+const DUMP: &[u8] = include_bytes!("../format/rdb/golden/valkey-9.1.rdb");
 const KEY: &str = "v1/acme/db-1/2026/03/04/050607Z-x.manifest.json";
 
 struct Always;
@@ -32,7 +32,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Stores `dump`, with a manifest that is right in every word.
+    /// Stores `dump` with a manifest that is correct in every field.
     async fn with(dump: &[u8]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let storage =
@@ -94,7 +94,7 @@ impl Lab {
         verify(&sought, &self.worker).await
     }
 
-    /// Returns what is said of a restore point that must be found damaged.
+    /// Returns the report on a restore point that must be found damaged.
     async fn damage(&self) -> String {
         match self.verify().await {
             Err(error @ JobError::Damaged { .. }) => error.report(),
@@ -135,7 +135,7 @@ async fn a_dump_that_is_not_the_manifests_is_found_although_the_archive_is() -> 
     Ok(())
 }
 
-/// A frame that zstd skips: bytes that are in the archive, and in no dump.
+/// Returns a frame that zstd skips: bytes in the archive that are not part of the dump.
 fn skipped(bytes: [u8; 4]) -> Vec<u8> {
     [0x184D_2A50_u32.to_le_bytes(), 4_u32.to_le_bytes(), bytes].concat()
 }
@@ -152,7 +152,7 @@ async fn the_archives_hash_alone_finds_what_everything_else_takes_for_whole() ->
     lab.describe(&described).await?;
     lab.store(&archive(b"ours"))?;
     assert_eq!(lab.verify().await?.manifest, described);
-    // As long, and the same dump to its last byte.
+    // The same length, and the same dump to its last byte.
     lab.store(&archive(b"his!"))?;
     let told = lab.damage().await;
     assert!(told.contains("the BLAKE3 of the archive"), "{told}");

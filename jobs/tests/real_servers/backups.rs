@@ -1,4 +1,4 @@
-//! What a backup promises: a point that exists whole or not at all, and once.
+//! What a backup promises: a restore point that is whole or absent, and exists once.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -9,16 +9,18 @@ use anyhow::{Context as _, Result};
 use chrono::Utc;
 use futures::future::BoxFuture;
 use lastgood_jobs::{
-    backup::{Previous, backup},
+    backup::Previous,
     job::{Attempt, RestoreTarget},
     manifest::{Details, Manifest, Suspect},
-    resource::Resource,
     worker::{Lease, Worker},
 };
 use rstest::rstest;
 use uuid::Uuid;
 
-use crate::lab::{Lab, Server, attempt, is_clean, until};
+use crate::{
+    lab::{Lab, Server, attempt, is_clean, until},
+    subject::{Subject, backup},
+};
 
 #[tokio::test]
 async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
@@ -95,7 +97,7 @@ async fn a_second_delivery_adopts_the_point_that_is_there() -> Result<()> {
     assert_eq!(again, first);
     assert_eq!(lab.files()?.len(), 2);
 
-    // A manifest whose archive is gone restores nothing: the next delivery makes the point again.
+    // A manifest without its archive cannot be restored, so the next delivery makes the point again.
     std::fs::remove_file(
         lab.store
             .path()
@@ -113,7 +115,7 @@ async fn of_two_attempts_at_the_same_time_one_commits_and_both_agree() -> Result
     let lab = Lab::owner(Server::pg18()?).await?;
     let run = attempt();
     let (first, second) = tokio::join!(lab.backup(run), lab.backup(Attempt { epoch: 2, ..run }));
-    // The earlier one may be told that it is dead; the later one never is.
+    // The earlier attempt may lose its lease; the later one never does.
     let second = second?;
     if let Ok(first) = first {
         assert_eq!(first, second);
@@ -129,10 +131,10 @@ async fn of_two_attempts_at_the_same_time_one_commits_and_both_agree() -> Result
     lab.clean().await
 }
 
-/// Asked for the last time before a commit, it lets another attempt of the run commit first, and answers then.
+/// A lease that, when asked right before a commit, lets another attempt of the run commit first, and answers then.
 struct Overtaken {
     by: Attempt,
-    resource: Resource,
+    resource: Subject,
     worker: Worker,
     answer: bool,
 }
@@ -147,7 +149,7 @@ impl Lease for Overtaken {
     }
 }
 
-/// The fence repeats: a catalog that has lost commits gives the same epoch of a run to two workers.
+/// The epoch repeats: a catalog that has lost commits gives the same epoch of a run to two workers.
 #[rstest]
 #[case::which_believes_in_its_lease(true)]
 #[case::which_is_told_that_it_is_over(false)]
@@ -224,7 +226,7 @@ async fn a_lost_lease_publishes_nothing() -> Result<()> {
     lab.clean().await
 }
 
-/// Makes a table whose dump takes long enough to be met half way.
+/// Makes a table whose dump takes long enough to be interrupted half way.
 async fn fill(lab: &Lab, rows: u32) -> Result<()> {
     lab.run(&format!(
         "create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, {rows}) n"
@@ -232,7 +234,7 @@ async fn fill(lab: &Lab, rows: u32) -> Result<()> {
     .await
 }
 
-/// Returns the ids of `pg_dump` processes that work for this lab, by their environment.
+/// Returns the ids of this lab's `pg_dump` processes, found by their environment.
 fn tools_of(lab: &Lab) -> Vec<String> {
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -1,11 +1,9 @@
-//! How a connection comes about: passwords, TLS, poolers, and what a role's own settings must not do to it.
+//! How a connection is made: passwords, TLS, poolers, and the settings of a role that must not affect it.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
-    backup::backup,
-    error::{ErrorKind, JobError},
+    error::{ErrorKind, JobError, PostgresError},
     job::RestoreTarget,
-    resource::Resource,
 };
 use rstest::rstest;
 use sqlx::{ConnectOptions as _, Row as _};
@@ -14,16 +12,17 @@ use url::Url;
 use crate::{
     failures::with_fake_dump,
     lab::{Lab, Server, attempt, shows_no_secret, tables, until, variable},
+    subject::{Subject, backup},
 };
 
-async fn fails(lab: &Lab, resource: &Resource) -> Result<JobError> {
+async fn fails(lab: &Lab, resource: &Subject) -> Result<JobError> {
     let result = backup(attempt(), resource, None, &lab.worker).await;
     let error = result.err().context("the backup succeeded")?;
     shows_no_secret(&error)?;
     Ok(error)
 }
 
-/// The kind: what `SASLprep` forbids or does not know. libpq takes such a password as it is.
+/// Guards against rejecting characters that `SASLprep` forbids or does not know: libpq uses such a password unchanged.
 #[rstest]
 #[case::emoji("hunter2-marker😀")]
 #[case::tab("hunter2-marker\tx")]
@@ -41,7 +40,7 @@ async fn any_password_works_as_in_psql(#[case] password: &str) -> Result<()> {
     backup(attempt(), &resource, None, &lab.worker)
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;
-    // The same with a wrong one, of which nothing is seen.
+    // A wrong password of the same kind, of which nothing may be shown.
     let wrong = lab.with_url(|url| {
         url.set_password(Some(&format!("{password}😱"))).ok();
     })?;
@@ -51,7 +50,7 @@ async fn any_password_works_as_in_psql(#[case] password: &str) -> Result<()> {
     lab.clean().await
 }
 
-/// The kind: a limit that the database or the role has for everybody, and that ends what takes long.
+/// Guards against a limit that the database or the role sets for everybody, and that ends long operations.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
     let mut lab = Lab::owner(Server::pg18()?).await?;
@@ -66,7 +65,7 @@ async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
     .map(|limit| format!("alter role \"{}\" set {limit} = '400ms'; ", lab.name))
     .concat();
     lab.server.run("postgres", &limits).await?;
-    // It begins when our own session is older than all of them.
+    // Starts once lastgood's own session is older than all of the limits.
     let script = "PSQL=${REAL%pg_dump}psql
         while [ \"$($PSQL -XAtc \"set statement_timeout = 0; select count(*) from pg_stat_activity where application_name = 'lastgood' \
         and state = 'idle in transaction' and clock_timestamp() - xact_start > '600 ms'\" | /usr/bin/tail -n 1)\" = 0 ]; do :; done
@@ -78,14 +77,14 @@ async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
     lab.clean().await
 }
 
-/// PostgreSQL 17 of these tests speaks TLS, with a certificate for localhost of the authority in `ca.pem`.
+/// The tests' PostgreSQL 17 speaks TLS, with a certificate for localhost that the authority in `ca.pem` signed.
 fn tls(name: &str) -> Result<String> {
     Ok(format!("{}/{name}", variable("LASTGOOD_TEST_TLS_DIR")?))
 }
 
-fn with_query(lab: &Lab, query: &str) -> Result<Resource> {
+fn with_query(lab: &Lab, query: &str) -> Result<Subject> {
     let ca = tls("ca.pem")?;
-    // Signed by the one that is trusted, and no authority itself.
+    // The system's authorities, none of which signed the server's certificate.
     let other = "/etc/ssl/certs/ca-certificates.crt";
     let query = query.replace("CA", &ca).replace("OTHER", other);
     lab.with_url(|url| url.set_query(Some(&query)))
@@ -110,7 +109,7 @@ async fn tls_is_as_strict_as_the_url_says_and_works(#[case] query: &str) -> Resu
     lab.clean().await
 }
 
-/// The kind: a check that the URL asks for, and that another parameter of it turns off in silence.
+/// Guards against a check that the URL asks for and another of its parameters silently turns off.
 #[rstest]
 #[case::full("sslmode=verify-full&sslrootcert=OTHER", true)]
 #[case::chain("sslmode=verify-ca&sslrootcert=OTHER", true)]
@@ -128,15 +127,16 @@ async fn a_server_that_does_not_prove_itself_is_sent_nothing(
     let error = fails(&lab, &with_query(&lab, query)?).await?;
     ensure!(error.is_permanent(), "{}", error.report());
     ensure!(
-        matches!(error, JobError::Untrusted { .. }) == is_of_certificate,
+        matches!(error, JobError::Postgres(PostgresError::Untrusted { .. })) == is_of_certificate,
         "{}",
         error.report()
     );
     lab.clean().await
 }
 
-/// Returns the lab's resource behind the pooler that the variable names; `None`, and says so, where there is none.
-fn behind(lab: &Lab, variable_name: &str) -> Result<Option<Resource>> {
+/// Returns the lab's resource behind the pooler that the variable names. Without a pooler, reports the skip and returns
+/// `None`.
+fn behind(lab: &Lab, variable_name: &str) -> Result<Option<Subject>> {
     use std::io::Write as _;
     let url = variable(variable_name)?;
     if let Some(why) = url.strip_prefix("skip: ") {
@@ -150,7 +150,7 @@ fn behind(lab: &Lab, variable_name: &str) -> Result<Option<Resource>> {
     Ok(Some(resource))
 }
 
-/// The kind: a middleman who hands what one client set to the next.
+/// Guards against a pooler that passes one client's settings on to the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_shares_connections_is_refused_and_its_clients_notice_nothing() -> Result<()>
 {
@@ -161,7 +161,10 @@ async fn a_pooler_that_shares_connections_is_refused_and_its_clients_notice_noth
     };
     let error = fails(&lab, &resource).await?;
     ensure!(
-        matches!(error, JobError::SharedConnections { .. }) && error.is_permanent(),
+        matches!(
+            error,
+            JobError::Postgres(PostgresError::SharedConnections { .. })
+        ) && error.is_permanent(),
         "{}",
         error.report()
     );
@@ -169,7 +172,7 @@ async fn a_pooler_that_shares_connections_is_refused_and_its_clients_notice_noth
         error.to_string().contains("the server's own address"),
         "{error}"
     );
-    // Another client, on the connection that ours had.
+    // Another client, on the server connection that ours had.
     let url: sqlx::postgres::PgConnectOptions =
         secrecy::ExposeSecret::expose_secret(&resource.url).parse()?;
     let mut client = url
@@ -205,7 +208,7 @@ async fn a_pooler_in_session_mode_works() -> Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;
     ensure!(tables(&restored) == 1);
-    // The pooler keeps its connections to the database, which is to be dropped.
+    // The pooler keeps its connections to the database, which is about to be dropped.
     let end = format!(
         "select count(pg_terminate_backend(pid))::text from pg_stat_activity where datname = '{}'",
         lab.name

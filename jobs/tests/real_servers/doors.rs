@@ -1,18 +1,20 @@
-//! No path ends with a customer's database closed: what closes it has written that down before, waits for seconds, and can be undone.
+//! No path leaves a customer's database closed: closing is recorded beforehand, waits only seconds, and can be undone.
 
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
     job::{Restore, RestoreTarget},
-    restore::{reopen, restore},
     sought::Sought,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
 };
 
-use crate::lab::{Lab, Server, attempt, until};
+use crate::{
+    lab::{Lab, Server, attempt, until},
+    subject::{reopen, restore},
+};
 
 async fn is_open(lab: &Lab) -> Result<bool> {
     let question = format!(
@@ -22,7 +24,7 @@ async fn is_open(lab: &Lab) -> Result<bool> {
     Ok(lab.server.ask("postgres", &question).await? == "true")
 }
 
-/// A transaction that keeps the database from being renamed.
+/// Opens a transaction that prevents the database from being renamed.
 async fn comments_on_it(lab: &Lab) -> Result<PgConnection> {
     let mut session = lab.server.session("postgres").await?;
     let comment = format!("begin; comment on database \"{}\" is 'busy'", lab.name);
@@ -82,7 +84,7 @@ async fn nothing_is_closed_that_cannot_be_written_down() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
     let point = lab.backup(attempt()).await?;
     lab.ledger.is_mute.store(true, Ordering::SeqCst);
-    // Whoever is connected stays so.
+    // Existing sessions stay connected.
     let mut session = lab.session().await?;
     let error = lab
         .restore(&point, RestoreTarget::Swap {})
@@ -94,7 +96,8 @@ async fn nothing_is_closed_that_cannot_be_written_down() -> Result<()> {
     lab.clean().await
 }
 
-/// Killed between closing and renaming: its server still waits for the lock, and would rename once it gets it.
+/// The worker was killed between closing and renaming: its server session still waits for the lock, and would rename
+/// once it gets it.
 #[tokio::test]
 async fn what_a_dead_worker_still_waits_to_do_is_ended_before_the_database_is_opened() -> Result<()>
 {
@@ -123,7 +126,7 @@ async fn what_a_dead_worker_still_waits_to_do_is_ended_before_the_database_is_op
     busy.execute("rollback").await?;
     ensure!(waiting.await?.is_err(), "the dead worker's rename was done");
     lab.has_no_other_database().await?;
-    // Once more changes nothing, and neither does a record of a database that is gone.
+    // Repeating it changes nothing, and neither does a record of a database that no longer exists.
     reopen(&lab.resource, &lab.name, run.run_id)
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;

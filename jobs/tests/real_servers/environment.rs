@@ -1,7 +1,8 @@
 //! Nothing of a worker's own environment reaches a customer's server.
 //!
-//! The kind: a library, or a tool, that fills in from the environment or from the home directory what a URL leaves out. Every variable
-//! of the engines' clients is set to a marker in a process of its own, which backs up over ways that record what is sent.
+//! Guards against a library or tool that takes what a URL leaves out from the environment or the home directory. A
+//! separate process sets every variable of the engines' clients to a marker, and makes backups through proxies that
+//! record everything sent.
 
 use std::{
     process::Stdio,
@@ -10,9 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
-    backup::backup,
-    engine::Toolbox,
-    resource::{Engine, Resource, ResourceOptions},
+    clients::Toolbox,
+    resource::{Engine, ResourceOptions},
     storage::{BucketAccess, Credentials, Storage},
     worker::{Progress, Worker},
 };
@@ -23,14 +23,17 @@ use tokio::{
 };
 use url::Url;
 
-use crate::lab::{Lab, Server, Switch, attempt, client_dirs, variable};
+use crate::{
+    lab::{Lab, Server, Switch, attempt, client_dirs, variable},
+    subject::{Subject, backup},
+};
 
-/// Stands in every variable, and in files that they point to.
+/// The value of every variable, also found in the files that variables point to.
 const ENVIRONMENT: &str = "marker-of-the-workers-environment";
-/// Tells the child where to go.
+/// Tells the child process what to back up.
 const TOLD: &str = "LASTGOOD_TEST_BACKS_UP";
 
-/// What libpq 18, the drivers and AWS' tools read. A port has to be one for a driver to take it at all.
+/// The variables that libpq 18, the drivers and AWS's tools read. A port must be valid, or the driver ignores it.
 const VARIABLES: [&str; 71] = [
     "PGHOST",
     "PGHOSTADDR",
@@ -105,7 +108,7 @@ const VARIABLES: [&str; 71] = [
     "AWS_DEFAULTS_MODE",
 ];
 
-/// Everything that was sent over one way.
+/// Everything that was sent to one proxy.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u8>>>);
 
@@ -121,7 +124,7 @@ impl Heard {
     }
 }
 
-/// A way on which everything is heard; gone with the value.
+/// A proxy that records everything; dropping the value stops it.
 struct Way {
     port: u16,
     heard: Heard,
@@ -134,7 +137,7 @@ impl Drop for Way {
     }
 }
 
-/// Leads to a real server.
+/// Starts a proxy to a real server.
 async fn to(server: &Url) -> Result<Way> {
     let there = (
         server.host_str().context("a server has a host")?.to_owned(),
@@ -169,7 +172,7 @@ async fn to(server: &Url) -> Result<Way> {
     .await
 }
 
-/// Leads to somebody who asks for a password in clear, and says no to it.
+/// Starts a server that asks for a cleartext password and then refuses it.
 async fn to_a_curious_postgres() -> Result<Way> {
     listen(|mut client, heard| async move {
         loop {
@@ -177,7 +180,7 @@ async fn to_a_curious_postgres() -> Result<Way> {
             let mut first = vec![0; usize::try_from(length).unwrap_or(4).saturating_sub(4)];
             client.read_exact(&mut first).await?;
             heard.note(&first);
-            // Questions for encryption are answered with no; then comes the introduction.
+            // Requests for encryption are refused; then comes the startup message.
             if first.len() != 4 {
                 break;
             }
@@ -196,7 +199,7 @@ async fn to_a_curious_postgres() -> Result<Way> {
     .await
 }
 
-/// Leads to a bucket that never has anything.
+/// Starts a bucket that is always empty.
 async fn to_a_bucket() -> Result<Way> {
     listen(|mut client, heard| async move {
         let mut chunk = vec![0; 64 * 1024];
@@ -230,7 +233,7 @@ async fn listen<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     })
 }
 
-/// One backup that the child makes; it may well fail.
+/// One backup for the child process to make. It may fail.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Errand {
     engine: Engine,
@@ -256,7 +259,7 @@ async fn nothing_of_the_workers_environment_reaches_a_customers_server() -> Resu
     };
     let own: Url = secrecy::ExposeSecret::expose_secret(&lab.resource.url).parse()?;
     let errands = [
-        // Its URL leaves out what can be left out.
+        // Its URL leaves out every optional part.
         Errand {
             engine: Engine::Postgres,
             url: format!("postgres://somebody@127.0.0.1:{}/shop", curious.port),
@@ -276,7 +279,7 @@ async fn nothing_of_the_workers_environment_reaches_a_customers_server() -> Resu
     ];
     run_errands(&errands, &bucket).await?;
 
-    // That they were there at all, and by their own URLs.
+    // The backups did reach these servers, by their own URLs.
     ensure!(
         curious.heard.has("somebody"),
         "nobody asked the curious server"
@@ -306,7 +309,7 @@ async fn nothing_of_the_workers_environment_reaches_a_customers_server() -> Resu
     lab.clean().await
 }
 
-/// Has a process of its own, in which every variable is the marker, back up what is asked for.
+/// Makes these backups in a separate process, in which every variable has the marker.
 async fn run_errands(errands: &[Errand], bucket: &Way) -> Result<()> {
     let home = tempfile::tempdir()?;
     let passwords = format!("*:*:*:*:{ENVIRONMENT}\n");
@@ -345,14 +348,14 @@ async fn run_errands(errands: &[Errand], bucket: &Way) -> Result<()> {
     Ok(())
 }
 
-/// The other half of the test above: without an errand there is nothing to do.
+/// The child's half of the test above. Does nothing unless it has backups to make.
 #[tokio::test(flavor = "multi_thread")]
 async fn backs_up_what_another_test_asks_for() -> Result<()> {
     let Ok(told) = std::env::var(TOLD) else {
         return Ok(());
     };
     let (errands, bucket): (Vec<Errand>, u16) = serde_json::from_str(&told)?;
-    // No lab: its own sessions go by the environment, as tests may.
+    // Without a lab, whose own sessions may use the environment.
     let (store, work) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut worker = Worker {
         storage: Storage::open(&store.path().display().to_string().parse()?).await?,
@@ -363,8 +366,8 @@ async fn backs_up_what_another_test_asks_for() -> Result<()> {
         lease: Arc::new(Switch(AtomicBool::new(true))),
         progress: Arc::new(Progress::default()),
     };
-    let resource = |errand: &Errand| -> Result<Resource> {
-        Ok(Resource {
+    let resource = |errand: &Errand| -> Result<Subject> {
+        Ok(Subject {
             id: "db-1".parse()?,
             team: "acme".parse()?,
             tier: "pro".parse()?,
@@ -375,7 +378,7 @@ async fn backs_up_what_another_test_asks_for() -> Result<()> {
     };
     for errand in &errands {
         let resource = resource(errand)?;
-        // What was sent counts, not what came of it.
+        // Only what was sent matters, not the result.
         drop(backup(attempt(), &resource, None, &worker).await);
     }
     let access = BucketAccess {

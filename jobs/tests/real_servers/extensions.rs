@@ -1,15 +1,16 @@
-//! A probe does the real thing the real way: every extension that a server ships comes back for whoever may have it.
+//! A probe does the real thing the real way: every extension that a server ships comes back for every role that may
+//! have it.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{backup::RestorePoint, job::RestoreTarget, restore::Restored};
 
 use crate::lab::{Lab, Server, attempt};
 
-/// What is there, where, and what an extension's own objects are granted to others.
+/// Lists the extensions with their versions and schemas.
 const EXTENSIONS: &str = "select string_agg(concat_ws(' ', extname, extversion, extnamespace::regnamespace), E'\n' order by extname)
     from pg_extension";
 
-/// Creates the server's extensions that `which` is true of, each with what it requires. Returns their names.
+/// Creates the server's extensions for which `which` is true, each with its requirements. Returns their names.
 pub(crate) async fn create_all(lab: &Lab, which: &str) -> Result<Vec<String>> {
     let mut session = lab.session().await?;
     let asked = format!(
@@ -22,7 +23,7 @@ pub(crate) async fn create_all(lab: &Lab, which: &str) -> Result<Vec<String>> {
         let create = format!("create extension if not exists \"{name}\" cascade");
         match sqlx::Executor::execute(&mut session, sqlx::AssertSqlSafe(create)).await {
             Ok(_) => created.push(name),
-            // Python is no part of these servers.
+            // These servers have no Python.
             Err(error) if error.to_string().contains("plpython3u") => {}
             Err(error) => return Err(error).context(name),
         }
@@ -30,7 +31,7 @@ pub(crate) async fn create_all(lab: &Lab, which: &str) -> Result<Vec<String>> {
     Ok(created)
 }
 
-/// Restores all three ways, and fails unless the extensions and a table are back each time.
+/// Restores in all three ways, and checks that the extensions and a table are back each time.
 async fn comes_back(lab: &Lab, point: &RestorePoint, template: &str) -> Result<Vec<Restored>> {
     let expected = lab.ask(EXTENSIONS).await?;
     let into = format!("{}-2", lab.name);
@@ -97,7 +98,7 @@ async fn an_owner_gets_the_trusted_extensions_back_in_whatever_schema() -> Resul
     Ok(())
 }
 
-/// One test, since there is one template.
+/// One test, because there is only one template.
 #[tokio::test]
 async fn an_owner_gets_every_extension_back_that_is_in_the_template() -> Result<()> {
     let server = Server::narrow()?;
@@ -116,7 +117,7 @@ async fn an_owner_gets_every_extension_back_that_is_in_the_template() -> Result<
         for name in &every {
             let create =
                 format!("create extension if not exists \"{name}\" schema {schema} cascade");
-            // Some have a schema that they insist on.
+            // Some extensions insist on their own schema.
             if server.run("template1", &create).await.is_err() {
                 let create = format!("create extension if not exists \"{name}\" cascade");
                 server.run("template1", &create).await?;
@@ -146,7 +147,7 @@ async fn an_owner_gets_every_extension_back_that_is_in_the_template() -> Result<
     server.run("template1", "drop schema extensions").await
 }
 
-/// A reference system of the customer's own, in the table of `PostGIS`.
+/// A reference system of the customer's own, in `PostGIS`'s table.
 const OWN_SYSTEM: &str =
     "insert into spatial_ref_sys (srid, auth_name, auth_srid) values (990001, 'ours', 1)";
 const SYSTEMS: &str = "select count(*)::text from spatial_ref_sys where srid = 990001";
@@ -157,7 +158,7 @@ async fn postgis_comes_back_with_rows_of_its_own_tables() -> Result<()> {
         return Ok(());
     };
     let lab = Lab::superuser(server).await?;
-    // Debian has each under two names.
+    // Debian ships each of them under two names.
     let created = create_all(&lab, "name !~ '-3$'").await?;
     ensure!(created.iter().any(|name| name == "postgis_topology"));
     lab.run(SHOP).await?;

@@ -1,4 +1,4 @@
-//! How a job fails: with the right kind, without a secret, and without a trace.
+//! How a job fails: with the right kind, without showing a secret, and without leaving anything behind.
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,19 +11,20 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
-    backup::backup,
-    engine::Toolbox,
+    clients::Toolbox,
     error::{ErrorKind, JobError},
     job::RestoreTarget,
-    resource::Resource,
     storage::Storage,
 };
 
-use crate::lab::{Lab, Server, attempt, client_dirs, shows_no_secret, until};
+use crate::{
+    lab::{Lab, Server, attempt, client_dirs, shows_no_secret, until},
+    subject::{Subject, backup},
+};
 
 async fn fails(
     lab: &Lab,
-    resource: &Resource,
+    resource: &Subject,
     kind: ErrorKind,
     is_permanent: bool,
 ) -> Result<JobError> {
@@ -64,7 +65,7 @@ async fn a_database_that_is_gone_is_final_and_named() -> Result<()> {
 #[tokio::test]
 async fn a_server_that_is_gone_may_come_back() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
-    // Free a moment ago, and so nobody listens there.
+    // It was free a moment ago, so nothing listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port();
@@ -89,7 +90,7 @@ async fn a_table_that_may_not_be_read_fails_the_backup_with_its_name() -> Result
 #[tokio::test]
 async fn the_tools_error_comes_first_whatever_it_prints_around_it() -> Result<()> {
     let mut lab = Lab::owner(Server::pg18()?).await?;
-    // A statement that locks some thousand tables is quoted whole, and may be preceded by any number of warnings.
+    // A statement that locks thousands of tables is quoted in full, and any number of warnings may precede it.
     let script = "echo 'pg_dump: warning: something else' >&2
         echo 'pg_dump: error: query failed: ERROR:  permission denied for table hidden' >&2
         echo 'pg_dump: detail: Query was: LOCK TABLE' >&2
@@ -134,7 +135,7 @@ fn has_major(directory: &Path, major: u32) -> bool {
     said.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains(&format!(") {major}.")))
 }
 
-/// A directory with the real `pg_restore` and a `pg_dump` that is this script; `$REAL` is the real one.
+/// Makes a directory with the real `pg_restore` and this script as `pg_dump`; `$REAL` is the real `pg_dump`.
 pub(crate) async fn with_fake_dump(lab: &mut Lab, script: &str) -> Result<tempfile::TempDir> {
     let dirs = client_dirs()?;
     let real = dirs
@@ -221,11 +222,11 @@ async fn a_session_that_is_killed_in_mid_dump_fails_the_backup() -> Result<()> {
     lab.clean().await
 }
 
-/// A file system of 4 MiB; gone with the value.
+/// A file system of 4 MiB, unmounted on drop.
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {
-    /// Returns `None`, and says so, where only root could mount it and we are not root.
+    /// Mounts it. If only root could and the test does not run as root, reports the skip and returns `None`.
     fn mount() -> Result<Option<Self>> {
         let at = tempfile::tempdir()?;
         let mounted = Command::new("mount")
@@ -233,7 +234,7 @@ impl Tiny {
             .arg(at.path())
             .status()?;
         if !mounted.success() && std::fs::metadata("/proc/self")?.uid() != 0 {
-            // Past the test runner, which shows nothing of a test that passes.
+            // Written past the test runner, which hides the output of a test that passes.
             writeln!(
                 std::io::stderr(),
                 "SKIPPED: a full store: only root can mount one"

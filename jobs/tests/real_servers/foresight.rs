@@ -1,4 +1,5 @@
-//! What would spoil a dump or its restore is told by the backup: as a refusal with advice, or as a warning in the manifest.
+//! A backup reports what would spoil the dump or its restore: as a refusal with advice, or as a warning in the
+//! manifest.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ async fn fails(lab: &Lab) -> Result<JobError> {
     Ok(error)
 }
 
-/// The kind: a refusal that no other attempt can meet with anything else.
+/// Guards against retrying a refusal that no retry can change.
 #[tokio::test]
 async fn row_level_security_is_final_and_names_the_role_that_would_do() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
@@ -35,7 +36,7 @@ async fn row_level_security_is_final_and_names_the_role_that_would_do() -> Resul
          create policy p on t using (a > 1)",
     )
     .await?;
-    // Policies do not hold for the owner, unless they are forced.
+    // Policies do not apply to the owner unless they are forced.
     ensure!(lab.backup(attempt()).await.is_ok());
     lab.run("alter table t force row level security").await?;
     let before = lab.files()?.len();
@@ -69,7 +70,7 @@ async fn a_prepared_transaction_in_the_way_is_named_and_not_waited_for_again() -
     lab.run("create table t (a int)").await?;
     let script = "echo 'pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout' >&2; exit 1";
     let _fake = with_fake_dump(&mut lab, script).await?;
-    // A lock of somebody who may let it go is worth another attempt.
+    // Somebody may release this lock, so a retry may help.
     let error = fails(&lab).await?;
     ensure!(!error.is_permanent(), "{}", error.report());
     let name = format!("forgotten-{}", lab.name);
@@ -84,7 +85,7 @@ async fn a_prepared_transaction_in_the_way_is_named_and_not_waited_for_again() -
     lab.clean().await
 }
 
-/// The kind: a backup that no restore takes, for reasons that stand in the catalog.
+/// Guards against a backup that cannot be restored, for reasons visible in the system catalogs.
 #[tokio::test]
 async fn a_function_that_needs_a_search_path_is_a_warning() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
@@ -114,7 +115,7 @@ async fn a_function_that_needs_a_search_path_is_a_warning() -> Result<()> {
     lab.clean().await
 }
 
-/// The kind: a tool that leaves something out, says so, and succeeds.
+/// Guards against a tool that leaves something out, says so, and succeeds.
 #[tokio::test]
 async fn what_the_tool_warns_of_is_in_the_manifest() -> Result<()> {
     let mut lab = Lab::owner(Server::pg18()?).await?;
@@ -130,7 +131,7 @@ async fn what_the_tool_warns_of_is_in_the_manifest() -> Result<()> {
     lab.clean().await
 }
 
-/// The kind: what is tied to a database and not to its name.
+/// Guards against losing what belongs to a database rather than to its name.
 #[tokio::test]
 async fn a_swap_that_breaks_logical_replication_needs_a_word_and_says_what_it_broke() -> Result<()>
 {
@@ -167,7 +168,8 @@ async fn a_swap_that_breaks_logical_replication_needs_a_word_and_says_what_it_br
     lab.clean().await
 }
 
-/// A lease whose owner lets somebody subscribe whenever it is asked whether it lives: the last thing that happens before the exchange.
+/// A lease that creates a subscription whenever it is asked whether it is alive, which last happens right before the
+/// exchange.
 struct Subscribing {
     server: Server,
     database: String,
@@ -177,7 +179,7 @@ struct Subscribing {
 impl Lease for Subscribing {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
         Box::pin(async {
-            // But the first time, there is one.
+            // After the first time, the subscription already exists.
             let _made_or_there = self.server.run(&self.database, &self.subscribe).await;
             true
         })
@@ -208,7 +210,7 @@ async fn a_subscription_that_is_made_while_a_restore_fills_its_database_is_seen(
     lab.clean().await
 }
 
-/// A database that is broken is why it is restored: what is asked of it besides keeps no restore from it.
+/// A database is restored because it is broken, so failing queries about it must not prevent the restore.
 #[tokio::test]
 async fn a_database_that_lets_nobody_in_is_replaced_all_the_same() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;

@@ -1,14 +1,14 @@
-//! The scanner of dumps against what the real `pg_dump` of each version writes.
+//! Checks the scanner of dumps against the output of each version's real `pg_dump`.
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood_jobs::engine::postgres::custom_format::{FormatError, Keep, Scanner, Summary};
+use lastgood_jobs::format::pg_dump::{FormatError, Keep, Scanner, Summary};
 use url::Url;
 
 use crate::lab::{Lab, MARKER, Server, client_dirs};
 
-/// One of everything that a table of contents can hold.
+/// One of every kind of object that a table of contents can hold.
 const EVERYTHING: &str = r#"
     create schema s;
     create type s.mood as enum ('ok', 'sad');

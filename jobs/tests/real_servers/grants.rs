@@ -1,18 +1,19 @@
-//! The roles of deploy/grants are enough for what they are for, and may do nothing else.
+//! The roles of deploy/grants have exactly the rights that they need.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
-    backup::{RestorePoint, backup},
+    backup::RestorePoint,
     job::{Restore, RestoreTarget},
-    resource::Resource,
-    restore::restore,
     sought::Sought,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
 };
 
-use crate::lab::{Lab, MARKER, Server, attempt, tables};
+use crate::{
+    lab::{Lab, MARKER, Server, attempt, tables},
+    subject::{Subject, backup, restore},
+};
 
 const BACKUP: &str = include_str!("../../../deploy/grants/postgres-backup.sql");
 const RESTORE: &str = include_str!("../../../deploy/grants/postgres-restore.sql");
@@ -27,7 +28,8 @@ const SHOP: &str = "
     create view recent as select * from private.orders where id > 10;
     revoke all on schema private from public";
 
-/// Gives the file's names and password those of this test. The longer names first: they begin with the shorter ones.
+/// Replaces the file's names and password by this test's. Longer names come first, because they begin with the shorter
+/// ones.
 fn of_this_test(file: &str, lab: &Lab) -> String {
     [
         ("shop_restored", format!("\"{}-restored\"", lab.name)),
@@ -42,7 +44,7 @@ fn of_this_test(file: &str, lab: &Lab) -> String {
     })
 }
 
-/// Runs a file as `psql` does, statement by statement.
+/// Runs a file statement by statement, as `psql` does.
 async fn grant(file: &str, lab: &Lab) -> Result<()> {
     for statement in of_this_test(file, lab).split_inclusive(";\n") {
         lab.server.run(&lab.name, statement).await?;
@@ -50,21 +52,22 @@ async fn grant(file: &str, lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn as_role(lab: &Lab, role: &str, database: &str) -> Result<Resource> {
+fn as_role(lab: &Lab, role: &str, database: &str) -> Result<Subject> {
     lab.with_url(|url| {
         url.set_username(&format!("{}-{role}", lab.name)).ok();
         url.set_path(database);
     })
 }
 
-async fn session(resource: &Resource) -> Result<PgConnection> {
+async fn session(resource: &Subject) -> Result<PgConnection> {
     let url = secrecy::ExposeSecret::expose_secret(&resource.url);
     let options = url.parse::<PgConnectOptions>()?.disable_statement_logging();
     Ok(options.connect().await?)
 }
 
-/// Fails unless the server refuses a statement for want of a right, with no help of a setting that the role may change.
-async fn may_not(resource: &Resource, statement: &str) -> Result<()> {
+/// Checks that the server refuses a statement because a right is missing, and not because of a setting that the role
+/// could change.
+async fn may_not(resource: &Subject, statement: &str) -> Result<()> {
     let mut session = session(resource).await?;
     let anyway = "set default_transaction_read_only = off";
     session.execute(anyway).await?;
@@ -141,7 +144,7 @@ async fn the_role_for_backups_reads_all_and_writes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Whoever reads the file's last lines must find them true.
+/// The last lines of the file must be true.
 #[tokio::test]
 async fn what_the_role_for_backups_cannot_read_fails_its_backup_until_it_is_granted() -> Result<()>
 {

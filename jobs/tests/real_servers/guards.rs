@@ -1,14 +1,18 @@
-//! Everything that can refuse a restore is asked before anything is removed, and nobody's code gets more rights by one.
+//! Everything that can refuse a restore is asked before anything is removed, and no code gains rights through a
+//! restore.
 
 use anyhow::{Result, ensure};
 use lastgood_jobs::{
     error::JobError,
     job::{Restore, RestoreTarget},
-    restore::{Restored, restore},
+    restore::Restored,
     sought::Sought,
 };
 
-use crate::lab::{Lab, Server, attempt, tables};
+use crate::{
+    lab::{Lab, Server, attempt, tables},
+    subject::restore,
+};
 
 fn in_place() -> Result<RestoreTarget> {
     Ok(RestoreTarget::InPlace {
@@ -31,7 +35,7 @@ fn is_refused(done: Result<Restored, JobError>, kind: &str, why: &str) -> Result
     Ok(())
 }
 
-/// With settings as they come, a server has room for the locks of some thousand tables.
+/// With default settings, a server has room for the locks of a few thousand tables.
 #[tokio::test]
 async fn a_database_with_more_tables_than_one_transaction_can_lock_comes_back_by_swap() -> Result<()>
 {
@@ -49,7 +53,7 @@ async fn a_database_with_more_tables_than_one_transaction_can_lock_comes_back_by
     );
     lab.server.run("postgres", &empty).await?;
 
-    // What is in one transaction is refused before it begins, and says what would do.
+    // A restore in one transaction is refused before it begins, with advice.
     let count = "select count(*)::text from t7";
     for target in [in_place()?, RestoreTarget::Database { name: into }] {
         is_refused(
@@ -64,13 +68,13 @@ async fn a_database_with_more_tables_than_one_transaction_can_lock_comes_back_by
     let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
     ensure!(tables(&restored) == 150 && restored.notes.is_empty());
     ensure!(lab.ask(count).await? == "50");
-    // Nobody else gathers statistics on that server.
+    // Nothing else gathers statistics on that server.
     let analyzed = "select reltuples::int::text from pg_class where relname = 't7'";
     ensure!(lab.ask(analyzed).await? == "50");
     lab.clean().await
 }
 
-/// `set role` would not do: what a function has run may set it back.
+/// `set role` would not help: a function could set it back.
 #[tokio::test]
 async fn the_customers_code_never_runs_as_a_superuser_unless_somebody_says_so() -> Result<()> {
     let mut lab = Lab::superuser(Server::pg18()?).await?;
@@ -136,7 +140,7 @@ async fn nothing_is_restored_into_what_belongs_to_the_server_or_to_others() -> R
             "target",
             "the server's own",
         )?;
-        // Managed services have customers' databases that are called `postgres`: by a URL of its own it may be meant.
+        // Managed services have customers' databases called `postgres`, so a separate URL may name it.
         if name == "postgres" {
             continue;
         }

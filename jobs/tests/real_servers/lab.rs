@@ -1,4 +1,4 @@
-//! What tests share: private databases and stores, and conditions to wait for.
+//! What the tests share: private databases and stores, and waiting for conditions.
 
 use std::{
     future::Future,
@@ -11,16 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::subject::{Subject, backup, restore};
 use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
 use futures::future::BoxFuture;
 use lastgood_jobs::{
-    backup::{RestorePoint, backup},
-    engine::Toolbox,
+    backup::RestorePoint,
+    clients::Toolbox,
     error::JobError,
     job::{Attempt, Restore, RestoreTarget},
-    resource::{Engine, Resource, ResourceOptions},
-    restore::{Contents, Restored, restore},
+    resource::{Engine, ResourceOptions},
+    restore::{Contents, Restored},
     sought::Sought,
     storage::Storage,
     worker::{Lease, Progress, Worker},
@@ -31,7 +32,7 @@ use sqlx::{
 use url::Url;
 use uuid::Uuid;
 
-/// Stands in every password here; it must be seen nowhere else.
+/// Part of every password in these tests. It must not appear anywhere else.
 pub(crate) const MARKER: &str = "hunter2-marker";
 
 pub(crate) fn variable(name: &str) -> Result<String> {
@@ -43,7 +44,7 @@ pub(crate) fn client_dirs() -> Result<Vec<PathBuf>> {
     Ok(std::env::split_paths(&dirs).collect())
 }
 
-/// One server, and a superuser on it.
+/// One server, with a superuser on it.
 pub(crate) struct Server {
     pub(crate) url: Url,
 }
@@ -61,25 +62,25 @@ impl Server {
         })
     }
 
-    /// A server with room for few locks, where nobody else looks at the template and nobody gathers statistics.
+    /// A server with room for few locks, whose template no other test uses and where nothing else gathers statistics.
     pub(crate) fn narrow() -> Result<Self> {
         Ok(Self {
             url: variable("LASTGOOD_TEST_PG17_NARROW_URL")?.parse()?,
         })
     }
 
-    /// A server with `PostGIS`; `None`, and that is said, where there is none on this machine.
+    /// A server with `PostGIS`. If this machine has none, reports the skip and returns `None`.
     pub(crate) fn postgis() -> Result<Option<Self>> {
         let url = variable("LASTGOOD_TEST_PG15_POSTGIS_URL")?;
         if let Some(why) = url.strip_prefix("skip: ") {
-            // Past the test runner, which shows nothing of a test that passes.
+            // Written past the test runner, which hides the output of a test that passes.
             writeln!(std::io::stderr(), "SKIPPED: PostGIS: {why}")?;
             return Ok(None);
         }
         Ok(Some(Self { url: url.parse()? }))
     }
 
-    /// Creates a database, as soon as nobody looks into the template.
+    /// Creates a database once no session uses the template.
     pub(crate) async fn create(&self, database: &str, owner: &str, template: &str) -> Result<()> {
         let create =
             format!("create database \"{database}\" owner \"{owner}\" template {template}");
@@ -112,7 +113,7 @@ impl Server {
         Ok(())
     }
 
-    /// Asks for one text.
+    /// Asks a query for one text.
     pub(crate) async fn ask(&self, database: &str, question: &str) -> Result<String> {
         let mut session = self.session(database).await?;
         let answer: Option<String> = sqlx::query_scalar(AssertSqlSafe(question.to_owned()))
@@ -141,24 +142,24 @@ pub(crate) struct Lab {
     pub(crate) worker: Worker,
     pub(crate) lease: Arc<Switch>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) resource: Resource,
-    /// Whether restores say that they may run as a superuser.
+    pub(crate) resource: Subject,
+    /// Whether restores allow a superuser.
     pub(crate) as_superuser: bool,
-    /// Whether they leave tablespaces out, and may break logical replication.
+    /// Whether restores leave tablespaces out, and whether they may break logical replication.
     pub(crate) no_tablespaces: bool,
     pub(crate) break_replication: bool,
 }
 
-/// A lease that lives until it is switched off.
+/// A lease that is alive until it is switched off.
 pub(crate) struct Switch(pub(crate) AtomicBool);
 
-/// The same, and which database is closed.
+/// A lease that also records which database is closed.
 pub(crate) struct Ledger {
     lease: Arc<Switch>,
-    /// Whether nothing can be written down.
+    /// Whether recording fails.
     pub(crate) is_mute: AtomicBool,
     pub(crate) closed: std::sync::Mutex<Option<String>>,
-    /// Whether anything was ever written down.
+    /// Whether anything was ever recorded.
     pub(crate) was_written: AtomicBool,
 }
 
@@ -196,7 +197,7 @@ impl Lease for Ledger {
 }
 
 impl Lab {
-    /// A role that owns its database and may create others, and nothing else: what customers have.
+    /// A role that owns its database and may create others, and nothing more, as customers have it.
     pub(crate) async fn owner(server: Server) -> Result<Self> {
         Self::new(server, false).await
     }
@@ -242,7 +243,7 @@ impl Lab {
             lease: ledger.clone(),
             progress: Arc::new(Progress::default()),
         };
-        let resource = Resource {
+        let resource = Subject {
             id: "db-1".parse()?,
             team: "acme".parse()?,
             tier: "pro".parse()?,
@@ -326,17 +327,17 @@ impl Lab {
         .await
     }
 
-    /// The URL with another part.
-    pub(crate) fn with_url(&self, change: impl FnOnce(&mut Url)) -> Result<Resource> {
+    /// Returns the resource with a changed URL.
+    pub(crate) fn with_url(&self, change: impl FnOnce(&mut Url)) -> Result<Subject> {
         let mut url: Url = secrecy::ExposeSecret::expose_secret(&self.resource.url).parse()?;
         change(&mut url);
-        Ok(Resource {
+        Ok(Subject {
             url: url.to_string().into(),
             ..self.resource.clone()
         })
     }
 
-    /// Every file in the store and the work directory.
+    /// Returns every file in the store and in the work directory.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let mut files = Vec::new();
         let mut directories = vec![self.store.path().to_owned(), self.work.path().to_owned()];
@@ -353,7 +354,7 @@ impl Lab {
         Ok(files)
     }
 
-    /// Fails where a restore left a database behind.
+    /// Checks that no restore left a database behind.
     pub(crate) async fn has_no_other_database(&self) -> Result<()> {
         let found = self.server.databases_like(&self.name).await?;
         ensure!(found.iter().eq([&self.name]), "left behind: {found:?}");
@@ -386,7 +387,7 @@ pub(crate) fn attempt() -> Attempt {
     }
 }
 
-/// Returns how many tables a restore says that it brought back; 0 where it speaks of something else.
+/// Returns how many tables a restore reports, or 0 for another engine.
 pub(crate) fn tables(restored: &Restored) -> u64 {
     match restored.contents {
         Contents::Postgres { tables } => tables,
@@ -394,7 +395,7 @@ pub(crate) fn tables(restored: &Restored) -> u64 {
     }
 }
 
-/// Polls a condition until it holds.
+/// Polls a condition until it holds, for 30 s at most.
 pub(crate) async fn until<F: Future<Output = Result<bool>>>(
     what: &str,
     condition: impl Fn() -> F,
@@ -407,13 +408,13 @@ pub(crate) async fn until<F: Future<Output = Result<bool>>>(
     Ok(())
 }
 
-/// Fails where the marker of the secret is seen.
+/// Checks that a text does not contain the secret's marker.
 pub(crate) fn is_clean(text: &str) -> Result<()> {
     ensure!(!text.contains(MARKER), "a secret is seen in {text}");
     Ok(())
 }
 
-/// Fails unless an error shows no secret, in any of its forms.
+/// Checks that no form of an error shows a secret.
 pub(crate) fn shows_no_secret(error: &JobError) -> Result<()> {
     is_clean(&format!("{error} {error:?} {}", error.report()))
 }

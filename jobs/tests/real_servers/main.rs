@@ -1,9 +1,14 @@
-//! Against real servers: what a backup promises, what a restore brings back, and how both fail.
+//! Tests against real servers: what a backup promises, what a restore brings back, and how both fail.
 //!
-//! Needs `LASTGOOD_TEST_PG18_URL` and `LASTGOOD_TEST_PG17_URL`, the URLs of superusers of private servers (the first
-//! with pgvector), `LASTGOOD_TEST_PG17_NARROW_URL`, that of one with a small lock table and a template of its own,
-//! `LASTGOOD_TEST_PG15_POSTGIS_URL`, that of one with `PostGIS` or why there is none, and `LASTGOOD_TEST_PG_CLIENT_DIRS`, the client
-//! directories, `:` between them. A variable that is missing fails the tests: what was not tested must not look as if it were.
+//! These variables are required:
+//!
+//! * `LASTGOOD_TEST_PG18_URL` and `LASTGOOD_TEST_PG17_URL`: URLs of superusers of private servers, the first with
+//!   pgvector.
+//! * `LASTGOOD_TEST_PG17_NARROW_URL`: the same for a server with a small lock table and its own template.
+//! * `LASTGOOD_TEST_PG15_POSTGIS_URL`: the same for a server with `PostGIS`, or why there is none.
+//! * `LASTGOOD_TEST_PG_CLIENT_DIRS`: the client directories, separated by `:`.
+//!
+//! A missing variable fails the tests, so that an untested feature never looks tested.
 
 mod backups;
 mod connections;
@@ -22,4 +27,5 @@ mod redis;
 mod regression;
 mod restores;
 mod standbys;
+mod subject;
 mod throughput;

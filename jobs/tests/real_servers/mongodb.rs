@@ -1,7 +1,8 @@
-//! MongoDB, against its own server.
+//! Tests of MongoDB against a real server.
 //!
-//! Needs `LASTGOOD_TEST_MONGODB_URL`, root's URL of a replica set with passwords, `LASTGOOD_TEST_MONGODB_STANDALONE_URL`, the
-//! same of a standalone server, and `LASTGOOD_TEST_MONGODB_PROGRAM`, the argv and env, in JSON, that start another one.
+//! Required: `LASTGOOD_TEST_MONGODB_URL`, root's URL of a replica set with passwords;
+//! `LASTGOOD_TEST_MONGODB_STANDALONE_URL`, the same for a standalone server; and `LASTGOOD_TEST_MONGODB_PROGRAM`, the
+//! argv and env in JSON that start another server.
 
 mod archive;
 mod dump_failures;

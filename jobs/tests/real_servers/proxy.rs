@@ -1,4 +1,5 @@
-//! A way to a server that breaks as a certain statement passes, and then refuses some connections before it works again.
+//! A proxy to a server that breaks when a given statement passes, and then refuses some connections before it works
+//! again.
 
 use std::sync::{
     Arc,
@@ -13,16 +14,17 @@ use tokio::{
 };
 use url::Url;
 
-/// The proxy; gone with this value.
+/// The proxy, which is gone once this is dropped.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    /// Connections that are still to be refused, once it is broken.
+    /// How many connections are still refused once it is broken.
     pub(crate) refusals: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// Breaks the first connection over which `statement` comes, which never arrives, and refuses the next `refusals`.
+    /// Breaks the first connection on which `statement` arrives, before the statement reaches the server, and refuses
+    /// the next `refusals` connections.
     pub(crate) async fn breaking_at(
         statement: &'static str,
         refusals: usize,

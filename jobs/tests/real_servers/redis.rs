@@ -1,4 +1,4 @@
-//! Redis and Valkey.
+//! Tests of Redis and Valkey against real servers.
 
 mod dumps;
 mod halves;

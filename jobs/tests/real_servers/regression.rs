@@ -1,6 +1,7 @@
-//! A database with one of everything that `pg_dump` knows, and with every extension of its server, comes back equal, whichever way.
+//! A database with one of everything that `pg_dump` knows, and with every extension of its server, comes back equal,
+//! into an empty database and by swap.
 //!
-//! Equal means: `pg_dump` writes the same text of both, schema and data.
+//! Equal means that `pg_dump` writes the same text for both, schema and data.
 
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use crate::{
 
 const SCHEMA: &str = include_str!("regression.sql");
 
-/// Returns the whole database as text, less what differs between two dumps of the same.
+/// Returns the whole database as text, without the parts that differ between two dumps of the same database.
 fn text_of(major: u32, lab: &Lab, database: &str) -> Result<String> {
     let dirs = client_dirs()?;
     let has_major = |said: &str| said.contains(&format!(") {major}."));
@@ -38,7 +39,7 @@ fn text_of(major: u32, lab: &Lab, database: &str) -> Result<String> {
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Fails at the first line that differs.
+/// Checks that two texts are equal, and shows the first line that differs.
 fn is_equal(found: &str, expected: &str) -> Result<()> {
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         ensure!(
@@ -52,7 +53,7 @@ fn is_equal(found: &str, expected: &str) -> Result<()> {
 
 async fn comes_back_equal(server: Server, major: u32) -> Result<()> {
     let mut lab = Lab::superuser(server).await?;
-    // It has a subscription.
+    // The database has a subscription.
     lab.break_replication = true;
     ensure!(create_all(&lab, "true").await?.len() > 40);
     lab.run(SCHEMA).await?;
@@ -83,7 +84,7 @@ async fn comes_back_equal(server: Server, major: u32) -> Result<()> {
         swapped.notes
     );
 
-    // A database that a subscription belongs to cannot be dropped.
+    // A database with a subscription cannot be dropped.
     for database in [lab.name.clone(), into, swapped.kept.unwrap_or_default()] {
         lab.server.run(&database, "drop subscription sub").await?;
     }

@@ -1,18 +1,17 @@
 //! What a restore brings back, and what it leaves alone.
 
-use std::sync::atomic::Ordering;
+mod swaps;
+mod tablespaces;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use lastgood_jobs::{
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
-    restore::{drop_replaced, restore},
     sought::Sought,
 };
-use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::{
-    lab::{Lab, Server, attempt, shows_no_secret, tables, until},
-    proxy::Proxy,
+    lab::{Lab, Server, attempt, shows_no_secret, tables},
+    subject::{drop_replaced, restore},
 };
 
 const SHOP: &str = r#"
@@ -28,7 +27,7 @@ const SHOP: &str = r#"
     grant select on orders to public;
 "#;
 
-/// One text that changes if any of the data does.
+/// Returns a text that changes if any of the data changes.
 const CHECKSUM: &str = r#"
     select md5(string_agg(row::text, ',' order by row::text)) || ' ' || (select last_value from orders_id_seq)
         || ' ' || (select sum(a) from "Odd ""name") || ' ' || (select n from totals) || ' ' || twice(21)
@@ -43,7 +42,7 @@ const LIKENESS: &str = "
         datcollate, pg_encoding_to_char(encoding), pg_get_userbyid(datdba), datistemplate)
     from pg_database d where datname = current_database()";
 
-/// What a database has of its own, besides what is in it.
+/// Sets the properties of a database itself, as opposed to its contents.
 fn facts(name: &str) -> String {
     format!(
         "alter database \"{name}\" set search_path = public, \"$user\"; alter database \"{name}\" set datestyle = 'ISO, DMY';
@@ -65,7 +64,7 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
     let point = lab.backup(attempt()).await?;
     lab.run("truncate orders; drop view recent").await?;
 
-    // A session of the application is in the way, as there always is one.
+    // A session of the application is connected, as it always is in practice.
     let _application = lab.session().await?;
     let run = attempt();
     let restored = lab.restore_as(run, &point, RestoreTarget::Swap {}).await?;
@@ -88,7 +87,7 @@ async fn a_swap_brings_everything_back_and_keeps_what_it_replaced() -> Result<()
         [name.clone(), kept.clone()]
     );
 
-    // A second delivery finds it done, and does nothing.
+    // A second delivery finds the work done, and changes nothing.
     lab.run("insert into orders (name) values ('new')").await?;
     let again = lab.restore_as(run, &point, RestoreTarget::Swap {}).await?;
     assert_eq!(again.kept.as_ref(), Some(&kept));
@@ -140,7 +139,7 @@ async fn a_swap_makes_a_database_again_that_is_gone() -> Result<()> {
 #[tokio::test]
 async fn a_plain_owner_gets_vectors_back_through_the_template() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
-    // Shared by all tests of this server, and harmless to them.
+    // All tests of this server share it, and it does not affect them.
     let in_template = "select pg_advisory_lock(7); create extension if not exists vector";
     lab.server.run("template1", in_template).await?;
     lab.server
@@ -188,7 +187,7 @@ async fn an_empty_database_is_filled_and_one_that_is_not_is_refused() -> Result<
     let lab = Lab::owner(Server::pg18()?).await?;
     lab.run(SHOP).await?;
     let point = lab.backup(attempt()).await?;
-    // A name that a connection string must not be made of.
+    // A name that would break a connection string.
     let into = format!("{}='x\\ y", lab.name);
     lab.server
         .run(
@@ -257,7 +256,7 @@ async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Resu
         format!("it's theirs\ntarget of lastgood run {}", run.run_id)
     );
 
-    // Another run has no business there, and what is not whole is nobody's success.
+    // Another run may not use it, and a database that is not whole never counts as success.
     let error = lab.restore(&point, target.clone()).await.unwrap_err();
     assert!(!error.to_string().contains("attempt"), "{error}");
     lab.server.run(&into, "drop table part_1").await?;
@@ -404,7 +403,7 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
         ("config", true)
     );
 
-    // What depends on the old table stops the restore: nothing of it may stay.
+    // A view that depends on the old table stops the restore, of which nothing may remain.
     lab.run("create view blocker as select * from orders")
         .await?;
     let target = RestoreTarget::InPlace {
@@ -418,7 +417,7 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
     assert_eq!(lab.ask("select count(*)::text from orders").await?, "100");
 
     lab.run("drop view blocker").await?;
-    // A second delivery does it once more, with the same outcome.
+    // A second delivery does it again, with the same outcome.
     let run = attempt();
     for epoch in [1, 2] {
         let attempt = Attempt { epoch, ..run };
@@ -426,291 +425,5 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
         assert_eq!(restored.kept, None);
         assert_eq!(lab.ask(CHECKSUM).await?, sum);
     }
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn a_setting_that_this_role_may_not_copy_is_noted_and_stops_nothing() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    let setting = format!(
-        "alter database \"{}\" set log_min_duration_statement = 5",
-        lab.name
-    );
-    lab.server.run("postgres", &setting).await?;
-    let point = lab.backup(attempt()).await?;
-    let restored = lab.restore(&point, RestoreTarget::Swap {}).await?;
-    assert_eq!(restored.notes.len(), 1);
-    assert!(
-        restored.notes[0]
-            .starts_with("setting log_min_duration_statement was not copied: permission denied")
-    );
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn an_owner_who_may_not_create_databases_is_told_so() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    let point = lab.backup(attempt()).await?;
-    lab.server
-        .run(
-            "postgres",
-            &format!("alter role \"{}\" nocreatedb", lab.name),
-        )
-        .await?;
-    let error = lab
-        .restore(&point, RestoreTarget::Swap {})
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind().as_str(), error.is_permanent()),
-        ("auth", true),
-        "{}",
-        error.report()
-    );
-    assert!(error.to_string().contains("create a database"), "{error}");
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn a_swap_that_is_refused_leaves_the_old_database_open_and_nothing_else() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run(SHOP).await?;
-    let point = lab.backup(attempt()).await?;
-    // A superuser's session is not the owner's to end.
-    let in_the_way = lab.server.session(&lab.name).await?;
-    let error = lab
-        .restore(&point, RestoreTarget::Swap {})
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind().as_str(), error.is_permanent()),
-        ("target", false),
-        "{}",
-        error.report()
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("still in use: end 1 other sessions"),
-        "{error}"
-    );
-    drop(in_the_way);
-    lab.session().await?;
-    lab.has_no_other_database().await?;
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run(SHOP).await?;
-    let sum = lab.ask(CHECKSUM).await?;
-    let point = lab.backup(attempt()).await?;
-    // As if the worker had died after closing the old database, before the renames.
-    let run = attempt();
-    let digits = &run.run_id.simple().to_string()[..8];
-    lab.run(&format!(
-        "create database \"{}__restore_{digits}_1\"",
-        lab.name
-    ))
-    .await?;
-    let close = format!(
-        "alter database \"{}\" with allow_connections false",
-        lab.name
-    );
-    lab.server.run("postgres", &close).await?;
-    let next = Attempt { epoch: 2, ..run };
-    let restored = lab.restore_as(next, &point, RestoreTarget::Swap {}).await?;
-    assert_eq!(lab.ask(CHECKSUM).await?, sum);
-    let databases = lab.server.databases_like(&lab.name).await?;
-    assert_eq!(
-        databases,
-        [lab.name.clone(), restored.kept.unwrap_or_default()]
-    );
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn a_swap_whose_server_goes_away_opens_the_database_when_it_is_back() -> Result<()> {
-    let mut lab = Lab::owner(Server::pg18()?).await?;
-    lab.run(SHOP).await?;
-    let point = lab.backup(attempt()).await?;
-    let proxy = Proxy::breaking_at(" rename to ", 3, &lab.server.url).await?;
-    lab.resource = lab.with_url(|url| {
-        url.set_port(Some(proxy.port)).ok();
-    })?;
-    let error = lab
-        .restore(&point, RestoreTarget::Swap {})
-        .await
-        .unwrap_err();
-    assert_eq!(proxy.refusals.load(Ordering::SeqCst), 0);
-    assert_eq!(
-        (error.kind().as_str(), error.is_permanent()),
-        ("connect", false),
-        "{}",
-        error.report()
-    );
-    lab.session().await?;
-    lab.has_no_other_database().await?;
-    lab.clean().await
-}
-
-#[tokio::test]
-async fn a_database_that_a_dead_attempt_closed_is_opened_by_the_next_one_whatever_comes()
--> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run(SHOP).await?;
-    let point = lab.backup(attempt()).await?;
-    std::fs::remove_file(
-        lab.store
-            .path()
-            .join("objects")
-            .join(&point.manifest.archive.key),
-    )?;
-    let close = format!("alter database \"{}\" allow_connections false", lab.name);
-    lab.server.run("postgres", &close).await?;
-    let is_open = format!(
-        "select datallowconn::text from pg_database where datname = '{}'",
-        lab.name
-    );
-
-    // Whoever asks meanwhile is told how to open it by hand.
-    let error = lab.backup(attempt()).await.unwrap_err();
-    let by_hand = format!("`alter database \"{}\" allow_connections true`", lab.name);
-    assert!(error.to_string().contains(&by_hand), "{}", error.report());
-    assert!(!error.is_permanent());
-
-    // The first attempt of a run can't have closed it.
-    let run = attempt();
-    let damaged = lab.restore_as(run, &point, RestoreTarget::Swap {}).await;
-    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
-    assert_eq!(lab.server.ask("postgres", &is_open).await?, "false");
-
-    let next = Attempt { epoch: 2, ..run };
-    let damaged = lab.restore_as(next, &point, RestoreTarget::Swap {}).await;
-    assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
-    assert_eq!(lab.server.ask("postgres", &is_open).await?, "true");
-    lab.clean().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run(
-        "create table big as select n, repeat(md5(n::text), 8) t from generate_series(1, 300000) n",
-    )
-    .await?;
-    let point = lab.backup(attempt()).await?;
-    let before = lab.worker.progress.so_far().0;
-    let job = Restore {
-        point: point.manifest.run_id,
-        target: RestoreTarget::Swap {},
-        no_owner: false,
-        no_acl: false,
-        as_superuser: false,
-        no_tablespaces: false,
-        break_replication: false,
-        of_owner: false,
-    };
-    let (resource, worker, key) = (
-        lab.resource.clone(),
-        lab.worker.clone(),
-        point.manifest_key.clone(),
-    );
-    let running = tokio::spawn(async move {
-        restore(attempt(), &resource, &job, &Sought::at(&key), None, &worker).await
-    });
-    until("the restore flows", || async {
-        Ok(lab.worker.progress.so_far().0 > before)
-    })
-    .await?;
-    running.abort();
-    assert!(
-        running.await.is_err(),
-        "the restore was faster than the test"
-    );
-    until("the fresh database is gone", || async {
-        Ok(lab.has_no_other_database().await.is_ok())
-    })
-    .await?;
-    assert_eq!(lab.ask("select count(*)::text from big").await?, "300000");
-    assert_eq!(lab.files()?.len(), 2);
-    lab.clean().await
-}
-
-/// The kind: what the other server does not have. Found before anything is made, and there is a way without it.
-#[tokio::test]
-async fn a_tablespace_that_is_gone_is_named_and_can_be_left_out() -> Result<()> {
-    let mut lab = Lab::superuser(Server::pg18()?).await?;
-    let space = format!("fast-{}", lab.name);
-    lab.run("create table plain as select 1 as a").await?;
-    let create = [
-        "set allow_in_place_tablespaces = on".to_owned(),
-        format!("create tablespace \"{space}\" location ''"),
-    ];
-    let mut session = lab.session().await?;
-    for statement in create {
-        session
-            .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
-            .await?;
-    }
-    lab.run(&format!(
-        "create table t tablespace \"{space}\" as select generate_series(1, 100) as a; \
-         create index t_a on t (a) tablespace \"{space}\""
-    ))
-    .await?;
-    let point = lab.backup(attempt()).await?;
-    lab.run("drop table t").await?;
-    let gone = format!("drop tablespace \"{space}\"");
-    session.execute(sqlx::raw_sql(AssertSqlSafe(gone))).await?;
-    let before = lab.server.databases_like(&lab.name).await?;
-    let refused = lab.restore(&point, RestoreTarget::Swap {}).await;
-    let error = refused.err().context("where did it put them?")?;
-    ensure!(error.is_permanent(), "{}", error.report());
-    ensure!(error.to_string().contains(&space), "{error}");
-    ensure!(error.to_string().contains("--no-tablespaces"), "{error}");
-    ensure!(lab.server.databases_like(&lab.name).await? == before);
-
-    lab.no_tablespaces = true;
-    lab.restore(&point, RestoreTarget::Swap {}).await?;
-    let rows = lab.ask("select count(*)::text from t").await?;
-    ensure!(rows == "100", "{rows}");
-    lab.clean().await
-}
-
-/// A database that is gone, and the tablespace that it was in as well.
-#[tokio::test]
-async fn a_lost_database_comes_back_without_its_tablespace() -> Result<()> {
-    let mut lab = Lab::superuser(Server::pg18()?).await?;
-    let space = format!("own-{}", lab.name);
-    let mut session = lab.server.session("postgres").await?;
-    for statement in [
-        "set allow_in_place_tablespaces = on".to_owned(),
-        format!("create tablespace \"{space}\" location ''"),
-        format!("alter database \"{}\" set tablespace \"{space}\"", lab.name),
-    ] {
-        session
-            .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
-            .await?;
-    }
-    lab.run("create table t as select generate_series(1, 100) as a")
-        .await?;
-    let point = lab.backup(attempt()).await?;
-    for statement in [
-        format!("drop database \"{}\"", lab.name),
-        format!("drop tablespace \"{space}\""),
-    ] {
-        session
-            .execute(sqlx::raw_sql(AssertSqlSafe(statement)))
-            .await?;
-    }
-    let refused = lab.restore(&point, RestoreTarget::Swap {}).await;
-    let error = refused.err().context("where did it put it?")?;
-    ensure!(error.is_permanent(), "{}", error.report());
-    ensure!(error.to_string().contains(&space), "{error}");
-    lab.no_tablespaces = true;
-    lab.restore(&point, RestoreTarget::Swap {}).await?;
-    let rows = lab.ask("select count(*)::text from t").await?;
-    ensure!(rows == "100", "{rows}");
     lab.clean().await
 }

@@ -1,21 +1,21 @@
-//! Backups from a standby: dated by what it has replayed, and tried on the primary where it fails.
+//! Backups from a standby are dated by what it has replayed, and are tried on the primary if they fail.
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
-    backup::{RestorePoint, backup},
-    error::JobError,
+    backup::RestorePoint,
+    error::{JobError, PostgresError},
     job::RestoreTarget,
-    resource::Resource,
 };
 use url::Url;
 
 use crate::{
     failures::with_fake_dump,
     lab::{Lab, Server, attempt, tables, until, variable},
+    subject::{Subject, backup},
 };
 
-/// The standby of the server with PostgreSQL 18. One test at a time stops its replay.
+/// The standby of the PostgreSQL 18 server. Only one test at a time may stop its replay.
 static STANDBY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn standby() -> Result<Server> {
@@ -24,8 +24,8 @@ fn standby() -> Result<Server> {
     })
 }
 
-/// Returns the lab's resource with these ports of this machine as its hosts.
-fn at(lab: &Lab, ports: &[u16], query: &str) -> Result<Resource> {
+/// Returns the lab's resource with these local ports as its hosts.
+fn at(lab: &Lab, ports: &[u16], query: &str) -> Result<Subject> {
     let hosts: Vec<String> = ports
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
@@ -38,7 +38,7 @@ fn at(lab: &Lab, ports: &[u16], query: &str) -> Result<Resource> {
         hosts.join(","),
         lab.name,
     );
-    Ok(Resource {
+    Ok(Subject {
         url: url.into(),
         ..lab.resource.clone()
     })
@@ -48,12 +48,12 @@ fn port(server: &Server) -> Result<u16> {
     server.url.port().context("a server has a port")
 }
 
-async fn made(lab: &Lab, resource: &Resource) -> Result<RestorePoint> {
+async fn made(lab: &Lab, resource: &Subject) -> Result<RestorePoint> {
     let made = backup(attempt(), resource, None, &lab.worker).await;
     made.map_err(|error| anyhow::anyhow!(error.report()))
 }
 
-/// Waits until the standby shows what was committed on its primary. All that other tests have written comes before.
+/// Waits until the standby shows what was committed on its primary. It first replays everything that other tests wrote.
 async fn shows(standby: &Server, database: &str, rows: &str) -> Result<()> {
     let waited = || {
         until("the standby has replayed it", || async {
@@ -69,7 +69,7 @@ async fn shows(standby: &Server, database: &str, rows: &str) -> Result<()> {
     waited().await
 }
 
-/// The kind: an instant taken from a clock, where the data says another.
+/// Guards against taking the instant from a clock when the data is older.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lagging_standby_is_dated_by_its_last_replayed_commit() -> Result<()> {
     let _alone = STANDBY.lock().await;
@@ -102,18 +102,18 @@ async fn a_lagging_standby_is_dated_by_its_last_replayed_commit() -> Result<()> 
         "{} is not before {not_replayed}",
         point.manifest.consistent_at
     );
-    // What it holds is what it says.
+    // The dump contains what its instant says.
     shows(&standby, &lab.name, "1000").await?;
     let target = RestoreTarget::Swap {};
     ensure!(tables(&lab.restore(&point, target).await?) == 1);
     ensure!(lab.ask("select count(*)::text from t").await? == "1");
-    // Of the primary, the same instant is now.
+    // A dump from the primary at the same moment is dated now.
     let point = made(&lab, &lab.resource).await?;
     ensure!(point.manifest.consistent_at >= not_replayed);
     lab.clean().await
 }
 
-/// The kind: a reader that is ended for the sake of the replay. What the standby says of it is in its own language.
+/// Guards against a reader that the standby ends in favour of its replay. The standby's message is in its own language.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_standby_ends_is_dumped_by_the_primary() -> Result<()> {
     let _alone = STANDBY.lock().await;
@@ -133,18 +133,18 @@ async fn what_a_standby_ends_is_dumped_by_the_primary() -> Result<()> {
         &at(&lab, &both, "?target_session_attrs=prefer-standby")?,
     )
     .await?;
-    // Nobody goes where the URL does not send them.
+    // No host is tried that the URL does not allow.
     for (ports, query) in [(&both[..], "?target_session_attrs=standby"), (&[there], "")] {
         let failed = backup(attempt(), &at(&lab, ports, query)?, None, &lab.worker).await;
         let error = failed.err().context("it went to the primary")?;
         ensure!(!error.is_permanent(), "{}", error.report());
         ensure!(
-            matches!(error, JobError::DumpFailed { .. }),
+            matches!(error, JobError::Postgres(PostgresError::DumpFailed { .. })),
             "{}",
             error.report()
         );
     }
-    // And the primary is asked first where that is what the URL says.
+    // The primary comes first if the URL says so.
     made(&lab, &at(&lab, &both, "?target_session_attrs=primary")?).await?;
     lab.clean().await
 }
@@ -161,7 +161,7 @@ async fn a_restore_finds_the_primary_among_several_hosts() -> Result<()> {
     let point = made(&lab, &lab.resource).await?;
     let restored = lab.restore(&point, RestoreTarget::Swap {}).await;
     ensure!(tables(&restored.map_err(|error| anyhow::anyhow!(error.report()))?) == 1);
-    // Without a primary there is nothing to restore into, and no other place is tried.
+    // Without a primary there is nothing to restore into, and no other host is tried.
     lab.resource = without_primary;
     let failed = lab.restore(&point, RestoreTarget::Swap {}).await;
     let error = failed.err().context("a standby took a restore")?;

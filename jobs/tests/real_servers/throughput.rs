@@ -1,4 +1,4 @@
-//! How fast a backup is beside the bare tool. Run by hand, in release mode:
+//! How fast is a backup compared with the bare tool? Run by hand, in release mode:
 //! `LASTGOOD_TEST_ROWS=10000000 cargo test --release -p lastgood-jobs --test real_servers -- --ignored --nocapture`
 
 use std::{
@@ -18,7 +18,7 @@ async fn a_backup_takes_little_longer_than_the_bare_dump() -> Result<()> {
     let rows: u64 =
         std::env::var("LASTGOOD_TEST_ROWS").map_or(Ok(1_000_000), |rows| rows.parse())?;
     let lab = Lab::superuser(Server::pg18()?).await?;
-    // What pgbench's accounts look like.
+    // Like pgbench's accounts.
     let accounts = format!(
         "create table accounts as select n aid, n / 100000 bid, 0 abalance, rpad('', 84) filler from generate_series(1, {rows}) n"
     );

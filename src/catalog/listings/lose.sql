@@ -26,7 +26,8 @@ exposed as (
 ),
 asked as (
     insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args, idempotency_key)
-    select exposed.engine, 'backup', 'adhoc', exposed.id, 50, '{"kind": "backup"}',
+    select
+        exposed.engine, 'backup', 'upkeep', exposed.id, lastgood.priority('backup', 'upkeep'), lastgood.job('backup'),
         'quarantine-' || (select max(lost.id::text) from lost where lost.resource_id = exposed.id)
     from exposed join was on was.id = exposed.id
     where exposed.status = 'active' and exposed.newest_consistent_at is distinct from was.newest_consistent_at

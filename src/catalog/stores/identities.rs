@@ -1,4 +1,4 @@
-//! Which installation is this catalog's, which store is meant by each name, and what is wrong with one?
+//! Which installation is this catalog, which store does each name mean, and what is wrong with a store?
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,52 +7,52 @@ use uuid::Uuid;
 
 use crate::catalog::{Audit, Catalog, CatalogError, record};
 
-/// More of a fault's words is noise.
+/// How many characters of a fault's text are kept.
 const WORDS_MAX: usize = 1000;
 
-/// The installations whose restore points are this catalog's.
+/// The installations whose restore points belong to this catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installations {
-    /// The one that this catalog is.
+    /// This catalog's own installation.
     pub own: Uuid,
-    /// Those whose place it has taken.
+    /// The installations that it has replaced.
     pub adopted: Vec<Uuid>,
 }
 
 impl Installations {
-    /// Returns whether what an installation has made is this catalog's.
+    /// Returns whether the restore points of installation `id` belong to this catalog.
     #[must_use]
     pub fn have(&self, id: Uuid) -> bool {
         self.own == id || self.adopted.contains(&id)
     }
 }
 
-/// The store that is meant by a name.
+/// The store that a name means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreIdentity {
-    /// What the catalog calls it.
+    /// Its name in the catalog.
     pub name: String,
     /// The id in its identity object.
     pub store_id: Uuid,
-    /// Whether it was seen to refuse to overwrite.
+    /// Whether it was observed to refuse overwriting an object.
     pub writes_once: bool,
 }
 
-/// What live consumers see wrong with a store.
+/// A fault that live consumers see in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreFault {
-    /// Its name.
+    /// The store's name.
     pub store: String,
-    /// What is wrong, as the first of them says it.
+    /// The fault, in the words of one of these consumers.
     pub why: String,
-    /// How many see it.
+    /// How many consumers see it.
     pub consumers: i64,
-    /// Since when.
+    /// Since when the first of them has seen it.
     pub since: DateTime<Utc>,
 }
 
 impl Catalog {
-    /// Returns whose restore points are this catalog's.
+    /// Returns the installations whose restore points belong to this catalog.
     pub async fn installations(&self) -> Result<Installations, CatalogError> {
         let rows = sqlx::query!("select id, is_own from lastgood.installations order by added_at")
             .fetch_all(self.pool())
@@ -70,7 +70,7 @@ impl Catalog {
         })
     }
 
-    /// Takes the place of another installation, and records that. Adopting one twice changes nothing.
+    /// Takes the place of another installation, and records that. Idempotent.
     pub async fn adopt_installation(&self, id: Uuid) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let audit = Audit {
@@ -89,7 +89,7 @@ impl Catalog {
         Ok(transaction.commit().await?)
     }
 
-    /// Returns which store is meant by each name.
+    /// Returns which store each name means.
     pub async fn store_identities(&self) -> Result<Vec<StoreIdentity>, CatalogError> {
         let rows = sqlx::query_as!(
             StoreIdentity,
@@ -100,8 +100,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Records which store is meant by a name; returns whether it is on record so now. A name, or a store, that is on record
-    /// otherwise stays as it is.
+    /// Records which store a name means. Returns whether this is now on record: a name that means another store, or a store that has
+    /// another name, stays as it is.
     pub async fn record_store(&self, found: &StoreIdentity) -> Result<bool, CatalogError> {
         sqlx::query!(
             "insert into lastgood.store_identities as known (name, store_id, writes_once) values ($1, $2, $3)
@@ -123,7 +123,7 @@ impl Catalog {
         Ok(is_so.rows_affected() == 1)
     }
 
-    /// Means another store by a name from now on, and records that an operator said so.
+    /// Makes a name mean another store from now on, and records that an operator ordered it.
     pub async fn replace_store(&self, found: &StoreIdentity) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let audit = Audit {
@@ -133,7 +133,7 @@ impl Catalog {
             detail: json!({ "store": found.name, "id": found.store_id }),
         };
         record(&mut transaction, &audit).await?;
-        // Whoever says which name means it says that no other does.
+        // A store has only one name: this one replaces any other.
         sqlx::query!(
             "delete from lastgood.store_identities where store_id = $1 and name <> $2",
             found.store_id,
@@ -154,7 +154,7 @@ impl Catalog {
         Ok(transaction.commit().await?)
     }
 
-    /// Records what a consumer sees wrong with stores: all of it, and nothing else.
+    /// Replaces the faults on record that a consumer sees in stores by these.
     pub async fn note_store_faults(
         &self,
         consumer: &str,
@@ -182,7 +182,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns what live consumers see wrong with stores.
+    /// Returns the faults that live consumers see in stores.
     pub async fn store_faults(&self) -> Result<Vec<StoreFault>, CatalogError> {
         let rows = sqlx::query_as!(
             StoreFault,

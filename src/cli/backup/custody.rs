@@ -1,4 +1,4 @@
-//! `lastgood backup pin|unpin|hold|release|confirm`: what somebody says about a restore point, whatever was promised or suspected.
+//! `lastgood backup pin|unpin|hold|release|confirm`: an operator's decisions about a restore point.
 
 use uuid::Uuid;
 

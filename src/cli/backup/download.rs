@@ -1,9 +1,13 @@
-//! `lastgood backup download ID --to FILE`: a customer's data leaves the store, which is recorded before it does.
+//! `lastgood backup download ID --to FILE`: fetches an archive. It lets a customer's data out, which is recorded first.
 
 use std::path::{Path, PathBuf};
 
 use lastgood_jobs::{
-    download::download, escrow, manifest::Manifest, resource::Engine, sought::Sought,
+    download::download,
+    escrow,
+    manifest::{Details, Manifest},
+    resource::Engine,
+    sought::Sought,
 };
 use uuid::Uuid;
 
@@ -40,7 +44,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let stop = stop_on_signal()?.drain;
     let manifest = tokio::select! {
         fetched = fetch(catalog, &point, &sought, &stores, &args.to) => fetched?,
-        // What has arrived so far goes with the future.
+        // Dropping the future removes what has arrived so far.
         () = stop.cancelled() => anyhow::bail!("interrupted: nothing was left; download once more"),
     };
     let answer = serde_json::json!({
@@ -61,7 +65,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     })
 }
 
-/// Fetches the archive from the first store that gives it whole.
+/// Fetches the archive from the first store that has it intact.
 async fn fetch(
     catalog: &Catalog,
     point: &PointRow,
@@ -95,7 +99,7 @@ async fn fetch(
     anyhow::bail!(faults.join("; "))
 }
 
-/// Returns the commands that bring the data back without lastgood.
+/// Returns the commands that restore the data without lastgood.
 fn by_hand(manifest: &Manifest, file: &Path) -> Vec<String> {
     let file = shell_word(&file.display().to_string());
     let mut commands = vec![format!(
@@ -117,7 +121,16 @@ fn by_hand(manifest: &Manifest, file: &Path) -> Vec<String> {
             "{plain} | pg_restore --exit-on-error --single-transaction -d \"$URL\""
         )),
         Engine::Mongodb => {
-            commands.push(format!("{plain} | mongorestore --archive --uri \"$URL\""));
+            let replay = match manifest.details {
+                Details::Mongodb {
+                    oplog_entries: Some(_),
+                    ..
+                } => " --oplogReplay",
+                Details::Mongodb { .. } | Details::Postgres { .. } | Details::Redis { .. } => "",
+            };
+            commands.push(format!(
+                "{plain} | mongorestore --archive --bypassDocumentValidation{replay} --uri \"$URL\""
+            ));
         }
         Engine::Redis => commands.push(format!(
             "{plain} > dump.rdb   # into the `dir` of a server that is down; then start it"
@@ -126,7 +139,7 @@ fn by_hand(manifest: &Manifest, file: &Path) -> Vec<String> {
     commands
 }
 
-/// Quotes a file's name for whoever pastes it into a shell.
+/// Quotes a file name for pasting into a shell.
 fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! `lastgood backup url ID --ttl 15m`: an address from which anybody who has it can fetch an archive, recorded before it is made.
+//! `lastgood backup url ID --ttl 15m`: an address from which anyone who has it can fetch an archive. Recorded before it is made.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     stores::{Absent, StorageArgs, Stores},
 };
 
-/// The longest that signatures of version 4 may hold.
+/// The longest validity of a version 4 signature.
 const LONGEST: Duration = Duration::from_hours(24 * 7);
 
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
             store.name, point.id
         )
     })?;
-    // What was asked for: it goes to whoever asked, and to no log.
+    // The secret address is the answer itself: it goes to the caller and to no log.
     let answer = serde_json::json!({
         "point": point.id,
         "url": url.expose_secret(),

@@ -1,9 +1,9 @@
-//! `lastgood consumer list|drain`: who is alive, what each runs now, and how one is sent away.
+//! `lastgood consumer list|drain`: which consumers are alive and what they run, and draining one.
 
 use serde::Serialize;
 
 use crate::{
-    catalog::{ConsumerRow, Order, RunningRun},
+    catalog::{ConsumerRow, ConsumerState, Order, RunningRun},
     cli::{
         output::{Output, instant, span, table},
         queue,
@@ -82,7 +82,7 @@ fn list(listed: &[Listed]) -> String {
             let consumer = &it.consumer;
             [
                 consumer.id.clone(),
-                state(consumer).to_owned(),
+                state(consumer).to_string(),
                 consumer.version.clone(),
                 consumer.queues.join(","),
                 consumer.slots.to_string(),
@@ -102,10 +102,10 @@ fn list(listed: &[Listed]) -> String {
     format!("{consumers}\n{}", queue::running(&running))
 }
 
-/// A consumer that was asked to drain says so itself with its next beat.
-fn state(consumer: &ConsumerRow) -> &str {
+/// Returns the state, counting a requested drain at once. The consumer itself reports it with its next heartbeat.
+fn state(consumer: &ConsumerRow) -> ConsumerState {
     match consumer.drain_requested_at {
-        Some(_) => "draining",
-        None => &consumer.state,
+        Some(_) => ConsumerState::Draining,
+        None => consumer.state,
     }
 }

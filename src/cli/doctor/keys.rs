@@ -11,7 +11,7 @@ use crate::{
 /// How many resources whose URL does not open are named.
 const NAMED: i64 = 20;
 
-/// Compares the master key here with the catalog's, names the resources whose URL was sealed under another, and opens a few.
+/// Compares the master key here with the catalog's, names the resources whose URL was sealed under another, and opens a few URLs.
 pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let known = catalog.master_keys().await?;
     let all: Vec<i32> = known.iter().map(|row| row.number).collect();

@@ -1,4 +1,4 @@
-//! How are checks asked beside one another, and given up in time? One that never answers keeps no other from being told.
+//! How are checks run side by side and given up in time? A check that never answers must not delay the others' results.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use tokio::{
 
 use crate::blocking::Calls;
 
-/// What reads files at somebody's path, which may hang: it is done beside the runtime.
+/// Limits the file reads that may hang. They run outside the runtime.
 static READS: Calls = Calls::at_most(16);
-/// The round's end comes first.
+/// Longer than any round, which ends first.
 const LONGEST_READ: Duration = Duration::from_hours(1);
 
-/// What was looked at, and what was found.
+/// A check and what it found.
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) good: bool,
     pub(super) found: String,
-    /// Whether it could be looked at: one that needs the catalog, say, tells nothing where that is away.
+    /// Whether the check could be made. One that needs the catalog, for example, finds nothing while the catalog is unreachable.
     #[serde(skip)]
     was_possible: bool,
 }
 
-/// What a check needs, and what cannot be had: another check tells of it.
+/// The check needs something that is unavailable, which another check reports.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("not looked at: {0}")]
 pub(super) struct Impossible(pub(super) &'static str);
@@ -50,7 +50,7 @@ impl Check {
         }
     }
 
-    /// Returns the line that a person reads.
+    /// Returns the line to print.
     pub(super) fn line(&self) -> String {
         let mark = match (self.good, self.was_possible) {
             (true, _) => "ok  ",
@@ -61,7 +61,7 @@ impl Check {
     }
 }
 
-/// Checks that are under way, all of which end by one instant.
+/// Checks under way, which all end at one instant.
 pub(super) struct Round {
     within: Duration,
     end: Instant,
@@ -71,13 +71,13 @@ pub(super) struct Round {
 struct Asked {
     name: &'static str,
     look_at: String,
-    /// The check without whose answer there is none to this, and what to say then.
+    /// The check that this one depends on, and what to say if that one got no answer.
     needs: Option<(&'static str, Impossible)>,
     answer: JoinHandle<anyhow::Result<String>>,
 }
 
 impl Round {
-    /// Begins a round that ends in so long.
+    /// Begins a round that ends after `within`.
     pub(super) fn begin(within: Duration) -> Self {
         Self {
             within,
@@ -86,7 +86,7 @@ impl Round {
         }
     }
 
-    /// Begins a check. `look_at` says what to look at where it gives no answer.
+    /// Begins a check. `look_at` says what to look at if it does not answer in time.
     pub(super) fn ask(
         &mut self,
         name: &'static str,
@@ -96,7 +96,7 @@ impl Round {
         self.ask_where(name, look_at, None, check);
     }
 
-    /// The same, of a check that needs what another one, asked before, may get no answer from.
+    /// Like [`Self::ask`], for a check that depends on an earlier one getting an answer.
     pub(super) fn ask_where(
         &mut self,
         name: &'static str,
@@ -112,7 +112,7 @@ impl Round {
         });
     }
 
-    /// Returns what each check found, in the order in which they were asked.
+    /// Returns what each check found, in the order in which they were begun.
     pub(super) async fn answers(self) -> Vec<Check> {
         let mut checks = Vec::new();
         let mut unanswered = Vec::new();
@@ -146,7 +146,7 @@ impl Round {
     }
 }
 
-/// Returns what a call returns that reads files, however long that takes.
+/// Calls a function that reads files, which may hang, and returns its result.
 pub(super) async fn read<T: Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {

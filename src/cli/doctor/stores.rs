@@ -1,4 +1,4 @@
-//! Is each store there, the one that is meant, and has it the keys' escrows? Each store is asked for itself.
+//! Does each store work, is it the intended one, and does it have the keys' escrows? Each store is checked separately.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::{
     stores::{self, Candidate, NamedStore},
 };
 
-/// How many keys are named that lack an escrow.
+/// How many keys without an escrow are named.
 const KEYS_NAMED: usize = 5;
 
-/// Writes, reads and removes as a backup does.
+/// Checks that a store can be written to, read from and removed from, as a backup does.
 pub(super) async fn is_usable(store: Candidate) -> anyhow::Result<String> {
     let NamedStore { name, url, storage } = store.open().await?;
     let tried = storage.check().await;
@@ -23,7 +23,7 @@ pub(super) async fn is_usable(store: Candidate) -> anyhow::Result<String> {
     ))
 }
 
-/// Says whether it is the store that is meant by its name.
+/// Checks that the store is the one intended by its name.
 pub(super) async fn identity(
     store: Candidate,
     args: Arc<Args>,
@@ -38,7 +38,7 @@ pub(super) async fn identity(
     })
 }
 
-/// Says whether a store has the escrow of each key that lives, and of none that was shredded.
+/// Checks that a store has the escrow of every key with a secret, and of no shredded key.
 pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Result<String> {
     let name = store.name().to_owned();
     let keys = catalog.keys().await?;
@@ -86,7 +86,7 @@ fn named(keys: &[&KeyRow]) -> String {
     names.join(", ")
 }
 
-/// Running consumers may see another machine's mounts.
+/// Reports the stores that running consumers cannot use. Their machines may have other mounts than this one.
 pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
     let faults = catalog.store_faults().await?;
     let told: Vec<String> = faults
@@ -104,7 +104,7 @@ pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
     Ok("no running consumer reports one".to_owned())
 }
 
-/// Every store that points are on record in is configured here: else a removal waits for it for ever.
+/// Checks that every store with points on record is configured here. Otherwise removals from it would wait forever.
 pub(super) async fn names(known: Vec<String>, catalog: Catalog) -> anyhow::Result<String> {
     let unknown = catalog.unknown_stores(&known).await?;
     let told: Vec<String> = unknown

@@ -1,4 +1,4 @@
-//! The escrows of keys in the stores: written with each key, anew for another recovery recipient, and read back after a loss.
+//! The escrows of keys in the stores: written with each key, rewritten for another recovery recipient, and read after a loss.
 
 mod missing;
 mod recover;
@@ -27,20 +27,20 @@ pub(super) use self::{
     recover::{Opened, open_all, recover},
 };
 
-/// A store, and what it is called.
+/// A store with the name to print.
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) storage: Storage,
 }
 
-/// Opens every store to write to it: an escrow that one of them lacks, or keeps, is a hole.
+/// Opens every store for writing. All are needed: one store left out would lack an escrow, or keep one that was removed.
 pub(super) async fn stores(args: &StorageArgs, catalog: &Catalog) -> anyhow::Result<Vec<Named>> {
     Ok(named(
         &Stores::open_to_write(args, Mirrors::AreNeeded, catalog).await?,
     ))
 }
 
-/// Opens the stores that are there, to read from.
+/// Opens the stores that exist, for reading.
 pub(super) async fn stores_to_read(args: &StorageArgs) -> anyhow::Result<Vec<Named>> {
     Ok(named(&Stores::open(args, &Absent::LeftOut).await?))
 }
@@ -53,7 +53,7 @@ fn named(stores: &Stores) -> Vec<Named> {
     named.collect()
 }
 
-/// Writes the escrow of a key into every store.
+/// Writes the escrow of a key to every store.
 pub(super) async fn put(
     stores: &[Named],
     escrow: &Escrow,
@@ -67,7 +67,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Removes the escrow of a key that was not made. One that stays opens nothing, for nothing was encrypted to it.
+/// Removes the escrow of a key that was not made after all. One that remains is harmless: nothing was encrypted to the key.
 pub(super) async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
     for store in stores {
         if escrow::remove(&store.storage, id).await.is_err() {
@@ -80,7 +80,7 @@ pub(super) async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
     }
 }
 
-/// Writes the escrow of every key anew, for `recovery`.
+/// Rewrites the escrow of every key for `recovery`.
 pub(super) async fn rewrite(
     catalog: &Catalog,
     recovery: &Recipient,
@@ -124,12 +124,12 @@ pub(super) async fn rewrite(
     })
 }
 
-/// How many keys have a secret, and so an escrow.
+/// Returns how many keys have a secret, and so an escrow.
 fn living(keys: &[KeyRow]) -> usize {
     keys.iter().filter(|key| key.shredded_at.is_none()).count()
 }
 
-/// Returns the catalog's row of a key.
+/// Returns the catalog's row for the key in the escrow.
 pub(super) fn row_of<'a>(
     escrow: &'a Escrow,
     recipient: &'a str,

@@ -1,4 +1,4 @@
-//! `lastgood key reseal`: the master key is lost and the catalog is not. The keys of archives come back from their escrows, URLs do not.
+//! `lastgood key reseal`: after the master key was lost and the catalog was not. Archive keys come back from their escrows, URLs do not.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -18,35 +18,38 @@ use crate::{
     secret::{MasterKeys, read_secret_file},
 };
 
-/// How many resources whose URL is lost are named.
+/// How many resources with a lost URL are named.
 const NAMED: i64 = 20;
 
-/// What came back, and what did not.
+/// What was recovered and what was not.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// The number of the key that seals.
+    /// The number of the sealing key.
     master_key: i32,
-    /// The number of the key that was given up just now.
+    /// The number of the key that this run gave up.
     lost: Option<i32>,
-    /// Keys of archives that opened without an escrow.
+    /// Archive keys that opened without an escrow.
     opened: usize,
-    /// Keys of archives that were taken back from their escrows.
+    /// Archive keys that were recovered from their escrows.
     recovered: Vec<Uuid>,
-    /// Keys of archives that did not come back, each with the reason.
+    /// Archive keys that were not recovered, each with the reason.
     left: Vec<String>,
     /// Escrows that could not be read.
     faults: Vec<String>,
-    /// Resources whose URL nobody can open, the first of them.
+    /// The first of the resources whose URL no one can open.
     urls: Vec<UnopenedUrl>,
-    /// How many there are.
+    /// How many such resources there are.
     urls_in_all: i64,
 }
 
-/// Seals the keys of archives that only a lost master key opens under the one that is set now, with their secrets from the escrows.
-/// `lost` says which master key is given up; where the one that is set seals already, nothing is given up. Safe to break off anywhere,
-/// and to repeat.
+/// Reseals under the present master key the archive keys that only a lost master key opens, with their secrets from the escrows.
 ///
-/// Nothing that the lost key sealed is destroyed before it has a successor: where it is found after all, it is set as the previous key.
+/// `lost` names the master key to give up. If the present one already seals, nothing is given up. Can be interrupted
+/// at any time and run
+/// again.
+///
+/// Nothing that the lost key sealed is destroyed before it has been replaced. If that key is found after all, it can be set as the
+/// previous key.
 pub(super) async fn reseal(
     catalog: &Catalog,
     identity_file: &str,
@@ -99,7 +102,7 @@ pub(super) async fn reseal(
     })
 }
 
-/// Returns the key that is to be given up, once it is clear that it is meant and that nobody has it.
+/// Returns the key to give up, after checking that it is the one meant and that no one has it.
 async fn given_up(
     catalog: &Catalog,
     held: &Held,
@@ -131,7 +134,7 @@ async fn given_up(
     Ok(Some(sealing))
 }
 
-/// Records that what is left is tried once more.
+/// Records that the remaining keys are tried again.
 async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
     let number = master::hold(catalog, keys).await?.sealing;
     let entry = Audit {
@@ -144,7 +147,7 @@ async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
     Ok(number)
 }
 
-/// Seals the secret of one key anew, with what its escrow holds, unless it opens as it is.
+/// Seals the secret of one key anew with the secret from its escrow, unless it opens as it is.
 async fn bring_back(
     catalog: &Catalog,
     keys: &MasterKeys,
@@ -186,7 +189,8 @@ async fn bring_back(
     Ok(())
 }
 
-/// Whoever can write into a store can put an escrow there: it counts where its secret is the one that the catalog knows the public half of.
+/// Returns the identity in the key's escrow if the catalog's public half belongs to it. Anyone who can write to a store can put an
+/// escrow there.
 fn in_escrow<'a>(
     sealed: &SealedKey,
     found: &'a BTreeMap<Uuid, Opened>,

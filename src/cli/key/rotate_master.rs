@@ -1,4 +1,4 @@
-//! `lastgood key rotate-master`: everything that is sealed goes over to the next master key.
+//! `lastgood key rotate-master`: seals everything anew under the next master key.
 
 use std::process::ExitCode;
 
@@ -13,23 +13,23 @@ use crate::{
     master::{self, Held, Named, Resealed, Sealer},
 };
 
-/// What was done, and whether the previous key may go.
+/// What was done, and whether the previous key is still needed.
 #[derive(Serialize)]
 struct Report {
-    /// The number of the key that seals.
+    /// The number of the sealing key.
     master_key: i32,
-    /// The number of the key that it replaced just now.
+    /// The number of the key that it replaced in this run.
     replaced: Option<i32>,
-    /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`, if it is one of the catalog's.
+    /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`, if the catalog knows it.
     previous: Option<i32>,
-    /// Whether nothing needs any other key any more.
+    /// Whether no other key is needed any longer.
     previous_may_go: bool,
     #[serde(flatten)]
     done: Resealed,
 }
 
-/// Lets `LASTGOOD_MASTER_KEY` seal in the place of `LASTGOOD_PREVIOUS_MASTER_KEY`, unless it does already, and seals everything anew
-/// under it. Safe to break off anywhere, and to repeat.
+/// Makes `LASTGOOD_MASTER_KEY` the sealing key in place of `LASTGOOD_PREVIOUS_MASTER_KEY`, if it is not already, and reseals everything
+/// under it. Can be interrupted at any time and run again.
 pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow::Result<ExitCode> {
     let keys = master_keys()?;
     let held = master::hold(catalog, &keys).await?;
@@ -57,7 +57,7 @@ pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow:
     })
 }
 
-/// From here on, new secrets are sealed under the key `number`. Every consumer must have it by then: it would fail at what it cannot open.
+/// Seals new secrets under the key `number` from here on. Every consumer must have it first, or its jobs would fail.
 async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()> {
     let entry = Audit {
         action: "rotate_master_key",
@@ -125,7 +125,7 @@ fn text(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// Names those that are left, and counts the rest.
+/// Names the first of those that are left, and counts the rest.
 fn left<'a>(
     named: &'a Named,
     tell: impl Fn(&str) -> String + 'a,

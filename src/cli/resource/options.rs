@@ -19,7 +19,7 @@ impl OptionsArgs {
         self.read_preference.is_some() || self.users_and_roles.is_some()
     }
 
-    /// Returns `before` with what was given changed.
+    /// Returns `before` with the given flags applied.
     pub(super) fn apply(
         &self,
         engine: Engine,

@@ -12,12 +12,12 @@ use crate::{
 pub(super) struct Known {
     #[serde(flatten)]
     pub(super) row: ResourceRow,
-    /// Whether its sealed URL opens with a master key that somebody has; `None`: no URL is sealed.
+    /// Whether its sealed URL opens with a master key that this process or a live consumer has; `None` if no URL is sealed.
     pub(super) url_opens: Option<bool>,
 }
 
 impl Known {
-    /// Returns what is wrong with its URL, and what to do about it.
+    /// Returns what is wrong with its URL and what to do about it, if it does not open.
     pub(super) fn lost(&self) -> Option<String> {
         match (self.url_opens, self.row.sealed_under) {
             (Some(false), Some(number)) => Some(format!(
@@ -29,9 +29,9 @@ impl Known {
     }
 }
 
-/// Says of each resource whether its URL opens. The keys at hand count, and those of live consumers.
+/// Returns for each resource whether its URL opens, with the keys of this process and of live consumers.
 pub(super) async fn known(catalog: &Catalog, rows: Vec<ResourceRow>) -> anyhow::Result<Vec<Known>> {
-    // Whoever lists resources needs no key; one that cannot be read is doctor's business.
+    // Listing resources needs no key, so an unreadable one is ignored here. The doctor reports it.
     let keys = config::master_keys().ok().flatten();
     let nobody_has = master::nobody_has(catalog, keys.as_ref()).await?;
     let known = rows.into_iter().map(|row| Known {

@@ -1,4 +1,4 @@
-//! `lastgood restore --from-manifest KEY`: which point is restored is said by the key of its manifest.
+//! `lastgood restore --from-manifest KEY`: restores the point whose manifest has this key.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::stores::{Absent, Stores};
 
-/// What helps where the key leads nowhere. Names no command that asks a catalog.
+/// What to do if the key leads nowhere. Names no command that needs a catalog.
 const OTHERS: &str = "`lastgood point list --from STORE` lists what a store holds";
 
-/// Restores the point into the empty target that `--into` refers to, from the first store that gives it whole.
+/// Restores the point into the empty target of `--into`, from the first store that has it intact.
 pub(super) async fn run(text: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let target = Target::of(args).await?;
     let stores = Stores::open(&args.storage, &Absent::LeftOut).await?;

@@ -1,4 +1,4 @@
-//! `lastgood restore --from STORE RESOURCE`: which point is restored is found by the store's manifests alone.
+//! `lastgood restore --from STORE RESOURCE`: finds the point to restore by the store's manifests alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,12 +25,12 @@ use super::{
 };
 use crate::stores;
 
-/// Among how many of the newest points one is looked for that can be restored.
+/// How many of the newest points are examined in search of one that can be restored.
 const LOOKED_AT_MAX: usize = 1000;
-/// How many candidates, faults and points that were passed over are named.
+/// How many candidates, faults and skipped points are named.
 const NAMED_MAX: usize = 10;
 
-/// The point that is restored, and why it is this one.
+/// The chosen point, and why it was chosen.
 #[derive(Debug, Serialize)]
 struct Choice {
     point: Uuid,
@@ -38,18 +38,18 @@ struct Choice {
     installation: Option<Uuid>,
     consistent_at: DateTime<Utc>,
     manifest_key: String,
-    /// Newer ones that were not taken.
+    /// Newer points that were not taken.
     passed_over: Vec<PassedOver>,
-    /// How many points are dated in the future, or later than was asked for.
+    /// How many points are dated in the future, or later than requested.
     later: u64,
-    /// How many manifests of the resource cannot be read: one of them may be of a newer point.
+    /// How many of the resource's manifests are unreadable. One of them may be of a newer point.
     unreadable: u64,
-    /// Whether the store says that it is another installation's than the point.
+    /// Whether the store belongs to another installation than the point, according to its identity object.
     is_other_installation: bool,
-    /// The next older one that is complete and not suspect, as far as its manifest tells.
+    /// The next older point that is complete and not suspect, according to its manifest.
     #[serde(skip)]
     older: Option<(Uuid, DateTime<Utc>)>,
-    /// What its manifest said.
+    /// What its manifest says.
     #[serde(skip)]
     found: Found,
 }
@@ -62,7 +62,7 @@ struct PassedOver {
     because: String,
 }
 
-/// Restores the point that the flags choose into the empty target that `--into` refers to.
+/// Restores the point that the flags choose into the empty target of `--into`.
 pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
@@ -106,7 +106,7 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
     }
 }
 
-/// What was asked for.
+/// The restore that was requested.
 struct Asked<'a> {
     from: &'a str,
     resource: &'a ResourceId,
@@ -121,7 +121,7 @@ impl Asked<'_> {
         output: &Output,
     ) -> anyhow::Result<Choice> {
         let by_id = self.args.point.is_some();
-        // What is dated in the future is nobody's default.
+        // A point dated in the future is never chosen by default.
         let latest = self.args.at.unwrap_or(now + AHEAD_MAX).min(now + AHEAD_MAX);
         let wanted = Wanted {
             team: self.args.team.as_ref(),
@@ -153,7 +153,7 @@ impl Asked<'_> {
         self.newest(found, storage, output).await
     }
 
-    /// The point that was named: its completeness is looked at when it is restored.
+    /// Returns the point that was named. Its completeness is checked during the restore.
     fn the_one(&self, found: Survey) -> anyhow::Result<Choice> {
         let keys: Vec<&str> = found
             .points
@@ -173,7 +173,7 @@ impl Asked<'_> {
         Ok(Choice::of(point, Vec::new(), left_out))
     }
 
-    /// The newest point that is complete and not suspect.
+    /// Returns the newest point that is complete and not suspect.
     async fn newest(
         &self,
         found: Survey,
@@ -215,7 +215,7 @@ impl Asked<'_> {
         )
     }
 
-    /// Refuses to choose between what may be two databases.
+    /// Refuses to choose between points that may be of two different databases.
     fn refuse_ambiguity(&self, owners: &BTreeMap<Owner, Holding>) -> anyhow::Result<()> {
         let teams: BTreeSet<&TeamId> = owners.keys().map(|owner| &owner.team).collect();
         anyhow::ensure!(
@@ -270,12 +270,12 @@ impl Asked<'_> {
         }
     }
 
-    /// The command that shows what there is of the resource. It asks no catalog.
+    /// Returns the command that lists the resource's points without a catalog.
     fn list(&self) -> String {
         format!("{} --resource {}`", self.list_begins(), self.resource)
     }
 
-    /// The same, of all resources.
+    /// Returns the command that lists the points of all resources.
     fn list_all(&self) -> String {
         format!("{}`", self.list_begins())
     }
@@ -303,7 +303,7 @@ impl Choice {
     }
 }
 
-/// Returns whether the store says that it is another installation's than the point, and tells what speaks for or hides that.
+/// Returns whether the store belongs to another installation than the point, and prints it, or why it cannot be known.
 async fn is_other_installation(choice: &Choice, storage: &Storage, output: &Output) -> bool {
     let Some(of_point) = choice.installation else {
         return false;
@@ -327,8 +327,9 @@ async fn is_other_installation(choice: &Choice, storage: &Storage, output: &Outp
     false
 }
 
-/// Returns why a point is not restored from by default. A store that does not say whether its archive is there is an error: an older
-/// point in its place would be a guess.
+/// Returns why a point is not restored by default, if so.
+///
+/// Fails if the store does not say whether the archive exists: taking an older point instead would be a guess.
 async fn why_not(point: &Found, storage: &Storage) -> anyhow::Result<Option<String>> {
     if let Some(suspicion) = point.suspicions.first() {
         let because = printable(&suspicion.because);
@@ -368,7 +369,7 @@ fn tell_unreadable(found: &Survey, output: &Output) {
     }
 }
 
-/// Says how much an owner has.
+/// Returns how many points an owner has, and from when the newest is.
 fn holding<'a>(holdings: impl IntoIterator<Item = &'a Holding>) -> String {
     let (mut points, mut newest) = (0, None);
     for holding in holdings {
@@ -382,7 +383,7 @@ fn holding<'a>(holdings: impl IntoIterator<Item = &'a Holding>) -> String {
     }
 }
 
-/// Names the first of several things.
+/// Returns the first few of the names.
 fn named<T: AsRef<str>>(things: impl IntoIterator<Item = T>) -> String {
     let things: Vec<T> = things.into_iter().collect();
     let mut names: Vec<&str> = things.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
@@ -392,7 +393,7 @@ fn named<T: AsRef<str>>(things: impl IntoIterator<Item = T>) -> String {
     names.join(", ")
 }
 
-/// Returns a text as a shell takes it for one word.
+/// Returns the text as a single word for a shell.
 fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@+,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What opens an archive where there is no catalog: the identity in a file, or what the escrows in the store hold for it.
+//! What opens an archive without a catalog? The identity in a file, or the identities in the store's escrows that it opens.
 
 use std::{path::Path, sync::Arc};
 
@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use crate::secret::{SecretError, read_secret_file};
 
-/// Returns who opens archives here: the identity in a file, or, if it is the recovery identity, what the escrows in the
-/// store hold for it.
+/// Returns the keyring to open archives with: the identity in the file or, if it is the recovery identity, those in the store's escrows.
 pub(super) fn keyring(file: Option<&Path>, storage: &Storage) -> anyhow::Result<Arc<dyn Keyring>> {
     let Some(file) = file else {
         return Ok(Arc::new(NoKeys));
@@ -27,7 +26,7 @@ pub(super) fn keyring(file: Option<&Path>, storage: &Storage) -> anyhow::Result<
     }))
 }
 
-/// Reads an identity file. The errors' own texts speak of URLs, and of consumers, of which there is none here.
+/// Reads an identity file. Rewords the errors, which speak of URLs and of consumers.
 fn read(file: &Path) -> anyhow::Result<SecretString> {
     read_secret_file(&file.to_string_lossy()).map_err(|error| {
         if let SecretError::NoSuchFile { path, source } = error {

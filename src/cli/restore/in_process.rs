@@ -1,4 +1,4 @@
-//! One restore in this process, with no queue and no catalog: from the first store that gives the archive whole.
+//! A restore in this process, without queue or catalog, from the first store that has the archive intact.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
     detached,
-    error::{JobError, KeyError},
+    engine::address::Address,
+    error::{JobError, KeyError, PostgresError},
     escrow,
     job::{Attempt, Restore, RestoreTarget},
     manifest::Manifest,
@@ -38,23 +39,23 @@ use crate::{
     stores::NamedStore,
 };
 
-/// How long what was interrupted may clear up behind itself.
+/// How long an interrupted restore may take to clean up.
 const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 
-/// The empty database that `--into` refers to.
+/// The empty database of `--into`.
 pub(super) struct Target {
     reference: Reference,
     url: SecretString,
 }
 
-/// What became of a restore that was tried.
+/// The outcome of a restore.
 pub(super) enum Outcome {
     Restored(Box<Done>),
-    /// No store gave the archive whole; why, store by store. The target was not touched.
+    /// No store had the archive intact; the reasons, store by store. The target was not touched.
     NotWhole(Vec<String>),
 }
 
-/// What was restored, and where to.
+/// What was restored, and where.
 pub(super) struct Done {
     restored: Restored,
     resource: ResourceId,
@@ -63,7 +64,7 @@ pub(super) struct Done {
 }
 
 impl Target {
-    /// Returns where `--into` leads, as this process sees it.
+    /// Returns the target of `--into`, as this process sees it.
     pub(super) async fn of(args: &Args) -> anyhow::Result<Self> {
         let into = args.into.as_deref().context(
             "say where to: --into env:NAME or file:/path of the URL of an empty database",
@@ -79,7 +80,7 @@ impl Target {
                  empty database"
             )
         })?;
-        // The errors' own texts speak of consumers, and there is none here.
+        // Rewords errors that speak of consumers: there are none here.
         let url = reference.resolve().await.map_err(|error| {
             if let SecretError::NoSuchVariable(name) = error {
                 return anyhow::anyhow!("environment variable {name} is not set here");
@@ -93,8 +94,9 @@ impl Target {
     }
 }
 
-/// Restores a point from the first of the stores that gives its archive whole. Refuses a suspect point, and an archive in clear where
-/// archives are encrypted, unless the flags allow it.
+/// Restores a point from the first store that has its archive intact.
+///
+/// Refuses a suspect point, and an unencrypted archive where archives are encrypted, unless the flags allow it.
 pub(super) async fn restore_from_one(
     sought: &Sought<'_>,
     stores: &[(NamedStore, Manifest)],
@@ -122,7 +124,7 @@ pub(super) async fn restore_from_one(
             lease: Arc::new(Alone),
             progress: Arc::new(Progress::default()),
         };
-        // What was looked at is what is restored from.
+        // The manifest that was checked above is the one to restore by.
         let sought = Sought {
             recorded: Some(manifest),
             ..*sought
@@ -136,7 +138,7 @@ pub(super) async fn restore_from_one(
                     into: target.reference.clone(),
                 })));
             }
-            // Found before the target was touched.
+            // Detected before the target was touched, so the next store can be tried.
             Err(error) if error.is_of_the_store() => {
                 let fault = format!("{}: {}", store.url, error.report());
                 output.note(&fault);
@@ -148,7 +150,7 @@ pub(super) async fn restore_from_one(
     Ok(Outcome::NotWhole(faults))
 }
 
-/// Refuses a suspect point without the word, and says what speaks against one that is restored from all the same.
+/// Refuses a suspect point without `--even-suspect`. With it, prints why the point is suspect.
 fn refuse_suspect(manifest: &Manifest, args: &Args, output: &Output) -> anyhow::Result<()> {
     for suspicion in suspicions(manifest, Utc::now()) {
         let because = printable(&suspicion.because);
@@ -161,7 +163,7 @@ fn refuse_suspect(manifest: &Manifest, args: &Args, output: &Output) -> anyhow::
     Ok(())
 }
 
-/// Refuses an archive in clear where archives are encrypted: whoever can write to the store, and has no key, can put one there.
+/// Refuses an unencrypted archive where archives are encrypted: anyone with write access to the store could put one there without a key.
 async fn refuse_unencrypted(
     manifest: &Manifest,
     args: &Args,
@@ -189,7 +191,7 @@ async fn refuse_unencrypted(
 }
 
 impl Done {
-    /// Says what was restored; as JSON, with `chosen`: why it was this point.
+    /// Prints what was restored. As JSON, it includes `chosen`: why it was this point.
     pub(super) fn show(&self, chosen: Option<Value>, output: &Output) -> anyhow::Result<()> {
         let mut report = serde_json::to_value(&self.restored)?;
         if let (Some(chosen), Some(report)) = (chosen, report.as_object_mut()) {
@@ -226,8 +228,10 @@ async fn in_this_process(
         break_replication: false,
         of_owner: false,
     };
-    let url = target.url.clone();
-    let resource = described_by(manifest, url.clone());
+    let resource = match described_by(manifest, &target.url) {
+        Ok(resource) => resource,
+        Err(error) => return Ok(Err(error)),
+    };
     let attempt = Attempt {
         run_id: Uuid::new_v4(),
         epoch: 1,
@@ -236,16 +240,16 @@ async fn in_this_process(
     };
     let stop = stop_on_signal()?.drain;
     tokio::select! {
-        restored = Box::pin(restore(attempt, &resource, &job, sought, Some(url), worker)) => Ok(restored),
+        restored = Box::pin(restore(attempt, &resource, &job, sought, Some(&resource.address), worker)) => Ok(restored),
         () = stop.cancelled() => {
-            // What was begun on the server is cleared up there, if it can be.
+            // What the restore began on the server is cleaned up there, if possible.
             drop(timeout(SETTLED_WITHIN, detached::settled()).await);
             anyhow::bail!("interrupted: the target does not hold the backup; see that it is empty, and restore once more")
         }
     }
 }
 
-/// Returns what failed, and what helps here. What only a catalog can do, a swap with a fresh database, say, is no help.
+/// Returns what failed and what helps here. Advice that needs a catalog, such as swapping in a fresh database, is left out.
 fn told(error: &JobError) -> String {
     if let JobError::Key(KeyError::Unknown { .. }) = error {
         return format!(
@@ -253,16 +257,16 @@ fn told(error: &JobError) -> String {
             error.report()
         );
     }
-    if let JobError::DatabaseGone { database } = error {
+    if let JobError::Postgres(PostgresError::DatabaseGone { database }) = error {
         return format!(
             "database {database:?} does not exist on its server: correct the name in its URL, or create it"
         );
     }
-    if let JobError::LockTableTooSmall {
+    if let JobError::Postgres(PostgresError::LockTableTooSmall {
         needed,
         room,
         setting,
-    } = error
+    }) = error
     {
         return format!(
             "a restore in one transaction needs about {needed} locks, and the server's lock table has room for {room}: set \
@@ -272,19 +276,19 @@ fn told(error: &JobError) -> String {
     error.report()
 }
 
-/// The resource as its manifest knows it, reached where the restore goes.
-fn described_by(manifest: &Manifest, url: SecretString) -> Resource {
-    Resource {
+/// Returns the resource as its manifest describes it, at the address of the restore's target.
+fn described_by(manifest: &Manifest, url: &SecretString) -> Result<Resource, JobError> {
+    Ok(Resource {
         id: manifest.resource_id.clone(),
         team: manifest.team.clone(),
         tier: manifest.tier.clone(),
         engine: manifest.engine,
-        url,
+        address: Address::parse(manifest.engine, url)?,
         options: ResourceOptions::default(),
-    }
+    })
 }
 
-/// The lease of a restore that no queue knows: nobody else can have it.
+/// The lease of a restore outside any queue. No one else can take it.
 struct Alone;
 
 impl Lease for Alone {

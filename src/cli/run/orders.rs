@@ -1,4 +1,4 @@
-//! `lastgood run retry|cancel`: orders about runs, one by one or in bulk.
+//! `lastgood run retry|cancel`: orders about single runs or in bulk.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -71,10 +71,10 @@ impl OrderArgs {
     }
 }
 
-/// A kind that no error has would find nothing, and look like success.
+/// Parses an error kind. A misspelt one is refused: it would match nothing and look like success.
 fn error_kind(text: &str) -> Result<String, String> {
     let kinds = ErrorKind::ALL.map(ErrorKind::as_str);
-    // The reaper's word for a run whose worker was lost in its last attempt.
+    // What the reaper records for a run whose worker was lost in its last attempt.
     let known = kinds.into_iter().chain(["worker_lost"]);
     if known.clone().any(|kind| kind == text) {
         return Ok(text.to_owned());
@@ -105,7 +105,7 @@ pub(super) async fn retry(
     };
     let answers = each(ids, |id| catalog.retry_run(id, &order, mode)).await;
     let all_done = answers.show(mode, output)?;
-    // In bulk, what needs no retry is no failure.
+    // A bulk retry does not fail because some runs need no retry.
     Ok(exit_code(all_done || in_bulk))
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn cancel(
     Ok(exit_code(answers.show(mode, output)?))
 }
 
-/// What became of an order about one run.
+/// The outcome of an order about one run.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
@@ -142,9 +142,9 @@ impl Answer {
             Self::Given(ordered) => [
                 ordered.id.to_string(),
                 ordered.resource_id.clone(),
-                ordered.kind.clone(),
-                ordered.was.clone(),
-                ordered.state.clone(),
+                ordered.kind.to_string(),
+                ordered.was.to_string(),
+                ordered.state.to_string(),
                 refused,
             ],
             Self::NoSuchRun { id, .. } => {
@@ -162,14 +162,15 @@ impl Answer {
     }
 }
 
-/// What became of the orders so far.
+/// The outcomes of the orders so far.
 struct Answers {
     given: Vec<Answer>,
-    /// What kept us from giving the rest.
+    /// The error that stopped the remaining orders.
     fault: Option<CatalogError>,
 }
 
-/// Gives an order about each run. One that does not exist keeps none of the others from it, and whatever ends the row, what was done is known.
+/// Gives the order for each run. A run that does not exist does not stop the rest, and if something does, the
+/// outcomes so far are returned.
 async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
     ids: Vec<Uuid>,
     order: impl Fn(Uuid) -> F,
@@ -194,7 +195,7 @@ async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
 }
 
 impl Answers {
-    /// Shows them, and returns whether every order was carried out.
+    /// Prints the outcomes and returns whether every order was carried out.
     fn show(self, mode: Mode, output: &Output) -> anyhow::Result<bool> {
         let Self { given, fault } = self;
         if fault.is_none() || !given.is_empty() {

@@ -1,8 +1,8 @@
-//! Which resources can no consumer reach, because nobody has the master key that their URL was sealed under?
+//! Which resources can no consumer reach, because no one has the master key that their URL was sealed under?
 
 use super::Status;
 
-/// Returns a line for each of them, with what to do about it.
+/// Returns a line for each of them, saying what to do about it.
 pub(super) fn told(status: &Status) -> Vec<String> {
     let urls = &status.unopened_urls;
     let mut told: Vec<_> = urls

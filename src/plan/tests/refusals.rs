@@ -1,4 +1,4 @@
-//! A plans file is read whole or refused whole, and every problem says where it is and what to do.
+//! A plans file is accepted or refused as a whole, and every problem says where it is and what to do.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Enqueues what upkeep asks for. A run that the catalog refuses is left out, and told: it keeps no other from being asked for.
+//! Enqueues runs for upkeep. A run that the catalog refuses is left out and logged, and keeps no other from being enqueued.
 
 use futures::FutureExt as _;
 use lastgood_jobs::error::chain;
@@ -6,39 +6,37 @@ use lastgood_jobs::error::chain;
 use crate::{
     catalog::{Catalog, CatalogError, leave_out},
     metrics,
+    run::{RunKind, Trigger},
 };
 
-/// A run that upkeep asks for.
+/// A run to be enqueued for upkeep.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// The queue of its resource's engine.
     pub(super) queue: String,
-    /// Its resource.
     pub(super) resource_id: String,
-    /// What it is to do.
+    /// Its payload.
     pub(super) args: serde_json::Value,
 }
 
-/// Enqueues these runs of one kind, but for those that wait or run already; returns how many are new.
+/// Enqueues these runs of one kind, except those already queued or running. Returns how many are new.
 pub(super) async fn enqueue(
     catalog: &Catalog,
-    kind: &'static str,
-    priority: i16,
+    kind: RunKind,
     asked: Vec<Asked>,
 ) -> Result<u64, CatalogError> {
-    let statement = |asked| enqueue_those(catalog, kind, priority, asked).boxed();
+    let statement = |asked| enqueue_those(catalog, kind, asked).boxed();
     let (enqueued, left_out) = leave_out(asked, statement).await?;
-    metrics::rows_left_out(kind, left_out.len() as u64);
+    metrics::rows_left_out(kind.as_str(), left_out.len() as u64);
     for (asked, error) in left_out {
-        tracing::error!(resource.id = %asked.resource_id, run.kind = kind, error = chain(&error), "the catalog refuses this run: it is left out");
+        tracing::error!(resource.id = %asked.resource_id, run.kind = %kind, error = chain(&error), "the catalog refuses this run: it is left out");
     }
     Ok(enqueued.iter().sum())
 }
 
 async fn enqueue_those(
     catalog: &Catalog,
-    kind: &str,
-    priority: i16,
+    kind: RunKind,
     asked: Vec<Asked>,
 ) -> Result<u64, CatalogError> {
     let (mut queues, mut resources, mut args) = (Vec::new(), Vec::new(), Vec::new());
@@ -49,11 +47,11 @@ async fn enqueue_those(
     }
     let enqueued = sqlx::query!(
         "insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
-         select asked.queue, $1, 'upkeep', asked.resource_id, $2, asked.args
+         select asked.queue, $1, $2, asked.resource_id, lastgood.priority($1, $2), asked.args
          from unnest($3::text[], $4::text[], $5::jsonb[]) as asked (queue, resource_id, args)
          on conflict do nothing",
-        kind,
-        priority,
+        kind.as_str(),
+        Trigger::Upkeep.as_str(),
         &queues,
         &resources,
         &args

@@ -4,28 +4,16 @@ use super::ask::{Asked, enqueue};
 use crate::{
     catalog::{Catalog, CatalogError},
     metrics,
+    run::RunKind,
 };
 
-/// How many copies may wait at once: a new mirror of many points must not fill the queue.
+/// How many copies may wait at once: a new mirror for many points must not fill the queue.
 const COPIES_WAITING_MAX: i64 = 1000;
-/// How many points are looked at by one statement when a store is new.
+/// How many points one statement looks at when a store is new.
 const FILLED_AT_ONCE: i64 = 20_000;
 
-/// Records that the primary store holds the points of before stores had names.
-pub async fn adopt(catalog: &Catalog, primary: &str) -> Result<(), CatalogError> {
-    sqlx::query!(
-        "with unplaced as (delete from lastgood.unplaced_points returning point_id)
-         insert into lastgood.copies (point_id, store) select point_id, $1 from unplaced
-         on conflict do nothing",
-        primary
-    )
-    .execute(catalog.pool())
-    .await?;
-    Ok(())
-}
-
-/// Records which stores each point is to be in, and looks through all points for what a new one lacks. What stands in no stores
-/// file any more is missed nowhere.
+/// Records which stores each point should be in, and finds all points that a new store lacks. Stores that the stores file no longer names
+/// are forgotten, and lack nothing.
 async fn want(catalog: &Catalog, stores: &[String]) -> Result<(), CatalogError> {
     let known = sqlx::query!("select name, is_filled from lastgood.stores order by name")
         .fetch_all(catalog.pool())
@@ -47,11 +35,10 @@ async fn want(catalog: &Catalog, stores: &[String]) -> Result<(), CatalogError> 
     Ok(())
 }
 
-/// Adds a store. Whoever is recording a point at this moment does not see it yet: they are waited for, and those that come after
-/// see it.
+/// Adds a store. Transactions that are recording a point do not see it yet, so this waits for them; later ones see it.
 async fn add(catalog: &Catalog, store: &str) -> Result<(), CatalogError> {
     let mut transaction = catalog.pool().begin().await?;
-    // Whoever waits for a lock makes others wait behind: the next look tries again.
+    // While this waits for the lock, others queue behind it. So it waits only briefly, and the next look tries again.
     sqlx::query("set local lock_timeout = '5s'")
         .execute(&mut *transaction)
         .await?;
@@ -72,11 +59,12 @@ async fn fill(catalog: &Catalog, store: &str) -> Result<bool, CatalogError> {
     let filled = sqlx::query_file_scalar!("src/producer/upkeep/fill.sql", store, FILLED_AT_ONCE)
         .fetch_optional(catalog.pool())
         .await?;
-    // Gone meanwhile: another producer has other stores.
+    // `None`: the store is gone, because another producer has other stores.
     Ok(filled.unwrap_or(true))
 }
 
-/// Enqueues a copy into each store for each usable point that it lacks; returns how many. What failed waits a while.
+/// Enqueues a copy of each usable point into each store that lacks it,
+/// and returns how many. A failed copy is tried again after 15 minutes.
 pub async fn ask_for_copies(catalog: &Catalog, stores: &[String]) -> Result<u64, CatalogError> {
     want(catalog, stores).await?;
     let due = sqlx::query_file_as!(
@@ -87,7 +75,7 @@ pub async fn ask_for_copies(catalog: &Catalog, stores: &[String]) -> Result<u64,
     )
     .fetch_all(catalog.pool())
     .await?;
-    let asked = enqueue(catalog, "copy", -10, due).await?;
+    let asked = enqueue(catalog, RunKind::Copy, due).await?;
     metrics::missing_copies(&catalog.missing_copies(stores).await?);
     Ok(asked)
 }

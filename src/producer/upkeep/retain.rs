@@ -1,4 +1,4 @@
-//! Lets restore points go that nothing keeps any more: resource after resource, each of them once an hour.
+//! Lets restore points expire that nothing keeps any more, resource by resource, each once an hour.
 
 use std::collections::HashMap;
 
@@ -17,21 +17,22 @@ use crate::{
     metrics,
     plan::Plans,
     retention::{Decision, Expired, Policy, decide},
+    run::RunKind,
 };
 
 /// How many resources are judged in one transaction.
 const RESOURCES_AT_ONCE: i64 = 100;
-/// Clocks that are so far apart say nothing about an age. More than a slow answer, less than any retention.
+/// If two clocks differ by more than this, no age can be trusted. It is longer than a slow answer and shorter than any retention.
 const CLOCKS_APART: TimeDelta = TimeDelta::hours(1);
-/// How many removals of one engine may wait or run: more would only make the queue long.
+/// How many removals of one engine may wait or run: more would only lengthen the queue.
 const REMOVALS_WAITING: i64 = 500;
 
-/// Judges the points of the resources whose turn has come, and lets go what nothing keeps; returns how many points.
+/// Judges the points of the resources that are due, and lets those expire that nothing keeps. Returns how many expired.
 ///
-/// Any number of producers may do so at once. `plans` are those of a file: under the built-in ones, which stand in for a file
-/// that is missing or broken, nothing may expire. `clock` is this machine's: while the catalog's tells quite another time,
-/// nobody knows how old anything is, and nothing goes: [`CatalogError::ClocksApart`]. Nor does anything while restore points have
-/// disappeared from a store en masse: [`CatalogError::StoreVanished`].
+/// Any number of producers may do so at once. `plans` must come from a file: under the built-in plans, which stand in for a file that is
+/// missing or broken, nothing may expire. `clock` is this machine's clock. While it and the catalog's are more than an hour apart, no age
+/// is known and nothing expires: [`CatalogError::ClocksApart`]. Nor does anything expire while restore points have disappeared from a
+/// store en masse: [`CatalogError::StoreVanished`].
 pub async fn retain(
     catalog: &Catalog,
     plans: &Plans,
@@ -55,7 +56,7 @@ pub async fn retain(
     }
 }
 
-/// Where restore points have disappeared en masse, what is left is all that there is.
+/// Fails if restore points have disappeared from some store en masse: the remaining ones may be all there is.
 async fn nothing_vanished(catalog: &Catalog) -> Result<(), CatalogError> {
     match catalog.vanished_store().await? {
         Some(store) => Err(CatalogError::StoreVanished(store)),
@@ -63,8 +64,8 @@ async fn nothing_vanished(catalog: &Catalog) -> Result<(), CatalogError> {
     }
 }
 
-/// Enqueues the removals of what has been let go: those that no run is about yet, nor failed within the hour, nor were refused
-/// by a store within the week. Returns how many.
+/// Enqueues removals of expired points, and returns how many. Leaves out points that already have such a run, whose removal failed within
+/// the last hour, or whose store refused it within the last week.
 pub async fn ask_for_removals(catalog: &Catalog) -> Result<u64, CatalogError> {
     nothing_vanished(catalog).await?;
     let engines = Engine::ALL.map(|engine| engine.to_string());
@@ -76,7 +77,7 @@ pub async fn ask_for_removals(catalog: &Catalog) -> Result<u64, CatalogError> {
     )
     .fetch_all(catalog.pool())
     .await?;
-    enqueue(catalog, "expire", -30, due).await
+    enqueue(catalog, RunKind::Expire, due).await
 }
 
 #[derive(Default)]
@@ -85,7 +86,7 @@ struct Batch {
     gone: u64,
 }
 
-/// The same for a batch of which the catalog refuses something: the resources that it is about are left out for an hour.
+/// Judges a batch that the catalog refuses, leaving out for an hour the resources that it refuses alone.
 async fn resource_by_resource(
     catalog: &Catalog,
     plans: &Plans,
@@ -117,7 +118,7 @@ async fn resource_by_resource(
         .map_err(CatalogError::from);
         match postponed {
             Ok(_) => {}
-            // It stays due, and this look ends here: else it would come back in each batch.
+            // The resource stays due, so this look ends here: it would come back in every batch.
             Err(error) if error.is_of_a_row() => is_last = true,
             Err(error) => return Err(error),
         }
@@ -128,7 +129,7 @@ async fn resource_by_resource(
     Ok(all)
 }
 
-/// Judges what is due; `only`: of these resources alone.
+/// Judges the resources that are due; with `only`, just these.
 async fn batch(
     catalog: &Catalog,
     plans: &Plans,
@@ -141,7 +142,7 @@ async fn batch(
     if judged.is_ok() {
         transaction.commit().await?;
     } else {
-        // Over before anybody asks anew for what is not locked; what went wrong is told, and not what then went wrong besides.
+        // Waits until the locks are released, because the caller next asks for rows that are not locked. Only the first error is reported.
         let _over_or_broken = transaction.rollback().await;
     }
     judged
@@ -182,7 +183,7 @@ async fn judge(
         looked_at.add(resource, policy)?;
     }
     let gone = candidates.let_go(transaction).await?;
-    // What was too much for one look, or changed meanwhile, is looked at again soon.
+    // Resources with too many points for one look, or that changed meanwhile, are looked at again soon.
     let again = candidates.again;
     looked_at.record(transaction, &resources, &again).await?;
     Ok(Batch {
@@ -191,7 +192,7 @@ async fn judge(
     })
 }
 
-/// Returns those whose time has come, and those that a clock which was ahead has put off for too long; `only`: of these alone.
+/// Returns the resources that are due, and those that a clock running ahead has put off for too long; with `only`, just these.
 async fn due(
     transaction: &mut PgTransaction<'_>,
     only: Option<&[String]>,
@@ -211,7 +212,7 @@ async fn due(
     Ok(rows)
 }
 
-/// Returns what each resource is judged by. One whose record cannot be read loses nothing.
+/// Returns the policy of each resource. A resource whose record cannot be read is left out, so that none of its points expires.
 fn judged<'a>(
     resources: &'a [Retained],
     plans: &Plans,
@@ -267,7 +268,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Locks the resources, as a tick and a finish do, and lets the points go of those that have not changed since.
+    /// Locks the resources, as a tick and a finish do, and lets points of those expire that have not changed since.
     async fn let_go(&mut self, connection: &mut PgConnection) -> Result<u64, CatalogError> {
         if self.points.is_empty() {
             return Ok(0);
@@ -309,7 +310,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// What was promised to each resource, as seen in this look.
+/// The promises to each resource, as this look saw them.
 #[derive(Default)]
 struct LookedAt {
     ids: Vec<String>,

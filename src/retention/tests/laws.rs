@@ -1,4 +1,4 @@
-//! What retention never does, whatever happened: laws over random points, and over years of backups, failures, changes of
+//! What retention never does, whatever happens: laws over random points, and over years of backups, failures, changes of
 //! promise and clocks that step.
 
 use std::collections::HashSet;
@@ -30,14 +30,14 @@ fn any_life() -> impl Strategy<Value = Life> {
     prop_oneof![3 => Just(Life::Live), 1 => Just(Life::Removed)]
 }
 
-/// Promises that came one after another, with the hours between them.
+/// Promises that followed one another, with the hours between them.
 fn any_policy() -> impl Strategy<Value = Policy> {
     let known = prop_oneof![9 => Just(TierKnown::Known), 1 => Just(TierKnown::Unknown)];
     (vec((any_promise(), 0_i64..400), 0..4), any_life(), known).prop_map(|(changes, life, tier)| {
         let hours: i64 = changes.iter().map(|(_, hours)| hours).sum();
         let mut at = now() - TimeDelta::hours(hours);
         let first = changes.first().map(|(promise, _)| promise.clone());
-        // Some are new to retention, most are not.
+        // Some resources are new to retention; most are not.
         let seen = if hours % 5 == 0 { at } else { at - GRACE };
         let mut record = Record::after(None, first, Life::Live, GRACE, seen);
         for (promise, hours) in changes {
@@ -99,7 +99,7 @@ fn expired(points: &[Point], policy: &Policy, at: DateTime<Utc>) -> HashSet<Uuid
     verdicts.iter().filter_map(goes).collect()
 }
 
-/// The newest trusted one whose time has come, told in another way than retention tells it.
+/// The newest trusted point that is not in the future, found by another algorithm than retention's.
 fn newest(points: &[Point], at: DateTime<Utc>, also: impl Fn(&Point) -> bool) -> Option<&Point> {
     let mut best: Option<&Point> = None;
     for point in points.iter().filter(|it| {
@@ -118,7 +118,7 @@ fn newest(points: &[Point], at: DateTime<Utc>, also: impl Fn(&Point) -> bool) ->
     best
 }
 
-/// The later of the two clocks that timed a point.
+/// The later of the two times of a point, which come from two clocks.
 fn counted_from(point: &Point) -> DateTime<Utc> {
     point.consistent_at.max(point.recorded_at)
 }
@@ -172,7 +172,7 @@ proptest! {
             other.rotate_left(by);
         }
         prop_assert_eq!(expired(&points, &policy, now()), expired(&other, &policy, now()));
-        // Other names, in the opposite order: as many points go, and of the same times.
+        // With other ids, in the opposite order, as many points expire, and at the same times.
         let mut names: Vec<Uuid> = points.iter().map(|it| it.id).collect();
         names.sort();
         let mut by_time: Vec<Point> = points.clone();
@@ -227,7 +227,7 @@ proptest! {
         let record = Record::after(None, Some(before), Life::Live, GRACE, changed_at - GRACE - GRACE);
         let former = Policy { record: record.clone(), ..policy(promise(1)) };
         let changed = Policy { record: Record::after(record, Some(after), Life::Live, GRACE, changed_at), ..former.clone() };
-        // The minimum is not a matter of time: the new one counts.
+        // The minimum does not depend on time: the new one counts.
         let more: HashSet<Uuid> = expired(&points, &changed, now()).difference(&expired(&points, &former, now())).copied().collect();
         for verdict in decide(&points, &former, now()) {
             let by_time = matches!(&verdict.decision, Decision::Keep(kept) if kept.until().is_some());
@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn nothing_goes_before_the_time_that_was_told(points in vec(any_point(), 0..40), policy in any_policy()) {
-        // A newer one of the same window may take a point's place: what is told is the latest.
+        // A newer point of the same window may take a point's place: the time that is told is the latest possible.
         let mut points = points;
         points.retain(|it| it.consistent_at.max(it.recorded_at) <= now());
         for (point, verdict) in points.iter().zip(decide(&points, &policy, now())) {
@@ -317,7 +317,7 @@ proptest! {
     }
 }
 
-/// What happens in one quarter of a simulated day.
+/// An event in one quarter of a simulated day.
 #[derive(Debug, Clone)]
 enum Event {
     Backup,
@@ -329,7 +329,7 @@ enum Event {
     Damaged(Index),
     Pinned(Index),
     Promised(Promise),
-    /// The clock of all steps; it never runs backwards for longer than the points of a few days.
+    /// The one clock steps. It never goes back further than the points of a few days.
     ClockSteps {
         hours: i64,
     },
@@ -394,7 +394,7 @@ impl Years {
         self.record = Record::after(self.record.take(), None, Life::Live, GRACE, self.at);
     }
 
-    /// Lets retention work and returns what it removed.
+    /// Applies retention and returns the points that it removed.
     fn retain(&mut self) -> Vec<Point> {
         let policy = Policy {
             record: self.record.clone(),
@@ -410,7 +410,7 @@ impl Years {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Two to three years each.
+    /// Each case simulates two to three years.
     #[test]
     fn in_years_of_backups_a_live_resource_can_always_be_restored(first in any_promise(), events in vec(any_event(), 1500..2000)) {
         let mut years = Years { at: now(), points: Vec::new(), record: Record::after(None, Some(first), Life::Live, GRACE, now()) };
@@ -428,7 +428,7 @@ proptest! {
             prop_assert!(gone.iter().all(|it| it.recorded_at <= years.at));
         }
         prop_assert!(ever_usable > 0);
-        // What is left is bounded by the longest promise, not by the years: retention does remove.
+        // The longest promise, not the number of years, bounds how many points remain: retention does remove some.
         prop_assert!(removed > 0);
     }
 }

@@ -1,25 +1,25 @@
-//! Every route asks for its scope, and shows a token of one team nothing of another's.
+//! Every route requires its scope, and shows one team's token nothing of another team's.
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
-use lastgood::token::Scope;
+use lastgood::{catalog::ResourceStatus, token::Scope};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::lab::{Api, request};
 
-/// What a token of another team is answered.
+/// How a token of another team is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stranger {
     /// As if there were no such thing.
     NotFound,
-    /// That it concerns every team, or another one by name.
+    /// Refused, because the request concerns every team or names another one.
     NotAllowed,
-    /// What is the stranger's own, and nothing else.
+    /// With the stranger's own things and nothing else.
     NothingOfOurs,
 }
 
-/// What there is of team `ours`.
+/// The things that team `ours` has.
 #[derive(Debug, Clone, Copy)]
 struct Ours {
     run: Uuid,
@@ -27,7 +27,7 @@ struct Ours {
 }
 
 impl Ours {
-    /// Returns the id of what a path is about.
+    /// Returns the id of the thing that a path names.
     fn named_by(self, path: &str) -> String {
         if path.starts_with("/runs") {
             self.run.to_string()
@@ -47,7 +47,7 @@ struct Route {
     body: Option<Value>,
 }
 
-/// Every route of the document: `every_route_of_the_document_is_in_the_table` fails where one is missing.
+/// Returns every route of the document. `every_route_of_the_document_is_in_the_table` fails if one is missing here.
 fn table() -> Vec<Route> {
     use Scope::{Admin, Enqueue, Read, Restore};
     use Stranger::{NotAllowed, NotFound, NothingOfOurs};
@@ -140,13 +140,13 @@ impl Route {
         self.path.replace("{id}", &ours.named_by(self.path))
     }
 
-    /// Whether a token of the resource's own team may, too: what concerns everybody is not a team's.
+    /// Returns whether even a token of the resource's own team is refused, because the route concerns every team.
     fn concerns_all(&self) -> bool {
         matches!(self.path, "/queue/drain" | "/consumers")
     }
 }
 
-/// Returns the status, and the body where it ends.
+/// Returns the status, and the body unless it is a stream.
 async fn answer(
     api: &Api,
     route: &Route,
@@ -166,7 +166,7 @@ async fn answer(
     Ok((answer.status.as_u16(), answer.body))
 }
 
-/// A resource of team `ours` with a run and a restore point.
+/// Creates a resource of team `ours` with a run and a restore point.
 async fn ours(api: &Api) -> Result<Ours> {
     api.db.add("ourshop", "ours", "pro").await?;
     let point = api.restore_point("ourshop", 10).await?;
@@ -222,7 +222,7 @@ async fn without_a_good_token_no_route_answers() -> Result<()> {
         .bind(ids[1])
         .execute(api.db.pool())
         .await?;
-    // Another's secret under a good token's id, and the good token's own, cut short.
+    // A good token's id with another token's secret, and the good token itself, cut short.
     let good = api.admin().await?;
     let forged = format!(
         "{}{}",
@@ -268,7 +268,7 @@ async fn a_route_is_for_its_scope_and_admin_alone() -> Result<()> {
                     ensure!(status == 403, "{told}");
                 } else {
                     ensure!(!matches!(status, 401 | 403 | 405 | 500..), "{told}");
-                    // A pause may have been ended by the admin before.
+                    // The admin may have ended the pause already.
                     ensure!(
                         status != 404 || route.path.starts_with("/queue/pauses"),
                         "{told}"
@@ -309,7 +309,7 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
                 "{told}"
             );
         }
-        // What is there and another's is told from what is not there by nothing.
+        // Another team's thing and a missing one must get the same answer.
         if route.stranger == Stranger::NotFound
             && route.path.contains("{id}")
             && !route.path.ends_with("/events")
@@ -336,7 +336,10 @@ async fn a_token_of_another_team_neither_sees_nor_touches_ours() -> Result<()> {
         api.db.count("select count(*) from lastgood.runs").await?,
         before
     );
-    assert_eq!(api.db.catalog.resource("ourshop").await?.status, "active");
+    assert_eq!(
+        api.db.catalog.resource("ourshop").await?.status,
+        ResourceStatus::Active
+    );
     assert_eq!(api.db.catalog.pauses().await?.len(), 1);
     Ok(())
 }
@@ -346,7 +349,7 @@ async fn a_token_of_a_team_names_no_secret_of_the_consumers() -> Result<()> {
     let api = Api::create().await?;
     ours(&api).await?;
     let token = api.token(&[Scope::Admin], Some("ours")).await?;
-    // It could name the URL of another team's database.
+    // A reference could name the URL of another team's database.
     let register = json!({ "team": "ours", "tier": "pro", "engine": "postgres", "connection": "env:THEIR_URL" });
     api.ask(Method::PUT, &token, "/resources/new", Some(register))
         .await?
@@ -368,7 +371,7 @@ async fn a_token_of_a_team_names_no_secret_of_the_consumers() -> Result<()> {
     }
     let restores = "/resources/ourshop/restores";
     for (body, status) in [
-        // The database's functions would have everything that is on its server.
+        // The database's functions would get access to everything on its server.
         (json!({ "as_superuser": true }), 403),
         (json!({ "into": "template1" }), 422),
         (json!({ "into": "postgres" }), 422),
@@ -378,7 +381,7 @@ async fn a_token_of_a_team_names_no_secret_of_the_consumers() -> Result<()> {
             .await?
             .with(status)?;
     }
-    // The consumer, which sees the server, makes sure that it is the team's.
+    // The consumer sees the server, and checks that the database is the team's.
     let held = "select count(*) from lastgood.runs where kind = 'restore' and args ->> 'of_owner' = 'true'";
     assert_eq!(api.db.count(held).await?, 1);
     Ok(())
@@ -439,7 +442,7 @@ async fn a_token_of_a_team_leans_on_nothing_of_the_consumers_machine() -> Result
             answer.with(201)?;
             continue;
         }
-        // What the driver of this build does not take at all is refused to everybody.
+        // A URL that this build's driver does not accept is refused to everyone.
         let of_free = api.ask(Method::PUT, &free, &path, Some(body)).await?;
         ensure!(
             (answer.status == 403 && of_free.status == 201)

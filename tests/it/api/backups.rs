@@ -1,4 +1,4 @@
-//! An ad-hoc backup is asked for once, however often the request is sent, and within limits.
+//! A request for an ad-hoc backup is idempotent under its key, and limited in number.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -153,7 +153,7 @@ async fn a_resource_and_a_team_have_limits_that_end_after_an_hour() -> Result<()
         .await?
         .with(202)?;
 
-    // An hour later there is room again.
+    // An hour later the limit has room again.
     api.db
         .execute("update lastgood.runs set created_at = created_at - interval '61 minutes'")
         .await?;
@@ -170,7 +170,7 @@ async fn requests_of_one_team_are_counted_in_turn() -> Result<()> {
         .catalog
         .set_adhoc_limits(Some(1), None, None, &Order::new("test", None))
         .await?;
-    // One whose turn it is has asked, and not ended: nobody can see yet that it counts.
+    // The first request has its turn and has not committed, so no one can see yet that it counts.
     let mut first = api.db.pool().begin().await?;
     sqlx::raw_sql(
         "insert into lastgood.adhoc_turns values ('acme');
@@ -196,7 +196,7 @@ async fn requests_of_one_team_are_counted_in_turn() -> Result<()> {
 async fn a_lock_that_anybody_can_take_is_no_turn() -> Result<()> {
     let (api, token) = shop().await?;
     let mut anybody = api.db.pool().begin().await?;
-    // Every advisory lock that a request may ask for has these keys or no meaning here.
+    // The advisory locks that a request might take have these keys; here they must make no difference.
     sqlx::query(
         "select pg_advisory_xact_lock(hashtext('lastgood.ask_for_backup'), hashtext('acme'))",
     )
@@ -236,7 +236,7 @@ async fn an_open_transaction_of_a_service_holds_up_its_own_key_alone_and_not_for
         backup
     };
     let same_key_restore = api.post_once(&admin, "/resources/shop/restores", "migration-7", None);
-    // More than there are connections.
+    // More requests than connections.
     let others = try_join_all((0..16).map(|_| api.ask(Method::POST, &token, BACKUPS, None)));
     let meanwhile = async {
         eventually(SOON, "they wait", async || {

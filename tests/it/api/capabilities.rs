@@ -1,4 +1,4 @@
-//! What is quoted is what consumers and producers that are alive can do.
+//! Capabilities are what consumers and producers that are alive can do.
 
 use std::time::Duration;
 
@@ -12,16 +12,9 @@ use serde_json::{Value, json};
 
 use super::lab::Api;
 
-/// What a producer says of verifying.
-enum Said {
-    Of(Option<Duration>),
-    /// It is of an older version.
-    Nothing,
-}
-
 const DAY: Option<Duration> = Some(Duration::from_hours(24));
 
-/// Records a tick of the one producer.
+/// Records a tick of the only producer.
 async fn ticked(catalog: &Catalog, plans: &Plans, verify_within: Option<Duration>) -> Result<()> {
     let goes_by = GoesBy::of(plans, verify_within);
     Ok(catalog
@@ -46,7 +39,7 @@ async fn register(catalog: &Catalog, engine: &str) -> Result<()> {
     Ok(catalog.register_consumer(&registration).await?)
 }
 
-/// Returns what is said of the engine on tier `pro`.
+/// Returns what the capabilities say about the engine on tier `pro`.
 async fn of(api: &Api, token: &str, engine: &str) -> Result<Value> {
     let answer = api.get(token, "/capabilities").await?.with(200)?;
     let tiers = answer["tiers"].as_array().context("no tiers")?;
@@ -159,7 +152,7 @@ async fn what_the_producer_does_not_schedule_is_not_promised_whatever_this_api_h
     ticked(catalog, &Plans::built_in(), DAY).await?;
     assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
 
-    // A second one with other plans undoes what the first one plans.
+    // A second producer with other plans undoes what the first one plans.
     catalog
         .producer_ticked("q", Duration::from_mins(1), &GoesBy::of(&stale, DAY))
         .await?;
@@ -167,38 +160,21 @@ async fn what_the_producer_does_not_schedule_is_not_promised_whatever_this_api_h
         available(&of(&api, &token, "redis").await?),
         [false, true, true]
     );
-    // Of a version that does not say by which it goes: no difference is known.
-    api.db
-        .execute("update lastgood.producers set plans_blake3 = null, verify_within_seconds = null where id = 'q'")
-        .await?;
-    assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
     Ok(())
 }
 
 #[rstest]
-#[case::the_producer_verifies(None, Said::Of(DAY), true)]
-#[case::the_producer_does_not(DAY, Said::Of(None), false)]
-#[case::the_producer_does_not_say_and_this_api_does(DAY, Said::Nothing, true)]
-#[case::nobody_says(None, Said::Nothing, false)]
+#[case::the_producer_verifies(DAY, true)]
+#[case::the_producer_does_not(None, false)]
 #[tokio::test(flavor = "multi_thread")]
 async fn verification_goes_by_what_the_producer_asks_for(
-    #[case] of_this_api: Option<Duration>,
-    #[case] of_the_producer: Said,
+    #[case] within: Option<Duration>,
     #[case] expected: bool,
 ) -> Result<()> {
-    let api = Api::with(|settings| settings.verify_within = of_this_api).await?;
+    let api = Api::create().await?;
     let token = api.admin().await?;
     register(&api.db.catalog, "redis").await?;
-    let within = match of_the_producer {
-        Said::Of(within) => within,
-        Said::Nothing => None,
-    };
     ticked(&api.db.catalog, &Plans::built_in(), within).await?;
-    if matches!(of_the_producer, Said::Nothing) {
-        api.db
-            .execute("update lastgood.producers set verify_within_seconds = null")
-            .await?;
-    }
     assert_eq!(
         available(&of(&api, &token, "redis").await?),
         [true, true, expected]

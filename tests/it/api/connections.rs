@@ -1,4 +1,4 @@
-//! Connections are bounded in number, a head in time, and a drain waits for no head.
+//! Connections are limited in number, request heads in time, and a drain does not wait for an unfinished head.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -120,7 +120,7 @@ async fn a_drain_waits_for_no_head() -> Result<()> {
     let api = Listening::with(|settings| settings.head_within = NEVER).await?;
     let _idle = api.send(b"").await?;
     let _unfinished = api.send(UNFINISHED).await?;
-    // It has been served, so those before it have been taken.
+    // This one is answered, so the connections before it have been accepted.
     ensure!(
         answer(&mut api.send(WHOLE).await?)
             .await?

@@ -1,4 +1,4 @@
-//! The OpenAPI document is a promise, and can be read without a network.
+//! The OpenAPI document is a promise, and needs no network to be read.
 
 use anyhow::{Context as _, Result, ensure};
 use axum::{body::Body, http::Request};

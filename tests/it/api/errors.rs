@@ -1,4 +1,4 @@
-//! A refusal is problem details with a request id, says what to do, and repeats no secret.
+//! An error is problem details with a request id; it says what to do and repeats no secret.
 
 use std::time::Duration;
 
@@ -224,7 +224,7 @@ async fn another_master_key_than_before_is_told_as_what_it_is() -> Result<()> {
     let api = Api::create().await?;
     let token = api.admin().await?;
     api.db.add("sealed", "acme", "pro").await?;
-    // As another key would have sealed it.
+    // As if another key had sealed it.
     api.db
         .execute("update lastgood.resources set connection_ref = null, connection_sealed = '\\x01020304'")
         .await?;
@@ -246,7 +246,7 @@ async fn a_fault_after_what_was_done_does_not_deny_it() -> Result<()> {
     let api = Api::create().await?;
     let token = api.admin().await?;
     api.db.add("shop", "acme", "pro").await?;
-    // What cannot be read again after the change.
+    // After the change, the row cannot be read any more.
     api.db
         .execute(
             "create function lastgood.spoil() returns trigger language plpgsql as

@@ -129,7 +129,7 @@ async fn one_token_leaves_streams_to_others() -> Result<()> {
     ensure!(open(&token).await?.status() == 429);
     let other = api.token(&[lastgood::token::Scope::Read], None).await?;
     ensure!(open(&other).await?.status() == 200);
-    // One that ends makes room.
+    // A stream that ends makes room for another.
     mine.pop();
     ensure!(open(&token).await?.status() == 200);
     Ok(())

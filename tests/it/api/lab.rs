@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::database::TestCatalog;
 
-/// An API, its catalog, and its stop.
+/// An API, its catalog, and the token that stops it.
 pub(super) struct Api {
     pub(super) db: TestCatalog,
     app: Router,
@@ -32,7 +32,6 @@ pub(super) struct Api {
     _switches: lastgood::api::Switches,
 }
 
-/// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -45,7 +44,7 @@ impl Answer {
         serde_json::from_str(&self.body).with_context(|| format!("no JSON: {self:?}"))
     }
 
-    /// Makes sure of the status, and returns the body.
+    /// Checks the status and returns the body.
     pub(super) fn with(&self, status: u16) -> Result<Value> {
         ensure!(self.status.as_u16() == status, "not {status}: {self:?}");
         if self.body.is_empty() {
@@ -77,14 +76,13 @@ impl Api {
         })
     }
 
-    /// How an API runs in tests.
+    /// Returns the settings of the tests' API.
     pub(super) fn settings() -> Result<Settings> {
         let key = SecretString::from("bWFzdGVyLWtleS1tYXN0ZXIta2V5LW1hc3Rlci1rZXk=");
         Ok(Settings {
             listen: "127.0.0.1:0".parse()?,
             drain_timeout: Duration::from_secs(1),
             has_public_capabilities: false,
-            verify_within: Some(Duration::from_hours(24)),
             master_keys: Some(MasterKey::parse(&key)?.into()),
             connections: 1024,
             head_within: Duration::from_secs(10),
@@ -92,7 +90,7 @@ impl Api {
         })
     }
 
-    /// Makes a token with these scopes, and returns its text.
+    /// Creates a token with these scopes and returns its text.
     pub(super) async fn token(&self, scopes: &[Scope], team: Option<&str>) -> Result<String> {
         let name = Uuid::new_v4().to_string();
         let new = NewToken {
@@ -106,12 +104,12 @@ impl Api {
         Ok(token.reveal().expose_secret().to_owned())
     }
 
-    /// Makes a token that may do anything.
+    /// Creates a token with every right.
     pub(super) async fn admin(&self) -> Result<String> {
         self.token(&[Scope::Admin], None).await
     }
 
-    /// Sends a request, and returns the answer without its body.
+    /// Sends a request and returns the answer before its body is read.
     pub(super) async fn begin(&self, request: Request<Body>) -> Result<axum::response::Response> {
         Ok(self.app.clone().call(request).await?)
     }
@@ -140,7 +138,6 @@ impl Api {
         self.send(request(method, path, Some(token), body)?).await
     }
 
-    /// Asks under an idempotency key.
     pub(super) async fn post_once(
         &self,
         token: &str,
@@ -155,7 +152,7 @@ impl Api {
         self.send(request).await
     }
 
-    /// Records a restore point of a resource, made by a run that succeeded.
+    /// Records a restore point of a resource.
     pub(super) async fn restore_point(&self, resource: &str, minutes_ago: i32) -> Result<Uuid> {
         let id = Uuid::new_v4();
         sqlx::query(

@@ -1,4 +1,4 @@
-//! The queue is steered over HTTP as by the command line, and each act is recorded under the token's name.
+//! The queue is controlled over HTTP as from the command line, and each action is recorded under the token's name.
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;

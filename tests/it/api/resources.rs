@@ -29,7 +29,7 @@ async fn put_registers_then_brings_to_what_is_sent() -> Result<()> {
         .await?;
     ensure!(!String::from_utf8_lossy(&sealed).contains("hunter2"));
 
-    // What never comes out need not be sent again, and stays.
+    // The URL never comes out, so it need not be sent again, and is kept.
     body = json!({ "team": "acme", "tier": "hobby", "engine": "postgres" });
     let changed = api
         .ask(Method::PUT, &token, SHOP, Some(body.clone()))
@@ -178,7 +178,7 @@ async fn put_of_what_is_so_already_changes_nothing_and_leaves_a_back_off() -> Re
         body[field] = value;
         body
     };
-    // It says nothing of how it is reached, or of what is read: what failed would fail again.
+    // The change concerns neither the connection nor what is read, so the next attempt would fail like the last one.
     let kept = put(with("retention_days", json!(4))).await?;
     assert_eq!(
         (&kept["failures_in_a_row"], &kept["retention_days"]),
@@ -214,7 +214,7 @@ async fn the_same_put_sent_at_once_registers_once_and_refuses_none() -> Result<(
     let api = Api::create().await?;
     let token = api.admin().await?;
     let body = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "url": "postgresql://u:p@h/shop" });
-    // All look before one has registered.
+    // Every request looks for the resource before any has registered it.
     let mut held = api.db.pool().begin().await?;
     sqlx::query("lock table lastgood.resources in exclusive mode")
         .execute(&mut *held)
@@ -263,7 +263,7 @@ async fn a_retention_that_vetoes_is_told_as_it_was_sent() -> Result<()> {
     Ok(())
 }
 
-/// Hogging: each new resource is due at once, so a team that registers its own may have so many.
+/// Every new resource is due at once, so a team that registers its own is limited in number and cannot hog the queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_a_team_registers_as_many_resources_as_the_team_may_have() -> Result<()> {
     let api = Api::create().await?;
@@ -280,7 +280,7 @@ async fn a_token_of_a_team_registers_as_many_resources_as_the_team_may_have() ->
         let path = format!("/resources/shop-{id}");
         api.ask(Method::PUT, token, &path, Some(body.clone())).await
     };
-    // All at once: they take turns.
+    // Sent at the same time, they take turns.
     let answers = try_join_all((0..10).map(|id| put(&bound, id))).await?;
     let made = answers.iter().filter(|it| it.status == 201).count();
     ensure!(made == 3, "{answers:?}");
@@ -292,7 +292,7 @@ async fn a_token_of_a_team_registers_as_many_resources_as_the_team_may_have() ->
             .is_some_and(|it| it.contains("3 resources")),
         "{refused}"
     );
-    // What is there can be sent again, whoever runs lastgood is not bound, and what is removed makes room.
+    // An existing resource can be sent again, operators are not limited, and removing a resource makes room.
     let there = answers
         .iter()
         .position(|it| it.status == 201)
@@ -353,7 +353,7 @@ async fn one_sealed_row_that_was_altered_stops_no_registration_and_a_wrong_key_s
     }
     api.db.execute("update lastgood.resources set connection_sealed = set_byte(connection_sealed, 40, 255 - get_byte(connection_sealed, 40)) where id = 'a'").await?;
     put("c").await?.with(201)?;
-    // The row that was altered is given anew.
+    // The altered row gets a new URL.
     put("a").await?.with(200)?;
     // As if another key had sealed the catalog.
     api.db

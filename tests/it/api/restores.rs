@@ -1,4 +1,4 @@
-//! A restore takes the point that was asked for, and overwrites only what was named twice.
+//! A restore uses the point that was requested, and overwrites only a resource that was named twice.
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
@@ -20,7 +20,7 @@ async fn shop() -> Result<(Api, String)> {
     Ok((api, token))
 }
 
-/// Returns where the run of an answer writes.
+/// Returns the target of the run in an answer.
 async fn target(api: &Api, answer: &Value) -> Result<Value> {
     let run = answer["run"]["id"].as_str().context("no run")?;
     let args: Value = sqlx::query_scalar("select args from lastgood.runs where id = $1::uuid")
@@ -50,7 +50,7 @@ async fn the_newest_point_an_instant_and_a_named_one_are_found() -> Result<()> {
         assert_eq!(answer["point"], json!(point));
         assert_eq!(target(&api, &answer).await?, json!({ "to": "swap" }));
     }
-    // One of another resource is told from one that is not there by nothing.
+    // Another resource's point and a missing one must get the same answer.
     let absent = uuid::Uuid::new_v4();
     let mut told = Vec::new();
     for point in [others, absent] {
@@ -106,7 +106,7 @@ async fn a_repeated_restore_is_the_first_one_and_another_body_a_conflict() -> Re
         .post_once(&token, RESTORES, "k", None)
         .await?
         .with(202)?;
-    // "The newest" is another one by now.
+    // By now the newest point is another one.
     api.restore_point("shop", 1).await?;
     let again = api
         .post_once(&token, RESTORES, "k", Some(json!({})))
@@ -242,7 +242,7 @@ async fn a_repeated_restore_is_answered_whatever_became_of_its_point() -> Result
             "{became}"
         );
     }
-    // Nor is another point the same where it is not on record what the first request said.
+    // If what the first request said is not on record, another point still makes another request.
     api.db
         .execute("update lastgood.runs set asked = null")
         .await?;
@@ -261,7 +261,7 @@ async fn of_two_at_once_the_second_tells_the_point_of_the_first() -> Result<()> 
         .post_once(&token, RESTORES, "k", None)
         .await?
         .with(202)?;
-    // The first, as it is before it is committed; by now "the newest" is another one.
+    // The first request, not yet committed; by now the newest point is another one.
     api.db
         .execute("create table lastgood.first as select * from lastgood.runs")
         .await?;
@@ -308,7 +308,7 @@ async fn the_command_line_and_the_api_tell_requests_apart_alike() -> Result<()> 
         .await?
         .with(200)?;
     assert_eq!(same["run"]["id"], json!(first.enqueued.id()));
-    // The same point would be found.
+    // This request would find the same point.
     let other = RestoreRequest {
         at: at(2),
         ..request.clone()

@@ -1,4 +1,4 @@
-//! A service asks for a backup in its own transaction, with the two grants of docs/enqueue.md, and can do nothing else.
+//! A service requests a backup in its own transaction, with the two grants of docs/how-to/enqueue.md, and can do nothing else.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::catalog::{AuditFilter, Order};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::database::{TestCatalog, reads_of_runs};
 
-/// A catalog, and a role that has what the documentation grants.
+/// A catalog, and a role with the documented grants.
 struct Shared {
     db: TestCatalog,
     role: String,
@@ -20,11 +20,11 @@ impl Shared {
         let db = TestCatalog::create().await?;
         db.add("shop", "acme", "pro").await?;
         let role = format!("service_{}", Uuid::new_v4().simple());
-        let grants = include_str!("../../../docs/enqueue.md")
+        let grants = include_str!("../../../docs/how-to/enqueue.md")
             .split("```sql\n-- grants\n")
             .nth(1)
             .and_then(|rest| rest.split("```").next())
-            .context("docs/enqueue.md has no grants")?
+            .context("docs/how-to/enqueue.md has no grants")?
             .replace("shop_service", &role);
         ensure!(grants.lines().count() == 2, "{grants}");
         let statement = format!("create role {role} login password 'service'; {grants}");
@@ -126,7 +126,7 @@ async fn the_grants_of_the_documentation_allow_nothing_else() -> Result<()> {
             );
         }
     }
-    // The function behind it, which says of a resource whether it is there without an error's trace.
+    // The inner function would reveal whether a resource exists, without leaving an error behind.
     let inner = sqlx::query("select lastgood.ask_for_backup('shop', null)")
         .execute(&mut service)
         .await;
@@ -134,7 +134,7 @@ async fn the_grants_of_the_documentation_allow_nothing_else() -> Result<()> {
         inner.as_ref().is_err_and(|error| code(error) == "42501"),
         "{inner:?}"
     );
-    // A table of the service's own in front of ours is not seen.
+    // A table of the service's own must not shadow the catalog's.
     sqlx::raw_sql("create temporary table runs (id uuid); set search_path = pg_temp, lastgood")
         .execute(&mut service)
         .await?;

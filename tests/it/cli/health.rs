@@ -1,4 +1,4 @@
-//! A container's health check tells a service that is ready from one that is not, and from none.
+//! A container's health check tells a ready service from one that is not ready and from one that is not there.
 
 use anyhow::{Context as _, Result};
 use tokio::{

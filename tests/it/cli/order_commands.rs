@@ -1,4 +1,4 @@
-//! Orders about runs and queues say what became of each, whatever else comes between.
+//! Orders about runs and queues report the outcome of each one, whatever interferes.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::{
     eventually::{SOON, eventually},
 };
 
-/// Asks for a backup of a shop, and returns its run.
+/// Requests a backup of a shop and returns its run.
 async fn ask(db: &TestCatalog) -> Result<String> {
     let said = run_on(db, &["--json", "backup", "now", "shop"]).await?;
     let answer = said.json()?;

@@ -1,4 +1,4 @@
-//! `plans check` is the strict gate before a deploy: any doubt is exit code 1. `plans show` says what is in force.
+//! `plans check` is the strict gate before a deploy: any doubt is exit code 1. `plans show` prints what is in force.
 
 use anyhow::{Context as _, Result};
 use rstest::rstest;
@@ -7,7 +7,7 @@ use super::process::run;
 
 const GOOD: &str = "version: 1\ntiers:\n  paid: {rpo_minutes: 60, backup_retention_days: 30}\n";
 
-/// Returns a plans file with that text, and the directory that it goes with.
+/// Returns a plans file with the text, and the directory that it lives in.
 fn file(text: &str) -> Result<(tempfile::TempDir, String)> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("plans.yaml");

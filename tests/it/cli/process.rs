@@ -1,4 +1,4 @@
-//! The binary as a child: run to its end, or kept running until the test lets go.
+//! Runs the binary as a child process, to its end or until the test stops it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     eventually::{SOON, eventually, within},
 };
 
-/// What a command said, and how it ended.
+/// A command's output and exit code.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) code: i32,
@@ -72,7 +72,6 @@ async fn said(mut command: Command) -> Result<Said> {
     })
 }
 
-/// A producer that runs.
 pub(super) struct Producer {
     child: Child,
     log: watch::Receiver<String>,
@@ -80,7 +79,7 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// Starts a producer that ticks every second; returns once it serves metrics.
+    /// Starts a producer that ticks every second, and returns once it serves metrics.
     pub(super) async fn start(catalog: &TestCatalog, plans: &str) -> Result<Self> {
         let arguments = [
             "producer",
@@ -119,14 +118,14 @@ impl Producer {
         })
     }
 
-    /// Waits until the log holds `text`.
+    /// Waits until the log contains `text`.
     pub(super) async fn logs(&mut self, text: &str) -> Result<()> {
         let what = format!("the log holds {text:?}");
         within(SOON, &what, self.log.wait_for(|log| log.contains(text))).await??;
         Ok(())
     }
 
-    /// Returns an answer's status line and body.
+    /// Returns the status line and the body of an answer.
     pub(super) async fn get(&self, path: &str) -> Result<(String, String)> {
         let mut stream = TcpStream::connect(&self.address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -138,7 +137,7 @@ impl Producer {
         Ok((status.to_owned(), body.to_owned()))
     }
 
-    /// Returns the value of one series, written as it is exported.
+    /// Returns the value of one series, spelled as it is exported.
     pub(super) async fn metric(&self, series: &str) -> Result<Option<f64>> {
         let (_, body) = self.get("/metrics").await?;
         body.lines()
@@ -147,13 +146,13 @@ impl Producer {
             .transpose()
     }
 
-    /// Waits until a series has that value.
+    /// Waits until a series has this value.
     pub(super) async fn shows(&self, series: &str, value: f64) -> Result<()> {
         self.shows_where(series, |found| (found - value).abs() < 1e-9)
             .await
     }
 
-    /// Waits until a series has such a value.
+    /// Waits until the value of a series satisfies `holds`.
     pub(super) async fn shows_where(
         &self,
         series: &str,
@@ -166,7 +165,7 @@ impl Producer {
         .with_context(|| self.log.borrow().clone())
     }
 
-    /// Asks it to end; returns its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(super) async fn terminate(mut self) -> Result<i32> {
         let pid = self.child.id().context("it has ended")?.to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().await?;

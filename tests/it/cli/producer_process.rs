@@ -1,7 +1,7 @@
 //! The producer as operators run it: it starts whatever the plans file says, shows what it does, and ends when asked to.
 
 use anyhow::{Context as _, Result};
-use lastgood::catalog::Registration;
+use lastgood::catalog::{ConsumerState, Registration};
 
 use super::process::{Producer, run_on};
 use crate::{
@@ -17,7 +17,7 @@ async fn a_producer_ticks_serves_primed_metrics_and_ends_well_on_sigterm() -> Re
     let producer = Producer::start(&db, PLANS).await?;
     let (status, body) = producer.get("/metrics").await?;
     assert_eq!(status, "HTTP/1.1 200 OK");
-    // What has not happened is visible as zero.
+    // What has not happened yet is visible as zero.
     for series in [
         "lastgood_ticks_total{result=\"failed\"} 0",
         "lastgood_tick_enqueued_total 0",
@@ -91,7 +91,7 @@ async fn a_producer_that_waits_for_its_catalog_ends_when_asked_to() -> Result<()
     sqlx::query("lock table lastgood.runs, lastgood.resources in access exclusive mode")
         .execute(&mut *holding)
         .await?;
-    // The tick, the reaper and who measures exposure.
+    // The tick, the reaper and the measurement of exposure.
     eventually(SOON, "the catalog keeps them waiting", async || {
         let waiting = "select count(*) from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock'";
@@ -145,7 +145,7 @@ async fn a_restore_whose_worker_died_in_its_last_attempt_is_counted_as_failed() 
     )
     .await?;
     producer.shows(failed, 1.0).await?;
-    // Of an engine that nobody knows, it is the producer too that ends the run. What somebody called it is no label.
+    // The producer also ends runs of an unknown engine. The engine's name must not become a label.
     db.add_on("mysql", "bank", "acme", "free").await?;
     db.execute(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
@@ -202,7 +202,7 @@ async fn a_consumer_that_drains_is_not_one_that_executes_what_comes() -> Result<
     let status = run_on(&db, &["status"]).await?;
     assert!(status.out.contains("live consumers: 1\n"), "{status:?}");
 
-    db.catalog.beat("one", "draining").await?;
+    db.catalog.beat("one", ConsumerState::Draining).await?;
     producer.shows(alive, 0.0).await?;
     let status = run_on(&db, &["status", "--check"]).await?;
     assert_eq!(status.code, 1, "{status:?}");
@@ -284,13 +284,13 @@ async fn a_broken_plans_file_never_stops_paid_backups_and_is_read_again_once_men
         1
     );
 
-    // Broken again: the last good plans stay, and that is no fallback.
+    // Broken again: the last good plans stay in force, and that is not a fallback.
     std::fs::write(&path, "tiers: nonsense\n")?;
     producer.logs("the last good plans stay in force").await?;
     db.add("gem-2", "acme", "platinum").await?;
     producer.shows("lastgood_tick_enqueued_total", 3.0).await?;
     assert_eq!(producer.metric("lastgood_plans_fallback").await?, Some(0.0));
-    // What the file says now is not in force, and a restart would fall back: that is told for as long as it lasts.
+    // The file's content is not in force, and a restart would fall back. The metric shows it for as long as that is so.
     let failed = "lastgood_plans_reload_failed";
     producer.shows(failed, 1.0).await?;
     std::fs::write(&path, mended)?;

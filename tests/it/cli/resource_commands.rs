@@ -211,7 +211,7 @@ async fn a_resource_is_listed_shown_paused_resumed_and_removed() -> Result<()> {
         let said = run_on(&db, &["resource", verb, "shop", "--json"]).await?;
         assert_eq!(said.code, 0, "{said:?}");
         assert_eq!(said.json()?, json!({ "id": "shop", "status": status }));
-        assert_eq!(db.catalog.resource("shop").await?.status, status);
+        assert_eq!(db.catalog.resource("shop").await?.status.as_str(), status);
         let listed = run_on(&db, &["resource", "list", "--json"]).await?.json()?;
         let expected = usize::from(status != "removed");
         assert_eq!(listed.as_array().map(Vec::len), Some(expected), "{status}");
@@ -271,7 +271,7 @@ async fn status_tells_what_is_exposed_unknown_and_stuck() -> Result<()> {
     for (id, tier) in [
         ("fresh", "pro"),
         ("stale", "pro"),
-        // Between the two by name, and the least exposed: no order by name passes for one by exposure.
+        // Its name sorts between the two, and it is the least exposed, so that sorting by name cannot pass for sorting by exposure.
         ("new", "pro"),
         ("lost", "enterprize"),
         ("idle", "free"),

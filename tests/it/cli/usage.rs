@@ -1,4 +1,4 @@
-//! A command that cannot be run says why, and what to do; usage errors are exit code 2, failures 1.
+//! A command that cannot run says why and what to do; usage errors are exit code 2, failures 1.
 
 use anyhow::Result;
 use rstest::rstest;
@@ -77,7 +77,7 @@ async fn a_catalog_that_cannot_be_reached_is_said_without_its_password(
     let said = run_with(("DATABASE_URL", url), &["status"]).await?;
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains(text), "{said:?}");
-    // The driver's errors say their causes, which are causes besides.
+    // The driver's errors repeat their causes, which are in the chain as well.
     assert!(said.err.matches("refused").count() < 2, "{said:?}");
     assert!(
         !said.err.contains("marker") && !said.out.contains("marker"),

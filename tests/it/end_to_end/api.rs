@@ -1,4 +1,5 @@
-//! The API as a process of its own: who lets it listen, how it drains, what it promises while consumers come and go, what it keeps secret.
+//! The API as a process of its own: when it may listen, how it drains, what it promises as consumers come and go, and what it keeps
+//! secret.
 
 #![expect(
     clippy::indexing_slicing,
@@ -27,7 +28,7 @@ impl Lab {
         Ok(service)
     }
 
-    /// Makes a token, and returns its text.
+    /// Creates a token and returns its text.
     async fn token(&self, name: &str, scope: &str) -> Result<String> {
         let args = [
             "--json", "token", "create", "--name", name, "--scope", scope,

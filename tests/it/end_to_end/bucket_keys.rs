@@ -1,5 +1,6 @@
-//! The keys to a bucket: rotated in their files, or lent. A consumer goes on with the new ones, and nobody sees any.
+//! Bucket keys are rotated in their files or lent. A consumer continues with the new ones, and no key shows up anywhere.
 
+use lastgood::run::RunState;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,7 +25,7 @@ fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
 }
 
-/// A lab whose one store is a bucket of the server of that name, and a customer in it.
+/// Creates a lab whose only store is a bucket on the named server, and a customer in it.
 async fn lab_with_bucket(server: &str) -> Result<(Lab, Customer)> {
     let mut lab = Lab::create().await?;
     let bucket = variable("LASTGOOD_TEST_S3_BUCKET")?;
@@ -39,7 +40,7 @@ async fn lab_with_bucket(server: &str) -> Result<(Lab, Customer)> {
     Ok((lab, shop))
 }
 
-/// An agent beside a container that lends keys to whoever shows its grant.
+/// A container's agent, which lends keys to anyone who presents its grant.
 struct Agent {
     url: String,
     listening: JoinHandle<()>,
@@ -84,12 +85,12 @@ impl Drop for Agent {
     }
 }
 
-/// Red before: `no keys are configured`, whatever the cloud had to lend.
+/// Regression: this failed with `no keys are configured`, whatever the cloud would have lent.
 #[tokio::test]
 async fn keys_that_a_containers_agent_lends_make_backups_and_are_seen_nowhere() -> Result<()> {
     let (mut lab, _shop) = lab_with_bucket("MOTO").await?;
     let agent = Agent::start().await?;
-    // The environment names a lender, and that alone changes nothing.
+    // A lender in the environment changes nothing by itself.
     lab.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url.clone());
     lab.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", GRANT);
     let refused = lab.run(&["consumer"]).await?.refused()?;
@@ -123,7 +124,7 @@ async fn keys_that_a_containers_agent_lends_make_backups_and_are_seen_nowhere() 
     Ok(())
 }
 
-/// Red before: a rotated key meant a restart of every consumer, and failed backups until then.
+/// Regression: a rotated key required a restart of every consumer, and backups failed until then.
 #[tokio::test]
 async fn a_consumer_takes_up_keys_that_were_rotated_in_their_file_without_a_restart() -> Result<()>
 {
@@ -146,7 +147,7 @@ async fn a_consumer_takes_up_keys_that_were_rotated_in_their_file_without_a_rest
     fs::write(&file, right)?;
     eventually(PATIENCE, "a backup succeeds", async || {
         let run = lab.enqueue_backup("shop").await?;
-        Ok(lab.ends(run).await?.state == "succeeded")
+        Ok(lab.ends(run).await?.state == RunState::Succeeded)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! A bucket that will not let go what an object lock holds, and that hands an archive out to whoever has its signed address.
+//! A bucket refuses to remove what an object lock holds, and serves an archive to anyone with its signed address.
 
 use std::{
     fs,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow};
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    run::{RunKind, RunState},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -29,7 +32,7 @@ fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
 }
 
-/// Stands before an S3 server, and answers for it as an object lock would.
+/// A proxy in front of an S3 server that answers as an object lock would.
 struct Lock {
     url: String,
     holds: Arc<AtomicBool>,
@@ -66,7 +69,7 @@ impl Drop for Lock {
     }
 }
 
-/// Passes a connection on; one that asks for a removal while the lock holds is answered and closed.
+/// Forwards a connection. While the lock holds, a request for a removal is refused and the connection closed.
 async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result<()> {
     let mut server = TcpStream::connect(server).await?;
     let mut buffer = vec![0; 64 * 1024];
@@ -79,7 +82,7 @@ async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result
                 read = from_client.read(&mut buffer) => {
                     let read = read?;
                     let bytes = buffer.get(..read).unwrap_or_default();
-                    // A request begins with a read of its own: the client waits for an answer before the next one.
+                    // A request starts a read of its own, because the client waits for each answer before its next request.
                     if bytes.starts_with(b"DELETE ") && holds.load(Ordering::Relaxed) {
                         Some(false)
                     } else {
@@ -105,7 +108,7 @@ async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result
     }
 }
 
-/// A lab whose one store is a bucket behind a lock, and a customer in it.
+/// Creates a lab whose only store is a bucket behind the lock, and a customer in it.
 async fn vaulted() -> Result<(Lab, Lock, Customer)> {
     let mut lab = Lab::create().await?;
     let lock = Lock::before(&variable("LASTGOOD_TEST_S3_MOTO_URL")?).await?;
@@ -153,7 +156,7 @@ async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop
     let _consumer = lab.consumer("consumer", &[]).await?;
     let (first, second) = (back_up(&lab).await?, back_up(&lab).await?);
     let producer = lab.producer()?;
-    // The second one is asked for in a later look, which does not ask for the first one again.
+    // The second removal is requested in a later round, which must not request the first one again.
     for point in [&first, &second] {
         let_go(&lab, point).await?;
         let refused: &'static str = "select count(*) from lastgood.restore_points where refused_because like '%object lock%'";
@@ -165,12 +168,15 @@ async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop
     }
     producer.shows("lastgood_refused_removals", 2.0).await?;
     let runs = lab.runs().await?;
-    let removals: Vec<_> = runs.iter().filter(|run| run.kind == "expire").collect();
+    let removals: Vec<_> = runs
+        .iter()
+        .filter(|run| run.kind == RunKind::Expire)
+        .collect();
     ensure!(removals.len() == 2, "{removals:?}");
     ensure!(
         removals
             .iter()
-            .all(|run| run.state == "succeeded" && run.attempt == 1),
+            .all(|run| run.state == RunState::Succeeded && run.attempt == 1),
         "{removals:?}"
     );
     let status = lab.run(&["status"]).await?.succeeded()?.out;
@@ -181,7 +187,7 @@ async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop
     let plan = lab.run(&["retention", "plan", "shop"]).await?.succeeded()?;
     ensure!(plan.out.contains("object lock"), "{plan:?}");
 
-    // Nothing of them is gone: they may yet be kept, and a week later they go.
+    // Nothing has been removed, so the points can still be kept. A week later they are removed.
     let pin = ["backup", "pin", &first.id.to_string(), "--because", "whole"];
     lab.run(&pin).await?.succeeded()?;
     let verify = ["verify", "--point", &first.id.to_string(), "--wait"];
@@ -234,7 +240,7 @@ async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -
     Ok(())
 }
 
-/// Fetches what is at an address as anybody would.
+/// Fetches an address as anyone could.
 async fn fetch(url: &str) -> Result<Vec<u8>> {
     let rest = url.strip_prefix("http://").context("not http")?;
     let (host, path) = rest.split_once('/').context("no path")?;

@@ -1,4 +1,4 @@
-//! What docs/encryption.md tells to type brings data back, with nothing of lastgood.
+//! The commands in docs/explanation/encryption.md restore data without lastgood.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use super::{
     vault::{COUNT, Vault, shop},
 };
 
-/// The bucket and the recovery identity, and `age`, `zstd`, `b3sum` and the engine's own program: no catalog, no lastgood.
+/// Uses the bucket, the recovery identity, `age`, `zstd`, `b3sum` and the engine's own program: no catalog and no lastgood.
 #[tokio::test]
 async fn bucket_and_recovery_identity_bring_data_back_without_lastgood() -> Result<()> {
     let tools = std::env::var("LASTGOOD_TEST_AGE_TOOLS").context("set LASTGOOD_TEST_AGE_TOOLS")?;
@@ -66,7 +66,7 @@ async fn bucket_and_recovery_identity_bring_data_back_without_lastgood() -> Resu
     Ok(())
 }
 
-/// What docs/encryption.md tells to type.
+/// Runs the commands of docs/explanation/encryption.md.
 struct ByHand<'a> {
     tools: &'a Path,
     objects: PathBuf,
@@ -74,7 +74,7 @@ struct ByHand<'a> {
 }
 
 impl ByHand<'_> {
-    /// Opens the one archive of a resource into `dump`, with what the bucket holds.
+    /// Opens the only archive of a resource into `dump`, with what the bucket contains.
     fn open(&self, resource: &str, dump: &Path) -> Result<PathBuf> {
         let files = store::files(&self.objects)?;
         let is_manifest = |file: &&String| {

@@ -1,4 +1,4 @@
-//! A customer's Redis or Valkey server: a private process, which a test may fill, stop and start from a file.
+//! A customer's Redis or Valkey server: a private process that a test can fill, stop and start from a file.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::lab::{PATIENCE, free_port};
 use crate::eventually::eventually;
 
-/// How a server is started, as the variable of its flavour says.
+/// How to start a server, as the flavour's variable says.
 #[derive(Deserialize)]
 struct Program {
     argv: Vec<String>,
@@ -22,7 +22,7 @@ struct Program {
     env: std::collections::BTreeMap<String, String>,
 }
 
-/// The server. Gone with its value.
+/// The server. Dropping the value ends it.
 pub(super) struct Cache {
     child: Child,
     port: u16,
@@ -94,7 +94,6 @@ impl Cache {
         &self.password
     }
 
-    /// Returns what the server said.
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
@@ -111,7 +110,6 @@ impl Cache {
             .await?)
     }
 
-    /// Returns the answer to one command.
     pub(super) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Result<T> {
         let (name, arguments) = words.split_first().context("no command")?;
         let mut connection = self.connection().await?;
@@ -121,7 +119,7 @@ impl Cache {
             .await?)
     }
 
-    /// Fills the server with some of everything.
+    /// Fills the server with data of every kind.
     pub(super) async fn fill(&self) -> Result<()> {
         let mut connection = self.connection().await?;
         let script = "
@@ -159,7 +157,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Returns all that must come back: the digest of the data, when a key expires, and a function's answer.
+    /// Returns what a restore must bring back: the digest of the data, a key's expiry, and a function's answer.
     pub(super) async fn state(&self) -> Result<(String, i64, i64)> {
         Ok((
             self.ask(&["DEBUG", "DIGEST"]).await?,
@@ -168,7 +166,6 @@ impl Cache {
         ))
     }
 
-    /// Loses everything.
     pub(super) async fn lose(&self) -> Result<()> {
         self.ask::<()>(&["FLUSHALL"]).await?;
         self.ask::<()>(&["FUNCTION", "FLUSH"]).await?;

@@ -1,4 +1,4 @@
-//! A customer's database on a real server: made for one test, and dropped whatever becomes of it.
+//! A customer's database on a real server: created for one test, and dropped however it ends.
 
 use anyhow::{Context as _, Result};
 use sqlx::{
@@ -10,13 +10,13 @@ use uuid::Uuid;
 /// What the customer's role may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rights {
-    /// Owns its database and may create others: what customers have.
+    /// Own its database and create others, as customers can.
     Owner,
-    /// May also bring extensions that are not trusted.
+    /// Also create extensions that are not trusted.
     Superuser,
 }
 
-/// A password that no part of a URL may hold as it is.
+/// A password of characters that a URL must encode.
 pub(super) const PASSWORD: &str = "h0n/ey:p@t%2F 'q\"\\ü-marker";
 
 /// A role, and a database of the same name that it owns.
@@ -27,7 +27,7 @@ pub(super) struct Customer {
 }
 
 impl Customer {
-    /// Makes a role and its database on the server that `LASTGOOD_TEST_PG18_URL` names.
+    /// Creates a role and its database on the server of `LASTGOOD_TEST_PG18_URL`.
     pub(super) async fn create(rights: Rights) -> Result<Self> {
         Self::with_password(rights, PASSWORD).await
     }
@@ -73,7 +73,7 @@ impl Customer {
         self.url_with(self.server.get_port(), &self.password, database)
     }
 
-    /// Returns a URL that is wrong in one part or another.
+    /// Returns a URL with one part or another wrong.
     pub(super) fn url_with(&self, port: u16, password: &str, database: &str) -> String {
         let (host, password) = (self.server.get_host(), encoded(password));
         format!(
@@ -109,12 +109,12 @@ impl Customer {
         Ok(())
     }
 
-    /// Asks the customer's database for one text.
+    /// Returns the text that a query selects in the customer's database.
     pub(super) async fn ask(&self, question: &str) -> Result<String> {
         self.ask_in(&self.name, question).await
     }
 
-    /// Asks another database of the customer's for one text.
+    /// Returns the text that a query selects in another of the customer's databases.
     pub(super) async fn ask_in(&self, database: &str, question: &str) -> Result<String> {
         let mut session = self.session_in(database).await?;
         let answer: Option<String> = sqlx::query_scalar(AssertSqlSafe(question.to_owned()))
@@ -134,12 +134,12 @@ impl Customer {
         Ok(())
     }
 
-    /// Returns the names of the customer's databases: its own, and those that restores made.
+    /// Returns the names of the customer's databases: its own and those that restores created.
     pub(super) async fn databases(&self) -> sqlx::Result<Vec<String>> {
         databases(&self.server, &self.name).await
     }
 
-    /// Closes `table` to readers: a dump that has begun stands still before its first byte.
+    /// Locks `table` against readers, so that a dump stops before its first byte.
     pub(super) async fn lock(&self, table: &str) -> Result<Locked> {
         let mut session = self.session().await?;
         let statement = format!("begin; lock table {table} in access exclusive mode");
@@ -149,7 +149,7 @@ impl Customer {
         Ok(Locked(session))
     }
 
-    /// Returns how many sessions of ours are in the database, and how many of them wait for a lock.
+    /// Returns how many of lastgood's sessions are in the database, and how many of them wait for a lock.
     pub(super) async fn dumping(&self) -> Result<(i64, i64)> {
         let mut session = self.server.clone().connect().await?;
         Ok(sqlx::query_as(
@@ -162,7 +162,7 @@ impl Customer {
     }
 }
 
-/// A session that holds a table.
+/// A session that holds a lock on a table.
 pub(super) struct Locked(PgConnection);
 
 impl Locked {
@@ -171,7 +171,7 @@ impl Locked {
     }
 }
 
-/// Returns a text as a URL spells it, with nothing left that could mean something there.
+/// Returns the text encoded for a URL, with no special characters left.
 pub(super) fn encoded(text: &str) -> String {
     let spelled = |byte: u8| {
         if byte.is_ascii_alphanumeric() {
@@ -194,7 +194,7 @@ async fn databases(server: &PgConnectOptions, prefix: &str) -> sqlx::Result<Vec<
 }
 
 impl Drop for Customer {
-    /// Also after a panic and an early return, hence with a runtime of its own.
+    /// Uses a runtime of its own, to work after a panic or an early return too.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
         let dropping = std::thread::spawn(move || -> Result<()> {
@@ -217,7 +217,7 @@ impl Drop for Customer {
                     Ok(())
                 })
         });
-        // What stays behind on a private server is no reason to fail a test.
+        // What is left behind on a private server is no reason to fail a test.
         drop(dropping.join());
     }
 }

@@ -1,10 +1,10 @@
-//! The catalog is lost: the store alone brings it back, and brings every database back without it. docs/disaster.md tells
-//! how, with the words that are said here.
+//! After the catalog is lost, the store alone rebuilds it, and restores every database even without it. docs/how-to/disaster.md describes
+//! how, with the output that is tested here.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow};
+use lastgood::catalog::{AuditFilter, PointRow, ResourceStatus};
 
 use super::{
     cache::Cache,
@@ -24,7 +24,7 @@ struct Customers {
     cache: Cache,
 }
 
-/// All that must come back.
+/// Everything that a restore must bring back.
 type Everything = (String, String, Vec<String>, (String, i64, i64));
 
 impl Customers {
@@ -79,7 +79,7 @@ impl Customers {
     }
 }
 
-/// Registers and backs up all four, and returns their restore points by resource.
+/// Registers and backs up all four databases, and returns their restore points by resource.
 async fn back_up(lab: &Lab, customers: &Customers) -> Result<BTreeMap<String, PointRow>> {
     let _consumer = lab.consumer("before", &[]).await?;
     for (id, engine, url) in customers.urls() {
@@ -105,7 +105,7 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     damage_copies_of(&lab, older)?;
     let store = lab.store().display().to_string();
 
-    // A new catalog is a new installation: whose place it takes has to be said, and is told.
+    // A new catalog is a new installation. The lost one that it replaces must be named, and the error says how.
     let rebuild = ["catalog", "rebuild", "--from", &store];
     let refused = lab.run(&rebuild).await?.refused()?;
     let adopt = ["--adopt-installation", &lost];
@@ -172,7 +172,7 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     for (id, engine, url) in customers.urls() {
         let resource = lab.catalog.catalog.resource(id).await?;
         ensure!(
-            resource.status == "paused"
+            resource.status == ResourceStatus::Paused
                 && resource.engine == engine
                 && resource.team == "acme"
                 && resource.tier == "free"
@@ -197,13 +197,13 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
             .await?;
     }
     ensure!(customers.everything().await? == before);
-    // What was done is backed up again like any other.
+    // Afterwards, the resource is backed up like any other.
     lab.succeeds(lab.enqueue_backup("cache").await?).await?;
     customers.orders.drop().await
 }
 
-/// Lays four manifests into the store that are no restore points: one cut, one of another resource, one without archive, and one
-/// whose archive is outside of the store.
+/// Puts four bad manifests into the store: one cut short, one of another resource, one without its archive, and one whose archive is
+/// outside the store.
 fn damage_copies_of(lab: &Lab, point: &PointRow) -> Result<()> {
     let objects = lab.store().join("objects");
     let text = fs::read_to_string(objects.join(&point.manifest_key))?;
@@ -227,11 +227,17 @@ fn damage_copies_of(lab: &Lab, point: &PointRow) -> Result<()> {
     Ok(())
 }
 
-/// What a rebuild says stands in the docs as it is said.
+/// Checks that the documentation quotes the rebuild's output.
 fn is_told_in_the_docs(said: &str) -> Result<()> {
-    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/disaster.md"))?;
+    let docs = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/how-to/disaster.md"
+    ))?;
     for line in said.lines().filter(|line| !line.starts_with("SKIPPED")) {
-        ensure!(docs.contains(line), "docs/disaster.md lacks {line:?}");
+        ensure!(
+            docs.contains(line),
+            "docs/how-to/disaster.md lacks {line:?}"
+        );
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
-//! Each case of docs/disaster.md, followed as it is written: what an operator types in the worst hour must work as it stands there.
+//! Every case of docs/how-to/disaster.md works as it is written, because an operator in a crisis types what it says.
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
-use lastgood::catalog::PointRow;
-use lastgood::cli::Cli;
+use lastgood::{catalog::PointRow, cli::Cli};
 use secrecy::ExposeSecret as _;
 
 use super::{
@@ -17,10 +16,10 @@ use super::{
 };
 use crate::eventually::eventually;
 
-const PAGE: &str = "disaster.md";
-/// Where the page's store is.
+const PAGE: &str = "how-to/disaster.md";
+/// The store on the page.
 const STORE: &str = "/srv/lastgood-store";
-/// The page's lost installation.
+/// The lost installation on the page.
 const INSTALLATION: &str = "0b6f3a52-…";
 
 #[test]
@@ -38,7 +37,7 @@ fn every_command_of_the_page_is_one_that_lastgood_has() -> Result<()> {
     Ok(())
 }
 
-/// A resource `shop` of team `acme` with one restore point.
+/// Creates a resource `shop` of team `acme` with one restore point.
 async fn backed_up(lab: &Lab, shop: &Customer) -> Result<PointRow> {
     lab.add("shop", shop).await?;
     let _consumer = lab.consumer("before", &[]).await?;
@@ -91,7 +90,7 @@ async fn the_whole_catalog_comes_back() -> Result<()> {
     lab.set("SHOP_URL", shop.url());
     let store = lab.store().display().to_string();
     let own = [(STORE, store.as_str()), (INSTALLATION, lost.as_str())];
-    // Consumers start when the store is this catalog's.
+    // Consumers can start once the store belongs to this catalog.
     let starting = async {
         let points = "select count(*) from lastgood.restore_points";
         eventually(PATIENCE, "the catalog is rebuilt", async || {
@@ -120,7 +119,7 @@ async fn a_lost_master_key_costs_the_urls_and_no_archive() -> Result<()> {
     let consumer = vault.lab.consumer("before", &[]).await?;
     let point = vault.back_up("shop").await?;
     drop(consumer);
-    // A killed consumer is alive to the catalog for half a minute, and so is its key.
+    // To the catalog, a killed consumer and its key stay alive for half a minute.
     vault
         .lab
         .catalog
@@ -136,7 +135,7 @@ async fn a_lost_master_key_costs_the_urls_and_no_archive() -> Result<()> {
     let key_file = home.join("master-key").display().to_string();
     lab.set("LASTGOOD_MASTER_KEY", "");
 
-    // The page starts consumers when the new key seals.
+    // On the page, consumers start once the new key seals.
     let own = [("/etc/lastgood/master-key", key_file.as_str())];
     let starting = async {
         let begun = "select count(*) from lastgood.master_keys where number = 2 and seals";
@@ -154,7 +153,7 @@ async fn a_lost_master_key_costs_the_urls_and_no_archive() -> Result<()> {
     let (said, _consumer) = (said?, consumer?);
     is_told_on_the_page(&said.out)?;
 
-    // What was encrypted before opens, and what is backed up since then is encrypted to the same keys.
+    // Older archives open, and new backups are encrypted to the same keys.
     vault.lab.set("LASTGOOD_MASTER_KEY_FILE", key_file);
     ensure!(vault.restore("shop", &point, &shop).await? == "1000");
     let status = vault.lab.run(&["status"]).await?.succeeded()?.out;
@@ -162,16 +161,19 @@ async fn a_lost_master_key_costs_the_urls_and_no_archive() -> Result<()> {
     no_secret_was_written(&vault.lab).await
 }
 
-/// What `key reseal` says stands on the page as it is said.
+/// Checks that the page quotes the output of `key reseal`.
 fn is_told_on_the_page(said: &str) -> Result<()> {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/disaster.md"))?;
+    let page = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/how-to/disaster.md"
+    ))?;
     let of_reseal = said.lines().take_while(|line| !line.starts_with("changed"));
     let lines: Vec<_> = of_reseal.collect();
     ensure!(lines.len() == 4, "{said}");
     for line in lines {
         ensure!(
             page.contains(line.trim()),
-            "docs/disaster.md lacks {line:?}"
+            "docs/how-to/disaster.md lacks {line:?}"
         );
     }
     Ok(())
@@ -225,7 +227,7 @@ async fn what_a_lost_master_key_costs_is_named_wherever_one_looks() -> Result<()
         let fails = matches!(args, ["doctor"] | ["status", ..]);
         ensure!((said.code == Some(1)) == fails, "{said:?}");
     }
-    // Where no key is at hand, those of live consumers tell.
+    // With no key in this process, the keys of live consumers count.
     vault.lab.set("LASTGOOD_MASTER_KEY", "");
     let status = vault.lab.run(&["status"]).await?.succeeded()?.out;
     ensure!(status.contains(named), "{status}");
@@ -238,7 +240,7 @@ async fn what_a_lost_master_key_costs_is_named_wherever_one_looks() -> Result<()
         list[0]["url_opens"].is_null() && list[1]["url_opens"] == false,
         "{list}"
     );
-    // The URL that nobody can open is replaced.
+    // The URL that no one can open is replaced.
     vault
         .lab
         .run_with_input(&["resource", "set", "shop", "--url-stdin"], &shop.url())

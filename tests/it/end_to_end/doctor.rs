@@ -1,4 +1,4 @@
-//! `doctor` tells of everything in one short time: what never answers keeps nothing else from being told, and each fault has its words.
+//! `doctor` reports everything within one short time. A check that never answers holds up no other, and each fault is described.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use super::{
     lab::{Lab, free_port},
 };
 
-/// A server that takes connections and never answers.
+/// A server that accepts connections and never answers.
 struct Silent {
     port: u16,
     listening: JoinHandle<()>,
@@ -36,7 +36,7 @@ impl Drop for Silent {
     }
 }
 
-/// A server whose certificate nobody trusts; `None` where there is none on this machine.
+/// Returns a server whose certificate is not trusted, or `None` if this machine has none.
 fn untrusted() -> Result<Option<String>> {
     let variable = "LASTGOOD_TEST_REDIS7_TLS_URL";
     let url = std::env::var(variable).with_context(|| format!("set {variable}"))?;
@@ -48,7 +48,7 @@ fn untrusted() -> Result<Option<String>> {
     Ok(Some(format!("https://127.0.0.1:{port}")))
 }
 
-/// Returns the mark of the check whose line says all of this.
+/// Returns the mark of the check whose line contains all of these words.
 fn mark<'a>(said: &'a str, name: &str, words: &[&str]) -> Result<&'a str> {
     let mut lines = said.lines();
     let line = lines.find(|line| {
@@ -59,7 +59,7 @@ fn mark<'a>(said: &'a str, name: &str, words: &[&str]) -> Result<&'a str> {
     Ok(line.split_at_checked(4).unwrap_or_default().0)
 }
 
-/// Red before: 92 s for each store that does not answer, and nothing of the others where one did not open.
+/// Regression: each store that did not answer took 92 s, and one that did not open hid all the others.
 #[tokio::test]
 async fn every_store_is_told_in_its_own_words_though_one_never_answers() -> Result<()> {
     let mut lab = Lab::create().await?;
@@ -108,7 +108,7 @@ async fn every_store_is_told_in_its_own_words_though_one_never_answers() -> Resu
         ];
         ensure!(told("store", &words)? == "FAIL");
     }
-    // What has nothing to do with any of them is told as ever.
+    // Checks that depend on none of these stores are reported as usual.
     for good in [
         "plans",
         "catalog",
@@ -121,7 +121,7 @@ async fn every_store_is_told_in_its_own_words_though_one_never_answers() -> Resu
     }
     ensure!(told("engine", &["vector"])? == "ok  ");
     ensure!(!format!("{said:?}").contains("marker-of-a-secret"));
-    // The order is that of the stores file, whoever answers first.
+    // The order is that of the stores file, whichever store answers first.
     let places: Vec<_> = ["here (", "unmounted", "silent", "refused (", "nowhere"]
         .iter()
         .map(|store| said.out.find(store))
@@ -153,7 +153,7 @@ async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() 
     ensure!(mark(&said.out, "store", &["primary", "written"])? == "ok  ");
     ensure!(mark(&said.out, "engine", &["vector"])? == "ok  ");
 
-    // One that refuses is told at once, and what needs it is not called a fault of its own.
+    // A catalog that refuses the connection is reported at once, and the checks that need it are not reported as faults.
     lab.set("DATABASE_URL", url(free_port()?));
     let said = lab.run(&["doctor"]).await?;
     ensure!(

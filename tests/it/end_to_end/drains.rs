@@ -1,6 +1,7 @@
-//! SIGTERM lets what runs finish, or gives it back unharmed when the drain runs out of time.
+//! SIGTERM lets running work finish, or gives it back unharmed when the drain runs out of time.
 
 use anyhow::{Context as _, Result};
+use lastgood::run::RunState;
 
 use super::{
     customer::{Customer, Rights},
@@ -38,7 +39,7 @@ async fn what_finishes_within_the_drain_is_recorded() -> Result<()> {
         Ok(consumer.get("/readyz").await?.contains("503"))
     })
     .await?;
-    // Of another resource, for there is one dump of each at a time.
+    // Of another resource, because each resource has only one dump at a time.
     lab.add("other", &shop).await?;
     let waits = lab.enqueue_backup("other").await?;
     tools.open()?;
@@ -59,7 +60,7 @@ async fn what_finishes_within_the_drain_is_recorded() -> Result<()> {
 #[tokio::test]
 async fn what_does_not_is_given_back_and_its_attempt_is_not_spent() -> Result<()> {
     let (lab, shop, tools) = installation().await?;
-    // So short that the process could be gone before the half archive is.
+    // So short that the process could end before its partial archive is removed.
     let mut consumer = lab.consumer("first", &["--drain-timeout", "1ms"]).await?;
     let run = lab.enqueue_backup("shop").await?;
     stands_half_way(&lab).await?;
@@ -112,7 +113,7 @@ async fn a_sigterm_after_an_operators_drain_is_the_second_order_to_stop() -> Res
     .await?;
     consumer.signal("TERM")?;
     assert!(consumer.exit().await?.success(), "{}", consumer.log()?);
-    assert_eq!(lab.row(run).await?.state, "queued");
+    assert_eq!(lab.row(run).await?.state, RunState::Queued);
     eventually(PATIENCE, "no child is left", async || {
         Ok(tools_at_work(&shop.name, "pg_dump")?.is_empty())
     })

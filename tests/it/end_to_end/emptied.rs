@@ -1,5 +1,4 @@
-//! What is gone from a store is found by listing it, not by the restore that needs it: within the hour it is told, and counts for
-//! nothing.
+//! Listing a store shows what is gone from it, before a restore needs it. Within the hour it is reported and no longer counts.
 
 use std::fs;
 
@@ -30,7 +29,7 @@ impl Shop {
         .await?;
         lab.set("LASTGOOD_JANITOR_EVERY", "1s");
         lab.set("LASTGOOD_UPKEEP", "1s");
-        // Not by itself: the tests ask.
+        // No verification on its own: the tests request each one.
         lab.set("LASTGOOD_VERIFY_WITHIN", "0");
         lab.add("shop", &shop).await?;
         let shop = Self { lab, shop };
@@ -68,7 +67,7 @@ async fn a_point_whose_archive_or_manifest_is_gone_is_found_by_the_janitor_and_c
     let store = shop.lab.store();
     fs::remove_file(store::archive(&store, no_archive)?)?;
     fs::remove_file(store.join("objects").join(&no_manifest.manifest_key))?;
-    // What is there counts on; what another backup would make is not to be waited for.
+    // What is still there continues to count. The queue is paused so that the replacing backup does not change that.
     shop.lab
         .run(&["queue", "pause", "--because", "a test"])
         .await?
@@ -92,7 +91,7 @@ async fn a_point_whose_archive_or_manifest_is_gone_is_found_by_the_janitor_and_c
             "{status}"
         );
     }
-    // A backup in place of what is lost was asked for, once.
+    // One backup was requested to replace what is lost.
     let asked = "select count(*) from lastgood.runs where kind = 'backup' and state = 'queued'";
     ensure!(shop.lab.catalog.count(asked).await? == 1);
     Ok(())
@@ -141,10 +140,10 @@ async fn an_emptied_store_is_told_as_such_and_an_undelete_acquits_what_was_in_it
     let audit = lab.run(&["audit"]).await?.succeeded()?.out;
     ensure!(audit.contains("store_vanished"), "{audit}");
 
-    // Somebody brings it back.
+    // An operator brings the objects back.
     fs::rename(&aside, &objects)?;
     lab.run(&["queue", "resume"]).await?.succeeded()?;
-    lab.follow("emptied-store.md", "The objects came back", &[])
+    lab.follow("how-to/emptied-store.md", "The objects came back", &[])
         .await?;
     ensure!(shop.quarantined().await?.is_empty());
     ensure!(shop.newest().await? >= points.last().map(|point| point.consistent_at));
@@ -203,7 +202,7 @@ async fn a_loss_that_is_accepted_holds_nothing_up_and_a_new_one_does_again() -> 
         .refused()?;
     ensure!(refused.contains("--overwrite primary"), "{refused}");
     let said = lab
-        .follow("emptied-store.md", "They are lost for good", &[])
+        .follow("how-to/emptied-store.md", "They are lost for good", &[])
         .await?;
     ensure!(said.out.contains("3 restore points of store"), "{said:?}");
     compare("MISSING: 3 of 6").await?;

@@ -1,14 +1,15 @@
-//! An archive opens with its own key and no other: with lastgood, without it, and never again once the key was shredded.
+//! An archive opens with its own key and no other: with lastgood, without it, and never again after the key is shredded.
+
+mod recovered;
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow};
-use lastgood_jobs::{
-    escrow,
-    key::Identity,
-    storage::{Storage, StorageUrl},
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    run::RunState,
 };
+use lastgood_jobs::{escrow, key::Identity};
 use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
@@ -58,7 +59,7 @@ async fn an_archive_is_encrypted_to_its_teams_key_and_rotated_ones_still_open() 
         ensure!(archive.to_string_lossy().ends_with(".pgdump.zst.age"));
         ensure!(fs::read(archive)?.starts_with(AGE));
     }
-    // A rotated key still opens what it encrypted.
+    // After a rotation, the old key still opens what it encrypted.
     ensure!(vault.restore("a", &old, &alpha).await? == "1000");
     ensure!(vault.restore("a", &new, &alpha).await? == "1000");
     let doctor = lab.run(&["doctor"]).await?.out;
@@ -74,7 +75,7 @@ async fn an_archive_is_encrypted_to_its_teams_key_and_rotated_ones_still_open() 
     Ok(())
 }
 
-/// Two restore points of alpha's, of two keys; one of each of the others.
+/// Two restore points of alpha's with two keys, and one of each other team.
 struct Fleet {
     first: Uuid,
     next: Uuid,
@@ -143,7 +144,7 @@ async fn a_shredded_team_loses_its_archives_and_no_other_does() -> Result<()> {
     ensure!(refused.contains("legal hold"), "{refused}");
     ensure!(vault.restore("a", &new, &alpha).await? == "1000");
     set_hold(None).await?;
-    // Twice, as after a store that failed.
+    // Twice, as after a store failed half way.
     for _ in 0..2 {
         let told = lab.run(&shred).await?.succeeded()?.out;
         ensure!(
@@ -167,7 +168,7 @@ async fn a_shredded_team_loses_its_archives_and_no_other_does() -> Result<()> {
     ensure!(vault.restore("b", &b, &beta).await? == "1000");
     ensure!(vault.restore("c", &c, &beta).await? == "1000");
     ensure!(vault.objects().join(escrow::object(of_beta)).exists());
-    // What cannot be read is no restore point to count on.
+    // A point that cannot be read no longer counts.
     let newest = lab
         .catalog
         .catalog
@@ -184,7 +185,7 @@ async fn makes_no_backup_until_it_has_a_new_key(vault: &Vault) -> Result<()> {
     let run = lab.enqueue_backup("a").await?;
     let failed = lab.ends(run).await?;
     ensure!(
-        failed.state == "failed" && failed.attempt == 1,
+        failed.state == RunState::Failed && failed.attempt == 1,
         "{failed:?}"
     );
     let why = failed.error.unwrap_or_default();
@@ -233,7 +234,11 @@ async fn what_cannot_be_opened_again_is_not_backed_up_and_never_stored_in_clear(
         .await?;
     let why = row.error.unwrap_or_default();
     ensure!(why.contains("LASTGOOD_MASTER_KEY"), "{why}");
-    ensure!(row.state == "queued", "retryable, but {}", row.state);
+    ensure!(
+        row.state == RunState::Queued,
+        "retryable, but {}",
+        row.state
+    );
     let escrow = format!("objects/{}", escrow::object(key));
     let files = store::files(&vault.lab.store())?;
     ensure!(files.into_iter().collect::<Vec<_>>() == [escrow]);
@@ -289,7 +294,7 @@ async fn a_key_that_a_store_cannot_keep_is_not_made() -> Result<()> {
         "{escrows:?}"
     );
 
-    // Another recovery recipient: the same keys, and the old recovery identity opens them no more.
+    // With another recovery recipient, the keys stay the same and the old recovery identity no longer opens them.
     let second = Identity::generate();
     let recipient = second.recipient().to_string();
     let args = ["key", "escrow", "--recipient", &recipient];
@@ -297,140 +302,6 @@ async fn a_key_that_a_store_cannot_keep_is_not_made() -> Result<()> {
     ensure!(vault.identity(key).await.is_err());
     vault.recovery = second;
     vault.identity(key).await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn keys_come_back_from_their_escrows_after_the_catalog_lost_them() -> Result<()> {
-    let (vault, shop) = (Vault::create().await?, shop().await?);
-    let lab = &vault.lab;
-    vault.add("a", "alpha", &shop.url()).await?;
-    vault.add("b", "beta", &shop.url()).await?;
-    let _consumer = lab.consumer("consumer", &[]).await?;
-    vault.key("create", &["--platform"]).await?;
-    vault.key("create", &["--team", "alpha"]).await?;
-    let (old, b) = (vault.back_up("a").await?, vault.back_up("b").await?);
-    vault.key("rotate", &["--team", "alpha"]).await?;
-    sqlx::query("delete from lastgood.archive_keys")
-        .execute(lab.catalog.pool())
-        .await?;
-    let why = vault.refuses("a", &old).await?;
-    ensure!(why.contains("is not known here"), "{why}");
-
-    let file = lab.home.path().join("recovery.txt");
-    let recover = [
-        "key",
-        "recover",
-        "--identity-file",
-        &file.display().to_string(),
-    ];
-    fs::write(&file, Identity::generate().to_line().expose_secret())?;
-    let said = lab.run(&recover).await?;
-    ensure!(said.code == Some(1), "{said:?}");
-    ensure!(said.out.contains("another recovery recipient"), "{said:?}");
-    let text = format!(
-        "# by age-keygen\n{}\n",
-        vault.recovery.to_line().expose_secret()
-    );
-    fs::write(&file, text)?;
-    let told = lab.run(&recover).await?.succeeded()?.out;
-    ensure!(told.contains("\n3 keys recorded"), "{told}");
-    let again = lab.run(&recover).await?;
-    ensure!(
-        again.code == Some(1) && again.out.contains("nothing was recovered"),
-        "{again:?}"
-    );
-    ensure!(vault.restore("a", &old, &shop).await? == "1000");
-    ensure!(vault.restore("b", &b, &shop).await? == "1000");
-    Ok(())
-}
-
-/// Whoever can write into a store can encrypt to the recovery recipient, which is public.
-#[tokio::test]
-async fn a_key_that_somebody_else_put_into_the_store_encrypts_nothing_after_a_recovery()
--> Result<()> {
-    let (vault, shop) = (Vault::create().await?, shop().await?);
-    let lab = &vault.lab;
-    vault.add("b", "beta", &shop.url()).await?;
-    let _consumer = lab.consumer("consumer", &[]).await?;
-    let ours = vault.key("create", &["--platform"]).await?;
-    let point = vault.back_up("b").await?;
-
-    let url: StorageUrl = lab.store().display().to_string().parse()?;
-    let storage = Storage::open(&url).await?;
-    let theirs = escrow::Escrow {
-        key: Uuid::new_v4(),
-        team: None,
-        created_at: "2099-01-01T00:00:00Z".parse()?,
-        identity: Identity::generate(),
-    };
-    escrow::put(&storage, &theirs, &vault.recovery.recipient()).await?;
-    let garbage = Uuid::new_v4();
-    fs::write(vault.objects().join(escrow::object(garbage)), "no escrow")?;
-    sqlx::query("delete from lastgood.archive_keys")
-        .execute(lab.catalog.pool())
-        .await?;
-
-    let file = lab.home.path().join("recovery.txt");
-    fs::write(&file, vault.recovery.to_line().expose_secret())?;
-    let file = file.display().to_string();
-    let said = lab
-        .run(&["key", "recover", "--identity-file", &file])
-        .await?;
-    ensure!(said.code == Some(1), "one could not be opened: {said:?}");
-    for told in [
-        "2 keys recorded".to_owned(),
-        theirs.identity.recipient().to_string(),
-        format!("the escrow {} cannot be opened", escrow::object(garbage)),
-    ] {
-        ensure!(said.out.contains(&told), "{told}: {said:?}");
-    }
-    ensure!(vault.restore("b", &point, &shop).await? == "1000");
-    let in_use = "select count(*) from lastgood.archive_keys where retired_at is null";
-    ensure!(lab.catalog.count(in_use).await? == 0);
-
-    // No backup is made with a key that nobody chose.
-    let run = lab.enqueue_backup("b").await?;
-    let failed = lab.ends(run).await?;
-    let why = failed.error.unwrap_or_default();
-    ensure!(why.contains("lastgood key create --platform"), "{why}");
-    let next = vault.key("create", &["--platform"]).await?;
-    ensure!(next != ours && next != theirs.key);
-    ensure!(key_of(&vault.back_up("b").await?) == Some(next));
-
-    // What was done is on record, before it was done.
-    let audit = lab.run(&["audit"]).await?.succeeded()?.out;
-    for act in ["create_key", "recover_keys"] {
-        ensure!(audit.contains(act), "{audit}");
-    }
-    let secret = theirs.identity.to_line();
-    ensure!(!audit.contains(secret.expose_secret()), "a secret is seen");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_restore_of_the_newest_says_which_older_point_opens_when_its_key_is_not_there()
--> Result<()> {
-    let (vault, shop) = (Vault::create().await?, shop().await?);
-    let lab = &vault.lab;
-    vault.add("a", "alpha", &shop.url()).await?;
-    let _consumer = lab.consumer("consumer", &[]).await?;
-    let plain = vault.back_up("a").await?;
-    vault.key("create", &["--team", "alpha"]).await?;
-    vault.back_up("a").await?;
-    sqlx::query("delete from lastgood.archive_keys")
-        .execute(lab.catalog.pool())
-        .await?;
-    let database = vault.empty_database(&shop).await?;
-    let restore = ["restore", "a", "--into", &database];
-    let refused = lab.run(&restore).await?.refused()?;
-    ensure!(refused.contains("lastgood key recover"), "{refused}");
-    let (_, at) = refused.rsplit_once("--at ").context("no way out is told")?;
-    let at = at.trim().trim_end_matches('`');
-    let restore = [&restore[..], &["--at", at, "--wait"]].concat();
-    let said = lab.run(&restore).await?.succeeded()?;
-    ensure!(said.err.contains(&plain.id.to_string()), "{said:?}");
-    ensure!(shop.ask_in(&database, COUNT).await? == "1000");
     Ok(())
 }
 
@@ -488,7 +359,7 @@ async fn without_a_catalog_the_recovery_identity_or_the_keys_own_restores() -> R
     Ok(())
 }
 
-/// Whoever can write to a store, and has no key, can put an archive in clear there that agrees with its manifest.
+/// Anyone who can write to a store can put an unencrypted archive there that matches its manifest, without having a key.
 #[tokio::test]
 async fn an_archive_in_clear_beside_encrypted_ones_is_restored_only_with_a_word() -> Result<()> {
     let (mut vault, shop) = (Vault::create().await?, shop().await?);
@@ -505,7 +376,7 @@ async fn an_archive_in_clear_beside_encrypted_ones_is_restored_only_with_a_word(
         "--into",
         "env:TARGET_URL",
     ];
-    // Where nothing is encrypted, nothing is odd about it.
+    // Where nothing is encrypted, an unencrypted archive is normal.
     vault.lab.run(&args).await?.succeeded()?;
     vault.key("create", &["--team", "alpha"]).await?;
     vault.back_up("shop").await?;
@@ -552,7 +423,7 @@ async fn a_secret_key_is_seen_nowhere() -> Result<()> {
         let line = vault.identity(key).await?.to_line();
         secrets.push(line.expose_secret().to_owned());
     }
-    // Besides the lines themselves, anything that looks like one.
+    // Besides the identities themselves, anything that looks like one.
     secrets.push("AGE-SECRET-KEY-1".to_owned());
     let not_in = |place: &str, bytes: &[u8]| {
         for secret in &secrets {

@@ -1,4 +1,4 @@
-//! The escrows of keys in several stores: one that a store has lost is written again from another, and told until then.
+//! Escrows in several stores: one that a store has lost is reported until it has been restored from another store.
 
 use std::{fs, path::PathBuf};
 
@@ -48,7 +48,7 @@ impl House {
     }
 }
 
-/// Red before: a store that lost its escrows stayed without them, and was the one that a lost catalog would be rebuilt from.
+/// Regression: a store that lost its escrows stayed without them, and might be the one that a lost catalog is rebuilt from.
 #[tokio::test]
 async fn an_escrow_that_a_store_has_lost_is_told_and_written_again_from_another() -> Result<()> {
     let house = House::build().await?;
@@ -89,7 +89,7 @@ async fn an_escrow_that_a_store_has_lost_is_told_and_written_again_from_another(
     house.says(&["key", "list"], "in here, far").await
 }
 
-/// As after the primary's disk was lost, and an empty one put in its place.
+/// The primary's disk was lost and replaced with an empty one.
 #[tokio::test]
 async fn a_primary_that_was_forgotten_and_made_anew_gets_its_escrows_back() -> Result<()> {
     let house = House::build().await?;
@@ -117,7 +117,7 @@ async fn a_primary_that_was_forgotten_and_made_anew_gets_its_escrows_back() -> R
     Ok(())
 }
 
-/// Red before: what a janitor had written that died before it looked again stayed for good.
+/// Regression: what a janitor had written stayed for good if the janitor died before it looked again.
 #[tokio::test]
 async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_removed() -> Result<()>
 {
@@ -128,7 +128,7 @@ async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_remo
     lab.run(&["key", "shred", "--team", "acme", "--overwrite", "acme"])
         .await?
         .succeeded()?;
-    // As an old version that somebody brought back.
+    // As if somebody had restored an old version of the object.
     fs::write(house.escrow_in("far"), left)?;
     house.says(&["key", "list"], "STILL in far").await?;
     house
@@ -146,7 +146,7 @@ async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_remo
     Ok(())
 }
 
-/// Red before: a dash, as where no store has it.
+/// Regression: a dash was printed, as if no store had the escrow.
 #[tokio::test]
 async fn where_no_store_can_be_looked_at_nobody_knows_of_a_shredded_keys_escrow() -> Result<()> {
     let mut house = House::build().await?;

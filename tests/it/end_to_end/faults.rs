@@ -1,11 +1,11 @@
-//! A fault is told in words that help, leaves no restore point and no object, and holds up nobody else.
+//! A fault is explained usefully, leaves no restore point and no object, and holds up no one else.
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::RunRow;
+use lastgood::{catalog::RunRow, run::RunState};
 
 use super::{
     customer::{Customer, PASSWORD, Rights},
@@ -20,9 +20,9 @@ const FAILED: &str = "lastgood_runs_total{engine=\"vector\",kind=\"backup\",resu
 const SUCCEEDED: &str =
     "lastgood_runs_total{engine=\"vector\",kind=\"backup\",result=\"succeeded\"}";
 
-/// Makes sure that a run failed for this reason, and that `run show` says so.
+/// Checks that a run failed for this reason, and that `run show` says so.
 pub(super) async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -> Result<()> {
-    ensure!(row.state == "failed", "{row:?}");
+    ensure!(row.state == RunState::Failed, "{row:?}");
     assert_eq!(row.error_kind.as_deref(), Some(kind), "{row:?}");
     let shown = lab
         .run(&["run", "show", &row.id.to_string()])
@@ -34,7 +34,7 @@ pub(super) async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -
     Ok(())
 }
 
-/// Backs up once, which fails for this reason and leaves nothing.
+/// Makes a backup attempt that fails for this reason and leaves nothing behind.
 pub(super) async fn fails(lab: &Lab, queue: &str, id: &str, kind: &str, words: &str) -> Result<()> {
     let run = lab.enqueue_single_attempt(queue, id).await?;
     says_why(lab, &lab.ends(run).await?, kind, words).await?;
@@ -42,7 +42,7 @@ pub(super) async fn fails(lab: &Lab, queue: &str, id: &str, kind: &str, words: &
     Ok(())
 }
 
-/// Backs up once more, now that the fault is mended: there are so many restore points then.
+/// Backs up after the fault is fixed, and checks the number of restore points.
 pub(super) async fn goes_on(lab: &Lab, queue: &str, id: &str, points: usize) -> Result<()> {
     let run = lab.enqueue_single_attempt(queue, id).await?;
     lab.succeeds(run).await?;
@@ -96,7 +96,7 @@ async fn customers_that_cannot_be_reached_are_told_of_and_hold_up_nobody() -> Re
     are_shown(&lab, &producer, &consumer).await
 }
 
-/// In `status` and in the metrics.
+/// Checks that the faults show up in `status` and in the metrics.
 async fn are_shown(lab: &Lab, producer: &Service, consumer: &Service) -> Result<()> {
     let status = lab.run(&["--json", "status"]).await?.succeeded()?.json()?;
     let resources = status
@@ -179,7 +179,7 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
         "/usr/pgsql-18/bin/pg_dump",
     ];
     if usual.iter().any(|path| Path::new(path).exists()) {
-        // Nothing keeps a consumer from looking there; the jobs' own tests cover the rule.
+        // A consumer always searches these places. The tests of `jobs` cover the rule.
         skipped("this machine has pg_dump 18 in one of the usual places");
         return Ok(());
     }
@@ -204,16 +204,16 @@ async fn without_a_tool_of_the_servers_version_the_version_is_named() -> Result<
     goes_on(&lab, "vector", "shop", 1).await
 }
 
-/// Says it past the test runner, which shows nothing of a test that passes.
+/// Writes to the real standard error, because the test runner hides the output of tests that pass.
 pub(crate) fn skipped(why: &str) {
     drop(writeln!(std::io::stderr(), "SKIPPED: {why}"));
 }
 
-/// A small file system; gone with the value.
+/// A small file system that is unmounted when the value is dropped.
 pub(super) struct Tiny(String);
 
 impl Tiny {
-    /// Returns `None`, and says so, where only root could mount it and we are not root.
+    /// Returns `None`, and reports a skip, if only root could mount it and this user is not root.
     pub(super) fn mount(at: &Path) -> Result<Option<Self>> {
         std::fs::create_dir_all(at)?;
         let tiny = Self(at.display().to_string());
@@ -275,7 +275,7 @@ async fn a_flipped_bit_is_found_before_the_target_is_touched() -> Result<()> {
 
     shop.run("insert into orders values (1001)").await?;
     let point = points.first().context("no restore point")?.id.to_string();
-    // By its id: the first failure sets it aside, and asks for another.
+    // By its id, because the first failure quarantines the point and requests a backup to replace it.
     let damaged = [
         "restore",
         "shop",

@@ -1,6 +1,7 @@
-//! Many resources and several consumers: each slot is backed up once.
+//! With many resources and several consumers, each slot is backed up once.
 
 use anyhow::{Result, ensure};
+use lastgood::run::RunState;
 
 use super::{
     customer::{Customer, Rights},
@@ -49,7 +50,7 @@ async fn two_consumers_back_up_each_slot_of_thirty_resources_once() -> Result<()
     .await?;
     lets_ticks_pass(&producer, 3.0).await?;
 
-    // The hour may have turned: then a slot more has come for each.
+    // If an hour has begun in the meantime, each resource has one more slot.
     let runs = lab.runs().await?;
     let mut slots: Vec<_> = runs
         .iter()
@@ -61,7 +62,7 @@ async fn two_consumers_back_up_each_slot_of_thirty_resources_once() -> Result<()
     assert_eq!(slots.len(), all, "a slot has two runs");
     for run in &runs {
         ensure!(
-            run.state != "failed" && run.attempt <= 1 && run.error.is_none(),
+            run.state != RunState::Failed && run.attempt <= 1 && run.error.is_none(),
             "{run:?}"
         );
     }

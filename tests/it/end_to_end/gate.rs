@@ -1,4 +1,4 @@
-//! A `pg_dump` that stops half way, until the test opens a gate; and others that do as a script says.
+//! Fake client tools: a `pg_dump` that stops half way until the test opens a gate, and others that follow a script.
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -27,7 +27,7 @@ impl FakeTools {
         Ok(Self { directory })
     }
 
-    /// A real dump that stops after its first 12 MB until the gate opens, or its reader is gone.
+    /// Returns tools whose real dump stops after its first 12 MB until the gate opens or its reader is gone.
     pub(super) fn gated() -> Result<Self> {
         Self::new(
             "$REAL \"$@\" | { /usr/bin/head -c 12000000
@@ -37,24 +37,24 @@ impl FakeTools {
         )
     }
 
-    /// Lets dumps go on.
+    /// Opens the gate: dumps continue.
     pub(super) fn open(&self) -> Result<()> {
         Ok(std::fs::write(self.directory.path().join("open"), "")?)
     }
 
-    /// Returns the directory, as `LASTGOOD_PG_CLIENT_DIRS` takes it.
+    /// Returns the directory as `LASTGOOD_PG_CLIENT_DIRS` expects it.
     pub(super) fn path(&self) -> String {
         self.directory.path().display().to_string()
     }
 }
 
-/// Statements that make a table whose dump is some 20 MB, which hardly shrink.
+/// Creates a table whose dump has some 20 MB and hardly compresses.
 pub(super) const LARGE_TABLE: &str = "create table large as
     select n, string_agg(md5(n::text || ' ' || m::text), '') as t
     from generate_series(1, 320) n, generate_series(1, 2000) m group by n;
     alter table large add primary key (n)";
 
-/// Returns the processes that work on `database`, as their environment says, and run a tool of that name.
+/// Returns the processes of the named tool that work on `database`, according to their environment.
 pub(super) fn tools_at_work(database: &str, tool: &str) -> Result<Vec<PathBuf>> {
     let wanted = format!("PGDATABASE={database}");
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Who must not stop what: half-sent requests to the metrics, and references to what never answers.
+//! Half-sent requests for metrics, and references to files that never answer, stop nothing else.
 
 use std::{fs, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::eventually::within;
 
-/// More than the metrics' listener takes, and far more than a service has open by itself.
+/// More than the metrics' listener accepts, and far more than a service has open by itself.
 const HALF_SENT: usize = 300;
 const TAKEN_AT_MOST: usize = 64;
 
@@ -21,7 +21,7 @@ fn open_files(service: &Service) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{}/fd", service.pid()))?.count())
 }
 
-/// Listeners without bounds: whoever reaches the port of the metrics must not use up the files that backups need.
+/// Whoever can reach the metrics port must not use up the files that backups need.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_sent_requests_for_metrics_take_few_files_and_no_turn_for_ever() -> Result<()> {
     let lab = Lab::create().await?;
@@ -36,7 +36,7 @@ async fn half_sent_requests_for_metrics_take_few_files_and_no_turn_for_ever() ->
             stream.write_all(b"GET /metrics HTTP/1.1\r\nX-").await?;
             half_sent.push(stream);
         }
-        // It waits behind them, and gets its turn.
+        // This request waits behind the others and gets its turn.
         let asking = service.get("/metrics");
         tokio::pin!(asking);
         let mut most = 0;
@@ -48,7 +48,7 @@ async fn half_sent_requests_for_metrics_take_few_files_and_no_turn_for_ever() ->
             }
         };
         ensure!(answer.contains("200 OK"), "{answer}");
-        // The pool of connections to the catalog may have grown meanwhile.
+        // The pool of connections to the catalog may have grown in the meantime.
         ensure!(
             most <= before + TAKEN_AT_MOST + 40,
             "{before} files, then {most}"
@@ -57,7 +57,7 @@ async fn half_sent_requests_for_metrics_take_few_files_and_no_turn_for_ever() ->
     Ok(())
 }
 
-/// Blocking calls on the runtime: what a reference names must not stop the consumer, nor the next one.
+/// A read that blocks must not stop the consumer, and neither must the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reference_to_a_pipe_fails_its_run_and_stops_nobody() -> Result<()> {
     let (lab, customer) = (Lab::create().await?, Customer::create(Rights::Owner).await?);

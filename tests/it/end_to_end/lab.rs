@@ -1,4 +1,4 @@
-//! One installation of lastgood for one test: a catalog, a store, and the means to start its processes.
+//! An installation of lastgood for one test: a catalog, a store, and the means to start its processes.
 
 use std::{
     io::Write as _,
@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{PointRow, RunFilter, RunRow};
+use lastgood::{
+    catalog::{PointRow, RunFilter, RunRow},
+    run::RunState,
+};
 use uuid::Uuid;
 
 use super::{
@@ -27,7 +30,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// 32 bytes in base64.
 pub(super) const MASTER_KEY: &str = "bWFzdGVyLWtleS1tYXN0ZXIta2V5LW1hc3Rlci1rZXk=";
 
-/// The installation. Services are values of their own, and must not outlive it.
+/// The installation. Services are separate values, and must not outlive it.
 pub(super) struct Lab {
     pub(super) catalog: TestCatalog,
     pub(super) home: tempfile::TempDir,
@@ -77,7 +80,7 @@ impl Lab {
         self.home.path().join("store")
     }
 
-    /// Starts a service; its words go to `logs/{name}.log`.
+    /// Starts a service that writes its output to `logs/{name}.log`.
     pub(super) fn start(&self, name: &str, args: &[&str]) -> Result<Service> {
         let mut command = program(&self.variables);
         command.args(args);
@@ -85,7 +88,7 @@ impl Lab {
         Service::start(command, &log)
     }
 
-    /// The same, with more in its environment.
+    /// Like [`Self::start`], with further variables in the environment.
     pub(super) fn start_with(
         &self,
         name: &str,
@@ -109,7 +112,6 @@ impl Lab {
         Ok(service)
     }
 
-    /// Runs a command to its end.
     pub(super) async fn run(&self, args: &[&str]) -> Result<Said> {
         self.run_with_input(args, "").await
     }
@@ -120,7 +122,7 @@ impl Lab {
         self.ends_with(command, &format!("{args:?}"), input).await
     }
 
-    /// Runs a script, in which `lastgood` is the program, to its end.
+    /// Runs a shell script to its end. In the script, `lastgood` is the program.
     pub(super) async fn run_script(&self, script: &str) -> Result<Said> {
         let mut command = shell(script, &self.variables);
         command.current_dir(self.home.path());
@@ -152,7 +154,7 @@ impl Lab {
         Ok(said)
     }
 
-    /// Registers a customer's database, its URL sealed, on a tier without a schedule: what runs, the test has asked for.
+    /// Registers a customer's database with a sealed URL, on a tier without a schedule: only what the test requests is run.
     pub(super) async fn add(&self, id: &str, customer: &Customer) -> Result<()> {
         self.add_url(id, "free", &customer.url()).await
     }
@@ -174,7 +176,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Asks for a backup and returns its run.
+    /// Requests a backup and returns its run.
     pub(super) async fn enqueue_backup(&self, id: &str) -> Result<Uuid> {
         let said = self
             .run(&["--json", "backup", "now", id])
@@ -183,7 +185,7 @@ impl Lab {
         run_id(&said.json()?)
     }
 
-    /// Enqueues a backup that is tried once.
+    /// Enqueues a backup with a single attempt.
     pub(super) async fn enqueue_single_attempt(&self, queue: &str, id: &str) -> Result<Uuid> {
         let statement =
             "insert into lastgood.runs (queue, kind, trigger, resource_id, args, max_attempts)
@@ -199,7 +201,6 @@ impl Lab {
         Ok(self.catalog.catalog.run(run).await?)
     }
 
-    /// Returns all runs.
     pub(super) async fn runs(&self) -> Result<Vec<RunRow>> {
         let all = RunFilter {
             limit: 1000,
@@ -213,7 +214,7 @@ impl Lab {
         Ok(self.catalog.catalog.points(None, 1000).await?)
     }
 
-    /// Waits until the run's row is as wanted, and returns it.
+    /// Waits until the run's row satisfies `wanted`, and returns it.
     pub(super) async fn becomes(
         &self,
         run: Uuid,
@@ -231,19 +232,19 @@ impl Lab {
         self.becomes(run, "the run ends", RunRow::has_ended).await
     }
 
-    /// Waits until the run has ended and makes sure that it succeeded.
+    /// Waits until the run has ended and checks that it succeeded.
     pub(super) async fn succeeds(&self, run: Uuid) -> Result<RunRow> {
         let row = self.ends(run).await?;
-        ensure!(row.state == "succeeded", "{row:?}");
+        ensure!(row.state == RunState::Succeeded, "{row:?}");
         Ok(row)
     }
 
-    /// Makes sure that there are so many restore points, and that the store holds them and nothing else.
+    /// Checks the number of restore points, and that the store contains these and nothing else.
     pub(super) async fn has_points(&self, count: usize) -> Result<Vec<PointRow>> {
         let points = self.points().await?;
         ensure!(points.len() == count, "{points:?}");
         let expected = store::files_of(&points)?;
-        // What a process that is gone had still to remove may take a moment.
+        // A process that is gone may have left something that takes a moment to be removed.
         let found = || store::files(&self.store());
         let settled = eventually(Duration::from_secs(10), "the store is clean", async || {
             Ok(found()? == expected)
@@ -255,14 +256,14 @@ impl Lab {
     }
 }
 
-/// Returns a port where nobody listens: free a moment ago.
+/// Returns a port that was free a moment ago.
 pub(super) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port())
 }
 
-/// Returns the id of the run that a command enqueued, from its JSON.
+/// Returns the id of the run that a command enqueued, from its JSON output.
 pub(super) fn run_id(answer: &serde_json::Value) -> Result<Uuid> {
     let id = answer.get("run").or_else(|| answer.get("id"));
     let id = id.and_then(serde_json::Value::as_str);
@@ -275,7 +276,7 @@ pub(super) fn client_dirs() -> Result<String> {
         .with_context(|| format!("set {variable} to the directories of PostgreSQL client tools"))
 }
 
-/// Returns the directory of the tools of version 18.
+/// Returns the directory of the client tools of version 18.
 pub(super) fn client_dir_18() -> Result<PathBuf> {
     let dirs = client_dirs()?;
     std::env::split_paths(&dirs)

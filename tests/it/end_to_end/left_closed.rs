@@ -1,4 +1,4 @@
-//! No path ends with a customer's database closed and a quiet `status`: kill the worker there, cancel the run, and ask `status`.
+//! A customer's database is never left closed while `status` is quiet, even if the worker is killed and the run cancelled.
 
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -17,7 +17,7 @@ async fn is_open(shop: &Customer) -> Result<bool> {
     Ok(shop.ask_in("postgres", &question).await? == "true")
 }
 
-/// A transaction that keeps the database from being renamed.
+/// Opens a transaction that keeps the database from being renamed.
 async fn comments_on_it(shop: &Customer) -> Result<PgConnection> {
     let mut session = PgConnection::connect(&shop.url_of("postgres")).await?;
     let comment = format!("begin; comment on database {} is 'busy'", shop.name);
@@ -47,7 +47,7 @@ async fn a_database_that_a_killed_restore_has_closed_is_told_and_opened() -> Res
     lab.run(&["run", "cancel", &run.to_string()])
         .await?
         .succeeded()?;
-    // The kill came before or after one of its own tries: what counts is what the record says.
+    // The kill may have come before or after one of the worker's own tries, so what counts is the record.
     let told = lab.run(&["status", "--check"]).await?;
     ensure!(told.code == Some(1), "{told:?}");
     let by_hand = format!("alter database \"{}\" allow_connections true", shop.name);

@@ -1,10 +1,10 @@
-//! A consumer that dies, stands still or is killed by its work costs a lease, and neither a run, a slot nor a restore point.
+//! A consumer that dies, hangs or is killed by its work costs a lease, but no run, slot or restore point.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
-use lastgood::catalog::RunRow;
+use lastgood::{catalog::RunRow, run::RunState};
 use lastgood_jobs::storage::Storage;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use super::{
 use crate::eventually::eventually;
 
 const LEASE: &str = "4s";
-/// A lease, a look of the reaper, a poll; and much more, because the machine is busy.
+/// A lease, a round of the reaper and a poll, and much more because the machine may be busy.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 
 async fn installation() -> Result<(Lab, Customer)> {
@@ -28,7 +28,7 @@ async fn installation() -> Result<(Lab, Customer)> {
     Ok((lab, shop))
 }
 
-/// Returns the place in `consumers` of the one that holds the run.
+/// Returns the index in `consumers` of the one that holds the run.
 fn holder(row: &RunRow, consumers: &[Service]) -> Result<usize> {
     let lease_by = row.lease_by.as_deref().context("nobody holds the run")?;
     let holds = |consumer: &Service| lease_by.contains(&format!("-{}-", consumer.pid()));
@@ -51,7 +51,7 @@ async fn has_partial_archive(lab: &Lab) -> Result<()> {
     .await
 }
 
-/// Kills the run's worker, and lets the dump go on only then.
+/// Kills the run's worker, and only then lets the dump continue.
 async fn is_finished_by_another(
     lab: &Lab,
     shop: &Customer,
@@ -75,7 +75,7 @@ async fn is_finished_by_another(
         killed_at.elapsed()
     );
     go_on().await?;
-    if second.state == "running" {
+    if second.state == RunState::Running {
         assert_ne!(holder(&second, &consumers)?, killed_by);
     }
     let row = lab.succeeds(run).await?;
@@ -113,7 +113,7 @@ async fn half_an_archive_of_a_killed_consumer_is_removed_by_the_janitor_alone() 
     let run = lab.enqueue_backup("shop").await?;
     has_partial_archive(&lab).await?;
     is_finished_by_another(&lab, &shop, run, consumers, async || tools.open()).await?;
-    // For all that the next attempt knows, the first one may still be writing.
+    // As far as the next attempt can know, the first one may still be writing.
     has_partial_archive(&lab).await?;
     let url = lab.store().to_string_lossy().parse()?;
     let store = Storage::open(&url).await?;

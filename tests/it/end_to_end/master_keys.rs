@@ -1,4 +1,4 @@
-//! The master key is rotated while consumers work, and a process with another key says so at once. Losing it is in `disaster_page.rs`.
+//! The master key is rotated while consumers work, and a process with another key says so at once. `disaster_page.rs` tests losing it.
 
 use std::fs;
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// 32 bytes in base64 each.
+/// Each is 32 bytes in base64.
 pub(super) const NEXT_KEY: &str = "dGhlLW5leHQtbWFzdGVyLWtleS1vZi10aGlzLXRlc3Q=";
 const THIRD_KEY: &str = "YS10aGlyZC1tYXN0ZXIta2V5LW5vYm9keS1oYXMtc2U=";
 const ROTATE: [&str; 2] = ["key", "rotate-master"];
 const MAY_GO: &str = "LASTGOOD_PREVIOUS_MASTER_KEY may be removed";
 
-/// Two resources whose URLs are sealed, and a key of a team and of the platform.
+/// Creates two resources with sealed URLs, a key of a team and one of the platform.
 async fn vault() -> Result<(Vault, Customer)> {
     let (vault, shop) = (Vault::create().await?, shop().await?);
     vault.add("a", "alpha", &shop.url()).await?;
@@ -32,7 +32,7 @@ async fn vault() -> Result<(Vault, Customer)> {
     Ok((vault, shop))
 }
 
-/// Sets the next key, and the old one beside it.
+/// Sets the next key along with the old one.
 fn set_both(lab: &mut Lab) {
     lab.set("LASTGOOD_MASTER_KEY", NEXT_KEY);
     lab.set("LASTGOOD_PREVIOUS_MASTER_KEY", MASTER_KEY);
@@ -43,7 +43,7 @@ fn set_next_alone(lab: &mut Lab) {
     lab.set("LASTGOOD_PREVIOUS_MASTER_KEY", "");
 }
 
-/// Alters one byte of the sealed URL of a resource.
+/// Changes one byte of a resource's sealed URL.
 async fn alter(lab: &Lab, id: &str) -> Result<()> {
     let statement = "update lastgood.resources
         set connection_sealed = set_byte(connection_sealed, 40, 255 - get_byte(connection_sealed, 40)) where id = $1";
@@ -54,13 +54,13 @@ async fn alter(lab: &Lab, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The 32 bytes that the keys are, which are text here.
+/// The keys' 32 bytes, which are text in these tests.
 const BYTES: [&str; 2] = [
     "master-key-master-key-master-key",
     "the-next-master-key-of-this-test",
 ];
 
-/// Makes sure that neither master key, nor the customer's password, is in anything that was written: logs, files, rows.
+/// Checks that neither a master key nor the customer's password is in anything that was written: logs, files or rows.
 pub(super) async fn no_secret_was_written(lab: &Lab) -> Result<()> {
     let secrets = [&[MASTER_KEY, NEXT_KEY, PASSWORD][..], &BYTES].concat();
     let not_in = |place: &str, text: &str| {
@@ -106,7 +106,7 @@ async fn a_rotation_under_work_reseals_everything_and_then_the_old_key_may_go() 
     set_both(&mut vault.lab);
     let consumer = vault.lab.consumer("with-both", &[]).await?;
     let old = vault.back_up("a").await?;
-    // Before the rotation, the old key seals: whoever has it alone opens everything.
+    // Before the rotation, the old key seals, so a process that has only this key opens everything.
     vault.add("early", "alpha", &shop.url()).await?;
     let said = vault.lab.run(&["doctor"]).await?.succeeded()?.out;
     ensure!(
@@ -159,7 +159,7 @@ async fn a_rotation_does_not_begin_while_a_consumer_lacks_the_next_key() -> Resu
         refused.contains("1 live consumer without the new master key"),
         "{refused}"
     );
-    // What is registered meanwhile is what that consumer opens.
+    // What is registered in the meantime must open for that consumer.
     vault.add("meanwhile", "beta", &shop.url()).await?;
     vault.back_up("meanwhile").await?;
     consumer.signal("TERM")?;
@@ -227,7 +227,7 @@ async fn a_rotation_names_each_row_that_it_cannot_seal_and_keeps_the_old_key_unt
 async fn a_rotation_that_was_killed_goes_on_where_it_was() -> Result<()> {
     let (mut vault, shop) = vault().await?;
     set_both(&mut vault.lab);
-    // Somebody holds a row, so that the rotation stops in the middle: it has begun, and nothing is sealed anew.
+    // A locked row stops the rotation half way: the new key seals, but nothing has been resealed yet.
     let mut holding = vault.lab.catalog.pool().begin().await?;
     sqlx::query("select id from lastgood.resources where id = 'b' for update")
         .fetch_all(&mut *holding)
@@ -241,7 +241,7 @@ async fn a_rotation_that_was_killed_goes_on_where_it_was() -> Result<()> {
     rotation.kill()?;
     holding.rollback().await?;
 
-    // Whoever has both keys works on, and the next run ends what was begun.
+    // Processes with both keys continue to work, and the next rotation completes the interrupted one.
     let _consumer = vault.lab.consumer("with-both", &[]).await?;
     vault.back_up("b").await?;
     let said = vault.lab.run(&ROTATE).await?.succeeded()?;
@@ -271,7 +271,7 @@ async fn what_is_being_stored_under_the_old_key_is_waited_for_and_counted() -> R
     })
     .await?;
     storing.commit().await?;
-    // That row was sealed for another resource, so that it opens with no key: it is there to be counted.
+    // The row was sealed for another resource, so that no key opens it. It is there to be counted.
     let ended = rotation.exit().await?;
     ensure!(ended.code() == Some(1), "{}", rotation.log()?);
     let log = rotation.log()?;
@@ -313,7 +313,7 @@ async fn a_process_with_another_master_key_says_so_and_does_not_start() -> Resul
     let keys = "select count(*) from lastgood.master_keys";
     ensure!(vault.lab.catalog.count(keys).await? == 1);
 
-    // The old key alone, after a rotation, is told as what it is.
+    // After a rotation, a process with only the old key is told that it has been replaced.
     set_both(&mut vault.lab);
     vault.lab.run(&ROTATE).await?.succeeded()?;
     vault.lab.set("LASTGOOD_MASTER_KEY", MASTER_KEY);
@@ -359,7 +359,7 @@ async fn a_catalog_from_before_there_were_proofs_takes_the_key_that_opens_it_and
     Ok(())
 }
 
-/// A key that was tried once, and that nothing was sealed under, binds nobody.
+/// A key that was only tried once, with nothing sealed under it, can be replaced by another.
 #[tokio::test]
 async fn a_catalog_in_which_nothing_is_sealed_takes_another_key_when_nobody_has_the_first()
 -> Result<()> {
@@ -385,7 +385,7 @@ async fn a_recovery_that_recovers_nothing_says_why_and_fails() -> Result<()> {
     fs::write(&file, vault.recovery.to_line().expose_secret())?;
     let file = file.display().to_string();
     let recover = ["key", "recover", "--identity-file", &file];
-    // It makes the store.
+    // Starting a consumer creates the store.
     drop(vault.lab.consumer("consumer", &[]).await?);
     let said = vault.lab.run(&recover).await?;
     ensure!(
@@ -398,7 +398,7 @@ async fn a_recovery_that_recovers_nothing_says_why_and_fails() -> Result<()> {
         said.code == Some(1) && said.out.contains("is on record already, and opens"),
         "{said:?}"
     );
-    // Another master key: what is on record does not open, and it is another command that helps.
+    // With another master key, the keys on record do not open, and the error names the command that helps.
     vault.lab.set("LASTGOOD_MASTER_KEY", NEXT_KEY);
     let refused = vault.lab.run(&recover).await?.refused()?;
     ensure!(refused.contains("lastgood key reseal"), "{refused}");
@@ -437,7 +437,7 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     let given_up = "select count(*) from lastgood.audit where action = 'give_up_master_key'";
     ensure!(vault.lab.catalog.count(given_up).await? == 0);
 
-    // One key has no escrow any more: the others come back, and that one is named.
+    // One key no longer has an escrow: the others are recovered, and that one is named.
     vault.lab.set("LASTGOOD_PREVIOUS_MASTER_KEY", "");
     let keys = vault.lab.catalog.catalog.keys().await?;
     let lost = keys.last().context("no key")?;
@@ -453,7 +453,7 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     );
     ensure!(vault.lab.catalog.count(given_up).await? == 1);
 
-    // The lost key is found after all: as the previous one it opens what is left, URLs too.
+    // The lost key is found after all. As the previous key, it opens the rest, including URLs.
     vault.lab.set("LASTGOOD_PREVIOUS_MASTER_KEY", MASTER_KEY);
     let said = vault.lab.run(&ROTATE).await?.succeeded()?;
     ensure!(

@@ -1,9 +1,12 @@
-//! Two stores hold each point. What one of them loses, spoils or exchanges is found there, and made good from the other.
+//! Two stores have each point. What one of them loses, damages or exchanges is detected there, and repaired from the other.
 
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow};
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    run::{RunKind, RunState},
+};
 use lastgood_jobs::manifest::Manifest;
 use serde_json::json;
 
@@ -40,7 +43,7 @@ impl House {
         )?;
         lab.set("LASTGOOD_STORES", file.display().to_string());
         lab.set("LASTGOOD_UPKEEP", "1s");
-        // Not by itself: the tests ask.
+        // No verification on its own: the tests request each one.
         lab.set("LASTGOOD_VERIFY_WITHIN", "0");
         lab.add("shop", &shop).await?;
         Ok(Self { lab, shop })
@@ -129,7 +132,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     for point in [&older, &point] {
         house.is_held_by(point, &["far", "here"]).await?;
     }
-    // Not mounted: an empty directory, made anew.
+    // The store is not mounted: an empty directory in its place.
     let (objects, aside) = (
         house.root("far").join("objects/v1"),
         house.root("far").join("aside"),
@@ -146,7 +149,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     house
         .lab
         .becomes(run, "it will be tried again", |row| {
-            row.state == "queued" && row.error.is_some() || row.has_ended()
+            row.state == RunState::Queued && row.error.is_some() || row.has_ended()
         })
         .await?;
     house.is_held_by(&point, &["far", "here"]).await?;
@@ -164,7 +167,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     house
         .lab
         .becomes(run, "it is tried again", |row| {
-            row.attempt > 1 && row.state != "running" || row.has_ended()
+            row.attempt > 1 && row.state != RunState::Running || row.has_ended()
         })
         .await?;
     ensure!(house.lab.catalog.catalog.quarantined(10).await?.is_empty());
@@ -172,7 +175,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     Ok(())
 }
 
-/// Exchanges a point's archive and manifest, in one store, for those of another point, so that they agree with each other.
+/// Replaces a point's archive and manifest in one store with those of another point, so that the two match each other.
 fn exchange(house: &House, store: &str, point: &PointRow, with: &PointRow) -> Result<()> {
     let (archive, other) = (
         store::archive(&house.root(store), point)?,
@@ -215,7 +218,7 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
     eventually(PATIENCE, "the copy fails", async || {
         let runs = house.lab.runs().await?;
         Ok(runs.iter().any(|run| {
-            run.kind == "copy"
+            run.kind == RunKind::Copy
                 && run.resource_id == "shop"
                 && run
                     .error
@@ -296,7 +299,7 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
     ensure!(!status.out.contains("NOT COPIED"), "{status:?}");
     let runs = house.lab.runs().await?;
     ensure!(
-        runs.len() == 1 && runs.iter().all(|run| run.kind == "copy"),
+        runs.len() == 1 && runs.iter().all(|run| run.kind == RunKind::Copy),
         "{runs:?}"
     );
     // By its address, it is the same store.
@@ -353,7 +356,7 @@ async fn a_download_that_is_interrupted_leaves_nothing_and_one_that_was_killed_s
     let consumer = house.lab.consumer("consumer", &[]).await?;
     let point = house.back_up().await?;
     drop(consumer);
-    // So large that it does not end before the test does; it holds nothing.
+    // So large that reading it outlasts the test. The file is sparse.
     let size = 1_u64 << 40;
     let archive = store::archive(&house.root("here"), &point)?;
     fs::File::options()

@@ -1,4 +1,4 @@
-//! What holds for PostgreSQL holds for MongoDB and Redis: scheduled, restored, told of, and without a secret anywhere.
+//! MongoDB and Redis get what PostgreSQL gets: schedules, restores and reports, without a secret anywhere.
 
 use std::{fs, process::Command};
 
@@ -74,7 +74,7 @@ async fn what_the_schedule_backed_up_brings_lost_databases_of_both_back() -> Res
             "{resource}"
         );
     }
-    // Nothing secret in logs, store and commands' words.
+    // No secret is in the logs, the store or the commands' output.
     for secret in [MARKER, cache.password()] {
         for file in store::files(lab.home.path())? {
             let bytes = fs::read(lab.home.path().join(&file))?;
@@ -175,7 +175,7 @@ async fn consumers_say_what_they_can_truly_do() -> Result<()> {
     Ok(())
 }
 
-/// README's "restore without lastgood": `zstd -d`, then a server that starts from the file.
+/// The README's "restore without lastgood": `zstd -d`, then a server that starts from the file.
 #[tokio::test]
 async fn a_server_starts_from_a_redis_archive_without_lastgood() -> Result<()> {
     let (lab, cache) = (Lab::create().await?, Cache::start().await?);
@@ -197,7 +197,7 @@ async fn a_server_starts_from_a_redis_archive_without_lastgood() -> Result<()> {
     Ok(())
 }
 
-/// README's "restore without lastgood": `zstd -d | mongorestore --archive`.
+/// The README's "restore without lastgood": `zstd -d | mongorestore --archive`.
 #[tokio::test]
 async fn mongorestore_takes_a_mongodb_archive_without_lastgood() -> Result<()> {
     let tools =

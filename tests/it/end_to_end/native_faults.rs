@@ -1,6 +1,7 @@
-//! What goes wrong with MongoDB and Redis is told in words that help, leaves nothing, and holds up nobody else.
+//! A fault of MongoDB or Redis is explained usefully, leaves nothing behind, and holds up no one else.
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood::run::RunState;
 use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
 
 use super::{
@@ -14,7 +15,7 @@ use crate::eventually::eventually;
 
 const BOTH: [(&str, &str); 2] = [("mongodb", "orders"), ("redis", "cache")];
 
-/// What a store of 4 MiB cannot hold, in pieces of 1 MiB that do not shrink.
+/// Returns more than a store of 4 MiB can hold, in incompressible pieces of 1 MiB.
 fn incompressible() -> impl Iterator<Item = Vec<u8>> {
     (0_u32..12).map(|n| {
         let mut piece = vec![0; 1 << 20];
@@ -105,7 +106,7 @@ async fn an_engine_that_nobody_knows_fails_its_run_and_holds_up_no_queue() -> Re
         "engine \"mysql\" is not supported: use one of postgres, vector, mongodb, redis",
     )
     .await?;
-    ensure!(of("cache")?.state == "succeeded", "{runs:?}");
+    ensure!(of("cache")?.state == RunState::Succeeded, "{runs:?}");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
-//! What operators do at 3 a.m. with the real program: cancel, retry, pause, drain, send a consumer away; and nothing is lost by it.
+//! What operators do at 3 a.m. with the real program: cancel, retry, pause, drain, drain a consumer. Nothing is lost by it.
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood::run::RunState;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// An installation whose dumps stop half way until a gate opens.
+/// Creates an installation whose dumps stop half way until a gate opens.
 async fn gated() -> Result<(Lab, Customer, FakeTools)> {
     let (mut lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
     shop.run(LARGE_TABLE).await?;
@@ -102,7 +103,7 @@ async fn what_failed_is_shown_with_the_tools_words_and_retried_in_bulk() -> Resu
     lab.set("LASTGOOD_PG_CLIENT_DIRS", tools.path());
     let _consumer = lab.consumer("consumer", &[]).await?;
     let run = lab.enqueue_single_attempt("vector", "shop").await?;
-    assert_eq!(lab.ends(run).await?.state, "failed");
+    assert_eq!(lab.ends(run).await?.state, RunState::Failed);
     let id = run.to_string();
     let shown = lab
         .run(&["--json", "run", "show", &id])
@@ -132,7 +133,7 @@ async fn what_failed_is_shown_with_the_tools_words_and_retried_in_bulk() -> Resu
         dry.contains("1 of 1 runs would change: nothing was changed"),
         "{dry}"
     );
-    assert_eq!(lab.row(run).await?.state, "failed");
+    assert_eq!(lab.row(run).await?.state, RunState::Failed);
     let args = [
         "run",
         "retry",
@@ -170,8 +171,8 @@ async fn the_queue_is_paused_drained_and_resumed_by_command_and_status_says_so()
         .succeeded()?
         .json()?;
     assert_eq!(drained["drained"], true);
-    assert_eq!(lab.row(run).await?.state, "succeeded");
-    assert_eq!(lab.row(waits).await?.state, "queued");
+    assert_eq!(lab.row(run).await?.state, RunState::Succeeded);
+    assert_eq!(lab.row(waits).await?.state, RunState::Queued);
     let status = lab.run(&["status"]).await?.succeeded()?.out;
     assert!(status.contains("PAUSED: everything since"), "{status}");
     let figures = lab
@@ -216,7 +217,7 @@ async fn one_consumer_is_sent_away_by_command_and_ends_well_when_its_run_has() -
         Ok(consumer.get("/readyz").await?.contains("503"))
     })
     .await?;
-    // Of another resource, for there is one dump of each at a time.
+    // Of another resource, because each resource has only one dump at a time.
     lab.add("other", &shop).await?;
     let waits = lab.enqueue_backup("other").await?;
     let table = lab.run(&["consumer", "list"]).await?.succeeded()?.out;
@@ -241,7 +242,7 @@ async fn a_second_sigterm_gives_the_leases_back_and_ends_at_once() -> Result<()>
         Ok(consumer.get("/readyz").await?.contains("503"))
     })
     .await?;
-    assert_eq!(lab.row(run).await?.state, "running");
+    assert_eq!(lab.row(run).await?.state, RunState::Running);
     consumer.signal("TERM")?;
     ensure!(consumer.exit().await?.success(), "{}", consumer.log()?);
     let row = lab.row(run).await?;
@@ -280,7 +281,7 @@ async fn four_consumers_restarted_one_after_another_lose_no_run_and_repeat_none(
     for name in names {
         consumers.push(lab.consumer(name, &[]).await?);
     }
-    // More than the consumers have done when the last of them is restarted: see below.
+    // More runs than the consumers have finished when the last of them is restarted; see below.
     for round in 0..2 {
         lab.catalog
             .execute(

@@ -1,4 +1,4 @@
-//! A customer's MongoDB database on the tests' server: its owner's own user, and data of many kinds.
+//! A customer's MongoDB database on the tests' server, with an owner of its own and data of many kinds.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::TryStreamExt as _;
@@ -8,10 +8,10 @@ use mongodb::{
 };
 use uuid::Uuid;
 
-/// What stands in the password; to be seen nowhere else.
+/// Part of the password, which must not show up anywhere else.
 pub(super) const MARKER: &str = "hunter2mongodbmarker";
 
-/// A database and its owner, who may read and write it and no other. Dropped by [`Orders::drop`].
+/// A database and its owner, who may read and write this database only. [`Orders::drop`] drops both.
 pub(super) struct Orders {
     pub(super) name: String,
     server: url::Url,
@@ -80,7 +80,7 @@ impl Orders {
         Ok(())
     }
 
-    /// Returns all that must come back: every document's bytes, and what the server says of collections and indexes.
+    /// Returns what a restore must bring back: every document's bytes, and the server's descriptions of collections and indexes.
     pub(super) async fn state(&self) -> Result<Vec<String>> {
         let database = self.database();
         let mut state = Vec::new();

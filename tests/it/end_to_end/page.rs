@@ -1,4 +1,4 @@
-//! The commands of a page of the docs, followed word for word: what an operator reads at night must work as it is written.
+//! Runs the commands of a page of the documentation word for word: what an operator reads at night must work as it is written.
 
 use std::fs;
 
@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{lab::Lab, program::Said};
 
-/// Returns the commands of a section of `docs/{page}`: what stands behind `$ ` in its blocks, one a line of a script. What stands
-/// for something of the reader's own is put in its place; each of these must be there.
+/// Returns the commands in a section of a page as a script: the lines of its blocks that begin with `$ `.
+///
+/// The values in `own` replace the page's examples. Each example must occur.
 pub(super) fn commands(page: &str, section: &str, own: &[(&str, &str)]) -> Result<String> {
     let text = read(page)?;
     let heading = format!("\n## {section}\n");
@@ -26,13 +27,13 @@ pub(super) fn commands(page: &str, section: &str, own: &[(&str, &str)]) -> Resul
     Ok(script)
 }
 
-/// Returns every command of `docs/{page}`, each in one line.
+/// Returns every command of a page, each on one line.
 pub(super) fn every_command(page: &str) -> Result<Vec<String>> {
     let script = typed(&read(page)?).replace("\\\n", " ");
     Ok(script.lines().map(str::to_owned).collect())
 }
 
-/// Returns the words of a command that the shell gives to the program: no comment, no redirection, nothing behind a pipe.
+/// Returns the words that the shell passes to the program: without comments, redirections and anything after a pipe.
 pub(super) fn words(command: &str) -> Vec<String> {
     let words = command.split_whitespace();
     let own = words.take_while(|word| !matches!(*word, "#" | "<" | ">" | "|" | "||" | "&&" | ";"));
@@ -44,7 +45,7 @@ fn read(page: &str) -> Result<String> {
     fs::read_to_string(&path).context(path)
 }
 
-/// What is typed in a text: what stands behind `$ `, and the lines that go on with it.
+/// Returns what a reader types: the lines that begin with `$ `, and their continuation lines.
 fn typed(text: &str) -> String {
     let mut script = String::new();
     let mut goes_on = false;
@@ -62,7 +63,7 @@ fn typed(text: &str) -> String {
 }
 
 impl Lab {
-    /// Follows a section of `docs/{page}` to its end: every command must succeed.
+    /// Runs a section of a page to its end. Every command must succeed.
     pub(super) async fn follow(
         &self,
         page: &str,

@@ -1,4 +1,4 @@
-//! The real program as a child: killed with its value, its words in a file, its metrics over HTTP.
+//! The real program as a child process: killed when its value is dropped, with its output in a file and its metrics over HTTP.
 
 use std::{
     fs::File,
@@ -16,12 +16,12 @@ use crate::eventually::eventually;
 
 use super::lab::PATIENCE;
 
-/// Returns the program with `variables` as all that lastgood and libpq find in the environment.
+/// Returns the program with `variables` as everything that lastgood and libpq see in the environment.
 pub(super) fn program(variables: &[(String, String)]) -> Command {
     with(Command::new(env!("CARGO_BIN_EXE_lastgood")), variables)
 }
 
-/// Returns a shell that runs a script in which `lastgood` is the program, and that stops at the first command that fails.
+/// Returns a shell for a script in which `lastgood` is the program. It stops at the first command that fails.
 pub(super) fn shell(script: &str, variables: &[(String, String)]) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_lastgood"));
     let own = program.parent().unwrap_or(Path::new("."));
@@ -47,7 +47,7 @@ fn with(mut command: Command, variables: &[(String, String)]) -> Command {
     command
 }
 
-/// What a command answered.
+/// A command's output and exit code.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) code: Option<i32>,
@@ -66,21 +66,20 @@ impl Said {
         Ok(self)
     }
 
-    /// Makes sure that the command failed, and returns its error.
+    /// Checks that the command failed, and returns its error.
     pub(super) fn refused(self) -> Result<String> {
         ensure!(self.code == Some(1), "{self:?}");
         Ok(self.err)
     }
 }
 
-/// A producer or a consumer that runs.
 pub(super) struct Service {
     child: Child,
     log: PathBuf,
 }
 
 impl Service {
-    /// Starts a service whose words go to the file `log`.
+    /// Starts a service that writes its output to the file `log`.
     pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let child = command
@@ -98,7 +97,6 @@ impl Service {
         self.child.id()
     }
 
-    /// Returns what the service has said so far.
     pub(super) fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
     }
@@ -112,7 +110,7 @@ impl Service {
         Ok(())
     }
 
-    /// Kills the service as a crash of its machine would.
+    /// Kills the service, as a crash of its machine would.
     pub(super) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -123,7 +121,6 @@ impl Service {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Waits for the service's end.
     pub(super) async fn exit(&mut self) -> Result<ExitStatus> {
         eventually(PATIENCE, "the service ends", async || {
             Ok(self.child.try_wait()?.is_some())
@@ -132,7 +129,7 @@ impl Service {
         Ok(self.child.wait()?)
     }
 
-    /// Waits until the service serves its metrics, and returns where.
+    /// Waits until the service serves its metrics, and returns its address.
     pub(super) async fn address(&self) -> Result<String> {
         let found = || -> Result<Option<String>> {
             let log = self.log()?;
@@ -148,7 +145,7 @@ impl Service {
         found()?.context("the address is gone from the log")
     }
 
-    /// Returns the answer to `GET path`, with its head.
+    /// Returns the answer to `GET path`, including its head.
     pub(super) async fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address().await?).await?;
         let request = format!("GET {path} HTTP/1.0\r\n\r\n");
@@ -158,7 +155,7 @@ impl Service {
         Ok(answer)
     }
 
-    /// Returns the value of the one series that is spelled so.
+    /// Returns the value of the series with this spelling.
     pub(super) async fn metric(&self, series: &str) -> Result<f64> {
         let metrics = self.get("/metrics").await?;
         let value = metrics
@@ -170,7 +167,7 @@ impl Service {
         }
     }
 
-    /// Waits until the one series that is spelled so has at least this value.
+    /// Waits until the series with this spelling has at least this value.
     pub(super) async fn shows(&self, series: &str, least: f64) -> Result<()> {
         eventually(PATIENCE, &format!("{series} reaches {least}"), async || {
             Ok(self.metric(series).await? >= least)
@@ -181,7 +178,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // One that has ended already, or is stopped, is reaped all the same.
+        // Also reaps a service that has ended already or is stopped.
         drop(self.child.kill());
         drop(self.child.wait());
     }

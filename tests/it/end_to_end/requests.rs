@@ -1,4 +1,4 @@
-//! What operators and other services ask for: a point, a target, once; and answers that programs can read.
+//! Operators and services choose a point and a target, requests are idempotent, and programs can read the answers.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{
 
 const TOTAL: &str = "select sum(n)::text from orders";
 
-/// A shop whose one order is 1, backed up once.
+/// Creates a shop with the single order 1, backed up once.
 async fn installation() -> Result<(Lab, Customer, Service)> {
     let (lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
     shop.run("create table orders (n int); insert into orders values (1)")

@@ -1,4 +1,4 @@
-//! What retention lets go is gone from the store and the catalog, and the newest restore point is there to restore from.
+//! Expired points are gone from the store and the catalog, and the newest one can still be restored.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// A lab with a customer on a tier of seven days, and three restore points of long ago.
+/// Creates a lab with a customer on a tier of seven days, and three old restore points.
 async fn old_house() -> Result<(Lab, Customer, [Uuid; 3])> {
     let mut lab = Lab::create().await?;
     lab.set("LASTGOOD_UPKEEP", "1s");
@@ -20,7 +20,7 @@ async fn old_house() -> Result<(Lab, Customer, [Uuid; 3])> {
     let shop = Customer::create(Rights::Owner).await?;
     shop.run("create table items as select n from generate_series(1, 100) n")
         .await?;
-    // Paused: nothing but the test makes restore points.
+    // Paused, so that only the test makes restore points.
     lab.add_url("shop", "hobby", &shop.url()).await?;
     lab.run(&["resource", "pause", "shop"]).await?.succeeded()?;
     let consumer = lab.consumer("first", &[]).await?;
@@ -41,7 +41,7 @@ async fn old_house() -> Result<(Lab, Customer, [Uuid; 3])> {
         .execute(lab.catalog.pool())
         .await?;
     }
-    // Known to retention for long.
+    // Retention has known the promise for long enough.
     lab.catalog
         .execute(
             r#"update lastgood.retention set look_at = now(), record =
@@ -58,7 +58,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
     let pin = ["backup", "pin", &pinned.to_string(), "--because", because];
     lab.run(&pin).await?.succeeded()?;
 
-    // Asked before anything happens: it says so.
+    // The plan says what will happen before anything does.
     let plan = lab
         .run(&["--json", "retention", "plan", "shop"])
         .await?
@@ -90,7 +90,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
         Ok(lab.catalog.catalog.point(old).await.is_err())
     })
     .await?;
-    // The store has the two others, and nothing else.
+    // The store has the two others and nothing else.
     let left = lab.has_points(2).await?;
     ensure!(left.iter().all(|point| point.id != old), "{left:?}");
     let acts = lab
@@ -117,7 +117,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
 #[tokio::test]
 async fn a_removal_that_was_cut_off_is_finished_by_the_next_one() -> Result<()> {
     let (lab, _shop, [old, _, newest]) = old_house().await?;
-    // A consumer was killed between the manifest and the archive.
+    // A consumer was killed after it removed the manifest and before it removed the archive.
     let point = lab.catalog.catalog.point(old).await?;
     fs::remove_file(lab.store().join("objects").join(&point.manifest_key))?;
     sqlx::query(
@@ -149,7 +149,7 @@ async fn under_the_built_in_plans_nothing_expires() -> Result<()> {
     let _consumer = lab.consumer("consumer", &[]).await?;
     let said = lab.run(&["retention", "plan"]).await?.succeeded()?;
     ensure!(said.err.contains("nothing expires"), "{said:?}");
-    // Upkeep has looked: what was let go before is removed.
+    // A point that had expired before is still removed, which shows that upkeep has looked.
     let [marked, ..] = points;
     sqlx::query("update lastgood.restore_points set expired_at = now(), expired_because = 'x' where id = $1")
         .bind(marked)

@@ -1,4 +1,4 @@
-//! The schedule makes a restore point, and the restore point brings the data back: with lastgood, and without it.
+//! The schedule makes a restore point, and the restore point restores the data, with lastgood and without it.
 
 use std::{fs::File, io, path::Path, process::Command};
 
@@ -22,7 +22,7 @@ const SCHEMA: &str = "
     create view few as select id from items where id < 10;
     create sequence tickets start 41; select nextval('tickets');";
 
-/// All that must come back, as one text.
+/// Selects everything that a restore must bring back, as one text.
 const EVERYTHING: &str = "select
     (select string_agg(items::text, ';' order by id) from items)
     || (select string_agg(odd::text, ';' order by at) from odd)
@@ -104,7 +104,7 @@ async fn tells_that_the_promise_is_kept(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// With nothing but `zstd -d` and `pg_restore`.
+/// Restores with nothing but `zstd -d` and `pg_restore`.
 async fn comes_back_without_lastgood(lab: &Lab, shop: &Customer, before: &str) -> Result<()> {
     let points = lab.points().await?;
     let archive = store::archive(&lab.store(), points.last().context("no restore point")?)?;
@@ -127,7 +127,7 @@ async fn comes_back_without_lastgood(lab: &Lab, shop: &Customer, before: &str) -
     Ok(())
 }
 
-/// `zstd -d`, or the library of the same name where the command is not installed.
+/// Runs `zstd -d`, or uses the library of the same name if the command is not installed.
 pub(super) fn decompress(archive: &Path, dump: &Path) -> Result<()> {
     let ran = Command::new("zstd")
         .arg("-dqo")

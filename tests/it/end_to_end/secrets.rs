@@ -1,5 +1,6 @@
-//! A secret goes from where it is kept to the server it opens, and is seen nowhere on its way.
+//! A secret goes from where it is kept to the server that it opens, and shows up nowhere in between.
 
+use lastgood::run::RunState;
 use std::{
     fs::{self, File},
     path::Path,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// What stands in the middle of each password: letters and digits, which every way of quoting leaves alone.
+/// The middle part of each password: letters and digits, which no way of quoting changes.
 struct Markers {
     customer: String,
     catalog: String,
@@ -37,7 +38,7 @@ impl Markers {
         }
     }
 
-    /// Returns what must not be seen: the markers and the master key.
+    /// Returns what must not show up anywhere: the markers and the master key.
     fn all(&self) -> [&str; 3] {
         [&self.customer, &self.catalog, MASTER_KEY]
     }
@@ -69,7 +70,7 @@ impl Markers {
     }
 }
 
-/// Looks at every process of the machine, again and again.
+/// Watches every process on the machine, over and over.
 struct Watch {
     stop: Arc<AtomicBool>,
     looks: JoinHandle<u64>,
@@ -92,7 +93,7 @@ impl Watch {
         Self { stop, looks, seen }
     }
 
-    /// Makes sure that tools were seen at work, and no secret with them.
+    /// Checks that tools were seen at work, and no secret with them.
     fn saw_nothing(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let tools_seen = self.looks.join().ok().context("the watch panicked")?;
@@ -103,7 +104,7 @@ impl Watch {
     }
 }
 
-/// Looks once; returns how many tools were at work. A tool's environment is looked at too, for it needs no secret there.
+/// Looks once, and returns how many tools were at work. Also looks into their environment, where they need no secret.
 fn look(secrets: &[String], found: &Mutex<Vec<String>>) -> u64 {
     let mut tools = 0;
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -125,7 +126,7 @@ fn look(secrets: &[String], found: &Mutex<Vec<String>>) -> u64 {
     tools
 }
 
-/// A role of the catalog's server with a password to look for; gone with the value.
+/// A role on the catalog's server whose password the test looks for. Dropping the value drops the role.
 struct CatalogRole {
     name: String,
     lab_url: String,
@@ -164,7 +165,7 @@ impl CatalogRole {
     }
 }
 
-/// Every column of every table, sealed ones too.
+/// Checks every column of every table, including sealed ones.
 async fn is_not_in_the_catalog(lab: &Lab, markers: &Markers) -> Result<()> {
     let tables = "select format('%I.%I', schemaname, tablename) as name from pg_tables
         where schemaname not in ('pg_catalog', 'information_schema')";
@@ -179,7 +180,7 @@ async fn is_not_in_the_catalog(lab: &Lab, markers: &Markers) -> Result<()> {
         {
             let row: String = row.try_get("row")?;
             markers.not_in(&table, row.as_bytes())?;
-            // What is binary is shown in hexadecimal.
+            // PostgreSQL prints binary values in hexadecimal.
             for marker in markers.all() {
                 let hex = marker.bytes().map(|byte| format!("{byte:02x}"));
                 let hex = hex.collect::<Vec<_>>().concat();
@@ -190,7 +191,7 @@ async fn is_not_in_the_catalog(lab: &Lab, markers: &Markers) -> Result<()> {
     Ok(())
 }
 
-/// Lets what a dead process left look old enough to be cleared.
+/// Makes what a dead process left behind look old enough to be cleared.
 fn age(work: &Path) -> Result<()> {
     for entry in fs::read_dir(work)? {
         let long_ago = SystemTime::now() - Duration::from_mins(5);
@@ -221,7 +222,7 @@ async fn no_secret_is_seen_outside_its_place() -> Result<()> {
     back_up_and_restore(&lab, &shop).await?;
     for id in wrong {
         let run = lab.enqueue_single_attempt("vector", id).await?;
-        ensure!(lab.ends(run).await?.state == "failed");
+        ensure!(lab.ends(run).await?.state == RunState::Failed);
         lab.run(&["run", "show", &run.to_string()])
             .await?
             .succeeded()?;
@@ -246,7 +247,7 @@ async fn no_secret_is_seen_outside_its_place() -> Result<()> {
     role.drop(&lab).await
 }
 
-/// One URL in each place where one may be kept.
+/// Registers one URL in each place where one can be kept.
 async fn register_good_ones(lab: &mut Lab, shop: &Customer) -> Result<()> {
     let file = lab.home.path().join("url");
     fs::write(&file, shop.url())?;
@@ -263,7 +264,7 @@ async fn register_good_ones(lab: &mut Lab, shop: &Customer) -> Result<()> {
 
 const OPTIONS: &[&str] = &["--team", "acme", "--tier", "free", "--engine", "vector"];
 
-/// URLs that fail when they are used, whose ids are returned, and some that are refused at once.
+/// Registers URLs that fail in use, whose ids are returned, and tries some that are refused at once.
 async fn register_wrong_ones(
     lab: &Lab,
     shop: &Customer,
@@ -290,7 +291,7 @@ async fn register_wrong_ones(
     Ok(fail_later.map(|(id, _)| id))
 }
 
-/// Kills a consumer that holds a password file, and returns its run.
+/// Kills a consumer while it has a password file, and returns its run.
 async fn kill_in_mid_dump(lab: &Lab, shop: &Customer) -> Result<Uuid> {
     let mut killed = lab.consumer("killed", &[]).await?;
     let locked = shop.lock("orders").await?;

@@ -1,4 +1,4 @@
-//! What lies in a store, file by file.
+//! The files in a store.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use lastgood::catalog::PointRow;
 use lastgood_jobs::storage::IDENTITY;
 
-/// Returns every file below `root`, by its path from there, but for the one that says which store it is.
+/// Returns the path of every file below `root`, relative to it, except the identity object.
 pub(super) fn files(root: &Path) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     let mut directories = vec![root.to_owned()];
@@ -26,7 +26,7 @@ pub(super) fn files(root: &Path) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-/// Returns what a store holds if these are all its restore points: for each, a manifest and an archive, and nothing else.
+/// Returns what a store contains if these are all its restore points: a manifest and an archive for each, and nothing else.
 pub(super) fn files_of(points: &[PointRow]) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for point in points {
@@ -36,7 +36,7 @@ pub(super) fn files_of(points: &[PointRow]) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-/// Returns where a point's archive is below `root`.
+/// Returns the path of a point's archive below `root`.
 pub(super) fn archive(root: &Path, point: &PointRow) -> Result<PathBuf> {
     Ok(root.join("objects").join(archive_key(point)?))
 }

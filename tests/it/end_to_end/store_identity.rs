@@ -1,5 +1,6 @@
-//! Whose a store is, and whether it is the one that is meant: told at start, while it runs, and before anything of it is believed.
+//! Whose a store is, and whether it is the intended one, is checked at start, while running, and before its content is believed.
 
+use lastgood::run::RunState;
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// A lab with one point of `shop` in its store.
+/// Creates a lab with one point of `shop` in its store.
 async fn house() -> Result<(Lab, Customer)> {
     let mut lab = Lab::create().await?;
     lab.set("LASTGOOD_UPKEEP", "1s");
@@ -37,7 +38,7 @@ fn stores_file(lab: &mut Lab, stores: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
-/// Red before: the second installation started without a word, and its rebuild recorded the first one's points as its own.
+/// Regression: the second installation started without a warning, and its rebuild recorded the first one's points as its own.
 #[tokio::test]
 async fn two_installations_do_not_share_a_store_and_one_is_adopted_by_name_alone() -> Result<()> {
     let (ours, _shop) = house().await?;
@@ -85,7 +86,7 @@ async fn two_installations_do_not_share_a_store_and_one_is_adopted_by_name_alone
     Ok(())
 }
 
-/// Red before: another installation's store was listed, all points were missing from it, and this one's were quarantined.
+/// Regression: another installation's store was compared, all points seemed to be missing, and this installation's were quarantined.
 #[tokio::test]
 async fn a_comparison_names_a_store_that_is_not_the_one_that_is_meant_and_loses_nothing_by_it()
 -> Result<()> {
@@ -115,14 +116,14 @@ async fn a_comparison_names_a_store_that_is_not_the_one_that_is_meant_and_loses_
         compared.code == Some(1) && compared.out.contains("there is no store in"),
         "{compared:?}"
     );
-    // What is wrong as it is seen from here says nothing about the points, nor about what consumers see.
+    // A problem seen from here says nothing about the points, or about what consumers see.
     ensure!(ours.catalog.catalog.quarantined(10).await?.is_empty());
     let listings = "select count(*) from lastgood.store_listings where failed_at is not null";
     ensure!(ours.catalog.count(listings).await? == 0);
     Ok(())
 }
 
-/// As two installations left it that shared a store before stores had an identity.
+/// Two installations shared the store before stores had an identity.
 #[tokio::test]
 async fn what_another_installation_made_is_shown_as_its_own_and_not_recorded() -> Result<()> {
     let (lab, _shop) = house().await?;
@@ -147,7 +148,7 @@ async fn what_another_installation_made_is_shown_as_its_own_and_not_recorded() -
     Ok(())
 }
 
-/// Red before: two names of one place held two copies of each point, and one exists.
+/// Regression: one place under two names seemed to have two copies of each point, when there was one.
 #[tokio::test]
 async fn one_place_under_two_names_is_refused_however_it_is_written() -> Result<()> {
     let (mut lab, _shop) = house().await?;
@@ -176,7 +177,7 @@ async fn one_place_under_two_names_is_refused_however_it_is_written() -> Result<
     Ok(())
 }
 
-/// Red before: the directory was made anew at the bare mount point, backups went there, and `status` said kept.
+/// Regression: the directory was created again at the bare mount point, backups went there, and `status` reported the promise as kept.
 #[tokio::test]
 async fn a_store_that_vanishes_under_a_consumer_is_told_and_used_again_once_it_is_back()
 -> Result<()> {
@@ -198,11 +199,11 @@ async fn a_store_that_vanishes_under_a_consumer_is_told_and_used_again_once_it_i
     let run = lab.enqueue_backup("shop").await?;
     let tried = lab
         .becomes(run, "it will be tried again", |row| {
-            row.state == "queued" && row.error.is_some() || row.has_ended()
+            row.state == RunState::Queued && row.error.is_some() || row.has_ended()
         })
         .await?;
     ensure!(
-        tried.state == "queued"
+        tried.state == RunState::Queued
             && tried
                 .error
                 .as_deref()
@@ -226,7 +227,7 @@ async fn a_store_that_vanishes_under_a_consumer_is_told_and_used_again_once_it_i
     .await
 }
 
-/// Red before: a consumer that had started without a mirror never looked again.
+/// Regression: a consumer that had started without a mirror never looked for it again.
 #[tokio::test]
 async fn a_mirror_that_is_mounted_late_is_used_without_a_restart() -> Result<()> {
     let (mut lab, _shop) = house().await?;
@@ -269,7 +270,7 @@ async fn a_mirror_that_is_mounted_late_is_used_without_a_restart() -> Result<()>
     Ok(())
 }
 
-/// A store of before there were identities, and one whose identity somebody removed.
+/// One store is from before there were identities, the other had its identity removed.
 #[tokio::test]
 async fn a_store_without_an_identity_is_given_one_by_those_alone_who_have_used_it() -> Result<()> {
     let (lab, _shop) = house().await?;
@@ -289,7 +290,7 @@ async fn a_store_without_an_identity_is_given_one_by_those_alone_who_have_used_i
     ensure!(id()? != first);
     drop(lab.consumer("adopted", &[]).await?);
 
-    // As an older build left it: nothing in the catalog of which store it is, and nothing in the store.
+    // As an older build left it: the identity is neither in the catalog nor in the store.
     fs::remove_file(&identity)?;
     lab.catalog
         .execute("delete from lastgood.store_identities")

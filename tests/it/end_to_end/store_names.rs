@@ -1,4 +1,4 @@
-//! A store that is called otherwise, is gone, or is not mounted: nothing is made, waited for or believed because of it.
+//! A store that is renamed, gone or not mounted: nothing is created, waited for or believed because of it.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// A lab with one point in the store that is called `primary`.
+/// Creates a lab with one point in the store `primary`.
 async fn house() -> Result<(Lab, Customer)> {
     let mut lab = Lab::create().await?;
     lab.set("LASTGOOD_UPKEEP", "1s");
@@ -26,7 +26,7 @@ async fn house() -> Result<(Lab, Customer)> {
     Ok((lab, shop))
 }
 
-/// Makes the same directory be called `here`, by a stores file.
+/// Names the same directory `here` in a stores file.
 fn call_it_here(lab: &mut Lab) -> Result<()> {
     let file = lab.home.path().join("stores.yaml");
     let store = lab.store().display().to_string();
@@ -54,7 +54,7 @@ async fn a_store_that_is_called_otherwise_is_told_and_its_points_go_once_the_cat
     let status = lab.run(&["status"]).await?.succeeded()?.out;
     ensure!(status.contains("UNKNOWN STORE: 1 restore"), "{status}");
 
-    // It is not renamed into a store that does not hold what it held.
+    // The rename is refused if the new store does not contain what the old one did.
     let empty = lab.home.path().join("empty");
     fs::create_dir_all(empty.join("objects"))?;
     let other = lab.home.path().join("other.yaml");
@@ -95,7 +95,7 @@ async fn a_store_that_is_called_otherwise_is_told_and_its_points_go_once_the_cat
     let audit = lab.run(&["audit"]).await?.succeeded()?.out;
     ensure!(audit.contains("rename_store"), "{audit}");
 
-    // A removal waits for nothing any more.
+    // Removals no longer wait for that store.
     lab.catalog
         .execute("update lastgood.restore_points set expired_at = now(), expired_because = 'x'")
         .await?;
@@ -179,7 +179,7 @@ async fn a_store_that_is_not_mounted_is_not_made_anew_and_whoever_reads_makes_no
         ensure!((said.out + &said.err).contains(&told), "{command:?}");
         ensure!(!lab.store().exists(), "{command:?} made a store");
     }
-    // It is lost for good, and somebody says so: then a new one is made.
+    // The store is lost for good, and the operator says so. Then a new one is created.
     let forget = ["store", "forget", "primary"];
     let refused = lab.run(&forget).await?.refused()?;
     ensure!(

@@ -1,6 +1,7 @@
-//! Several stores: a bucket takes the backups, a directory gets copies, and either brings the data back.
+//! Several stores: a bucket takes the backups, a directory gets copies, and either one restores the data.
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood::run::RunKind;
 use lastgood_jobs::storage::{BucketAccess, Credentials, Storage};
 
 use super::{
@@ -59,7 +60,7 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
         .shows("lastgood_missing_copies{store=\"mirror\"}", 0.0)
         .await?;
     let copies = lab.runs().await?;
-    let copies = copies.iter().filter(|run| run.kind == "copy");
+    let copies = copies.iter().filter(|run| run.kind == RunKind::Copy);
     ensure!(copies.count() == 1, "asked for more than once");
 
     let access = BucketAccess {
@@ -86,7 +87,7 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
         .await?;
     said.succeeded()?;
     let restores = lab.runs().await?;
-    let restore = restores.iter().find(|run| run.kind == "restore");
+    let restore = restores.iter().find(|run| run.kind == RunKind::Restore);
     let result = restore.and_then(|run| run.result.clone());
     let store = result.as_ref().and_then(|result| result.pointer("/store"));
     assert_eq!(store, Some(&"mirror".into()), "{result:?}");

@@ -1,4 +1,4 @@
-//! Known bad quality is a state: what was made of a half-restored or emptied database is backed up, and nobody counts on it.
+//! A backup of a half-restored or emptied database is recorded as suspect, and counts towards nothing.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::eventually::eventually;
 
-/// Lets the only restore point of a resource be three hours old, so that its promise shows whether a newer one counts.
+/// Makes the only restore point of a resource three hours old, so that its promise shows whether a newer point counts.
 async fn age(lab: &Lab, id: &str) -> Result<()> {
     for statement in [
         "update lastgood.restore_points
@@ -32,7 +32,7 @@ async fn age(lab: &Lab, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the suspect point that the schedule makes, and sees that nobody counts on it.
+/// Returns the suspect point that the schedule makes, and checks that it does not count.
 async fn the_schedule_makes_a_suspect(
     lab: &Lab,
     id: &str,
@@ -80,7 +80,7 @@ async fn the_schedule_makes_a_suspect(
     Ok(suspect.id)
 }
 
-/// Leaves the server as a restore leaves it that fails half way.
+/// Leaves the server as a restore that fails half way does.
 async fn half_restore(lab: &Lab, cache: &Cache) -> Result<()> {
     for _ in 0..20 {
         let args = [
@@ -96,7 +96,7 @@ async fn half_restore(lab: &Lab, cache: &Cache) -> Result<()> {
             .execute("update lastgood.runs set max_attempts = 1 where kind = 'restore'")
             .await?;
         let consumer = lab.consumer("restorer", &[]).await?;
-        // Not before: what would not fit is refused before the first write.
+        // No sooner: data that cannot fit is refused before the first write.
         eventually(PATIENCE, "the restore writes, or has ended", async || {
             Ok(
                 cache.ask::<i64>(&["EXISTS", "lastgood:restore"]).await? == 1
@@ -123,7 +123,7 @@ async fn half_restore(lab: &Lab, cache: &Cache) -> Result<()> {
 async fn a_half_restored_redis_is_backed_up_and_never_taken_for_the_customers_data() -> Result<()> {
     let (lab, cache) = (Lab::create().await?, Cache::start().await?);
     cache.fill().await?;
-    // A few at a time: the client waits for half a second and no longer.
+    // A few at a time, because the client waits only half a second.
     let more = "for n = ARGV[1], ARGV[1] + 999 do redis.call('set', 'more:' .. n, string.rep('x', 100)) end";
     for begin in (0..60_000).step_by(1000) {
         cache
@@ -142,7 +142,7 @@ async fn a_half_restored_redis_is_backed_up_and_never_taken_for_the_customers_da
 
     let consumer = lab.consumer("consumer", &[]).await?;
     let suspect = the_schedule_makes_a_suspect(&lab, "cache", good, "unfinished_restore").await?;
-    // The default is the older one: everything comes back.
+    // The default is the older point, which restores everything.
     let args = [
         "restore",
         "cache",
@@ -153,7 +153,7 @@ async fn a_half_restored_redis_is_backed_up_and_never_taken_for_the_customers_da
     ];
     lab.run(&args).await?.succeeded()?;
     ensure!(cache.state().await? == before, "all keys are back");
-    // The other one comes back too, where somebody insists, and says what it is.
+    // With `--even-suspect`, the other point is restored too, and reported as suspect.
     let named = suspect.to_string();
     let insisting = [&args[..5], &["--point", &named, "--even-suspect", "--wait"]].concat();
     let restored = lab.run(&insisting).await?.succeeded()?;
@@ -207,7 +207,7 @@ async fn a_database_that_shrank_is_suspect_until_somebody_says_that_it_may() -> 
     age(&lab, "shop").await?;
     customer.run("delete from t where n > 100").await?;
     let suspect = the_schedule_makes_a_suspect(&lab, "shop", good, "shrunk").await?;
-    // The next is compared with the last that was trusted: it does not pass for as large as the one before.
+    // The next backup is compared with the last trusted one, so the shrunken one does not become the measure.
     let second = lab.enqueue_backup("shop").await?;
     lab.succeeds(second).await?;
     let second = lab.catalog.catalog.point(second).await?;

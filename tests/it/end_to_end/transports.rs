@@ -1,6 +1,7 @@
-//! A connection that proves nothing is told by name, and refused where the installation wants proof.
+//! A connection without proof of identity is named, and refused if the installation requires proof.
 
 use anyhow::{Result, ensure};
+use lastgood::run::RunState;
 
 use super::{
     customer::{Customer, Rights},
@@ -13,7 +14,7 @@ async fn who_is_reached_without_proof_is_named_and_can_be_refused() -> Result<()
     let (mut lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
     shop.run("create table items as select 1 as n").await?;
     lab.add("near", &shop).await?;
-    // The same machine, by a name that does not say so.
+    // The same machine under a name that does not look local.
     lab.add_url("far", "free", &shop.url().replace("127.0.0.1", "127.1"))
         .await?;
     let consumer = lab.consumer("first", &[]).await?;
@@ -41,8 +42,8 @@ async fn who_is_reached_without_proof_is_named_and_can_be_refused() -> Result<()
     lab.succeeds(again).await?;
     let refused = lab.enqueue_backup("far").await?;
     let row = lab.ends(refused).await?;
-    // Once: nothing changes by trying again.
-    ensure!(row.state == "failed" && row.attempt == 1, "{row:?}");
+    // Only one attempt: trying again would change nothing.
+    ensure!(row.state == RunState::Failed && row.attempt == 1, "{row:?}");
     says_why(&lab, &row, "config", "prove who it is").await?;
     drop(strict);
     Ok(())

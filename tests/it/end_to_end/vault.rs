@@ -1,4 +1,4 @@
-//! One installation that can make keys, and what is asked of it.
+//! An installation that can make keys, and what tests do with it.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use super::{
     lab::Lab,
 };
 
-/// How many orders there are.
+/// Counts the orders.
 pub(super) const COUNT: &str = "select count(*)::text from orders";
 
 /// An installation that can make keys.
@@ -66,7 +66,7 @@ impl Vault {
         Ok(self.lab.catalog.catalog.point(run).await?)
     }
 
-    /// Restores a point beside the resource's own database, and returns how many orders came back.
+    /// Restores a point beside the resource's own database, and returns the number of restored orders.
     pub(super) async fn restore(
         &self,
         id: &str,
@@ -82,7 +82,7 @@ impl Vault {
         shop.ask_in(&database, COUNT).await
     }
 
-    /// Makes an empty database beside a customer's own, and returns its name.
+    /// Creates an empty database on the customer's server, and returns its name.
     pub(super) async fn empty_database(&self, shop: &Customer) -> Result<String> {
         let unique = &Uuid::new_v4().simple().to_string()[..8];
         let database = format!("{}_{unique}", shop.name);
@@ -92,7 +92,7 @@ impl Vault {
         Ok(database)
     }
 
-    /// Makes sure that a point cannot be restored, and returns why.
+    /// Checks that a point cannot be restored, and returns why.
     pub(super) async fn refuses(&self, id: &str, point: &PointRow) -> Result<String> {
         let point = point.id.to_string();
         let args = [

@@ -1,9 +1,12 @@
-//! A restore point is proven by reading it back: what is damaged is found, set aside and replaced, and nothing else is.
+//! Reading a restore point back proves it. Damage is detected, and that point alone is quarantined and replaced.
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow};
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    run::{RunState, Trigger},
+};
 use uuid::Uuid;
 
 use super::{
@@ -111,7 +114,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
     );
     ensure!(lab.quarantined().await? == [newer.id]);
 
-    // Replaced at once, and once.
+    // It is replaced at once, and only once.
     let replacement = lab
         .catalog
         .catalog
@@ -120,6 +123,8 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .context("no backup was asked for")?
         .id;
     lab.succeeds(replacement).await?;
+    // The backup is lastgood's own, and does not count towards the limits on services' requests.
+    assert_eq!(lab.row(replacement).await?.trigger, Trigger::Upkeep);
     let replacement = lab.point_of(replacement).await?;
     let resource = lab.catalog.catalog.resource("shop").await?;
     assert_eq!(
@@ -127,7 +132,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         Some(replacement.consistent_at)
     );
 
-    // Told of.
+    // It is reported.
     let status = lab.run(&["status", "--check"]).await?.succeeded()?;
     let told = format!("QUARANTINED: restore point {} of shop", newer.id);
     ensure!(status.out.contains(&told), "{status:?}");
@@ -142,7 +147,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .collect();
     ensure!(of_points == [("quarantine", newer.id)], "{audited:?}");
 
-    // Not restored from, by default or by name.
+    // It is not restored, by default or by name.
     let id = newer.id.to_string();
     let refused = lab.run(&["restore", "shop", "--point", &id]).await?;
     let refused = refused.refused()?;
@@ -175,7 +180,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         "{failed:?}"
     );
 
-    // The same bit turned again: the archive is what it was.
+    // Flipping the same bit again makes the archive intact.
     lab.spoil(&newer)?;
     lab.run(&["verify", "--point", &id, "--wait"])
         .await?
@@ -225,7 +230,7 @@ async fn a_store_that_is_away_condemns_nothing_and_what_is_missing_alone_is_cond
     let run = run_id(&asked[0])?;
     let row = lab
         .becomes(run, "it will be tried again", |row| {
-            row.state == "queued" && row.error.is_some()
+            row.state == RunState::Queued && row.error.is_some()
         })
         .await?;
     ensure!(row.error_kind.as_deref() == Some("storage"), "{row:?}");
@@ -257,7 +262,7 @@ async fn a_manifest_that_is_gone_or_not_the_one_that_was_recorded_condemns_its_p
     fs::remove_file(path(&gone))?;
     let text = fs::read_to_string(path(&changed))?;
     fs::write(path(&changed), text.replace("\"acme\"", "\"evil\""))?;
-    // As in the middle of an upgrade: what this build does not understand it must not judge.
+    // As in the middle of an upgrade: this build must not judge a manifest that it does not understand.
     let text = fs::read_to_string(path(&newer_build))?;
     fs::write(
         path(&newer_build),

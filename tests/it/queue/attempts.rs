@@ -1,4 +1,4 @@
-//! What is on record of each attempt, however it ended, and that an attempt that is over changes nothing any more.
+//! Each attempt is on record, however it ended, and an attempt that is over changes nothing any more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use lastgood::{
     catalog::{AttemptRow, Mode, Order},
-    queue::{Failure, Store},
+    queue::{Failure, Ledger},
+    run::RunState,
 };
 use lastgood_jobs::error::ErrorKind;
 use uuid::Uuid;
@@ -27,7 +28,7 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// What a row says but for its times.
+/// A row's content, except its times.
 type Told<'a> = (
     (i64, i32, &'a str, &'a str),
     Option<&'a str>,
@@ -38,7 +39,7 @@ type Told<'a> = (
 
 fn told(row: &AttemptRow) -> Told<'_> {
     (
-        (row.epoch, row.attempt, &row.result, &row.worker),
+        (row.epoch, row.attempt, row.result.as_str(), &row.worker),
         row.error_kind.as_deref(),
         row.error.as_deref(),
         row.tool_words.as_deref(),
@@ -46,7 +47,7 @@ fn told(row: &AttemptRow) -> Told<'_> {
     )
 }
 
-/// Starts workers whose handler does in each epoch what the test of every result wants of it.
+/// Starts workers whose handler does in each epoch what the test of every result needs.
 fn workers_of_every_result(db: &TestCatalog, name: &'static str) -> (Workers, Witness) {
     let witness = Witness::default();
     let w = witness.clone();
@@ -83,10 +84,10 @@ fn workers_of_every_result(db: &TestCatalog, name: &'static str) -> (Workers, Wi
     (workers, witness)
 }
 
-/// Returns when the attempt that runs now began.
+/// Returns when the present attempt began.
 async fn started_at(db: &TestCatalog, id: Uuid) -> Result<DateTime<Utc>> {
     let run = db.catalog.run(id).await?;
-    anyhow::ensure!(run.state == "running", "the run is {}", run.state);
+    anyhow::ensure!(run.state == RunState::Running, "the run is {}", run.state);
     run.started_at.context("a run without a begin")
 }
 
@@ -111,8 +112,8 @@ async fn each_attempt_is_on_record_with_what_became_of_it_and_no_other_attempts_
         (0, 0),
         "what the attempt before moved is not what this one has moved"
     );
-    let reaper = Store::new(db.pool().clone(), "reaper", Duration::from_secs(1));
-    // Its worker may renew the lease between the two.
+    let reaper = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1));
+    // Its worker may renew the lease in between.
     eventually(SOON, "the lease is taken back", async || {
         db.execute("update lastgood.runs set lease_until = now() - interval '1 second'")
             .await?;
@@ -181,7 +182,6 @@ async fn each_attempt_is_on_record_with_what_became_of_it_and_no_other_attempts_
     Ok(())
 }
 
-/// Claims the run for another worker.
 async fn claim_for_another(db: &TestCatalog, id: Uuid) -> Result<()> {
     make_runnable(db, id).await?;
     let claim = Claim {
@@ -197,7 +197,7 @@ async fn claim_for_another(db: &TestCatalog, id: Uuid) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_was_cancelled_before_the_last_records_nothing() -> Result<()> {
-    // Whether the attempt that followed runs, or was cancelled in its turn; and whether the one before made a restore point.
+    // Whether the following attempt runs or was cancelled too, and whether the attempt before made a restore point.
     for (state, has_point) in [
         ("running", true),
         ("running", false),
@@ -207,7 +207,7 @@ async fn an_attempt_that_was_cancelled_before_the_last_records_nothing() -> Resu
         let db = Arc::new(with_a_shop().await?);
         let id = enqueue(&db, "shop").await?;
         let d = Arc::clone(&db);
-        // One slot: the worker itself cannot claim the run again.
+        // With one slot, the worker itself cannot claim the run again.
         let settings = Settings {
             slots: 1,
             ..Settings::default()
@@ -221,7 +221,7 @@ async fn an_attempt_that_was_cancelled_before_the_last_records_nothing() -> Resu
                 } else {
                     report()
                 };
-                // Between the manifest and the finish, and faster than anybody is told.
+                // Between the manifest and the finish, and before the worker can be notified.
                 db.catalog.cancel_run(run.id, &order(), Mode::Real).await?;
                 db.catalog.retry_run(run.id, &order(), Mode::Real).await?;
                 claim_for_another(&db, run.id).await?;
@@ -269,7 +269,7 @@ async fn a_stale_worker_gives_nothing_back() -> Result<()> {
     witness.are_running(1).await?;
     db.execute("update lastgood.runs set lease_until = now() - interval '1 second'")
         .await?;
-    let reaper = Store::new(db.pool().clone(), "reaper", Duration::from_secs(1));
+    let reaper = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1));
     assert_eq!(reaper.reap().await?.len(), 1);
     claim_for_another(&db, id).await?;
     let before = db.catalog.run(id).await?;

@@ -1,4 +1,4 @@
-//! A payload that cannot be decoded fails its own run, at once, and nothing else.
+//! A payload that cannot be decoded fails its own run at once, and nothing else.
 
 use anyhow::{Context as _, Result};
 use rstest::rstest;
@@ -19,9 +19,9 @@ async fn a_payload_that_does_not_decode_fails_alone(
     #[case] args: &str,
 ) -> Result<()> {
     let db = with_a_shop().await?;
-    // Two restores of one resource would be refused, whatever is in them.
+    // On another resource, because two restores of one resource would be refused whatever their payload.
     db.add("blog", "acme", "pro").await?;
-    // One batch, the bad ones first and between the good.
+    // All in one batch, with the bad ones first and among the good ones.
     let ids: Vec<Uuid> = sqlx::query_scalar(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, run_at)
            select 'postgres', case when n % 2 = 0 and n < 3 then $1 else 'backup' end, 'adhoc',
@@ -60,7 +60,7 @@ async fn a_payload_that_does_not_decode_fails_alone(
             );
         }
     }
-    // And the slots are free again.
+    // The slots are free again.
     for _ in 0..7 {
         let id = enqueue(&db, "shop").await?;
         becomes(&db, id, "succeeded").await?;

@@ -1,4 +1,4 @@
-//! What a cancelled run leaves of its resource's schedule, and who is told of the order.
+//! What cancelling a run does to its resource's schedule, and who is notified.
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
@@ -22,12 +22,12 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// Plans whose slots are so long that none ends during a test.
+/// Returns plans with slots so long that none ends during a test.
 fn daily() -> Result<Plans> {
     plans(&[("pro", 1440, 7)])
 }
 
-/// A resource whose backup of this slot is queued; returns that run.
+/// Creates a resource whose backup of this slot is queued, and returns that run.
 async fn with_a_scheduled_backup() -> Result<(TestCatalog, Uuid)> {
     let db = with_a_shop().await?;
     let now = db.catalog.now().await?;
@@ -38,7 +38,7 @@ async fn with_a_scheduled_backup() -> Result<(TestCatalog, Uuid)> {
     Ok((db, id))
 }
 
-/// Makes it look again so many minutes from now; returns when that is.
+/// Makes the resource due this many minutes from now, and returns when that is.
 async fn look_again_in(db: &TestCatalog, minutes: i32) -> Result<DateTime<Utc>> {
     let at = sqlx::query_scalar(
         "update lastgood.resources set next_due_at = now() + make_interval(mins => $1) returning next_due_at",
@@ -66,7 +66,7 @@ async fn only_a_scheduled_backup_that_is_cancelled_moves_a_due_time() -> Result<
     let adhoc = enqueue(&db, "shop").await?;
     cancel(&db, adhoc).await?;
     assert_eq!(next_due_at(&db).await?, Some(due));
-    // Nor does another order about a run that is cancelled already.
+    // Cancelling a run that is cancelled already changes nothing either.
     cancel(&db, scheduled).await?;
     assert!(next_due_at(&db).await? > Some(db.catalog.now().await?));
     let due = look_again_in(&db, -5).await?;
@@ -85,7 +85,7 @@ async fn a_cancelled_backup_gives_a_resource_that_is_paused_no_due_time() -> Res
     let (db, id) = with_a_scheduled_backup().await?;
     db.execute("update lastgood.resources set status = 'paused'")
         .await?;
-    // As a tick may leave it that began before.
+    // As a tick that began earlier may leave it.
     db.execute("update lastgood.resources set cadence_minutes = 1440")
         .await?;
     cancel(&db, id).await?;
@@ -108,7 +108,7 @@ async fn a_consumer_is_told_of_a_cancellation_and_not_of_its_rehearsal() -> Resu
     let ids = [enqueue(&db, "shop").await?, enqueue(&db, "shop").await?];
     let wakers = Wakers::default();
     let listening = tokio::spawn(listen(db.pool().clone(), wakers.clone()));
-    // What wakes it once without an order: the connection is new.
+    // The new connection wakes it once, without an order.
     within(SOON, "it listens", wakers.cancelled.notified()).await?;
     let mut heard = sqlx::postgres::PgListener::connect_with(db.pool()).await?;
     heard.listen("lastgood_orders").await?;
@@ -155,7 +155,7 @@ async fn a_slot_that_was_cancelled_is_not_made_up_for_when_an_ad_hoc_backup_succ
     becomes(&db, adhoc, "succeeded").await?;
     assert_eq!(next_due_at(&db).await?, next_slot);
 
-    // Where nothing was made of the slot, and nobody said that nothing is to be, it is made up for.
+    // If nothing was made of the slot, and no one cancelled its run, the backup is made up for.
     db.execute("delete from lastgood.runs where trigger = 'scheduled'")
         .await?;
     let adhoc = enqueue(&db, "shop").await?;

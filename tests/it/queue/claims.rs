@@ -1,9 +1,14 @@
-//! Each run is executed once, by priority, and never more of them at once than there are slots.
+//! Each run is executed once, by priority, and never more runs at once than there are slots.
 
 use std::{collections::HashSet, time::Duration};
 
 use anyhow::Result;
-use lastgood::{catalog::NewRun, plan::Plans, producer::tick};
+use lastgood::{
+    catalog::NewRun,
+    plan::Plans,
+    producer::tick,
+    run::{RunKind, Trigger},
+};
 use lastgood_jobs::job::{Job, Restore, RestoreTarget};
 use uuid::Uuid;
 
@@ -123,7 +128,7 @@ async fn the_jobs_of_one_engine_do_not_take_the_slots_of_another() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one() -> Result<()> {
     let db = with_a_shop().await?;
-    // The least urgent first, so that age alone would turn the order round.
+    // The least urgent first, so that ordering by age alone would reverse the order.
     let now = db.catalog.now().await?;
     assert_eq!(
         tick(&db.catalog, &Plans::built_in(), now).await?.enqueued,
@@ -169,11 +174,10 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         order.push((run.kind, run.trigger));
     }
     let expected = [
-        ("restore", "adhoc"),
-        ("backup", "adhoc"),
-        ("backup", "scheduled"),
-    ]
-    .map(|(kind, trigger)| (kind.to_owned(), trigger.to_owned()));
+        (RunKind::Restore, Trigger::Adhoc),
+        (RunKind::Backup, Trigger::Adhoc),
+        (RunKind::Backup, Trigger::Scheduled),
+    ];
     assert_eq!(order, expected);
     Ok(())
 }

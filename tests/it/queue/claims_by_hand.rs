@@ -1,16 +1,16 @@
-//! Claims without a worker: what the catalog itself gives out, and what is told when something is put into the queue.
+//! Claims without a worker: what the catalog hands out, and what it notifies of when something is enqueued.
 
 use anyhow::Result;
 use uuid::Uuid;
 
 use crate::database::TestCatalog;
 
-/// One call of `lastgood.claim`.
+/// The arguments of one call of `lastgood.claim`.
 pub(super) struct Claim {
     pub(super) queue: &'static str,
     pub(super) at_most: i64,
     pub(super) worker: &'static str,
-    /// `None`: the share that the live consumers make.
+    /// `None` means the share that follows from the live consumers.
     pub(super) team_slots: Option<i32>,
     pub(super) server_slots: i32,
     /// The lowest and the highest priority.
@@ -31,7 +31,7 @@ impl Default for Claim {
 }
 
 impl Claim {
-    /// Claims, and returns the runs.
+    /// Claims and returns the runs.
     pub(super) async fn runs(&self, db: &TestCatalog) -> Result<Vec<Uuid>> {
         let ids = sqlx::query_scalar(
             "select id from lastgood.claim($1, $2, $3, interval '1 hour', $4, $5, $6, $7)",
@@ -48,7 +48,7 @@ impl Claim {
         Ok(ids)
     }
 
-    /// Claims, and returns of what kind and of which resource the runs are, sorted.
+    /// Claims and returns the kinds and resources of the runs, sorted.
     pub(super) async fn take(&self, db: &TestCatalog) -> Result<Vec<(String, String)>> {
         let taken = sqlx::query_as(
             "select kind, resource_id from lastgood.runs where id = any ($1) order by kind, resource_id",
@@ -60,7 +60,7 @@ impl Claim {
     }
 }
 
-/// Asks for a run of any kind, as a service or a producer would; returns its id.
+/// Enqueues a run of any kind, as a service or a producer would, and returns its id.
 pub(super) async fn ask(
     db: &TestCatalog,
     queue: &str,
@@ -87,7 +87,7 @@ pub(super) async fn ask(
     Ok(id)
 }
 
-/// Ends a run that was claimed by hand.
+/// Finishes a run that was claimed by hand.
 pub(super) async fn succeed(db: &TestCatalog, id: Uuid) -> Result<()> {
     let ended = sqlx::query(
         "update lastgood.runs set state = 'succeeded', lease_by = null, lease_until = null, finished_at = now()

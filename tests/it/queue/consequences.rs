@@ -1,11 +1,12 @@
-//! What the end of a run means for its resource: a scheduled backup that failed for good counts, and nothing else does.
+//! How the end of a run affects its resource: a scheduled backup that failed for good counts, and nothing else does.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
     catalog::FoundPoint,
-    queue::{Failure, Store},
+    queue::{Failure, Ledger},
+    run::RunState,
 };
 use lastgood_jobs::{error::ErrorKind, manifest::Manifest};
 use rstest::rstest;
@@ -18,7 +19,7 @@ use crate::{
     eventually::{SOON, within},
 };
 
-/// What a run is, and whether its failure is its resource's.
+/// The kind of run, which decides whether its failure counts against its resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     ScheduledBackup,
@@ -27,7 +28,7 @@ enum Of {
     Upkeep,
 }
 
-/// A run of the shop: waiting, in its last attempt, or held by a worker that is lost.
+/// Creates a run of the shop: waiting, in its last attempt, or held by a lost worker.
 async fn run(db: &TestCatalog, of: Of, queue: &str, state: &str) -> Result<Uuid> {
     let (kind, trigger) = match of {
         Of::ScheduledBackup => ("backup", "scheduled"),
@@ -56,7 +57,7 @@ async fn run(db: &TestCatalog, of: Of, queue: &str, state: &str) -> Result<Uuid>
     Ok(id)
 }
 
-/// The shop's failures in a row, and whether its next turn was moved.
+/// Returns the shop's failures in a row, and whether its next turn was moved.
 async fn shop(db: &TestCatalog) -> Result<(i32, bool)> {
     let row = db.catalog.resource("shop").await?;
     let due = row.next_due_at.context("the shop is not planned")?;
@@ -73,7 +74,7 @@ async fn planned() -> Result<TestCatalog> {
     Ok(db)
 }
 
-/// A run of the shop that fails for good.
+/// Makes a run of the shop fail for good.
 async fn fails(db: &TestCatalog, of: Of, how: &str) -> Result<()> {
     let id = match how {
         "reaped" => {
@@ -97,12 +98,12 @@ async fn fails(db: &TestCatalog, of: Of, how: &str) -> Result<()> {
             id
         }
     };
-    assert_eq!(db.catalog.run(id).await?.state, "failed");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Failed);
     Ok(())
 }
 
-fn reaper(db: &TestCatalog) -> Store {
-    Store::new(db.pool().clone(), "reaper", Duration::from_secs(1))
+fn reaper(db: &TestCatalog) -> Ledger {
+    Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1))
 }
 
 #[rstest]
@@ -113,7 +114,7 @@ async fn a_failure_makes_no_resource_due_that_is_paused(
     let db = planned().await?;
     db.execute("update lastgood.resources set status = 'paused'")
         .await?;
-    // As a tick may leave it that began before.
+    // As a tick that began earlier may leave it.
     db.execute("update lastgood.resources set cadence_minutes = 60")
         .await?;
     let before = db.catalog.resource("shop").await?.next_due_at;
@@ -203,7 +204,7 @@ async fn only_a_restore_point_ends_a_row_of_failures(
 async fn runs_that_end_together_are_each_decided_alone() -> Result<()> {
     let db = with_a_shop().await?;
     let ids = super::workers::enqueue_many(&db, "shop", 30).await?;
-    // What the schema says against one of them, it says against no other.
+    // A constraint that refuses one point must affect no other.
     db.execute(
         "alter table lastgood.restore_points add constraint poison check (resource_id <> 'shop-7')",
     )

@@ -1,4 +1,4 @@
-//! A drain claims nothing new, lets what runs finish, and loses neither a run nor an attempt.
+//! A drain claims nothing new, lets running work finish, and loses neither a run nor an attempt.
 
 use anyhow::Result;
 
@@ -50,7 +50,7 @@ async fn what_is_in_flight_when_a_drain_begins_finishes_and_nothing_new_begins()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent() -> Result<()> {
-    // A claim gives up on a lock after five seconds, which a busy machine may need for this.
+    // A claim waits five seconds at most for a lock, which may be too short on a busy machine.
     for _ in 0..5 {
         if is_given_back_unspent().await? {
             return Ok(());
@@ -59,7 +59,7 @@ async fn what_is_claimed_and_not_begun_when_a_drain_begins_is_given_back_unspent
     anyhow::bail!("no claim came about while a drain began")
 }
 
-/// Returns whether the claim came about.
+/// Returns false if the claim gave up on the lock, so that there was nothing to give back.
 async fn is_given_back_unspent() -> Result<bool> {
     let db = with_a_shop().await?;
     let (witness, gate) = (Witness::default(), Gate::closed());
@@ -151,7 +151,7 @@ async fn a_drain_that_runs_out_of_time_stops_handlers_and_gives_their_runs_back_
         assert_eq!(epoch(&db, *id).await?, 2);
     }
 
-    // And the next worker has them at once.
+    // The next worker gets them at once.
     let w = witness.clone();
     let next = Workers::start(&db.catalog, &Settings::default(), move |run| {
         let begun = w.begin(&run);

@@ -1,4 +1,4 @@
-//! A failed attempt is recorded and tried again later, as often as allowed; the worker outlives whatever a handler does.
+//! A failed attempt is recorded and retried later, as often as allowed, and the worker survives whatever a handler does.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::workers::{
 };
 use crate::database::TestCatalog;
 
-/// What a handler does in the attempt that goes wrong.
+/// What the handler does in the attempt that goes wrong.
 #[derive(Debug, Clone, Copy)]
 enum Wrong {
     Fails,
@@ -26,7 +26,7 @@ enum Wrong {
     NeverEnds,
 }
 
-/// Starts workers whose handler does wrong with `victim` and right with every other run.
+/// Starts workers whose handler goes wrong with `victim` and succeeds with every other run.
 fn start(db: &TestCatalog, victim: Uuid, wrong: Wrong) -> (Workers, Witness) {
     let witness = Witness::default();
     let w = witness.clone();
@@ -138,7 +138,7 @@ async fn a_handler_that_goes_wrong_has_failed_an_attempt_and_the_worker_lives_on
         !error(&run).1.contains("marker"),
         "a panic's text may hold a secret"
     );
-    // More than there are slots: none is lost.
+    // More runs than slots, to show that no slot was lost.
     for _ in 0..4 {
         let next = enqueue(&db, "shop").await?;
         becomes(&db, next, "succeeded").await?;
@@ -193,7 +193,7 @@ async fn a_success_publishes_its_restore_point_and_forgets_earlier_failures() ->
     Ok(())
 }
 
-/// The peer was believed: what it says of its failure is bounded wherever it is stored and shown.
+/// A peer's error message is bounded wherever it is stored and shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_told_at_any_length_is_stored_in_its_begin_and_its_end() -> Result<()> {
     let db = with_a_shop().await?;

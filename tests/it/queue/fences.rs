@@ -1,4 +1,4 @@
-//! Each part of a fence counts for itself: the epoch, the attempt's own id, and that the run is running.
+//! Each part of a fence counts by itself: the epoch, the attempt's id, and that the run is running.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::{
     eventually::{SOON, within},
 };
 
-/// Another epoch.
+/// Changes the epoch.
 const EPOCH: &str = "epoch = epoch + 1";
-/// Another attempt of the same epoch.
+/// Changes the attempt within the same epoch.
 const ATTEMPT: &str = "attempt_id = gen_random_uuid()";
-/// The same attempt, and over.
+/// Ends the same attempt.
 const STATE: &str =
     "state = 'queued', lease_by = null, lease_until = null, run_at = now() + interval '1 day'";
 
-/// How an attempt ends that does not know.
+/// How an attempt ends that does not know it has been fenced off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Succeeds,
@@ -33,7 +33,7 @@ enum End {
     IsGivenBack,
 }
 
-/// All that the catalog knows of a run.
+/// Returns everything that the catalog knows about a run.
 async fn whole(db: &TestCatalog, id: Uuid) -> Result<Value> {
     let row = sqlx::query_scalar("select to_jsonb(run) from lastgood.runs as run where id = $1")
         .bind(id)
@@ -73,7 +73,7 @@ async fn an_attempt_whose_run_differs_in_one_thing_changes_nothing(
         let (begun, tell, gate) = (begun.clone(), tell.clone(), g.clone());
         async move {
             if end != End::IsGivenBack {
-                // So that nobody stops it: what its end says is what counts.
+                // The attempt must not be stopped early: the test is about what its end does.
                 assert!(run.progress.may_commit());
             }
             begun.send(())?;
@@ -98,7 +98,7 @@ async fn an_attempt_whose_run_differs_in_one_thing_changes_nothing(
     let before = whole(&db, id).await?;
     gate.open();
     let told = within(SOON, "it goes on", told.recv()).await?;
-    // Where the watch was faster, it was stopped before it could ask.
+    // If the watch was faster, the attempt was stopped before it could ask.
     if let Some(told) = told {
         assert_eq!(told, (false, false));
     } else {
@@ -122,7 +122,7 @@ async fn an_attempt_whose_run_differs_in_one_thing_changes_nothing(
     Ok(())
 }
 
-/// Its next renewal is minutes away: the watch is what tells it.
+/// The next renewal is minutes away, so only the watch can stop the attempt.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_is_over_is_stopped_before_it_would_renew(

@@ -1,4 +1,4 @@
-//! A claim costs what it takes, whatever is held back: by a pause, a team's or a server's limit, a dump under way, a back-off.
+//! A claim costs the same, whatever is held back by a pause, a team's or a server's limit, a dump under way or a back-off.
 
 use anyhow::Result;
 use rstest::rstest;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::claims_by_hand::{Claim, succeed};
 use crate::database::{TestCatalog, reads_of_runs};
 
-/// What holds the loud team's runs back.
+/// What holds back the loud team's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
     Pause,
@@ -19,7 +19,7 @@ enum Gate {
 
 const HELD_BACK: i32 = 3000;
 
-/// So many runs of a loud team, all of them more urgent than those of a quiet one, and held back.
+/// Creates many runs of a loud team that are held back and more urgent than those of a quiet team.
 async fn held_back(gate: Gate) -> Result<TestCatalog> {
     let db = TestCatalog::create().await?;
     let (resources, backups) = match gate {
@@ -104,9 +104,9 @@ async fn let_go(db: &TestCatalog, gate: Gate) -> Result<()> {
 #[tokio::test]
 async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Result<()> {
     let db = held_back(gate).await?;
-    // Whatever team: a claim of one may find it at its limit.
+    // The team does not matter: a claim may find any team at its limit.
     let claim = claim(gate);
-    // Over two thousand at a time: the first claim finds nothing else.
+    // A claim passes over at most two thousand runs, so the first one may find nothing else.
     let mut first = claim.take(&db).await?;
     if first.is_empty() {
         first = claim.take(&db).await?;
@@ -136,7 +136,7 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     assert!(rows < 400, "{rows} rows were read for two runs");
     transaction.commit().await?;
 
-    // What was held back comes back, the most urgent first.
+    // What was held back is claimed again, the most urgent first.
     let_go(&db, gate).await?;
     let took = claim.runs(&db).await?;
     let urgent: Vec<Uuid> = sqlx::query_scalar(
@@ -145,7 +145,7 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     .bind(match gate {
         Gate::Pause => 2_i64,
         Gate::Team | Gate::Server | Gate::Dump => 1,
-        // A thousand of those whose time has come are put back at a time.
+        // Runs whose back-off is over return a thousand at a time.
         Gate::BackOff => 0,
     })
     .fetch_all(db.pool())

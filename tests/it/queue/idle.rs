@@ -1,4 +1,4 @@
-//! Many consumers that wait share one catalog: each holds few connections.
+//! Many waiting consumers share one catalog, with few connections each.
 
 use anyhow::Result;
 use futures::future::try_join_all;

@@ -1,4 +1,4 @@
-//! A lane takes its own runs, also when it is idle and the other has a backlog.
+//! A lane takes only its own runs, even if it is idle and the other has a backlog.
 
 use anyhow::Result;
 use lastgood::queue::Lane;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::database::TestCatalog;
 
-/// A run of a priority, of the kind that could have it.
+/// Enqueues a run with a priority, of a kind that can have it.
 async fn waits_with(db: &TestCatalog, priority: i16) -> Result<Uuid> {
     let kind = if priority < 0 { "verify" } else { "backup" };
     let resource = format!("shop-{priority}");
@@ -43,7 +43,7 @@ async fn an_idle_lane_takes_nothing_of_the_other() -> Result<()> {
         } else {
             (promised, upkeep)
         };
-        // Slots for all of them: the first claim that may take the other's does.
+        // There are slots for all of them, so a claim that could take the other lane's runs would.
         let settings = Settings {
             lane,
             slots: 10,
@@ -61,7 +61,7 @@ async fn an_idle_lane_takes_nothing_of_the_other() -> Result<()> {
         for id in &own {
             becomes(&db, *id, "succeeded").await?;
         }
-        // And one more, of another claim.
+        // One more run, for another claim.
         let last = if lane == Lane::Upkeep { -20 } else { 50 };
         let last = waits_with(&db, last).await?;
         becomes(&db, last, "succeeded").await?;

@@ -1,4 +1,4 @@
-//! What a run had done already when it was cancelled is on record, and it does nothing more.
+//! What a run had already done when it was cancelled is on record, and it does nothing more.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use lastgood::{
     catalog::{Mode, Order, PointRow},
     queue::{Outcome, Run},
+    run::RunState,
 };
 use lastgood_jobs::{
     job::Job,
@@ -27,7 +28,7 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// Executes a backup of the shop that is cancelled when its manifest, changed so, is written already; returns its restore point.
+/// Runs a backup of the shop that is cancelled after it has written its manifest, with the given change. Returns its restore point.
 async fn made_too_late(
     db: &TestCatalog,
     change: impl Fn(&mut Manifest) + Send + Sync + 'static,
@@ -41,14 +42,14 @@ async fn made_too_late(
             if let Outcome::RestorePoint(point) = &mut made {
                 change(&mut point.manifest);
             }
-            // Between the manifest and the finish, and faster than anybody is told.
+            // Between the manifest and the finish, and before the worker can be notified.
             catalog.cancel_run(run.id, &order(), Mode::Real).await?;
             Ok(made)
         }
     });
     becomes(db, id, "cancelled").await?;
     workers.stop().await?;
-    assert_eq!(db.catalog.run(id).await?.state, "cancelled");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Cancelled);
     Ok(db.catalog.point(id).await?)
 }
 
@@ -107,7 +108,7 @@ async fn a_point_that_is_recorded_late_counts_for_nothing_once_its_key_is_shredd
     Ok(())
 }
 
-/// Cancels a run whose commit has begun, lets that end only when the consumer was surely told, and returns the run.
+/// Cancels a run whose commit has begun, lets it end only after the consumer must have been notified, and returns the run.
 async fn cancel_while_committing(
     db: &TestCatalog,
     outcome: impl Fn(&Run<Job>) -> Result<Outcome> + Send + Sync + 'static,
@@ -133,13 +134,13 @@ async fn cancel_while_committing(
     });
     witness.are_running(2).await?;
     db.catalog.cancel_run(id, &order(), Mode::Real).await?;
-    // The consumer is told of one after the other: when this one is stopped, it was told of both.
+    // Notifications arrive in order: when the other run has been stopped, the consumer has been notified of both.
     db.catalog.cancel_run(*other, &order(), Mode::Real).await?;
     witness.are_running(1).await?;
     gate.open();
     witness.are_running(0).await?;
     workers.stop().await?;
-    assert_eq!(db.catalog.run(id).await?.state, "cancelled");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Cancelled);
     Ok(id)
 }
 

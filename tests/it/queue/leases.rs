@@ -1,10 +1,10 @@
-//! Whoever holds the lease owns the run; whoever lost it can neither finish nor publish, and what nobody renews is taken back.
+//! The holder of the lease owns the run. A worker that lost it can neither finish nor publish, and an expired lease is taken back.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use lastgood::{plan::Plans, producer::tick, queue::Store};
+use lastgood::{plan::Plans, producer::tick, queue::Ledger, run::RunState};
 use lastgood_jobs::worker::Lease as _;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ async fn a_handler_that_outlasts_its_lease_keeps_it_and_is_executed_once() -> Re
         lease,
         ..Settings::default()
     };
-    // Two workers, so that a lost lease would find a taker.
+    // With two workers, another one would take the run if its lease were lost.
     let workers = ["one", "two"].map(|name| {
         let (w, g) = (witness.clone(), gate.clone());
         let settings = Settings { name, ..settings };
@@ -42,7 +42,7 @@ async fn a_handler_that_outlasts_its_lease_keeps_it_and_is_executed_once() -> Re
         })
     });
     let id = enqueue(&db, "shop").await?;
-    let reaper = Store::new(db.pool().clone(), "reaper", lease);
+    let reaper = Ledger::new(db.pool().clone(), "reaper", lease);
     eventually(SOON, "the lease was renewed for three leases", async || {
         let taken = reaper.reap().await?;
         anyhow::ensure!(taken.is_empty(), "{taken:?}");
@@ -166,11 +166,11 @@ async fn a_handler_whose_lease_was_taken_is_stopped() -> Result<()> {
     workers.idle().await?;
     workers.stop().await?;
     assert_eq!(witness.completed(), 0);
-    assert_eq!(db.catalog.run(id).await?.state, "queued");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Queued);
     Ok(())
 }
 
-/// A run that a worker has claimed and will never renew.
+/// Enqueues a run that a worker has claimed and will never renew.
 async fn lost_run(db: &TestCatalog) -> Result<Uuid> {
     let id = enqueue(db, "shop").await?;
     lose(db, id).await?;
@@ -189,8 +189,8 @@ async fn lose(db: &TestCatalog, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-fn reaper(db: &TestCatalog) -> Store {
-    Store::new(db.pool().clone(), "reaper", Duration::from_secs(1))
+fn reaper(db: &TestCatalog) -> Ledger {
+    Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +223,7 @@ async fn a_lease_that_ran_out_puts_the_run_back_and_a_live_one_is_left_alone() -
     );
     assert_eq!(run.error_kind.as_deref(), Some("worker_lost"));
     assert_eq!(epoch(&db, lost).await?, 2, "the lost worker is fenced off");
-    assert_eq!(db.catalog.run(alive).await?.state, "running");
+    assert_eq!(db.catalog.run(alive).await?.state, RunState::Running);
     assert!(reaper(&db).reap().await?.is_empty());
     Ok(())
 }
@@ -264,7 +264,7 @@ async fn no_lease_is_taken_back_within_one_lease_of_the_start_of_the_catalog() -
     let db = TestCatalog::with_clock(now).await?;
     db.add("shop", "acme", "pro").await?;
     let id = lost_run(&db).await?;
-    let reaper = Store::new(db.pool().clone(), "reaper", Duration::from_secs(30));
+    let reaper = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(30));
     for since in [0, 10, 29] {
         db.set_server_start(now - TimeDelta::seconds(since)).await?;
         assert!(reaper.reap().await?.is_empty(), "{since} s after its start");

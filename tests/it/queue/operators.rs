@@ -1,4 +1,4 @@
-//! What an operator orders is done once, audited, and fenced against whoever believes in what was before.
+//! An operator's order is carried out once, audited, and fenced against workers with outdated knowledge.
 
 use anyhow::{Context as _, Result};
 use chrono::TimeDelta;
@@ -6,6 +6,7 @@ use lastgood::{
     catalog::{AuditFilter, CatalogError, FailedFilter, Mode, Order, Paused, Refusal, Scope},
     producer::tick,
     queue::Failure,
+    run::{RunKind, RunState},
 };
 use lastgood_jobs::error::ErrorKind;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// Ends a run as its worker would, for good.
+/// Fails a run for good, as its worker would.
 async fn fail(db: &TestCatalog, id: Uuid, kind: &str) -> Result<()> {
     sqlx::query(
         "update lastgood.runs set state = 'failed', attempt = max_attempts, epoch = epoch + max_attempts,
@@ -67,7 +68,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
         (rehearsed.state.as_str(), rehearsed.refused),
         ("queued", None)
     );
-    assert_eq!(db.catalog.run(id).await?.state, "failed");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Failed);
     assert!(audited(&db, "retry").await?.is_empty());
 
     let retried = db.catalog.retry_run(id, &order(), Mode::Real).await?;
@@ -100,7 +101,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     let again = db.catalog.retry_run(id, &order(), Mode::Real).await?;
     assert_eq!(
         again.refused,
-        Some(Refusal::NotRetryable("succeeded".to_owned()))
+        Some(Refusal::NotRetryable(RunState::Succeeded))
     );
     let error = db
         .catalog
@@ -142,8 +143,8 @@ async fn a_retry_that_would_be_needless_or_a_second_of_its_kind_is_refused_with_
         .fetch_one(db.pool())
         .await?;
     let answer = db.catalog.retry_run(first, &order(), Mode::Real).await?;
-    assert_eq!(answer.refused, Some(Refusal::UnderWay("verify".to_owned())));
-    assert_eq!(db.catalog.run(first).await?.state, "failed");
+    assert_eq!(answer.refused, Some(Refusal::UnderWay(RunKind::Verify)));
+    assert_eq!(db.catalog.run(first).await?.state, RunState::Failed);
     assert!(audited(&db, "retry").await?.is_empty());
     Ok(())
 }
@@ -269,10 +270,7 @@ async fn a_run_that_is_cancelled_stops_at_once_and_can_neither_publish_nor_finis
     );
     assert_eq!(audited(&db, "cancel").await?.len(), 1);
     let again = db.catalog.cancel_run(id, &order(), Mode::Real).await?;
-    assert_eq!(
-        again.refused,
-        Some(Refusal::HasEnded("cancelled".to_owned()))
-    );
+    assert_eq!(again.refused, Some(Refusal::HasEnded(RunState::Cancelled)));
     workers.stop().await
 }
 
@@ -313,12 +311,12 @@ async fn a_scheduled_backup_that_is_cancelled_leaves_its_resource_due_at_the_nex
     db.execute("update lastgood.resources set next_due_at = now()")
         .await?;
     db.catalog.cancel_run(id, &order(), Mode::Rehearsal).await?;
-    assert_eq!(db.catalog.run(id).await?.state, "queued");
+    assert_eq!(db.catalog.run(id).await?.state, RunState::Queued);
     db.catalog.cancel_run(id, &order(), Mode::Real).await?;
     let is_next_slot = "select count(*) from lastgood.resources
         where next_due_at = lastgood.next_due(60, spread, team_spread, now(), true)";
     assert_eq!(db.count(is_next_slot).await?, 1);
-    // Later than the due time that there was before: else a tick would find nothing whatever the order did.
+    // Later than the previous due time; otherwise a tick would find nothing, whatever the order did.
     let now = db.catalog.now().await?;
     assert_eq!(tick(&db.catalog, &promised, now).await?.looked_at, 0);
     let next = now + TimeDelta::hours(1);
@@ -351,7 +349,7 @@ async fn what_is_paused_is_not_claimed_until_it_is_resumed() -> Result<()> {
     };
     let workers = Workers::start(&db.catalog, &settings, |_| async { Ok(report()) });
     becomes(&db, free, "succeeded").await?;
-    assert_eq!(db.catalog.run(paused).await?.state, "queued");
+    assert_eq!(db.catalog.run(paused).await?.state, RunState::Queued);
 
     let second = db
         .catalog
@@ -359,7 +357,7 @@ async fn what_is_paused_is_not_claimed_until_it_is_resumed() -> Result<()> {
         .await?;
     assert!(matches!(second, Paused::Already(pause) if pause.by == "olga"));
     assert_eq!(db.catalog.resume(&hobby, &order()).await?, None);
-    // Nobody polls: the resume itself wakes the consumers.
+    // The poll is too rare to help: the resume itself wakes the consumers.
     assert!(db.catalog.resume(&acme, &order()).await?.is_some());
     becomes(&db, paused, "succeeded").await?;
     workers.stop().await?;

@@ -1,4 +1,4 @@
-//! What is closest to breaking its promise goes first, and nobody's backlog starves the rest.
+//! What is closest to breaking its promise goes first, and one team's backlog does not starve the rest.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     eventually::{SOON, eventually},
 };
 
-/// Workers whose handlers wait at the gate.
+/// Starts workers whose handlers wait at the gate.
 fn gated(catalog: &Catalog, settings: &Settings) -> (Workers, Witness, Gate) {
     let (witness, gate) = (Witness::default(), Gate::closed());
     let (w, g) = (witness.clone(), gate.clone());
@@ -32,7 +32,7 @@ fn gated(catalog: &Catalog, settings: &Settings) -> (Workers, Witness, Gate) {
     (workers, witness, gate)
 }
 
-/// Registers so many resources of a team on a server, with a backup of each asked for.
+/// Registers this many resources of a team on a server, each with a backup waiting.
 async fn backlog(db: &TestCatalog, team: &str, server: Option<&str>, count: i32) -> Result<()> {
     db.add(team, team, "pro").await?;
     enqueue_many(db, team, count).await?;
@@ -106,7 +106,7 @@ async fn a_run_that_waits_becomes_as_urgent_as_its_promise_is_now() -> Result<()
     let due = "select extract(epoch from due_by - coalesce(newest_consistent_at, r.created_at))::bigint / 60
         from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id";
     assert_eq!(db.count(due).await?, 60);
-    // Ahead by far more than the minute that is counted in.
+    // Ahead by far more than a minute, the precision of the comparison.
     db.execute(
         "update lastgood.resources set newest_consistent_at = created_at + interval '30 minutes', next_due_at = now()",
     )
@@ -131,7 +131,7 @@ async fn a_teams_backlog_takes_no_more_than_its_slots_and_starves_nobody() -> Re
         ..Settings::default()
     };
     let (workers, witness, gate) = gated(&db.catalog, &settings);
-    // The quiet team asked after all of the loud one's three hundred.
+    // The quiet team's requests came after all three hundred of the loud one's.
     witness.are_running(5).await?;
     let expected = HashMap::from([("loud".to_owned(), 3), ("quiet".to_owned(), 2)]);
     assert_eq!(running_by(&db, "team").await?, expected);
@@ -167,7 +167,7 @@ async fn half_of_the_live_slots_are_a_teams_share_unless_that_is_said() -> Resul
     };
     let (workers, witness, gate) = gated(&db.catalog, &settings);
     witness.are_running(3).await?;
-    // Every claim since has seen three that run; only then is it sure that a fourth does not come.
+    // Each later claim has seen three running runs. Only then is it certain that no fourth will start.
     gate.admit(3);
     witness.have_begun(6).await?;
     assert_eq!(
@@ -191,7 +191,7 @@ async fn limits_hold_while_many_claim_at_once() -> Result<()> {
         };
         backlog(&db, team, Some(server), 40).await?;
     }
-    // Two backups of each resource, too.
+    // Also two backups of each resource.
     db.execute(
         "insert into lastgood.runs (queue, kind, trigger, resource_id, args)
          select queue, kind, trigger, resource_id, args from lastgood.runs",
@@ -248,7 +248,7 @@ async fn limits_hold_while_many_claim_at_once() -> Result<()> {
     }
     let most = most.lock().map(|most| *most).unwrap_or_default();
     assert!(most.0 <= 5 && most.1 <= 7 && most.2 == 1, "{most:?}");
-    // Else the limits were not what held anything back.
+    // Otherwise it was not the limits that held anything back.
     assert!(most.1 > 5, "{most:?}");
     Ok(())
 }
@@ -295,7 +295,7 @@ async fn what_a_limit_held_back_is_claimed_when_a_slot_is_free_again() -> Result
     let db = with_a_shop().await?;
     let first = enqueue(&db, "shop").await?;
     let second = enqueue(&db, "shop").await?;
-    // No poll will come to its help.
+    // The poll is too rare to help.
     let settings = Settings {
         poll: std::time::Duration::from_hours(1),
         ..Settings::default()

@@ -1,4 +1,4 @@
-//! A catalog that goes away for a while costs time, never a run, an attempt or a worker.
+//! An outage of the catalog costs time, but never a run, an attempt or a worker.
 
 use std::{
     sync::{
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use lastgood::{
     catalog::{Catalog, CatalogError},
     queue::Failure,
+    run::RunState,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -96,7 +97,7 @@ async fn an_outage_longer_than_the_lease_is_survived_where_nobody_took_the_run()
         Ok(TestCatalog::server_time().await? > gone)
     })
     .await?;
-    // The handler ends while nobody can be told.
+    // The handler ends while the catalog cannot be reached.
     gate.open();
     witness.are_running(0).await?;
     db.set_reachable(true).await?;
@@ -110,7 +111,7 @@ async fn an_outage_longer_than_the_lease_is_survived_where_nobody_took_the_run()
     Ok(())
 }
 
-/// A way to the catalog on which an answer can get lost: the server has done what it was asked, and nobody hears of it.
+/// A proxy to the catalog that can lose an answer: the server has done the work, and the client never learns of it.
 struct Way {
     url: SecretString,
     loses: Arc<AtomicBool>,
@@ -145,7 +146,7 @@ impl Way {
     }
 }
 
-/// Carries bytes both ways; ends the connection instead of carrying the next answer that is to be lost.
+/// Forwards bytes in both directions. Closes the connection instead of forwarding an answer that is to be lost.
 async fn forward(
     mut client: TcpStream,
     mut server: TcpStream,
@@ -174,7 +175,7 @@ async fn a_claim_whose_answer_is_lost_spends_no_attempt() -> Result<()> {
     let consumer = Catalog::open(&way.url, 4).await?;
     let witness = Witness::default();
     let w = witness.clone();
-    // Claims take turns: this one waits for its own, and is answered when nobody hears.
+    // Claims take turns: this one waits for its turn, and its answer gets lost.
     let mut turn = db.pool().begin().await?;
     sqlx::query("select from lastgood.claim_turn for update")
         .execute(&mut *turn)
@@ -217,11 +218,11 @@ async fn a_handler_that_cannot_reach_the_catalog_spends_no_attempt() -> Result<(
         Ok(report())
     });
     let id = enqueue(&db, "shop").await?;
-    // More often than there are attempts.
+    // More outages than attempts.
     for outages in 1..=6 {
         eventually(SOON, "the run is back in the queue", async || {
             let given_back = db.catalog.attempts(id).await?.len() == outages;
-            Ok(given_back && db.catalog.run(id).await?.state == "queued")
+            Ok(given_back && db.catalog.run(id).await?.state == RunState::Queued)
         })
         .await?;
         assert_eq!(db.catalog.run(id).await?.attempt, 0);

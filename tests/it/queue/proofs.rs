@@ -1,4 +1,4 @@
-//! What a run learns of a restore point is recorded with its end, and against what was done to the point meanwhile.
+//! What a run learns about a restore point is recorded when it ends, and respects what happened to the point in the meantime.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
@@ -22,7 +22,7 @@ use crate::{
     eventually::{SOON, eventually},
 };
 
-/// Records a point of `shop`, so many minutes old, that is encrypted to a key, and is in the store `here`.
+/// Records a point of `shop`, this many minutes old, encrypted to a key and stored in `here`.
 async fn point(db: &TestCatalog, minutes: i32, key: Option<Uuid>) -> Result<Uuid> {
     let id = Uuid::new_v4();
     sqlx::query(
@@ -87,7 +87,7 @@ fn damaged(point: Uuid) -> Failure {
     }
 }
 
-/// Waits, in a handler, until the gate is open; then it has read the point that its run names, whole.
+/// Starts workers that wait at the gate, and then report that they have read the run's point and found it intact.
 fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
     let (witness, gate) = (witness.clone(), gate.clone());
     Workers::start(&db.catalog, &Settings::default(), move |run| {
@@ -103,7 +103,7 @@ fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
     })
 }
 
-/// Condemns the point that each verification names.
+/// Starts workers that condemn the point of each verification.
 fn condemners(db: &TestCatalog) -> Workers {
     Workers::start(
         &db.catalog,
@@ -226,7 +226,7 @@ async fn only_damage_that_takes_the_newest_usable_point_asks_for_a_backup() -> R
     let run = verify(&db, newest).await?;
     becomes(&db, run, "failed").await?;
     assert_eq!(db.count(backups).await?, 1);
-    // The oldest is the newest by now, and a backup is on its way.
+    // The oldest point is now the newest, and a backup is on its way.
     let run = verify(&db, points.pop().context("no point")?).await?;
     becomes(&db, run, "failed").await?;
     assert_eq!(db.count(backups).await?, 1);

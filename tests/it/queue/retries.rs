@@ -1,7 +1,10 @@
-//! What an operator's retry refuses and what it takes, and what it makes of a run that it takes.
+//! Which retries are refused, which are accepted, and what becomes of the run.
 
 use anyhow::Result;
-use lastgood::catalog::{FailedFilter, Mode, Order, Refusal};
+use lastgood::{
+    catalog::{FailedFilter, Mode, Order, Refusal},
+    run::RunState,
+};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +20,7 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// A run that is in a state already: its kind, its state, and of what is scheduled its slot, in hours; returns its id.
+/// Inserts a run with a kind and a state and, if it is scheduled, its slot in hours. Returns its id.
 async fn there_is(
     db: &TestCatalog,
     resource: &str,
@@ -46,7 +49,7 @@ async fn there_is(
     Ok(id)
 }
 
-/// The same, as the table says it: `slot HOURS STATE` is a scheduled backup.
+/// Does the same from the table's words: `slot HOURS STATE` is a scheduled backup.
 async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Result<Uuid> {
     match said.split(' ').collect::<Vec<_>>().as_slice() {
         ["slot", hours, state] => {
@@ -57,7 +60,7 @@ async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Resul
     }
 }
 
-/// What the table says of a refusal.
+/// Returns the table's word for a refusal.
 fn word(refused: Option<&Refusal>, other: Option<Uuid>) -> String {
     match refused {
         None => "taken".to_owned(),
@@ -74,7 +77,7 @@ fn word(refused: Option<&Refusal>, other: Option<Uuid>) -> String {
 
 #[tokio::test]
 async fn a_retry_is_refused_where_it_would_do_nothing_or_undo_what_happened_since() -> Result<()> {
-    // The run, another of its resource, the resource's status, and what becomes of the retry.
+    // The run, another run of its resource, the resource's status, and the outcome of the retry.
     let table = [
         ("slot 0 failed", "", "active", "taken"),
         ("slot 0 cancelled", "", "active", "taken"),
@@ -117,14 +120,14 @@ async fn a_retry_is_refused_where_it_would_do_nothing_or_undo_what_happened_sinc
         ("slot 0 failed", "slot 1 failed", "active", "taken"),
         ("slot 0 failed", "slot 1 cancelled", "active", "taken"),
         ("slot 0 failed", "slot -1 succeeded", "active", "taken"),
-        // One live schedule of a resource, says the schema, whatever its slot.
+        // The schema allows one live scheduled run of a resource, whatever its slot.
         (
             "slot 0 failed",
             "slot -1 running",
             "active",
             "a backup is under way",
         ),
-        // An ad-hoc backup is neither in the way of one nor kept back by one.
+        // Ad-hoc backups neither block scheduled ones nor are blocked by them.
         ("slot 0 failed", "backup running", "active", "taken"),
         ("backup failed", "slot 0 succeeded", "active", "taken"),
         ("backup failed", "backup queued", "active", "taken"),
@@ -166,12 +169,15 @@ async fn a_retry_is_refused_where_it_would_do_nothing_or_undo_what_happened_sinc
             .execute(db.pool())
             .await?;
         let was = db.catalog.run(id).await?.state;
-        let becomes = if expected == "taken" { "queued" } else { &was };
-        // What a rehearsal says is what would be done, and is not done.
-        for (mode, stored) in [(Mode::Rehearsal, was.as_str()), (Mode::Real, becomes)] {
+        let becomes = match expected {
+            "taken" => RunState::Queued,
+            _ => was,
+        };
+        // A rehearsal reports what would be done, and does nothing.
+        for (mode, stored) in [(Mode::Rehearsal, was), (Mode::Real, becomes)] {
             let answer = db.catalog.retry_run(id, &order(), mode).await?;
             assert_eq!(word(answer.refused.as_ref(), other), expected, "{case}");
-            assert_eq!((&*answer.was, &*answer.state), (&*was, becomes), "{case}");
+            assert_eq!((answer.was, answer.state), (was, becomes), "{case}");
             assert_eq!(db.catalog.run(id).await?.state, stored, "{case}");
         }
     }
@@ -242,7 +248,7 @@ async fn a_retry_in_bulk_takes_what_failed_and_neither_a_cancelled_run_nor_a_dro
 async fn a_run_that_is_retried_may_be_claimed_at_once_and_consumers_are_told() -> Result<()> {
     let db = with_a_shop().await?;
     let id = there_is(&db, "shop", "backup", "failed", None).await?;
-    // As a run that was cancelled while it waited out its back-off.
+    // As if the run had been cancelled during its back-off.
     db.execute("update lastgood.runs set run_at = now() + interval '1 day'")
         .await?;
     let mut heard = sqlx::postgres::PgListener::connect_with(db.pool()).await?;

@@ -1,4 +1,4 @@
-//! A fence that repeats is none: epochs count once more in a catalog that has lost commits, attempt ids are drawn anew.
+//! A fence must not repeat. A catalog that has lost commits issues an epoch again, but draws a new attempt id.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::{
     eventually::{SOON, within},
 };
 
-/// What a catalog does that is put back to before the claim, as a standby that was promoted too early.
+/// Puts the catalog back to before the claim, like a standby that was promoted too early.
 async fn lose_the_claim(db: &TestCatalog, id: Uuid) -> Result<()> {
     let lost = sqlx::query(
         "update lastgood.runs
@@ -35,16 +35,16 @@ async fn lose_the_claim(db: &TestCatalog, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Two attempts of one run, both of epoch 1: the first was lost by the catalog, and goes on when it is let.
+/// Two attempts of one run, both with epoch 1. The catalog has forgotten the first, which continues when the test lets it.
 struct Doubled {
     db: TestCatalog,
     id: Uuid,
     workers: Workers,
-    /// The attempts' own ids, in the order of their claims.
+    /// The attempts' ids, in the order of their claims.
     attempts: Vec<Uuid>,
-    /// One for each attempt.
+    /// One gate for each attempt.
     gates: [Gate; 2],
-    /// Whether the lease was alive when the attempt went on, by attempt.
+    /// Whether the lease was alive when each attempt continued.
     told: mpsc::UnboundedReceiver<(Uuid, bool)>,
     ended: usize,
 }
@@ -60,7 +60,7 @@ impl Doubled {
             let (begun, tell) = (begun.clone(), tell.clone());
             let gate = g.get(count.fetch_add(1, Ordering::SeqCst)).cloned();
             async move {
-                // So that nobody stops it: what its end says is what counts.
+                // The attempt must not be stopped early: the test is about what its end does.
                 assert!(run.progress.may_commit());
                 begun.send(run.attempt_id)?;
                 gate.context("a third attempt")?.pass().await;
@@ -85,7 +85,7 @@ impl Doubled {
         })
     }
 
-    /// Lets an attempt go on, and returns whether it was told that its lease is alive.
+    /// Lets an attempt continue, and returns whether its lease was reported as alive.
     async fn goes_on(&mut self, attempt: usize) -> Result<bool> {
         self.gates.get(attempt).context("no such attempt")?.open();
         let told = within(SOON, "the attempt goes on", self.told.recv()).await?;
@@ -94,7 +94,7 @@ impl Doubled {
         Ok(alive)
     }
 
-    /// What the catalog says made the run's point.
+    /// Returns which attempt made the run's point, according to the catalog.
     async fn made_by(&self) -> Result<Option<String>> {
         let by = sqlx::query_scalar(
             "select manifest ->> 'attempt_id' from lastgood.restore_points where id = $1",
@@ -124,7 +124,7 @@ async fn of_two_attempts_of_one_epoch_the_one_that_the_catalog_knows_finishes(
         run.made_by().await?,
         run.attempts.get(1).map(Uuid::to_string)
     );
-    // Of one epoch, and both on record.
+    // Both have the same epoch, and both are on record.
     let attempts = run.db.catalog.attempts(run.id).await?;
     let attempts: Vec<_> = attempts
         .iter()

@@ -1,4 +1,4 @@
-//! A pause covers what its scope says, no more and no less; and what it costs is counted over the same.
+//! A pause covers exactly what its scope says, and its costs are counted over the same resources.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
 }
 
-/// Every scope of engine, tier and team that can be written with these three words.
+/// Returns every scope that these three values of engine, tier and team allow.
 fn scopes() -> impl Iterator<Item = Scope> {
     (0..8).map(|bits| {
         let given = |bit: u8, word: &str| (bits & bit != 0).then(|| word.to_owned());
@@ -31,7 +31,7 @@ fn scopes() -> impl Iterator<Item = Scope> {
     })
 }
 
-/// A resource of each engine, tier and team, with a backup of each that waits.
+/// Creates a resource for each engine, tier and team, each with a backup waiting.
 async fn one_of_each(db: &TestCatalog) -> Result<()> {
     for engine in ENGINES {
         for tier in TIERS {
@@ -45,7 +45,7 @@ async fn one_of_each(db: &TestCatalog) -> Result<()> {
     Ok(())
 }
 
-/// Claims all that may be claimed, and puts it back.
+/// Claims everything that can be claimed, puts it back, and returns the resources.
 async fn claimable(db: &TestCatalog) -> Result<BTreeSet<String>> {
     let mut resources = BTreeSet::new();
     for queue in ENGINES {
@@ -80,7 +80,7 @@ async fn a_pause_holds_back_just_what_its_scope_names() -> Result<()> {
         assert_eq!(free.len(), 8 - (8 >> words.len()));
         assert_eq!(claimable(&db).await?, free, "{scope:?}");
 
-        // The same to whoever asks about one resource, or about all.
+        // Queries about one resource and about all of them give the same answer.
         for id in &all {
             let pause = db.catalog.pause_over(id).await?;
             assert_eq!(pause.is_some(), is_covered(id), "{scope:?}, {id}");
@@ -142,7 +142,7 @@ async fn what_no_promise_covers_costs_nothing_under_a_pause() -> Result<()> {
     ] {
         db.add_on(engine, id, team, tier).await?;
     }
-    // No other would be as broken, so that each would show in every figure.
+    // All others would be just as broken, so that any of them would show in the figures.
     db.execute(
         "update lastgood.resources set
              newest_consistent_at = now() - make_interval(mins => case id when 'counted' then 70 else 61 end),
@@ -164,7 +164,7 @@ async fn what_no_promise_covers_costs_nothing_under_a_pause() -> Result<()> {
     assert_eq!((cost.resources, cost.broken, cost.breaking), (1, 1, 0));
     assert_eq!(cost.next_break_at, None);
 
-    // Nor does what is on a tier that is sold no more.
+    // Resources on a tier that is no longer backed up do not count either.
     let costs = db.catalog.pause_costs(&tiers[1..], &[3600.0]).await?;
     let cost = costs.first().context("no pause")?;
     assert_eq!((cost.resources, cost.broken), (0, 0));

@@ -1,4 +1,4 @@
-//! What a limit counts, and what it does not: a team's share of a queue, its default, and the dumps of one server.
+//! What a limit counts and what it does not: a team's share of a queue, its default, and the dumps of one server.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::database::TestCatalog;
 
-/// Registers so many resources of a team, `team-1` and on.
+/// Registers this many resources of a team: `team-1`, `team-2` and so on.
 async fn resources(db: &TestCatalog, team: &str, count: i32) -> Result<()> {
     for i in 1..=count {
         db.add(&format!("{team}-{i}"), team, "pro").await?;
@@ -16,7 +16,7 @@ async fn resources(db: &TestCatalog, team: &str, count: i32) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many of these are of a kind.
+/// Returns how many of the claimed runs are of a kind.
 fn of_kind(taken: &[(String, String)], kind: &str) -> usize {
     taken.iter().filter(|(it, _)| it == kind).count()
 }
@@ -40,7 +40,7 @@ async fn a_teams_restores_and_its_upkeep_are_counted_apart_from_its_other_runs()
     assert_eq!(taken.len(), 6, "two of upkeep of whatever kind: {taken:?}");
     assert!(claim.take(&db).await?.is_empty(), "all shares are taken");
 
-    // One of each share ends, and one of each may begin.
+    // One run of each share ends, so one of each may begin.
     for kinds in [
         &["backup"][..],
         &["restore"][..],
@@ -113,10 +113,10 @@ async fn a_team_is_counted_in_its_own_queue_alone_and_no_other_team_with_it() ->
     Ok(())
 }
 
-/// Why, the lane, the consumers, and how many runs of the team are claimed.
+/// A description, the lane, the consumers, and how many of the team's runs are claimed.
 type Case = (&'static str, (i16, i16), &'static [&'static str], usize);
 
-/// Registers a consumer as the table says it: its queues, its slots, and what becomes of it.
+/// Registers a consumer from the table's words: its queues, its slots and its state.
 async fn consumer(db: &TestCatalog, said: &str) -> Result<()> {
     let [queues, slots, state] = said.split(' ').collect::<Vec<_>>()[..] else {
         anyhow::bail!("{said}");
@@ -140,7 +140,7 @@ async fn a_teams_share_is_half_of_the_slots_of_the_consumers_that_take_runs_of_i
     let db = TestCatalog::create().await?;
     db.add("acme", "acme", "pro").await?;
     enqueue_many(&db, "acme", 30).await?;
-    // In both lanes as many wait.
+    // The same number waits in each lane.
     db.execute(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, priority, args)
            select queue, 'verify', 'upkeep', resource_id, -10, '{"kind": "verify"}' from lastgood.runs"#,
@@ -205,7 +205,7 @@ async fn a_teams_share_is_half_of_the_slots_of_the_consumers_that_take_runs_of_i
             &["postgres 2 running"],
             2,
         ),
-        // Counted apart in the one lane: five backups and five verifications.
+        // Counted separately in the one lane: five backups and five verifications.
         (
             "all slots where the lanes are one",
             whole,
@@ -254,7 +254,7 @@ async fn dumps_of_one_server_count_together_whatever_their_queue_and_restores_do
         server_slots: 2,
         ..Claim::default()
     };
-    // Neither what writes to the server nor what only reads what is stored is a dump of it.
+    // A restore writes to the server, and upkeep reads only the store; neither is a dump of the server.
     for kind in ["restore", "drop_replaced", "verify", "copy", "expire"] {
         for i in 1..=3 {
             ask(&db, "postgres", kind, &format!("rows-{i}")).await?;
@@ -262,7 +262,7 @@ async fn dumps_of_one_server_count_together_whatever_their_queue_and_restores_do
     }
     assert_eq!(in_queue("postgres").take(&db).await?.len(), 15);
 
-    // A restore does not keep its resource from being dumped, either.
+    // A restore does not keep its resource from being dumped either.
     let first = ask(&db, "postgres", "backup", "rows-1").await?;
     assert_eq!(in_queue("postgres").runs(&db).await?, [first]);
     for i in 1..=3 {
@@ -299,7 +299,7 @@ async fn one_dump_of_a_resource_runs_at_a_time_and_its_restore_or_upkeep_beside_
     Ok(())
 }
 
-/// One customer's servers that never answer hold each slot until a time-out: somebody else's database has one all the same.
+/// One customer's unresponsive servers hold each slot until a timeout. Somebody else's database must still get one.
 #[tokio::test]
 async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<()> {
     let table = [
@@ -316,7 +316,7 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
         let db = TestCatalog::create().await?;
         resources(&db, "evil", 12).await?;
         resources(&db, "acme", 1).await?;
-        // Half of them failed for good, the others in an attempt of the run that waits.
+        // Half of them failed for good, the others in an earlier attempt of the waiting run.
         for i in 1..=12 {
             ask(&db, "postgres", "backup", &format!("evil-{i}")).await?;
         }
@@ -330,11 +330,11 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
         let claim = Claim::default();
         assert_eq!(claim.take(&db).await?.len(), expected, "{why}");
         assert_eq!(claim.take(&db).await?.len(), 0, "{why}");
-        // They were first, and what waits for a slot of theirs holds up nobody.
+        // They were first, but a run waiting for one of their slots holds up no other.
         ask(&db, "postgres", "backup", "acme-1").await?;
         let healthy = [("backup".to_owned(), "acme-1".to_owned())];
         assert_eq!(claim.take(&db).await?, healthy, "{why}");
-        // One that was mended waits for none of them.
+        // A resource that was repaired waits for none of them.
         let waits = "select resource_id from lastgood.runs where state = 'queued' and held_by = 'failing' limit 1";
         let mended: String = sqlx::query_scalar(waits).fetch_one(db.pool()).await?;
         for of in ["failures_in_a_row = 1", "failures_in_a_row = 0"] {
@@ -354,7 +354,7 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
             .bind(&mended)
             .execute(db.pool())
             .await?;
-        // What they leave is theirs again.
+        // Slots that nobody else needs are theirs again.
         let ended = "select id from lastgood.runs where state = 'running' and resource_id like 'evil%' limit 1";
         let ended = sqlx::query_scalar(ended).fetch_one(db.pool()).await?;
         succeed(&db, ended).await?;

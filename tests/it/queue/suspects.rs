@@ -1,5 +1,4 @@
-//! Known bad quality is a state that every chooser asks about: a suspect point is recorded as one by whoever records it, and counts for
-//! nothing until somebody confirms it.
+//! A suspect point is recorded as suspect on every path, and counts towards nothing until an operator confirms it.
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
@@ -17,7 +16,7 @@ fn doubts(reason: Suspect) -> Vec<Suspicion> {
     vec![Suspicion::new(reason, "it looks wrong")]
 }
 
-/// Executes a backup of `shop` whose manifest says so much against it, and returns its point.
+/// Runs a backup of `shop` whose manifest carries these suspicions, and returns its point.
 async fn back_up(db: &TestCatalog, suspicions: Vec<Suspicion>) -> Result<Uuid> {
     let id = enqueue(db, "shop").await?;
     let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
@@ -106,7 +105,7 @@ async fn what_is_acquitted_condemned_or_shredded_beside_it_leaves_it_suspect() -
     let resource = db.catalog.resource("shop").await?;
     assert_eq!(resource.newest_consistent_at, exposed);
 
-    // Of the good one's end nothing else takes its place.
+    // Once the good point is damaged, no suspect one takes its place.
     damaged(&db, good).await?;
     let resource = db.catalog.resource("shop").await?;
     assert_eq!(resource.newest_consistent_at, None, "{resource:?}");
@@ -114,7 +113,7 @@ async fn what_is_acquitted_condemned_or_shredded_beside_it_leaves_it_suspect() -
     Ok(())
 }
 
-/// Runs a verification that ends so.
+/// Runs a verification that proves the point.
 async fn verified(db: &TestCatalog, point: Uuid) -> Result<()> {
     ends(db, point, move |_| {
         Ok(Outcome::Proof {

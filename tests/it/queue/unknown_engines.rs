@@ -1,9 +1,13 @@
-//! What waits for an engine that nobody knows fails with the reason; what somebody serves is left alone.
+//! A run of an engine that no one serves or knows fails with the reason, and a run that a consumer serves is left alone.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lastgood::{catalog::Registration, queue::Store};
+use lastgood::{
+    catalog::{ConsumerState, Registration},
+    queue::Ledger,
+    run::RunState,
+};
 
 use super::workers::enqueue_on;
 use crate::database::TestCatalog;
@@ -11,9 +15,9 @@ use crate::database::TestCatalog;
 const KNOWN: [&str; 2] = ["postgres", "redis"];
 
 async fn refuse(db: &TestCatalog) -> Result<usize> {
-    let store = Store::new(db.pool().clone(), "reaper", Duration::from_secs(30));
+    let ledger = Ledger::new(db.pool().clone(), "reaper", Duration::from_secs(30));
     let known = KNOWN.map(str::to_owned);
-    Ok(store.refuse_unknown(&known).await?.len())
+    Ok(ledger.refuse_unknown(&known).await?.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,14 +34,14 @@ async fn a_run_of_an_unknown_engine_fails_with_what_there_is() -> Result<()> {
     ensure!(refuse(&db).await? == 2);
     for id in doomed {
         let run = db.catalog.run(id).await?;
-        ensure!(run.state == "failed" && run.error_kind.as_deref() == Some("config"));
+        ensure!(run.state == RunState::Failed && run.error_kind.as_deref() == Some("config"));
         let error = run.error.unwrap_or_default();
         ensure!(
             error.contains("is not supported: use one of postgres, redis"),
             "{error}"
         );
     }
-    ensure!(db.catalog.run(waiting).await?.state == "queued");
+    ensure!(db.catalog.run(waiting).await?.state == RunState::Queued);
     ensure!(refuse(&db).await? == 0, "once");
     Ok(())
 }
@@ -59,14 +63,14 @@ async fn an_engine_that_a_newer_consumer_serves_is_left_to_it() -> Result<()> {
     };
     db.catalog.register_consumer(&newer).await?;
     ensure!(refuse(&db).await? == 0);
-    ensure!(db.catalog.run(run).await?.state == "queued");
+    ensure!(db.catalog.run(run).await?.state == RunState::Queued);
     db.add_on("oracle", "bank", "acme", "pro").await?;
     enqueue_on(&db, "oracle", "bank").await?;
     ensure!(refuse(&db).await? == 1, "it serves no other engine");
-    db.catalog.beat("newer", "stopped").await?;
+    db.catalog.beat("newer", ConsumerState::Stopped).await?;
     ensure!(refuse(&db).await? == 1, "it has gone");
     enqueue_on(&db, "mysql", "shop").await?;
-    db.catalog.beat("newer", "running").await?;
+    db.catalog.beat("newer", ConsumerState::Running).await?;
     ensure!(refuse(&db).await? == 0, "it is back");
     db.execute("update lastgood.consumers set seen_at = now() - interval '31 seconds'")
         .await?;

@@ -1,4 +1,4 @@
-//! What is said to wait too long could have been claimed: neither upkeep nor what a pause covers.
+//! Only runs that could have been claimed are reported as waiting too long: not upkeep, and not what a pause covers.
 
 use anyhow::{Result, ensure};
 use lastgood::catalog::{Order, Scope};
@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::database::TestCatalog;
 
-/// How long ago the oldest run of postgres that counts could have been claimed, in hours; and whether it is called stuck.
+/// Returns for how many hours the oldest counted run of postgres could have been claimed, and whether it is reported as stuck.
 async fn waited(db: &TestCatalog) -> Result<(f64, bool)> {
     let depths = db.catalog.queue_depths().await?;
     let found = depths.iter().find(|depth| depth.engine == "postgres");
@@ -15,7 +15,7 @@ async fn waited(db: &TestCatalog) -> Result<(f64, bool)> {
     Ok((hours, !db.catalog.stuck_runs(300.0).await?.is_empty()))
 }
 
-/// A run of acme's on tier pro that has waited for two hours.
+/// Creates a run of acme's on tier pro that has waited for two hours.
 async fn waiting(kind: &str, priority: i32) -> Result<TestCatalog> {
     let db = TestCatalog::create().await?;
     db.add("shop", "acme", "pro").await?;

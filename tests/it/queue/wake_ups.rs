@@ -1,4 +1,4 @@
-//! A notification wakes an idle consumer; where none comes, the poll finds the run.
+//! A notification wakes an idle consumer. Without one, the poll finds the run.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn a_notification_wakes_a_consumer_that_would_sleep_for_a_minute() -> Resu
         Ok(db.count(listeners).await? == 1)
     })
     .await?;
-    // Far more runs, one after the other, than wake-ups can have been left over from the start.
+    // Many more runs, one after another, than there can be wake-ups left over from the start.
     within(SOON, "ten runs, each woken up for", async {
         for _ in 0..10 {
             let id = enqueue(&db, "shop").await?;

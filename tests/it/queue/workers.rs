@@ -1,4 +1,4 @@
-//! The real backend under a real monitor, as a consumer wires them, with a handler of the test's choice.
+//! The real backend under a real monitor, wired as in a consumer, with a handler of the test's choice.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, RunRow},
     queue::{
-        Claims, InFlight, Lane, Limits, Outcome, Queue, Run, Runs, Store, Wakers, listen, watch,
+        Claims, InFlight, Lane, Ledger, Limits, Outcome, Queue, Run, Runs, Wakers, listen, watch,
     },
+    run::RunState,
 };
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -36,7 +37,7 @@ use crate::{
 type Handled = Result<Outcome, BoxDynError>;
 type Handler = Arc<dyn Fn(Run<Job>, WorkerContext) -> BoxFuture<'static, Handled> + Send + Sync>;
 
-/// How workers are to run.
+/// How the workers run.
 pub(super) struct Settings {
     pub(super) name: &'static str,
     pub(super) queues: &'static [&'static str],
@@ -65,7 +66,6 @@ impl Default for Settings {
     }
 }
 
-/// Workers of one process.
 pub(super) struct Workers {
     slots: Vec<Arc<Semaphore>>,
     slots_each: usize,
@@ -85,7 +85,7 @@ impl Workers {
         Self::start_with_context(catalog, settings, move |run, _| handler(run))
     }
 
-    /// Starts a worker for each queue, whose handler is told of its worker.
+    /// Starts a worker for each queue, with a handler that also gets its worker's context.
     pub(super) fn start_with_context<F, H>(
         catalog: &Catalog,
         settings: &Settings,
@@ -96,16 +96,16 @@ impl Workers {
         F: Future<Output = Handled> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |run, worker| handler(run, worker).boxed());
-        let store = Store::new(catalog.pool().clone(), settings.name, settings.lease)
+        let ledger = Ledger::new(catalog.pool().clone(), settings.name, settings.lease)
             .within(settings.limits);
         let in_flight = InFlight::default();
-        let claims = Claims::new(store.clone());
+        let claims = Claims::new(ledger.clone());
         let give_back = CancellationToken::new();
         let queues: Vec<_> = settings
             .queues
             .iter()
             .map(|name| Queue {
-                store: store.clone(),
+                ledger: ledger.clone(),
                 name: (*name).into(),
                 lane: settings.lane,
                 slots: Arc::new(Semaphore::new(settings.slots)),
@@ -118,7 +118,7 @@ impl Workers {
             .collect();
         let wakers = Wakers::of(&queues);
         let cancelled = Arc::clone(&wakers.cancelled);
-        let mut side = vec![tokio::spawn(watch(store, in_flight, cancelled))];
+        let mut side = vec![tokio::spawn(watch(ledger, in_flight, cancelled))];
         if settings.listens {
             side.push(tokio::spawn(listen(catalog.pool().clone(), wakers)));
         }
@@ -138,17 +138,16 @@ impl Workers {
         }
     }
 
-    /// Begins a drain.
     pub(super) fn begin_drain(&self) {
         self.stop.cancel();
     }
 
-    /// Lets a drain run out of time.
+    /// Ends the drain's grace period: leases are given back.
     pub(super) fn end_patience(&self) {
         self.give_back.cancel();
     }
 
-    /// Waits until nothing is in flight: each permit is back only after the fenced finish.
+    /// Waits until nothing is in flight: a permit comes back only after the fenced finish.
     pub(super) async fn idle(&self) -> Result<()> {
         soon("every slot is free", || {
             self.slots
@@ -158,7 +157,7 @@ impl Workers {
         .await
     }
 
-    /// Waits until so many runs hold a slot.
+    /// Waits until this many runs hold a slot.
     pub(super) async fn executes(&self, count: usize) -> Result<()> {
         soon(&format!("{count} runs hold a slot"), || {
             let free: usize = self.slots.iter().map(|it| it.available_permits()).sum();
@@ -167,7 +166,7 @@ impl Workers {
         .await
     }
 
-    /// Drains and waits for the end; every slot is free then.
+    /// Drains and waits for the end. Every slot is free then.
     pub(super) async fn stop(mut self) -> Result<()> {
         self.stop.cancel();
         within(SOON, "the monitor ends", &mut self.monitor).await???;
@@ -209,7 +208,7 @@ async fn handle(run: Run<Job>, handler: Data<Handler>, worker: WorkerContext) ->
     handler(run, worker).await
 }
 
-/// Who began and who ended: what a handler tells the test.
+/// Counts the handlers that began and ended.
 #[derive(Clone, Default)]
 pub(super) struct Witness {
     began: Arc<Mutex<Vec<Uuid>>>,
@@ -219,7 +218,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Records that a handler began; its end is the end of the value that this returns.
+    /// Records that a handler began. It ends when the returned value is dropped.
     pub(super) fn begin<A>(&self, run: &Run<A>) -> Begun {
         self.began
             .lock()
@@ -230,7 +229,7 @@ impl Witness {
         Begun(self.clone())
     }
 
-    /// Returns the runs of every handler that began, in order; one that began twice is there twice.
+    /// Returns the run of every handler that began, in order, with repetitions.
     pub(super) fn began(&self) -> Vec<Uuid> {
         self.began
             .lock()
@@ -238,27 +237,27 @@ impl Witness {
             .clone()
     }
 
-    /// Returns how many handlers are there now.
+    /// Returns how many handlers are running.
     pub(super) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
 
-    /// Returns how many handlers were ever there at once.
+    /// Returns the highest number of handlers that ran at once.
     pub(super) fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)
     }
 
-    /// Returns how many handlers came to their own end.
+    /// Returns how many handlers ran to completion.
     pub(super) fn completed(&self) -> usize {
         self.completed.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many handlers are there.
+    /// Waits until this many handlers are running.
     pub(super) async fn are_running(&self, count: usize) -> Result<()> {
         soon(&format!("{count} handlers run"), || self.running() == count).await
     }
 
-    /// Waits until so many handlers have begun.
+    /// Waits until this many handlers have begun.
     pub(super) async fn have_begun(&self, count: usize) -> Result<()> {
         soon(&format!("{count} handlers have begun"), || {
             self.began().len() >= count
@@ -267,11 +266,11 @@ impl Witness {
     }
 }
 
-/// A handler that has begun; dropped when it ends, or is stopped.
+/// A handler that has begun. Dropped when it ends or is stopped.
 pub(super) struct Begun(Witness);
 
 impl Begun {
-    /// The handler came to its own end.
+    /// Records that the handler ran to completion.
     pub(super) fn complete(self) {
         self.0.completed.fetch_add(1, Ordering::SeqCst);
     }
@@ -298,12 +297,11 @@ impl Gate {
         }
     }
 
-    /// Lets so many pass.
+    /// Lets this many handlers pass.
     pub(super) fn admit(&self, count: usize) {
         self.0.add_permits(count);
     }
 
-    /// Lets everybody pass.
     pub(super) fn open(&self) {
         self.0.add_permits(1_000_000);
     }
@@ -365,12 +363,12 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
     })))
 }
 
-/// Enqueues a backup that somebody asked for; returns its id.
+/// Enqueues an ad-hoc backup and returns its id.
 pub(super) async fn enqueue(db: &TestCatalog, resource_id: &str) -> Result<Uuid> {
     enqueue_on(db, "postgres", resource_id).await
 }
 
-/// Enqueues a backup on any queue; returns its id.
+/// Enqueues a backup on any queue and returns its id.
 pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str) -> Result<Uuid> {
     let new = NewRun {
         resource_id,
@@ -382,8 +380,9 @@ pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str)
     Ok(db.catalog.enqueue(&new).await?.id())
 }
 
-/// Enqueues so many at once, one for each of as many resources of one team, `shop-1` and on, for there is one dump of a
-/// resource at a time; returns their ids.
+/// Enqueues this many backups at once and returns their ids.
+///
+/// Each is of its own resource of one team, `shop-1` and so on, because a resource has only one dump at a time.
 pub(super) async fn enqueue_many(
     db: &TestCatalog,
     resource_id: &str,
@@ -411,23 +410,23 @@ pub(super) async fn enqueue_many(
     Ok(ids)
 }
 
-/// Waits until a run is in `state`; returns it.
+/// Waits until a run is in `state`, and returns it.
 pub(super) async fn becomes(db: &TestCatalog, id: Uuid, state: &str) -> Result<RunRow> {
     let what = format!("run {id} is {state}");
     eventually(SOON, &what, async || {
-        Ok(db.catalog.run(id).await?.state == state)
+        Ok(db.catalog.run(id).await?.state.as_str() == state)
     })
     .await
     .with_context(|| format!("run {id}"))?;
     Ok(db.catalog.run(id).await?)
 }
 
-/// Waits until a run is queued after so many attempts; returns it.
+/// Waits until a run is queued after this many attempts, and returns it.
 pub(super) async fn is_queued_after(db: &TestCatalog, id: Uuid, attempts: i32) -> Result<RunRow> {
     let what = format!("run {id} is queued after {attempts} attempts");
     eventually(SOON, &what, async || {
         let run = db.catalog.run(id).await?;
-        Ok(run.state == "queued" && run.attempt == attempts)
+        Ok(run.state == RunState::Queued && run.attempt == attempts)
     })
     .await?;
     Ok(db.catalog.run(id).await?)
@@ -442,7 +441,7 @@ pub(super) async fn make_runnable(db: &TestCatalog, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Takes a run from its worker, as the reaper does, and keeps everybody from claiming it again.
+/// Takes a run from its worker, as the reaper does, and keeps it from being claimed again.
 pub(super) async fn take_away(db: &TestCatalog, id: Uuid) -> Result<()> {
     let taken = sqlx::query(
         "update lastgood.runs

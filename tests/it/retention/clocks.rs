@@ -1,4 +1,4 @@
-//! A clock that is wrong lets nothing go that a right one would keep.
+//! With a wrong clock, nothing expires that a right one would keep.
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
@@ -45,7 +45,7 @@ async fn a_clock_that_jumps_ahead_lets_nothing_go_for_a_grace_period() -> Result
         "nor does anything go at the next look"
     );
 
-    // It was wrong, and is mended: looks go on, and nothing is kept for a year because of it.
+    // Once the clock is right again, retention continues, and nothing is kept for a year because of the mistake.
     house.advance(before - house.now).await?;
     assert_eq!(house.look().await?, 0);
     for _ in 0..11 {

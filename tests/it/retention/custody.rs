@@ -1,4 +1,4 @@
-//! What somebody wants kept is kept, and who wanted it is on record.
+//! A point that is pinned or held is kept, and who did it is on record.
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::TimeDelta;

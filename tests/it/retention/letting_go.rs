@@ -1,4 +1,4 @@
-//! What is let go is what nothing keeps, and the statement that does it refuses by itself what must stay.
+//! Only points that nothing keeps expire, and the statement itself refuses those that must stay.
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
@@ -56,7 +56,7 @@ async fn the_newest_and_the_newest_proven_stay_however_old() -> Result<()> {
     house.set(condemn, damaged).await?;
     house.retain().await?;
     assert_eq!(house.gone_ids().await?, sorted([older_proof, damaged]));
-    // Proven or not, nothing else is left then.
+    // Then nothing else is left, proven or not.
     house.set(condemn, newest).await?;
     house.retain().await?;
     assert_eq!(
@@ -98,7 +98,7 @@ async fn many_resources_and_thinned_tiers_are_judged_alike() -> Result<()> {
     .fetch_all(house.db.pool())
     .await?;
     ensure!(left.len() == 120, "{} resources", left.len());
-    // Four of a day, one of each of the six days before, the last of January.
+    // Four of the day, one of each of the six days before, and the last of January.
     ensure!(
         left.iter().all(|(_, count)| *count == 4 + 6 + 1),
         "{left:?}"
@@ -144,7 +144,7 @@ async fn the_statement_itself_refuses_what_must_stay() -> Result<()> {
     };
     assert_eq!(go().await?, 1);
     assert_eq!(house.gone_ids().await?, [plain]);
-    // Of a removed resource the newest go too; nothing else does.
+    // Of a removed resource, even the newest points expire. Nothing else does.
     house
         .db
         .catalog
@@ -219,7 +219,7 @@ async fn nothing_goes_while_restore_points_have_disappeared_from_a_store_en_mass
         "insert into lastgood.store_listings (store, began_at, points, missing, vanished_at)
                     values ('here', now(), 10, 10, now())";
     house.db.execute(vanished).await?;
-    // A store that nobody uses any more holds nothing up.
+    // A store that is no longer in use holds up nothing.
     house
         .db
         .execute("insert into lastgood.stores (name) values ('here')")
@@ -230,7 +230,7 @@ async fn nothing_goes_while_restore_points_have_disappeared_from_a_store_en_mass
         "{refused:?}"
     );
     ensure!(ask_for_removals(&house.db.catalog).await.is_err());
-    // Nor what was let go before.
+    // Points that had already expired are not removed either.
     house
         .db
         .execute("update lastgood.restore_points set expired_at = now(), expired_because = 'old' where consistent_at < now() - interval '60 days'")

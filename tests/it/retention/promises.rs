@@ -1,4 +1,4 @@
-//! A promise that changes, wherever it was changed, shortens nothing before the grace period is over.
+//! A changed promise shortens nothing before the grace period is over, wherever it was changed.
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -99,7 +99,7 @@ async fn a_removed_resource_keeps_its_points_as_long_as_was_promised_at_its_remo
             &Order::new("test", None),
         )
         .await?;
-    // The plans say something else by now, or nothing.
+    // By now the plans say something else, or nothing.
     house.plans = plans(&[("hobby", 60, 1)])?;
     assert_eq!(house.retain().await?, 0);
     house.advance(TimeDelta::days(10)).await?;
@@ -116,7 +116,7 @@ async fn nothing_of_a_rebuilt_resource_goes_until_a_grace_period_after_it_has_a_
 -> Result<()> {
     let mut house = House::build().await?;
     house.points([0, 40, 50]).await?;
-    // As a rebuild leaves it: its own retention, of a year perhaps, is in no manifest.
+    // As a rebuild leaves it: the resource's own retention, perhaps a year, is in no manifest.
     house
         .db
         .execute("update lastgood.resources set connection_ref = null, status = 'paused'")

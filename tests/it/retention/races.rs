@@ -1,4 +1,4 @@
-//! Whoever comes between a verdict and its point, the one that came first wins, and nobody restores from what goes.
+//! If something interferes between a verdict and its point, the first to come wins, and nothing is restored from an expiring point.
 
 use anyhow::{Result, ensure};
 use lastgood::{
@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use super::{GRACE, House, asked, restore};
 use crate::eventually::{SOON, eventually};
 
-/// Waits until somebody in this database waits for a lock.
+/// Waits until a session in this database waits for a lock.
 async fn somebody_waits(pool: &PgPool) -> Result<()> {
     eventually(SOON, "somebody waits for a lock", async || {
         let waiting: i64 = sqlx::query_scalar(
@@ -42,7 +42,7 @@ async fn enqueue_by_hand(connection: &mut PgConnection, point: uuid::Uuid) -> Re
 async fn a_restore_that_was_asked_for_first_protects_its_point() -> Result<()> {
     let house = House::build().await?;
     let [_, old] = house.points([1, 90]).await?;
-    // Asked for, and not committed: nobody else can see it yet.
+    // Requested but not committed, so no one else can see it yet.
     let mut asking = house.db.pool().begin().await?;
     enqueue_by_hand(&mut asking, old).await?;
 
@@ -171,7 +171,7 @@ async fn a_removal_waits_for_what_is_being_copied_or_read_back_and_not_for_what_
                 "update lastgood.runs set state = 'queued', lease_by = null, lease_until = null",
             )
             .await?;
-        // Whoever claims it now sees that it has expired.
+        // Whoever claims it now sees that the point has expired.
         ensure!(
             house.db.catalog.begin_removal(old).await?.is_some(),
             "{kind}"

@@ -1,4 +1,4 @@
-//! Each expired point gets one run that removes it, again after a failure, and never in a loop.
+//! Each expired point gets one run that removes it, which is retried after a failure, but never in a loop.
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
@@ -99,7 +99,7 @@ async fn a_refusal_is_recorded_and_asked_again_after_a_week() -> Result<()> {
         (removals.awaiting, removals.overdue, removals.refused),
         (1, 0, 1)
     );
-    // Its manifest is there still: it may yet be kept.
+    // Its manifest still exists, so the point can still be kept.
     house
         .db
         .catalog
@@ -128,7 +128,7 @@ async fn what_has_lost_its_manifest_can_not_be_kept_even_if_its_archive_is_refus
             .await
             .is_err()
     );
-    // And its removal goes on.
+    // Its removal continues.
     ensure!(house.db.catalog.begin_removal(old).await?.is_some());
     house.db.catalog.finish_removal(old).await?;
     ensure!(house.db.catalog.begin_removal(old).await?.is_none());

@@ -1,4 +1,4 @@
-//! A suspect point is never why another goes, whatever was decided a moment ago; one that shrank holds what is older.
+//! No point expires because of a suspect one, even if that was decided a moment before. A shrunken point keeps the older ones.
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -61,7 +61,7 @@ async fn the_statement_that_lets_go_refuses_by_itself() -> Result<()> {
     house.set(SHRUNK, suspect).await?;
     let [held] = house.points([300]).await?;
     let because = "old".to_owned();
-    // Decided before the doubt was known.
+    // Decided before the suspicion was known.
     for sql in [
         "src/catalog/retention/keepers.sql",
         "src/catalog/retention/let_go.sql",

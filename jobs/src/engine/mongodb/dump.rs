@@ -1,10 +1,9 @@
-//! A dump: every collection as of one instant where the deployment can, in the archive format of `mongodump`.
+//! Dumps every collection, as of one instant where the deployment can, in the archive format of `mongodump`.
 
 mod accounts;
 mod capture;
 mod catalog;
 mod doubt;
-mod fault;
 mod instant;
 mod metadata;
 mod read;
@@ -16,7 +15,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::Utc;
 use tokio::sync::oneshot;
 
-pub use self::fault::DumpFault;
 use self::{
     catalog::{Entry, Wanted},
     instant::Frozen,
@@ -26,38 +24,42 @@ use self::{
 };
 use super::{
     DRIVER,
-    archive_format::{Header, Prelude, Reader, Summary},
-    error::MongodbError,
     restore::MARK,
     session::{self, Session},
 };
 use crate::{
-    archive::{FormatError, Inspect},
-    backup::Dumped,
-    engine::native::{self, Spout, Stopped},
-    error::JobError,
+    engine::{
+        address::mongodb::Address,
+        answer::Dumped,
+        native::{self, Spout, Stopped},
+    },
+    error::{JobError, MongodbError},
+    format::{
+        FormatError, Inspect,
+        mongodump::{Header, Prelude, Reader, Summary},
+    },
     manifest::{Details, Suspect, Suspicion},
-    resource::Resource,
+    resource::ResourceOptions,
     worker::Worker,
 };
 
 /// The format's name in manifests.
 pub(crate) const FORMAT: &str = "mongodump archive 0.1";
-/// Less than any archive: one of an empty collection has about three hundred bytes.
+/// Less than the smallest archive: that of one empty collection has about 300 bytes.
 const FLOOR_BYTES: u64 = 200;
-/// How many collections are read at once: each holds two batches.
+/// How many collections are read at once. Each holds two batches in memory.
 const READ_AT_ONCE: usize = 2;
 
-/// Dumps the resource's database or deployment into `key`. Any failure leaves no object.
+/// Dumps the database or deployment at `address` into `key`. A failure leaves no object.
 ///
-/// Where a snapshot does not last for as long as the dump takes, the dump begins anew, in the next best [`Way`].
+/// If a snapshot does not last as long as the dump takes, the dump starts again in the next best [`Way`].
 pub(crate) async fn dump(
-    resource: &Resource,
+    address: &Address,
+    options: ResourceOptions,
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let options = resource.options;
-    let session = session::connect(&resource.url, options.read_preference).await?;
+    let session = session::connect(address, options.read_preference).await?;
     let tool_version = format!("lastgood {}, {DRIVER}", env!("CARGO_PKG_VERSION"));
     let header = Header {
         concurrent_collections: i32::try_from(READ_AT_ONCE).unwrap_or(i32::MAX),
@@ -71,7 +73,7 @@ pub(crate) async fn dump(
         users_and_roles: options.users_and_roles,
         with_temporary: false,
     };
-    // Before the instant: a mark that is removed meanwhile was there at it.
+    // Asked before the instant is taken: a mark that is removed in between still existed at that instant.
     let half_restored = catalog::half_restored(&session, wanted.database).await?;
     let mut way = Way::Snapshot;
     loop {
@@ -98,7 +100,7 @@ async fn dump_by(
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    // Which member is read may change on the way.
+    // The way may change which member is read.
     let mut session = session.clone();
     let header = wanted.header;
     let frozen = instant::freeze(&mut session, wanted, way).await?;
@@ -153,7 +155,6 @@ fn half_restored_suspicion(database: &str) -> Suspicion {
     )
 }
 
-/// Writes the archive.
 async fn write(
     session: &Session,
     wanted: Wanted<'_>,
@@ -174,7 +175,7 @@ async fn write(
         read_all(session, &prelude.header, &frozen, &spout).await?;
         let clock = Utc::now();
         let last = capture::end(session, since).await?;
-        // Whoever captures has failed, and says why, if it does not listen.
+        // If nobody listens, the capture has failed and reports its own error.
         let _told = end.send(last);
         Ok::<_, Stopped>((clock, last))
     };
@@ -183,7 +184,7 @@ async fn write(
     Ok(verdict::replayed(clock, last, entries))
 }
 
-/// Reads every namespace, several at once.
+/// Reads all namespaces, several at once.
 async fn read_all<'a>(
     session: &Session,
     header: &Header,
@@ -192,13 +193,13 @@ async fn read_all<'a>(
 ) -> Result<Vec<(&'a Entry, Read)>, Stopped> {
     let next = AtomicUsize::new(0);
     let reader = || read_on(session, header, frozen, &next, spout.clone());
-    // As many as `READ_AT_ONCE` says.
+    // As many as `READ_AT_ONCE`.
     let (mut reads, mut others) = tokio::try_join!(reader(), reader())?;
     reads.append(&mut others);
     Ok(reads)
 }
 
-/// Takes up one namespace after another, until none is left.
+/// Reads one namespace after another until none is left.
 async fn read_on<'a>(
     session: &Session,
     header: &Header,
@@ -214,12 +215,12 @@ async fn read_on<'a>(
     Ok(reads)
 }
 
-/// Returns what reads a whole archive: lengths, checksums and ends.
+/// Returns a reader that checks a whole archive: lengths, checksums and ends.
 pub(crate) fn whole() -> impl Inspect {
     Whole(Reader::new(()))
 }
 
-/// Reads the archive once more as it flies by: lengths, checksums and ends.
+/// Reads the archive again as it streams by, and checks lengths, checksums and ends.
 struct Whole(Reader<()>);
 
 impl Inspect for Whole {

@@ -1,25 +1,23 @@
-//! What an error of the driver means, by its kind or the server's code for it and never by its words.
+//! What an error of the driver means, by its kind or the server's code, never by its message.
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::{
-    error::MongodbError,
-    wire::{REFUSED as NOT_READ, SAID_BY_US},
-};
-use crate::error::{JobError, ServerFault};
+use super::wire::{REFUSED as NOT_READ, SAID_BY_US};
+use crate::error::{JobError, MongodbError, ServerFault};
 
-/// The user, its password, or where it may come from.
+/// Wrong user or password, or a network from which the user may not connect.
 const REFUSED: [i32; 3] = [11, 18, 8000];
-/// A privilege is missing.
+/// `Unauthorized`: a privilege is missing.
 const DENIED: i32 = 13;
-/// The server shuts down, steps down, lost its way to the others, or is not yet what we want it to be.
+/// The server is shutting down or stepping down, has lost touch with the other members, or does not have the role we
+/// need yet.
 const AWAY: [i32; 15] = [
     6, 7, 89, 91, 133, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
 ];
-/// How much of what a driver or a server says is worth keeping.
+/// How many characters of a driver's or server's message are kept.
 const CHARS_SHOWN: usize = 600;
 
-/// Says what an error means. Never repeats a URL or a password: neither is ever part of what the driver says here.
+/// Returns what an error means. Never repeats a URL or a password: the driver's messages here contain neither.
 pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
     let (code, source) = (code_of(error), fault(error));
     if matches!(*error.kind, ErrorKind::Authentication { .. }) {
@@ -41,7 +39,8 @@ pub(crate) fn meaning(doing: &'static str, error: &Error) -> JobError {
     }
 }
 
-/// Says what an error means that came before any server was asked. What the driver says of options may quote them.
+/// Returns what an error means that occurred before any server was contacted. The driver's messages about options may
+/// quote them.
 pub(crate) fn meaning_of_options(doing: &'static str, error: &Error) -> JobError {
     if matches!(*error.kind, ErrorKind::InvalidArgument { .. }) {
         return refused_options();
@@ -57,12 +56,12 @@ fn refused_options() -> JobError {
     .into()
 }
 
-/// Returns the server's code, if it was the server that spoke.
+/// Returns the server's code, if the error came from a server.
 pub(crate) fn code_of(error: &Error) -> Option<i32> {
     told(error).0
 }
 
-/// Returns what was said, and the server's code for it.
+/// Returns the message, and the server's code for it.
 pub(crate) fn fault(error: &Error) -> ServerFault {
     let (code, said) = told(error);
     ServerFault::new(shortened(said), code.map(|code| code.to_string()))
@@ -98,7 +97,7 @@ fn told(error: &Error) -> (Option<i32>, String) {
     (None, error.kind.to_string())
 }
 
-/// Returns whether it was the connection that failed, and not what was said over it.
+/// Returns whether the connection itself failed, as opposed to what was sent over it.
 fn is_of_connection(error: &Error) -> bool {
     matches!(
         *error.kind,

@@ -1,9 +1,9 @@
-//! What the entries of a server's oplog say, as far as a backup captures and a restore replays them.
+//! What the entries of a server's oplog mean, as far as a backup captures them and a restore replays them.
 //!
-//! `mongodump --oplog` puts them into an archive as they are, as documents of the collection `oplog` of the database with the
-//! empty name, and so do we. An entry is idempotent: replayed over documents that have it already, it changes nothing that the
-//! entries after it do not put right. So documents that were read one after another, and every entry from before the first read
-//! to after the last, give what was there at the last entry.
+//! `mongodump --oplog` puts the entries into an archive unchanged, as documents of the collection `oplog` in the
+//! database with the empty name, and so do we. Entries are idempotent: replayed over documents that already have the
+//! change, an entry does no harm that the entries after it do not undo. So documents that were read one after another,
+//! together with every entry from before the first read to after the last, give the state at the last entry.
 
 mod diff;
 mod entry;
@@ -17,7 +17,7 @@ pub(crate) use self::{
 
 use bson::{RawDocument, RawDocumentBuf};
 
-/// The collection of an archive that holds the oplog; its database has the empty name.
+/// The collection of an archive that holds the oplog, in the database with the empty name.
 pub(crate) const COLLECTION: &str = "oplog";
 
 /// An entry that cannot be replayed.
@@ -33,13 +33,13 @@ impl Unreplayable {
         Self { what: what.into() }
     }
 
-    /// An entry, or a document that it is about, that is no BSON.
+    /// An entry, or a document in it, that is not valid BSON.
     pub(crate) fn broken() -> Self {
         Self::new("it is broken")
     }
 }
 
-/// Applies an update as the oplog has it to the document that it is about.
+/// Applies an update from the oplog to the document that it is about.
 pub(crate) fn apply(
     document: &RawDocument,
     how: &RawDocument,
@@ -50,9 +50,9 @@ pub(crate) fn apply(
     }
 }
 
-/// Fails where an update is of a kind that cannot be replayed.
+/// Fails if an update is of a kind that cannot be replayed.
 fn check(how: &RawDocument) -> Result<(), Unreplayable> {
-    // Whatever the document: a part that is not known is refused before it is looked for.
+    // An empty document will do: an unknown part is refused before its field is looked up.
     apply(&RawDocumentBuf::new(), how).map(|_| ())
 }
 

@@ -1,4 +1,4 @@
-//! A server that speaks as much of MongoDB's protocol as a dump or a restore needs, and answers as a test wants it to.
+//! A server that speaks as much of MongoDB's protocol as a dump or a restore needs, and answers as a test wants.
 
 use std::{
     net::SocketAddr,
@@ -13,15 +13,15 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The kind of every message here.
+/// The opcode of every message here.
 const OP_MSG: i32 = 2013;
-/// A message's length, its id, that which it answers, its kind, its flags, and the kind of its only section.
+/// A message's length, its id, the id that it answers, its opcode, its flags, and the kind of its only section.
 const HEAD_BYTES: usize = 21;
 
 /// Decides how a command is answered.
 pub(crate) type Answer = dyn Fn(&Document) -> Document + Send + Sync;
 
-/// The server; gone with this value.
+/// The server; it stops when dropped.
 pub(crate) struct Pretend {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Document>>>,
@@ -29,7 +29,7 @@ pub(crate) struct Pretend {
 }
 
 impl Pretend {
-    /// Starts a member of a replica set. It greets by itself; all else is for `answer`.
+    /// Starts a member of a replica set. It answers greetings by itself and leaves the rest to `answer`.
     pub(crate) async fn start(
         version: &'static str,
         answer: impl Fn(&Document) -> Document + Send + Sync + 'static,
@@ -49,7 +49,7 @@ impl Pretend {
                     log.lock().unwrap().push(command.clone());
                     answer(command)
                 };
-                // Ends with its connection, whichever way.
+                // Ends with its connection, however that ends.
                 tokio::spawn(serve(client, respond));
             }
         });
@@ -64,7 +64,7 @@ impl Pretend {
         format!("mongodb://{}/{database}", self.address)
     }
 
-    /// Returns what it was asked, in order, by the command's name.
+    /// Returns the commands of this name that it received, in order.
     pub(crate) fn asked(&self, command: &str) -> Vec<Document> {
         let asked = self.asked.lock().unwrap();
         let wanted = asked.iter().filter(|it| name(it) == command);
@@ -78,17 +78,16 @@ impl Drop for Pretend {
     }
 }
 
-/// Returns a command's name.
 pub(crate) fn name(command: &Document) -> &str {
     command.keys().next().map_or("", String::as_str)
 }
 
-/// Returns a server's no.
+/// Returns an error reply with this code.
 pub(crate) fn no(code: i32) -> Document {
     doc! {"ok": 0.0, "code": code, "codeName": "Pretended", "errmsg": "as the test wants it"}
 }
 
-/// Answers what belongs to no test.
+/// Answers the commands that every client sends.
 fn greeting(command: &Document, address: SocketAddr, version: &str) -> Option<Document> {
     let me = address.to_string();
     match name(command).to_ascii_lowercase().as_str() {

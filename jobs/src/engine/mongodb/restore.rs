@@ -1,15 +1,19 @@
-//! A restore to where it was asked for, by the way that harms least.
+//! Restores to the requested target, in the way that does the least harm.
 //!
-//! Reads any archive of `mongodump`. Different from `mongorestore`: the whole archive is verified before the first
-//! write; the target must be empty, or is replaced collection by collection at the end (`mongorestore --drop` drops each
-//! before it reads the first document of it); a document that is refused is a failure; documents that break their
-//! collection's validator come back. As with `mongorestore`, collections get new UUIDs, and an index the current version.
+//! Reads any archive of `mongodump`. It differs from `mongorestore` in four ways:
+//!
+//! - The whole archive is verified before the first write.
+//! - The target must be empty, or is replaced collection by collection at the end. `mongorestore --drop` drops each
+//!   collection before it reads the collection's first document.
+//! - A document that the server refuses fails the restore.
+//! - Documents that violate their collection's validator are restored.
+//!
+//! As with `mongorestore`, collections get new UUIDs, and indexes the current version.
 
 mod access;
 mod batch;
 mod collections;
 mod empty;
-mod fault;
 mod fill;
 mod in_place;
 mod indexes;
@@ -22,9 +26,6 @@ mod same;
 mod source;
 mod target;
 
-use secrecy::SecretString;
-
-pub use self::fault::RestoreFault;
 pub(super) use self::mark::MARK;
 use self::{
     collections::Made,
@@ -33,32 +34,35 @@ use self::{
 };
 use super::session::{self, Session};
 use crate::{
-    error::JobError,
+    engine::{
+        address::mongodb::Address,
+        answer::{Contents, Restored},
+    },
+    error::{JobError, RestoreFault},
     job::{Attempt, Restore, RestoreTarget},
     manifest::Manifest,
-    resource::{ReadPreference, Resource},
-    restore::{Contents, Restored},
+    resource::ReadPreference,
     worker::Worker,
 };
 
 /// Where a restore goes.
 struct Target {
     session: Session,
-    /// The name that the archive's only database gets; `None` where each keeps its own.
+    /// The new name of the archive's only database; `None` if each database keeps its own.
     renamed: Option<String>,
 }
 
-/// Restores the point that `manifest` describes to where `job` says.
+/// Restores the restore point that `manifest` describes to the target in `job`.
 pub(crate) async fn restore(
     attempt: Attempt,
-    resource: &Resource,
+    own: &Address,
     job: &Restore,
     manifest: &Manifest,
-    target_url: Option<&SecretString>,
+    target: Option<&Address>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     let not_this_way = |how, instead| {
-        let engine = resource.engine;
+        let engine = manifest.engine;
         Err(JobError::NotThisWay {
             engine,
             how,
@@ -75,7 +79,7 @@ pub(crate) async fn restore(
             "leave `merge` (--merge) out: collections that the backup does not have stay in any case",
         ),
         RestoreTarget::Own {} => {
-            let target = connect(&resource.url, None, manifest).await?;
+            let target = connect(own, None, manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::Database { name } => {
@@ -86,7 +90,7 @@ pub(crate) async fn restore(
                 );
             }
             target::check_name(name)?;
-            let target = connect(&resource.url, Some(name), manifest).await?;
+            let target = connect(own, Some(name), manifest).await?;
             if job.of_owner && access::is_everywhere(&target.session).await? {
                 let database = name.clone();
                 return Err(RestoreFault::OthersPerhaps { database }.into());
@@ -94,25 +98,25 @@ pub(crate) async fn restore(
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::Reference { .. } => {
-            let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            let target = connect(url, None, manifest).await?;
+            let target = target.ok_or(JobError::NoTargetUrl)?;
+            let target = connect(target, None, manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::InPlace { merge: false, .. } => {
-            let target = connect(&resource.url, None, manifest).await?;
+            let target = connect(own, None, manifest).await?;
             in_place::in_place(attempt, &target, manifest, worker).await
         }
     }
 }
 
-/// Connects to where writes go. The archive's database gets the given name, else that in the URL.
+/// Connects to the server to write to. The archive's database gets the given name, otherwise the one in the URL.
 async fn connect(
-    url: &SecretString,
+    address: &Address,
     name: Option<&str>,
     manifest: &Manifest,
 ) -> Result<Target, JobError> {
     let archived = source::database(manifest)?;
-    let session = session::connect(url, Some(ReadPreference::Primary)).await?;
+    let session = session::connect(address, Some(ReadPreference::Primary)).await?;
     let renamed = match name.or(session.database.as_deref()) {
         Some(renamed) if archived.is_none() => {
             return Err(RestoreFault::WholeDeployment {
@@ -125,7 +129,7 @@ async fn connect(
     Ok(Target { session, renamed })
 }
 
-/// Makes sure that nobody else has the run by now.
+/// Fails if another attempt may have taken over the run.
 async fn alive(worker: &Worker) -> Result<(), JobError> {
     if worker.lease.is_alive().await {
         Ok(())
@@ -134,11 +138,11 @@ async fn alive(worker: &Worker) -> Result<(), JobError> {
     }
 }
 
-/// Reports a restore that is done.
+/// Reports a finished restore.
 fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made) -> Restored {
     let databases = plan.databases();
     let mut notes = made.notes;
-    // What an earlier attempt had done is as the plan has it.
+    // If an earlier attempt did the work, the result is what the plan says.
     let mut items: Vec<Item> = made.items.into_iter().map(|(item, _)| item).collect();
     let is_view = |it: &Item| it.shape == Shape::View;
     if items.is_empty() && plan.oplog.is_none() {

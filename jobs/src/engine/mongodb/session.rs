@@ -1,4 +1,4 @@
-//! Our own way to a deployment: how it is reached, what it is, and what its answers mean.
+//! Our connection to a deployment: how it is made, what the deployment is, and what its errors mean.
 
 use std::time::Duration;
 
@@ -7,46 +7,44 @@ use mongodb::{
     Client,
     options::{ClientOptions, SelectionCriteria},
 };
-use secrecy::SecretString;
 
 use super::{
-    address,
-    error::MongodbError,
     meaning::{meaning, meaning_of_options},
     watch::Watch,
     wire::{Heard, Wire},
 };
 use crate::{
-    error::{JobError, ServerFault},
+    engine::address::mongodb::Address,
+    error::{JobError, MongodbError, ServerFault},
     resource,
 };
 
-/// How long it may take to find a server, and to connect to it, where the URL does not say.
+/// How long finding a server and connecting to it may take, if the URL does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// The same where the URL says more.
+/// The most that the URL can allow for that.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
-/// The longest pause between two looks at a server, whatever the URL says.
+/// The longest interval between two checks of a server, whatever the URL says.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(30);
 /// The most connections to one server, whatever the URL says.
 const POOL_MAX: u32 = 32;
-/// How long an answer to one of our small questions may take; finding a server and connecting included.
+/// How long the answer to a small command may take, including finding a server and connecting.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// A way to a deployment that has answered once.
+/// A client of a deployment that has answered once.
 ///
-/// It ends when it is dropped: connections are closed, cursors that are still open are killed by the server or by the
-/// driver in passing.
+/// Dropping it closes its connections. Cursors that are still open are killed by the server, or by the driver in the
+/// background.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) client: Client,
-    /// The database in the URL's path; `None` speaks of the whole deployment.
+    /// The database in the URL's path; `None` means the whole deployment.
     pub(crate) database: Option<String>,
     pub(crate) server: Server,
-    /// Which member is read.
+    /// Which members are read.
     pub(crate) read: SelectionCriteria,
 }
 
-/// What a server says of itself.
+/// What a server reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     /// Its version, as it spells it.
@@ -56,45 +54,44 @@ pub(crate) struct Server {
     pub(crate) wire_version: i32,
     /// The largest document that it stores.
     pub(crate) document_bytes_max: usize,
-    /// The largest message that it takes.
+    /// The largest message that it accepts.
     pub(crate) message_bytes_max: usize,
     /// The most writes in one command.
     pub(crate) batch_max: usize,
 }
 
-/// How a deployment is made up.
+/// The kind of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topology {
-    /// One server that keeps no oplog: no snapshot reads, no transactions.
+    /// One server without an oplog, so without snapshot reads and transactions.
     Standalone,
     /// A replica set, or a server that says it is a member of one.
     ReplicaSet,
-    /// Routers before shards.
+    /// Routers in front of shards.
     Sharded,
 }
 
-/// Connects, with the members that the URL or the resource asks to read.
+/// Connects, and reads from the members that the resource or else the URL asks for.
 pub(crate) async fn connect(
-    url: &SecretString,
+    address: &Address,
     read_preference: Option<resource::ReadPreference>,
 ) -> Result<Session, JobError> {
     let doing = "connect";
-    let address = address::parse(url)?;
     let resolved = answer_within(CONNECT_TIMEOUT_MAX, doing, async {
-        Ok(ClientOptions::parse(address).await)
+        Ok(ClientOptions::parse(address.to_connection_string()).await)
     });
     let mut options = resolved
         .await?
         .map_err(|error| meaning_of_options(doing, &error))?;
     let bounded = |asked: Option<Duration>| {
-        // 0 stands for no end.
+        // 0 means no limit.
         let asked = asked.filter(|it| !it.is_zero());
         Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX))
     };
     options.app_name = Some("lastgood".to_owned());
     options.connect_timeout = bounded(options.connect_timeout);
     options.server_selection_timeout = bounded(options.server_selection_timeout);
-    // A URL that asks for more would have a slot wait for news of a failover, or open connections by the million.
+    // With larger values, a URL could make a slot wait long for news of a failover, or open millions of connections.
     options.heartbeat_freq = options.heartbeat_freq.map(|it| it.min(HEARTBEAT_MAX));
     options.min_pool_size = None;
     options.max_pool_size = options.max_pool_size.map(|it| it.clamp(2, POOL_MAX));
@@ -104,7 +101,7 @@ pub(crate) async fn connect(
     }
     let (watch, heard) = (Watch::default(), Heard::default());
     let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    // The URL may name files, on a mount that hangs, say.
+    // The URL may name files, perhaps on a mount that hangs.
     let opened = Wire::open(&mut options, connect_timeout, heard.clone());
     let opened = tokio::time::timeout(CONNECT_TIMEOUT_MAX, opened).await;
     let wire = opened.map_err(|_| no_answer(doing, CONNECT_TIMEOUT_MAX))??;
@@ -146,7 +143,7 @@ impl Session {
 }
 
 impl Server {
-    /// Asks a server that may be read. Shows on the way that it lets us in.
+    /// Asks a server that may be read. This also shows that the server lets us in.
     async fn ask(client: &Client, read: &SelectionCriteria) -> Result<Self, JobError> {
         let hello = ask(client, read, "connect", "admin", doc! {"hello": 1}).await?;
         let doing = "ask for the server's version";
@@ -178,7 +175,7 @@ impl Topology {
     }
 }
 
-/// Waits for an answer, for as long as a small one may take, and says what it means if it is no.
+/// Waits for an answer, for as long as a small command may take, and translates an error.
 pub(crate) async fn answer<T>(
     doing: &'static str,
     question: impl IntoFuture<Output = mongodb::error::Result<T>>,
@@ -186,7 +183,7 @@ pub(crate) async fn answer<T>(
     answer_within(ANSWER_TIMEOUT, doing, question).await
 }
 
-/// The same for questions that may take longer.
+/// Waits as [`answer`] does, with another timeout.
 pub(crate) async fn answer_within<T>(
     timeout: Duration,
     doing: &'static str,
@@ -205,7 +202,8 @@ fn no_answer(doing: &'static str, timeout: Duration) -> JobError {
     }
 }
 
-/// Has an error that no server can be used begin with which, and why. What a server said itself stays as it is.
+/// Adds to an error without a server's code which servers cannot be used, and why. An error with a server's code stays
+/// unchanged.
 fn named(error: JobError, heard: &Heard) -> JobError {
     match (error, heard.told()) {
         (JobError::Unreachable { doing, source }, Some(told)) if source.code().is_none() => {
@@ -216,7 +214,7 @@ fn named(error: JobError, heard: &Heard) -> JobError {
     }
 }
 
-/// Says that a server answered what no server should.
+/// Returns the error for an answer that no server should give.
 pub(crate) fn odd_answer(doing: &'static str, what: &'static str) -> JobError {
     MongodbError::OddAnswer { doing, what }.into()
 }
@@ -243,7 +241,7 @@ fn criteria(preference: resource::ReadPreference) -> SelectionCriteria {
     })
 }
 
-/// Reads a whole number of any type.
+/// Returns a whole number of any BSON type.
 pub(crate) fn number(document: &Document, name: &str) -> Option<i64> {
     let value = document.get(name)?;
     #[expect(

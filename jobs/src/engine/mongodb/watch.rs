@@ -1,20 +1,21 @@
-//! What is heard of servers while none is found: why none is, where that is not that they are away.
+//! What servers report while none can be selected: it may show a reason other than that they are away.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::event::{EventHandler, sdam::SdamEvent};
 
-use super::{error::MongodbError, wire::Wire};
+use super::wire::Wire;
+use crate::error::MongodbError;
 
-/// What was heard last. Cloned, it hears for all.
+/// What was heard last. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch(Arc<Mutex<Heard>>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// The name of the replica set that a server says it is of.
+    /// The name of the server's replica set, as it reports it.
     replica_set: Option<String>,
-    /// The latest version of the protocol that a server speaks.
+    /// The latest version of the wire protocol that a server speaks.
     wire_version: Option<i32>,
 }
 
@@ -22,8 +23,10 @@ struct Heard {
 const WIRE_VERSION_MIN: i32 = 9;
 
 impl Watch {
-    /// Returns what tells the driver's events to this. The way to the servers is open for as long as the driver keeps it: for as
-    /// long as anything of the client is left, down to the last cursor that is closed in passing.
+    /// Returns the handler that passes the driver's events to this watch.
+    ///
+    /// The handler also keeps the wire open for as long as the driver keeps the handler: until the last part of the
+    /// client is gone, down to the last cursor that is closed in the background.
     pub(super) fn handler(&self, wire: Wire) -> EventHandler<SdamEvent> {
         let watch = self.clone();
         EventHandler::callback(move |event: SdamEvent| {
@@ -46,7 +49,7 @@ impl Watch {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Returns why no server can be found, and none will be, whoever waits: `replica_set` is the name that the URL asks for.
+    /// Returns why waiting for a server is useless, if it is. `replica_set` is the name that the URL asks for.
     pub(super) fn verdict(&self, replica_set: Option<&str>) -> Option<MongodbError> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(version) = heard.wire_version.filter(|it| *it < WIRE_VERSION_MIN) {
@@ -55,7 +58,7 @@ impl Watch {
             });
         }
         let asked = replica_set?;
-        // No answer, no verdict.
+        // Without an answer there is no verdict.
         heard.wire_version?;
         match &heard.replica_set {
             Some(found) if found == asked => None,

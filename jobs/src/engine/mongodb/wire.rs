@@ -1,8 +1,9 @@
-//! Our own way to a deployment: the driver's connections, made by us, and a guard that bounds what it reads.
+//! The connections of the driver: we make them ourselves, and a guard bounds what the driver reads.
 //!
-//! The driver takes a server's own word for how long a message may be, inflates a compressed one without end, and opens its
-//! connections itself. Its one hook is a SOCKS5 proxy. So each client has a door on this machine that opens to it alone; behind
-//! the door the connection is made, with TLS as the URL asks, and each answer's length is checked before the driver hears of it.
+//! The driver believes any length that a server announces for a message, decompresses a message without limit, and
+//! opens its connections itself. Its only hook is a SOCKS5 proxy. So each client gets a door on this machine that opens
+//! to it alone. Behind the door we make the connection, with TLS as the URL asks, and check the length of each answer
+//! before the driver sees it.
 
 mod dial;
 mod door;
@@ -29,15 +30,15 @@ pub(super) use self::{
     frame::{REFUSED, SAID_BY_US},
     heard::Heard,
 };
-use super::error::MongodbError;
-use crate::error::JobError;
+use crate::error::{JobError, MongodbError};
 
-/// The most connections of one client. More wait: a server may announce members by the thousand, each of which the driver watches.
+/// The most connections of one client; more have to wait. A server may announce thousands of members, and the driver
+/// watches each of them.
 const CONNECTIONS_MAX: usize = 512;
-/// How long we wait before we take the next connection where the machine can take none.
+/// How long to wait before the next connection is accepted when the machine can accept none.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// One client's way. Whoever holds it keeps it open.
+/// The way of one client to its servers. It is open for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Wire {
     serving: JoinHandle<()>,
@@ -45,16 +46,15 @@ pub(super) struct Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // Its connections go with it.
+        // Its connections end with it.
         self.serving.abort();
     }
 }
 
-/// How servers are reached.
 #[derive(Debug)]
 struct Route {
     key: Key,
-    /// Stand-ins for sockets, which no SOCKS5 proxy is asked for, are numbered.
+    /// A SOCKS5 request cannot name a Unix socket, so each has a numbered stand-in.
     sockets: Vec<PathBuf>,
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
@@ -62,7 +62,7 @@ struct Route {
 }
 
 impl Wire {
-    /// Opens a way for a client, and has its options lead there. `timeout` bounds how long a connection may take to make.
+    /// Opens a way for a client and points its options there. `timeout` bounds how long making a connection may take.
     pub(super) async fn open(
         options: &mut ClientOptions,
         timeout: Duration,
@@ -91,7 +91,7 @@ impl Wire {
             key,
             sockets: stand_ins(&mut options.hosts),
             tls,
-            // Before the driver gives up: we can say what took so long.
+            // Less than the driver's own timeout, so that we can still report what took so long.
             timeout: timeout.mul_f64(0.9),
             heard,
         };
@@ -100,7 +100,7 @@ impl Wire {
     }
 }
 
-/// Replaces Unix sockets by names that only we know, and returns the sockets in the names' order.
+/// Replaces Unix sockets with stand-in names, and returns the sockets in the order of the names.
 fn stand_ins(hosts: &mut [ServerAddress]) -> Vec<PathBuf> {
     let mut sockets = Vec::new();
     for host in hosts {
@@ -127,7 +127,7 @@ async fn serve(listener: TcpListener, route: Arc<Route>) {
             Ok((driver, _)) => {
                 let route = route.clone();
                 passing.spawn(async move {
-                    // Whatever goes wrong, the driver sees it as the end of its connection; `heard` knows why.
+                    // The driver sees any failure as the end of its connection; `heard` knows the reason.
                     let _ended = pass(driver, &route).await;
                     drop(place);
                 });

@@ -1,23 +1,25 @@
-//! A dump from one consistent snapshot, streamed into an upload, and believed only when everything agrees.
+//! Dumps a database from one consistent snapshot, streams the dump into an upload, and accepts it only if everything
+//! agrees.
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 use sqlx::{Executor as _, PgConnection};
 use tokio::{process::ChildStdout, sync::oneshot};
 
 use super::{
-    address::Address,
-    custom_format::{Keep, Scanner, Summary},
     foresight, properties,
     session::{self, Found, Looks, answer},
 };
 use crate::{
-    archive::{self, FormatError, Inspect, Measured, SealError, Sealed},
-    backup::Dumped,
-    engine::Client,
-    error::JobError,
+    archive::{self, Measured, SealError, Sealed},
+    clients::Client,
+    engine::{address::postgres::Address, answer::Dumped},
+    error::{JobError, PostgresError},
+    format::{
+        FormatError, Inspect,
+        pg_dump::{Keep, Scanner, Summary},
+    },
     manifest::{Consistency, Details},
     process::Tool,
     storage::{Unpublished, Upload},
@@ -26,32 +28,33 @@ use crate::{
 
 /// The format's name in manifests.
 pub(crate) const FORMAT: &str = "pg_dump custom";
-/// Less than any dump: an empty database's has about a thousand bytes.
+/// Less than the smallest dump: that of an empty database has about 1000 bytes.
 const FLOOR_BYTES: u64 = 512;
 /// The oldest server whose dump format can be checked.
 const MAJOR_OLDEST: u32 = 10;
-/// What a pipe holds between two processes: fewer, larger hand-overs.
+/// The capacity of a pipe between two processes: with a large one, hand-overs are fewer and larger.
 const PIPE_BYTES: usize = 1024 * 1024;
 
-/// How many of the tool's warnings are kept, and how long each may be.
+/// How many of the tool's warnings are kept, and how many characters of each.
 const WARNINGS_KEPT: usize = 20;
 const WARNING_CHARS: usize = 500;
 
-/// Dumps the database behind `url` into `key`. Any failure leaves no object.
+/// Dumps the database at `address` into `key`. A failure leaves no object.
 pub(crate) async fn dump(
-    url: &SecretString,
+    address: &Address,
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let address = Address::parse(url)?;
-    let mut found = session::connect_to_read(&address).await?;
+    let mut found = session::connect_to_read(address).await?;
     let may_try_primary =
         address.may_leave_standby() && session::is_standby(&mut found.session).await?;
     match Box::pin(dump_there(found, key, worker)).await {
-        // A standby ends whoever reads what its replay has to remove. Its words are in its own language, so any failure counts.
-        Err(error @ (JobError::DumpFailed { .. } | JobError::Unreachable { .. }))
-            if may_try_primary && !error.is_permanent() =>
-        {
+        // A standby cancels a query that reads rows which its replay has to remove. The message is in the server's
+        // language, so any failure counts.
+        Err(
+            error @ (JobError::Postgres(PostgresError::DumpFailed { .. })
+            | JobError::Unreachable { .. }),
+        ) if may_try_primary && !error.is_permanent() => {
             tracing::warn!(error = %error.report(), "the standby failed the dump, which is tried on the primary");
             match session::connect_to_read(&address.primary_only()).await {
                 Ok(found) => Box::pin(dump_there(found, key, worker)).await,
@@ -70,9 +73,9 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
     } = found;
     let version = session::server_version(&mut session).await?;
     if version.major < MAJOR_OLDEST {
-        return Err(JobError::ServerTooOld {
+        return Err(JobError::Postgres(PostgresError::ServerTooOld {
             major: version.major,
-        });
+        }));
     }
     let client = worker.tools.client("pg_dump", version.major)?;
     let is_superuser = session::is_superuser(&mut session).await?;
@@ -84,7 +87,7 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
     let flow = Flow::start(&address, client, snapshot, looks, &worker.work_dir)?;
     let flowed = flow.into_upload(worker.storage.upload(key), worker).await;
     let (flowed, object) = match flowed {
-        Err(JobError::DumpFailed { status, stderr }) => {
+        Err(JobError::Postgres(PostgresError::DumpFailed { status, stderr })) => {
             return Err(explained(status, stderr, &address).await);
         }
         flowed => flowed?,
@@ -111,7 +114,7 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
     })
 }
 
-/// Says what a restore through the same URL will meet.
+/// Returns a warning about what a restore through the same URL will meet.
 fn of_the_role(is_superuser: bool) -> Vec<String> {
     let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as one, and needs \
         `as_superuser` (--as-superuser); let a role that owns the database do both";
@@ -121,9 +124,9 @@ fn of_the_role(is_superuser: bool) -> Vec<String> {
         .collect()
 }
 
-/// Returns why the tool failed, where the server can tell more than the tool.
+/// Returns why the tool failed, with what the server can add.
 async fn explained(status: String, stderr: String, address: &Address) -> JobError {
-    let failed = JobError::DumpFailed { status, stderr };
+    let failed = JobError::Postgres(PostgresError::DumpFailed { status, stderr });
     if !failed.to_string().contains("due to lock timeout") {
         return failed;
     }
@@ -131,12 +134,12 @@ async fn explained(status: String, stderr: String, address: &Address) -> JobErro
         return failed;
     };
     match foresight::prepared_transactions(&mut session).await {
-        Ok(Some(names)) => JobError::PreparedTransactions { names },
+        Ok(Some(names)) => JobError::Postgres(PostgresError::PreparedTransactions { names }),
         Ok(None) | Err(_) => failed,
     }
 }
 
-/// A dump that has flowed into its upload and is believed.
+/// A dump that has been streamed into its upload and is accepted.
 struct Flowed {
     dump: Measured,
     archive: Measured,
@@ -144,22 +147,23 @@ struct Flowed {
     warnings: Vec<String>,
 }
 
-/// Our own transaction, whose snapshot the tool shares, and what was read under it.
+/// Our own transaction, whose snapshot the tool shares, and what was read in it.
 struct Snapshot {
     session: PgConnection,
     id: String,
     consistent_at: DateTime<Utc>,
     extensions: BTreeMap<String, String>,
     properties: BTreeMap<String, String>,
-    /// What a restore may stumble over.
+    /// What a restore may trip over.
     warnings: Vec<String>,
 }
 
 impl Snapshot {
     async fn take(mut session: PgConnection, database: &str) -> Result<Self, JobError> {
         let doing = "take a snapshot";
-        // All of these before the snapshot, and so never later than what it shows. A standby shows what was committed when it was
-        // replayed, whatever the time is now; its primary's clock may be ahead of ours.
+        // All of this is asked before the snapshot is taken, so it is never later than what the snapshot shows. A
+        // standby shows what was committed on the primary at the time of the last replayed transaction, whatever the
+        // time is now. The clock of its primary may be ahead of ours.
         let replayed_to = foresight::replayed_to(&mut session).await?;
         let now = Utc::now();
         let consistent_at = replayed_to.map_or(now, |replayed| replayed.min(now));
@@ -181,7 +185,7 @@ impl Snapshot {
     }
 }
 
-/// The tool and everything that it needs to stay alive.
+/// The tool, and everything that must live as long as it does.
 struct Flow {
     tool: Tool,
     pipe: ChildStdout,
@@ -205,7 +209,7 @@ impl Flow {
             })?;
         let args: [OsString; 5] = [
             "--format=custom".into(),
-            // Our own compression is faster, and one for all engines.
+            // Our own compression is faster, and the same for all engines.
             "--compress=0".into(),
             format!("--snapshot={}", snapshot.id).into(),
             "--lock-wait-timeout=300000".into(),
@@ -213,11 +217,14 @@ impl Flow {
         ];
         let program = client.pg_dump();
         let mut environment = address.environment(password.path(), client.major);
-        // A dump that waits for a lock and is killed would hold up the customer's own changes for as long as it waits.
+        // If a dump that waits for a lock is killed, its backend would otherwise keep waiting, and block the customer's
+        // own schema changes.
         environment.extend(looks.environment());
-        let cannot_start = |source| JobError::ToolStart {
-            tool: program.display().to_string(),
-            source,
+        let cannot_start = |source| {
+            JobError::Postgres(PostgresError::ToolStart {
+                tool: program.display().to_string(),
+                source,
+            })
         };
         let mut tool =
             Tool::start(&program, &args, &environment, address.secrets()).map_err(cannot_start)?;
@@ -231,7 +238,8 @@ impl Flow {
         })
     }
 
-    /// Streams the dump into the upload, and finishes it if exit status, format and size agree that it is whole.
+    /// Streams the dump into the upload, and finishes the upload if exit status, format and size agree that the dump is
+    /// whole.
     async fn into_upload(
         self,
         upload: Upload,
@@ -249,7 +257,8 @@ impl Flow {
             on_first_chunk,
         );
         let ending = async {
-            // The tool imports the snapshot before it writes: from its first bytes on, ours only holds back vacuum.
+            // The tool imports the snapshot before it writes anything. Once it writes, our transaction would only hold
+            // back vacuum.
             let _dropped_to_say_so: Result<(), _> = flows.await;
             session::close(self.session).await;
         };
@@ -261,7 +270,7 @@ impl Flow {
     }
 }
 
-/// Checks a dump that has ended by itself. On any doubt the upload is gone before this returns.
+/// Checks a dump that has ended. On any doubt the upload is aborted before this returns.
 async fn believe(
     sealed: Result<Sealed<Summary>, SealError>,
     tool: Tool,
@@ -273,7 +282,7 @@ async fn believe(
             Err(doubt) => doubt,
         },
         Err(stopped) => {
-            // It has nobody to write to any more; how it ends says nothing.
+            // Nobody reads its output any more, so its exit status means nothing.
             let _killed = tool.kill().await;
             match stopped {
                 SealError::Io(source) => JobError::Io {
@@ -305,10 +314,10 @@ async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> 
         source,
     })?;
     if !exit.success {
-        return Err(JobError::DumpFailed {
+        return Err(JobError::Postgres(PostgresError::DumpFailed {
             status: exit.status,
             stderr: error_first(&exit.stderr),
-        });
+        }));
     }
     let summary = sealed.contents.map_err(JobError::of_dump)?;
     if sealed.dump.size_bytes < FLOOR_BYTES {
@@ -325,7 +334,7 @@ async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> 
     })
 }
 
-/// Returns the warnings of a tool that was content in the end, each with what explains it.
+/// Returns the warnings of a tool that succeeded, each with its details and hints.
 fn warnings(stderr: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for line in stderr.lines() {
@@ -351,7 +360,7 @@ fn warnings(stderr: &str) -> Vec<String> {
     found.into_iter().map(short).collect()
 }
 
-/// Returns what the tool said from its error on, which names the table, and then what it said before.
+/// Returns the tool's messages from its error on, which names the table, followed by the messages before it.
 fn error_first(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().collect();
     let is_error = |line: &&str| line.starts_with("pg_dump: error: ");
@@ -359,7 +368,7 @@ fn error_first(stderr: &str) -> String {
     [from_error, before].concat().join("\n")
 }
 
-/// Returns what reads a whole dump, to its end mark.
+/// Returns a reader that checks a whole dump, up to its end marker.
 pub(crate) fn whole() -> impl Inspect {
     Scanner::new(Keep::Nothing)
 }
@@ -376,7 +385,7 @@ impl Inspect for Scanner {
     }
 }
 
-/// Widens a pipe where the system knows how to, and lets it be where not.
+/// Enlarges a pipe where the system supports that, and leaves it alone elsewhere.
 pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
@@ -390,7 +399,7 @@ pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
 mod tests {
     use super::*;
 
-    /// The kind: what a tool says and then succeeds all the same.
+    /// Guards against losing the warnings of a tool that succeeds all the same.
     #[test]
     fn warnings_are_kept_with_what_explains_them() {
         let said = "pg_dump: warning: there are circular foreign-key constraints on this table:\n\

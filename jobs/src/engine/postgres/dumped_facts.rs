@@ -1,18 +1,21 @@
-//! What a dump says about the database itself (its settings, comment, grants, limit), said about a database of another name.
+//! Applies what a dump says about the database itself (settings, comment, grants, connection limit) to a database of
+//! another name.
 //!
-//! `pg_dump` writes it into every archive, and the tools bring it back only together with the old name. It stays in the archive, which
-//! may be encrypted: settings can be secret.
+//! `pg_dump` writes it into every archive, but the tools restore it only together with the old name. It is kept nowhere
+//! but in the archive, which may be encrypted, because settings can be secret.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{
-    custom_format::Entry,
     names::identifier,
     session::{answer, meaning},
 };
-use crate::error::{JobError, ServerFault};
+use crate::{
+    error::{JobError, ServerFault},
+    format::pg_dump::Entry,
+};
 
-/// One statement of a dump, for the new name.
+/// One statement of a dump, with the new name.
 #[derive(Debug, PartialEq, Eq)]
 struct Fact {
     /// What it is about, without any value.
@@ -20,7 +23,7 @@ struct Fact {
     sql: String,
 }
 
-/// Says all of it about `database`. Returns what the server did not take.
+/// Applies all the facts to `database`. Returns notes about those that the server refused.
 pub(super) async fn restore(
     admin: &mut PgConnection,
     database: &str,
@@ -31,7 +34,7 @@ pub(super) async fn restore(
     answer(doing, admin.execute(as_the_tool)).await?;
     let mut notes = Vec::new();
     for entry in entries.iter().filter(|entry| is_about_the_database(entry)) {
-        // What is not of this encoding would come back as something else.
+        // Text in another encoding would be restored as something else.
         let is_readable = !entry.definition.contains('\u{fffd}');
         for statement in statements(&entry.definition) {
             let fact = translated(&statement, database).filter(|_| is_readable);
@@ -65,7 +68,7 @@ fn is_about_the_database(entry: &Entry) -> bool {
     }
 }
 
-/// A token of SQL: where it stands, and what it is.
+/// A token of SQL: its text and its offset.
 #[derive(Debug, Clone, Copy)]
 struct Token<'a> {
     text: &'a str,
@@ -78,7 +81,7 @@ impl Token<'_> {
     }
 }
 
-/// Takes SQL apart into statements, each with its tokens: what is quoted is one.
+/// Splits SQL into statements of tokens. Quoted text is one token.
 fn statements(sql: &str) -> Vec<Vec<Token<'_>>> {
     let mut statements = vec![Vec::new()];
     let mut at = 0;
@@ -100,7 +103,7 @@ fn statements(sql: &str) -> Vec<Vec<Token<'_>>> {
     statements
 }
 
-/// Returns how many bytes the first token of a text has.
+/// Returns the length in bytes of the first token of a text.
 fn token_length(rest: &str) -> usize {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.');
     let word = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
@@ -116,7 +119,7 @@ fn token_length(rest: &str) -> usize {
     }
 }
 
-/// Returns how many bytes the quoted text at the begin has; a doubled quote does not end it.
+/// Returns the length in bytes of the quoted text at the start. A doubled quote does not end it.
 fn quoted_length(rest: &str, quote: char, has_escapes: bool) -> usize {
     let mut chars = rest.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {
@@ -129,7 +132,7 @@ fn quoted_length(rest: &str, quote: char, has_escapes: bool) -> usize {
     rest.len()
 }
 
-/// Returns a statement with another database's name. `None` for one of a kind that a dump does not say about databases.
+/// Returns a statement for another database's name; `None` if it is not of a kind that dumps contain for databases.
 fn translated(statement: &[Token<'_>], database: &str) -> Option<Fact> {
     let is_at = |at: usize, words: &[&str]| {
         let found = statement.iter().skip(at);
@@ -156,7 +159,7 @@ fn translated(statement: &[Token<'_>], database: &str) -> Option<Fact> {
     } else if is_at(0, &["SET", "SESSION", "AUTHORIZATION"])
         || is_at(0, &["RESET", "SESSION", "AUTHORIZATION"])
     {
-        // Who granted it is nobody's concern here.
+        // The grantor does not matter here.
         return Some(Fact {
             what: "the grantor".to_owned(),
             sql: "select 1".to_owned(),

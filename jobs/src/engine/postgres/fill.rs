@@ -1,4 +1,4 @@
-//! A dump into one database: tried first, then restored by the tool, checked, and its statistics gathered.
+//! Restores a dump into one database: rehearsed first, then done by the tool, checked, and analyzed.
 
 mod list;
 mod locks;
@@ -15,34 +15,39 @@ use self::{
     rehearsal::rehearse,
 };
 use super::{
-    address::Address,
     names::conninfo,
     restore::Source,
     session::{self, Looks, answer, answer_within},
     tablespaces,
 };
 use crate::{
-    archive, engine::Client, error::JobError, job::Restore, process::Tool, worker::Worker,
+    archive,
+    clients::Client,
+    engine::address::postgres::Address,
+    error::{JobError, PostgresError},
+    job::Restore,
+    process::Tool,
+    worker::Worker,
 };
 
-/// How long gathering statistics may take before it is left to the server's own autovacuum.
+/// How long gathering statistics may take before it is left to the server's autovacuum.
 const ANALYZE_TIMEOUT: std::time::Duration = std::time::Duration::from_hours(1);
 
-/// What a dump is restored into, and so what may become of it when the restore fails.
+/// What a dump is restored into. It decides what may happen to the database if the restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A database of this attempt's own, which is dropped if the restore fails: no transaction holds it together, and as many
-    /// connections fill it as there are cores.
+    /// A database that this attempt created and drops if the restore fails. It needs no single transaction, so several
+    /// connections fill it, up to one per core.
     Fresh,
-    /// Somebody's empty database: all of it, or nothing, in one transaction.
+    /// Somebody's empty database: restored in one transaction, all or nothing.
     Empty,
-    /// A database that is in use: objects of the dump are dropped and made again, in one transaction.
+    /// A database in use: the dump's objects are dropped and created again, in one transaction.
     InUse,
 }
 
 /// Restores the dump into the database at `address`.
 ///
-/// Whatever can refuse is tried before anything is changed. Returns what the reader should know besides.
+/// Everything that can be refused is tried before anything is changed. Returns notes for the reader.
 pub(super) async fn fill(
     address: &Address,
     source: &Source<'_>,
@@ -54,10 +59,10 @@ pub(super) async fn fill(
     let (mut session, looks, there) = (found.session, found.looks, found.address);
     let version = session::server_version(&mut session).await?;
     if version.major < source.server_major {
-        return Err(JobError::TargetOlder {
+        return Err(JobError::Postgres(PostgresError::TargetOlder {
             target: version.major,
             dump: source.server_major,
-        });
+        }));
     }
     let client = worker.tools.client("pg_restore", version.major)?;
     let is_superuser = session::may_run_their_code(&mut session, job).await?;
@@ -123,7 +128,8 @@ struct Restorer<'a> {
 }
 
 impl Restorer<'_> {
-    /// Starts it: on its standard input as it comes, or on a whole file, which several connections read at once.
+    /// Starts the tool, either on a stream at its standard input, or on a whole file that several connections read at
+    /// once.
     fn start(
         &self,
         list: &std::path::Path,
@@ -147,7 +153,7 @@ impl Restorer<'_> {
                 args.extend(in_place.map(OsString::from));
             }
         }
-        // Who is no superuser cannot give ownership away.
+        // Only a superuser can give ownership away.
         if !self.keeps_owners {
             args.push("--no-owner".into());
         }
@@ -160,7 +166,8 @@ impl Restorer<'_> {
         let program = self.client.pg_restore();
         let mut environment = self.address.environment(password, self.client.major);
         environment.extend(match self.target {
-            // Nobody uses it before the exchange of names, whose own commit makes all of this durable.
+            // Nobody uses the database before the names are exchanged, and the commit of that exchange makes all of
+            // this durable.
             Target::Fresh => self.looks.environment_with("-c synchronous_commit=off"),
             Target::Empty | Target::InUse => self.looks.environment(),
         });
@@ -168,20 +175,22 @@ impl Restorer<'_> {
         let tool = match spool {
             Some((dump, jobs)) => {
                 args.push(format!("--jobs={jobs}").into());
-                // The file has no name. Each connection's process opens it anew by this one.
+                // The file has no name, so each connection's process opens it anew by this path.
                 args.push("/dev/stdin".into());
                 Tool::start_on(&program, &args, &environment, secrets, dump.into())
             }
             None => Tool::start(&program, &args, &environment, secrets),
         };
-        tool.map_err(|source| JobError::ToolStart {
-            tool: program.display().to_string(),
-            source,
+        tool.map_err(|source| {
+            JobError::Postgres(PostgresError::ToolStart {
+                tool: program.display().to_string(),
+                source,
+            })
         })
     }
 }
 
-/// Compares what is there now with what the dump says, and gathers statistics.
+/// Compares the database with what the dump says, and gathers statistics.
 async fn check(
     address: &Address,
     source: &Source<'_>,
@@ -197,7 +206,10 @@ async fn check(
         Target::InUse => found >= expected,
     };
     if !is_whole {
-        return Err(JobError::RestoreNotWhole { expected, found });
+        return Err(JobError::Postgres(PostgresError::RestoreNotWhole {
+            expected,
+            found,
+        }));
     }
     let mut notes = other_versions(source.extensions, &extensions);
     notes.extend(analyze(&mut session).await);
@@ -205,13 +217,14 @@ async fn check(
     Ok(notes)
 }
 
-/// Gathers the statistics that the planner needs, which no dump holds. The data is there without them.
+/// Gathers the statistics that the planner needs, which the restore does not bring. A failure costs no data.
 async fn analyze(session: &mut PgConnection) -> Option<String> {
     let doing = "analyze the restored database";
     let analyzed = async {
-        // Silent about tables of the server's own that this role may not look at.
+        // Suppresses warnings about system tables that this role may not analyze.
         answer(doing, session.execute("set client_min_messages = error")).await?;
-        // A statement of its own: beside another it would be one transaction, with a lock on every table to its end.
+        // A statement of its own: in one message with another it would be one transaction, which holds a lock on every
+        // table to its end.
         answer_within(ANALYZE_TIMEOUT, doing, session.execute("analyze")).await
     };
     let error: JobError = analyzed.await.err()?;

@@ -1,7 +1,9 @@
-//! What a dump does not hold of a database: grants on it, its settings, comment and connection limit.
+//! Copies what belongs to the database itself: the grants on it, its settings, comment and connection limit, and
+//! whether it is a template.
 //!
-//! A fresh database must have them before it takes the old one's place: without its grants an application may not
-//! connect, and with none revoked everybody may.
+//! The restore of a dump does not bring these to a database of another name. A fresh database must have them before it
+//! takes the old one's place: without the grants, an application may not be able to connect, and without the revokes,
+//! everybody is.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::error::{JobError, ServerFault};
 
-/// Gives `fresh` what `old` has. Returns what this role was not allowed to copy.
+/// Gives `fresh` what `old` has. Returns notes about settings that this role was not allowed to copy.
 pub(super) async fn copy(
     admin: &mut PgConnection,
     old: &str,
@@ -24,7 +26,7 @@ pub(super) async fn copy(
     if let Some(limit) = properties
         .get("connection_limit")
         .and_then(|limit| limit.parse::<i32>().ok())
-        // Less marks a database whose drop was interrupted.
+        // A lower value marks a database whose drop was interrupted.
         .filter(|limit| *limit >= -1)
     {
         let statement = format!(
@@ -34,7 +36,7 @@ pub(super) async fn copy(
         run(admin, "copy the connection limit", statement).await?;
     }
     let notes = copy_settings(admin, old, fresh).await?;
-    // Last: a template is not dropped by accident, and so neither is one that failed before.
+    // Last, because a template cannot be dropped, and the fresh database must be if anything before this fails.
     if properties.contains_key("is_template") {
         let statement = format!("alter database {} is_template true", identifier(fresh));
         run(admin, "copy that it is a template", statement).await?;
@@ -50,7 +52,7 @@ async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result
     let grants = sqlx::query_as::<_, (Option<String>, String, bool)>(question).bind(old);
     let grants = answer(doing, grants.fetch_all(&mut *admin)).await?;
     if grants.is_empty() {
-        // Never granted or revoked anything: the defaults, which a fresh database has too.
+        // Nothing was ever granted or revoked: the defaults hold, as in the fresh database.
         return Ok(());
     }
     let fresh = identifier(fresh);
@@ -62,7 +64,7 @@ async fn copy_grants(admin: &mut PgConnection, old: &str, fresh: &str) -> Result
         } else {
             ""
         };
-        // A privilege is a word of the server's own, such as CONNECT.
+        // A privilege is one of the server's own words, such as CONNECT.
         statements.push(format!(
             "grant {privilege} on database {fresh} to {grantee}{option}"
         ));
@@ -91,7 +93,7 @@ async fn copy_comment(admin: &mut PgConnection, old: &str, fresh: &str) -> Resul
     }
 }
 
-/// Copies what `alter database … set` and `alter role … in database … set` have set.
+/// Copies the settings of `alter database … set` and `alter role … in database … set`.
 async fn copy_settings(
     admin: &mut PgConnection,
     old: &str,
@@ -124,14 +126,14 @@ async fn copy_settings(
             .collect::<Vec<_>>()
             .join(".");
         let statements = if is_quoted_list(name) {
-            // `from current` takes the list as it is, where `to` would need each item apart.
+            // `from current` takes the list as it is; `to` would need its items one by one.
             format!(
                 "begin; select set_config({}, {}, true); alter {whose} set {name_in_sql} from current; commit",
                 literal(name),
                 literal(value),
             )
         } else {
-            // Never in force here: as another `role`, nothing more could be copied.
+            // Never set in this session: after `set role`, we could copy nothing more.
             format!("alter {whose} set {name_in_sql} to {}", literal(value))
         };
         if let Err(error) = admin
@@ -152,7 +154,7 @@ async fn copy_settings(
     Ok(notes)
 }
 
-/// Returns whether a setting is a list of names that the server keeps quoted: those that `pg_dump` knows as such.
+/// Returns whether a setting is a list of quoted names: the ones that `pg_dump` treats as such.
 fn is_quoted_list(name: &str) -> bool {
     [
         "local_preload_libraries",

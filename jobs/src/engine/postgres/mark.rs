@@ -1,7 +1,8 @@
-//! Which run a database that was there is filled by: the last line of its comment, which no dump brings back.
+//! Which run fills an existing database: recorded in the last line of the database's comment, which no restore brings
+//! back.
 //!
-//! The mark is set on an empty database, before the one transaction that fills it. So whoever finds the mark of his own
-//! run on a database that is not empty any more knows that this transaction was committed, even if the worker that
+//! The mark is set on an empty database, before the single transaction that fills it. An attempt that finds its own
+//! run's mark on a database that is no longer empty knows that this transaction was committed, even if the worker that
 //! waited for it is dead.
 
 use sqlx::PgConnection;
@@ -15,7 +16,7 @@ use crate::error::JobError;
 
 const MARK: &str = "target of lastgood run ";
 
-/// Marks the database as this run's target. What else its comment says stays there.
+/// Marks the database as this run's target, and keeps the rest of its comment.
 ///
 /// Returns whether this role may: only a database's owner may comment on it.
 pub(super) async fn mark(
@@ -57,7 +58,7 @@ async fn comment(session: &mut PgConnection, database: &str) -> Result<String, J
     Ok(comment.await?.flatten().unwrap_or_default())
 }
 
-/// Returns the comment with this run's mark instead of any other's.
+/// Returns the comment with this run's mark in place of any other.
 fn marked(comment: &str, run_id: Uuid) -> String {
     let mut lines: Vec<&str> = comment.lines().collect();
     lines.retain(|line| !line.starts_with(MARK));

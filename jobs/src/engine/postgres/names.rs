@@ -1,26 +1,26 @@
-//! Names in SQL, and the names of the databases that a restore makes.
+//! Names in SQL, and the names of the databases that a restore creates.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// The most bytes that a server keeps of a name; it cuts longer ones in silence.
+/// The longest name that a server keeps, in bytes. It truncates longer ones silently.
 const NAME_BYTES_MAX: usize = 63;
 const RESTORE: &str = "__restore_";
 const BEFORE_RESTORE: &str = "__before_restore_";
 /// `__before_restore_` + 14 digits + `_` + 8 digits.
 const SUFFIX_BYTES: usize = BEFORE_RESTORE.len() + 14 + 1 + 8;
 
-/// Returns an identifier as SQL writes it, whatever it contains.
+/// Returns a quoted identifier, whatever the name contains.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Returns a text as SQL writes it, whatever it contains and whatever the server's settings.
+/// Returns a quoted literal, whatever the text contains and whatever the server's settings.
 pub(crate) fn literal(text: &str) -> String {
     format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Returns a database as `-d` takes it: in a connection string, since a bare name with `=` in it would be read as one.
+/// Returns a connection string for `-d`, which would parse a bare name that contains `=` as a connection string.
 pub(crate) fn conninfo(database: &str) -> String {
     format!(
         "dbname='{}'",
@@ -28,7 +28,7 @@ pub(crate) fn conninfo(database: &str) -> String {
     )
 }
 
-/// Which restore a database belongs to: the first eight digits of the run's id.
+/// Returns the first eight digits of a run's id, which tell which restore a database belongs to.
 pub(crate) fn run8(run: Uuid) -> String {
     let mut digits = run.simple().to_string();
     digits.truncate(8);
@@ -40,7 +40,7 @@ pub(crate) fn fresh(database: &str, run: Uuid, epoch: i64) -> String {
     format!("{}{epoch}", fresh_prefix(database, run))
 }
 
-/// Returns what the names of all databases begin with that attempts of one restore fill.
+/// Returns the common prefix of the databases that the attempts of one restore fill.
 pub(crate) fn fresh_prefix(database: &str, run: Uuid) -> String {
     format!("{}{RESTORE}{}_", short(database), run8(run))
 }
@@ -78,7 +78,7 @@ fn parse_kept<'a>(name: &'a str, database: &str) -> Option<&'a str> {
     (is_time && is_run).then_some(run)
 }
 
-/// Returns a name short enough for every suffix: itself, or its begin, `~` and six digits of its hash.
+/// Returns a name short enough for every suffix: the name itself, or its start, `~` and six digits of its hash.
 fn short(database: &str) -> String {
     let room = NAME_BYTES_MAX - SUFFIX_BYTES;
     if database.len() <= room {

@@ -1,44 +1,47 @@
-//! Does a pooler stand between us and the server, and does it give one server connection to several clients?
+//! Detects a pooler between us and the server that shares one server connection among several clients.
 //!
-//! Then what a session sets is met by the next client: our `search_path`, and that of `pg_dump`, which nobody can take from it.
+//! With such a pooler, the next client inherits what a session sets: our `search_path`, and that of `pg_dump`, which
+//! cannot be told otherwise.
 
 use std::time::Duration;
 
 use sqlx::{Executor as _, PgConnection, Row as _};
 
 use super::{
-    address::{Address, Place},
     session::{self, answer},
     wire::Session,
 };
-use crate::error::JobError;
+use crate::{
+    engine::address::postgres::{Address, Place},
+    error::{JobError, PostgresError},
+};
 
-/// How often it is tried to see two clients on one server connection.
+/// How often we try to observe two clients on one server connection.
 const TRIES: usize = 5;
-/// How long the second client may wait: where each client has a server connection to itself, ours may have been the last.
+/// How long the second client may wait: if each client has its own server connection, ours may have been the last.
 const SECOND_CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Refuses to go on where server connections are shared. Sets nothing in any session.
+/// Fails if server connections are shared. Sets nothing in any session.
 pub(super) async fn refuse_if_shared(
     ours: &mut Session,
     address: &Address,
     place: &Place,
 ) -> Result<(), JobError> {
-    // Who answers in a server's place cannot know which process it will be.
+    // A pooler that answers in the server's place cannot know in advance which process will serve us.
     if backend(&mut ours.connection).await? == ours.process {
         return Ok(());
     }
     for _ in 0..TRIES {
         if is_seen_to_share(&mut ours.connection, address, place).await? {
-            return Err(JobError::SharedConnections {
+            return Err(JobError::Postgres(PostgresError::SharedConnections {
                 server: address.server(),
-            });
+            }));
         }
     }
     Ok(())
 }
 
-/// Returns whether our statements go to several processes, or another client's to the one that was ours a moment ago.
+/// Returns whether several processes serve our statements, or another client gets the process that just served us.
 async fn is_seen_to_share(
     ours: &mut PgConnection,
     address: &Address,
@@ -60,7 +63,7 @@ async fn is_seen_to_share(
     Ok(theirs == Some(before) || backend(ours).await? != before)
 }
 
-/// Asks which process serves us. Nothing is prepared for it: that would be of the session, too.
+/// Asks which process serves us. Without a prepared statement, because that would belong to the session, too.
 async fn backend(session: &mut PgConnection) -> Result<u32, JobError> {
     let doing = "ask which process serves us";
     let question = sqlx::raw_sql("select pg_catalog.pg_backend_pid()");

@@ -12,15 +12,15 @@ use super::{
 use crate::error::JobError;
 
 /// `encoding`, `collate`, `ctype`, `locale_provider`, `locale`, `icu_rules`, `owner`, `tablespace`, `connection_limit`,
-/// and `is_template` where it is one.
+/// and `is_template` if it is one.
 pub(super) type Properties = BTreeMap<String, String>;
 
-/// Reads a database's properties. `None` if there is no such database.
+/// Reads a database's properties; `None` if there is no such database.
 pub(super) async fn read(
     session: &mut PgConnection,
     database: &str,
 ) -> Result<Option<Properties>, JobError> {
-    // As JSON, since what columns there are depends on the server's version.
+    // As JSON, since the columns depend on the server's version.
     let question = "select to_jsonb(d) || jsonb_build_object( \
         'encoding', pg_encoding_to_char(d.encoding), \
         'owner', pg_get_userbyid(d.datdba), \
@@ -51,7 +51,7 @@ fn named(row: &Value) -> Properties {
         ("collate", text("datcollate")),
         ("ctype", text("datctype")),
         ("locale_provider", provider.map(str::to_owned)),
-        // One column with two names: 15 and 16, then 17 and later.
+        // One column with two names: `daticulocale` in 15 and 16, `datlocale` from 17 on.
         ("locale", text("datlocale").or_else(|| text("daticulocale"))),
         ("icu_rules", text("daticurules")),
         ("owner", text("owner")),
@@ -68,7 +68,7 @@ fn named(row: &Value) -> Properties {
     known.collect()
 }
 
-/// Returns the options of `create database` that give the same encoding, locale and tablespace.
+/// Returns the options of `create database` for the same encoding, locale and tablespace.
 pub(super) fn create_options(properties: &Properties, server_major: u32) -> String {
     let mut options = String::new();
     let mut add = |option: &str, value: Option<String>| {
@@ -101,7 +101,8 @@ pub(super) fn create_options(properties: &Properties, server_major: u32) -> Stri
     options
 }
 
-/// Returns the tablespace that has to be named: naming the common one needs a privilege that taking it in silence does not.
+/// Returns the tablespace that has to be named. `pg_default` is left out, because naming it needs a privilege that
+/// using it by default does not.
 pub(super) fn tablespace(properties: &Properties) -> Option<&str> {
     let named = properties.get("tablespace").map(String::as_str);
     named.filter(|name| *name != "pg_default")

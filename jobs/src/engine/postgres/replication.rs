@@ -1,20 +1,22 @@
-//! What of logical replication stays with a database when another takes its name?
+//! Finds what logical replication leaves behind with a database when another takes its name.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::time::timeout;
 
-use super::{
-    address::Address,
-    session::{self, answer},
+use super::session::{self, answer};
+use crate::{
+    engine::address::postgres::Address,
+    error::{JobError, PostgresError},
+    job::Restore,
 };
-use crate::{error::JobError, job::Restore};
 
-/// A database that is to be replaced may be too broken to be asked: nobody waits for it.
+/// A database that is to be replaced may be too broken to answer; the restore does not wait for it.
 const PUBLICATIONS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Refuses a swap that logical replication would not survive, unless somebody said that it may break; returns what is left to do then.
+/// Refuses a swap that would break logical replication, unless the job allows that. Returns notes on what remains to be
+/// done then.
 pub(super) async fn may_break(
     admin: &mut PgConnection,
     own: &Address,
@@ -22,9 +24,9 @@ pub(super) async fn may_break(
 ) -> Result<Vec<String>, JobError> {
     let tied = tied_to(admin, own.database()).await?;
     if !tied.is_empty() && !job.break_replication {
-        return Err(JobError::BreaksReplication {
+        return Err(JobError::Postgres(PostgresError::BreaksReplication {
             what: tied.join(", "),
-        });
+        }));
     }
     let tied = tied.into_iter().map(|what| {
         format!(
@@ -34,7 +36,7 @@ pub(super) async fn may_break(
     Ok(tied.chain(published(own).await).collect())
 }
 
-/// Returns each logical slot and subscription that belongs to the database itself, whatever it is called.
+/// Returns each logical replication slot and subscription that belongs to this database itself, not to its name.
 async fn tied_to(admin: &mut PgConnection, database: &str) -> Result<Vec<String>, JobError> {
     let question = "select format('replication slot %I', slot_name) from pg_replication_slots \
         where database = $1 and slot_type = 'logical' \
@@ -46,8 +48,9 @@ async fn tied_to(admin: &mut PgConnection, database: &str) -> Result<Vec<String>
     answer("look for logical replication", tied.fetch_all(admin)).await
 }
 
-/// Returns a note for each publication of the database that will be replaced. What is wrong with that database is why it is restored: it
-/// keeps no restore from it.
+/// Returns a note for each publication of the database that will be replaced.
+///
+/// Never fails: that database may be restored because it is broken.
 async fn published(own: &Address) -> Vec<String> {
     let asking = async {
         let mut session = session::connect(own).await?;
@@ -66,7 +69,7 @@ async fn published(own: &Address) -> Vec<String> {
             };
             published.into_iter().map(note).collect()
         }
-        Ok(Err(JobError::DatabaseGone { .. })) => Vec::new(),
+        Ok(Err(JobError::Postgres(PostgresError::DatabaseGone { .. }))) => Vec::new(),
         Ok(Err(_)) | Err(_) => vec![
             "the replaced database could not be asked for its publications: subscribers to any of them have to be made anew"
                 .to_owned(),

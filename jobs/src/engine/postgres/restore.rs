@@ -1,30 +1,33 @@
-//! A restore into the database that was asked for, by the way that harms least.
+//! Restores into the requested database, in the way that does the least harm.
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    address::Address,
-    custom_format::{Entry, Keep, Scanner, Summary},
     fill::{Target, fill},
-    mark, names, session,
-    session::answer,
+    mark, names,
+    session::{self, answer},
     swap,
 };
 use crate::{
-    archive::{self, FormatError, Inspect},
-    error::JobError,
+    archive,
+    engine::{
+        address::postgres::Address,
+        answer::{Contents, Restored},
+    },
+    error::{JobError, PostgresError},
+    format::{
+        FormatError, Inspect,
+        pg_dump::{Entry, Keep, Scanner, Summary},
+    },
     job::{Attempt, DropReplaced, Restore, RestoreTarget},
     manifest::{Details, Manifest},
-    resource::Resource,
-    restore::{Contents, Restored},
     worker::Worker,
 };
 
-/// A verified archive: what its manifest says and what its table of contents says.
+/// A verified archive: what its manifest and its table of contents say.
 pub(super) struct Source<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) server_major: u32,
@@ -64,7 +67,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Reports a restore that is done.
+    /// Reports a finished restore.
     pub(super) fn restored(
         &self,
         database: &str,
@@ -83,53 +86,51 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Restores the point that `manifest` describes to where `job` says.
+/// Restores the restore point that `manifest` describes to the target in `job`.
 pub(crate) async fn restore(
     attempt: Attempt,
-    resource: &Resource,
+    own: &Address,
     job: &Restore,
     manifest: &Manifest,
-    target_url: Option<&SecretString>,
+    target: Option<&Address>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
-    let own = Address::parse(&resource.url)?;
     match &job.target {
         RestoreTarget::Own {} | RestoreTarget::InPlace { merge: true, .. } => {
             Err(JobError::NotThisWay {
-                engine: resource.engine,
+                engine: manifest.engine,
                 how: "into its own database by adding to it",
                 instead: "let it swap with a fresh database, restore into an empty one, or restore in place",
             })
         }
-        RestoreTarget::Swap {} => swap::swap(attempt, &own, job, manifest, worker).await,
+        RestoreTarget::Swap {} => swap::swap(attempt, own, job, manifest, worker).await,
         RestoreTarget::Database { name } => {
             if is_the_servers_own(name) {
-                return Err(JobError::NotATarget {
+                return Err(JobError::Postgres(PostgresError::NotATarget {
                     database: name.clone(),
-                });
+                }));
             }
             let target = own.with_database(name);
             if job.of_owner {
-                belongs_to_the_same(&own, &target).await?;
+                belongs_to_the_same(own, &target).await?;
             }
             into_empty(attempt, &target, job, manifest, worker).await
         }
         RestoreTarget::Reference { .. } => {
-            let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            let target = Address::parse(url)?;
-            // Managed services have databases of customers that are called `postgres`.
+            let target = target.ok_or(JobError::NoTargetUrl)?;
+            // `postgres` is allowed here: on managed services a customer's database may have that name.
             if is_template(target.database()) {
-                return Err(JobError::NotATarget {
+                return Err(JobError::Postgres(PostgresError::NotATarget {
                     database: target.database().to_owned(),
-                });
+                }));
             }
-            into_empty(attempt, &target, job, manifest, worker).await
+            into_empty(attempt, target, job, manifest, worker).await
         }
-        RestoreTarget::InPlace { merge: false, .. } => in_place(&own, job, manifest, worker).await,
+        RestoreTarget::InPlace { merge: false, .. } => in_place(own, job, manifest, worker).await,
     }
 }
 
-/// Returns whether a database is one that every server has: whatever is restored there is in everybody's way.
+/// Returns whether every server has a database of this name: restored data there would be in everybody's way.
 fn is_the_servers_own(database: &str) -> bool {
     is_template(database) || database == "postgres"
 }
@@ -138,10 +139,11 @@ fn is_template(database: &str) -> bool {
     matches!(database, "template0" | "template1")
 }
 
-/// Makes sure that a target has the owner of the resource's own database: whoever names it may otherwise learn what others have.
+/// Fails unless the target and the resource's own database have the same owner. Otherwise a caller could learn what
+/// other customers' databases hold.
 async fn belongs_to_the_same(own: &Address, target: &Address) -> Result<(), JobError> {
     let mut admin = swap::connect_beside(own).await?;
-    // Without the resource's own database it is the role's that counts, unless that may do everything.
+    // If the resource's own database is gone, the role counts as its owner, unless it is a superuser.
     let question = "select coalesce(target.datdba = coalesce(own.datdba, role.oid), false) \
         from pg_database target left join pg_database own on own.datname = $1 \
         left join pg_roles role on role.rolname = current_user and not role.rolsuper where target.datname = $2";
@@ -154,9 +156,9 @@ async fn belongs_to_the_same(own: &Address, target: &Address) -> Result<(), JobE
     if belongs == Some(true) {
         return Ok(());
     }
-    Err(JobError::OthersDatabase {
+    Err(JobError::Postgres(PostgresError::OthersDatabase {
         database: target.database().to_owned(),
-    })
+    }))
 }
 
 /// Restores into an empty database, or finds that an earlier attempt of this run has done so.
@@ -198,11 +200,12 @@ async fn into_empty(
 
 /// Who has filled a target that is not empty.
 enum Filled {
-    /// An earlier attempt of this run: its mark and as many tables as in the dump are there.
+    /// An earlier attempt of this run: the mark is there, and as many tables as in the dump.
     ByThisRun,
-    /// Such an attempt or somebody else. There is no mark, where this role may not set one, or tables are missing.
+    /// An earlier attempt of this run or somebody else: there is no mark, which this role may not be allowed to set, or
+    /// the number of tables differs.
     Perhaps,
-    /// Not this run, of which this is the first attempt.
+    /// Not this run, because this is its first attempt.
     ByOthers,
 }
 
@@ -223,7 +226,7 @@ async fn filled_before(
     }
 }
 
-/// Lets the next attempt recognise what this one has done. Only an empty database gets the mark.
+/// Marks the target, so that the next attempt recognises what this one has done. Only an empty database gets the mark.
 async fn mark_target(target: &Address, attempt: Attempt) -> Result<(), JobError> {
     let database = target.database();
     let mut session = session::connect(target).await?;
@@ -266,7 +269,7 @@ fn tables_of(manifest: &Manifest) -> Result<u64, JobError> {
     }
 }
 
-/// The manifest says PostgreSQL, and its details say something else.
+/// Returns the error for a manifest of PostgreSQL with the details of another engine.
 fn other_engine(manifest: &Manifest) -> JobError {
     JobError::BadManifest {
         key: manifest.archive.key.to_string(),
@@ -297,7 +300,7 @@ impl Inspect for TableOfContents {
     }
 }
 
-/// Restores over what is there: once more in each attempt, with the same outcome.
+/// Restores over existing data. Idempotent: every attempt starts again and ends in the same state.
 async fn in_place(
     target: &Address,
     job: &Restore,
@@ -311,7 +314,7 @@ async fn in_place(
     Ok(source.restored(target.database(), None, notes))
 }
 
-/// Makes sure that nobody else has the run by now.
+/// Fails if another attempt may have taken over the run.
 pub(super) async fn alive(worker: &Worker) -> Result<(), JobError> {
     if worker.lease.is_alive().await {
         Ok(())
@@ -320,7 +323,7 @@ pub(super) async fn alive(worker: &Worker) -> Result<(), JobError> {
     }
 }
 
-/// Returns a few of the objects that a database has of its own: `table public.orders`.
+/// Returns a few of the user's objects in a database, such as `table public.orders`.
 async fn contents(session: &mut PgConnection) -> Result<Vec<String>, JobError> {
     let question = include_str!("contents.sql");
     let found = sqlx::query_scalar::<_, String>(question).fetch_all(session);
@@ -333,24 +336,19 @@ pub(crate) fn to_open_by_hand(database: &str) -> String {
 }
 
 /// Opens a database that the exchange of a run has closed.
-pub(crate) async fn reopen(
-    resource: &Resource,
-    database: &str,
-    run_id: Uuid,
-) -> Result<(), JobError> {
-    swap::reopen_after(resource, database, run_id).await
+pub(crate) async fn reopen(own: &Address, database: &str, run_id: Uuid) -> Result<(), JobError> {
+    swap::reopen_after(own, database, run_id).await
 }
 
 /// Drops a database that a restore replaced and kept.
-pub(crate) async fn drop_replaced(resource: &Resource, job: &DropReplaced) -> Result<(), JobError> {
-    let own = Address::parse(&resource.url)?;
+pub(crate) async fn drop_replaced(own: &Address, job: &DropReplaced) -> Result<(), JobError> {
     if !names::is_kept(&job.database, own.database()) || job.database == own.database() {
         return Err(JobError::NotKept {
             database: job.database.clone(),
             of: own.database().to_owned(),
         });
     }
-    let mut admin = swap::connect_beside(&own).await?;
+    let mut admin = swap::connect_beside(own).await?;
     let major = session::server_version(&mut admin).await?.major;
     let dropped = swap::drop_database(&mut admin, &job.database, major).await;
     session::close(admin).await;

@@ -5,39 +5,39 @@ use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use super::{
-    address::{Address, Members, Place},
     names::{identifier, literal},
     pooler,
-    verdict::Verdict,
     wire::{self, NoSession},
 };
 use crate::{
-    error::{JobError, ServerFault},
+    engine::address::postgres::{Address, Members, Place},
+    error::{JobError, PostgresError, ServerFault, postgres::verdict::Verdict},
     job::Restore,
 };
 
-/// How long an answer to one of our small questions may take.
+/// How long the answer to a small question may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What makes a backend look whether its client is still there: PostgreSQL 14 and later, on systems that can tell.
+/// Makes a backend check whether its client is still connected: PostgreSQL 14 and later, on systems that can tell.
 const LOOK_FOR_CLIENT: &str = "-c client_connection_check_interval=2s";
 
-/// Whether the server takes the option that makes backends look for their clients.
+/// Whether the server accepts the option that makes backends check for their clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looks {
-    /// A backend whose client was killed ends within seconds, whatever it waits for.
+    /// If its client is killed, a backend ends within seconds, whatever it waits for.
     ForItsClient,
-    /// It ends when it has something to say: a statement that waits for a lock keeps its own locks until then.
+    /// A backend ends when it next sends something. Until then, a statement that waits for a lock keeps the locks that
+    /// it holds.
     No,
 }
 
 impl Looks {
-    /// Returns what a tool's environment needs for it.
+    /// Returns the variable for a tool's environment.
     pub(crate) fn environment(self) -> Option<(&'static str, OsString)> {
         self.environment_with("")
     }
 
-    /// The same with more options, where the server takes any.
+    /// Returns the variable with more options, if the server accepts any.
     pub(crate) fn environment_with(self, options: &str) -> Option<(&'static str, OsString)> {
         match self {
             Self::ForItsClient => Some((
@@ -49,19 +49,21 @@ impl Looks {
     }
 }
 
-/// Connects, and turns off what the database or the role may have set that would cut us short. Of several places it is the primary's.
+/// Connects to the primary, and turns off the settings of the database or the role that would cut us short.
 pub(crate) async fn connect(address: &Address) -> Result<PgConnection, JobError> {
     let found = find(address, Wanted::Writes, Tool::None).await?;
     Ok(found.session)
 }
 
-/// The same before a tool is started there.
+/// Connects as [`connect`] does, before a tool is started there.
 pub(super) async fn connect_before_tool(address: &Address) -> Result<Found, JobError> {
     find(address, Wanted::Writes, Tool::Follows).await
 }
 
-/// Connects for statements that must not outlive this process or wait for long: each is given up after `lock_timeout`, and with its
-/// client where the server looks for that. The session's name is one by which others can end it.
+/// Connects for statements that must not outlive this process or wait for long.
+///
+/// Each statement is given up after `lock_timeout`, and ends with its client where the server can check for that.
+/// Others can find and end the session by its name.
 pub(crate) async fn connect_named(
     address: &Address,
     name: &str,
@@ -78,7 +80,7 @@ pub(crate) async fn connect_named(
     Ok(session)
 }
 
-/// The same before a dump, at a place that may be read.
+/// Connects before a dump, to a place that may be read.
 pub(super) async fn connect_to_read(address: &Address) -> Result<Found, JobError> {
     let wanted = match address.members() {
         Members::Any => Wanted::Any,
@@ -97,12 +99,12 @@ pub(super) async fn connect_to_read(address: &Address) -> Result<Found, JobError
 pub(super) struct Found {
     pub(super) session: PgConnection,
     pub(super) looks: Looks,
-    /// The one place that answered: a tool must go there, for the session's snapshot, or since a standby does not have yet what was just
-    /// made on the primary.
+    /// The one place that answered. A tool must go there too: the session's snapshot exists only there, and a standby
+    /// may not have what was just created on the primary.
     pub(super) address: Address,
 }
 
-/// Which of several places will do. Where there is one, it will.
+/// Which of several places will do. A single place always will.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Any,
@@ -117,7 +119,7 @@ enum Tool {
     Follows,
 }
 
-/// Asks one place after the other, in the URL's order.
+/// Tries one place after another, in the URL's order.
 async fn find(address: &Address, wanted: Wanted, tool: Tool) -> Result<Found, JobError> {
     let places = address.places();
     let mut failure = None;
@@ -125,7 +127,7 @@ async fn find(address: &Address, wanted: Wanted, tool: Tool) -> Result<Found, Jo
         let there = address.at(place);
         let found = match connect_there(&there, place, tool).await {
             Ok(found) => found,
-            // Its word counts where others only failed to answer.
+            // A permanent error says more than a place that did not answer.
             Err(error) => {
                 if failure.is_none() || error.is_permanent() {
                     failure = Some(error);
@@ -180,7 +182,7 @@ async fn connect_there(
     Ok((calm(session.connection).await?, looks))
 }
 
-/// Opens a session, for as long as that may take.
+/// Opens a session within the address's timeout.
 pub(super) async fn open(
     address: &Address,
     place: &Place,
@@ -194,7 +196,8 @@ pub(super) async fn open(
     })
 }
 
-/// Takes back every limit that was set for the database or the role, as far as the server knows it, and looks names up nowhere else.
+/// Removes every timeout that was set for the database or the role, as far as the server knows it, and restricts name
+/// lookup to `pg_catalog`.
 async fn calm(mut session: PgConnection) -> Result<PgConnection, JobError> {
     let calm = "set search_path = pg_catalog; \
                 select set_config(name, '0', false) from pg_settings where name in ('statement_timeout', 'lock_timeout', \
@@ -203,19 +206,19 @@ async fn calm(mut session: PgConnection) -> Result<PgConnection, JobError> {
     Ok(session)
 }
 
-/// Asks whether the server is a standby.
 pub(super) async fn is_standby(session: &mut PgConnection) -> Result<bool, JobError> {
     let question = "select pg_catalog.pg_is_in_recovery()";
     let answered = sqlx::query_scalar::<_, bool>(question).fetch_one(session);
     answer("ask whether the server is a standby", answered).await
 }
 
-/// Returns whether it may be the option that was refused: unknown to the server, impossible on its system, or none that a pooler lets through.
+/// Returns whether the option may be what was refused: unknown to the server, not possible on its system, or not let
+/// through by a pooler.
 fn is_of_option(fault: &ServerFault) -> bool {
     matches!(fault.code(), Some("42704" | "22023" | "08P01"))
 }
 
-/// Waits for an answer, for as long as one may take, and says what it means if it is no.
+/// Waits for an answer, for as long as a small question may take, and translates an error.
 pub(crate) async fn answer<T>(
     doing: &'static str,
     question: impl Future<Output = Result<T, sqlx::Error>>,
@@ -223,7 +226,7 @@ pub(crate) async fn answer<T>(
     answer_within(ANSWER_TIMEOUT, doing, question).await
 }
 
-/// The same for questions that may take longer.
+/// Waits as [`answer`] does, with another timeout.
 pub(crate) async fn answer_within<T>(
     timeout: Duration,
     doing: &'static str,
@@ -238,13 +241,13 @@ pub(crate) async fn answer_within<T>(
     }
 }
 
-/// Runs a statement that was put together here from quoted parts.
+/// Runs a statement that was assembled here from quoted parts.
 pub(crate) async fn run(
     session: &mut PgConnection,
     doing: &'static str,
     statement: String,
 ) -> Result<(), JobError> {
-    // Making and dropping databases copies and deletes files: an hour is generous, and still an end.
+    // Creating and dropping databases copies and deletes files: an hour is generous, but still a limit.
     let timeout = Duration::from_hours(1);
     let done = session.execute(sqlx::raw_sql(AssertSqlSafe(statement)));
     answer_within(timeout, doing, done).await.map(|_| ())
@@ -258,12 +261,12 @@ pub(crate) fn allow_connections(database: &str, allow: bool) -> String {
     )
 }
 
-/// Ends a session politely; what goes wrong then harms nobody.
+/// Ends a session politely. Errors do not matter any more.
 pub(crate) async fn close(session: PgConnection) {
     let _ended_either_way = tokio::time::timeout(ANSWER_TIMEOUT, session.close()).await;
 }
 
-/// Asks for the server's version: its number, such as 180006, and its text, such as `18.6`.
+/// Asks for the server's version: its major number, such as 18, and its text, such as `18.6`.
 pub(crate) async fn server_version(session: &mut PgConnection) -> Result<Version, JobError> {
     let question =
         "select current_setting('server_version_num')::int4, current_setting('server_version')";
@@ -285,14 +288,13 @@ pub(crate) async fn server_version(session: &mut PgConnection) -> Result<Version
     })
 }
 
-/// A server's version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) major: u32,
     pub(crate) text: String,
 }
 
-/// Asks for the extensions of the database and their versions.
+/// Returns the extensions of the database and their versions.
 pub(crate) async fn extensions(
     session: &mut PgConnection,
 ) -> Result<BTreeMap<String, String>, JobError> {
@@ -311,27 +313,29 @@ pub(crate) async fn count_tables(session: &mut PgConnection) -> Result<u64, JobE
     Ok(answer("count the tables", count).await?.unsigned_abs())
 }
 
-/// Says why a connection attempt failed.
+/// Returns the error for a failed connection attempt.
 fn refused(address: &Address, why: NoSession) -> JobError {
     let doing = "connect";
     match why {
         NoSession::Refused(source) => match source.code() {
-            Some("3D000") => JobError::DatabaseGone {
+            Some("3D000") => JobError::Postgres(PostgresError::DatabaseGone {
                 database: address.database().to_owned(),
-            },
-            Some("55000") => JobError::DatabaseClosed {
+            }),
+            Some("55000") => JobError::Postgres(PostgresError::DatabaseClosed {
                 database: address.database().to_owned(),
                 by_hand: allow_connections(address.database(), true),
-            },
+            }),
             _ => said(doing, source),
         },
         NoSession::Broken(source) => JobError::Unreachable { doing, source },
-        NoSession::Untrusted(source) => JobError::Untrusted { source },
-        NoSession::Impossible(why) => JobError::ConnectionImpossible { why },
+        NoSession::Untrusted(source) => JobError::Postgres(PostgresError::Untrusted { source }),
+        NoSession::Impossible(why) => {
+            JobError::Postgres(PostgresError::ConnectionImpossible { why })
+        }
     }
 }
 
-/// Says what an error of the driver means, by its code or its kind and never by its words.
+/// Returns what an error of the driver means, by its code or its kind, never by its message.
 pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
     let source = ServerFault::from(error);
     if source.code().is_none() && is_of_connection(error) {
@@ -340,7 +344,7 @@ pub(crate) fn meaning(doing: &'static str, error: &sqlx::Error) -> JobError {
     said(doing, source)
 }
 
-/// Says what a server's words mean, by its code.
+/// Returns what a server's error means, by its code.
 fn said(doing: &'static str, source: ServerFault) -> JobError {
     match Verdict::of(source.code()) {
         Verdict::Refused => JobError::Refused(source),
@@ -354,7 +358,7 @@ fn said(doing: &'static str, source: ServerFault) -> JobError {
     }
 }
 
-/// Returns whether it was the connection that failed, and not what was said over it.
+/// Returns whether the connection itself failed, as opposed to what was sent over it.
 fn is_of_connection(error: &sqlx::Error) -> bool {
     matches!(
         error,
@@ -365,22 +369,21 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
     )
 }
 
-/// Makes sure that a restore may run here what the dump's authors wrote: functions behind constraints, indexes and triggers run as
-/// the role that restores, and a superuser's `set role` would not hold them.
+/// Fails if a restore would run the dump's code as a superuser and the job does not allow that.
 ///
-/// Returns whether the role is a superuser.
+/// Functions behind constraints, indexes and triggers run as the role that restores, and a `set role` would not confine
+/// a superuser. Returns whether the role is a superuser.
 pub(crate) async fn may_run_their_code(
     session: &mut PgConnection,
     job: &Restore,
 ) -> Result<bool, JobError> {
     let is_superuser = is_superuser(session).await?;
     if is_superuser && !job.as_superuser {
-        return Err(JobError::AsSuperuser);
+        return Err(JobError::Postgres(PostgresError::AsSuperuser));
     }
     Ok(is_superuser)
 }
 
-/// Asks whether our role is a superuser.
 pub(crate) async fn is_superuser(session: &mut PgConnection) -> Result<bool, JobError> {
     let question = "select rolsuper from pg_catalog.pg_roles where rolname = current_user";
     let answered = sqlx::query_scalar::<_, bool>(question).fetch_optional(session);

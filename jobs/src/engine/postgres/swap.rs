@@ -1,4 +1,5 @@
-//! A restore beside the database that is there, which then swaps names with it: old or new, and never half of either.
+//! Restores beside the existing database and then swaps the names: the result is the old database or the new one, never
+//! a mixture.
 
 mod exchange;
 mod fresh;
@@ -18,7 +19,6 @@ use self::{
     reopen::{left_closed, open},
 };
 use super::{
-    address::Address,
     dumped_facts, likeness,
     names::{self, identifier},
     properties::{self, Properties},
@@ -28,23 +28,22 @@ use super::{
 };
 use crate::{
     detached,
-    error::JobError,
+    engine::{address::postgres::Address, answer::Restored},
+    error::{JobError, PostgresError},
     job::{Attempt, Restore},
     manifest::Manifest,
-    resource::Resource,
-    restore::Restored,
     worker::Worker,
 };
 
-/// Databases to connect to that are nobody's own.
+/// Databases to connect to that are no customer's.
 const MAINTENANCE: [&str; 2] = ["postgres", TEMPLATE_OF_ALL];
 const TEMPLATE_OF_ALL: &str = "template1";
-/// How long sessions that were told to end may take.
+/// How long terminated sessions may take to end.
 const SESSIONS_END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Restores into a fresh database and swaps it with the one at `own`, which is kept under another name.
 ///
-/// The kept database takes connections again, so that an operator can look into it.
+/// The kept database accepts connections again, so that an operator can look into it.
 pub(super) async fn swap(
     attempt: Attempt,
     own: &Address,
@@ -59,14 +58,14 @@ pub(super) async fn swap(
     }
     let major = session::server_version(&mut admin).await?.major;
     clear_earlier_attempts(&mut admin, own.database(), attempt, major).await?;
-    // Before anything is filled, and again before it is put in place.
+    // Checked before anything is filled, and again before the fresh database is put in place.
     replication::may_break(&mut admin, own, job).await?;
     let source = Source::verify(manifest, worker).await?;
     if major < source.server_major {
-        return Err(JobError::TargetOlder {
+        return Err(JobError::Postgres(PostgresError::TargetOlder {
             target: major,
             dump: source.server_major,
-        });
+        }));
     }
     let old = properties::read(&mut admin, own.database()).await?;
     session::close(admin).await;
@@ -86,15 +85,15 @@ pub(super) async fn swap(
     }
 }
 
-/// Opens a database again that the exchange of a run has closed, and that nobody is at work on.
+/// Opens a database that the exchange of a run has closed and that no worker is working on.
 ///
-/// Where the exchange came to its end after all, there is nothing to open.
+/// Does nothing if the exchange completed after all.
 pub(crate) async fn reopen_after(
-    resource: &Resource,
+    own: &Address,
     database: &str,
     run_id: Uuid,
 ) -> Result<(), JobError> {
-    let own = Address::parse(&resource.url)?.with_database(database);
+    let own = own.with_database(database);
     let mut admin = connect_beside(&own).await?;
     let opened = async {
         end_marked(&mut admin, &marker(run_id)).await?;
@@ -105,9 +104,9 @@ pub(crate) async fn reopen_after(
             return Ok(());
         }
         if !databases(&mut admin).await?.iter().any(|it| it == database) {
-            return Err(JobError::DatabaseGone {
+            return Err(JobError::Postgres(PostgresError::DatabaseGone {
                 database: database.to_owned(),
-            });
+            }));
         }
         open(&mut admin, database).await
     };
@@ -116,20 +115,21 @@ pub(crate) async fn reopen_after(
     opened
 }
 
-/// Connects to a database on the same server that is not the one at `own`.
+/// Connects to another database on the same server than the one at `own`.
 pub(super) async fn connect_beside(own: &Address) -> Result<PgConnection, JobError> {
     let [first, second] = MAINTENANCE;
     match session::connect(&own.with_database(first)).await {
         Err(
-            JobError::DatabaseGone { .. }
-            | JobError::DatabaseClosed { .. }
+            JobError::Postgres(
+                PostgresError::DatabaseGone { .. } | PostgresError::DatabaseClosed { .. },
+            )
             | JobError::Denied { .. },
         ) => session::connect(&own.with_database(second)).await,
         connected => connected,
     }
 }
 
-/// Drops a database and ends the sessions in it. One that is gone already is no error.
+/// Drops a database and ends the sessions in it. Succeeds if it does not exist.
 pub(super) async fn drop_database(
     admin: &mut PgConnection,
     name: &str,
@@ -170,16 +170,17 @@ async fn databases(admin: &mut PgConnection) -> Result<Vec<String>, JobError> {
     .await
 }
 
-/// Opens the database that an earlier attempt of this run may have closed, and drops what such attempts have filled.
+/// Opens the database that an earlier attempt of this run may have closed, and drops the databases that such attempts
+/// have filled.
 async fn clear_earlier_attempts(
     admin: &mut PgConnection,
     database: &str,
     attempt: Attempt,
     major: u32,
 ) -> Result<(), JobError> {
-    // What a dead worker's server still waits to do must not be done under this attempt.
+    // Statements of a dead worker that still wait on the server must not run during this attempt.
     end_marked(admin, &marker(attempt.run_id)).await?;
-    // The first attempt finds only what others have done on purpose.
+    // If the first attempt finds the database closed, somebody closed it on purpose.
     if attempt.epoch > 1 && is_closed(admin, database).await? {
         let opened = open(admin, database).await;
         opened.map_err(|error| left_closed(database, error))?;
@@ -200,7 +201,7 @@ async fn is_closed(admin: &mut PgConnection, database: &str) -> Result<bool, Job
     Ok(closed.unwrap_or(false))
 }
 
-/// Gives the filled database all that the old one has, and then its name.
+/// Gives the filled database everything that the old one has, and finally its name.
 async fn put_in_place(
     fresh: Fresh,
     old: Option<Properties>,
@@ -232,7 +233,7 @@ async fn put_in_place(
             return Err(error);
         }
     };
-    // In a task of its own: a swap that has begun is not stopped half way.
+    // In a task of its own, so that a swap that has begun is not cancelled half way.
     session::close(admin).await;
     let kept = old.map(|_| names::kept(&database, run_id, Utc::now()));
     let swap = Exchange {

@@ -1,13 +1,16 @@
-//! Does the target have the tablespaces that a dump names?
+//! Checks that the target has the tablespaces that a dump names.
 
 use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{custom_format::Entry, session::answer};
-use crate::error::JobError;
+use super::session::answer;
+use crate::{
+    error::{JobError, PostgresError},
+    format::pg_dump::Entry,
+};
 
-/// Returns the tablespaces that a dump's objects are in, where that is not their database's own.
+/// Returns the tablespaces of a dump's objects, except their database's own.
 pub(super) fn of(entries: &[Entry]) -> BTreeSet<&str> {
     entries
         .iter()
@@ -16,7 +19,7 @@ pub(super) fn of(entries: &[Entry]) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Makes sure that this role may create in each of these.
+/// Fails unless this role may create objects in each of these tablespaces.
 pub(super) async fn make_sure(
     session: &mut PgConnection,
     names: &BTreeSet<&str>,
@@ -25,7 +28,7 @@ pub(super) async fn make_sure(
         return Ok(());
     }
     let names: Vec<&str> = names.iter().copied().collect();
-    // Nobody needs a privilege on the database's own.
+    // The database's own tablespace needs no privilege.
     let question = "select needed.name from unnest($1::text[]) as needed (name) where not exists ( \
             select from pg_tablespace t where t.spcname = needed.name and ( \
                 has_tablespace_privilege(t.oid, 'create') \
@@ -38,7 +41,7 @@ pub(super) async fn make_sure(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(JobError::NoTablespace {
+    Err(JobError::Postgres(PostgresError::NoTablespace {
         names: missing.join(", "),
-    })
+    }))
 }

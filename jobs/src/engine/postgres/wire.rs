@@ -1,8 +1,9 @@
-//! Our own way to a server, up to the first statement: TCP, TLS, the password, and a guard before the driver.
+//! Our own connection to a server, up to the first statement: TCP, TLS, the password, and a guard in front of the
+//! driver.
 //!
-//! The driver opens no connection itself. Its options begin with the worker's own `PG*` variables and cannot be made without them;
-//! it believes every length that a peer announces; and of `sslmode` it knows less than libpq. So the connection is made here, from
-//! nothing but the address, and the driver is given one that is open already.
+//! The driver never opens a connection itself. Its options start from the worker's own `PG*` variables and cannot be
+//! created without them, it believes every length that a peer announces, and it knows less of `sslmode` than libpq. So
+//! we open the connection from nothing but the address, and hand it to the driver.
 
 mod frame;
 mod guard;
@@ -16,35 +17,37 @@ use tokio::{
 };
 
 use self::login::Open;
-use super::address::{Address, Host, Place, SslMode};
-use crate::error::ServerFault;
+use crate::{
+    engine::address::postgres::{Address, Host, Place, SslMode},
+    error::ServerFault,
+};
 
-/// Whatever carries the bytes.
+/// Any stream that carries the bytes.
 trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
 
-/// A session on which no statement has been said.
+/// A session in which no statement has been run.
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
-    /// The process that the server, or who answers in its place, says it has started for us.
+    /// The id of our backend process, as the server, or a pooler in its place, announced it.
     pub(crate) process: u32,
 }
 
 /// Why there is no session.
 #[derive(Debug)]
 pub(crate) enum NoSession {
-    /// The server said so, with an SQLSTATE.
+    /// The server refused, with an SQLSTATE.
     Refused(ServerFault),
     /// The connection failed.
     Broken(ServerFault),
-    /// The server did not prove who it is.
+    /// The server did not prove its identity.
     Untrusted(ServerFault),
-    /// What the URL asks for cannot be done by this server or with these files.
+    /// What the URL asks for is not possible with this server or these files.
     Impossible(String),
 }
 
-/// Opens a session at one of the address' places. `options` are settings in libpq's form: `-c name=value`.
+/// Opens a session at one of the address's places. `options` are settings in libpq's form: `-c name=value`.
 pub(crate) async fn open(
     address: &Address,
     place: &Place,
@@ -54,7 +57,7 @@ pub(crate) async fn open(
     guard::drive(opened).await
 }
 
-/// Tries the ways that the mode allows, in libpq's order. A server that has let us in, or has said why not for good, ends it.
+/// Tries the ways that the mode allows, in libpq's order, until the server lets us in or refuses for good.
 async fn open_some_way(
     address: &Address,
     place: &Place,
@@ -71,7 +74,7 @@ async fn open_some_way(
             opened => opened,
         },
         SslMode::Prefer => match attempt(Way::EncryptedIfOffered).await {
-            // What it says without TLS is worth less: it may only be that it wants TLS.
+            // The error without TLS is less useful: it may only say that the server wants TLS.
             Err(refused) if refused.is_of_the_way() => {
                 attempt(Way::Plain).await.map_err(|_| refused)
             }
@@ -82,7 +85,7 @@ async fn open_some_way(
 }
 
 impl NoSession {
-    /// Returns whether the server may let us in the other way: no rule of `pg_hba.conf` fits this one.
+    /// Returns whether the server may let us in the other way, because no line of `pg_hba.conf` matches this one.
     fn is_of_the_way(&self) -> bool {
         matches!(self, Self::Refused(fault) if fault.code() == Some("28000"))
     }

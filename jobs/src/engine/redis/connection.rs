@@ -1,4 +1,4 @@
-//! Our own connection to a server: how it is made, what is sent over it, and what its errors mean.
+//! Our own connection to a server: how it is made, how commands are sent over it, and what its errors mean.
 
 use std::time::Duration;
 
@@ -9,42 +9,43 @@ use tokio::{
 };
 
 use super::{
-    address::Address,
-    error::RedisError,
     reply::{Replies, Reply},
     tls,
 };
-use crate::error::{JobError, ServerFault};
+use crate::{
+    engine::address::redis::Address,
+    error::{JobError, RedisError, ServerFault},
+};
 
-/// How long TCP, TLS and the password may take together.
+/// How long TCP, TLS and authentication may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the other end may be silent: a server that forks, or deletes a large value, answers nobody meanwhile.
+/// How long the other end may be silent. A server that forks, or deletes a large value, answers nobody meanwhile.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How we are called in `CLIENT LIST`.
+/// Our name in `CLIENT LIST`.
 const NAME: &[u8] = b"lastgood";
 
-/// Whatever carries the bytes.
+/// Any stream that carries the bytes.
 pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
 
-/// A connection over which the server knows who we are. Dropping it closes it.
+/// An authenticated connection. Dropping it closes it.
 pub(crate) struct Connection {
-    /// Commands go this way …
+    /// Sends commands.
     pub(crate) commands: Commands,
-    /// … and their replies come back this way; both can be used at a time.
+    /// Receives their replies; both halves can be used at the same time.
     pub(crate) replies: Replies,
 }
 
 impl Connection {
-    /// Connects, authenticates, and says our name.
+    /// Connects, authenticates, and sets our name.
     pub(crate) async fn open(address: &Address) -> Result<Self, JobError> {
         let doing = "connect";
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, open(address)).await;
         opened.unwrap_or_else(|_| Err(no_answer(doing, CONNECT_TIMEOUT)))
     }
 
-    /// Sends one command and returns its reply; one that says no is an error.
+    /// Sends one command and returns its reply. An error reply becomes an error.
     pub(crate) async fn ask(
         &mut self,
         doing: &'static str,
@@ -54,7 +55,7 @@ impl Connection {
         answer.map_err(|fault| meaning(doing, fault))
     }
 
-    /// Sends one command and returns its reply, or what the server said instead: for commands that it may well refuse.
+    /// Sends one command and returns its reply, or the server's error: for commands that the server may well refuse.
     pub(crate) async fn try_to(
         &mut self,
         doing: &'static str,
@@ -67,14 +68,14 @@ impl Connection {
     }
 }
 
-/// The way out of a connection.
+/// The sending half of a connection.
 pub(crate) struct Commands {
     stream: WriteHalf<Box<dyn Carrier>>,
     patience: Duration,
 }
 
 impl Commands {
-    /// Sends commands that were [packed](pack) before: some 100 KiB at a time are good.
+    /// Sends commands that were [packed](pack) before. About 100 KiB at a time work well.
     pub(crate) async fn send(
         &mut self,
         doing: &'static str,
@@ -96,7 +97,7 @@ impl Commands {
     }
 }
 
-/// Appends a command, as it goes over the wire, to others.
+/// Appends a command in wire format.
 pub(crate) fn pack(command: &[&[u8]], into: &mut Vec<u8>) {
     into.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
     for part in command {
@@ -119,7 +120,7 @@ async fn open(address: &Address) -> Result<Connection, JobError> {
     let mut connection = over(stream, PATIENCE);
     match greet(&mut connection, address).await {
         Ok(()) => Ok(connection),
-        // What was said was no reply, or nothing.
+        // The server sent no valid reply, or nothing: it may expect TLS.
         Err(JobError::Unreachable { .. })
             if address.tls.is_none() && tls::is_spoken(address).await =>
         {
@@ -135,7 +136,7 @@ async fn greet(connection: &mut Connection, address: &Address) -> Result<(), Job
     introduce(connection).await
 }
 
-/// Makes a connection of a stream on which nothing has been said.
+/// Makes a connection from a fresh stream.
 pub(super) fn over(stream: Box<dyn Carrier>, patience: Duration) -> Connection {
     let (from, to) = tokio::io::split(stream);
     Connection {
@@ -155,7 +156,7 @@ async fn authenticate(connection: &mut Connection, address: &Address) -> Result<
         .map(|it| it.expose_secret().as_bytes());
     let said = match (user, password) {
         (None, None) => return Ok(()),
-        // The form that servers without users know as well.
+        // Servers without users know this form, too.
         (None, Some(password)) => {
             connection
                 .try_to("authenticate", &[b"AUTH", password])
@@ -170,7 +171,7 @@ async fn authenticate(connection: &mut Connection, address: &Address) -> Result<
         .map_err(|fault| JobError::Refused(without_password(fault)))
 }
 
-/// Leaves out what a server may have said of our arguments: some repeat what they do not understand.
+/// Removes from an error what may repeat our arguments: some servers quote what they do not understand.
 fn without_password(fault: ServerFault) -> ServerFault {
     let text = fault.to_string();
     let harmless = [
@@ -189,7 +190,7 @@ fn without_password(fault: ServerFault) -> ServerFault {
     ServerFault::new(said, fault.code().map(str::to_owned))
 }
 
-/// Says our name, and learns whether the server talks to us at all: `PING` may need a privilege, this harms nobody.
+/// Sets our name, and learns whether the server lets us in at all. Unlike `PING`, this may be denied without harm.
 async fn introduce(connection: &mut Connection) -> Result<(), JobError> {
     let doing = "connect";
     let said = connection
@@ -199,25 +200,25 @@ async fn introduce(connection: &mut Connection) -> Result<(), JobError> {
         Ok(_) => Ok(()),
         Err(fault) => match fault.code() {
             Some("NOAUTH" | "DENIED") => Err(JobError::Refused(fault)),
-            // Its next reply would be the end of the connection, which explains less.
+            // The next reply would be the end of the connection, which explains less.
             Some("ERR") if fault.to_string().starts_with("ERR max number of clients") => {
                 Err(JobError::Unreachable {
                     doing,
                     source: fault,
                 })
             }
-            // A name is nice to have, and no more.
+            // Our name is optional.
             Some(_) | None => Ok(()),
         },
     }
 }
 
-/// Says what an error reply means, by its first word, which is Redis's code for it.
+/// Returns what an error reply means, by its first word, which is Redis's error code.
 pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
     match source.code() {
         Some("NOAUTH" | "WRONGPASS" | "DENIED") => JobError::Refused(source),
         Some("NOPERM") => JobError::Denied { doing, source },
-        // A transaction that may not end is refused with the refusal in its words.
+        // If a transaction was aborted for lack of a privilege, only the message says so.
         Some("EXECABORT") if source.to_string().contains("NOPERM") => {
             JobError::Denied { doing, source }
         }
@@ -237,7 +238,8 @@ pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
     }
 }
 
-/// Says what to do about a server that takes no writes, or not this one, whatever is written; `None` where it says something else.
+/// Returns what to do about a server that takes no writes, or not this one, whatever is written; `None` for other
+/// errors.
 pub(super) fn advice(fault: &ServerFault) -> Option<&'static str> {
     match fault.code()? {
         "OOM" => Some("its maxmemory is reached: raise it, or take a larger server"),
@@ -255,13 +257,13 @@ pub(super) fn advice(fault: &ServerFault) -> Option<&'static str> {
     }
 }
 
-/// Redis has no code for it, and these words are the same since its beginnings.
+/// Redis has no code for this, and the wording has never changed.
 fn is_unknown_command(fault: &ServerFault) -> bool {
     let words = fault.to_string().to_lowercase();
     words.starts_with("err unknown command") || words.starts_with("err unknown subcommand")
 }
 
-/// Leaves out the arguments that a server repeats of what it does not understand: they may be a customer's keys.
+/// Removes the arguments that a server repeats when it does not understand a command: they may be a customer's keys.
 fn without_arguments(fault: &ServerFault) -> ServerFault {
     let text = fault.to_string();
     let said = text.split(", with args").next().unwrap_or(&text);
@@ -269,19 +271,19 @@ fn without_arguments(fault: &ServerFault) -> ServerFault {
     ServerFault::new(said.trim_end(), fault.code().map(str::to_owned))
 }
 
-/// Says what a failure of the connection itself means.
+/// Returns the error for a failure of the connection itself.
 pub(super) fn broken(doing: &'static str, error: &std::io::Error) -> JobError {
     let source = ServerFault::new(error.to_string(), None);
     JobError::Unreachable { doing, source }
 }
 
-/// The other end has said all that it ever will.
+/// Returns the error for a connection that the other end has closed.
 pub(super) fn closed(doing: &'static str) -> JobError {
     let source = ServerFault::new("the server closed the connection", None);
     JobError::Unreachable { doing, source }
 }
 
-/// The other end has said nothing for too long.
+/// Returns the error for an other end that was silent for too long.
 pub(super) fn no_answer(doing: &'static str, waited: Duration) -> JobError {
     JobError::NoAnswer {
         doing,

@@ -1,28 +1,29 @@
-//! A dump: the server's own snapshot, as it gives it to a replica, or key by key where it has no replicas but its owner's.
+//! Dumps a server: takes the snapshot that it sends to replicas, or reads key by key if it accepts no replica of ours.
 
 pub(super) mod census;
 mod replica;
 mod scan;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::SecretString;
 
 use self::{
     census::Census,
     replica::{Begun, Ending},
 };
 use super::{
-    address::Address,
     connection::Connection,
     info::{self, Role, Server},
     mark::MARK,
-    rdb::Checksum,
 };
 use crate::{
-    archive::{Inspect, Pulled},
-    backup::Dumped,
-    engine::native::{self, Poured},
+    archive::Pulled,
+    engine::{
+        address::redis::Address,
+        answer::Dumped,
+        native::{self, Poured},
+    },
     error::JobError,
+    format::{Inspect, rdb::Checksum},
     manifest::{Consistency, Details, RedisRead, Suspect, Suspicion},
     worker::Worker,
 };
@@ -33,43 +34,42 @@ pub(crate) const FORMAT: &str = "RDB";
 const FLOOR_BYTES: u64 = 18;
 const TOOL: &str = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
 
-/// Dumps the server behind `url` into `key`. Any failure leaves no object.
+/// Dumps the server at `address` into `key`. A failure leaves no object.
 ///
-/// All its databases are in the dump, and its functions; its users and its configuration are not.
+/// The dump has all the server's databases and functions, but neither its users nor its configuration.
 pub(crate) async fn dump(
-    url: &SecretString,
+    address: &Address,
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let address = Address::parse(url)?;
-    let mut connection = Connection::open(&address).await?;
+    let mut connection = Connection::open(address).await?;
     let begin = Begin::note(&mut connection).await?;
     match replica::begin(&mut connection).await? {
         Begun::Sending(ending) => follow(connection, ending, begin, key, worker).await,
         Begun::Refused(fault) => {
             tracing::info!(said = %fault, "the server takes no replica: its keys are read one by one");
             drop(connection);
-            scan(&address, begin, key, worker).await
+            scan(address, begin, key, worker).await
         }
     }
 }
 
-/// zstd's level for these dumps, one of its fast ones: servers compress long values themselves (LZF), and at level 1 a dump takes
-/// longer than the server needs to send it.
+/// The zstd level for these dumps, one of the fast ones. Servers compress long values themselves (LZF), and at level 1
+/// a dump takes longer than the server needs to send it.
 const LEVEL: i32 = -3;
 
-/// Returns what reads a whole dump, to its end and its checksum.
+/// Returns a reader that checks a whole dump, up to its end and its checksum.
 pub(crate) fn whole() -> impl Inspect<Contents = Census> {
     Pulled::start(census::take).at_level(LEVEL)
 }
 
-/// What was known before anything was asked for.
+/// What was known before the dump was requested.
 struct Begin {
     /// By the worker's clock, before the server's was read.
     at: DateTime<Utc>,
     /// By the server's clock, in microseconds.
     server_micros: Option<i64>,
-    /// `None` where our role may not ask.
+    /// `None` if our role may not ask.
     server: Option<Server>,
 }
 
@@ -91,10 +91,11 @@ impl Begin {
         })
     }
 
-    /// Returns the instant that a snapshot, made at `ctime` by the server's clock, is surely not older than.
+    /// Returns an instant that a snapshot, made at `ctime` by the server's clock, is not older than.
     ///
-    /// A server that is already saving for another replica hands us the same file: its snapshot is older than our request.
-    /// How much older is read off the server's clock alone, so that it need not agree with the worker's.
+    /// A server that is already saving for another replica sends us the same file, so the snapshot may be older than
+    /// our request. Its age is computed from the server's clock alone, which therefore need not agree with the
+    /// worker's.
     fn consistent_at(&self, ctime: Option<i64>) -> DateTime<Utc> {
         let Some(made_micros) = ctime.and_then(|it| it.checked_mul(1_000_000)) else {
             return self.at;
@@ -127,7 +128,7 @@ impl Begin {
     }
 }
 
-/// Takes the snapshot that the server sends to us as to a replica.
+/// Takes the snapshot that the server sends us as a replica.
 async fn follow(
     mut connection: Connection,
     ending: Ending,
@@ -199,7 +200,7 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
     }
 }
 
-/// Returns why nobody should count on a whole dump.
+/// Returns why nobody should rely on a dump that is whole.
 fn suspicions(census: &Census) -> Vec<Suspicion> {
     let because = "a restore into the server was at work, or had failed: it may have had a part of its keys only";
     let marked = census.has_mark.then(|| {
@@ -211,7 +212,7 @@ fn suspicions(census: &Census) -> Vec<Suspicion> {
     marked.into_iter().collect()
 }
 
-/// Returns what is odd about a whole dump.
+/// Returns what is unusual about a dump that is whole.
 fn oddities(census: &Census) -> Vec<String> {
     let summary = &census.summary;
     let mut odd = Vec::new();
@@ -253,7 +254,7 @@ fn oddities(census: &Census) -> Vec<String> {
     odd
 }
 
-/// Returns keys by database as a manifest has them.
+/// Returns the number of keys by database, as in a manifest.
 fn by_name(keys: std::collections::BTreeMap<u64, u64>) -> std::collections::BTreeMap<String, u64> {
     let named = keys
         .into_iter()

@@ -1,31 +1,31 @@
-//! What does a server say about itself?
+//! What a server reports about itself.
 
 use std::collections::BTreeMap;
 
-use super::{connection::Connection, error::RedisError, reply::Reply};
-use crate::error::JobError;
+use super::{connection::Connection, reply::Reply};
+use crate::error::{JobError, RedisError};
 
 /// A server, as its `INFO` describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// `Redis 7.0.15`, `Valkey 9.0.1`.
+    /// Such as `Redis 7.0.15` or `Valkey 9.0.1`.
     pub(crate) version: String,
-    /// The microsecond in which it answered, by its own clock; servers before 7.0 do not say.
+    /// When it answered, in microseconds by its own clock; servers before 7.0 do not say.
     pub(crate) clock_micros: Option<i64>,
     pub(crate) role: Role,
-    /// One node of a cluster: a part of the data.
+    /// Whether it is a node of a cluster, which holds only a part of the data.
     pub(crate) is_cluster_node: bool,
-    /// Keys by database number; databases without any are missing.
+    /// Number of keys by database number; empty databases are missing.
     pub(crate) keys: BTreeMap<u64, u64>,
-    /// How many keys it dropped to have memory, since it started.
+    /// How many keys it has evicted for lack of memory since it started.
     pub(crate) evicted_keys: u64,
-    /// How much memory it may use; `None` where there is no limit, or it does not say.
+    /// How much memory it may use; `None` if there is no limit, or it does not say.
     pub(crate) max_memory_bytes: Option<u64>,
-    /// What it does when that is reached.
+    /// What it does when that limit is reached.
     pub(crate) max_memory_policy: Option<String>,
 }
 
-/// What a server is to others.
+/// The role of a server in replication.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Takes writes.
@@ -35,7 +35,7 @@ pub(crate) enum Role {
     Replica,
 }
 
-/// Asks a server about itself. `None` where our role may not ask.
+/// Asks a server about itself. `None` if our role may not ask.
 pub(crate) async fn ask(connection: &mut Connection) -> Result<Option<Server>, JobError> {
     let said = connection.try_to("ask for INFO", &[b"INFO"]).await?;
     let Ok(Some(text)) = said.map(Reply::into_bytes) else {
@@ -44,14 +44,14 @@ pub(crate) async fn ask(connection: &mut Connection) -> Result<Option<Server>, J
     Ok(Some(read(&String::from_utf8_lossy(&text))))
 }
 
-/// Asks a server about itself, where nothing can be done without an answer.
+/// Asks a server about itself, and fails without an answer.
 pub(crate) async fn must_ask(connection: &mut Connection) -> Result<Server, JobError> {
     let doing = "ask for INFO";
     let said = connection.ask(doing, &[b"INFO"]).await?.into_bytes();
     Ok(read(&String::from_utf8_lossy(&said.unwrap_or_default())))
 }
 
-/// Asks for the server's clock, in microseconds. `None` where our role may not ask.
+/// Returns the server's clock in microseconds; `None` if our role may not ask.
 pub(crate) async fn clock_micros(connection: &mut Connection) -> Result<Option<i64>, JobError> {
     let said = connection.try_to("ask for the time", &[b"TIME"]).await?;
     let parts = said.ok().and_then(Reply::into_array).unwrap_or_default();
@@ -67,7 +67,7 @@ pub(crate) async fn clock_micros(connection: &mut Connection) -> Result<Option<i
         .and_then(|it| it.checked_add(*micros)))
 }
 
-/// Refuses a node of a cluster: a resource is a whole server, and a node has a part of the keys only.
+/// Refuses a node of a cluster: a resource is a whole server, but a node has only a part of the keys.
 pub(crate) fn refuse_cluster(server: &Server) -> Result<(), JobError> {
     if server.is_cluster_node {
         return Err(RedisError::Cluster.into());
@@ -108,7 +108,7 @@ fn read(text: &str) -> Server {
     server
 }
 
-/// Reads `db3:keys=7,expires=0,avg_ttl=0`.
+/// Parses `db3:keys=7,expires=0,avg_ttl=0`.
 fn database(name: &str, value: &str) -> Option<(u64, u64)> {
     let number = name.strip_prefix("db")?.parse().ok()?;
     let keys = value.split(',').find_map(|it| it.strip_prefix("keys="))?;

@@ -1,28 +1,29 @@
-//! The key by which a target that is half restored is known, and whose restore it was.
+//! The key that marks a half restored target, and tells whose restore it was.
 
 use uuid::Uuid;
 
 use super::{
     connection::{Connection, meaning},
-    error::RedisError,
-    rdb::{self, Stored},
     reply::Reply,
 };
-use crate::error::JobError;
+use crate::{
+    error::{JobError, RedisError},
+    format::rdb::{self, Stored},
+};
 
 /// In database 0, from before the first key is written until after the last. Its value is the run's id. Permanent.
 pub(crate) const MARK: &str = "lastgood:restore";
-/// Takes its place where a customer has a key of that name. Permanent.
+/// Used instead if a customer has a key of that name. Permanent.
 const OTHER_MARK: &str = "lastgood:restore:unfinished";
-/// The type of a value that is a string.
+/// The type byte of a string.
 const STRING: u8 = 0;
 
-/// Whose mark a server bears.
+/// Whose mark a server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Marked {
     No,
     ByThisRun,
-    /// By another: what its mark says.
+    /// By another run, with the id in its mark.
     ByAnother(String),
 }
 
@@ -30,19 +31,19 @@ pub(crate) enum Marked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) marked: Marked,
-    /// The names under which there are keys that no restore made.
+    /// The names whose keys no restore created.
     taken: Vec<&'static str>,
-    /// The names under which there are marks.
+    /// The names whose keys are marks.
     pub(crate) marks: Vec<&'static str>,
 }
 
-/// Returns whether a value, as it is stored under this key, is a mark: the id of a run, and no customer's value.
+/// Returns whether a value stored under this key is a mark, which holds a run's id, and not a customer's.
 pub(crate) fn is_mark(database: u64, key: &[u8], stored: Stored<'_>) -> bool {
     let is_name = database == 0 && is_name(key);
     is_name && stored.type_byte == STRING && is_run(rdb::string_of(stored.raw).as_deref())
 }
 
-/// Returns whether a key of database 0 has a name of marks.
+/// Returns whether a key of database 0 has the name of a mark.
 pub(crate) fn is_name(key: &[u8]) -> bool {
     key == MARK.as_bytes() || key == OTHER_MARK.as_bytes()
 }
@@ -87,7 +88,7 @@ impl Found {
         self.marks.push(name);
     }
 
-    /// Chooses a name under which neither the target nor the backup has a key of a customer's. `owned`: those of the backup.
+    /// Returns a name under which neither the target nor the backup has a customer's key. `owned` are the backup's.
     pub(crate) fn free_name(&self, owned: &[Vec<u8>]) -> Result<&'static str, RedisError> {
         let is_free = |name: &&str| {
             !self.taken.contains(name) && !owned.iter().any(|key| key == name.as_bytes())

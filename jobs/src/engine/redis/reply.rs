@@ -1,4 +1,4 @@
-//! What does the server answer? RESP2, read from a stream that may go on as something else.
+//! Reads a server's replies: RESP2, from a stream that may continue as something else.
 
 use std::time::Duration;
 
@@ -6,42 +6,38 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::io::{AsyncReadExt as _, ReadHalf};
 
-use super::{
-    RedisError,
-    connection::{Carrier, broken, closed, no_answer},
-};
+use super::connection::{Carrier, broken, closed, no_answer};
 use crate::{
-    error::{JobError, ServerFault},
+    error::{JobError, RedisError, ServerFault},
     printable::steers,
 };
 
-/// How much is read at a time, where there is as much.
+/// How many bytes are read at a time, if that many are available.
 const READ_BYTES: usize = 1024 * 1024;
-/// A status, an error, a number.
+/// A status, an error or a number.
 const LONGEST_LINE: usize = 64 * 1024;
-/// The most bytes in one reply: lists of keys and functions, and what a server says of itself.
+/// The most bytes in one reply: lists of keys and functions, and `INFO`.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// The most bytes of a value: what a string has at most, and what `DUMP` adds to it.
+/// The most bytes of a value: the longest string, and what `DUMP` adds to it.
 const MOST_VALUE_BYTES: usize = 520 * 1024 * 1024;
-/// The most replies in one, all levels together.
+/// The most parts of one reply, over all levels.
 const MOST_PARTS: usize = 1024 * 1024;
-/// How deep replies may be in others: those of `FUNCTION LIST` are three deep.
+/// How deep replies may nest: those of `FUNCTION LIST` are three deep.
 const DEEPEST: usize = 8;
-/// What an error says is cut here: what comes after has never helped anybody.
+/// How many characters of an error are kept: the rest is never useful.
 const LONGEST_FAULT: usize = 300;
 
-/// What a server answered.
+/// A server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// `OK`.
+    /// A status, such as `OK`.
     Status(Bytes),
-    /// A number.
     Integer(i64),
     /// A string.
     Bulk(Bytes),
-    /// Nothing is there.
+    /// Nothing there.
     Nil,
-    /// Several; an error among them is a refused part of the whole.
+    /// Several replies; an error among them means that a part was refused.
     Array(Vec<Result<Reply, ServerFault>>),
 }
 
@@ -54,7 +50,7 @@ impl Reply {
         }
     }
 
-    /// Returns the parts of an array, if none of them is an error.
+    /// Returns the parts of an array, if none is an error.
     pub(crate) fn into_array(self) -> Option<Vec<Reply>> {
         match self {
             Self::Array(parts) => parts.into_iter().collect::<Result<_, _>>().ok(),
@@ -62,7 +58,6 @@ impl Reply {
         }
     }
 
-    /// Returns the number.
     pub(crate) fn as_integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -71,7 +66,7 @@ impl Reply {
     }
 }
 
-/// The way back of a connection.
+/// The receiving half of a connection.
 pub(crate) struct Replies {
     stream: ReadHalf<Box<dyn Carrier>>,
     received: BytesMut,
@@ -87,7 +82,7 @@ impl Replies {
         }
     }
 
-    /// Waits for the next reply, and returns it or what the server said instead.
+    /// Waits for the next reply, and returns it or the server's error.
     pub(crate) async fn next(
         &mut self,
         doing: &'static str,
@@ -101,7 +96,7 @@ impl Replies {
         self.reply(doing, &mut room).await
     }
 
-    /// Waits for the reply to `DUMP`, which may be as large as a value is.
+    /// Waits for the reply to `DUMP`, which may be as large as a value.
     pub(crate) async fn next_value(
         &mut self,
         doing: &'static str,
@@ -115,14 +110,14 @@ impl Replies {
         self.reply(doing, &mut room).await
     }
 
-    /// Returns what was received and not used yet: what follows the last reply is in it.
+    /// Returns the bytes that were received but not used yet: they include what follows the last reply.
     pub(super) fn received(&mut self) -> &mut BytesMut {
         &mut self.received
     }
 
-    /// Waits for more bytes, and returns how many came: never none.
+    /// Waits for more bytes, and returns how many arrived: at least one.
     pub(super) async fn receive(&mut self, doing: &'static str) -> Result<usize, JobError> {
-        // Does nothing while there is room for a good read.
+        // Does nothing while there is room for a decent read.
         if self.received.capacity() - self.received.len() < READ_BYTES / 2 {
             self.received.reserve(READ_BYTES);
         }
@@ -165,7 +160,7 @@ impl Replies {
         let Some(kind) = line.first().copied() else {
             return Err(gibberish(doing));
         };
-        // A reply may be a million lines.
+        // A reply may have a million lines.
         room.bytes = room
             .bytes
             .checked_sub(line.len())
@@ -214,7 +209,7 @@ impl Replies {
         Ok(string)
     }
 
-    /// Boxed: an array may hold arrays.
+    /// Boxed, because an array may hold arrays.
     fn array<'a>(
         &'a mut self,
         doing: &'static str,
@@ -239,7 +234,7 @@ impl Replies {
     }
 }
 
-/// What one reply may still take.
+/// What one reply may still use up.
 struct Room {
     bytes: usize,
     parts: usize,
@@ -247,7 +242,7 @@ struct Room {
     is_value: bool,
 }
 
-/// Reads an error reply: its first word is Redis's code for what is wrong.
+/// Parses an error reply; its first word is Redis's error code.
 pub(super) fn fault(line: &[u8]) -> ServerFault {
     let text = String::from_utf8_lossy(line);
     let code = text.split(' ').next().unwrap_or_default();
@@ -264,7 +259,7 @@ pub(super) fn fault(line: &[u8]) -> ServerFault {
     ServerFault::new(said, code)
 }
 
-/// What came is no reply.
+/// Returns the error for bytes that are not a reply.
 pub(super) fn gibberish(doing: &'static str) -> JobError {
     let said = "what came is not Redis's protocol, or larger than any reply: see that the URL's port is a Redis or \
                 Valkey server's, with rediss:// where it wants TLS";
@@ -282,7 +277,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What is read of `said` when it comes in packets of `packet` bytes, after which the server hangs up.
+    /// Returns what is read of `said` when it arrives in packets of `packet` bytes, after which the server hangs up.
     async fn heard(said: &[u8], packet: usize) -> Result<Result<Reply, ServerFault>, JobError> {
         let (ours, mut theirs) = tokio::io::duplex(packet);
         let Connection { mut replies, .. } = over(Box::new(ours), PATIENCE);
@@ -293,7 +288,7 @@ mod tests {
                 }
             }
         };
-        // Hangs up when it has heard enough, or there would be no end of speaking.
+        // Hangs up after one reply; otherwise the other side would speak for ever.
         let listen = async move { replies.next("ask").await };
         tokio::join!(speak, listen).1
     }
@@ -353,7 +348,8 @@ mod tests {
         assert!(error.contains("let the user replicate"), "{error}");
     }
 
-    /// A peer's sizes are not believed: what is no value is refused by what it declares, and many small parts by what they come to.
+    /// Sizes that a peer announces are not believed: an oversized reply is refused by its declared length, and many
+    /// small parts by their sum.
     #[rstest]
     #[case::declared(b"$100000000\r\n".to_vec())]
     #[case::declared_in_an_array(b"*2\r\n$40000000\r\n".to_vec())]

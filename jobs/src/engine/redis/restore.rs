@@ -1,11 +1,12 @@
-//! A restore over the network: each key as the server dumped it, into a server that is empty or to be overwritten.
+//! Restores over the network: writes each key as the server dumped it, into a server that is empty or to be
+//! overwritten.
 //!
-//! Not atomic: keys arrive one by one, and clients see them come. A mark stands in the target from before the first to after
-//! the last, so that a half restored server can be told from a whole one.
+//! Not atomic: keys arrive one by one, and clients see them arrive. A mark is in the target from before the first key
+//! to after the last, to tell a half restored server from a whole one.
 //!
 //! ```text
 //! look at the target → verify the archive → look again, try what it can take → mark → keys → functions → remove others → unmark
-//!                   nothing stays written                                    │ what fails from here on leaves it half restored
+//!                   nothing stays written                                     │ a failure from here on leaves it half restored
 //! ```
 
 mod batch;
@@ -17,7 +18,6 @@ mod survey;
 mod target;
 mod tidy;
 
-use secrecy::SecretString;
 use uuid::Uuid;
 
 use self::{
@@ -27,75 +27,68 @@ use self::{
     survey::Survey,
     target::Target,
 };
-use super::{
-    address::Address,
-    error::RedisError,
-    mark::{self, Marked},
-};
+use super::mark::{self, Marked};
 use crate::{
     archive::{self, Pulled},
-    error::JobError,
+    engine::{
+        address::redis::Address,
+        answer::{Contents, Restored},
+    },
+    error::{JobError, RedisError},
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Details, Manifest},
-    resource::Resource,
-    restore::{Contents, Restored},
     worker::Worker,
 };
 
-/// What becomes of what is there already.
+/// What happens to existing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Existing {
-    /// Nothing may be there.
+    /// The target must be empty.
     Refused,
-    /// Afterwards there is what the backup has, and nothing else.
+    /// The target ends up with exactly the keys of the backup.
     Replaced,
-    /// Keys that the backup does not have stay.
+    /// Keys that are not in the backup stay.
     Merged,
 }
 
-/// Restores the point that `manifest` describes to where `job` says.
+/// Restores the restore point that `manifest` describes to the target in `job`.
 pub(crate) async fn restore(
     attempt: Attempt,
-    resource: &Resource,
+    own: &Address,
     job: &Restore,
     manifest: &Manifest,
-    target_url: Option<&SecretString>,
+    target: Option<&Address>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
     let (address, existing) = match &job.target {
-        RestoreTarget::Own {} => (Address::parse(&resource.url)?, Existing::Refused),
+        RestoreTarget::Own {} => (own, Existing::Refused),
         RestoreTarget::Reference { .. } => {
-            let url = target_url.ok_or(JobError::NoTargetUrl)?;
-            (Address::parse(url)?, Existing::Refused)
+            (target.ok_or(JobError::NoTargetUrl)?, Existing::Refused)
         }
-        RestoreTarget::InPlace { merge: false, .. } => {
-            (Address::parse(&resource.url)?, Existing::Replaced)
-        }
-        RestoreTarget::InPlace { merge: true, .. } => {
-            (Address::parse(&resource.url)?, Existing::Merged)
-        }
+        RestoreTarget::InPlace { merge: false, .. } => (own, Existing::Replaced),
+        RestoreTarget::InPlace { merge: true, .. } => (own, Existing::Merged),
         RestoreTarget::Swap {} => {
             return Err(JobError::NotThisWay {
-                engine: resource.engine,
+                engine: manifest.engine,
                 how: "by swapping",
                 instead: "restore into its own server once that is empty, into another empty server, or in place",
             });
         }
         RestoreTarget::Database { .. } => {
             return Err(JobError::NotThisWay {
-                engine: resource.engine,
+                engine: manifest.engine,
                 how: "into a database by name",
                 instead: "a restore is of all databases of a server: name another, empty server by a secret reference",
             });
         }
     };
-    into(&address, existing, attempt, manifest, worker).await
+    into(address, existing, attempt, manifest, worker).await
 }
 
 /// What is to be written, and how.
 struct Plan<'a> {
     run: Uuid,
-    /// The name of the key that marks the target meanwhile.
+    /// The name of the key that marks the target in the meantime.
     mark: &'static str,
     existing: Existing,
     manifest: &'a Manifest,
@@ -112,7 +105,7 @@ async fn into(
 ) -> Result<Restored, JobError> {
     made_by_this_engine(manifest)?;
     let server = shown(address);
-    // Before a long reading of the archive, and again after it.
+    // Checked before the archive is read, which takes long, and again after it.
     let found = Target::look(address, attempt.run_id).await?;
     admit(&found, existing, attempt, &server)?;
     drop(found);
@@ -160,7 +153,7 @@ async fn into(
     })
 }
 
-/// Returns the host and port, for those who read about it.
+/// Returns host and port, for people.
 fn shown(address: &Address) -> String {
     let (host, port) = (&address.host, address.port);
     if host.contains(':') {
@@ -170,7 +163,7 @@ fn shown(address: &Address) -> String {
     }
 }
 
-/// Decides whether a server as it was found may be written to.
+/// Decides whether a server in this state may be written to.
 fn admit(
     target: &Target,
     existing: Existing,
@@ -179,13 +172,13 @@ fn admit(
 ) -> Result<(), JobError> {
     match (existing, &target.marks.marked) {
         (Existing::Replaced | Existing::Merged, _)
-        // What an earlier attempt of this run began.
+        // An earlier attempt of this run wrote these keys.
         | (Existing::Refused, Marked::ByThisRun) => return Ok(()),
         (Existing::Refused, Marked::No) if target.is_empty() => return Ok(()),
         (Existing::Refused, Marked::No | Marked::ByAnother(_)) => {}
     }
     let (database, found) = (server.to_owned(), target.found());
-    // A mark of another run was not left by this one.
+    // If there is another run's mark, that run left the keys, not this one.
     if attempt.epoch > 1 && target.marks.marked == Marked::No {
         Err(JobError::PerhapsFilledBefore { database, found })
     } else {
@@ -193,7 +186,8 @@ fn admit(
     }
 }
 
-/// Writes it all, between a mark and its removal. Returns what was written, and how many keys were removed.
+/// Writes everything, between setting the mark and removing it. Returns what was written, and how many keys were
+/// removed.
 async fn write(
     target: &mut Target,
     plan: &mut Plan<'_>,
@@ -221,7 +215,7 @@ async fn write(
         Some(roll) => tidy::remove_others(connection, &roll, mark, plan.worker).await?,
         None => 0,
     };
-    // Those of earlier restores too, where the backup has not put a customer's key in their place.
+    // Includes marks of earlier restores, unless the backup has put a customer's key in their place.
     let owned = &plan.survey.own_marks;
     let is_left = |name: &&str| *name != mark && !owned.iter().any(|key| key == name.as_bytes());
     let earlier = target.marks.marks.iter().copied().filter(is_left);
@@ -232,7 +226,7 @@ async fn write(
     Ok((counts, removed))
 }
 
-/// Makes sure that nobody else has the run by now.
+/// Fails if another attempt may have taken over the run.
 async fn alive(worker: &Worker) -> Result<(), JobError> {
     if worker.lease.is_alive().await {
         Ok(())
@@ -251,7 +245,7 @@ fn made_by_this_engine(manifest: &Manifest) -> Result<(), JobError> {
     }
 }
 
-/// Says what the reader should know besides the counts.
+/// Returns what the reader should know besides the counts.
 fn notes(survey: &Survey, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
     match &target.marks.marked {

@@ -1,4 +1,4 @@
-//! Is the server who its URL says, and may nobody listen? TLS around a connection.
+//! TLS around a connection: checks that the server is the one in the URL, and keeps others from listening.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -12,22 +12,21 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{
-    address::{Address, Tls},
-    connection::{broken, no_answer},
-    error::RedisError,
-};
+use super::connection::{broken, no_answer};
 use crate::{
-    engine::tls,
-    error::{JobError, ServerFault},
+    engine::{
+        address::redis::{Address, Tls},
+        tls,
+    },
+    error::{JobError, RedisError, ServerFault},
 };
 
-/// How long an agreement on TLS may take. One who has none may wait for the end of a line in what we say.
+/// How long a TLS handshake may take. A server without TLS may wait for the end of a line in what we send.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long it may take to find out what the other end speaks instead.
+/// How long finding out what the other end speaks instead may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Speaks TLS over `tcp`, and makes sure that the other end is who the address says.
+/// Speaks TLS over `tcp`, and checks that the other end is the server in the address.
 pub(super) async fn wrap(
     tcp: TcpStream,
     address: &Address,
@@ -49,7 +48,7 @@ pub(super) async fn wrap(
     Err(error)
 }
 
-/// Returns whether the server answers without TLS. It is told nothing but a greeting.
+/// Returns whether the server answers without TLS. Sends nothing but a `PING`.
 async fn speaks_plainly(address: &Address) -> bool {
     let ask = async {
         let mut tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
@@ -59,7 +58,7 @@ async fn speaks_plainly(address: &Address) -> bool {
     matches!(ask.await, Ok(b'+' | b'-'))
 }
 
-/// Returns whether the server speaks TLS, whoever it says it is.
+/// Returns whether the server speaks TLS, whatever its certificate says.
 pub(super) async fn is_spoken(address: &Address) -> bool {
     let ask = async {
         let tcp = TcpStream::connect((address.host.as_str(), address.port)).await;
@@ -78,7 +77,7 @@ async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStr
         why: "its host is no name that a certificate could have".to_owned(),
     })?;
     let files = tls.clone();
-    // Certificates are files, many of them where they are the system's.
+    // Certificates are files, many of them if they are the system's.
     let configured = tokio::task::spawn_blocking(move || configure(&files));
     let stopped = |_| JobError::Stopped {
         what: "the reading of certificates",
@@ -122,7 +121,7 @@ fn trusted(ca_file: Option<&Path>) -> Result<RootCertStore, RedisError> {
             }
         }
         None => {
-            // Some of a system's certificates may be odd; without any, the handshake says so.
+            // Some of the system's certificates may be unusable; if none is left, the handshake fails and says so.
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }

@@ -1,15 +1,15 @@
-//! How is a bucket reached, besides its name?
+//! How is a bucket reached, apart from its name?
 
 use std::time::Duration;
 
 use super::source::KeySource;
 
-/// How a bucket is reached, besides its address. Its `Debug` shows no secret.
+/// How a bucket is reached, apart from its address. Its `Debug` shows no secret.
 #[derive(Debug, Clone, Default)]
 pub struct BucketAccess {
-    /// Where the service is, e.g. `https://minio.example:9000`; `None` is AWS.
+    /// The service's address, e.g. `https://minio.example:9000`; `None` means AWS.
     pub endpoint: Option<String>,
-    /// The bucket's region; AWS wants the right one.
+    /// The bucket's region, which must be right for AWS.
     pub region: Option<String>,
     /// Where the bucket's name goes.
     pub addressing: Addressing,
@@ -19,14 +19,14 @@ pub struct BucketAccess {
     pub write_once: WriteOnce,
     /// Where the keys come from.
     pub credentials: Option<KeySource>,
-    /// How long to wait, and how often to try.
+    /// How long to wait, and how often to retry.
     pub patience: Patience,
 }
 
 /// Where a bucket's name goes in a request's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Addressing {
-    /// Into the host for AWS, into the path for everybody else.
+    /// In the host for AWS, in the path for any other service.
     #[default]
     Auto,
     /// `https://endpoint/bucket/key`.
@@ -35,10 +35,10 @@ pub enum Addressing {
     VirtualHost,
 }
 
-/// Whether each part carries a CRC32C that the service compares.
+/// Whether each part carries a CRC32C, which the service checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Checksums {
-    /// For AWS; other services may not know it.
+    /// Only for AWS; other services may not support it.
     #[default]
     Auto,
     /// Always.
@@ -47,33 +47,34 @@ pub enum Checksums {
     None,
 }
 
-/// How an object is written once: of two writers at the same instant, one has to lose.
+/// How an object is written only once: of two concurrent writers, one has to lose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WriteOnce {
-    /// By the condition `If-None-Match: *`, which the service must know.
+    /// With the condition `If-None-Match: *`, which the service must support.
     #[default]
     Condition,
-    /// By looking before and after: somebody has accepted that a service without the condition may let both write.
+    /// By looking before and after the write. The operator accepts that both writers may succeed on a service without
+    /// the condition.
     Looked,
 }
 
-/// How long to wait for a bucket, and how often to try.
+/// How long to wait for a bucket, and how often to retry.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For an answer to a question: is it there, remove it.
+    /// The time limit for a small request: whether an object is there, or its removal.
     pub answer: Duration,
-    /// For one part, in either direction.
+    /// The time limit for one part, in either direction.
     pub part: Duration,
-    /// How often what failed in passing is repeated.
+    /// How often a request that failed in passing is retried.
     pub tries: usize,
-    /// Before the first repetition; it doubles.
+    /// The pause before the first retry; it doubles each time.
     pub pause: Duration,
-    /// Before any.
+    /// The longest pause before a retry.
     pub pause_max: Duration,
 }
 
 impl Patience {
-    /// Returns the patience of somebody who waits for an answer: nothing is repeated, and nothing may take longer than this.
+    /// Returns the patience for a caller who waits for an answer: no retries, and no request takes longer than this.
     #[must_use]
     pub fn brief(within: Duration) -> Self {
         Self {
@@ -102,7 +103,7 @@ impl BucketAccess {
         match self.addressing {
             Addressing::Path => true,
             Addressing::VirtualHost => false,
-            // A dot in the name would not fit the service's certificate.
+            // A dot in the name would not match the service's certificate.
             Addressing::Auto => !self.is_aws() || bucket.contains('.'),
         }
     }
@@ -115,7 +116,7 @@ impl BucketAccess {
         }
     }
 
-    /// Returns the address of the service itself.
+    /// Returns the service's own address.
     pub(super) fn base(&self, region: &str) -> String {
         match &self.endpoint {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),

@@ -1,4 +1,4 @@
-//! Which keys sign the next request, and when are they read or asked for again?
+//! Which keys sign the next request, and when are they read or requested again?
 
 use std::{
     fmt,
@@ -16,19 +16,19 @@ use super::{
 };
 use crate::error::JobError;
 
-/// How often keys without an end of their own are read again.
+/// How often keys without an expiry are read again.
 const READ_EVERY: Duration = Duration::from_mins(5);
-/// Lent keys are replaced so long before they run out, or after half of their life.
+/// Lent keys are replaced this long before they expire, or after half of their life, whichever is later.
 const BEFORE_THE_END: Duration = Duration::from_mins(5);
-/// No request is signed with keys that run out within this time.
+/// No request is signed with keys that expire within this time.
 const HEADROOM: Duration = Duration::from_secs(15);
-/// However long keys are lent for, they are asked for again within this time.
+/// Lent keys are requested again within this time, however long they are lent for.
 const LONGEST: Duration = Duration::from_hours(24);
-/// After a failure, while the old keys still hold.
+/// The pause after a failure while the old keys are still valid.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(30);
-/// A service that refuses whatever keys it is given causes no more readings than this.
+/// How often keys are read again at most, if the service refuses all keys.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(2);
-/// Lent keys that are younger are not the reason for a refusal that names no reason.
+/// Lent keys younger than this are not to blame for a refusal without a reason.
 const YOUNG: Duration = Duration::from_mins(1);
 
 /// Why there are no keys to sign a request with. Holds no secret.
@@ -40,21 +40,21 @@ pub(in crate::storage) struct NoKeys {
     pub(in crate::storage) may_pass: bool,
 }
 
-/// What a service refused.
+/// What a service refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The keys, as its code says.
+    /// The keys, according to its error code.
     OfTheKeys,
-    /// The request, for a reason that it does not give, or that may be another one.
+    /// The request, without a reason, or for a reason that may not be the keys.
     OfTheRequest,
 }
 
-/// The keys of one bucket, as they are now.
+/// The current keys of one bucket.
 pub(super) struct HeldKeys {
     bucket: String,
     source: Source,
     held: RwLock<Option<Held>>,
-    /// Whoever has it asks the source. Holds when that was last done because of a refusal.
+    /// The holder of this lock asks the source. The value is when a refusal last caused that.
     turn: Mutex<Option<Instant>>,
 }
 
@@ -68,9 +68,9 @@ enum Source {
 struct Held {
     keys: Arc<Credential>,
     since: Instant,
-    /// When to read or ask again; `None`: never.
+    /// When to read or ask again; `None` means never.
     again: Option<Instant>,
-    /// When they have run out; `None`: never.
+    /// When they expire; `None` means never.
     end: Option<Instant>,
 }
 
@@ -97,7 +97,7 @@ impl HeldKeys {
         })
     }
 
-    /// Returns the keys that the next request is to be signed with.
+    /// Returns the keys that sign the next request.
     pub(super) async fn current(&self) -> Result<Arc<Credential>, NoKeys> {
         self.at(Instant::now()).await
     }
@@ -112,14 +112,14 @@ impl HeldKeys {
             return Ok(held.keys);
         }
         let _turn = self.turn.lock().await;
-        // Whoever had the turn before may have asked already.
+        // The previous holder of the lock may have asked already.
         match self.held().filter(|held| !held.has_ended(now)) {
             Some(held) => Ok(held.keys),
             None => self.ask(now).await,
         }
     }
 
-    /// Returns the next keys, or those that are held where there are none to be had yet.
+    /// Returns the next keys, or the held ones if no others are available yet.
     async fn replaced(&self, held: Held, now: Instant) -> Arc<Credential> {
         match self.ask(now).await {
             Ok(keys) => keys,
@@ -139,7 +139,7 @@ impl HeldKeys {
         }
     }
 
-    /// Returns keys that outlast `ttl`, if there are any; those that there are otherwise.
+    /// Returns keys that outlast `ttl` if there are any, and the current keys otherwise.
     pub(super) async fn lasting(&self, ttl: Duration) -> Result<Arc<Credential>, NoKeys> {
         let now = Instant::now();
         let keys = self.at(now).await?;
@@ -148,11 +148,11 @@ impl HeldKeys {
             return Ok(keys);
         }
         let _turn = self.turn.lock().await;
-        // Those that are held still hold, for a shorter time, or for just as long: whoever signs compares that.
+        // The held keys are still valid, for a shorter time or just as long: the signer compares that.
         Ok(self.ask(now).await.unwrap_or(keys))
     }
 
-    /// Returns other keys than those that a service refused, where there are any.
+    /// Returns other keys than the ones that the service refused, if there are any.
     pub(super) async fn other_than(
         &self,
         refused: &Credential,
@@ -195,7 +195,7 @@ impl HeldKeys {
         }
     }
 
-    /// Asks the source, and holds what it gives.
+    /// Asks the source, and holds the keys that it returns.
     async fn ask(&self, now: Instant) -> Result<Arc<Credential>, NoKeys> {
         let keys = match &self.source {
             Source::Fixed => {

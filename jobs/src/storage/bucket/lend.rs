@@ -1,4 +1,4 @@
-//! How are keys asked for that are lent for a while? By reqsign's providers, which see the surroundings that they are given and no more.
+//! How are lent keys requested? By reqsign's providers, which see only the environment that they are given.
 
 mod asking;
 
@@ -21,14 +21,14 @@ use super::{
 use crate::error::{JobError, chain};
 
 const SESSION_NAME: &str = "AWS_ROLE_SESSION_NAME";
-/// Where STS is, where it is not AWS's own.
+/// The address of STS, if it is not AWS's own.
 const STS: &str = "AWS_ENDPOINT_URL_STS";
 
-/// For how long a lender is asked again who fails in passing, and how long after the first time.
+/// For how long a lender that fails in passing is asked again, and the first pause.
 const ASKED_FOR: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Somebody who lends keys.
+/// A lender of keys.
 pub(super) struct Lending {
     by: LentBy,
     provider: Arc<dyn ProvideCredentialDyn<Credential = Credential>>,
@@ -74,7 +74,7 @@ impl Lending {
         self.by
     }
 
-    /// Asks for keys, for a few seconds where it fails in passing.
+    /// Asks for keys, again for a few seconds if that fails in passing.
     pub(super) async fn lend(&self) -> Result<Credential, NoKeys> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -105,7 +105,7 @@ impl Lending {
     }
 }
 
-/// A profile's keys, or those of its SSO session.
+/// The keys of a profile, or of its SSO session.
 #[derive(Debug, Default)]
 struct Profile {
     keys: ProfileCredentialProvider,
@@ -126,7 +126,7 @@ impl ProvideCredential for Profile {
     }
 }
 
-/// What a lender needs that was not there.
+/// Returns what a lender lacks.
 fn lacking(by: LentBy) -> &'static str {
     match by {
         LentBy::WebIdentity => "set AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -142,14 +142,14 @@ fn lacking(by: LentBy) -> &'static str {
 
 fn may_pass(error: &reqsign_core::Error) -> bool {
     match error.kind() {
-        // A token that has expired is replaced by whoever wrote it.
+        // An expired token is replaced by the program that wrote it.
         ErrorKind::CredentialInvalid | ErrorKind::RateLimited | ErrorKind::Unexpected => true,
         ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid | ErrorKind::RequestInvalid => false,
     }
 }
 
-/// Returns what went wrong. Of the causes, only the network's: a parser's may repeat a secret. So may what a container's agent says
-/// after the client's own words, whoever it is: it was sent one.
+/// Returns what went wrong, with no cause except the network's: a parser's error may repeat a secret. For a container's
+/// agent, only the client's own words are kept: the agent was sent a secret, and its answer may repeat it.
 fn told(by: LentBy, error: &reqsign_core::Error) -> String {
     let said = error.to_string();
     let own = match by {

@@ -1,6 +1,7 @@
-//! Which uploads has a bucket that were begun and neither finished nor aborted?
+//! Which uploads to a bucket were begun, but neither finished nor aborted?
 //!
-//! They cost money and no listing of objects shows them. `OpenDAL` has no word for them, so this speaks S3's own.
+//! They cost money, and no listing of objects shows them. `OpenDAL` does not support them, so this module speaks S3's
+//! own protocol.
 
 use std::{
     fmt::{self, Write as _},
@@ -15,36 +16,34 @@ use serde::Deserialize;
 use super::{BucketAccess, Patience};
 use crate::{
     error::{JobError, StoreFault},
-    storage::{
-        ObjectKey,
-        fault::{failure, refused},
-    },
+    object_key::ObjectKey,
+    storage::fault::{failure, refused},
 };
 
-/// What S3 wants in place of a body's hash when the body is empty.
+/// The hash that S3 expects for an empty body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// A page that is larger than this is none.
+/// A larger answer is not a page of a listing.
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const LIST: &str = "list unfinished uploads below";
 const ABORT: &str = "abort the upload of";
 
-/// What knows a bucket's unfinished uploads.
+/// A client for a bucket's unfinished uploads.
 pub(in crate::storage) struct Uploads {
     /// `https://endpoint/bucket` or `https://bucket.endpoint`.
     bucket: String,
-    /// Before every key: empty, or with a slash at its end.
+    /// The prefix of every key: empty, or ending with a slash.
     prefix: String,
-    /// Signs what it sends.
+    /// Signs the requests.
     transport: HttpTransporter,
     patience: Patience,
-    /// Told once: it is asked before every backup.
+    /// Logged once only, because the listing is requested before every backup.
     cannot_list: Once,
 }
 
-/// An upload that was begun and neither finished nor aborted.
+/// An upload that was begun, but neither finished nor aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::storage) struct Pending {
-    /// The key of the object that it would make, in the store.
+    /// The key in the store of the object that it would make.
     pub(in crate::storage) key: String,
     id: String,
     pub(in crate::storage) began: Option<DateTime<Utc>>,
@@ -76,14 +75,14 @@ impl Uploads {
         }
     }
 
-    /// Returns where an object is.
+    /// Returns an object's address.
     pub(super) fn address(&self, key: &str) -> String {
         let key = format!("{}{key}", self.prefix);
         let path = key.split('/').map(encoded).collect::<Vec<_>>().join("/");
         format!("{}/{path}", self.bucket)
     }
 
-    /// Returns the unfinished uploads of the keys that begin with `below`: none where the store cannot list them.
+    /// Returns the unfinished uploads whose keys begin with `below`. Empty if the store cannot list them.
     pub(in crate::storage) async fn list(&self, below: &str) -> Result<Vec<Pending>, JobError> {
         let mut found = Vec::new();
         let mut marker = None::<(String, String)>;
@@ -113,8 +112,8 @@ impl Uploads {
             let page = read_page(below, &page)?;
             found.extend(page.uploads.into_iter().filter_map(|upload| {
                 let key = upload.key.strip_prefix(&self.prefix)?.to_owned();
-                // A server may not know prefixes.
-                // Nor are others' keys ours to put into an address.
+                // A server may ignore the prefix.
+                // And keys that are not lastgood's must not become part of an address.
                 let is_ours = key.starts_with(below) && key.parse::<ObjectKey>().is_ok();
                 is_ours.then(|| Pending {
                     key,
@@ -123,7 +122,7 @@ impl Uploads {
                 })
             }));
             let next = (page.next_key_marker, page.next_upload_id_marker);
-            // A page that leads to itself would be read for ever.
+            // A page that leads back to itself would be read for ever.
             if !page.is_truncated || next.0.is_empty() || marker.as_ref() == Some(&next) {
                 return Ok(found);
             }
@@ -131,7 +130,7 @@ impl Uploads {
         }
     }
 
-    /// Aborts an upload; one that is gone already is no error.
+    /// Aborts an upload. Succeeds if it is already gone.
     pub(in crate::storage) async fn abort(&self, upload: &Pending) -> Result<(), JobError> {
         let target = format!(
             "{}?uploadId={}",
@@ -142,7 +141,7 @@ impl Uploads {
         asked.map(drop)
     }
 
-    /// Asks until there is an answer.
+    /// Sends a request, with retries, and returns the answer.
     async fn ask(
         &self,
         doing: &'static str,
@@ -209,12 +208,12 @@ fn request(method: &Method, target: &str) -> http::Result<Request<Buffer>> {
         .body(Buffer::new())
 }
 
-/// What a store says.
+/// A store's answer.
 enum Answer {
     Body(Buffer),
-    /// There is no such upload any more.
+    /// The upload no longer exists.
     Gone,
-    /// It does not know the question.
+    /// The store does not support the request.
     Unknown,
 }
 
@@ -261,7 +260,7 @@ fn read_page(below: &str, page: &Buffer) -> Result<Page, JobError> {
     quick_xml::de::from_reader(&*page.to_bytes()).map_err(|error| unread(error.to_string()))
 }
 
-/// What S3 answers.
+/// S3's answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
@@ -283,7 +282,7 @@ struct Listed {
     initiated: Option<String>,
 }
 
-/// Percent-encodes all but what a signature leaves as it is.
+/// Percent-encodes everything except what a signature leaves as it is.
 fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         match byte {

@@ -1,6 +1,7 @@
-//! How is a request signed? On its last step out, so that one whose keys were just replaced can be signed and sent again.
+//! How is a request signed? At the last moment before it is sent, so that it can be signed and sent again when its keys
+//! have just been replaced.
 //!
-//! `OpenDAL` would sign earlier, and keep keys for as long as they say that they are valid: it is told not to.
+//! `OpenDAL` would sign earlier, and would keep keys for as long as they claim to be valid, so its signing is disabled.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use reqsign_core::{Context, SignRequest as _};
 
 use super::held::{HeldKeys, NoKeys, Refusal};
 
-/// The codes by which services say that it is the keys that they do not take.
+/// The codes with which services refuse the keys themselves.
 const OF_THE_KEYS: [&str; 7] = [
     "ExpiredToken",
     "TokenRefreshRequired",
@@ -28,9 +29,9 @@ const OF_THE_KEYS: [&str; 7] = [
     "SignatureDoesNotMatch",
 ];
 
-/// No service has more to say about why it refuses a request.
+/// More bytes than any service needs to explain a refusal.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
-/// No page of a listing, no answer to a write and no object that is read at once is longer.
+/// More bytes than any page of a listing, answer to a write, or object that is read at once.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Signs requests and sends them.
@@ -66,7 +67,7 @@ impl Signing {
                 format!("the request cannot be signed: {error}"),
             )
         })?;
-        // The client sets it, as its version of HTTP wants it.
+        // The client sets it in the form that its version of HTTP needs.
         head.headers.remove(HOST);
         Ok(Request::from_parts(head, body.clone()))
     }
@@ -92,7 +93,8 @@ impl HttpTransport for Signing {
     }
 }
 
-/// Bounds an answer, however long its server says that it is: every one is gathered as a whole, and an object's bytes come in ranges.
+/// Bounds an answer, whatever length the server announces. Every answer is collected in memory, and an object's bytes
+/// are read in ranges.
 fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
     let is_whole = |query: &str| {
         let words = ["list-type", "uploads", "uploadId"];
@@ -121,7 +123,8 @@ fn bounded(asked: &Parts, answer: Response<HttpBody>) -> Response<HttpBody> {
     })
 }
 
-/// Returns how many bytes of an object were asked for. `None`: all that it has, as of those few that are small.
+/// Returns how many bytes of an object were requested. `None` means all of them, which is requested only for small
+/// objects.
 fn range(asked: &Parts) -> Option<usize> {
     let range = asked.headers.get(RANGE)?.to_str().ok()?;
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -129,7 +132,7 @@ fn range(asked: &Parts) -> Option<usize> {
     last.checked_sub(first)?.checked_add(1)
 }
 
-/// Returns the answer as it came, and whether it refuses what was asked.
+/// Returns the answer unchanged, and what it refuses, if anything.
 async fn heard(
     method: &Method,
     answer: Response<HttpBody>,
@@ -145,7 +148,7 @@ async fn heard(
     let refusal = match (is_of_the_keys, status) {
         (true, _) => Some(Refusal::OfTheKeys),
         (false, 401 | 403) => Some(Refusal::OfTheRequest),
-        // The answer to a HEAD has no body to give a reason in.
+        // The answer to a HEAD has no body that could give a reason.
         (false, _) if method == Method::HEAD => Some(Refusal::OfTheRequest),
         (false, _) => None,
     };
@@ -154,7 +157,8 @@ async fn heard(
     Ok((Response::from_parts(head, body), refusal))
 }
 
-/// The lender was asked as often as helps: that is not repeated as the store's own trouble is.
+/// Returns the error for a request that was not signed. It is not temporary, so nothing retries it as it retries the
+/// store's failures: the lender has already been asked again.
 fn unsigned(why: NoKeys) -> opendal::Error {
     opendal::Error::new(ErrorKind::Unexpected, "no keys").set_source(why)
 }

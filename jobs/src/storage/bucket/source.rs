@@ -1,34 +1,34 @@
-//! Where do the keys to a bucket come from?
+//! Where do a bucket's keys come from?
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
-/// The keys to a bucket.
+/// The keys of a bucket.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// Names the keys; no secret.
+    /// Identifies the keys. Not a secret.
     pub access_key_id: String,
     /// Signs requests.
     pub secret_access_key: SecretString,
-    /// Comes with keys that are lent for a while.
+    /// Set for lent keys only.
     pub session_token: Option<SecretString>,
 }
 
-/// Where the keys to a bucket come from. Its `Debug` shows no secret.
+/// Where a bucket's keys come from. Its `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// The same ones for as long as the process lives.
+    /// The same keys for the life of the process.
     Fixed(Credentials),
-    /// Read again every five minutes, and at once when the service refuses them: somebody rotates them.
+    /// Read again every five minutes, and at once if the service refuses them, because somebody rotates them.
     Read {
-        /// The keys as they were at the start.
+        /// The keys as they were at startup.
         first: Credentials,
-        /// Reads them again.
+        /// Reads the keys again.
         again: Arc<dyn ReadKeys>,
     },
-    /// Lent for an hour or so, and asked for again before they run out.
+    /// Lent for about an hour, and requested again before they expire.
     Lent(Lender),
 }
 
@@ -40,29 +40,29 @@ impl From<Credentials> for KeySource {
 
 /// Reads keys that may have been rotated.
 pub trait ReadKeys: fmt::Debug + Send + Sync {
-    /// Returns the keys as they are now, or why they cannot be read, in words that hold no secret.
+    /// Returns the current keys, or why they cannot be read, without showing a secret.
     fn read(&self) -> BoxFuture<'_, Result<Credentials, String>>;
 }
 
-/// Who lends keys, and how to reach them.
+/// A lender of keys, and how to reach it.
 #[derive(Debug, Clone)]
 pub struct Lender {
-    /// Who.
+    /// The kind of lender.
     pub by: LentBy,
-    /// What the lender's client may know of this process's environment: it sees nothing else.
+    /// The only part of this process's environment that the lender's client sees.
     pub surroundings: Surroundings,
 }
 
-/// Who lends keys for a while.
+/// The kinds of lenders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LentBy {
-    /// AWS STS, or a service that speaks its language, in exchange for the token in a file: IRSA in EKS.
+    /// AWS STS or a compatible service, in exchange for a token in a file: IRSA in EKS.
     WebIdentity,
-    /// The agent beside a container: ECS, Fargate, EKS Pod Identity.
+    /// The agent beside a container: ECS, Fargate or EKS Pod Identity.
     Container,
     /// The files of the AWS command line: a profile's keys, or its SSO session.
     Profile,
-    /// The metadata service of a machine in EC2, in its second version.
+    /// The metadata service of an EC2 instance, version 2.
     Instance,
 }
 
@@ -77,7 +77,8 @@ impl fmt::Display for LentBy {
     }
 }
 
-/// Environment variables by name, and the home directory. Its `Debug` shows names alone: one of the values may be a secret.
+/// Environment variables by name, and the home directory. Its `Debug` shows only the names, because a value may be a
+/// secret.
 #[derive(Clone, Default)]
 pub struct Surroundings {
     /// The variables that are set.

@@ -1,6 +1,8 @@
-//! What is below a directory of a store? A symbolic link is followed, as whoever reads or writes an object follows it.
+//! What does a directory of a store contain? Symbolic links are followed, as they are when an object is read or
+//! written.
 //!
-//! `OpenDAL`'s own lister leaves out what is behind a link, what it may not read, and a directory whose name is not UTF-8.
+//! `OpenDAL`'s own lister leaves out whatever is behind a link, whatever it may not read, and directories whose names
+//! are not UTF-8.
 
 use std::{
     io,
@@ -13,13 +15,13 @@ use crate::error::JobError;
 /// A file or a directory in a store.
 #[derive(Debug, Clone)]
 pub(in crate::storage) struct Entry {
-    /// Its path below the store's objects.
+    /// The path below the store's objects.
     path: PathBuf,
     pub(in crate::storage) is_directory: bool,
 }
 
 impl Entry {
-    /// Returns the directory of a key that ends with `/`.
+    /// Returns the directory that a key ending with `/` names.
     pub(in crate::storage) fn directory(key: &str) -> Self {
         Self {
             path: key.into(),
@@ -27,12 +29,12 @@ impl Entry {
         }
     }
 
-    /// Returns its key. What is not UTF-8 in it is replaced: no object has such a key, so whoever asks for it is told.
+    /// Returns the entry's key. Bytes that are not UTF-8 are replaced: no object has such a key, so a request for it
+    /// fails.
     pub(in crate::storage) fn key(&self) -> String {
         self.path.to_string_lossy().into_owned()
     }
 
-    /// Returns its name.
     pub(in crate::storage) fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -40,9 +42,9 @@ impl Entry {
 }
 
 impl Directory {
-    /// Returns what lies directly in a directory. One that is not there is empty.
+    /// Returns the direct contents of a directory. A missing directory is empty.
     ///
-    /// A link that leads nowhere is an error: what is behind it may only not be mounted.
+    /// A link that leads nowhere is an error, because its target may merely not be mounted now.
     pub(in crate::storage) async fn entries(&self, of: &Entry) -> Result<Vec<Entry>, JobError> {
         let (objects, path) = (self.root.join(OBJECTS), of.path.clone());
         blocking("list", &of.key(), move || Ok(read(&objects, &path)?)).await
@@ -52,7 +54,7 @@ impl Directory {
 fn read(objects: &Path, path: &Path) -> io::Result<Vec<Entry>> {
     let found = match std::fs::read_dir(objects.join(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The directory itself, or one above it.
+            // The directory itself may be a broken link, or one above it.
             let mut above = path.ancestors();
             return match above.find(|above| objects.join(above).is_symlink()) {
                 Some(link) => Err(leads_nowhere(link)),
@@ -75,7 +77,8 @@ fn read(objects: &Path, path: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Returns whether a link leads to a directory: to one that it lies in, each would be listed again and again.
+/// Returns whether a link leads to a directory. A link to a directory that contains it is refused, because it would be
+/// listed endlessly.
 fn follow(link: &Path, path: &Path) -> io::Result<bool> {
     let target = match std::fs::canonicalize(link) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(leads_nowhere(path)),

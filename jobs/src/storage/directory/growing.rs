@@ -1,7 +1,7 @@
 //! An object on its way into a directory: it grows below `partial`, and is renamed when it is whole.
 //!
-//! What was written is written back while more comes, and then forgotten by the system: a backup is durable soon after its
-//! last byte, and does not push what the machine's other processes work with out of its memory.
+//! Written data is flushed to disk while more arrives, and is then dropped from the page cache. A backup is thereby
+//! durable soon after its last byte, and does not push other processes' data out of memory.
 
 use std::{
     fs::File,
@@ -17,23 +17,27 @@ use super::{
     Trouble,
     root::{Root, Temporary},
 };
-use crate::storage::{Created, identity::Binding, object_key::ObjectKey, upload::Sharing};
+use crate::{
+    object_key::ObjectKey,
+    storage::{Created, identity::Binding, upload::Sharing},
+};
 
-/// After how many bytes more they are written back.
+/// How many more bytes are written between two flushes.
 const WRITE_BACK_BYTES: usize = 32 * 1024 * 1024;
 
-/// A file that is removed when it is dropped, unless it was published.
+/// A file that is removed on drop unless it was published.
 pub(super) struct Growing {
     root: Root,
     path: PathBuf,
     file: Temporary,
-    /// Since the last time that they were to be written back.
+    /// How many bytes were written since the last flush was requested.
     bytes: usize,
     write_back: Option<WriteBack>,
 }
 
 impl Growing {
-    /// Begins a file in `partial`, under a name that begins as the object's ends: the janitor tells by it whose it is.
+    /// Begins a file in `partial`. Its name begins with the last part of the object's key, by which the janitor tells
+    /// whose file it is.
     pub(super) fn begin(
         path: &Path,
         key: &ObjectKey,
@@ -64,10 +68,11 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes the file durable, and visible as `key`. Its directories are not durable yet. What is to be one attempt's alone replaces
-    /// nothing.
+    /// Makes the file durable, and visible as `key`. Its directories are not durable yet. An object that only one
+    /// attempt writes replaces nothing.
     ///
-    /// The store is looked at again: hours may have passed, and what is at its path now may be another, or a bare mount point.
+    /// The store is checked again: hours may have passed, and its path may now lead to another store or to a bare mount
+    /// point.
     pub(super) fn publish(
         mut self,
         key: &ObjectKey,
@@ -99,7 +104,7 @@ impl Growing {
     }
 }
 
-/// A thread that writes back what the file has, whenever it is asked to.
+/// A thread that flushes the file to disk on request.
 struct WriteBack {
     asks: SyncSender<()>,
     thread: JoinHandle<io::Result<()>>,
@@ -113,7 +118,8 @@ impl WriteBack {
         Ok(Self { asks, thread })
     }
 
-    /// Does not wait. Fails where the thread has: nobody need make the rest of a dump that the disk cannot take.
+    /// Requests a flush without waiting for it. Fails if the thread has failed, so that no more of the dump is made for
+    /// a disk that cannot take it.
     fn ask(self) -> io::Result<Self> {
         match self.asks.try_send(()) {
             Ok(()) | Err(TrySendError::Full(())) => Ok(self),
@@ -124,7 +130,7 @@ impl WriteBack {
         }
     }
 
-    /// Says whether all that was written back has arrived: the system tells of a fault once, and told this thread.
+    /// Checks that all flushed data has arrived. The system reports a fault only once, and reported it to this thread.
     fn finish(self) -> io::Result<()> {
         drop(self.asks);
         self.thread.join().unwrap_or_else(|_| Err(stopped()))
@@ -143,8 +149,8 @@ fn write_back(file: &File, asked: &Receiver<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the system forget what of the file is on the disk by now: nobody reads it soon.
+/// Drops from the page cache what is already on disk, because nobody will read it soon.
 fn forget(file: &File) {
-    // Advice: where it is not taken, the memory is freed later.
+    // Advice only: if the system ignores it, the memory is freed later.
     let _taken_or_not = fadvise(file, 0, None, Advice::DontNeed);
 }

@@ -1,6 +1,7 @@
-//! A store's root, held open: what is made below it is made in the directory that was looked at, wherever its path leads by now.
+//! A store's root, held open: everything below it is made in the directory that was checked, wherever its path leads by
+//! now.
 //!
-//! The root itself, and `objects` in it, are never made here: where they are missing, the store is not mounted.
+//! The root and its `objects` are never made here. If they are missing, the store is not mounted.
 
 use std::{
     fs::File,
@@ -15,23 +16,25 @@ use rustix::{
 };
 
 use super::{OBJECTS, PARTIAL, Trouble};
-use crate::storage::{
-    Created,
-    identity::{BYTES_MAX, Binding, IDENTITY},
+use crate::{
     object_key::ObjectKey,
+    storage::{
+        Created,
+        identity::{BYTES_MAX, Binding, IDENTITY},
+    },
 };
 
-/// Customers' data: nobody else on this machine may look.
+/// Customers' data: no other user of this machine may read it.
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// A store's root and its `objects`, open.
+/// The open root of a store, and its open `objects`.
 pub(super) struct Root {
     handle: OwnedFd,
     objects: OwnedFd,
 }
 
-/// What becomes of the directories that a key names.
+/// What to do about missing directories of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     AreMade,
@@ -39,7 +42,7 @@ pub(super) enum Missing {
 }
 
 impl Root {
-    /// Opens the store at a path, and refuses what is not the one that is meant.
+    /// Opens the store at a path, and checks that it is the one that is meant.
     pub(super) fn open(path: &Path, meant: Option<&Binding>) -> Result<Self, Trouble> {
         let gone = |error: Errno| match error {
             Errno::NOENT | Errno::NOTDIR => {
@@ -59,7 +62,7 @@ impl Root {
         Ok(root)
     }
 
-    /// Returns whether two handles are of one directory.
+    /// Returns whether two handles refer to the same directory.
     pub(super) fn is_same(&self, other: &Self) -> io::Result<bool> {
         let (ours, theirs) = (fstat(&self.handle)?, fstat(&other.handle)?);
         Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
@@ -81,7 +84,7 @@ impl Root {
         Ok(Some(bytes))
     }
 
-    /// Begins a file that nobody sees.
+    /// Begins a file that is not visible as an object.
     pub(super) fn temporary(&self, prefix: &str) -> io::Result<Temporary> {
         let partial = made(&self.handle, PARTIAL)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -103,7 +106,7 @@ impl Root {
         }
     }
 
-    /// Returns the directories of a key, open: `objects` first, the one that holds the object last.
+    /// Returns the open directories of a key, from `objects` to the one that holds the object.
     fn directories(&self, key: &ObjectKey, missing: Missing) -> io::Result<Vec<OwnedFd>> {
         let mut opened = Vec::new();
         let mut above = self.objects.try_clone()?;
@@ -118,7 +121,7 @@ impl Root {
         Ok(opened)
     }
 
-    /// Makes an object's name survive a power cut: its bytes are synced already, its directories may not be.
+    /// Makes an object's name survive a power cut. Its bytes are already synced, but its directories may not be.
     pub(super) fn sync(&self, key: &ObjectKey) -> io::Result<()> {
         let opened = self.directories(key, Missing::AreAFault)?;
         for directory in opened.iter().rev().chain([&self.handle]) {
@@ -128,7 +131,7 @@ impl Root {
     }
 }
 
-/// A file below `partial`, which is removed with this value unless it has become an object.
+/// A file below `partial`, which is removed on drop unless it has become an object.
 pub(super) struct Temporary {
     partial: OwnedFd,
     name: Option<String>,
@@ -136,7 +139,7 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// Makes it the object of a key, whatever is there.
+    /// Makes the file the object of a key, replacing an existing one.
     pub(super) fn rename(mut self, root: &Root, key: &ObjectKey) -> io::Result<()> {
         let opened = root.directories(key, Missing::AreMade)?;
         if let (Some(name), Some(into)) = (&self.name, opened.last()) {
@@ -146,7 +149,8 @@ impl Temporary {
         Ok(())
     }
 
-    /// Makes it the object of a key, unless there is one. A link, unlike a rename, fails where the name is taken.
+    /// Makes the file the object of a key unless there is one already. Unlike a rename, a link fails if the name is
+    /// taken.
     pub(super) fn link(self, root: &Root, key: &ObjectKey) -> io::Result<Created> {
         let opened = root.directories(key, Missing::AreMade)?;
         let (Some(name), Some(into)) = (&self.name, opened.last()) else {
@@ -163,7 +167,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            // What stays, the janitor removes.
+            // If this fails, the janitor removes the file.
             let _gone_or_left = unlinkat(&self.partial, &*name, AtFlags::empty());
         }
     }
@@ -177,7 +181,7 @@ fn directory(
     openat(at, name, flags, Mode::empty())
 }
 
-/// Opens a directory, and makes it first where it is missing.
+/// Opens a directory, making it if it is missing.
 fn made(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
     match directory(at, name) {
         Err(Errno::NOENT) => {}

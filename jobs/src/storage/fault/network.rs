@@ -4,20 +4,20 @@ use std::{error::Error, io};
 
 use rustls::CertificateError;
 
-/// What its name resolver's errors are called by the HTTP client, whose type for them is its own.
+/// How the HTTP client names its resolver's errors, whose type is private.
 const NAME_NOT_FOUND: &str = "dns error";
 
-/// Returns what helps where a connection did not come about, if that is known.
+/// Returns advice on a connection that failed, if the cause is known.
 pub(super) fn advice(error: &opendal::Error) -> Option<&'static str> {
     causes(error).find_map(advice_on)
 }
 
-/// Whether it is the network's error, and says nothing about the store's disk or rights.
+/// Returns whether this is a network error, which says nothing about the store's disk or rights.
 pub(super) fn is_of_the_network(error: &opendal::Error) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<reqwest::Error>().is_some())
 }
 
-/// Returns an error and all its causes, through those of the system, which hide theirs.
+/// Returns an error and all its causes, including those hidden inside io errors.
 fn causes(error: &opendal::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let first: Option<&(dyn Error + 'static)> = Some(error);
     std::iter::successors(first, |error| next(*error))

@@ -1,4 +1,4 @@
-//! What every store promises, whatever it is made of.
+//! What every store promises, whatever its kind.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::manifest::tests::example;
 
-/// Larger than three parts of a bucket, and no multiple of one.
+/// Larger than three parts of a bucket, and not a multiple of a part.
 const LARGE: usize = 27 * 1024 * 1024 + 1;
 
-/// Bytes that show when they are in another order.
+/// Returns bytes that reveal a change of their order.
 fn large() -> Bytes {
     (0..LARGE)
         .map(|at| u8::try_from((at / 4099 + at) % 251).unwrap())
@@ -58,7 +58,7 @@ async fn a_partial_object_is_never_visible_and_a_whole_one_is_what_was_written(
     let upload = store.storage.upload("v1/a/b");
     let writer = upload.writer();
     let bytes = large();
-    // In pieces that fit no part.
+    // In pieces that do not match the parts.
     for piece in bytes.chunks(1_000_003) {
         let piece = Bytes::copy_from_slice(piece);
         ensure!(writer.write(piece).await.is_ok(), "the upload failed");
@@ -97,7 +97,7 @@ async fn an_aborted_upload_leaves_nothing(
     Ok(())
 }
 
-/// s3s-fs is not here: it lets two writers at the same instant both win.
+/// Without s3s-fs, which lets two concurrent writers both win.
 #[rstest]
 #[tokio::test]
 async fn of_manifest_writers_at_the_same_time_exactly_one_wins(
@@ -188,7 +188,7 @@ async fn removing_is_idempotent_and_missing_is_told(
     Ok(())
 }
 
-/// Memory is not here: it does not remember when an object came.
+/// Without Memory, which does not remember when an object was written.
 #[rstest]
 #[tokio::test]
 async fn the_janitor_removes_what_no_manifest_describes_and_nothing_else(
@@ -245,7 +245,7 @@ async fn the_janitor_ends_old_uploads_and_no_young_one(
     Ok(())
 }
 
-/// Only a bucket has others in it.
+/// Only a bucket has objects that are not lastgood's.
 #[tokio::test]
 async fn the_janitor_ends_no_upload_of_somebody_elses() -> Result<()> {
     let store = Store::new(Kind::Moto).await?;
@@ -271,7 +271,7 @@ async fn what_several_may_write_is_replaced_at_once_and_never_removed(
 ) -> Result<()> {
     let store = Store::new(kind).await?;
     let bytes = large();
-    // Damaged, and just as long.
+    // A damaged object of the same length.
     put(&store, "v1/a", vec![7; LARGE]).await?;
     let upload = store.storage.upload_over("v1/a");
     ensure!(upload.writer().write(bytes.clone()).await.is_ok(), "failed");
@@ -285,7 +285,7 @@ async fn what_several_may_write_is_replaced_at_once_and_never_removed(
     Ok(())
 }
 
-/// What is one attempt's alone is never written over, whoever comes second.
+/// An object that only one attempt writes is never overwritten.
 #[rstest]
 #[case::small(1024)]
 #[case::in_parts(LARGE)]
@@ -333,12 +333,12 @@ async fn wrong_keys_and_a_missing_bucket_are_permanent_and_say_what_to_mend() ->
     assert!(!shown.contains("marker-of-a-secret"), "{shown}");
 
     let url = "s3://no-such-bucket/x".parse()?;
-    // s3s-fs makes a bucket of any name.
+    // s3s-fs creates a bucket of any name.
     let access = super::stores::access(Kind::Moto)?;
     let storage = super::Storage::open_with(&url, &access).await?;
     for error in [
         storage.check().await.unwrap_err(),
-        // Asked about one object, a server does not say that it is the bucket that is missing.
+        // When asked about one object, a server does not say that the bucket is missing.
         storage.size("v1/x").await.unwrap_err(),
     ] {
         assert!(

@@ -1,4 +1,4 @@
-//! A service whose answers never end fills no memory: each is cut off at what it may be long.
+//! A service whose answers never end does not fill the memory: each answer is cut off at its limit.
 
 use std::sync::{
     Arc,
@@ -19,11 +19,11 @@ use super::{
     stores::{Kind, Store, access},
 };
 
-/// The most that is let in, and what two sockets and a few readers ahead hold besides.
+/// The largest answer that is accepted, plus what two sockets and a few parts read ahead hold.
 const SENT_MAX: usize = 64 * 1024 * 1024;
 
-/// A service that answers all but a HEAD with `status` and bytes for ever. A HEAD says that an object is small, and the next, of the
-/// same, that it is huge.
+/// A service that answers everything but a HEAD with `status` and endless bytes. The first HEAD of an object says that
+/// it is small, and the next that it is huge.
 struct Endless {
     url: String,
     sent: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! A store that is not where it was, or is another one by now: nothing is written, removed or believed because of it.
+//! If a store is missing or was replaced by another, nothing is written, removed or believed because of that.
 
 use std::{fs, path::PathBuf};
 
@@ -15,7 +15,7 @@ use crate::{error::ErrorKind, manifest::tests::example};
 
 const KEY: &str = "v1/acme/db-1/2026/03/04/x.manifest.json";
 
-/// A store in a directory that can be taken away.
+/// A store in a directory that can be moved away.
 struct Mounted {
     _home: tempfile::TempDir,
     at: PathBuf,
@@ -39,7 +39,7 @@ impl Mounted {
         })
     }
 
-    /// Takes the store away, and leaves something in its place.
+    /// Moves the store away, and leaves something else in its place.
     fn take_away(&self, instead: Instead) -> Result<()> {
         fs::rename(&self.at, &self.away)?;
         match instead {
@@ -57,7 +57,7 @@ impl Mounted {
         Ok(())
     }
 
-    /// What is at the store's place now, beside what was put there.
+    /// Returns what is in the store's place now, apart from what was put there.
     fn grown(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut directories = vec![self.at.clone()];
@@ -83,7 +83,7 @@ enum Instead {
     AnotherStore,
 }
 
-/// Red before: the directories were made anew where the store had been, and the upload succeeded there.
+/// Regression test: the directories were made again where the store had been, and the upload succeeded there.
 #[rstest]
 #[tokio::test]
 async fn a_store_that_goes_in_the_middle_of_an_upload_is_not_made_anew(
@@ -167,7 +167,7 @@ async fn a_bucket_that_is_another_takes_nothing(
     #[values(Kind::Moto, Kind::S3s)] kind: Kind,
 ) -> Result<()> {
     let store = Store::new(kind).await?;
-    // As a consumer does: what is bound to no store yet can still be claimed.
+    // As a consumer does: a store with a binding that does not know it yet can still be claimed.
     let unknown = store.storage.bound(Binding::of(Uuid::from_u128(1)));
     let identity = unknown.claim(Uuid::from_u128(1)).await?;
     assert_eq!(store.storage.claim(Uuid::from_u128(2)).await?, identity);
@@ -199,7 +199,8 @@ async fn a_bucket_that_is_another_takes_nothing(
     Ok(())
 }
 
-/// Red before: whoever opened a store made its `partial`, so that one that is read-only, or came by rsync, could not be read.
+/// Regression test: opening a store made its `partial`, so that a store that is read-only or was copied by rsync could
+/// not be read.
 #[tokio::test]
 async fn reading_needs_nothing_but_what_is_read() -> Result<()> {
     let home = tempfile::tempdir()?;
@@ -217,14 +218,14 @@ async fn reading_needs_nothing_but_what_is_read() -> Result<()> {
         super::Swept::default()
     );
     ensure!(!at.join("partial").exists(), "reading wrote");
-    // And whoever writes makes it again.
+    // A writer makes the directory again.
     let upload = read.upload("v1/a/b");
     ensure!(upload.writer().write(Bytes::from("x")).await.is_ok());
     upload.finish().await?.keep();
     Ok(())
 }
 
-/// Red before: `..` in a key led out of a mirror in a directory, and into another bucket of the same account.
+/// Regression test: `..` in a key led out of a mirror in a directory, and into another bucket of the same account.
 #[rstest]
 #[tokio::test]
 async fn no_door_takes_a_key_that_leads_out(

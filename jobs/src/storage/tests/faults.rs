@@ -1,4 +1,4 @@
-//! What a bucket promises when the network or the service does not keep its own promises.
+//! What a bucket promises if the network or the service breaks its own promises.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::manifest::tests::example;
 const LARGE: usize = 20 * 1024 * 1024;
 const KEY: &str = "v1/a";
 
-/// A store behind a proxy, and the same one without it.
+/// A store behind a proxy, and the same store without it.
 struct Behind {
     store: Store,
     straight: Store,
@@ -49,7 +49,7 @@ impl Behind {
 
     async fn put_all(&self, bytes: Bytes) -> Result<(), JobError> {
         let upload = self.store.storage.upload(KEY);
-        // A failure is explained by `finish`.
+        // If the write fails, `finish` says why.
         drop(upload.writer().write(bytes).await);
         upload.finish().await?.keep();
         Ok(())
@@ -205,7 +205,7 @@ async fn the_janitor_survives_a_busy_store() -> Result<()> {
     Ok(())
 }
 
-/// What is asked of a store, each in its own request.
+/// The kinds of requests to a store.
 const VERBS: [(&str, &str, &str); 8] = [
     ("look", "HEAD", KEY),
     ("read", "GET", KEY),
@@ -241,8 +241,8 @@ async fn done(verb: &str, behind: &Behind) -> Result<(), JobError> {
     }
 }
 
-/// Red before: a denied read was "the store failed", and tried again; a quota, a disabled key and a token that ran out while
-/// a part was sent were told of the putting together.
+/// Regression test: a denied read was reported as "the store failed" and retried. A quota, a disabled key, and a token
+/// that expired while a part was sent were blamed on the last step.
 #[rstest]
 #[case::denied(403, "AccessDenied", "the store does not let lastgood", true)]
 #[case::unknown_key(403, "InvalidAccessKeyId", "correct AWS_ACCESS_KEY_ID", true)]
@@ -266,7 +266,7 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
     #[case] is_permanent: bool,
 ) -> Result<()> {
     for (verb, method, with) in VERBS {
-        // 404 without a body, or of what was to be removed, is an object that is not there.
+        // A 404 without a body, or for a removal, means that the object is not there.
         if status == 404 && matches!(verb, "look" | "remove") {
             continue;
         }
@@ -274,7 +274,8 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
         let behind = Behind::new(&[rule(method, with, 1000, told)]).await?;
         let error = done(verb, &behind).await.unwrap_err();
         let report = error.report();
-        // The answer to a HEAD has no code, only a status. A removal that is denied may be a lock's doing, and is told so.
+        // The answer to a HEAD has a status but no code. A denied removal may come from an object lock, and is reported
+        // as such.
         let has_code = method != "HEAD";
         let is_lock = verb == "remove" && code == "AccessDenied";
         ensure!(
@@ -283,7 +284,7 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
         );
         if has_code && !is_lock {
             ensure!(report.contains(advice), "{verb}: {report}");
-            // A server that was started anew may have forgotten the parts, and denies them.
+            // A restarted server may have forgotten the parts, and denies them.
             let is_again = verb == "put together" && matches!(error, JobError::StoreDenied { .. });
             ensure!(
                 error.is_permanent() == (is_permanent && !is_again),
@@ -297,7 +298,7 @@ async fn whatever_a_store_says_is_told_the_same_for_every_verb(
     Ok(())
 }
 
-/// The answer to a HEAD has no body: its status alone tells.
+/// The answer to a HEAD has no body, so its status alone tells.
 #[rstest]
 #[case::denied(403, "gives no reason", true)]
 #[case::busy(503, "busy or down", false)]
@@ -319,7 +320,7 @@ async fn an_answer_without_a_body_is_told_by_its_status(
     Ok(())
 }
 
-/// Red before: a HEAD was denied without a word of why.
+/// Regression test: a denied HEAD gave no reason.
 #[tokio::test]
 async fn the_reason_that_a_head_does_not_give_is_asked_for() -> Result<()> {
     let denied = |method| rule(method, KEY, 1000, Fault::Say(403, "InvalidAccessKeyId"));
@@ -329,7 +330,7 @@ async fn the_reason_that_a_head_does_not_give_is_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// Red before: the HTTP client's own words, and no advice.
+/// Regression test: the error had the HTTP client's own words, and no advice.
 #[rstest]
 #[case::nobody_listens("http://127.0.0.1:1", "nothing listens there")]
 #[case::no_such_name("http://nothing.invalid:9000", "no server has that name")]
@@ -348,7 +349,7 @@ async fn a_connection_that_does_not_come_about_says_what_to_look_at(
     Ok(())
 }
 
-/// Ceph and Garage do not know the condition, or not everywhere.
+/// Ceph and Garage do not support the condition, or not in every request.
 #[tokio::test]
 async fn a_store_that_does_not_know_the_condition_is_seen_and_used_only_where_that_is_accepted()
 -> Result<()> {
@@ -380,7 +381,7 @@ async fn a_store_that_does_not_know_the_condition_is_seen_and_used_only_where_th
     Ok(())
 }
 
-/// Red before: every archive of several parts failed where the service answers 501 to the condition at their end.
+/// Regression test: every archive of several parts failed if the service answered 501 to the condition at the end.
 #[tokio::test]
 async fn an_archive_of_several_parts_needs_no_condition() -> Result<()> {
     let behind = Behind::new(&[]).await?;
@@ -392,7 +393,7 @@ async fn an_archive_of_several_parts_needs_no_condition() -> Result<()> {
     Ok(())
 }
 
-/// As where a store's rights were taken away, or it went away, while its manifests were read.
+/// As if the store's rights were taken away, or the store itself went away, while its manifests were read.
 #[rstest]
 #[case::one_denied(1, 1, false)]
 #[case::all_denied(usize::MAX, 20, true)]

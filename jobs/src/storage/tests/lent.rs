@@ -1,4 +1,4 @@
-//! Keys that are lent for a while, and keys that somebody rotates: a request is signed with those that hold now.
+//! Requests are signed with the keys that are valid now, whether keys are lent for a while or rotated.
 
 use std::{
     collections::BTreeMap,
@@ -30,17 +30,17 @@ use super::{
     stores::{Kind, Store, access},
 };
 
-/// A secret that the process was given to ask for keys with.
+/// A secret that the process was given for requesting keys.
 const GRANT: &str = "marker-of-a-grant";
 
-/// Somebody who lends keys: another set each time, `lent-0`, then `lent-1`, and so on.
+/// A lender of keys that returns another set each time: `lent-0`, then `lent-1`, and so on.
 struct Lends {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
     listening: JoinHandle<()>,
 }
 
-/// How a lender answers a request; `None`: as one who refuses.
+/// How a lender answers a request; `None` means that it refuses.
 type Answer = fn(request: &str, number: usize) -> Option<String>;
 
 impl Lends {
@@ -161,7 +161,7 @@ fn nobody(_: &str, _: usize) -> Option<String> {
     None
 }
 
-/// Returns what a process is told that is to borrow from this lender.
+/// Returns the environment of a process that borrows from this lender.
 fn surroundings(by: LentBy, url: &str, home: &std::path::Path) -> Result<Surroundings> {
     let write = |name: &str, text: &str| -> Result<String> {
         let path = home.join(name);
@@ -189,7 +189,7 @@ fn surroundings(by: LentBy, url: &str, home: &std::path::Path) -> Result<Surroun
                 "[profile ops]\nsso_start_url = https://sso.example/start\nsso_region = eu-west-1\n\
                  sso_account_id = 123\nsso_role_name = backup\n",
             )?;
-            // SHA-1 of the start URL, as the AWS command line names it.
+            // The SHA-1 of the start URL, as the AWS command line names the file.
             write(
                 ".aws/sso/cache/98df91031e87f97bfc088c045be6442dc5d70b2a.json",
                 &format!(
@@ -212,7 +212,7 @@ fn surroundings(by: LentBy, url: &str, home: &std::path::Path) -> Result<Surroun
     })
 }
 
-/// A bucket behind a proxy, whose keys come from somewhere.
+/// A bucket behind a proxy, with keys from a given source.
 struct Bucket {
     store: Store,
     proxy: Proxy,
@@ -239,7 +239,7 @@ impl Bucket {
         keys.try_collect::<Vec<_>>().await.map(drop)
     }
 
-    /// Returns the names of the keys that signed each request, in order.
+    /// Returns the name of the keys that signed each request, in order.
     fn signed_by(&self) -> Vec<String> {
         let heads = self.proxy.heads();
         let name = |head: &String| {
@@ -294,7 +294,7 @@ async fn keys_that_are_lent_sign_every_request_with_their_token(
     Ok(())
 }
 
-/// Red before: a consumer had to be restarted when its session token ran out.
+/// Regression test: a consumer had to be restarted when its session token expired.
 #[rstest]
 #[case::expired(400, "ExpiredToken")]
 #[case::unknown(403, "InvalidAccessKeyId")]
@@ -319,7 +319,7 @@ async fn lent_keys_that_the_store_takes_no_more_are_asked_for_again_and_the_requ
     Ok(())
 }
 
-/// A right that is missing is not mended by other keys of the same role.
+/// Other keys of the same role do not help if a right is missing.
 #[tokio::test]
 async fn a_right_that_is_missing_is_no_reason_to_ask_for_other_keys() -> Result<()> {
     let home = tempfile::tempdir()?;
@@ -372,7 +372,7 @@ async fn a_lender_that_refuses_is_told_as_such_once_and_shows_no_secret(
     Ok(())
 }
 
-/// Red before: 45 s, for the request was repeated that could not be signed.
+/// Regression test: it took 45 s, because the request that could not be signed was retried.
 #[rstest]
 #[case::web_identity(LentBy::WebIdentity)]
 #[case::container(LentBy::Container)]
@@ -387,7 +387,7 @@ async fn a_lender_that_is_away_is_told_within_seconds_and_worth_another_attempt(
     let keys = lent(by, surroundings(by, &url, home.path())?);
     let mut access = access(Kind::Moto)?;
     access.credentials = Some(keys);
-    // As a consumer has it.
+    // As in a consumer.
     access.patience = Patience::default();
     let store = Store::in_bucket(&access, "x").await?;
     let begun = Instant::now();
@@ -420,7 +420,7 @@ async fn a_lender_of_whom_nothing_is_known_is_asked_nothing(
     Ok(())
 }
 
-/// Keys in a place where somebody exchanges them.
+/// A place whose keys are replaced.
 #[derive(Debug)]
 struct Place(Mutex<&'static str>);
 
@@ -438,7 +438,8 @@ impl ReadKeys for Place {
     }
 }
 
-/// Red before: keys were read when a process started, and a rotation failed its backups until it was restarted.
+/// Regression test: keys were read only at startup, and after a rotation backups failed until the process was
+/// restarted.
 #[rstest]
 #[case::in_the_middle_of_an_archive("PUT", "partNumber=2")]
 #[case::in_a_question("HEAD", "v1/")]

@@ -1,4 +1,4 @@
-//! A network that misbehaves on demand, between us and an S3 server.
+//! A network that misbehaves on demand, between lastgood and an S3 server.
 
 use std::{
     io,
@@ -22,40 +22,39 @@ const DENIED: &str =
 const BUSY: &str =
     "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
-/// What is done to a request.
+/// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Answered with a 503; the server never sees it.
+    /// It is answered with 503; the server never sees it.
     Busy,
-    /// Answered with a 403; the server never sees it.
+    /// It is answered with 403; the server never sees it.
     Deny,
-    /// Answered with this status and code; the server never sees it.
+    /// It is answered with this status and code; the server never sees it.
     Say(u16, &'static str),
-    /// Passed on without its condition: as by a service that does not know it.
+    /// It is passed on without its condition, as if the service did not support it.
     Unconditionally,
     /// The connection is cut in the middle of the body.
     CutRequest,
-    /// The server does it, and its answer is lost.
+    /// The server executes it, and its answer is lost.
     LoseAnswer,
     /// The connection is cut in the middle of the answer.
     CutAnswer,
-    /// Nothing is answered until the client goes away.
+    /// It is never answered; the proxy waits until the client goes away.
     Silence,
     /// The answer comes late.
     Slow(Duration),
 }
 
-/// Which requests, how many of them, and what is done to them.
+/// Which requests are affected, how many of them, and what happens to them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     pub(super) method: &'static str,
-    /// What the request line contains.
+    /// A part of the request line.
     pub(super) with: &'static str,
     pub(super) times: usize,
     pub(super) fault: Fault,
 }
 
-/// The network.
 pub(super) struct Proxy {
     pub(super) url: String,
     rules: Arc<Mutex<Vec<Rule>>>,
@@ -96,7 +95,7 @@ impl Proxy {
         })
     }
 
-    /// Returns the head of each request that came, in order.
+    /// Returns the head of every request received, in order.
     pub(super) fn heads(&self) -> Vec<String> {
         let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         heads.clone()
@@ -107,7 +106,7 @@ impl Proxy {
         self.conditional_posts.load(Ordering::SeqCst)
     }
 
-    /// Returns how many faults are still to come.
+    /// Returns how many faults are left.
     pub(super) fn left(&self) -> usize {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         rules.iter().map(|rule| rule.times).sum()
@@ -120,7 +119,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Passes one request on; a connection carries no second one.
+/// Forwards one request. A connection carries only one.
 async fn serve(
     mut client: TcpStream,
     server: &str,
@@ -165,7 +164,7 @@ async fn serve(
                 | Fault::Silence
                 | Fault::Slow(_) => ("503 Slow Down".to_owned(), BUSY.to_owned()),
             };
-            // The answer to a HEAD has no body, and says the length of one.
+            // The answer to a HEAD has no body, but states its length.
             let shown = if line.starts_with("HEAD") { "" } else { &said };
             let answer = format!(
                 "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{shown}",
@@ -216,7 +215,7 @@ fn take(rules: &Mutex<Vec<Rule>>, line: &str) -> Option<Fault> {
     Some(rule.fault)
 }
 
-/// Returns a request's head, and what was read of its body.
+/// Returns a request's head, and the part of its body that was read with it.
 async fn read_head(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! An empty store of each kind, private to one test, and what is left in it afterwards.
+//! An empty store of each kind, private to one test, and what it holds afterwards.
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
@@ -6,18 +6,18 @@ use opendal::{Operator, services::Memory};
 
 use super::super::{Backend, BucketAccess, Checksums, Credentials, Patience, Storage};
 
-/// The kinds of stores that must all behave alike.
+/// The kinds of stores, which must all behave alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Memory,
     Directory,
-    /// An S3 server that knows unfinished uploads, and believes any signature.
+    /// An S3 server that supports unfinished uploads, and accepts any signature.
     Moto,
-    /// An S3 server that checks signatures and checksums, and knows no unfinished uploads.
+    /// An S3 server that checks signatures and checksums, and does not support unfinished uploads.
     S3s,
 }
 
-/// A store, and what goes with it.
+/// A store, with the directory that it needs.
 pub(super) struct Store {
     pub(super) storage: Storage,
     directory: Option<tempfile::TempDir>,
@@ -78,7 +78,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// Returns how much is unfinished: files or uploads.
+    /// Returns how many unfinished files or uploads there are.
     pub(super) async fn unfinished(&self) -> Result<u64> {
         match &self.directory {
             Some(directory) => {
@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-/// Returns how a test's server is reached, with the patience of a test.
+/// Returns the access to a test's server, with little patience.
 pub(super) fn access(kind: Kind) -> Result<BucketAccess> {
     let name = match kind {
         Kind::Moto => "MOTO",

@@ -1,4 +1,4 @@
-//! Whatever lies in a directory's store is listed or told, however it got there.
+//! Everything in a directory's store is listed or reported, however it got there.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +15,7 @@ async fn what_is_behind_a_symbolic_link_is_listed() -> anyhow::Result<()> {
     let key = store.put(&point(2, "moved", 2)).await?;
     std::fs::rename(at("v1/moved"), disk.path().join("moved"))?;
     symlink(disk.path().join("moved"), at("v1/moved"))?;
-    // A file, too.
+    // And a file.
     std::fs::rename(at(&key), disk.path().join("a"))?;
     symlink(disk.path().join("a"), at(&key))?;
 
@@ -56,7 +56,7 @@ async fn a_symbolic_link_that_leads_nowhere_or_in_a_circle_is_an_error() -> anyh
         assert!(error.contains("v1/moved leads nowhere"), "{error}");
     }
     std::fs::remove_file(at("v1/moved"))?;
-    // Two, so that each round would be of twice as many.
+    // Two links, so that each round would double the number of entries.
     for link in ["circle", "again"] {
         symlink("..", at("v1/acme").join(link))?;
     }

@@ -1,4 +1,4 @@
-//! What an archive holds, read by other code than the one that is tested.
+//! The contents of an archive, read by code independent of the code under test.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,15 @@ use bson::{Document, RawDocumentBuf};
 const MAGIC: &[u8] = &[0x6d, 0xe2, 0x99, 0x81];
 const MARK: &[u8] = &[0xff; 4];
 
-/// A whole archive.
 pub(crate) struct Archive {
     pub(crate) header: Document,
-    /// What stands in the prelude of each namespace, by `database.collection`.
+    /// Each namespace's entry in the prelude, by `database.collection`.
     pub(crate) namespaces: BTreeMap<String, Document>,
-    /// The documents of each block's namespace, as they were stored.
+    /// The stored documents, by the namespace of their blocks.
     pub(crate) documents: BTreeMap<String, Vec<RawDocumentBuf>>,
 }
 
 impl Archive {
-    /// Reads a stored archive.
     pub(crate) fn read(stored: &[u8]) -> Result<Self> {
         let dump = zstd::decode_all(stored)?;
         let mut rest = dump.strip_prefix(MAGIC).context("no magic number")?;
@@ -46,7 +44,7 @@ impl Archive {
         })
     }
 
-    /// Returns what an archive says of a namespace.
+    /// Returns the metadata that the archive has for a namespace.
     pub(crate) fn metadata(&self, namespace: &str) -> Result<&str> {
         let told = self
             .namespaces
@@ -64,7 +62,7 @@ fn name(of: &Document) -> Result<String> {
     ))
 }
 
-/// Takes the next document; `None` at a mark.
+/// Takes the next document. `None` at a mark.
 fn take(rest: &mut &[u8]) -> Result<Option<RawDocumentBuf>> {
     let (head, after) = rest.split_first_chunk::<4>().context("cut")?;
     if head == MARK {

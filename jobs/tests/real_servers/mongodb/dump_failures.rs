@@ -1,13 +1,14 @@
-//! How a dump of MongoDB fails: with the right kind, without a secret, and without a trace.
+//! How a dump of MongoDB fails: with the right kind, without showing a secret, and without leaving anything behind.
 
 use anyhow::Result;
 use bson::doc;
-use lastgood_jobs::{backup::backup, error::ErrorKind};
+use lastgood_jobs::error::ErrorKind;
 
 use super::lab::{Lab, Private};
 use crate::{
     lab::{attempt, shows_no_secret, until},
     proxy::Proxy,
+    subject::backup,
 };
 
 #[tokio::test]
@@ -31,7 +32,7 @@ async fn a_database_without_collections_is_final_and_named() -> Result<()> {
 async fn a_server_that_is_gone_may_come_back() -> Result<()> {
     let lab = Lab::new().await?;
     let mut resource = lab.resource.clone();
-    // Free a moment ago, and so nobody listens there.
+    // It was free a moment ago, so nothing listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port();
@@ -68,7 +69,7 @@ async fn a_deployment_that_may_not_be_listed_fails_the_backup() -> Result<()> {
     lab.clean().await
 }
 
-/// Fills a collection whose dump takes long enough to be met half way.
+/// Fills a collection whose dump takes long enough to be interrupted half way.
 async fn fill(lab: &Lab) -> Result<()> {
     for batch in 0..40 {
         let one = |n| doc! {"_id": batch * 1000 + n, "text": "0123456789abcdef".repeat(128)};
@@ -140,7 +141,7 @@ async fn a_connection_that_breaks_as_documents_are_read_is_an_error() -> Result<
     let to = server.url("shop").parse()?;
     let proxy = Proxy::breaking_at("getMore", 0, &to).await?;
     let mut resource = lab.resource.clone();
-    // Else the driver goes to the address that the server tells.
+    // Otherwise the driver connects to the address that the server announces.
     let url = format!(
         "mongodb://u:hunter2-marker@127.0.0.1:{}/shop?directConnection=true",
         proxy.port

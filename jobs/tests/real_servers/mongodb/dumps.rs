@@ -1,4 +1,4 @@
-//! What a dump of MongoDB holds, and what it promises.
+//! What a dump of MongoDB contains and promises.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use mongodb::Collection;
 use super::lab::{Lab, Private};
 use crate::lab::is_clean;
 
-/// Returns a document with nearly every type, and with keys that would break a less careful copy.
+/// Returns a document with nearly every type, and with keys that would break a careless copy.
 fn every_type(n: i32) -> Result<Document> {
     let binary = bson::Binary {
         subtype: bson::spec::BinarySubtype::UserDefined(0x80),
@@ -37,7 +37,7 @@ fn every_type(n: i32) -> Result<Document> {
     })
 }
 
-/// Returns what the server has in a collection, byte by byte.
+/// Returns the documents of a collection byte by byte.
 async fn stored(lab: &Lab, collection: &str) -> Result<Vec<RawDocumentBuf>> {
     let collection: Collection<RawDocumentBuf> = lab.database().collection(collection);
     Ok(collection.find(doc! {}).await?.try_collect().await?)
@@ -173,7 +173,7 @@ async fn a_quiet_replica_set_is_dumped_as_of_one_instant() -> Result<()> {
         point.manifest.warnings
     );
     assert_eq!(point.manifest.warnings, Vec::<String>::new());
-    // The cluster's time has whole seconds.
+    // The cluster time has whole seconds only.
     let since = point.manifest.consistent_at - before;
     assert!(since.num_milliseconds() > -1000, "{since}");
     Ok(())
@@ -284,12 +284,12 @@ async fn of_a_server_that_never_had_a_user_no_users_are_in_the_archive() -> Resu
     lab.resource.options.users_and_roles = true;
     let (_, archive) = lab.backup().await?;
     let names: Vec<_> = archive.namespaces.keys().map(String::as_str).collect();
-    // With an empty `system.version`, mongorestore takes none of the archive.
+    // With an empty `system.version`, mongorestore would reject the whole archive.
     assert_eq!(names, ["shop.a"]);
     Ok(())
 }
 
-/// Moves money between two collections, one transaction after another, and says how often.
+/// Moves money between two collections, one transaction after another, and returns how many it made.
 async fn transfers(client: mongodb::Client, until: &AtomicBool) -> Result<u32> {
     let on = client.database("shop");
     let (giving, taking) = (
@@ -341,7 +341,7 @@ async fn what_is_called_a_snapshot_adds_up_while_others_write() -> Result<()> {
             total += document.get_i32("holds")?;
         }
     }
-    // Not every server that is like MongoDB keeps to the instant that it is asked for. One that does not is found out.
+    // Not every MongoDB-compatible server keeps to the requested instant. One that does not is detected.
     match point.manifest.consistency {
         Consistency::Snapshot => assert_eq!(total, 400_000),
         Consistency::None => assert!(!point.manifest.warnings.is_empty()),

@@ -1,4 +1,4 @@
-//! Archives as `mongodump` writes them, made by other code than the one that is tested.
+//! Archives as `mongodump` writes them, made by code independent of the code under test.
 
 use anyhow::{Context as _, Result};
 use bson::{Bson, Document, RawDocumentBuf, doc};
@@ -9,7 +9,7 @@ use mongodb::Database;
 const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];
 const MARK: [u8; 4] = [0xff; 4];
 
-/// An archive in the making.
+/// An archive under construction.
 #[derive(Default)]
 pub(crate) struct Forge {
     namespaces: Vec<Namespace>,
@@ -21,7 +21,7 @@ struct Namespace {
 }
 
 impl Forge {
-    /// Adds a namespace. Metadata is what `mongodump` has in JSON, here as a document.
+    /// Adds a namespace. The metadata is a document here, and JSON in `mongodump`.
     pub(crate) fn add(
         mut self,
         database: &str,
@@ -45,7 +45,7 @@ impl Forge {
         self.add(database, collection, &doc! {}, documents.collect())
     }
 
-    /// Adds all that a database has, in the server's own words.
+    /// Adds everything in a database, as the server describes it.
     pub(crate) async fn database(mut self, database: &Database) -> Result<Self> {
         let list = doc! {"listCollections": 1};
         let mut found: Vec<Document> = database
@@ -57,7 +57,7 @@ impl Forge {
         for mut told in found {
             let name = told.get_str("name")?.to_owned();
             if name == "system.views" {
-                // Nobody may read it; the views tell what is in it.
+                // It may not be read, and the views themselves show its contents.
                 continue;
             }
             let mut metadata = doc! {"options": told.remove("options").context("no options")?};
@@ -78,7 +78,7 @@ impl Forge {
         Ok(self)
     }
 
-    /// Returns the archive: in two blocks for each namespace, where it has two documents.
+    /// Returns the archive. A namespace with two or more documents is split into two blocks.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
         let mut archive = MAGIC.to_vec();
         let header = doc! {

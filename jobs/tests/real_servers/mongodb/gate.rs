@@ -1,4 +1,4 @@
-//! A way to a server on which a statement waits, each time that it comes, until the test lets it go.
+//! A proxy to a server on which a given statement waits every time, until the test lets it pass.
 
 use std::sync::{
     Arc,
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::lab::until;
 
-/// The gate; gone with this value.
+/// The gate, which is gone once this is dropped.
 pub(crate) struct Gate {
     pub(crate) port: u16,
     waiting: Arc<AtomicUsize>,
@@ -24,7 +24,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Holds up whatever has this statement on its way to the server on that port.
+    /// Holds up anything that contains this statement on its way to the server on that port.
     pub(crate) async fn at(statement: Vec<u8>, port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let own_port = listener.local_addr()?.port();
@@ -43,7 +43,7 @@ impl Gate {
         })
     }
 
-    /// Waits until one waits.
+    /// Waits until a statement waits at the gate.
     pub(crate) async fn is_reached(&self) -> Result<()> {
         until("the gate is reached", || async {
             Ok(self.waiting.load(Ordering::SeqCst) > 0)
@@ -51,7 +51,7 @@ impl Gate {
         .await
     }
 
-    /// Lets the one pass that waits; the next one waits again.
+    /// Lets the waiting statement pass. The next one waits again.
     pub(crate) async fn pass_one(&self) -> Result<()> {
         self.is_reached().await?;
         self.passes.add_permits(1);
@@ -61,7 +61,7 @@ impl Gate {
         .await
     }
 
-    /// Lets all pass.
+    /// Lets all statements pass.
     pub(crate) fn open(&self) {
         self.passes.add_permits(1_000_000);
     }

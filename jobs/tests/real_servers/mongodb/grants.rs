@@ -1,20 +1,20 @@
-//! The users of deploy/grants are enough for what they are for, and may do nothing else.
+//! The users of deploy/grants have exactly the rights that they need.
 
 use ::mongodb::{Client, Database, error::ErrorKind};
 use anyhow::{Context as _, Result, ensure};
 use bson::{Document, doc};
 use lastgood_jobs::{
-    backup::backup,
     job::{Restore, RestoreTarget},
-    resource::Resource,
-    restore::restore,
     sought::Sought,
 };
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 
 use super::{lab::Lab, restores::furnish, restoring::Point};
-use crate::lab::{MARKER, attempt};
+use crate::{
+    lab::{MARKER, attempt},
+    subject::{Subject, backup, restore},
+};
 
 const BACKUP: &str = include_str!("../../../../deploy/grants/mongodb-backup.json");
 const BACKUP_ALL: &str = include_str!("../../../../deploy/grants/mongodb-backup-all.json");
@@ -23,8 +23,8 @@ const RESTORE: &str = include_str!("../../../../deploy/grants/mongodb-restore.js
 const RESTORE_ALL: &str = include_str!("../../../../deploy/grants/mongodb-restore-all.json");
 const UNAUTHORIZED: i32 = 13;
 
-/// Makes a file's role and user, and returns the resource as that user sees it.
-async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Resource> {
+/// Creates a file's role and user, and returns the resource as that user reaches it.
+async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Subject> {
     let text = file
         .replace("\"shop\"", &format!("\"{}\"", lab.name))
         .replace(user, &format!("{user}-{}", lab.name))
@@ -42,7 +42,6 @@ async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Resource> {
     Ok(resource)
 }
 
-/// Makes a time series.
 async fn add_series(lab: &Lab) -> Result<()> {
     lab.run(doc! {"create": "series", "timeseries": {"timeField": "at", "metaField": "of"}})
         .await?;
@@ -55,7 +54,7 @@ async fn add_series(lab: &Lab) -> Result<()> {
         .await
 }
 
-async fn database(resource: &Resource, lab: &Lab) -> Result<Database> {
+async fn database(resource: &Subject, lab: &Lab) -> Result<Database> {
     let client = Client::with_uri_str(resource.url.expose_secret()).await?;
     Ok(client.database(&lab.name))
 }
@@ -190,7 +189,8 @@ async fn users_come_back_by_the_user_for_restores_of_the_whole_deployment() -> R
     clean(lab, &["lastgood_restore", "lastgood_backup"]).await
 }
 
-/// A team's token may name a database, and learn or fill what is another team's, where the resource's user may write everywhere.
+/// A team's token may name a database, and could read or fill another team's if the resource's user may write
+/// everywhere.
 #[rstest]
 #[case::its_own(RESTORE, true)]
 #[case::everybodys(RESTORE_ALL, false)]

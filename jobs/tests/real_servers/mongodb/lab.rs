@@ -1,4 +1,4 @@
-//! A private database, store and user, and servers that may be killed.
+//! A private database, store and user, and servers that tests may kill.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -9,19 +9,22 @@ use ::mongodb::{Client, Database};
 use anyhow::{Context as _, Result, ensure};
 use bson::{Document, doc};
 use lastgood_jobs::{
-    backup::{RestorePoint, backup},
-    engine::Toolbox,
+    backup::RestorePoint,
+    clients::Toolbox,
     error::{ErrorKind, JobError},
-    resource::{Engine, Resource, ResourceOptions},
+    resource::{Engine, ResourceOptions},
     storage::Storage,
     worker::{Progress, Worker},
 };
 use uuid::Uuid;
 
 use super::archive::Archive;
-use crate::lab::{MARKER, Switch, attempt, shows_no_secret, until, variable};
+use crate::{
+    lab::{MARKER, Switch, attempt, shows_no_secret, until, variable},
+    subject::{Subject, backup},
+};
 
-/// A server of this test alone, without passwords.
+/// A server without passwords, for one test only.
 pub(crate) struct Private {
     child: Child,
     home: tempfile::TempDir,
@@ -30,19 +33,19 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// Starts a replica set of one member, and waits until it takes writes.
+    /// Starts a replica set of one member, and waits until it accepts writes.
     pub(crate) async fn start() -> Result<Self> {
         Self::with(&[]).await
     }
 
-    /// The same with parameters of the server, e.g. `minSnapshotHistoryWindowInSeconds=1`.
+    /// Does the same with server parameters, e.g. `minSnapshotHistoryWindowInSeconds=1`.
     pub(crate) async fn with(parameters: &[&str]) -> Result<Self> {
         let set = |it: &&str| ["--setParameter".to_owned(), (*it).to_owned()];
         let args: Vec<_> = parameters.iter().flat_map(set).collect();
         Self::with_args(&args).await
     }
 
-    /// The same with arguments.
+    /// Does the same with arguments.
     pub(crate) async fn with_args(args: &[impl AsRef<str>]) -> Result<Self> {
         let args = args.iter().map(|it| it.as_ref().to_owned());
         let server = Self::spawned(args.collect()).await?;
@@ -74,7 +77,7 @@ impl Private {
         Ok(server)
     }
 
-    /// Starts a killed server again, with the data that it had.
+    /// Restarts a killed server with its data.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.child = spawn(self.home.path(), self.port, &self.args)?;
         self.answers().await?;
@@ -112,7 +115,7 @@ impl Private {
         format!("mongodb://127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Kills it, and waits for its end.
+    /// Kills the server, and waits until it has exited.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -158,23 +161,23 @@ fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
     Ok(child)
 }
 
-/// A private database with a user of its own, and a private store.
+/// A private database with its own user, and a private store.
 pub(crate) struct Lab {
     pub(crate) name: String,
-    /// As root.
+    /// Connected as root.
     pub(crate) client: Client,
     pub(crate) store: tempfile::TempDir,
     pub(crate) worker: Worker,
-    pub(crate) resource: Resource,
+    pub(crate) resource: Subject,
 }
 
 impl Lab {
-    /// On the replica set.
+    /// A lab on the replica set.
     pub(crate) async fn new() -> Result<Self> {
         Self::on("LASTGOOD_TEST_MONGODB_URL").await
     }
 
-    /// On the standalone server.
+    /// A lab on the standalone server.
     pub(crate) async fn standalone() -> Result<Self> {
         Self::on("LASTGOOD_TEST_MONGODB_STANDALONE_URL").await
     }
@@ -183,7 +186,7 @@ impl Lab {
         let root = variable(server)?;
         let client = Client::with_uri_str(&root).await?;
         let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
-        // As deploy/grants has it: an owner may not do everything with what time series are made of.
+        // As in deploy/grants: an owner does not have every right to the buckets of a time series.
         let buckets = doc! {"resource": {"db": &name, "system_buckets": ""}, "actions": [
             "find", "insert", "remove", "bypassDocumentValidation", "createCollection", "createIndex", "dropCollection",
         ]};
@@ -201,7 +204,7 @@ impl Lab {
         Self::of(name, client, url).await
     }
 
-    /// On a private server.
+    /// A lab on a private server.
     pub(crate) async fn private(server: &Private) -> Result<Self> {
         let client = Client::with_uri_str(server.url("")).await?;
         Self::of("shop".to_owned(), client, server.url("shop")).await
@@ -218,7 +221,7 @@ impl Lab {
             lease: Arc::new(Switch(AtomicBool::new(true))),
             progress: Arc::new(Progress::default()),
         };
-        let resource = Resource {
+        let resource = Subject {
             id: "db-1".parse()?,
             team: "acme".parse()?,
             tier: "pro".parse()?,
@@ -244,19 +247,19 @@ impl Lab {
         Ok(self.database().run_command(command).await?)
     }
 
-    pub(crate) fn with_url(&self, from: &str, to: &str) -> Resource {
+    pub(crate) fn with_url(&self, from: &str, to: &str) -> Subject {
         let url = secrecy::ExposeSecret::expose_secret(&self.resource.url);
-        Resource {
+        Subject {
             url: url.replace(from, to).into(),
             ..self.resource.clone()
         }
     }
 
-    /// The same user, who is asked for everything on the server.
-    pub(crate) fn whole_deployment(&self) -> Resource {
+    /// Returns the resource of the same user, but for everything on the server.
+    pub(crate) fn whole_deployment(&self) -> Subject {
         let url = secrecy::ExposeSecret::expose_secret(&self.resource.url);
         let (server, database) = url.rsplit_once('/').unwrap_or_default();
-        Resource {
+        Subject {
             url: format!("{server}/?authSource={database}").into(),
             ..self.resource.clone()
         }
@@ -272,10 +275,10 @@ impl Lab {
         Ok((point, Archive::read(&std::fs::read(object)?)?))
     }
 
-    /// Fails unless a backup fails as told, without a secret and without a trace.
+    /// Checks that a backup fails as expected, without showing a secret or leaving anything behind.
     pub(crate) async fn fails(
         &self,
-        resource: &Resource,
+        resource: &Subject,
         kind: ErrorKind,
         is_permanent: bool,
     ) -> Result<JobError> {
@@ -293,12 +296,12 @@ impl Lab {
         Ok(error)
     }
 
-    /// Fails where something stays in the store.
+    /// Checks that nothing is left in the store.
     pub(crate) async fn leaves_nothing(&self) -> Result<()> {
         until("no file is left", || async { Ok(self.files()?.is_empty()) }).await
     }
 
-    /// Every file in the store.
+    /// Returns every file in the store.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let mut files = Vec::new();
         let mut directories = vec![self.store.path().to_owned()];

@@ -1,4 +1,4 @@
-//! How a restore fails: before the first write where it can be known, and never half-way in silence.
+//! How a restore fails: before the first write if possible, and never half way in silence.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -51,7 +51,7 @@ async fn a_damaged_archive_is_refused_before_any_write() -> Result<()> {
         std::fs::write(&path, damaged)?;
         lab.refuses(&point, OWN, ErrorKind::Corrupt).await?;
     }
-    // Damaged before it was stored: the hashes are right, and the dump is not.
+    // Damaged before it was stored: the hashes match, but the dump is broken.
     let mut flipped = dump.clone();
     *flipped.get_mut(dump.len() / 2).context("it is longer")? ^= 1;
     for damaged in [&dump[..dump.len() - 1], &dump[..dump.len() / 2], &flipped] {
@@ -102,7 +102,7 @@ async fn a_failure_in_the_middle_leaves_the_target_empty() -> Result<()> {
     let error = lab.refuses(&point, OWN, ErrorKind::Restore).await?;
     assert!(error.report().contains(".twice"), "{}", error.report());
     assert!(!error.is_permanent());
-    // For the next attempt to know what may still arrive.
+    // It tells the next attempt what may still arrive.
     assert!(lab.state().await?.keys().eq(["lastgood_restore.mark"]));
     let odd = orders(&lab).add(
         &lab.name,
@@ -151,7 +151,7 @@ async fn a_wrong_password_is_told_apart_and_not_repeated() -> Result<()> {
     lab.clean().await
 }
 
-/// A point with so many documents that its restore takes a while, and how many there are.
+/// Returns a restore point with so many documents that its restore takes a while, and their number.
 fn large(lab: &Lab) -> Result<(Point, i32)> {
     let documents = 20_000;
     let dump = Forge::default()
@@ -161,7 +161,7 @@ fn large(lab: &Lab) -> Result<(Point, i32)> {
     Ok((lab.store(&dump, Some(&lab.name))?, documents))
 }
 
-/// Restores in further attempts, as the queue makes them. A batch that the first one had sent may arrive in the second.
+/// Restores in further attempts, as the queue does. A batch that the first attempt sent may arrive during the second.
 async fn restore_again(lab: &Lab, first: Attempt, point: &Point) -> Result<()> {
     let epoch = AtomicI64::new(first.epoch);
     until("an attempt finishes", || async {

@@ -1,4 +1,4 @@
-//! A restore into what is empty brings back what was there: no more, no less, nowhere else.
+//! A restore into an empty target brings back exactly what was there, and changes nothing else.
 
 use anyhow::Result;
 use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
@@ -17,7 +17,7 @@ use crate::lab::attempt;
 
 const OWN: RestoreTarget = RestoreTarget::Own {};
 
-/// Makes a database of everything that may matter to one who copies it.
+/// Makes a database with everything that may matter to a copy.
 pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
     for command in [
         doc! {"create": "people", "validator": {"age": {"$gte": 0}, "name": {"$regex": "^[a-z]", "$options": "i"}}, "validationLevel": "moderate"},
@@ -65,7 +65,7 @@ pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
     lab.insert("large", &[large, doc! {"_id": 2}]).await
 }
 
-/// Some are younger than the validator allows.
+/// Returns a document; some ages are below the validator's limit.
 fn person(n: i32) -> Document {
     doc! {
         "_id": bson::oid::ObjectId::from_bytes(u128::from(n.unsigned_abs()).to_be_bytes()[4..].try_into().unwrap_or_default()),
@@ -77,7 +77,6 @@ fn person(n: i32) -> Document {
     }
 }
 
-/// Returns the next attempt of the same run.
 fn next(attempt: Attempt) -> Attempt {
     Attempt {
         epoch: attempt.epoch + 1,
@@ -295,7 +294,7 @@ async fn as_many_other_documents_are_not_taken_for_an_earlier_attempts_work() ->
     orders
         .update_many(doc! {}, doc! {"$set": {"total": 0}})
         .await?;
-    // Of another run, whose first attempt did not reach the server.
+    // An attempt of another run, whose first attempt did not reach the server.
     let second = next(attempt());
     let error = lab.restore_as(second, &point, OWN).await.unwrap_err();
     assert!(

@@ -1,4 +1,4 @@
-//! A restore in place replaces what the backup has, at the end and whole, and leaves the rest alone.
+//! A restore in place replaces what the backup has, at the end and as a whole, and leaves the rest alone.
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{lab::attempt, proxy::Proxy};
 
-/// A lease that is lost after so many questions.
+/// A lease that is lost after this many questions.
 struct Lost(AtomicUsize);
 
 impl Lease for Lost {
@@ -33,7 +33,7 @@ impl Lease for Lost {
     }
 }
 
-/// Makes a database, and an archive of what it was before it went wrong.
+/// Makes a database, and returns an archive of its state before it went wrong.
 async fn went_wrong(lab: &Lab) -> Result<Vec<u8>> {
     lab.run(doc! {"create": "ruled", "validator": {"n": {"$gt": 0}}})
         .await?;
@@ -63,7 +63,7 @@ async fn it_replaces_what_the_backup_has_and_leaves_the_rest() -> Result<()> {
     let point = lab.store(&dump, Some(&lab.name))?;
     lab.run(doc! {"drop": "all"}).await?;
     lab.run(doc! {"drop": "log"}).await?;
-    // A view where a collection was, a collection where a view was.
+    // A view in the place of a collection, and a collection in the place of a view.
     lab.run(doc! {"create": "log", "viewOn": "orders", "pipeline": []})
         .await?;
     lab.insert("all", &[doc! {"_id": 1}]).await?;
@@ -94,7 +94,7 @@ async fn until_the_old_is_replaced_a_failure_leaves_it_as_it_was() -> Result<()>
     let before = lab.state().await?;
     let alive = lab.worker.lease.clone();
     let attempt = attempt();
-    // Lost before the first write; then when all is made, and nothing is replaced.
+    // Lost before the first write, and lost when everything is made but nothing is replaced.
     for (questions, left) in [(0, 0), (1, 1)] {
         lab.worker.lease = Arc::new(Lost(AtomicUsize::new(questions)));
         let error = lab
@@ -207,7 +207,7 @@ async fn a_failure_between_two_replacements_says_what_is_new_and_the_next_attemp
     let point = lab.store(&forge.bytes()?, Some("shop"))?;
     lab.insert("first", &[doc! {"_id": "old"}]).await?;
     lab.insert("second", &[doc! {"_id": "old"}]).await?;
-    // Where the second one takes its name; every other command speaks of what was made beside.
+    // Breaks where the second collection takes its name. Every other command names the collection made beside it.
     let proxy = Proxy::breaking_at("shop.second", 0, &server.url("shop").parse()?).await?;
     let url = format!(
         "mongodb://127.0.0.1:{}/shop?directConnection=true",

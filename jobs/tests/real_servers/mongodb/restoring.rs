@@ -1,4 +1,4 @@
-//! What tests of restores share: forged restore points, and what a database has.
+//! What tests of restores share: forged restore points, and the state of a database.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,19 @@ use lastgood_jobs::{
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
-    restore::{Contents, Restored, restore},
+    restore::{Contents, Restored},
     sought::Sought,
 };
 use mongodb::Database;
 use uuid::Uuid;
 
 use super::lab::Lab;
-use crate::lab::{attempt, shows_no_secret};
+use crate::{
+    lab::{attempt, shows_no_secret},
+    subject::restore,
+};
 
-/// A restore point that no backup of ours has made.
+/// A restore point that lastgood's backup did not make.
 pub(crate) struct Point {
     pub(crate) run_id: Uuid,
     pub(crate) manifest_key: String,
@@ -28,7 +31,7 @@ pub(crate) struct Point {
 }
 
 impl Lab {
-    /// Stores an archive with its manifest; of this lab's database, or of a whole deployment.
+    /// Stores an archive with its manifest, either of this lab's database or of a whole deployment.
     pub(crate) fn store(&self, dump: &[u8], database: Option<&str>) -> Result<Point> {
         let stored = zstd::encode_all(dump, 1)?;
         let run_id = Uuid::new_v4();
@@ -84,7 +87,6 @@ impl Lab {
         })
     }
 
-    /// Writes an object.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let path = self.store.path().join("objects").join(key);
         std::fs::create_dir_all(path.parent().context("a key has a directory")?)?;
@@ -108,7 +110,7 @@ impl Lab {
         self.restore_to(attempt, point, target, None).await
     }
 
-    /// Restores to another URL.
+    /// Restores to a different URL.
     pub(crate) async fn restore_to(
         &self,
         attempt: Attempt,
@@ -132,7 +134,7 @@ impl Lab {
         restore(attempt, resource, &job, &sought, url, worker).await
     }
 
-    /// Fails unless a restore fails as told, and shows no secret.
+    /// Checks that a restore fails as expected, without showing a secret.
     pub(crate) async fn refuses(
         &self,
         point: &Point,
@@ -158,12 +160,11 @@ impl Lab {
         }
     }
 
-    /// Returns what the private database has.
+    /// Returns the state of the private database.
     pub(crate) async fn state(&self) -> Result<State> {
         state(&self.database()).await
     }
 
-    /// Inserts documents into a collection of the private database.
     pub(crate) async fn insert(&self, collection: &str, documents: &[Document]) -> Result<()> {
         let collection = self.database().collection::<Document>(collection);
         collection.insert_many(documents).await?;
@@ -171,7 +172,7 @@ impl Lab {
     }
 }
 
-/// Collections by name: their options, their indexes by name, their documents in the order of their bytes.
+/// Collections by name: their options, their indexes by name, and their documents sorted by their bytes.
 pub(crate) type State = BTreeMap<String, Collection>;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -184,13 +185,14 @@ pub(crate) struct Collection {
 pub(crate) async fn state(database: &Database) -> Result<State> {
     let list = doc! {"listCollections": 1};
     let found = database.run_cursor_command(list).await?;
-    // As raw documents: else what looks like extended JSON would be taken for it.
+    // As raw documents, because documents that look like extended JSON would be converted otherwise.
     let found: Vec<RawDocumentBuf> = found.with_type().try_collect().await?;
     let mut state = State::new();
     for told in &found {
         let name = told.get_str("name")?;
         if name == "system.views" || name.starts_with("system.buckets.") {
-            // Nobody may read the one, and few the others; views and time series tell what is in them.
+            // `system.views` may not be read, and few users may read buckets. Views and time series show their
+            // contents.
             continue;
         }
         let mut indexes = BTreeMap::new();
@@ -218,7 +220,7 @@ pub(crate) async fn state(database: &Database) -> Result<State> {
     Ok(state)
 }
 
-/// Returns collections, documents and indexes that a restore says it brought back.
+/// Returns how many collections, documents and indexes a restore reports.
 pub(crate) fn counts(restored: &Restored) -> (u64, u64, u64) {
     match restored.contents {
         Contents::Mongodb {

@@ -1,15 +1,11 @@
-//! What our own dump and those of `mongodump` hold comes back, whoever writes meanwhile.
+//! The contents of lastgood's own dumps and of `mongodump`'s come back, whoever writes meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use bson::{Document, doc};
 use futures::TryStreamExt as _;
-use lastgood_jobs::{
-    backup::{RestorePoint, backup},
-    job::RestoreTarget,
-    manifest::Consistency,
-};
+use lastgood_jobs::{backup::RestorePoint, job::RestoreTarget, manifest::Consistency};
 use mongodb::{Client, Database};
 
 use super::{
@@ -17,7 +13,10 @@ use super::{
     restores::furnish,
     restoring::{Point, counts, state},
 };
-use crate::lab::{attempt, until};
+use crate::{
+    lab::{attempt, until},
+    subject::backup,
+};
 
 const OWN: RestoreTarget = RestoreTarget::Own {};
 
@@ -122,7 +121,7 @@ async fn archives_of_mongodump_old_and_new_come_back() -> Result<()> {
     let lab = Lab::new().await?;
     let of_2017 = include_bytes!("../../../fuzz/seeds/mongodb_archive/of_2017");
     let of_today = include_bytes!("../../../fuzz/seeds/mongodb_archive/of_today");
-    // Before the archive a seed has a byte that tells the fuzz target how to cut it.
+    // The first byte of a seed tells the fuzz target how to cut the archive after it.
     let archive = |seed: &'static [u8]| seed.split_first().context("an empty seed");
     let (_, old) = archive(of_2017)?;
     let restored = lab.restore(&lab.store(old, Some("any"))?, OWN).await?;
@@ -131,7 +130,7 @@ async fn archives_of_mongodump_old_and_new_come_back() -> Result<()> {
     for name in lab.state().await?.keys() {
         lab.run(doc! {"drop": name}).await?;
     }
-    // Made by hand: what it has as a bucket of a time series is none, and the server says so.
+    // Made by hand: its bucket of a time series is not a valid one, and the server says so.
     let (_, new) = archive(of_today)?;
     let point = lab.store(new, Some("any"))?;
     let error = lab
@@ -213,7 +212,7 @@ async fn what_is_restored_adds_up_or_the_manifest_says_why_it_may_not() -> Resul
         let manifest = &point.manifest;
         match manifest.consistency {
             Consistency::Snapshot => assert_eq!(copied, 2 * i64::from(ACCOUNTS) * EACH),
-            // What this server does while others write.
+            // This server promises no instant while others write.
             Consistency::None => assert!(!manifest.warnings.is_empty()),
         }
     }

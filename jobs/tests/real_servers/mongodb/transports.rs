@@ -1,15 +1,15 @@
-//! The way to a MongoDB server, with TLS and without, and what is said where the two ends do not agree.
+//! Connections to a MongoDB server with and without TLS, and the errors when the two ends do not agree.
 
 use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Result;
 use bson::doc;
-use lastgood_jobs::{backup::backup, error::ErrorKind};
+use lastgood_jobs::error::ErrorKind;
 
 use super::lab::{Lab, Private};
-use crate::lab::attempt;
+use crate::{lab::attempt, subject::backup};
 
-/// Files of certificates, where there are any.
+/// The certificate files, if there are any.
 struct Certificates(PathBuf);
 
 impl Certificates {
@@ -26,7 +26,7 @@ impl Certificates {
         self.0.join(name).display().to_string()
     }
 
-    /// Starts a server that takes TLS and its absence.
+    /// Starts a server that accepts connections with and without TLS.
     async fn server(&self, more: &[&str]) -> Result<Private> {
         let (pem, authority) = (self.file("server-and-key.pem"), self.file("ca.pem"));
         let args = [
@@ -159,7 +159,7 @@ async fn two_ends_that_do_not_agree_on_tls_are_told_what_to_look_at() -> Result<
     Ok(())
 }
 
-/// Servers compress where the driver offers it; ours never does, whatever the URL says.
+/// Servers compress if the driver offers it. lastgood's never does, whatever the URL says.
 #[tokio::test]
 async fn a_url_that_asks_for_compression_is_backed_up_without_it() -> Result<()> {
     let server = Private::start().await?;

@@ -1,14 +1,14 @@
-//! What a backup of a real server holds, what it says of itself, and what a failure leaves: nothing.
+//! What a backup of a real server contains, and what its manifest says. A failure leaves nothing behind.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{
-    backup::{RestorePoint, backup},
+    backup::RestorePoint,
     error::JobError,
     job::RestoreTarget,
     manifest::{Consistency, Details, RedisRead},
-    resource::{Engine, Resource, ResourceOptions},
+    resource::{Engine, ResourceOptions},
 };
 use rstest::rstest;
 
@@ -21,13 +21,16 @@ use super::{
     },
     shop::{besides, fill},
 };
-use crate::lab::{MARKER, attempt, shows_no_secret, until};
+use crate::{
+    lab::{MARKER, attempt, shows_no_secret, until},
+    subject::{Subject, backup},
+};
 
 const BY_REPLICATION: &str = include_str!("../../../../deploy/grants/redis-backup.acl");
 const BY_KEY: &str = include_str!("../../../../deploy/grants/redis-backup-by-key.acl");
 
-fn resource(url: &str) -> Result<Resource> {
-    Ok(Resource {
+fn resource(url: &str) -> Result<Subject> {
+    Ok(Subject {
         id: ID.parse()?,
         team: "acme".parse()?,
         tier: "pro".parse()?,
@@ -51,7 +54,7 @@ fn point_of(lab: &Lab, made: &RestorePoint) -> Point {
     }
 }
 
-/// Fails where the store holds anything.
+/// Checks that the store is empty.
 fn is_empty(lab: &Lab) -> Result<()> {
     let mut directories = vec![lab.store.path().to_owned()];
     while let Some(directory) = directories.pop() {
@@ -89,7 +92,7 @@ async fn a_replicas_snapshot_holds_everything(
     let made = back_up(&lab, &source.url()).await?;
     let manifest = &made.manifest;
     assert_eq!(manifest.consistency, Consistency::Snapshot);
-    // By the server's own clock where that is earlier, which Redis looks at a few times a second.
+    // The instant comes from the server's clock if that is earlier, and Redis updates it only a few times a second.
     let earliest = before - chrono::TimeDelta::seconds(5);
     ensure!(earliest < manifest.consistent_at && manifest.consistent_at <= manifest.finished_at);
     let Details::Redis {
@@ -188,7 +191,7 @@ async fn the_documented_rights_are_enough_for_a_backup_and_write_nothing(
 #[tokio::test]
 async fn what_others_write_meanwhile_is_in_the_snapshot_whole_or_not_at_all() -> Result<()> {
     const BEGIN: i64 = 1_000_000;
-    // Slow to save, so that much is written meanwhile.
+    // Saving is slow, so that much is written meanwhile.
     let (Some(source), Some(target)) = (
         Server::start(Valkey9, &["rdb-key-save-delay 200"]).await?,
         Server::start(Valkey9, &[]).await?,
@@ -240,7 +243,7 @@ async fn what_others_write_meanwhile_is_in_the_snapshot_whole_or_not_at_all() ->
     Ok(())
 }
 
-/// A server whose snapshot takes many seconds, and a backup of it under way.
+/// Starts a server whose snapshot takes many seconds.
 async fn slow() -> Result<Option<Server>> {
     let Some(source) = Server::start(Redis7, &["rdb-key-save-delay 10000"]).await? else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What fails in the middle: the error says so, the target bears a mark, and another attempt finishes it.
+//! A restore that fails half way says so and leaves a mark on the target, and another attempt finishes it.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use crate::lab::{attempt, shows_no_secret, until};
 
 const KEYS: u64 = 300_000;
 
-/// Two servers, and a restore point of the first: so many keys that a restore of them can be met in the middle.
+/// Two servers, and a restore point of the first with so many keys that its restore can be interrupted half way.
 async fn pair(settings: &[&str]) -> Result<Option<(Lab, Point, Server, Server)>> {
     let (Some(source), Some(target)) = (
         Server::start(Redis7, &[]).await?,
@@ -33,7 +33,7 @@ async fn pair(settings: &[&str]) -> Result<Option<(Lab, Point, Server, Server)>>
     Ok(Some((lab, point, source, target)))
 }
 
-/// Waits until the target has some keys.
+/// Waits until the target has some of the keys.
 async fn is_under_way(target: &Server) -> Result<()> {
     let some = || async { Ok(target.ask::<u64>(0, &["DBSIZE"]).await? > 5_000) };
     until("some keys are there", some).await
@@ -73,7 +73,7 @@ async fn a_connection_that_breaks_leaves_a_mark_and_the_next_attempt_finishes() 
         run.run_id.to_string()
     );
 
-    // Another run may not.
+    // Another run may not fill it.
     let error = lab.restore(&point, &url, own.clone()).await.unwrap_err();
     assert!(
         error.report().contains(&format!("(run {}", run.run_id)),
@@ -115,7 +115,7 @@ async fn a_server_whose_memory_is_full_says_so() -> Result<()> {
     let Some((lab, point, _, target)) = pair(&[]).await? else {
         return Ok(());
     };
-    // It had enough before the first key was written.
+    // There was enough memory before the first key was written.
     let url = target.url();
     let (failed, shrunk) = tokio::join!(lab.restore(&point, &url, RestoreTarget::Own {}), async {
         is_under_way(&target).await?;

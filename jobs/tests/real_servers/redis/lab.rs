@@ -1,24 +1,27 @@
-//! A store, a worker, and restore points of whatever RDB file a test has.
+//! A store, a worker, and restore points made of a test's RDB files.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use anyhow::Result;
 use chrono::Utc;
 use lastgood_jobs::{
-    engine::Toolbox,
+    clients::Toolbox,
     error::JobError,
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION},
-    resource::{Engine, Resource, ResourceOptions},
-    restore::{Contents, Restored, restore},
+    resource::{Engine, ResourceOptions},
+    restore::{Contents, Restored},
     sought::Sought,
     storage::Storage,
     worker::{Progress, Worker},
 };
 
-use crate::lab::{Switch, attempt};
+use crate::{
+    lab::{Switch, attempt},
+    subject::{Subject, restore},
+};
 
-/// The resource's id, which a restore in place has to repeat.
+/// The resource's id, which a restore in place must repeat.
 pub(crate) const ID: &str = "cache-1";
 
 /// A private store and a worker with a lease.
@@ -29,7 +32,7 @@ pub(crate) struct Lab {
     pub(crate) lease: Arc<Switch>,
 }
 
-/// Where a point is, and its id.
+/// A restore point's keys and id.
 pub(crate) struct Point {
     pub(crate) manifest_key: String,
     pub(crate) archive: std::path::PathBuf,
@@ -57,7 +60,7 @@ impl Lab {
         })
     }
 
-    /// Makes a restore point of a file, as a backup would have.
+    /// Makes a restore point of a file, as a backup would.
     pub(crate) fn point_of(&self, rdb: &[u8]) -> Result<Point> {
         let archive = zstd::encode_all(rdb, 3)?;
         let run_id = uuid::Uuid::new_v4();
@@ -125,7 +128,7 @@ impl Lab {
         self.restore_as(attempt(), point, url, target).await
     }
 
-    /// Restores to the resource's own server, which is at `url`, or to the reference that resolves to it.
+    /// Restores to the resource's own server at `url`, or to a reference that resolves to `url`.
     pub(crate) async fn restore_as(
         &self,
         attempt: Attempt,
@@ -142,7 +145,7 @@ impl Lab {
             | RestoreTarget::Database { .. }
             | RestoreTarget::InPlace { .. } => (url, None),
         };
-        let resource = Resource {
+        let resource = Subject {
             id: ID.parse().map_err(|_| JobError::NoTargetUrl)?,
             team: "acme".parse().map_err(|_| JobError::NoTargetUrl)?,
             tier: "pro".parse().map_err(|_| JobError::NoTargetUrl)?,
@@ -172,7 +175,7 @@ impl Lab {
     }
 }
 
-/// Over what is there; the rest of it goes.
+/// A restore in place that removes all other keys.
 pub(crate) fn exact() -> Result<RestoreTarget> {
     Ok(RestoreTarget::InPlace {
         overwrite: ID.parse()?,
@@ -180,7 +183,7 @@ pub(crate) fn exact() -> Result<RestoreTarget> {
     })
 }
 
-/// Over what is there; the rest of it stays.
+/// A restore in place that keeps all other keys.
 pub(crate) fn merge() -> Result<RestoreTarget> {
     Ok(RestoreTarget::InPlace {
         overwrite: ID.parse()?,
@@ -188,7 +191,7 @@ pub(crate) fn merge() -> Result<RestoreTarget> {
     })
 }
 
-/// (keys, expired, removed, functions)
+/// Returns the numbers of keys, expired keys, removed keys and functions.
 pub(crate) fn counts(restored: &Restored) -> (u64, u64, u64, u64) {
     match restored.contents {
         Contents::Redis {

@@ -1,4 +1,5 @@
-//! Whatever can refuse is tried before anything is removed: a target that cannot take the backup is left as it was.
+//! Everything that can refuse is tried before anything is removed, so that a target that cannot take the backup stays
+//! unchanged.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{error::JobError, job::RestoreTarget};
@@ -16,7 +17,7 @@ use crate::lab::{attempt, shows_no_secret, until};
 
 const LIBRARY: &str = "#!lua name=theirs\nredis.register_function('f', function() return 1 end)";
 
-/// A server with a key and a function library of somebody's.
+/// Starts a server that already has a key and a function library.
 async fn lived_in(settings: &[&str]) -> Result<Option<Server>> {
     let Some(server) = Server::start(Redis7, settings).await? else {
         return Ok(None);
@@ -28,13 +29,13 @@ async fn lived_in(settings: &[&str]) -> Result<Option<Server>> {
     Ok(Some(server))
 }
 
-/// What a failure must not change.
+/// Returns everything that a failure must not change.
 async fn state(server: &Server) -> Result<String> {
     let functions: redis::Value = server.ask(0, &["FUNCTION", "LIST", "WITHCODE"]).await?;
     Ok(format!("{} {functions:?}", server.digest().await?))
 }
 
-/// Restores in place, over everything, and fails without a trace.
+/// Checks that a restore in place fails and changes nothing.
 async fn is_refused(lab: &Lab, point: &Point, target: &Server) -> Result<JobError> {
     let before = state(target).await?;
     let restored = lab.restore(point, &target.url(), exact()?).await;
@@ -56,14 +57,14 @@ fn is_told(error: &JobError, kind: &str, is_permanent: bool, says: &[&str]) -> R
     Ok(())
 }
 
-/// A file of this version, with a key and what else is given.
+/// Returns an RDB file of this version with one key and the given values.
 fn rdb(magic: &str, values: &[u8]) -> Vec<u8> {
     let key = b"\x00\x01a\x01b";
-    // No checksum, as of a server that was told to write none.
+    // Without a checksum, like a file of a server that is configured to write none.
     [magic.as_bytes(), b"\xfe\x00", key, values, b"\xff", &[0; 8]].concat()
 }
 
-/// A key of a module's type: its id, an integer, the end.
+/// Returns a key of a module's type: the module's id, an integer, and the end mark.
 fn module_value(name: &[u8; 9]) -> Vec<u8> {
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digit = |letter: &u8| letters.iter().position(|it| it == letter).unwrap_or(0) as u64;
@@ -86,13 +87,13 @@ async fn a_value_of_a_module_that_the_target_does_not_have_is_named() -> Result<
     is_told(&error, "target", true, &says)
 }
 
-/// The format's version is one that the target knows, and a type in it is not: forks count as the server that they are made of.
+/// The target knows the version of the format, but not one type in it. Forks count as the server that they come from.
 #[tokio::test]
 async fn a_type_that_the_target_does_not_know_is_named() -> Result<()> {
     let Some(target) = lived_in(&[]).await? else {
         return Ok(());
     };
-    // A set as a listpack, which Redis 7.2 began with.
+    // A set as a listpack, which Redis 7.2 introduced.
     let set = b"\x14\x01s\x0a\x0a\x00\x00\x00\x01\x00\x81a\x02\xff";
     let lab = Lab::new().await?;
     let point = lab.point_of(&rdb("REDIS0010", set))?;
@@ -127,7 +128,7 @@ async fn a_target_with_less_memory_than_the_backup_needs_is_told_how_much(
     )
 }
 
-/// What has expired since takes no memory.
+/// Keys that have expired since the backup take no memory.
 #[tokio::test]
 async fn a_backup_of_keys_that_have_expired_fits_where_they_did_not() -> Result<()> {
     let (Some(source), Some(target)) = (
@@ -142,7 +143,7 @@ async fn a_backup_of_keys_that_have_expired_fits_where_they_did_not() -> Result<
         .await?;
     source.ask::<()>(0, &["EVAL", many, "0"]).await?;
     let mut dump = source.rdb().await?;
-    // The same file, read when they have expired: in each, the instant is one second after 1970.
+    // The same file, read after its keys have expired: every expiry is changed to one second after the start of 1970.
     let mut at = 0;
     while let Some(found) = memchr(&dump[at..], 252) {
         let begin = at + found + 1;
@@ -192,7 +193,7 @@ async fn a_value_that_the_target_takes_no_command_for_is_found_before(
     is_told(&error, "target", true, &[says, "a value of 30"])
 }
 
-/// A value in pieces takes other commands than the rest.
+/// A value written in pieces needs other commands than the rest.
 #[tokio::test]
 async fn a_right_that_only_large_values_need_is_missed_before() -> Result<()> {
     let grants = include_str!("../../../../deploy/grants/redis-restore-in-place.acl");
@@ -227,7 +228,7 @@ async fn functions_that_the_target_refuses_are_refused_before_the_first_key() ->
         return Ok(());
     };
     source.run(0, "SET ours 1").await?;
-    // The same function in a library of another name.
+    // The same function in a library with a different name.
     let ours = LIBRARY.replace("theirs", "ours");
     source
         .ask::<String>(0, &["FUNCTION", "LOAD", &ours])
@@ -247,14 +248,14 @@ async fn functions_that_the_target_refuses_are_refused_before_the_first_key() ->
     )?;
     assert_eq!(state(&target).await?, before);
 
-    // In the place of theirs there is no conflict.
+    // If the backup's library replaces the target's, there is no conflict.
     let restored = lab.restore(&point, &target.url(), exact()?).await?;
     assert_eq!(counts(&restored), (1, 0, 1, 1));
     assert_eq!(state(&target).await?, state(&source).await?);
     Ok(())
 }
 
-/// They go last, when all keys are there: also where the backup has none.
+/// Functions are removed last, when all keys are written, even if the backup has no functions.
 #[tokio::test]
 async fn a_restore_that_fails_half_way_has_removed_no_function() -> Result<()> {
     let (Some(source), Some(target)) = (Server::start(Redis7, &[]).await?, lived_in(&[]).await?)
@@ -304,7 +305,7 @@ async fn a_target_that_takes_no_writes_now_is_told_as_such_and_tried_again(
     is_told(&error, "target", false, &[code, advice])
 }
 
-/// Nothing says that it is damaged: its hash is right, and a newer lastgood will know it.
+/// Nothing indicates damage: the hash is right, and a newer lastgood can read the version.
 #[tokio::test]
 async fn an_archive_of_a_version_that_is_not_known_yet_is_not_called_damaged() -> Result<()> {
     let Some(target) = lived_in(&[]).await? else {
@@ -320,14 +321,14 @@ async fn an_archive_of_a_version_that_is_not_known_yet_is_not_called_damaged() -
         &["run a newer one", "its version is 14"],
     )?;
     ensure!(
-        !error.report().contains("take another point"),
+        !error.report().contains("take another restore point"),
         "{}",
         error.report()
     );
     Ok(())
 }
 
-/// A customer's key is a customer's, whatever its name.
+/// A key with the mark's name belongs to the customer, like any other.
 #[tokio::test]
 async fn a_key_that_has_the_name_of_our_mark_comes_back_and_stays() -> Result<()> {
     let (Some(source), Some(target)) = (
@@ -346,7 +347,7 @@ async fn a_key_that_has_the_name_of_our_mark_comes_back_and_stays() -> Result<()
     assert_eq!(restored.notes, Vec::<String>::new());
     assert_eq!(target.digest().await?, source.digest().await?);
 
-    // One that only the target has stays where the rest does.
+    // Such a key that only the target has is kept or removed with the rest.
     target.run(0, &format!("SET {MARK} theirs")).await?;
     source.run(0, &format!("DEL {MARK}")).await?;
     let point = lab.point_of(&source.rdb().await?)?;
@@ -355,7 +356,7 @@ async fn a_key_that_has_the_name_of_our_mark_comes_back_and_stays() -> Result<()
     lab.restore(&point, &target.url(), exact()?).await?;
     assert_eq!(target.digest().await?, source.digest().await?);
 
-    // With one under each name, there is none left for ours.
+    // If both names are taken, there is none left for the mark.
     target
         .run(0, &format!("SET {MARK} theirs\nLPUSH {MARK}:unfinished a"))
         .await?;
@@ -370,7 +371,7 @@ async fn is_refused_by_keys(lab: &Lab, point: &Point, target: &Server) -> Result
     restored.err().context("it was not refused")
 }
 
-/// Redis 6 has no functions to be asked for, or put in place.
+/// Redis 6 has no functions to list or restore.
 #[tokio::test]
 async fn a_server_that_knows_no_functions_is_asked_for_none() -> Result<()> {
     let (Some(source), Some(target)) = (
@@ -396,7 +397,7 @@ async fn tls_to_a_port_without_it_and_the_other_way_round_is_told_once() -> Resu
     let lab = Lab::new().await?;
     let point = lab.point_of(&plain.rdb().await?)?;
     let url = plain.url().replace("redis://", "rediss://");
-    // A greeting that has no line's end keeps such a server waiting; most have one.
+    // A TLS greeting without a line break keeps such a server waiting; most greetings have one.
     for _ in 0..3 {
         let restored = lab.restore(&point, &url, RestoreTarget::Own {}).await;
         let error = restored.err().context("it was not refused")?;

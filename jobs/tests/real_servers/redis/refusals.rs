@@ -1,4 +1,4 @@
-//! What is refused before the first write: the target is left as it was.
+//! A restore that is refused before the first write leaves the target unchanged.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::{error::JobError, job::RestoreTarget};
@@ -36,7 +36,7 @@ async fn pair(from: Flavour, to: Flavour, settings: &[&str]) -> Result<Option<Pa
 }
 
 impl Pair {
-    /// Fails to restore, with an error of this kind that trying again does not help, and changes nothing.
+    /// Checks that a restore fails with a permanent error of this kind and changes nothing.
     async fn is_refused(&self, target: RestoreTarget, kind: &str, says: &str) -> Result<()> {
         let before = self.target.digest().await?;
         let restored = self
@@ -170,7 +170,7 @@ async fn a_server_that_another_run_has_half_restored() -> Result<()> {
     pair.is_refused(RestoreTarget::Own {}, "target", &says)
         .await?;
 
-    // In place it is overwritten, mark and all.
+    // A restore in place overwrites everything, including the mark.
     let restored = pair
         .lab
         .restore(&pair.point, &pair.target.url(), exact()?)
@@ -211,7 +211,7 @@ async fn an_archive_that_was_changed_or_cut() -> Result<()> {
         std::fs::write(&pair.point.archive, damaged)?;
         pair.is_refused(exact()?, "corrupt", "is damaged").await?;
     }
-    // Its hashes fit, and the dump in it was cut or changed before they were made.
+    // The hashes match, because the dump was truncated or changed before they were computed.
     let rdb = zstd::decode_all(whole.as_slice())?;
     let mut flipped = rdb.clone();
     flipped[rdb.len() - 20] ^= 1;

@@ -1,4 +1,4 @@
-//! What a restore brings back: everything, as it was, and in place nothing else.
+//! A restore brings back everything as it was, and in place nothing else.
 
 use anyhow::Result;
 use lastgood_jobs::job::RestoreTarget;
@@ -44,7 +44,7 @@ async fn everything_comes_back(#[case] from: Flavour, #[case] to: Flavour) -> Re
     );
     assert_eq!(restored.notes, Vec::<String>::new());
     assert_eq!(restored.database, format!("127.0.0.1:{}", target.port));
-    // What a restore leaves besides keys: nothing.
+    // The restore leaves nothing behind except the keys.
     assert_eq!(target.ask::<u64>(0, &["DBSIZE"]).await?, 20);
     Ok(())
 }
@@ -105,7 +105,7 @@ async fn keys_that_have_expired_are_left_out_and_counted() -> Result<()> {
     let Some(target) = Server::start(Redis7, &[]).await? else {
         return Ok(());
     };
-    // In place such a key is one that the backup does not have.
+    // In place, such a key counts as one that the backup does not have.
     target.run(0, "SET gone 2").await?;
     let restored = lab.restore(&point, &target.url(), exact()?).await?;
     assert_eq!(counts(&restored), (2, 2, 1, 0));

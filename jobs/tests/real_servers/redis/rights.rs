@@ -1,4 +1,4 @@
-//! The least that a user needs, and what is said to one who has less.
+//! The fewest rights that a user needs, and what a user with fewer is told.
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood_jobs::job::RestoreTarget;
@@ -10,9 +10,9 @@ use super::{
 };
 use crate::lab::{MARKER, shows_no_secret};
 
-/// For an empty server.
+/// The rights for an empty server.
 const FILL: &str = include_str!("../../../../deploy/grants/redis-restore.acl");
-/// For one that is not.
+/// The rights for a server that is not empty.
 const IN_PLACE: &str = include_str!("../../../../deploy/grants/redis-restore-in-place.acl");
 const USER: &str = "lastgood_restore";
 
@@ -33,12 +33,12 @@ async fn servers(user: &str) -> Result<Option<(Lab, super::lab::Point, Server, S
     Ok(Some((lab, point, source, target)))
 }
 
-/// Gives the file's line the password of this test.
+/// Sets this test's password in the file's line.
 pub(super) fn of_this_test(file: &str) -> String {
     file.trim().replace("PASSWORD", MARKER)
 }
 
-/// Fails unless the server refuses a command for want of a right.
+/// Checks that the server refuses a command because a right is missing.
 pub(super) async fn may_not(server: &Server, user: &str, command: &[&str]) -> Result<()> {
     let client = redis::Client::open(server.url_of(user))?;
     let mut session = client.get_multiplexed_async_connection().await?;

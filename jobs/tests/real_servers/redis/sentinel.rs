@@ -1,4 +1,4 @@
-//! A middleman that remembers every replica it ever saw: a backup must not become one of them.
+//! Sentinel remembers every replica that it ever saw. A backup must not become one of them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -19,7 +19,7 @@ async fn a_backup_is_no_replica_that_sentinel_waits_for_ever_after() -> Result<(
     let Some(sentinel) = primary.watched_by_sentinel().await? else {
         return Ok(());
     };
-    // The backup waits so long for its snapshot, and is listed as a replica meanwhile.
+    // The backup waits this long for its snapshot, and is listed as a replica meanwhile.
     primary
         .run(0, "SET a 1\nCONFIG SET repl-diskless-sync-delay 4")
         .await?;
@@ -34,7 +34,7 @@ async fn a_backup_is_no_replica_that_sentinel_waits_for_ever_after() -> Result<(
     Ok(())
 }
 
-/// Waits until the primary lists a replica, and Sentinel has asked it twice since.
+/// Waits until the primary lists a replica and Sentinel has then asked it twice.
 async fn is_seen(primary: &Server, sentinel: &Server) -> Result<()> {
     let listed = || async {
         let info: String = primary.ask(0, &["INFO", "replication"]).await?;

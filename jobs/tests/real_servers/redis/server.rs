@@ -1,4 +1,4 @@
-//! Servers of a test's own: started, asked, killed.
+//! A test's own servers: start them, send them commands, kill them.
 
 use std::{
     collections::BTreeMap, io::Write as _, net::TcpListener, path::PathBuf, process::Stdio,
@@ -11,10 +11,10 @@ use tokio::process::{Child, Command};
 
 /// The password of every user.
 const MARKER: &str = "hunter2-marker";
-/// How long an answer may take: a million keys are summed up in some seconds.
+/// How long an answer may take. A digest of a million keys takes some seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Which server; each writes its dumps in another version of the format.
+/// The kinds of servers, each of which writes a different version of the dump format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flavour {
     /// 6.2
@@ -38,7 +38,7 @@ impl Flavour {
         self != Self::Redis6
     }
 
-    /// `None` is reported as a skip.
+    /// Returns how to start it. A missing program is reported as a skip, and gives `None`.
     fn program(self) -> Result<Option<Program>> {
         let variable = self.variable();
         let said = std::env::var(variable)
@@ -57,7 +57,7 @@ struct Program {
     env: BTreeMap<String, String>,
 }
 
-/// A running server with a password and nothing else in its way. Dropping it kills it.
+/// A running server with only a password set. Dropping it kills it.
 pub(crate) struct Server {
     pub(crate) flavour: Flavour,
     pub(crate) port: u16,
@@ -67,7 +67,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server; `None` where this machine has none, which is reported.
+    /// Starts a server. If this machine has none, reports the skip and returns `None`.
     pub(crate) async fn start(flavour: Flavour, settings: &[&str]) -> Result<Option<Self>> {
         let Some(program) = flavour.program()? else {
             return Ok(None);
@@ -98,7 +98,7 @@ impl Server {
         )
     }
 
-    /// Starts a Sentinel that watches this server, by the name `shop`. Its password is the marker.
+    /// Starts a Sentinel that watches this server under the name `shop`. Its password is the marker.
     pub(crate) async fn watched_by_sentinel(&self) -> Result<Option<Self>> {
         let Some(program) = self.flavour.program()? else {
             return Ok(None);
@@ -120,7 +120,7 @@ impl Server {
                 argv: program.argv.clone(),
                 env: program.env.clone(),
             };
-            // The configuration file comes last otherwise.
+            // Otherwise the configuration file would come last.
             argv.argv.extend([
                 home.path().join("redis.conf").display().to_string(),
                 "--sentinel".to_owned(),
@@ -149,19 +149,19 @@ impl Server {
         bail!("Sentinel did not start")
     }
 
-    /// Kills it, without a word.
+    /// Kills the server without warning.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Starts it again, on the port it had.
+    /// Restarts the server on the same port.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.child = spawn(&self.program, &self.home)?;
         anyhow::ensure!(self.is_up().await?, "it did not start again");
         Ok(())
     }
 
-    /// Waits until it answers; `false` if it ends instead.
+    /// Waits until the server answers. Returns `false` if it exits instead.
     async fn is_up(&mut self) -> Result<bool> {
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while std::time::Instant::now() < deadline {
@@ -176,12 +176,12 @@ impl Server {
         Ok(false)
     }
 
-    /// The URL of its default user.
+    /// Returns the default user's URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://:{MARKER}@127.0.0.1:{}", self.port)
     }
 
-    /// The URL of another user, whose password is the marker as well.
+    /// Returns the URL of another user, whose password is also the marker.
     pub(crate) fn url_of(&self, user: &str) -> String {
         format!("redis://{user}:{MARKER}@127.0.0.1:{}", self.port)
     }
@@ -194,7 +194,7 @@ impl Server {
             .await?)
     }
 
-    /// Asks it one thing.
+    /// Sends one command, and returns the answer.
     pub(crate) async fn ask<T: FromRedisValue>(&self, database: u64, words: &[&str]) -> Result<T> {
         let mut session = self.session(database).await?;
         let mut command = redis::Cmd::new();
@@ -205,7 +205,7 @@ impl Server {
         answer.with_context(|| format!("{words:?}"))
     }
 
-    /// Runs commands, one a line; words are split at blanks.
+    /// Runs one command per line, with words split at blanks.
     pub(crate) async fn run(&self, database: u64, commands: &str) -> Result<()> {
         let mut session = self.session(database).await?;
         for line in commands
@@ -223,12 +223,12 @@ impl Server {
         Ok(())
     }
 
-    /// One text that changes if any key of any database does, its expiry's instant left out.
+    /// Returns a text that changes if any key of any database changes, apart from expiry times.
     pub(crate) async fn digest(&self) -> Result<String> {
         self.ask(0, &["DEBUG", "DIGEST"]).await
     }
 
-    /// Its data as a file that it would start from.
+    /// Returns the data as a file from which the server would start.
     pub(crate) async fn rdb(&self) -> Result<Vec<u8>> {
         self.ask::<()>(0, &["SAVE"]).await?;
         Ok(std::fs::read(self.home.path().join("dump.rdb"))?)

@@ -1,10 +1,10 @@
-//! A customer's data: values of every type and of most encodings, and how to see whether they are the same elsewhere.
+//! A customer's data: values of every type and most encodings, and how to compare them with those of another server.
 
 use anyhow::Result;
 
 use super::server::{Flavour::Valkey9, Server};
 
-/// Keys of every type and of most encodings, in three databases.
+/// Keys of every type and most encodings, in three databases.
 const SHOP: &str = r"
     local big = string.rep('abcdefgh', 20000)
     redis.call('set', 'string', 'hello')
@@ -47,7 +47,7 @@ const SHOP: &str = r"
 
 const LIBRARY: &str = "#!lua name=shop\nredis.register_function('twice', function(keys, args) return args[1] * 2 end)";
 
-/// Fills a server, with what its version has besides.
+/// Fills a server, including what only its version supports.
 pub(crate) async fn fill(server: &Server) -> Result<()> {
     server.ask::<()>(0, &["EVAL", SHOP, "0"]).await?;
     if server.flavour.has_functions() {
@@ -63,7 +63,8 @@ pub(crate) async fn fill(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Every key and its value's digest; of sorted sets the scores, which servers sum up in different ways.
+/// Returns every key with its value's digest. For sorted sets the scores stand in, because servers compute their
+/// digests differently.
 pub(crate) async fn every_value(server: &Server) -> Result<Vec<String>> {
     let mut values = Vec::new();
     for database in [0, 3, 15] {
@@ -98,7 +99,7 @@ pub(crate) async fn every_value(server: &Server) -> Result<Vec<String>> {
     Ok(values)
 }
 
-/// What DEBUG DIGEST leaves out.
+/// Returns what DEBUG DIGEST leaves out.
 pub(crate) async fn besides(server: &Server) -> Result<String> {
     let mut said = Vec::new();
     for words in [

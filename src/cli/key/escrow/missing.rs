@@ -1,4 +1,4 @@
-//! Which stores have a key's escrow, and which do not? Looked at now, in all of them at once, and for seconds only.
+//! Which stores have a key's escrow, and which do not? Checks all stores at once, for a few seconds at most.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,38 +14,38 @@ use crate::{
     stores::{self, Candidate},
 };
 
-/// A list of keys waits no longer for a store.
+/// How long a list of keys waits for a store.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Reads of the stores file and of the keys that it names.
+/// Limits the reads of the stores file and of the keys that it names.
 static READS: Calls = Calls::at_most(1);
 
-/// A key, and where its escrow is.
+/// A key and where its escrow is.
 #[derive(Debug, Serialize)]
 pub(in crate::cli::key) struct Escrowed {
     #[serde(flatten)]
     pub(in crate::cli::key) key: KeyRow,
-    /// The stores that have it.
+    /// The stores that have the escrow.
     escrow_in: Vec<String>,
-    /// Those that do not.
+    /// The stores that do not have it.
     escrow_missing_in: Vec<String>,
-    /// Those that could not be looked at.
+    /// The stores that could not be checked.
     escrow_unknown_in: Vec<Unknown>,
 }
 
-/// A store that could not be looked at.
+/// A store that could not be checked.
 #[derive(Debug, Clone, Serialize)]
 struct Unknown {
     store: String,
     because: String,
 }
 
-/// A store, and the keys whose escrows it has, or why that is not known.
+/// A store and the keys whose escrows it has, or why that is unknown.
 struct Shelf {
     store: String,
     has: Result<BTreeSet<Uuid>, String>,
 }
 
-/// Returns where the escrows of all keys are.
+/// Returns where the escrow of each key is.
 pub(in crate::cli::key) async fn whereabouts(
     keys: Vec<KeyRow>,
     storage: &StorageArgs,
@@ -110,7 +110,7 @@ async fn shelf(candidate: &Candidate) -> Shelf {
 }
 
 impl Escrowed {
-    /// Returns what there is to say of the escrow in a few words.
+    /// Returns where the escrow is and is not, in a few words.
     pub(in crate::cli::key) fn told(&self) -> String {
         let join = |stores: &[String]| stores.join(", ");
         let is_shredded = self.key.shredded_at.is_some();

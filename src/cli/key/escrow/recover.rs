@@ -1,4 +1,4 @@
-//! `lastgood key recover`: after the loss of the catalog, keys come back from their escrows, to open what they encrypted.
+//! `lastgood key recover`: after the catalog was lost, recovers keys from their escrows to open what they encrypted.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -22,18 +22,18 @@ use crate::{
     secret::{MasterKeys, read_secret_file},
 };
 
-/// What was found, and what became of it.
+/// What was found and what was done with it.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     keys: Vec<Recovered>,
     faults: Vec<String>,
 }
 
-/// A key whose escrow opened.
+/// A key whose escrow could be opened.
 #[derive(Debug, Serialize)]
 struct Recovered {
     key: Uuid,
-    /// Whose its escrow says that it is; `None`: the platform's.
+    /// The team that owns it, according to its escrow; `None` for the platform.
     team: Option<String>,
     recipient: String,
     created_at: DateTime<Utc>,
@@ -41,15 +41,17 @@ struct Recovered {
     is_new: bool,
 }
 
-/// An escrow that opened, and the store that has it.
+/// An escrow that was opened, and the store that has it.
 pub(in crate::cli::key) struct Opened {
     pub(in crate::cli::key) escrow: Escrow,
     store: String,
 }
 
-/// Records the keys whose escrows the stores have, and which the catalog does not know. None of them is in use from then on:
-/// the recovery recipient is public, so that whoever can write into a store can put a key of their own there. What cannot be
-/// opened is told, and keeps nothing else from being recorded. To recover nothing is a failure: whoever runs this has lost something.
+/// Records the keys that the stores have escrows of and the catalog does not know.
+///
+/// No recovered key becomes the key in use: the recovery recipient is public, so anyone who can write to a store can put a key of their
+/// own there. Escrows that cannot be opened are reported and do not stop the others. Recovering nothing is a failure, because whoever
+/// runs this has lost something.
 pub(in crate::cli::key) async fn recover(
     catalog: &Catalog,
     identity_file: &str,
@@ -114,7 +116,7 @@ pub(in crate::cli::key) async fn recover(
     })
 }
 
-/// A key that is on record is not recovered: where its secret does not open, another command takes it back.
+/// Returns what to do about a key on record whose secret does not open. It is not recovered here; `lastgood key reseal` does that.
 fn unopened(known: &SealedKey, master: &MasterKeys) -> Option<String> {
     let is_closed = known.identity.is_some() && keys::open(Some(master), known).is_err();
     is_closed.then(|| {
@@ -126,12 +128,12 @@ fn unopened(known: &SealedKey, master: &MasterKeys) -> Option<String> {
 }
 
 impl Report {
-    /// How many keys were recorded.
+    /// Returns how many keys were recorded.
     fn recorded(&self) -> usize {
         self.keys.iter().filter(|key| key.is_new).count()
     }
 
-    /// Why none was.
+    /// Returns why no key was recorded.
     fn nothing(&self) -> &'static str {
         match (self.keys.is_empty(), self.faults.is_empty()) {
             (true, true) => {
@@ -145,7 +147,7 @@ impl Report {
     }
 }
 
-/// Opens every escrow of every store, the primary's first. Of two that differ, the first one counts, and the other is told.
+/// Opens every escrow in every store, the primary first. If two differ, the first one counts and the other is reported.
 pub(in crate::cli::key) async fn open_all(
     stores: &[Named],
     recovery: &Identity,
@@ -220,7 +222,7 @@ fn text(report: &Report) -> String {
             .map(|fault| format!("SKIPPED: {}", printable(fault))),
     );
     if report.keys.is_empty() {
-        // A table of nothing.
+        // Removes the table, which has no rows.
         lines.remove(0);
     }
     lines.join("\n")

@@ -1,10 +1,10 @@
-//! What is not as whoever restores thinks it is: the store is another installation's, a name is misspelt, the stores file is stale.
+//! The operator is mistaken: the store is another installation's, a name is misspelt, or the stores file is out of date.
 
 use lastgood_jobs::storage::IDENTITY;
 
 use super::*;
 
-/// Red before: where all points were of one installation, nobody compared it with the store's.
+/// Regression: if all points were of one installation, it was not compared with the store's.
 #[tokio::test]
 async fn a_point_of_another_installation_than_the_stores_is_restored_and_that_is_said() -> Result<()>
 {
@@ -32,7 +32,7 @@ async fn a_point_of_another_installation_than_the_stores_is_restored_and_that_is
     Ok(())
 }
 
-/// Red before: a stale `LASTGOOD_STORES` kept everybody from a directory whose path they gave.
+/// Regression: a stale `LASTGOOD_STORES` kept operators from a directory whose path they gave.
 #[tokio::test]
 async fn a_stores_file_is_needed_for_names_and_not_for_paths() -> Result<()> {
     let mut night = Night::in_a_directory().await?;
@@ -62,7 +62,7 @@ async fn a_stores_file_is_needed_for_names_and_not_for_paths() -> Result<()> {
     Ok(())
 }
 
-/// Red before: headings, and nothing below them.
+/// Regression: an empty listing printed headings and nothing below them.
 #[tokio::test]
 async fn a_listing_of_nothing_says_so() -> Result<()> {
     let night = Night::in_a_directory().await?;

@@ -1,18 +1,16 @@
-//! How users and roles get into a dump: as `mongodump` writes them, so that `mongorestore` can bring them back.
+//! Puts users and roles into a dump as `mongodump` does, so that `mongorestore` can restore them.
 
 use bson::{Document, doc};
 
-use super::{
-    super::{
-        archive_format::{Kind, Namespace},
-        error::MongodbError,
-        meaning::{code_of, fault},
-        session::{Session, answer},
-    },
-    catalog::{Entry, Source, What},
-    fault::DumpFault,
+use super::super::{
+    meaning::{code_of, fault},
+    session::{Session, answer},
 };
-use crate::error::JobError;
+use super::catalog::{Entry, Source, What};
+use crate::{
+    error::{DumpFault, JobError, MongodbError},
+    format::mongodump::{Kind, Namespace},
+};
 
 /// The server's collections that hold them, and whether each of their documents belongs to a database.
 const KEPT_IN: [(&str, bool); 3] = [
@@ -21,8 +19,10 @@ const KEPT_IN: [(&str, bool); 3] = [
     ("system.version", false),
 ];
 
-/// Returns the entries for the users and roles of one database, or of all; none on a server that has never had any. It does not
-/// know of which version they would be, without which `mongorestore` refuses an archive as a whole.
+/// Returns the entries for the users and roles of one database, or of all.
+///
+/// Returns none on a server that has never had any: such a server has no `authSchema` version, and `mongorestore`
+/// refuses a whole archive that has users and roles without one.
 pub(super) async fn list(
     session: &Session,
     database: Option<&str>,
@@ -43,13 +43,13 @@ pub(super) async fn list(
     }
 }
 
-/// A privilege is missing.
+/// `Unauthorized`: a privilege is missing.
 const DENIED: i32 = 13;
 
 /// Returns the entries for the users and roles of one database, or of all.
 ///
-/// Those of one database stand under `$admin.…` beside its collections, as after `mongodump --dumpDbUsersAndRoles`; those
-/// of a whole deployment stand where the server has them.
+/// Those of one database are under `$admin.…` beside its collections, as after `mongodump --dumpDbUsersAndRoles`. Those
+/// of a whole deployment are where the server has them.
 fn entries(database: Option<&str>) -> Vec<Entry> {
     let one = |(kept_in, is_by_database): (&str, bool)| Entry {
         namespace: Namespace {

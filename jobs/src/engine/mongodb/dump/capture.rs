@@ -1,4 +1,5 @@
-//! How the oplog gets into an archive while the collections are read: every entry from before the first read to after the last.
+//! Captures the oplog into an archive while the collections are read: every entry from before the first read to after
+//! the last.
 
 use std::time::Duration;
 
@@ -7,35 +8,33 @@ use futures::StreamExt as _;
 use mongodb::{options::ReadPreference, raw_batch_cursor::RawBatchCursor};
 use tokio::sync::oneshot;
 
+use super::super::{
+    meaning::{code_of, fault, meaning},
+    oplog,
+    session::{Session, answer_within, odd_answer},
+};
 use super::{
-    super::{
-        archive_format::{Body, Kind, Namespace},
-        error::MongodbError,
-        meaning::{code_of, fault, meaning},
-        oplog,
-        session::{Session, answer_within, odd_answer},
-    },
     catalog::Wanted,
-    fault::DumpFault,
     instant::primary_time,
     read::{BATCH_TIMEOUT, BLOCK_BYTES, unwritable},
 };
 use crate::{
     engine::native::{Spout, Stopped},
-    error::JobError,
+    error::{DumpFault, JobError, MongodbError},
+    format::mongodump::{Body, Kind, Namespace},
 };
 
 const DOING: &str = "read the oplog";
-/// How long to wait for more once all that there was has been read.
+/// How long to wait for new entries once all existing ones have been read.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The server lacks a privilege, or what an old entry was.
+/// `Unauthorized`: a privilege is missing.
 const DENIED: i32 = 13;
-/// The entry that a read was to begin with has been overwritten.
+/// `CappedPositionLost`: the entry that a read was to start with has been overwritten.
 const CAPPED_POSITION_LOST: i32 = 136;
-/// A transaction has no more parts.
+/// No transaction has more parts.
 const PARTS_MAX: usize = 100_000;
 
-/// Returns what an archive says of the oplog before its entries.
+/// Returns the namespace under which an archive holds the oplog's entries.
 pub(super) fn namespace() -> Namespace {
     Namespace {
         database: String::new(),
@@ -47,7 +46,9 @@ pub(super) fn namespace() -> Namespace {
     }
 }
 
-/// Returns the time of the newest entry that no election can take back; fails where there is no oplog that we may read.
+/// Returns the time of the newest entry that no election can roll back.
+///
+/// Fails if there is no oplog that we may read.
 pub(super) async fn begin(session: &Session) -> Result<Timestamp, JobError> {
     let find = rawdoc! {
         "find": "oplog.rs", "sort": {"$natural": -1}, "limit": 1, "singleBatch": true, "readConcern": {"level": "majority"},
@@ -71,12 +72,12 @@ pub(super) async fn begin(session: &Session) -> Result<Timestamp, JobError> {
 
 /// Returns the time of an entry after everything that was read so far.
 pub(super) async fn end(session: &Session, since: Timestamp) -> Result<Timestamp, JobError> {
-    // A majority may have it a moment later; whoever reads up to it waits for that.
+    // A majority may get it only a moment later; the capture waits for that when it reads up to this time.
     let now = primary_time(session).await?;
     Ok(now.map_or(since, |now| now.max(since)))
 }
 
-/// Writes every entry that belongs into the archive, from `since` on, until what `until` tells. Returns how many there were.
+/// Writes every wanted entry into the archive, from `since` to the time that arrives on `until`. Returns their count.
 pub(super) async fn follow(
     session: &Session,
     wanted: Wanted<'_>,
@@ -105,7 +106,7 @@ pub(super) async fn follow(
                 follower.read(Some(until)).await?;
                 break;
             }
-            // The readers have failed, and say why.
+            // The readers have failed, and report their own error.
             Ok(Err(_)) => return Err(Stopped::Closed),
         }
     }
@@ -120,10 +121,10 @@ struct Follower<'a> {
     session: &'a Session,
     wanted: oplog::Wanted<'a>,
     since: Timestamp,
-    /// Of the last entry that was read.
+    /// The time of the last entry that was read.
     last: Timestamp,
     body: Body,
-    /// Entries that are to be written.
+    /// Entries that are still to be written.
     waiting: Vec<RawDocumentBuf>,
     bytes: usize,
     count: u64,
@@ -131,7 +132,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Reads on from the last entry, to the one that is given or to the end.
+    /// Reads on from the last entry, up to the given time or to the end.
     async fn read(&mut self, until: Option<Timestamp>) -> Result<(), Stopped> {
         let mut find = rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gte": self.last}}};
         let concern = match until {
@@ -152,7 +153,7 @@ impl Follower<'_> {
                     .get_timestamp("ts")
                     .map_err(|_| odd_answer(DOING, "an entry without a time"))?;
                 if std::mem::take(&mut is_first) {
-                    // It was there, so that nothing is missing between it and the next.
+                    // The last entry is still there, so nothing between it and the next is missing.
                     if at != self.last {
                         return Err(rolled_over().into());
                     }
@@ -191,7 +192,7 @@ impl Follower<'_> {
         let Some(kept) = oplog::keep(entry, self.wanted).map_err(refused)? else {
             return Ok(());
         };
-        // Better no oplog than one that no restore can replay.
+        // A dump without the oplog is better than an oplog that no restore can replay.
         oplog::read(&kept).map_err(refused)?;
         self.bytes += kept.as_bytes().len();
         self.waiting.push(kept);
@@ -202,7 +203,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Returns the parts of a transaction that began before the first entry that is captured, in their order.
+    /// Returns the parts, in order, of a transaction that began before the first captured entry.
     async fn parts(&self, last: Timestamp) -> Result<Vec<RawDocumentBuf>, JobError> {
         let mut parts = Vec::new();
         let mut at = Some(last);
@@ -252,7 +253,7 @@ async fn find_in_oplog(
     answer_within(BATCH_TIMEOUT, DOING, async { Ok(asked.await) }).await
 }
 
-/// Returns the next entries; none after the last.
+/// Returns the next entries; empty after the last.
 async fn next(cursor: &mut RawBatchCursor) -> Result<Vec<RawDocumentBuf>, JobError> {
     loop {
         let Ok(batch) = tokio::time::timeout(BATCH_TIMEOUT, cursor.next()).await else {

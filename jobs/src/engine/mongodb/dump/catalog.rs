@@ -1,45 +1,45 @@
-//! Which namespaces are dumped, and what stands in the archive of each besides its documents.
+//! Lists the namespaces to dump, with what the archive says of each besides its documents.
 
 use bson::{Document, RawDocumentBuf, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use mongodb::{Database, options::ReadPreference};
 
+use super::super::{
+    OURS,
+    meaning::code_of,
+    restore::MARK,
+    session::{Session, answer, answer_within, odd_answer},
+};
 use super::{
-    super::{
-        OURS,
-        archive_format::{Header, Kind, Namespace},
-        error::MongodbError,
-        meaning::code_of,
-        restore::MARK,
-        session::{Session, answer, answer_within, odd_answer},
-    },
     accounts,
-    fault::DumpFault,
     metadata::{self, Metadata},
 };
-use crate::error::JobError;
+use crate::{
+    error::{DumpFault, JobError, MongodbError},
+    format::mongodump::{Header, Kind, Namespace},
+};
 
-/// What is to be dumped of a deployment.
+/// Which parts of a deployment to dump.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// One database; `None` for all but the server's own.
     pub(super) database: Option<&'a str>,
-    /// Says where a time series' buckets belong.
+    /// Tells where the buckets of a time series belong.
     pub(super) header: &'a Header,
     pub(super) users_and_roles: bool,
-    /// What the server throws away by itself, and what a restore made for itself, may become a collection of the customer's while
-    /// the oplog is followed.
+    /// Also list what the server drops by itself and what a restore creates for itself: while the oplog is followed,
+    /// either may be renamed to a collection of the customer's.
     pub(super) with_temporary: bool,
 }
 
 /// One namespace of a dump.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    /// What stands in the archive's prelude.
+    /// What the archive's prelude says of it.
     pub(super) namespace: Namespace,
     /// Where its documents are; a view has none.
     pub(super) source: Option<Source>,
-    /// What tells a collection from a later one of the same name; a view has none.
+    /// Tells a collection from a later one of the same name; a view has none.
     pub(super) uuid: Option<String>,
     /// Capped collections cannot be read from a snapshot.
     pub(super) is_capped: bool,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
 pub(super) struct Source {
     pub(super) database: String,
     pub(super) collection: String,
-    /// Which documents; all of them where it is empty.
+    /// Selects the documents; if empty, all of them.
     pub(super) filter: Document,
     pub(super) what: What,
 }
@@ -59,19 +59,20 @@ pub(super) struct Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Documents,
-    /// The buckets of a time series, which servers from 8.3 on keep under its own name and show on demand.
+    /// The buckets of a time series. Servers from 8.3 on keep them under the name of the time series itself and show
+    /// them on demand.
     Buckets,
-    /// Users or roles: not counted among the collections.
+    /// Users or roles, which do not count as collections.
     Accounts,
 }
 
 /// How many collections are asked for their indexes at once.
 const ASKED_AT_ONCE: usize = 4;
-/// How long a listing may take: some thousand collections take seconds.
+/// How long a listing may take; a few thousand collections take seconds.
 const LISTING_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
-/// The code for a collection that is not there.
+/// The error code for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;
-/// What begins the names of databases that belong to the server's own machinery.
+/// The prefix of the databases of the server's own machinery.
 const INTERNAL: &str = "__mdb_internal";
 /// The server's own databases.
 const OWN: [&str; 2] = ["config", "local"];
@@ -82,21 +83,21 @@ impl Entry {
         format!("{}.{}", self.namespace.database, self.namespace.collection)
     }
 
-    /// Returns whether this is the same collection, whatever its options and indexes are.
+    /// Returns whether this is the same collection, whatever its options and indexes.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.uuid == other.uuid
             && self.namespace.database == other.namespace.database
             && self.namespace.collection == other.namespace.collection
     }
 
-    /// Returns whether it is of the customer's own data.
+    /// Returns whether it holds the customer's data.
     pub(super) fn is_data(&self) -> bool {
         let is_account = |source: &Source| source.what == What::Accounts;
         !self.source.as_ref().is_some_and(is_account)
     }
 }
 
-/// Lists what is there, in the order of names, with options and indexes as the server has them.
+/// Lists the namespaces in the order of their names, with options and indexes as the server has them.
 pub(super) async fn list(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Entry>, JobError> {
     let databases = match wanted.database {
         Some(database) => vec![database.to_owned()],
@@ -121,7 +122,7 @@ pub(super) async fn list(session: &Session, wanted: Wanted<'_>) -> Result<Vec<En
 
 async fn databases(session: &Session) -> Result<Vec<String>, JobError> {
     let doing = "list the databases";
-    // Without the last, a role that sees only some of them would get only those, and no error.
+    // Without `authorizedDatabases: false`, a role that sees only some databases would get just those, and no error.
     let command = doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
     let admin = session.client.database("admin");
     let asked = admin
@@ -167,7 +168,7 @@ async fn collections(
     Ok(listed.into_iter().flatten().collect())
 }
 
-/// Returns the databases that a restore is filling, or began to fill and did not end.
+/// Returns the databases that a restore is filling, or left half filled.
 pub(super) async fn half_restored(
     session: &Session,
     database: Option<&str>,
@@ -192,8 +193,10 @@ pub(super) async fn half_restored(
     Ok(marked)
 }
 
-/// Returns whether a collection is the customer's: nothing of the server's own but stored functions, nothing that the
-/// server throws away by itself, and nothing that a restore of ours made for itself.
+/// Returns whether a collection is the customer's.
+///
+/// Excluded are the server's own collections except stored functions, temporary ones that the server drops by itself,
+/// and those that a restore created for itself.
 fn is_wanted(told: &Document) -> bool {
     let name = told.get_str("name").unwrap_or_default();
     let is_own = name.starts_with("system.") && name != "system.js";
@@ -202,7 +205,7 @@ fn is_wanted(told: &Document) -> bool {
     !is_own && !is_temporary && !name.starts_with(OURS)
 }
 
-/// Returns whether a collection may become the customer's by a new name.
+/// Returns whether a rename could turn this collection into one of the customer's.
 fn is_passing(told: &Document) -> bool {
     let name = told.get_str("name").unwrap_or_default();
     !name.starts_with("system.") && name != MARK
@@ -229,7 +232,7 @@ pub(super) async fn name_now(session: &Session, entry: &Entry) -> Result<Option<
     Ok(names.next().map(str::to_owned))
 }
 
-/// Makes the entry of one collection; `None` if it was dropped since it was listed.
+/// Builds the entry of one collection; `None` if it was dropped after it was listed.
 async fn entry(
     header: &Header,
     on: &Database,
@@ -263,7 +266,8 @@ async fn entry(
     let is_capped = options.get_bool("capped").unwrap_or(false);
     let Metadata { text, exact } = metadata::of_collection(told, options, indexes)
         .map_err(|_| odd_answer("list the collections", "options that are no BSON"))?;
-    // Read as a restore will: better no backup today than one that cannot be restored.
+    // Parsed as a restore will parse it: it is better to fail the backup today than to store one that cannot be
+    // restored.
     if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
         return Err(MongodbError::Dump(DumpFault::Unreadable {
             namespace: name,
@@ -303,7 +307,7 @@ async fn entry(
     }))
 }
 
-/// Asks for a collection's indexes; `None` if there is no such collection any more.
+/// Returns a collection's indexes; `None` if the collection no longer exists.
 async fn indexes(on: &Database, collection: &str) -> Result<Option<Vec<Document>>, JobError> {
     let told = all(on, doc! {"listIndexes": collection});
     let there = async {
@@ -315,10 +319,10 @@ async fn indexes(on: &Database, collection: &str) -> Result<Option<Vec<Document>
     answer("list the indexes", there).await
 }
 
-/// Returns all that a listing has, as the primary has it: a secondary may not have heard of a collection yet, or still have one
-/// that is gone.
+/// Returns everything that a listing has.
 ///
-/// As it has it: on the way into a [`Document`] by its own deserializer, what looks like extended JSON is taken for it.
+/// Asks the primary: a secondary may not know a collection yet, or still list one that is gone. Reads raw documents:
+/// deserializing straight into a [`Document`] would take what looks like extended JSON for it.
 async fn all(on: &Database, command: Document) -> mongodb::error::Result<Vec<Document>> {
     let cursor = on
         .run_cursor_command(command)

@@ -1,4 +1,4 @@
-//! Why a dump is not of one instant, as its manifest tells it.
+//! Why a dump is not of one instant, in the words of its manifest.
 
 use std::collections::BTreeSet;
 
@@ -10,23 +10,26 @@ const NAMES_SHOWN: usize = 5;
 /// Everything that keeps a dump from being of one instant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Doubts {
-    /// The server reads no snapshots: why.
+    /// Why the server reads no snapshots, if it does not.
     pub(super) no_snapshots: Option<String>,
-    /// What was read outside the snapshot.
+    /// Namespaces that were read outside the snapshot.
     pub(super) outside: Vec<String>,
-    /// What the server showed as of another instant than it was asked for.
+    /// Namespaces that the server showed as of another instant than asked.
     pub(super) elsewhen: Vec<String>,
-    /// Whose options or indexes changed while the snapshot was taken.
+    /// Namespaces whose options or indexes changed while the snapshot was taken.
     pub(super) unsettled: Vec<String>,
-    /// Whose options or indexes changed while the dump ran, which nothing held.
+    /// Namespaces whose options or indexes changed while a dump without a snapshot ran.
     pub(super) changed: Vec<String>,
-    /// What was dropped or renamed before it was read to its end.
+    /// Namespaces that were dropped or renamed before they were read to the end.
     pub(super) cut: Vec<String>,
 }
 
 impl Doubts {
-    /// Returns what can be promised of the whole: that it is of one instant, but for the [`exceptions`](Self::exceptions), as
-    /// long as any of its collections is. What was there only before or after is none of them.
+    /// Returns the consistency of the whole dump.
+    ///
+    /// It is of one instant, except for the [`exceptions`](Self::exceptions), as long as at least one of its
+    /// collections is. Exceptions that are not among `collections`, because they existed only before or after, do not
+    /// count.
     pub(super) fn consistency(&self, collections: &[String]) -> Consistency {
         let exceptions = self.exceptions();
         let holds = exceptions.is_empty() || collections.iter().any(|it| !exceptions.contains(it));
@@ -37,7 +40,7 @@ impl Doubts {
         }
     }
 
-    /// Returns the collections that may not be of the instant that the others are of; nothing where there is no such instant.
+    /// Returns the collections that may not be of the same instant as the others; empty if there is no such instant.
     pub(super) fn exceptions(&self) -> Vec<String> {
         if self.no_snapshots.is_some() {
             return Vec::new();
@@ -47,7 +50,7 @@ impl Doubts {
         names.into_iter().collect()
     }
 
-    /// Says what happened, and what to do.
+    /// Returns what happened, and what to do about it.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(why) = &self.no_snapshots {

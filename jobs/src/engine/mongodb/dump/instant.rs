@@ -1,4 +1,4 @@
-//! Which instant a dump shows, and that the list of collections is of that instant too.
+//! Fixes the instant that a dump shows, and makes sure that its list of collections is of that instant too.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,43 +6,41 @@ use bson::{Bson, Timestamp, doc};
 use chrono::{DateTime, Utc};
 use mongodb::options::ReadPreference;
 
+use super::super::{
+    meaning::{code_of, fault, meaning},
+    session::{Server, Session, Topology, answer, odd_answer},
+};
 use super::{
-    super::{
-        error::MongodbError,
-        meaning::{code_of, fault, meaning},
-        session::{Server, Session, Topology, answer, odd_answer},
-    },
     capture,
     catalog::{self, Entry, Wanted, What},
     doubt::Doubts,
-    fault::DumpFault,
     read::{How, Lacking},
     way::Way,
 };
-use crate::error::JobError;
+use crate::error::{DumpFault, JobError, MongodbError};
 
-/// How often an instant is taken anew because collections or indexes changed around it.
+/// How often a new instant is taken because collections or indexes changed around the last.
 const TRIES: usize = 3;
-/// How often a snapshot is taken anew while a secondary catches up with the primary, and what lies between: 10 s in all.
+/// How often a new snapshot is taken while a secondary catches up with the primary, and the pause between: 10 s in all.
 const CATCH_UP_TRIES: usize = 50;
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 /// The first version of the wire protocol with snapshot reads outside transactions: MongoDB 5.0.
 const WIRE_VERSION_SNAPSHOTS: i32 = 13;
-/// What servers answer that read no snapshots, of this collection or at all: `IllegalOperation`, `InvalidOptions`,
-/// `NotAReplicaSet`, `SnapshotUnavailable`, `OperationNotSupportedInTransaction`.
+/// The error codes of servers that read no snapshots, of this collection or at all: `IllegalOperation`,
+/// `InvalidOptions`, `NotAReplicaSet`, `SnapshotUnavailable`, `OperationNotSupportedInTransaction`.
 const NO_SNAPSHOT: [i32; 5] = [20, 72, 123, 246, 263];
 
 /// What is dumped, and as of when.
 #[derive(Debug)]
 pub(super) struct Frozen {
     pub(super) entries: Vec<Entry>,
-    /// The cluster's time to read at; `None` where there is no reading at a time.
+    /// The cluster time to read at; `None` if nothing is read at a fixed time.
     pub(super) at: Option<Timestamp>,
-    /// What becomes of what the snapshot lacks.
+    /// What happens to a collection that the snapshot lacks.
     pub(super) lacking: Lacking,
-    /// The time of the oplog's entry from which on it is captured, if it is.
+    /// The time of the oplog entry that the capture starts with, if the oplog is captured.
     pub(super) follows: Option<Timestamp>,
-    /// The worker's clock before anything was read that the dump shows.
+    /// The worker's clock before anything that the dump shows was read.
     pub(super) clock: DateTime<Utc>,
     pub(super) doubts: Doubts,
 }
@@ -58,12 +56,14 @@ impl Frozen {
     }
 }
 
-/// Fixes the instant that everything is read at, or from which on the oplog is captured, where the deployment can.
+/// Fixes the instant that everything is read at, or the oplog entry that the capture starts with, where the deployment
+/// can.
 ///
-/// The collections, their options and indexes are listed before and after the instant was taken: if both lists are the
-/// same, they are what there was at it. The primary lists them, and a secondary that has not caught up with the first list
-/// is waited for, and then passed by: what it shows may be from before a collection was made. Where no instant can be had, everything is read from primaries, because a
-/// secondary may be any time behind.
+/// The collections, their options and indexes are listed before and after the instant is taken. If both lists are the
+/// same, they hold at that instant too. The primary lists them. A secondary that has not caught up with the first list
+/// might show a time before a collection was created, so it is waited for, and bypassed if it stays behind.
+///
+/// If no instant can be had, everything is read from primaries, because a secondary may lag by any amount.
 pub(super) async fn freeze(
     session: &mut Session,
     wanted: Wanted<'_>,
@@ -123,7 +123,8 @@ pub(super) async fn freeze(
     }
 }
 
-/// Goes on where there is no snapshot: a replica set has an oplog to make up for it.
+/// Continues without a snapshot: on a replica set the caller can capture the oplog instead, any other deployment is
+/// read loosely.
 async fn without_snapshot(
     session: &mut Session,
     wanted: Wanted<'_>,
@@ -135,7 +136,7 @@ async fn without_snapshot(
     loose(session, wanted, why).await
 }
 
-/// Prepares a dump beside which the oplog is captured, from before the list of collections on.
+/// Prepares a dump that captures the oplog, starting before the collections are listed.
 async fn follow(session: &Session, wanted: Wanted<'_>) -> Result<Frozen, JobError> {
     let clock = Utc::now();
     let since = capture::begin(session).await?;
@@ -153,7 +154,7 @@ async fn follow(session: &Session, wanted: Wanted<'_>) -> Result<Frozen, JobErro
     })
 }
 
-/// Returns the names of namespaces that only one list has, or that differ in the two.
+/// Returns the names of the namespaces that are in only one of the lists, or differ between them.
 pub(super) fn differing(before: &[Entry], after: &[Entry]) -> Vec<String> {
     let differ = |these: &[Entry], those: &[Entry]| {
         let new = these.iter().filter(|it| !those.contains(it));
@@ -164,12 +165,12 @@ pub(super) fn differing(before: &[Entry], after: &[Entry]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// Returns whether a server said by this that it does not read a snapshot.
+/// Returns whether this error code means that the server does not read a snapshot.
 pub(super) fn is_refusal(code: Option<i32>) -> bool {
     code.is_some_and(|code| NO_SNAPSHOT.contains(&code))
 }
 
-/// Says why a server reads no snapshots, if that can be known without asking.
+/// Returns why a server reads no snapshots, if that is known without asking it.
 fn refusal(server: &Server) -> Option<String> {
     if server.topology == Topology::Standalone {
         let why = "a standalone server reads no snapshots: make it a replica set, which may have one member";
@@ -184,7 +185,7 @@ fn refusal(server: &Server) -> Option<String> {
     None
 }
 
-/// Prepares a dump that is of no one instant.
+/// Prepares a dump that is not of one instant.
 async fn loose(session: &mut Session, wanted: Wanted<'_>, why: String) -> Result<Frozen, JobError> {
     session.read = ReadPreference::Primary.into();
     let clock = Utc::now();
@@ -201,7 +202,7 @@ async fn loose(session: &mut Session, wanted: Wanted<'_>, why: String) -> Result
     })
 }
 
-/// Lists what is there, and insists that there is something: an empty backup of a mistyped name would look like a good one.
+/// Lists the namespaces, and fails if there are none: an empty backup of a mistyped name would look like a good one.
 async fn listed(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Entry>, JobError> {
     let entries = catalog::list(session, wanted).await?;
     if entries.iter().any(Entry::is_data) {
@@ -223,7 +224,7 @@ enum Taken {
     Nothing(String),
 }
 
-/// Takes a snapshot that is not older than what the primary has listed.
+/// Takes a snapshot that is at least as new as the primary's list.
 async fn take_after(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
     let listed = primary_time(session).await?;
     for _ in 0..CATCH_UP_TRIES {
@@ -237,7 +238,7 @@ async fn take_after(session: &Session, entries: &[Entry]) -> Result<Taken, JobEr
     Ok(Taken::Behind)
 }
 
-/// Returns the primary's time, if it tells one; every member of a replica set does.
+/// Returns the primary's time, if it reports one; every member of a replica set does.
 pub(super) async fn primary_time(session: &Session) -> Result<Option<Timestamp>, JobError> {
     let doing = "ask for the cluster's time";
     let admin = session.client.database("admin");
@@ -250,7 +251,7 @@ pub(super) async fn primary_time(session: &Session) -> Result<Option<Timestamp>,
     }
 }
 
-/// Asks for the time of a snapshot, by reading a document of one: the server remembers it from then on.
+/// Asks for the time of a snapshot by reading one document from it. The server keeps that snapshot from then on.
 async fn take(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
     let doing = "take a snapshot";
     let sources = entries.iter().filter(|it| !it.is_capped);

@@ -1,4 +1,4 @@
-//! What an archive says of a collection besides its documents: canonical extended JSON, in the order the server told it.
+//! What an archive says of a collection besides its documents: canonical extended JSON, in the server's order.
 
 use bson::{Binary, Bson, Document, spec::BinarySubtype};
 
@@ -6,12 +6,12 @@ use bson::{Binary, Bson, Document, spec::BinarySubtype};
 pub(super) struct Metadata {
     /// Canonical extended JSON.
     pub(super) text: String,
-    /// The same as the server has it, where JSON does not give it back: `{$oid: …}` may be a document of somebody's, and JSON takes
-    /// it for an `ObjectId`.
+    /// The original BSON, if it does not survive the way through JSON: a customer's own document `{$oid: …}` would come
+    /// back as an `ObjectId`.
     pub(super) exact: Option<Vec<u8>>,
 }
 
-/// Returns the metadata of a collection, view or time series, with the same fields as `mongodump` writes.
+/// Returns the metadata of a collection, view or time series, with the fields that `mongodump` writes.
 pub(super) fn of_collection(
     told: &Document,
     options: Document,
@@ -41,7 +41,7 @@ pub(super) fn of_collection(
     Ok(Metadata { text, exact })
 }
 
-/// Returns the collection's UUID as `mongodump` spells it: hex digits and nothing else.
+/// Returns the collection's UUID as `mongodump` spells it: hex digits only.
 pub(super) fn uuid(told: &Document) -> Option<String> {
     let info = told.get_document("info").ok()?;
     let Bson::Binary(Binary { subtype, bytes }) = info.get("uuid")? else {

@@ -1,4 +1,4 @@
-//! How the documents of one namespace get from the server into the archive, untouched.
+//! Streams the documents of one namespace from the server into the archive, unchanged.
 
 use std::time::Duration;
 
@@ -7,41 +7,40 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
+use super::super::{
+    meaning::{code_of, fault, meaning},
+    session::{Session, answer_within, odd_answer},
+};
 use super::{
-    super::{
-        archive_format::{self, Body, Header},
-        error::MongodbError,
-        meaning::{code_of, fault, meaning},
-        session::{Session, answer_within, odd_answer},
-    },
     catalog::{self, Entry, Source, What},
-    fault::DumpFault,
     instant::is_refusal,
 };
 use crate::{
     engine::native::{Spout, Stopped},
-    error::JobError,
+    error::{DumpFault, JobError, MongodbError},
+    format::mongodump::{self, Body, Header},
 };
 
-/// How long the next documents may take to come.
+/// How long the next documents may take to arrive.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
-/// How much a batch should hold. The driver has each three times for a moment, and the next is on its way meanwhile.
+/// The size to aim for in a batch. The driver briefly holds each batch three times, while the next is already on its
+/// way.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// How many documents tell how large the others are.
+/// How many documents are sampled to estimate the size of the others.
 const SAMPLE: i32 = 100;
-/// No batch has so many: the server ends each at 16 MiB, whatever it is asked for.
+/// More documents than any batch has: the server ends each batch at 16 MiB, whatever was asked for.
 const BATCH_DOCUMENTS: u32 = 1_000_000;
 /// How much is written at a time.
 pub(super) const BLOCK_BYTES: usize = 256 * 1024;
-/// A privilege is missing.
+/// `Unauthorized`: a privilege is missing.
 const DENIED: i32 = 13;
-/// The snapshot's time is out of the server's memory.
+/// `SnapshotTooOld`: the server no longer keeps a snapshot of that time.
 const SNAPSHOT_TOO_OLD: i32 = 239;
-/// The collection is gone, or the server has ended the cursor.
+/// The error codes for a collection that is gone, or a cursor that the server has ended.
 const CUT_SHORT: [i32; 6] = [26, 43, 175, 237, 11601, 28_617];
 const DOING: &str = "read a collection";
 
-/// How often a collection is read anew that is renamed, or whose read the server ends.
+/// How often a collection is read again because it was renamed or the server ended the read.
 const READS_MAX: usize = 10;
 
 /// How namespaces are read.
@@ -49,25 +48,25 @@ const READS_MAX: usize = 10;
 pub(super) enum How {
     /// From the snapshot of this time.
     Snapshot(Timestamp, Lacking),
-    /// As they are when their turn comes, at this time or later; the oplog is captured from it on.
+    /// In their current state, at this time or later; the oplog is captured from this time on.
     Follow(Timestamp),
-    /// As they are when their turn comes.
+    /// In their current state.
     Loose,
 }
 
-/// What becomes of a collection that the snapshot lacks.
+/// What happens to a collection that the snapshot lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lacking {
-    /// It fails the dump, unless it is capped: those are in no snapshot.
+    /// It fails the dump, unless it is capped: no snapshot has capped collections.
     Fails,
-    /// It is read after the snapshot, and named.
+    /// It is read after the snapshot, and named in the manifest.
     ReadLater,
 }
 
 /// How a namespace was read.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    /// As of when, by the server's own word.
+    /// The time that it was read at, as the server reported it.
     pub(super) at: Option<Timestamp>,
     /// Whether the server refused to read it from the snapshot.
     pub(super) is_outside: bool,
@@ -76,7 +75,7 @@ pub(super) struct Read {
     pub(super) documents: u64,
 }
 
-/// Writes all documents of a namespace, and its end. The next batch is on its way while one is written.
+/// Writes all documents of a namespace and its end marker. The next batch is fetched while the last is written.
 pub(super) async fn namespace(
     session: &Session,
     header: &Header,
@@ -105,7 +104,7 @@ pub(super) async fn namespace(
 /// Where documents go.
 type Out<'a> = (&'a mut Body, &'a Spout);
 
-/// Reads a namespace from its begin to its end.
+/// Reads a namespace from start to end.
 async fn once(
     session: &Session,
     entry: &Entry,
@@ -125,7 +124,7 @@ async fn once(
     }
 }
 
-/// Returns whether a collection whose end was not to be had is named, instead of failing the dump.
+/// Returns whether a collection whose end is missing is named in the manifest instead of failing the dump.
 fn may_be_cut(how: How) -> bool {
     match how {
         How::Loose | How::Snapshot(_, Lacking::ReadLater) => true,
@@ -133,10 +132,11 @@ fn may_be_cut(how: How) -> bool {
     }
 }
 
-/// Reads a collection wherever it has gone, from its begin to its end, or to where it was dropped: the oplog says so too.
+/// Reads a collection, under whatever name it has now, from start to end, or until it is dropped; the oplog has the
+/// drop too.
 ///
-/// One that was renamed half way is read once more. What was read twice does no harm: a restore takes the first of two documents
-/// with the same `_id`, and the oplog makes of either what it has to be.
+/// A collection that is renamed half way is read again. Reading documents twice is harmless: a restore takes the first
+/// of two documents with the same `_id`, and the oplog brings either to its final state.
 async fn follow(
     session: &Session,
     entry: &Entry,
@@ -157,7 +157,7 @@ async fn follow(
             Err(error) if is_cut_short(&error) => continue,
             first => first?,
         };
-        // Else the name may have been another's already when the read began.
+        // Otherwise the name may already have belonged to another collection when the read began.
         if catalog::name_now(session, entry).await? != Some(name) {
             continue;
         }
@@ -205,7 +205,7 @@ async fn copy_from(
     Ok(())
 }
 
-/// Begins to read. A capped collection that is refused from the snapshot is read as it is after it.
+/// Opens a cursor. A capped collection that the server does not read from the snapshot is read in its state after it.
 async fn open(
     session: &Session,
     entry: &Entry,
@@ -240,14 +240,16 @@ async fn open(
 /// What a read has to show.
 #[derive(Debug, Clone, Copy)]
 enum ReadAt {
-    /// What was there then.
+    /// The state at this time.
     Snapshot(Timestamp),
-    /// What was there then or later.
+    /// The state at this time or later.
     After(Timestamp),
 }
 
-/// Returns how many documents make a batch, by the size of the first few. What cannot be looked at so is read in the server's
-/// own batches. (`collStats` knows the average, and there are servers that read every document for it.)
+/// Returns how many documents make a batch, from the size of the first few.
+///
+/// A source that cannot be sampled is read in the server's own batches. `collStats` knows the average, but some servers
+/// read every document to compute it.
 async fn batch_documents(session: &Session, source: &Source) -> u32 {
     if source.what != What::Documents {
         return BATCH_DOCUMENTS;
@@ -302,7 +304,7 @@ fn command(
     let mut find =
         rawdoc! {"find": source.collection.as_str(), "batchSize": documents.cast_signed()};
     if source.filter.is_empty() {
-        // A whole scan on purpose: some servers refuse one that does not say so.
+        // A full scan on purpose: some servers refuse one that is not explicit.
         find.append(bson::cstr!("hint"), rawdoc! {"$natural": 1});
     } else {
         let filter = RawDocumentBuf::try_from(&source.filter)?;
@@ -331,7 +333,7 @@ async fn next(cursor: &mut RawBatchCursor, entry: &Entry) -> Result<Option<RawBa
     batch.transpose().map_err(|error| explain(entry, &error))
 }
 
-/// Returns as of when a first batch was read.
+/// Returns the time that a first batch was read at.
 fn time_of(batch: &RawBatch) -> Option<Timestamp> {
     let cursor = batch.as_raw_document().get_document("cursor").ok()?;
     cursor.get_timestamp("atClusterTime").ok()
@@ -362,19 +364,19 @@ async fn write(batch: &RawBatch, body: &mut Body, spout: &Spout) -> Result<u64, 
 }
 
 fn block(body: &mut Body, pieces: &[&[u8]], bytes: usize) -> Result<Bytes, JobError> {
-    // Room for the block's header and mark besides.
+    // 1024 bytes more, for the block's header and end marker.
     let mut out = Vec::with_capacity(bytes + 1024);
     body.block(pieces.iter().copied(), &mut out)
         .map_err(unwritable)?;
     Ok(out.into())
 }
 
-/// Says that the archive cannot hold what the server has.
-pub(super) fn unwritable(error: archive_format::FormatError) -> JobError {
+/// Returns the error for server data that the archive format cannot hold.
+pub(super) fn unwritable(error: mongodump::FormatError) -> JobError {
     JobError::DumpNotWhole(error.into())
 }
 
-/// Says what an error means that came in the place of documents.
+/// Returns what an error means that arrived instead of documents.
 fn explain(entry: &Entry, error: &mongodb::error::Error) -> JobError {
     let Some(code) = code_of(error) else {
         return meaning(DOING, error);

@@ -1,4 +1,4 @@
-//! What a dump asks of a server, and what it makes of answers that real servers give seldom.
+//! What a dump asks of a server, and what it makes of answers that real servers seldom give.
 
 mod bank;
 mod lab;
@@ -19,7 +19,7 @@ fn now() -> u32 {
     u32::try_from(chrono::Utc::now().timestamp()).unwrap()
 }
 
-/// Starts a bank that answers some commands in its own way.
+/// Starts a bank that answers some commands differently.
 async fn bank_but(
     other: impl Fn(&Bank, &Document) -> Option<Document> + Send + Sync + 'static,
 ) -> Result<Pretend> {
@@ -56,12 +56,12 @@ async fn money_that_moves_during_a_dump_is_counted_once() -> Result<()> {
     assert_eq!((documents.len(), total(&documents)), (20, bank::TOTAL));
     assert_eq!(dumped.consistency, Consistency::Snapshot);
     assert_eq!(dumped.warnings, Vec::<String>::new());
-    // The mark of a restore; the collections, their indexes, and the instant between two lists.
+    // One for the mark of a restore, one for the collections, and two for the lists around the instant.
     assert_eq!(server.asked("listCollections").len(), 4);
     Ok(())
 }
 
-/// The pretended bank keeps its books of every instant, as MongoDB does; the tests' server, which has none, takes the restore.
+/// The pretend bank keeps its books of every instant, as MongoDB does. The restore goes into the tests' real server.
 #[tokio::test]
 async fn a_bank_that_was_dumped_while_money_moved_adds_up_where_it_is_restored() -> Result<()> {
     let server = bank_but(|_, _| None).await?;
@@ -81,7 +81,7 @@ async fn a_bank_that_was_dumped_while_money_moved_adds_up_where_it_is_restored()
     }
     restored.drop().await?;
     assert_eq!((holds.len(), holds.iter().sum()), (20, bank::TOTAL));
-    // Had money not moved meanwhile, any dump would add up.
+    // Unless money moved in the meantime, any dump would add up.
     assert!(bank::TOTAL / 20 - holds[0] > 3, "{holds:?}");
     Ok(())
 }
@@ -152,10 +152,10 @@ async fn a_dump_is_never_newer_than_what_it_shows() -> Result<()> {
     Ok(())
 }
 
-/// How often a snapshot was asked for.
+/// Returns how often a snapshot was asked for.
 fn takes(server: &Pretend) -> usize {
     let finds = server.asked("find");
-    // The look at the oplog's first entry is not one of them.
+    // Reading the oplog's first entry does not count.
     let is_take = |it: &&Document| {
         it.get_i32("limit").is_ok_and(|it| it == 1)
             && it.get_str("find").is_ok_and(|it| it != "oplog.rs")
@@ -165,7 +165,7 @@ fn takes(server: &Pretend) -> usize {
 
 #[rstest::rstest]
 #[case::a_little(5, 5)]
-// After all tries, the next is the primary's: only here is it the same server, and as far behind.
+// After all tries the primary is next; here it is the same server and just as far behind.
 #[case::too_far(10_000, 3 * 50)]
 #[tokio::test]
 async fn a_secondary_that_is_behind_the_list_of_collections_is_waited_for(
@@ -268,7 +268,7 @@ async fn indexes_that_change_around_the_instant_are_told() -> Result<()> {
 }
 
 /// Returns the collections that a dump says are not of its instant.
-fn exceptions(dumped: &crate::backup::Dumped) -> Vec<String> {
+fn exceptions(dumped: &crate::engine::answer::Dumped) -> Vec<String> {
     match &dumped.details {
         Details::Mongodb { exceptions, .. } => exceptions.clone(),
         Details::Postgres { .. } | Details::Redis { .. } => Vec::new(),
@@ -338,7 +338,7 @@ async fn a_collection_that_was_dropped_before_its_turn_is_not_taken_for_empty() 
     Ok(())
 }
 
-/// Lists one time series, and its buckets where the test wants them.
+/// Lists one time series, and its buckets if the test wants them.
 fn time_series(command: &Document, buckets: Option<&str>) -> Option<Document> {
     let mut listed = vec![bank::collection(
         "ts",

@@ -1,4 +1,4 @@
-//! What a dump can promise once it was read: as of when it is, and what speaks against that.
+//! Judges a finished dump: which instant it is of, and what casts doubt on that.
 
 use bson::Timestamp;
 use chrono::{DateTime, Utc};
@@ -6,23 +6,24 @@ use chrono::{DateTime, Utc};
 use super::{
     catalog::Entry,
     doubt::Doubts,
-    fault::DumpFault,
     instant::{Frozen, differing},
     read::{Lacking, Read},
 };
+use crate::error::DumpFault;
 
-/// What can be promised.
+/// What a dump can promise.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// Nothing that the dump shows is older.
+    /// The dump shows nothing older than this.
     pub(super) consistent_at: DateTime<Utc>,
     pub(super) doubts: Doubts,
-    /// How many entries of the oplog make the dump one of one instant.
+    /// How many oplog entries the archive holds, if a replay of them brings the dump to one instant.
     pub(super) oplog_entries: Option<u64>,
 }
 
-/// Judges a dump beside which the oplog was captured: a restore makes of it what was there at the last entry. `clock` is the
-/// worker's before that was asked for.
+/// Judges a dump that captured the oplog: a restore replays it to the state at the last entry.
+///
+/// `clock` is the worker's clock before the time of the last entry was asked for.
 pub(super) fn replayed(clock: DateTime<Utc>, last: Timestamp, entries: u64) -> Verdict {
     let last = DateTime::from_timestamp(i64::from(last.time), 0);
     Verdict {
@@ -32,12 +33,12 @@ pub(super) fn replayed(clock: DateTime<Utc>, last: Timestamp, entries: u64) -> V
     }
 }
 
-/// Judges by what the server said of each read, and by what is there after the last.
+/// Judges by what the server reported for each read, and by the list of namespaces after the last.
 ///
-/// `consistent_at` is the worker's clock before the instant was taken, or the cluster's time of it, whichever is earlier:
-/// a secondary shows what it has, which may be long ago, and clocks differ. The cluster's time has whole seconds, rounded
-/// down, and stands still while nobody writes: on a server that writes no heartbeats of its own, a dump may look older
-/// than it is, and never newer.
+/// `consistent_at` is the earliest of the worker's clock before the instant was taken and the cluster times of the
+/// instant and of the reads: a secondary shows what it has, which may be old, and clocks differ. Cluster time has whole
+/// seconds, rounded down, and stands still while nobody writes. On a server that writes no heartbeats of its own, a
+/// dump may look older than it is, but never newer.
 pub(super) fn reach(
     frozen: &Frozen,
     reads: &[(&Entry, Read)],
@@ -81,7 +82,7 @@ pub(super) fn reach(
     })
 }
 
-/// Returns whether a read was as of the instant that it was asked for. One that found nothing need not say so.
+/// Returns whether a read was of the instant that was asked for. A read that found nothing need not report one.
 fn is_as_asked(frozen: &Frozen, read: &Read) -> bool {
     match read.at {
         Some(at) => Some(at) == frozen.at,
@@ -89,9 +90,9 @@ fn is_as_asked(frozen: &Frozen, read: &Read) -> bool {
     }
 }
 
-/// Returns whether a collection was empty when its turn came because it was no longer there.
+/// Returns whether a collection was empty when its turn came because it no longer existed.
 ///
-/// One that had documents was read whole, as of the instant: what became of it later is of no interest.
+/// A collection that had documents was read whole, as of the instant; what happened to it later does not matter.
 fn is_lost(entry: &Entry, read: &Read, after: &[Entry]) -> bool {
     read.documents == 0 && entry.is_data() && !after.iter().any(|it| it.is_same_as(entry))
 }

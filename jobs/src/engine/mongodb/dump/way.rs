@@ -1,33 +1,33 @@
-//! In which way a deployment is dumped, and in which instead where that does not work out.
+//! In which way a deployment is dumped, and which way is next if that fails.
 
 use std::fmt;
 
-use super::{super::error::MongodbError, fault::DumpFault};
-use crate::error::JobError;
+use crate::error::{DumpFault, JobError, MongodbError};
 
 /// A way to dump, the best first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
     /// Everything from one snapshot.
     Snapshot,
-    /// Everything as it is when its turn comes, and the oplog of all that time, which a restore replays to one instant.
+    /// Each collection in its current state, with the oplog of the whole dump, which a restore replays to one instant.
     Oplog {
-        /// Why not from a snapshot.
+        /// Why a snapshot failed.
         because: String,
-        /// Whether it was one collection that the snapshot lacked, and not the snapshot that was lost: another may have all.
+        /// Whether the snapshot lacked single collections, as opposed to being lost as a whole: another snapshot may
+        /// then serve for the rest.
         lacks_some: bool,
     },
-    /// From a snapshot; what it lacks is read after it, and named.
+    /// From a snapshot. Collections that it lacks are read after it and named in the manifest.
     MostOfSnapshot,
-    /// Everything as it is when its turn comes, and nothing more.
+    /// Each collection in its current state, and nothing more.
     Loose {
-        /// Why not better.
+        /// Why the better ways failed.
         because: String,
     },
 }
 
 impl Way {
-    /// Returns the way to go after this one has failed; the failure itself where no other way would do better.
+    /// Returns the next way after this one failed, or the failure itself if no other way would do better.
     pub(super) fn after(self, error: JobError) -> Result<Self, JobError> {
         let JobError::Mongodb(MongodbError::Dump(fault)) = &error else {
             return Err(error);

@@ -1,11 +1,11 @@
-//! An update as servers from 5.0 on log it: what differs, field by field (`{$v: 2, diff: …}`).
+//! An update as servers from 5.0 on log it: the differences, field by field (`{$v: 2, diff: …}`).
 //!
 //! ```text
 //! {d: {a: false}, u: {b: 1}, i: {c: 2}, se: {…}}        a removed, b set, c put at the end, and a difference of e
 //! {a: true, l: 3, u0: 1, s2: {…}}                       of a list: cut to 3, its first element set, a difference of its third
 //! ```
 //!
-//! Applied as servers apply it, so that a difference over a document that is newer already does no harm.
+//! It is applied as servers apply it, so that a difference is harmless on a document that is already newer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,10 +13,9 @@ use bson::{RawArray, RawArrayBuf, RawDocument, RawDocumentBuf, raw::RawBsonRef};
 
 use super::{Unreplayable, broken};
 
-/// Documents are not nested deeper.
+/// No document is nested more deeply.
 const DEPTH_MAX: usize = 200;
 
-/// Applies a difference.
 pub(super) fn apply(
     document: &RawDocument,
     diff: &RawDocument,
@@ -27,7 +26,7 @@ pub(super) fn apply(
 enum Field<'a> {
     Removed,
     Set(RawBsonRef<'a>),
-    /// Put at the end, wherever it was.
+    /// Moved to the end, wherever it was.
     Inserted,
     Differs(&'a RawDocument),
 }
@@ -50,7 +49,7 @@ fn of_document(
             fields.insert(name, Field::Differs(part));
             continue;
         }
-        // Also where it has no field: what it would mean is not known.
+        // Refused even without fields: its meaning is unknown.
         if !["d", "u", "i"].contains(&kind.as_str()) {
             return Err(unknown(kind.as_str()));
         }
@@ -100,7 +99,7 @@ fn of_document(
 enum Differing {
     Document(RawDocumentBuf),
     List(RawArrayBuf),
-    /// It was of another kind: a later entry will put something else there.
+    /// The old value is of another kind: a later entry will replace it.
     Nothing,
 }
 
@@ -117,7 +116,7 @@ fn differing(
     })
 }
 
-/// Fails where a difference has a part that is not known: asked even where it applies to nothing.
+/// Fails if a difference has an unknown part. Checked even if the difference applies to nothing.
 fn is_known(diff: &RawDocument, depth: usize) -> Result<(), Unreplayable> {
     if is_of_list(diff) {
         of_list(&RawArrayBuf::new(), diff, depth + 1).map(|_| ())
@@ -199,7 +198,7 @@ fn of_list(list: &RawArray, diff: &RawDocument, depth: usize) -> Result<RawArray
     Ok(out)
 }
 
-/// A list of more elements does not fit into a document.
+/// A list with more elements does not fit into a document.
 const LIST_MAX: usize = 16 * 1024 * 1024;
 
 fn check_depth(depth: usize) -> Result<(), Unreplayable> {

@@ -1,4 +1,4 @@
-//! One entry: what it changes, and of which collection.
+//! One oplog entry: what it changes, and in which collection.
 
 use bson::{
     Bson, Document, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, Timestamp, raw::RawBsonRef,
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::{Unreplayable, broken, check};
 
-/// What begins the name of the collection that holds a time series' buckets.
+/// The prefix of the collection that holds the buckets of a time series.
 const BUCKETS: &str = "system.buckets.";
-/// Commands that change nothing that is backed up: what they begin, another entry ends.
+/// Commands that by themselves change nothing that is backed up: other entries carry the changes they start or end.
 const WITHOUT_EFFECT: [&str; 4] = [
     "startIndexBuild",
     "abortIndexBuild",
@@ -24,33 +24,32 @@ pub(crate) struct Place {
     pub(crate) database: String,
     /// As the server has it: `system.buckets.NAME` for a time series.
     pub(crate) collection: String,
-    /// What tells a collection from a later one of the same name.
+    /// Tells a collection from a later one of the same name.
     pub(crate) uuid: Option<Uuid>,
 }
 
-/// One change.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    /// A document as it is now, whatever was there under its `_id`.
+    /// A document in its new state, whatever was there under its `_id`.
     Put(Place, RawBson, RawDocumentBuf),
-    /// What was changed of a document.
+    /// A change within a document.
     Update(Place, RawBson, RawDocumentBuf),
     Remove(Place, RawBson),
-    /// A new collection, and its options.
+    /// A new collection with its options.
     Create(Place, Document),
     Drop(Place),
     Rename {
         from: Place,
-        /// Its new name.
+        /// The new name.
         database: String,
         collection: String,
         is_temporary: bool,
-        /// The collection that had the name until then.
+        /// The collection that had the new name until then.
         replaces: Option<Uuid>,
     },
     AddIndexes(Place, Vec<Document>),
     RemoveIndex(Place, Bson),
-    /// Options changed, or those of an index.
+    /// Changed options of the collection or of an index.
     Modify(Place, Document),
 }
 
@@ -60,12 +59,12 @@ pub(crate) enum Entry {
     /// Nothing that is backed up.
     Nothing,
     Done(Vec<Change>),
-    /// Of a transaction that is not at its end.
+    /// Changes of a transaction that has not ended yet.
     Part {
         transaction: Vec<u8>,
         changes: Vec<Change>,
     },
-    /// A transaction's end.
+    /// The end of a transaction.
     Last {
         transaction: Vec<u8>,
         changes: Vec<Change>,
@@ -75,7 +74,7 @@ pub(crate) enum Entry {
     },
 }
 
-/// Which collections matter.
+/// Which collections to keep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     /// One database; `None` for all but the server's own.
@@ -102,8 +101,10 @@ impl Wanted<'_> {
     }
 }
 
-/// Returns what of a raw entry belongs into the archive: all of it as it is, a part, or nothing. A transaction may have touched
-/// databases that are somebody else's.
+/// Returns the part of a raw entry that belongs in the archive: all of it unchanged, some of its operations, or
+/// nothing.
+///
+/// A transaction may also have touched databases that are not in the backup.
 pub(crate) fn keep(
     raw: &RawDocument,
     wanted: Wanted<'_>,
@@ -135,7 +136,7 @@ pub(crate) fn keep(
     Ok(keep.then(|| raw.to_owned()))
 }
 
-/// Returns the entry with these operations in the place of its own.
+/// Returns the entry with its operations replaced by these.
 fn rewritten(raw: &RawDocument, operations: &RawArrayBuf) -> Result<RawDocumentBuf, Unreplayable> {
     let mut out = RawDocumentBuf::new();
     for field in raw {
@@ -195,7 +196,7 @@ fn is_command(raw: &RawDocument) -> bool {
     raw.get_str("op").is_ok_and(|it| it == "c")
 }
 
-/// Returns a command's name, and what it is about.
+/// Returns a command's name and its object.
 fn command(raw: &RawDocument) -> Option<(&str, RawBsonRef<'_>)> {
     let (name, object) = raw.get_document("o").ok()?.iter().next()?.ok()?;
     Some((name.as_str(), object))
@@ -208,7 +209,9 @@ fn apply_ops(raw: &RawDocument) -> Option<&bson::RawArray> {
     raw.get_document("o").ok()?.get_array("applyOps").ok()
 }
 
-/// Returns what names the transaction that an entry is of. Retryable writes of several documents look alike, and are done at once.
+/// Returns what identifies the transaction of an entry.
+///
+/// Retryable writes of several documents look alike, but take effect at once.
 fn transaction(raw: &RawDocument) -> Option<Vec<u8>> {
     let is_retryable = matches!(raw.get("multiOpType"), Ok(Some(RawBsonRef::Int32(1))));
     if is_retryable {
@@ -221,7 +224,7 @@ fn transaction(raw: &RawDocument) -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// Returns the time of the entry that an entry of a transaction continues.
+/// Returns the time of the entry that this entry of a transaction continues.
 pub(crate) fn continues(raw: &RawDocument) -> Option<Timestamp> {
     transaction(raw)?;
     let is_of_transaction = apply_ops(raw).is_some()
@@ -231,7 +234,6 @@ pub(crate) fn continues(raw: &RawDocument) -> Option<Timestamp> {
     (is_of_transaction && before.time > 0).then_some(before)
 }
 
-/// Reads an entry.
 pub(crate) fn read(raw: &RawDocument) -> Result<Entry, Unreplayable> {
     if let Some(operations) = apply_ops(raw) {
         let mut changes = Vec::new();

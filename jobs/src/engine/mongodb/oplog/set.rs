@@ -1,13 +1,12 @@
-//! An update as servers before 5.0 log it: fields set and removed, by dotted paths (`{$v: 1, $set: …, $unset: …}`).
+//! An update as servers before 5.0 log it: fields set and removed by dotted paths (`{$v: 1, $set: …, $unset: …}`).
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
 use super::{Unreplayable, broken};
 
-/// A list of more elements does not fit into a document.
+/// A list with more elements does not fit into a document.
 const LIST_MAX: usize = 16 * 1024 * 1024;
 
-/// Applies the update.
 pub(super) fn apply(
     document: &RawDocument,
     how: &RawDocument,
@@ -60,7 +59,7 @@ fn set_below(below: &mut Bson, path: &[&str], value: &Bson) -> Result<(), Unrepl
     if let Bson::Document(below) = below {
         return set(below, path, value);
     }
-    // What is of another kind by now, a later entry puts right.
+    // A value of another kind by now is put right by a later entry.
     let (Bson::Array(list), [place, rest @ ..]) = (below, path) else {
         return Ok(());
     };

@@ -1,17 +1,17 @@
-//! Transactions that came in several entries: what they did counts from the last of them on, or never.
+//! Transactions that span several entries: their changes take effect with the last entry, or never.
 
 use std::collections::HashMap;
 
 use super::{Change, Entry};
 
-/// Those that have begun and not ended.
+/// The transactions that have begun and not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
     open: HashMap<Vec<u8>, Vec<Change>>,
 }
 
 impl Transactions {
-    /// Takes the next entry, and returns the changes that are done with it.
+    /// Takes the next entry, and returns the changes that take effect with it.
     pub(crate) fn take(&mut self, entry: Entry) -> Vec<Change> {
         match entry {
             Entry::Nothing => Vec::new(),

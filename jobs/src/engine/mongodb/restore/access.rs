@@ -1,4 +1,4 @@
-//! Users and roles: merged into those that are there by the server's own command for it, where that is possible.
+//! Merges users and roles into the existing ones, with the server's own command for it, where possible.
 
 use bson::{Bson, doc};
 use uuid::Uuid;
@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{engine::mongodb::session::Session, error::JobError};
 
-/// Where the command takes them from, and what it is run in.
+/// The database in which the command runs, and which holds the collections that it merges from.
 const ADMIN: &str = "admin";
 const COMMAND: &str = "_mergeAuthzCollections";
 const COMMAND_NOT_FOUND: &str = "59";
 
-/// Returns whether our user may write to every database, so that its rights do not tell whose a database is.
+/// Returns whether our user may write to every database. Its privileges then do not tell whose a database is.
 pub(super) async fn is_everywhere(session: &Session) -> Result<bool, JobError> {
     let doing = "ask for the user's rights";
     let command = doc! {"connectionStatus": 1, "showPrivileges": true};
@@ -39,19 +39,20 @@ pub(super) async fn is_everywhere(session: &Session) -> Result<bool, JobError> {
                 of.contains_key("anyResource") || of.get_str("db").is_ok_and(str::is_empty)
             })
     };
-    // A server that knows no users lets everybody everywhere.
+    // A server without users lets everybody do everything.
     Ok(rights.is_empty() || rights.iter().any(is_of_all))
 }
 
-/// Users and roles that can be restored, each with the name of the collection that they are put into first.
+/// Users and roles that can be restored, each with the name of the collection that they are first put into.
 #[derive(Default)]
 pub(super) struct Merge<'a> {
     parts: Vec<(&'a Access, String)>,
 }
 
-/// Finds out which users and roles can be restored. Returns besides what to tell of those that cannot.
+/// Finds out which users and roles can be restored. Also returns notes about those that cannot.
 ///
-/// An archive's users never cost its documents: where a server does not let us in, they are told of and left out.
+/// Users and roles never cost the archive's documents: if the server does not let us restore them, they are left out
+/// and the notes say so.
 pub(super) async fn prepare<'a>(
     session: &Session,
     plan: &'a Plan,
@@ -71,7 +72,7 @@ pub(super) async fn prepare<'a>(
     if plan.access.iter().any(is_renamed) {
         return none("the database has another name");
     }
-    // Without a source it does nothing, and says why it cannot.
+    // Without a source the command changes nothing, but its error tells whether we may run it.
     let idle = doc! {COMMAND: 1, "drop": false, "db": ADMIN};
     match run(session, "ask for leave to restore users", ADMIN, idle).await {
         Err(JobError::Denied { .. }) => {
@@ -90,7 +91,7 @@ pub(super) async fn prepare<'a>(
     Ok((Merge { parts }, Vec::new()))
 }
 
-/// Says how users and roles come back otherwise. Without a database, `mongorestore` refuses the option.
+/// Returns how to restore users and roles by hand. Without a database, `mongorestore` refuses the option.
 fn by_hand(plan: &Plan) -> String {
     let mut databases = plan.access.iter().filter_map(|it| it.databases.as_ref());
     let options = match databases.next() {
@@ -101,14 +102,14 @@ fn by_hand(plan: &Plan) -> String {
 }
 
 impl Access {
-    /// Returns a name for them that no others in the archive have.
+    /// Returns a name for them that is unique in the archive.
     fn name(&self) -> String {
         format!("{}.{}", self.of.name(), self.place)
     }
 }
 
 impl Merge<'_> {
-    /// Returns where the documents go first.
+    /// Returns where their documents first go.
     pub(super) fn destinations(&self, session: &Session) -> Vec<(usize, Destination)> {
         let one = |(access, name): &(&Access, String)| {
             let destination = Destination {
@@ -129,7 +130,7 @@ impl Merge<'_> {
         all
     }
 
-    /// Makes room: drops what an earlier attempt left.
+    /// Drops what an earlier attempt left.
     pub(super) async fn clear(&self, session: &Session) -> Result<(), JobError> {
         for (_, name) in &self.parts {
             target::drop(session, ADMIN, name).await?;
@@ -137,14 +138,14 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Merges what was put there. Users and roles that are not in the archive stay as they are.
+    /// Merges the documents that were put there. Users and roles that are not in the archive stay as they are.
     pub(super) async fn finish(self, session: &Session) -> Result<(), JobError> {
         for (access, name) in &self.parts {
             let from = match access.of {
                 AccessOf::Users => "tempUsersCollection",
                 AccessOf::Roles => "tempRolesCollection",
             };
-            // An empty name speaks of all databases.
+            // An empty name means all databases.
             let database = access.databases.as_ref().map_or("", |(_, now)| now);
             let command = doc! {
                 COMMAND: 1, from: format!("{ADMIN}.{name}"), "drop": false, "db": database,

@@ -1,15 +1,15 @@
-//! How documents get into an `insert` command: copied once, never decoded.
+//! Packs documents into an `insert` command: copied once, never decoded.
 
 use bson::{Document, RawDocumentBuf, doc, spec::ElementType};
 
-/// How much goes into one command, unless one document alone is more. Small enough that a few may be under way.
+/// How many bytes go into one command, unless a single document is larger. Small enough for several commands in flight.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// Every server takes as many.
+/// Every server accepts this many.
 const BATCH_DOCUMENTS: usize = 10_000;
-/// How long the server may wait for its members to have a batch.
+/// How long the server may wait until its members have a batch.
 const WRITE_TIMEOUT_MS: i32 = 120_000;
 
-/// Where documents of one namespace of the archive go, and how.
+/// Where the documents of one namespace of the archive go, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Destination {
     pub(super) database: String,
@@ -21,65 +21,64 @@ pub(super) struct Destination {
     pub(super) doubles: Doubles,
 }
 
-/// What becomes of a document whose `_id` is there already.
+/// What happens to a document whose `_id` already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doubles {
     /// It fails the restore.
     Refused,
-    /// The first stays. Where documents were read while others wrote, one may have been met twice.
+    /// The existing document stays. If documents were read while others wrote, the archive may have one twice.
     Passed,
 }
 
-/// Whether documents must obey the collection's validator.
+/// Whether documents must satisfy the collection's validator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rules {
-    /// There is none; so the privilege to pass it by is not needed.
+    /// There is no validator, so the privilege to bypass it is not needed.
     None,
-    /// What was written before its rule, or against it, comes back.
+    /// The validator is bypassed: documents written before the rule, or against it, are restored.
     PassedBy,
 }
 
-/// Whether documents have to arrive as they come.
+/// Whether documents must keep their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Kept,
     Any,
 }
 
-/// What the documents are to the collection that gets them.
+/// What the documents are to the collection that receives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     AsDocuments,
-    /// What the collection is made of, below what it shows: a time series' buckets, from server 8.3 on.
+    /// The collection's internal storage: the buckets of a time series, from server 8.3 on.
     AsRawData,
 }
 
-/// What becomes of a timestamp of 0 in a document. To a server that is a request for the current time.
+/// What happens to a timestamp of 0 in a document. A server takes it as a request for the current time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EmptyTimestamps {
-    /// It can be told to keep them.
+    /// The server can be told to keep it.
     Kept,
-    /// It cannot, and knows no such field in the command.
+    /// The server cannot, and does not know the command's field for it.
     Replaced,
 }
 
 /// An `insert` command that is being filled.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// The place in the prelude.
+    /// The namespace's index in the prelude.
     pub(super) place: usize,
     pub(super) documents: usize,
-    /// The command so far: without its end, and its lengths are not right yet.
+    /// The command so far, without its end and without final lengths.
     command: Vec<u8>,
-    /// Where its list of documents begins.
+    /// The offset of its list of documents.
     list_at: usize,
 }
 
 impl Batch {
-    /// Begins a command.
     pub(super) fn new(place: usize, destination: &Destination) -> Result<Self, bson::error::Error> {
         let mut command = bson::serialize_to_vec(&head(destination))?;
-        // The end of a document, which comes later.
+        // The end of the document, which comes later.
         command.pop();
         command.push(ElementType::Array as u8);
         command.extend_from_slice(b"documents\0");
@@ -93,7 +92,7 @@ impl Batch {
         })
     }
 
-    /// Returns whether this document is better put into the next one.
+    /// Returns whether this document belongs in the next batch.
     pub(super) fn is_full_for(&self, document: &[u8]) -> bool {
         self.documents > 0
             && (self.documents == BATCH_DOCUMENTS || self.bytes() + document.len() > BATCH_BYTES)
@@ -113,7 +112,6 @@ impl Batch {
         self.documents += 1;
     }
 
-    /// Returns the whole command.
     pub(super) fn into_command(mut self) -> Result<RawDocumentBuf, bson::error::Error> {
         self.command.push(0);
         let list_bytes = self.command.len() - self.list_at;
@@ -131,11 +129,11 @@ impl Batch {
     }
 }
 
-/// Returns what stands before the documents.
+/// Returns the fields before the documents.
 fn head(destination: &Destination) -> Document {
     let mut head = doc! {
         "insert": &destination.collection,
-        // After one that is refused, one that is ordered would end.
+        // An ordered command would stop at the first document that is refused.
         "ordered": destination.order == Order::Kept && destination.doubles == Doubles::Refused,
         "writeConcern": {"w": "majority", "wtimeout": WRITE_TIMEOUT_MS},
     };

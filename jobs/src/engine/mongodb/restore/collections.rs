@@ -1,4 +1,4 @@
-//! Collections and time series, made, filled and indexed; views.
+//! Creates, fills and indexes collections and time series, and creates views.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +14,24 @@ use super::{
     target::{create, destination, refusal, run},
 };
 use crate::{
-    engine::mongodb::{
-        MongodbError, RestoreFault,
-        session::{Session, number},
-    },
-    error::JobError,
+    engine::mongodb::session::{Session, number},
+    error::{JobError, MongodbError, RestoreFault},
     manifest::Consistency,
     worker::Worker,
 };
 
-/// An item, and the name of the collection that is made for it.
+/// An item and the name of the collection that is created for it.
 pub(super) type Named<'a> = (&'a Item, String);
 
-/// What is to be told of collections that were made.
+/// What to report about the collections that were created.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) notes: Vec<String>,
     /// How many indexes the server refused.
     pub(super) indexes_refused: usize,
-    /// What was made, views aside: as it is after the oplog, if there is one, and under which name it stands now.
+    /// What was created except views, in its state after the oplog, if there is one, each with its current name.
     pub(super) items: Vec<(Item, String)>,
-    /// The views as they are after the oplog, if there is one.
+    /// The views in their state after the oplog, if there is one.
     pub(super) views: Option<Vec<Item>>,
 }
 
@@ -54,10 +51,10 @@ impl Made {
     }
 }
 
-/// Makes these items under these names, all but views, fills them from the archive, replays the oplog over them, and builds their
-/// indexes.
+/// Creates these items, except views, under these names, fills them from the archive, replays the oplog over them, and
+/// builds their indexes.
 ///
-/// Documents of other places in the archive go to the destinations in `besides`.
+/// Documents of other namespaces of the archive go to the destinations in `besides`.
 pub(super) async fn make(
     session: &Session,
     source: &Source<'_>,
@@ -66,7 +63,7 @@ pub(super) async fn make(
     replaying: Replaying<'_>,
     worker: &Worker,
 ) -> Result<Made, JobError> {
-    // Documents that were read while others wrote.
+    // The documents were read while others wrote.
     let may_double = source.oplog.is_some() || source.manifest.consistency == Consistency::None;
     let mut destinations = vec![None; source.prelude.namespaces.len()];
     let theirs = items.iter().filter_map(|(item, name)| {
@@ -118,8 +115,10 @@ pub(super) async fn make(
     Ok(made)
 }
 
-/// Makes sure, before an index may expire any, that the server has as many documents as it has confirmed: whoever drops a
-/// collection while it is filled takes some of them along.
+/// Fails if the server has fewer documents than it confirmed: dropping a collection while it is filled loses some of
+/// them.
+///
+/// Checked before the indexes are built, because a TTL index may remove documents.
 async fn make_sure_of(
     session: &Session,
     item: &Item,
@@ -141,7 +140,7 @@ async fn make_sure_of(
     .into())
 }
 
-/// Makes the views among these items, each after what it shows.
+/// Creates the views among these items, each after the views that it depends on.
 pub(super) async fn make_views(session: &Session, items: &[Item]) -> Result<(), JobError> {
     let is_view = |item: &&Item| item.shape == Shape::View;
     let mut waiting: Vec<&Item> = items.iter().filter(is_view).collect();
@@ -152,7 +151,7 @@ pub(super) async fn make_views(session: &Session, items: &[Item]) -> Result<(), 
         for view in waiting {
             match create(session, view, &view.collection).await {
                 Ok(()) => {}
-                // It may show another view that is not there yet.
+                // It may depend on a view that does not exist yet.
                 Err(error) if refusal(&error).is_some() || is_creation_refused(&error) => {
                     refused.push(view);
                     first_error.get_or_insert(error);
@@ -175,14 +174,14 @@ fn is_creation_refused(error: &JobError) -> bool {
     )
 }
 
-/// Returns the views among these items by their databases and names.
+/// Returns the views among these items by database and name.
 pub(super) fn kept_views(items: &[Item]) -> BTreeMap<(String, String), Item> {
     let views = items.iter().filter(|it| it.shape == Shape::View);
     let named = views.map(|it| ((it.database.clone(), it.collection.clone()), it.clone()));
     named.collect()
 }
 
-/// Returns how many indexes there are now: those that were built, and the one on `_id` that every collection has.
+/// Returns the number of indexes: those that were built, and the one on `_id` that every collection has.
 pub(super) fn count_indexes(items: &[Item], refused: usize) -> u64 {
     let of = |item: &Item| match item.shape {
         Shape::View => 0,

@@ -1,7 +1,7 @@
-//! A restore into what must be empty: a database, or all the databases of an archive.
+//! Restores into a target that must be empty: a database, or all the databases of an archive.
 //!
-//! The run's mark is set first and removed last. A failure drops what was made. What a killed worker leaves, the run's
-//! next attempt recognises by the mark, drops, and makes anew.
+//! The run's mark is set first and removed last. A failure drops what was created. If a worker is killed, the run's
+//! next attempt recognises the leftovers by the mark, drops them and starts again.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,23 +21,22 @@ use super::{
     target::{self, Found, contents, prefix, run},
 };
 use crate::{
-    engine::mongodb::{
-        RestoreFault,
-        session::{Session, Topology, number},
+    engine::{
+        answer::Restored,
+        mongodb::session::{Session, Topology, number},
     },
-    error::{ErrorKind, JobError},
+    error::{ErrorKind, JobError, RestoreFault},
     job::Attempt,
     manifest::Manifest,
-    restore::Restored,
     worker::Worker,
 };
 
-/// How long the clean-up after a failure may take; the next attempt can do it as well.
+/// How long the clean-up after a failure may take; otherwise the next attempt does it.
 const UNDO_TIMEOUT: Duration = Duration::from_mins(2);
-/// How many names of what is in the way are shown.
+/// How many names of existing objects an error shows.
 const EXAMPLES: usize = 5;
 
-/// Restores into databases that have nothing of their users' own.
+/// Restores into databases that hold nothing of their users'.
 pub(super) async fn into_empty(
     attempt: Attempt,
     target: &Target,
@@ -47,7 +46,7 @@ pub(super) async fn into_empty(
     let session = &target.session;
     let known = target.renamed.as_deref().or(source::database(manifest)?);
     if let Some(database) = known.filter(|_| attempt.epoch <= 1) {
-        // Long before the archive is read: nobody has been here before, so all that is there is somebody's.
+        // Checked long before the archive is read: in a first attempt, everything that is there is somebody else's.
         let found = besides_mark(contents(session, database).await?);
         refuse(attempt, database, &found)?;
     }
@@ -71,7 +70,7 @@ pub(super) async fn into_empty(
     match make(attempt, session, &source, &plan, merge, worker).await {
         Ok(mut made) => {
             if !mark::is_set(session, home, attempt.run_id).await? {
-                // Who took the target may have dropped what was filled.
+                // The run that took over the target may have dropped what was filled.
                 let database = home.to_owned();
                 return Err(RestoreFault::TakenOver { database }.into());
             }
@@ -88,11 +87,11 @@ pub(super) async fn into_empty(
 
 /// Who has filled the target.
 enum Occupancy {
-    /// It is empty.
+    /// The target is empty.
     Nobody,
-    /// An earlier attempt of this run has begun to.
+    /// An earlier attempt of this run has started to fill it.
     ThisRun,
-    /// An earlier attempt of this run, to the end: there are the archive's documents, and no others.
+    /// An earlier attempt of this run has completed it: it holds the archive's documents and no others.
     Done,
 }
 
@@ -126,8 +125,8 @@ async fn occupancy(
     if found.iter().all(|(_, found)| found.is_empty()) {
         return Ok(Occupancy::Nobody);
     }
-    // That there are as many says little: an earlier attempt may never have got so far, and they may be somebody's, who wants
-    // them to be as they were in the backup.
+    // Equal counts prove little: an earlier attempt may never have got this far, and the documents may be somebody's
+    // who wants the state of the backup back.
     if attempt.epoch > 1
         && is_done(session, plan, &found).await?
         && has_the_same(session, source, plan, worker).await?
@@ -140,7 +139,7 @@ async fn occupancy(
     Ok(Occupancy::Nobody)
 }
 
-/// Returns whether the databases have the archive's collections, no others, and as many documents.
+/// Returns whether the databases have exactly the archive's collections, with the same number of documents.
 async fn is_done(
     session: &Session,
     plan: &Plan,
@@ -155,7 +154,7 @@ async fn is_done(
     Ok(true)
 }
 
-/// Takes a mark that is all there is for nothing: a run that failed for good, or whose last attempt failed, left it.
+/// Ignores a mark if it is all there is: it is left over from a run that failed.
 fn besides_mark(found: Vec<Found>) -> Vec<Found> {
     match &found[..] {
         [only] if only.name == MARK => Vec::new(),
@@ -163,11 +162,11 @@ fn besides_mark(found: Vec<Found>) -> Vec<Found> {
     }
 }
 
-/// Returns whether each collection of the plan has as many documents as the archive has of it.
+/// Returns whether each collection of the plan has as many documents as in the archive.
 async fn has_all(session: &Session, plan: &Plan, database: &str) -> Result<bool, JobError> {
     let counted = |it: &&Item| match it.shape {
         Shape::Collection | Shape::Capped | Shape::Functions => it.database == database,
-        // A view shows what others have; a time series shows other documents than its buckets.
+        // A view shows the documents of others, and a time series shows other documents than its buckets.
         Shape::View | Shape::TimeSeries => false,
     };
     for item in plan.items.iter().filter(counted) {
@@ -180,7 +179,7 @@ async fn has_all(session: &Session, plan: &Plan, database: &str) -> Result<bool,
     Ok(true)
 }
 
-/// Fails where something is in the way.
+/// Fails if anything is in the way.
 fn refuse(attempt: Attempt, database: &str, found: &[Found]) -> Result<(), JobError> {
     if found.is_empty() {
         return Ok(());
@@ -197,7 +196,7 @@ fn refuse(attempt: Attempt, database: &str, found: &[Found]) -> Result<(), JobEr
     })
 }
 
-/// Makes all that is planned.
+/// Creates everything in the plan.
 async fn make(
     attempt: Attempt,
     session: &Session,
@@ -212,7 +211,7 @@ async fn make(
         .iter()
         .map(|item| (item, item.collection.clone()))
         .collect();
-    // What an earlier attempt has made: it may be half of it.
+    // An earlier attempt may have filled them only half.
     for (item, name) in &items {
         target::drop(session, &item.database, name).await?;
     }
@@ -235,7 +234,7 @@ async fn make(
     Ok(made)
 }
 
-/// Drops what a replay of the oplog has made.
+/// Drops what a replay of the oplog has created.
 async fn drop_oplogs(session: &Session, plan: &Plan, prefix: &str) -> Result<(), JobError> {
     if plan.oplog.is_none() {
         return Ok(());
@@ -251,7 +250,7 @@ async fn drop_oplogs(session: &Session, plan: &Plan, prefix: &str) -> Result<(),
     Ok(())
 }
 
-/// Gives each collection the name that it had when the oplog ended. Two may have changed theirs for each other's.
+/// Gives each collection the name that it had at the end of the oplog. Two collections may have swapped names.
 async fn settle(
     session: &Session,
     items: &mut [(Item, String)],
@@ -273,9 +272,10 @@ async fn settle(
     Ok(())
 }
 
-/// Drops what a failed attempt has made. What cannot be dropped now is dropped by the next attempt.
+/// Drops what a failed attempt has created. The next attempt drops the rest.
 ///
-/// Where there may be a next attempt the mark stays: what a dead one had sent may still arrive, and is known by it.
+/// The mark stays if another attempt may follow: writes of the failed attempt may still arrive, and the mark tells that
+/// they are this run's.
 async fn undo(
     attempt: Attempt,
     session: &Session,
@@ -284,7 +284,7 @@ async fn undo(
     error: &JobError,
     worker: &Worker,
 ) {
-    // Without its lease, what is there may be another attempt's work.
+    // Without the lease, the collections may be another attempt's work.
     if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
         return;
     }

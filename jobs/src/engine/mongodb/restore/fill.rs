@@ -1,4 +1,4 @@
-//! Documents on their way from the archive into collections: read once, in bounded memory, several batches under way.
+//! Moves documents from the archive into collections: read once, in bounded memory, with several batches in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,30 +13,28 @@ use super::{
 };
 use crate::{
     archive,
-    engine::mongodb::{
-        RestoreFault,
-        archive_format::{FormatError, Prelude, Reader, Visit},
-        session::Session,
-    },
-    error::JobError,
+    engine::mongodb::session::Session,
+    error::{JobError, RestoreFault},
+    format::mongodump::{FormatError, Prelude, Reader, Visit},
     worker::Worker,
 };
 
-/// How much may be on its way to the server. The driver copies what it sends, so this counts about three times.
+/// How many bytes may be in flight to the server. The driver copies what it sends, so they take about three times as
+/// much memory.
 const BYTES_UNDER_WAY: usize = 8 * 1024 * 1024;
-/// How many commands may be.
+/// How many commands may be in flight.
 const BATCHES_UNDER_WAY: usize = 4;
-/// How much may wait in batches that are not full: an archive may go to and fro between any number of collections.
+/// How many bytes may wait in unfinished batches: an archive may alternate between any number of collections.
 const BYTES_OPEN: usize = 8 * 1024 * 1024;
-/// How long a failure waits for the batches that are under way.
+/// How long a failed restore waits for the batches in flight.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Where the documents of each namespace go, by its place in the prelude; `None` is passed over.
+/// Where the documents of each namespace go, by its index in the prelude; those of a `None` are skipped.
 pub(super) type Destinations = Arc<[Option<Destination>]>;
 
-/// Reads the archive and inserts what has a destination.
+/// Reads the archive and inserts the documents that have a destination.
 ///
-/// Returns once the server has confirmed every document, and their number is the archive's.
+/// Returns once the server has confirmed every document and their number matches the archive's.
 pub(super) async fn fill(
     session: &Session,
     source: &Source<'_>,
@@ -51,7 +49,7 @@ pub(super) async fn fill(
         &manifest.dump,
     )
     .await?;
-    // Never holds more than one chunk of the archive brings, and what was open.
+    // Never holds more than one chunk of the archive yields, and the open batches.
     let (full, mut batches) = mpsc::unbounded_channel();
     let mut reader = Reader::new(Sorter {
         open: destinations.iter().map(|_| None).collect(),
@@ -87,15 +85,15 @@ pub(super) async fn fill(
     })
 }
 
-/// What is to be known of documents that were inserted.
+/// What to report about the inserted documents.
 pub(super) struct Filled {
-    /// In how many the server put the current time where there was an empty timestamp.
+    /// In how many documents the server put the current time in place of an empty timestamp.
     pub(super) timestamps_replaced: u64,
-    /// How many were met twice, by place in the prelude.
+    /// How many documents already existed, by index in the prelude.
     pub(super) doubles: Vec<u64>,
 }
 
-/// Makes sure that what was confirmed is what was read.
+/// Fails unless the server confirmed as many documents as were read.
 fn compare(
     source: &Source<'_>,
     destinations: &Destinations,
@@ -120,7 +118,7 @@ fn compare(
 /// Sorts documents into batches as the archive is read.
 struct Sorter {
     destinations: Destinations,
-    /// By place in the prelude.
+    /// By index in the prelude.
     open: Vec<Option<Batch>>,
     bytes_open: usize,
     timestamps_replaced: u64,
@@ -131,7 +129,7 @@ impl Sorter {
     fn hand_over(&mut self, place: usize) {
         if let Some(batch) = self.open.get_mut(place).and_then(Option::take) {
             self.bytes_open = self.bytes_open.saturating_sub(batch.bytes());
-            // Who reads the archive holds the other end.
+            // The caller that feeds the reader holds the other end.
             let _taken = self.full.send(batch);
         }
     }
@@ -180,7 +178,8 @@ impl Visit for Sorter {
     }
 }
 
-/// Returns whether a server would put the current time into a document: not into `_id`, and nowhere below the top.
+/// Returns whether a server would put the current time into a document. It does so only in top-level fields other than
+/// `_id`.
 fn has_empty_timestamp(raw: &[u8]) -> bool {
     let empty = RawBsonRef::Timestamp(Timestamp {
         time: 0,
@@ -199,13 +198,13 @@ fn refused(why: &str) -> FormatError {
     }
 }
 
-/// Batches on their way to the server. Dropping it stops them all.
+/// The batches in flight to the server. Dropping this value stops them all.
 struct Inserts {
     client: Client,
     destinations: Destinations,
     under_way: JoinSet<Result<Inserted, JobError>>,
     bytes_under_way: usize,
-    /// By place in the prelude.
+    /// By index in the prelude.
     inserted: Vec<u64>,
     doubles: Vec<u64>,
 }
@@ -222,7 +221,7 @@ impl Inserts {
         }
     }
 
-    /// Sends a batch, once there is room for it. Fails as soon as any batch has failed.
+    /// Sends a batch once there is room for it. Fails as soon as any batch has failed.
     async fn begin(&mut self, batch: Batch) -> Result<(), JobError> {
         let Some(Some(destination)) = self.destinations.get(batch.place).cloned() else {
             return Ok(());
@@ -262,7 +261,7 @@ impl Inserts {
         Ok(())
     }
 
-    /// Returns how many documents were confirmed, and how many of them were met twice, by place in the prelude.
+    /// Returns how many documents were confirmed and how many of those already existed, each by index in the prelude.
     async fn finish(mut self) -> Result<(Vec<u64>, Vec<u64>), JobError> {
         while !self.under_way.is_empty() {
             if let Err(error) = self.wait().await {
@@ -273,8 +272,8 @@ impl Inserts {
         Ok((self.inserted, self.doubles))
     }
 
-    /// Waits, for a while, for what is under way after a failure: what arrives later than the clean-up would make a
-    /// dropped collection again.
+    /// Waits after a failure, up to a limit, for the batches in flight: one that arrived after the clean-up would
+    /// create a dropped collection again.
     async fn settle(mut self) {
         let all = async { while self.under_way.join_next().await.is_some() {} };
         let _settled_or_not = tokio::time::timeout(SETTLE_TIMEOUT, all).await;

@@ -1,8 +1,9 @@
-//! A restore over what is there: each collection of the archive is made beside the old one, and takes its name at the end.
+//! Restores over existing data: each collection of the archive is created beside the old one, and takes its name at the
+//! end.
 //!
-//! Until the first old collection is replaced, a failure leaves everything as it was. What cannot be renamed is dropped
-//! and made in its place, last of all: time series, views, stored functions, and on servers whose renaming forgets
-//! options, collections that have some. What the archive does not have stays as it is.
+//! Until the first old collection is replaced, a failure leaves everything as it was. Collections that cannot be
+//! renamed are dropped and created in place, last of all: time series, views and stored functions, and, on servers that
+//! lose options in a rename, collections that have options. Collections that are not in the archive stay as they are.
 
 use std::collections::BTreeSet;
 
@@ -18,18 +19,20 @@ use super::{
     target::{self, contents, prefix},
 };
 use crate::{
-    engine::mongodb::{
-        OURS, RestoreFault,
-        session::{Session, Topology},
+    engine::{
+        answer::Restored,
+        mongodb::{
+            OURS,
+            session::{Session, Topology},
+        },
     },
-    error::{ErrorKind, JobError},
+    error::{ErrorKind, JobError, RestoreFault},
     job::Attempt,
     manifest::Manifest,
-    restore::Restored,
     worker::Worker,
 };
 
-/// Restores over what is there: once more in each attempt, with the same outcome.
+/// Restores over existing data. Idempotent: every attempt starts again and ends in the same state.
 pub(super) async fn in_place(
     attempt: Attempt,
     target: &Target,
@@ -94,7 +97,8 @@ pub(super) async fn in_place(
     Ok(restored(&source, &plan, known, made))
 }
 
-/// Drops what an earlier attempt of this run left. Returns what to tell of other runs' leftovers: they may be alive.
+/// Drops what an earlier attempt of this run left. Returns a note about the leftovers of other runs, which may still be
+/// at work.
 async fn clear(session: &Session, plan: &Plan, prefix: &str) -> Result<Vec<String>, JobError> {
     let mut others = Vec::new();
     for database in plan.databases() {
@@ -115,11 +119,11 @@ async fn clear(session: &Session, plan: &Plan, prefix: &str) -> Result<Vec<Strin
     )])
 }
 
-/// The plan's items by the way in which they come to their place.
+/// The plan's items, by the way in which they are put in place.
 struct Parts<'a> {
-    /// Made under another name, which is here, then renamed.
+    /// Created under the temporary name given here, then renamed.
     renamed: Vec<Named<'a>>,
-    /// Made in their place.
+    /// Created in place.
     made: Vec<Named<'a>>,
 }
 
@@ -152,8 +156,8 @@ fn is_renamable(item: &Item) -> bool {
     }
 }
 
-/// Tries whether a collection with this item's options has them still once it was renamed. MongoDB's own server keeps
-/// them; not every server that speaks its protocol does.
+/// Tests whether a collection with this item's options keeps them when it is renamed. MongoDB's own server keeps them;
+/// not every server that speaks its protocol does.
 async fn options_stay(session: &Session, item: &Item, prefix: &str) -> Result<bool, JobError> {
     let (first, second) = (format!("{prefix}trial"), format!("{prefix}trial_renamed"));
     target::create(session, item, &first).await?;
@@ -173,16 +177,16 @@ async fn options_of(
     Ok(found.find(|it| it.name == name).map(|it| it.options))
 }
 
-/// How far the old has given way to the new.
+/// How much of the old data has been replaced.
 #[derive(Default)]
 struct Progress {
-    /// Whether anything old is gone.
+    /// Whether any old data is gone.
     has_begun: bool,
-    /// The namespaces that are as in the backup.
+    /// The namespaces that are in the state of the backup.
     new: Vec<String>,
 }
 
-/// Puts what was made in the place of what is there.
+/// Replaces the old collections by the new ones.
 #[expect(
     clippy::type_complexity,
     reason = "three parts of one answer, named at once"
@@ -228,7 +232,7 @@ async fn replace(
     Ok(made)
 }
 
-/// Returns the views and time series that have a name in the archive: nothing is renamed over them.
+/// Returns the views and time series in the target's databases: nothing can be renamed over them.
 async fn in_the_way(session: &Session, plan: &Plan) -> Result<BTreeSet<String>, JobError> {
     let mut all = BTreeSet::new();
     for database in plan.databases() {
@@ -250,9 +254,9 @@ fn half_replaced(plan: &Plan, new: &[String], error: JobError) -> JobError {
     .into()
 }
 
-/// Drops what a failed attempt made beside. What cannot be dropped now is dropped by the next attempt.
+/// Drops what a failed attempt created beside the old data. The next attempt drops the rest.
 async fn undo(session: &Session, plan: &Plan, prefix: &str, error: &JobError, worker: &Worker) {
-    // Without its lease, what is there may be another attempt's work.
+    // Without the lease, the collections may be another attempt's work.
     if error.kind() == ErrorKind::Connect || !worker.lease.is_alive().await {
         return;
     }

@@ -1,4 +1,4 @@
-//! Indexes, built once the documents are there; what happens where the server refuses one.
+//! Builds indexes once the documents are there, and decides what happens if the server refuses one.
 
 use bson::{Document, doc};
 
@@ -7,17 +7,17 @@ use super::{
     target::{refusal, run_long},
 };
 use crate::{
-    engine::mongodb::{RestoreFault, session::Session},
-    error::JobError,
+    engine::mongodb::session::Session,
+    error::{JobError, RestoreFault},
 };
 
 const DOING: &str = "build indexes";
 
 /// Builds an item's indexes on the collection that holds its documents, under its own or another name.
 ///
-/// Returns the indexes that the server refused, for a reader to act on, and what to tell of others. An index never costs documents: a restore goes
-/// on without one that only makes queries fast or documents expire. One that promises uniqueness is missed too late to
-/// be mended, so without it the restore fails.
+/// Returns the indexes that the server refused, for an operator to build by hand, and notes about others. An index
+/// never costs documents: the restore continues without one that only makes queries fast or lets documents expire. A
+/// missing unique index would be noticed too late, when duplicates exist, so without it the restore fails.
 pub(super) async fn build(
     session: &Session,
     item: &Item,
@@ -26,13 +26,13 @@ pub(super) async fn build(
     if item.indexes.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    // All in one command: the server reads the documents once.
+    // All in one command, so that the server reads the documents only once.
     match build_these(session, item, name, &item.indexes, Unknown::Refused).await {
         Ok(()) => return Ok((Vec::new(), Vec::new())),
         Err(error) if refusal(&error).is_some() => {}
         Err(error) => return Err(error),
     }
-    // None was built. One by one it shows which is refused.
+    // None was built. Building them one by one shows which is refused.
     let (mut refused, mut notes) = (Vec::new(), Vec::new());
     for index in &item.indexes {
         let one = std::slice::from_ref(index);
@@ -41,7 +41,7 @@ pub(super) async fn build(
         if refusal(&error).is_none() {
             return Err(error);
         }
-        // Older servers took any option, and listed it for ever after.
+        // Older servers accepted any option and listed it from then on.
         if build_these(session, item, name, one, Unknown::LeftOut)
             .await
             .is_ok()
@@ -59,7 +59,7 @@ pub(super) async fn build(
     Ok((refused, notes))
 }
 
-/// What becomes of an option of an index that the server does not know.
+/// What happens to an index option that the server does not know.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unknown {
     Refused,
@@ -86,7 +86,7 @@ async fn build_these(
         .map(|_| ())
 }
 
-/// Returns what to tell of an index that was refused; an error where the restore cannot do without it.
+/// Returns the note about a refused index, or an error if the restore cannot do without the index.
 fn accept(item: &Item, index: &Document, error: JobError) -> Result<String, JobError> {
     let Some(source) = refusal(&error) else {
         return Err(error);

@@ -1,4 +1,4 @@
-//! One batch into one collection, and what the server says to it.
+//! Inserts one batch into one collection, and checks the server's answer.
 
 use std::time::Duration;
 
@@ -10,14 +10,11 @@ use super::{
     target::fault,
 };
 use crate::{
-    engine::mongodb::{
-        RestoreFault,
-        session::{self, answer_within},
-    },
-    error::{JobError, ServerFault},
+    engine::mongodb::session::{self, answer_within},
+    error::{JobError, RestoreFault, ServerFault},
 };
 
-/// How long a batch may take: some seconds for the server, and as long as it may wait for its members.
+/// How long a batch may take: some seconds on the server, and the time it may wait for its members.
 const INSERT_TIMEOUT: Duration = Duration::from_mins(5);
 const DOING: &str = "insert documents";
 
@@ -25,17 +22,17 @@ const DOING: &str = "insert documents";
 #[derive(Debug)]
 pub(super) struct Inserted {
     pub(super) place: usize,
-    /// How many documents are there now, doubles included.
+    /// How many of its documents exist now, including those that already existed.
     pub(super) documents: u64,
-    /// How many of them were there already.
+    /// How many of them already existed.
     pub(super) doubles: u64,
     /// How much memory it took.
     pub(super) bytes: usize,
 }
 
-/// Inserts one batch. It is all there, or it is a failure.
+/// Inserts one batch. Anything less than the whole batch is a failure.
 ///
-/// Never sent twice: what became of a batch whose answer was lost is not known, and its attempt ends.
+/// Never sent twice: if the answer is lost, nobody knows what happened to the batch, and the attempt ends.
 pub(super) async fn insert(
     client: Client,
     destination: Destination,
@@ -65,7 +62,7 @@ impl Destination {
     }
 }
 
-/// Names the collection where the server refused the whole command.
+/// Names the collection in the error if the server refused the whole command.
 fn refused_by(destination: &Destination, error: JobError) -> JobError {
     if let JobError::Statement { source, .. } = error {
         let namespace = destination.namespace();
@@ -74,10 +71,10 @@ fn refused_by(destination: &Destination, error: JobError) -> JobError {
     error
 }
 
-/// The document's `_id`, or what an index keeps unique, is there already.
+/// The document's `_id`, or the key of a unique index, already exists.
 const DUPLICATE_KEY: i64 = 11_000;
 
-/// Returns how many documents were there already, or what is wrong with an answer that is no failure of the command.
+/// Returns how many documents already existed, or what is wrong with an answer to a command that succeeded.
 fn judge(destination: &Destination, sent: u64, answer: &Document) -> Result<u64, RestoreFault> {
     let namespace = destination.namespace();
     let told = answer.get_array("writeErrors").ok();

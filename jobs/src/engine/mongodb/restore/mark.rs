@@ -1,7 +1,9 @@
-//! Which run is filling a database that was empty: a collection of its own, which stays until the restore is done.
+//! The mark of the run that is filling an empty database: a collection of its own, which stays until the restore is
+//! done.
 //!
-//! So whoever finds the mark of his own run knows that all that is there is its half-done work, even if the worker that
-//! did it is dead. It is in one database, the first of those that are filled, and speaks for all of them.
+//! An attempt that finds its own run's mark knows that everything there is that run's unfinished work, even if the
+//! worker that did it is dead. The mark is in only one database, the first of those being filled, and stands for all of
+//! them.
 
 use bson::doc;
 use uuid::Uuid;
@@ -9,10 +11,10 @@ use uuid::Uuid;
 use super::target::{self, run};
 use crate::{engine::mongodb::session::Session, error::JobError};
 
-/// The collection that is the mark.
+/// The collection that serves as the mark.
 pub(in crate::engine::mongodb) const MARK: &str = "lastgood_restore.mark";
 
-/// Marks a database as being filled by this run, and by no other.
+/// Marks a database as being filled by this run and by no other.
 pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Result<(), JobError> {
     let mark = doc! {
         "_id": run_id.to_string(),
@@ -22,13 +24,13 @@ pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Resu
     let others = doc! {"q": {"_id": {"$ne": run_id.to_string()}}, "limit": 0};
     let command = doc! {"delete": MARK, "deletes": [others], "writeConcern": {"w": "majority"}};
     run(session, doing, database, command).await?;
-    // An earlier attempt may have set the same.
+    // An earlier attempt may have set the same mark.
     let update = doc! {"q": {"_id": run_id.to_string()}, "u": mark, "upsert": true};
     let command = doc! {"update": MARK, "updates": [update], "writeConcern": {"w": "majority"}};
     run(session, doing, database, command).await.map(|_| ())
 }
 
-/// Returns whether a database has this run's mark, and nobody else's.
+/// Returns whether a database has this run's mark and no other.
 pub(super) async fn is_set(
     session: &Session,
     database: &str,

@@ -1,14 +1,15 @@
-//! What an archive says of a collection besides its documents, as a server takes it back.
+//! Turns what an archive says of a collection besides its documents into what a server accepts.
 
 use bson::{Bson, Document, RawDocument, doc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// What listings told of a collection and `create` does not take: its old name, and what later versions abolished.
+/// Options that are in listings but that `create` does not take: the old name, and options that later versions
+/// abolished.
 ///
-/// Whether there is an index on `_id` is not asked since 4.0; there always is.
+/// `autoIndexId` has had no effect since 4.0: there always is an index on `_id`.
 ///
-/// A collection that is temporary is dropped when its server starts: what is restored is to stay.
+/// A temporary collection is dropped when its server starts, but restored data has to stay.
 const NO_OPTIONS: [&str; 7] = [
     "temp",
     "create",
@@ -18,25 +19,26 @@ const NO_OPTIONS: [&str; 7] = [
     "idIndex",
     "recordIdsReplicated",
 ];
-/// What listings told of an index and `createIndexes` does not take, or should choose anew: the format's version.
+/// Index options that are in listings but that `createIndexes` does not take, or should choose again: the version of
+/// the index format.
 const NO_INDEX_OPTIONS: [&str; 3] = ["ns", "v", "dropDups"];
 
 /// The options and indexes of one collection, view or time series.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Metadata {
-    /// What `create` takes besides the name.
+    /// The options for `create`, besides the name.
     pub(super) options: Document,
-    /// What is to be built once the documents are there: all but those that come with the collection.
+    /// The indexes to build once the documents are there: all but those that come with the collection.
     pub(super) indexes: Vec<Document>,
-    /// What told the collection from others of the same name; a view and a time series have none.
+    /// Tells the collection from others of the same name; views and time series have none.
     pub(super) uuid: Option<Uuid>,
-    /// Whether its server would have thrown it away by itself.
+    /// Whether its server would have dropped it by itself.
     pub(super) is_temporary: bool,
 }
 
-/// Reads what an archive of ours has besides extended JSON.
+/// Parses the BSON that our archives have besides the extended JSON.
 pub(super) fn of_exact(bytes: &[u8]) -> Result<Metadata, String> {
-    // Not by its deserializer, which takes what looks like extended JSON for it.
+    // Not with the deserializer of `Document`, which takes what looks like extended JSON for it.
     let told = RawDocument::from_bytes(bytes).and_then(Document::try_from);
     let mut told = told.map_err(|error| error.to_string())?;
     let mut options = match told.remove("options") {
@@ -61,9 +63,9 @@ pub(super) fn of_exact(bytes: &[u8]) -> Result<Metadata, String> {
     })
 }
 
-/// Reads canonical extended JSON. The order of keys is kept: that of a compound index is part of what it does.
+/// Parses canonical extended JSON. Keeps the order of keys, which matters in a compound index.
 ///
-/// The index on `_id` is left out, because `create` makes it, with the collation of the collection.
+/// Leaves out the index on `_id`: `create` builds it, with the collation of the collection.
 pub(super) fn parse(text: &str) -> Result<Metadata, String> {
     if text.is_empty() {
         return Ok(Metadata::default());
@@ -96,7 +98,7 @@ pub(super) fn parse(text: &str) -> Result<Metadata, String> {
     })
 }
 
-/// Removes what `create` does not take. Returns whether the collection was temporary.
+/// Removes the options that `create` does not take. Returns whether the collection was temporary.
 pub(super) fn strip(options: &mut Document) -> bool {
     let is_temporary = options.get_bool("temp").unwrap_or(false);
     for name in NO_OPTIONS {
@@ -105,7 +107,8 @@ pub(super) fn strip(options: &mut Document) -> bool {
     is_temporary
 }
 
-/// Returns an index as `createIndexes` takes it, on a collection with these options; `None` for one that comes with the collection.
+/// Returns an index as `createIndexes` takes it, for a collection with these options; `None` if it comes with the
+/// collection.
 pub(super) fn index(index: Document, options: &Document) -> Result<Option<Document>, String> {
     if comes_with_collection(&index) {
         return Ok(None);
@@ -126,7 +129,7 @@ fn to_build(mut index: Document, has_collation: bool) -> Result<Document, String
     if index.get_str("name").is_err() || index.get_document("key").is_err() {
         return Err("an index without a name or a key".to_owned());
     }
-    // Servers from 9.0 on list the simple collation; version 1 does not take any.
+    // Servers from 9.0 on list the simple collation; indexes of version 1 accept none.
     let is_first_version = number(&index, "v") == Some(1.0);
     if is_first_version && !has_collation && is_simple(&index) {
         index.remove("collation");
@@ -135,7 +138,7 @@ fn to_build(mut index: Document, has_collation: bool) -> Result<Document, String
         index.remove(name);
     }
     if has_collation && !index.contains_key("collation") {
-        // Older servers do not list the simple collation. Left out, it would be the collection's.
+        // Older servers do not list the simple collation. Without it, the index would get the collection's.
         index.insert("collation", doc! {"locale": "simple"});
     }
     Ok(index)

@@ -1,4 +1,4 @@
-//! What of an archive is restored, as what, and under which names: decided before the first write.
+//! Decides before the first write what of an archive is restored, in which form and under which names.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,19 @@ use uuid::Uuid;
 
 use super::{mark::MARK, metadata, source::Source};
 use crate::{
-    engine::mongodb::{
-        OURS, RestoreFault,
-        archive_format::{Kind, Namespace},
-    },
-    error::JobError,
+    engine::mongodb::OURS,
+    error::{JobError, RestoreFault},
+    format::mongodump::{Kind, Namespace},
 };
 
-/// The most bytes of a database's name, and of a database's and a collection's together, that servers take.
+/// The longest names that servers accept, in bytes: of a database, and of a database and a collection together.
 const DATABASE_BYTES_MAX: usize = 63;
 const NAMESPACE_BYTES_MAX: usize = 255;
-/// Databases of the server's own.
+/// The server's own databases.
 const SERVERS_OWN: [&str; 2] = ["local", "config"];
-/// What `mongodump` of one database puts before the names of users and roles.
+/// The prefix that `mongodump` of one database puts before the names of users and roles.
 const AUTHORISATION: &str = "$admin.";
-/// Of which version users and roles are, as a server notes it for itself.
+/// The version of users and roles, as a server records it for itself.
 const ACCOUNTS_VERSION: &str = "$admin.system.version";
 
 /// What is to be restored.
@@ -33,63 +31,63 @@ pub(super) struct Plan {
     pub(super) access: Vec<Access>,
     /// The namespaces that are not restored, because they are the server's own.
     pub(super) left_out: Vec<String>,
-    /// Those that another restore had made for itself: the mark of it would be taken for somebody else's.
+    /// The namespaces that another restore had created for itself. Its mark would be taken for another run's.
     pub(super) ours: Vec<String>,
-    /// What the oplog in the archive brings, if there is one to replay.
+    /// What the oplog in the archive adds, if there is one to replay.
     pub(super) oplog: Option<Oplog>,
-    /// The name that the archive's only database gets.
+    /// The new name of the archive's only database.
     pub(super) renamed: Option<String>,
 }
 
-/// What an archive's oplog brings besides documents.
+/// What an archive's oplog adds besides documents.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Oplog {
-    /// Collections that it creates or renames, by the names that they get: database, then collection.
+    /// Collections that it creates or renames, by their new database and name.
     pub(super) names: BTreeSet<(String, String)>,
-    /// Whether it creates what can only be made in its place.
+    /// Whether it creates something that can only be created in place.
     pub(super) makes_in_place: bool,
 }
 
 /// One collection, view or time series to restore.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    /// Its place in the archive's prelude; what the oplog creates has none.
+    /// Its index in the archive's prelude; `None` for a collection that the oplog creates.
     pub(super) place: Option<usize>,
     /// Where it goes.
     pub(super) database: String,
     pub(super) collection: String,
     pub(super) shape: Shape,
-    /// What `create` takes.
+    /// The options for `create`.
     pub(super) options: Document,
-    /// What is to be built after the documents.
+    /// The indexes to build after the documents.
     pub(super) indexes: Vec<Document>,
-    /// How many documents the archive has of it.
+    /// How many of its documents the archive has.
     pub(super) documents: u64,
-    /// What the oplog calls it by.
+    /// Its identity in the oplog.
     pub(super) uuid: Option<Uuid>,
-    /// Whether its server would have thrown it away by itself.
+    /// Whether its server would have dropped it by itself.
     pub(super) is_temporary: bool,
 }
 
-/// What an item is, as far as it matters how it is restored.
+/// The kind of an item, as far as its restore depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Collection,
-    /// Keeps the order in which documents come.
+    /// Keeps the order of insertion.
     Capped,
     View,
     /// Its documents are its buckets.
     TimeSeries,
-    /// `system.js`: can be neither created nor renamed.
+    /// `system.js`, which can be neither created nor renamed.
     Functions,
 }
 
 /// Users or roles to restore.
 #[derive(Debug)]
 pub(super) struct Access {
-    /// Their place in the archive's prelude.
+    /// Their index in the archive's prelude.
     pub(super) place: usize,
-    /// The database that they are of, as the archive has it and as it is now; `None` for all.
+    /// Their database, as in the archive and as it is called now; `None` for those of all databases.
     pub(super) databases: Option<(String, String)>,
     pub(super) of: AccessOf,
 }
@@ -101,7 +99,7 @@ pub(super) enum AccessOf {
 }
 
 impl Plan {
-    /// Plans the restore of a verified archive. `renamed` is the name that its only database gets.
+    /// Plans the restore of a verified archive. `renamed` is the new name of its only database.
     pub(super) fn new(source: &Source, renamed: Option<&str>) -> Result<Self, JobError> {
         let mut plan = Self {
             items: Vec::new(),
@@ -134,7 +132,7 @@ impl Plan {
         items.chain(oplog.map(|(it, _)| it.as_str())).collect()
     }
 
-    /// Returns the names that a database may have a collection under while and after it is restored.
+    /// Returns the names that collections of a database may have during and after the restore.
     pub(super) fn names(&self, database: &str) -> BTreeSet<&str> {
         let items = self.items.iter().filter(|it| it.database == database);
         let oplog = self.oplog.iter().flat_map(|it| &it.names);
@@ -153,7 +151,7 @@ impl Plan {
         renamed: Option<&str>,
     ) -> Result<(), JobError> {
         if namespace.database.is_empty() {
-            // The oplog: it was looked through before.
+            // The oplog, which has been inspected already.
             return Ok(());
         }
         let database = renamed.unwrap_or(&namespace.database);
@@ -168,7 +166,7 @@ impl Plan {
             return Ok(());
         }
         if namespace.collection == ACCOUNTS_VERSION {
-            // Comes with every backup of users and roles, and says nothing of the customer's.
+            // Comes with every backup of users and roles, and has none of the customer's data.
             return Ok(());
         }
         if is_servers_own(namespace) {
@@ -176,7 +174,7 @@ impl Plan {
                 .push(format!("{}.{}", namespace.database, namespace.collection));
             return Ok(());
         }
-        // What another restore had made may have got another name later, as the oplog tells.
+        // If the oplog renames what another restore created, it becomes the customer's.
         let is_ours = namespace.collection.starts_with(OURS);
         if is_ours && (self.oplog.is_none() || namespace.collection == MARK) {
             self.ours
@@ -226,7 +224,7 @@ impl Item {
 
 impl Shape {
     fn of(namespace: &Namespace, options: &Document) -> Self {
-        // Archives from before 100.4 tell a view by its options alone.
+        // In archives from before 100.4, only the options tell that it is a view.
         if namespace.kind == Kind::View || options.contains_key("viewOn") {
             return Self::View;
         }
@@ -265,7 +263,7 @@ impl AccessOf {
     }
 }
 
-/// Returns whether only a server itself writes there.
+/// Returns whether only the server itself writes to this namespace.
 fn is_servers_own(namespace: &Namespace) -> bool {
     let name = namespace.collection.as_str();
     SERVERS_OWN.contains(&namespace.database.as_str())

@@ -1,8 +1,8 @@
-//! The oplog of an archive, replayed over what was restored: by commands that any owner of a database may give.
+//! Replays an archive's oplog over what was restored, with commands that the owner of a database may run.
 //!
-//! Collections are told apart by their UUIDs, not their names: what the archive calls by a name may have got it after the first
-//! entry. What the oplog creates gets a name of ours first, and its own at the end. Indexes are built after all entries, so that no
-//! state on the way can break a unique one.
+//! Collections are told apart by their UUIDs, not their names: a name in the archive may belong to another collection
+//! than at the first entry. Collections that the oplog creates first get a name of ours, and their own at the end.
+//! Indexes are built after all entries, so that no intermediate state can violate a unique one.
 
 mod pending;
 mod table;
@@ -22,12 +22,11 @@ use super::{
 use crate::{
     archive,
     engine::mongodb::{
-        RestoreFault,
-        archive_format::{FormatError, Prelude, Reader, Visit},
         oplog::{self, Change, Place, Transactions, Unreplayable},
         session::Session,
     },
-    error::JobError,
+    error::{JobError, RestoreFault},
+    format::mongodump::{FormatError, Prelude, Reader, Visit},
     worker::Worker,
 };
 
@@ -36,11 +35,12 @@ use crate::{
 pub(super) struct Replaying<'a> {
     pub(super) plan: &'a Plan,
     pub(super) part: Part,
-    /// What begins the names of what the oplog creates.
+    /// The prefix of the names of what the oplog creates.
     pub(super) prefix: &'a str,
 }
 
-/// Which of the oplog's collections are made: what has no other name first is made apart from the rest in a restore in place.
+/// Which of the oplog's collections to create. In a restore in place, those that cannot have a temporary name first are
+/// created apart from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     All,
@@ -64,15 +64,15 @@ impl Part {
     }
 }
 
-/// What is there after the last entry.
+/// What exists after the last entry.
 pub(super) struct Replayed {
-    /// Collections, and the names under which they stand.
+    /// Collections, each with its current name.
     pub(super) items: Vec<(Item, String)>,
     pub(super) views: Option<Vec<Item>>,
     pub(super) notes: Vec<String>,
 }
 
-/// Replays the archive's oplog over these collections, which have their documents and no indexes.
+/// Replays the archive's oplog over these collections, which have their documents but no indexes.
 pub(super) async fn replay(
     session: &Session,
     source: &Source<'_>,
@@ -96,7 +96,7 @@ pub(super) async fn replay(
         &manifest.dump,
     )
     .await?;
-    // Never holds more than one chunk of the archive brings.
+    // Never holds more than one chunk of the archive yields.
     let (entries, mut waiting) = mpsc::unbounded_channel();
     let mut reader = Reader::new(Entries {
         oplog_at: None,
@@ -124,7 +124,7 @@ struct Replay<'a> {
     table: Table,
     /// By database and name.
     views: BTreeMap<(String, String), Item>,
-    /// How many collections were made.
+    /// How many collections were created.
     created: usize,
     notes: Vec<String>,
 }
@@ -206,7 +206,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Returns the database that one of the archive's is now.
+    /// Returns the current name of one of the archive's databases.
     fn database<'n>(&'n self, archived: &'n str) -> &'n str {
         self.how.plan.renamed.as_deref().unwrap_or(archived)
     }
@@ -220,12 +220,12 @@ impl Replay<'_> {
         let name = at.time_series().unwrap_or(&at.collection);
         let is_known = at.uuid.is_some_and(|it| self.table.by_uuid(it).is_some());
         if is_known || self.find(at).is_some() || at.collection == "system.views" {
-            // It was made before its documents were read.
+            // It was created before its documents were read.
             return Ok(());
         }
         let is_temporary = super::metadata::strip(&mut options);
         let shape = if at.time_series().is_some() {
-            // What makes them of it besides, a server adds by itself.
+            // The server itself adds the rest of what makes them buckets.
             options.remove("validator");
             options.remove("clusteredIndex");
             Shape::TimeSeries
@@ -256,7 +256,7 @@ impl Replay<'_> {
                 format!("{}o{}", self.how.prefix, self.created)
             }
             Shape::TimeSeries | Shape::Functions => {
-                // A later one of the same name is there already: this one was dropped before that came.
+                // A later collection already has this name, so this one was dropped before that was created.
                 if self.table.has_name(&item.database, name) {
                     self.table.add(item, Fate::Gone);
                     return Ok(());
@@ -277,7 +277,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Changes options of a collection, or of an index.
+    /// Changes options of a collection or of an index.
     async fn modify(&mut self, tracked: usize, mut how: Document) -> Result<(), JobError> {
         if let Some(index) = how.remove("index") {
             self.table.modify_index(tracked, &index);
@@ -326,7 +326,7 @@ impl Replay<'_> {
         };
         let shows = options.get_str("viewOn").unwrap_or_default();
         if shows.starts_with("system.buckets.") {
-            // What a time series shows; it comes with it.
+            // The view of a time series, which comes with it.
             return;
         }
         let (database, collection) = name.clone();
@@ -399,7 +399,7 @@ impl Replay<'_> {
     }
 }
 
-/// Counts the documents that stand for an item.
+/// Returns the number of documents that an item has.
 async fn count(session: &Session, item: &Item, name: &str) -> Result<u64, JobError> {
     let Some(destination) = target::destination(session, item, name) else {
         return Ok(0);
@@ -413,7 +413,7 @@ async fn count(session: &Session, item: &Item, name: &str) -> Result<u64, JobErr
                 .and_then(|it| u64::try_from(it).ok())
                 .unwrap_or_default())
         }
-        // Whoever may fill a time series need not be let to count its buckets.
+        // A role that may fill a time series need not have the right to count its buckets.
         Err(JobError::Denied { .. }) => Ok(item.documents),
         Err(error) if has_code(&error, "13") => Ok(item.documents),
         Err(error) => Err(error),
@@ -431,7 +431,7 @@ fn unreplayable(why: Unreplayable) -> JobError {
     .into()
 }
 
-/// Hands on the entries of the oplog as the archive flies by.
+/// Passes on the entries of the oplog as the archive streams by.
 struct Entries {
     oplog_at: Option<usize>,
     entries: mpsc::UnboundedSender<RawDocumentBuf>,
@@ -449,7 +449,7 @@ impl Visit for Entries {
             let entry = entry.map_err(|error| FormatError::Refused {
                 why: error.to_string(),
             })?;
-            // Who reads the archive holds the other end.
+            // The caller that feeds the reader holds the other end.
             let _taken = self.entries.send(entry);
         }
         Ok(())

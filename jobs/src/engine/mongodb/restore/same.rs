@@ -1,4 +1,5 @@
-//! Whether collections have the very documents of an archive: as many others do not pass for what a restore has put there.
+//! Checks whether collections have the archive's own documents: an equal number of other documents must not pass for
+//! them.
 
 use bson::{RawDocumentBuf, doc};
 
@@ -7,18 +8,19 @@ use super::{
     source::Source,
 };
 use crate::{
-    archive::{self, FormatError, Inspect},
-    engine::mongodb::{
-        archive_format::{self, Prelude, Reader, Visit},
-        session::{Session, answer},
-    },
+    archive,
+    engine::mongodb::session::{Session, answer},
     error::JobError,
+    format::{
+        FormatError, Inspect,
+        mongodump::{self, Prelude, Reader, Visit},
+    },
     worker::Worker,
 };
 
 const DOING: &str = "compare documents";
 
-/// Documents by their number and the sum of their hashes, whatever their order.
+/// Documents by their number and the sum of their hashes, in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sum {
     documents: u64,
@@ -35,9 +37,10 @@ impl Sum {
     }
 }
 
-/// Returns whether each collection of the plan has the archive's documents, and no others.
+/// Returns whether each collection of the plan has exactly the archive's documents.
 ///
-/// Of a time series that is not known: it shows other documents than its buckets. Nor is it where an oplog changes them.
+/// Returns false if that cannot be known: a time series shows other documents than its buckets, and an oplog changes
+/// documents.
 pub(super) async fn has_the_same(
     session: &Session,
     source: &Source<'_>,
@@ -76,7 +79,7 @@ async fn sum_of(session: &Session, item: &Item) -> Result<Sum, JobError> {
     Ok(sum)
 }
 
-/// Sums up an archive's documents by their places in the prelude.
+/// Sums up an archive's documents by their index in the prelude.
 struct Sums(Reader<Summing>);
 
 impl Inspect for Sums {
@@ -96,19 +99,19 @@ impl Inspect for Sums {
 struct Summing(Vec<Sum>);
 
 impl Visit for Summing {
-    fn prelude(&mut self, prelude: &Prelude) -> Result<(), archive_format::FormatError> {
+    fn prelude(&mut self, prelude: &Prelude) -> Result<(), mongodump::FormatError> {
         self.0 = vec![Sum::default(); prelude.namespaces.len()];
         Ok(())
     }
 
-    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), archive_format::FormatError> {
+    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), mongodump::FormatError> {
         if let Some(sum) = self.0.get_mut(place) {
             sum.add(raw);
         }
         Ok(())
     }
 
-    fn end(&mut self, _: usize) -> Result<(), archive_format::FormatError> {
+    fn end(&mut self, _: usize) -> Result<(), mongodump::FormatError> {
         Ok(())
     }
 }

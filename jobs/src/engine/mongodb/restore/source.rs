@@ -1,32 +1,31 @@
-//! The archive that a restore reads: verified once, then read as often as it takes.
+//! The archive that a restore reads: verified once, then read as often as needed.
 
 use bson::RawDocument;
 
-use super::{
-    super::{
-        archive_format::{self, Namespace, Prelude, Reader, Summary, Visit},
-        oplog::{self, Change, Entry},
-    },
-    plan::Oplog,
-};
+use super::super::oplog::{self, Change, Entry};
+use super::plan::Oplog;
 use crate::{
-    archive::{self, FormatError, Inspect},
+    archive,
     error::{Damage, JobError},
+    format::{
+        FormatError, Inspect,
+        mongodump::{self, Namespace, Prelude, Reader, Summary, Visit},
+    },
     manifest::{Details, Manifest},
     worker::Worker,
 };
 
-/// A verified archive: what it holds besides its documents.
+/// A verified archive, with what it holds besides its documents.
 pub(super) struct Source<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) prelude: Prelude,
     pub(super) summary: Summary,
-    /// What its oplog brings; `None` where it has none, or an empty one.
+    /// What its oplog adds; `None` if it has none, or an empty one.
     pub(super) oplog: Option<Oplog>,
 }
 
 impl<'a> Source<'a> {
-    /// Verifies all stored bytes, then every checksum and end mark in the dump.
+    /// Verifies all stored bytes, then every checksum and end marker in the dump.
     pub(super) async fn verify(manifest: &'a Manifest, worker: &Worker) -> Result<Self, JobError> {
         let contents = Contents(Reader::new(Look::default()));
         let (prelude, summary, oplog) = archive::verify(
@@ -44,8 +43,8 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Returns the error for an archive whose bytes are no longer those that were verified.
-    pub(super) fn damaged(&self, why: archive_format::FormatError) -> JobError {
+    /// Returns the error for an archive whose bytes differ from those that were verified.
+    pub(super) fn damaged(&self, why: mongodump::FormatError) -> JobError {
         JobError::Damaged {
             key: self.manifest.archive.key.to_string(),
             source: Damage::Dump(why.into()),
@@ -53,7 +52,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Returns the database in the dump, or `None` for a whole deployment's.
+/// Returns the database in the dump, or `None` for a dump of a whole deployment.
 pub(super) fn database(manifest: &Manifest) -> Result<Option<&str>, JobError> {
     match &manifest.details {
         Details::Mongodb { database, .. } => Ok(database.as_deref()),
@@ -64,14 +63,14 @@ pub(super) fn database(manifest: &Manifest) -> Result<Option<&str>, JobError> {
     }
 }
 
-/// Returns the place of the oplog in a prelude.
+/// Returns the index of the oplog in a prelude.
 pub(super) fn oplog_at(prelude: &Prelude) -> Option<usize> {
     let is_it = |it: &Namespace| it.database.is_empty() && it.collection == oplog::COLLECTION;
     prelude.namespaces.iter().position(is_it)
 }
 
-/// Reads a whole archive, keeps what stands before the documents, and looks through the oplog: one that cannot be replayed is
-/// refused before the first write.
+/// Reads a whole archive, keeps what comes before the documents, and inspects the oplog: an entry that cannot be
+/// replayed is refused before the first write.
 struct Contents(Reader<Look>);
 
 impl Inspect for Contents {
@@ -96,13 +95,13 @@ struct Look {
 }
 
 impl Visit for Look {
-    fn prelude(&mut self, prelude: &Prelude) -> Result<(), archive_format::FormatError> {
+    fn prelude(&mut self, prelude: &Prelude) -> Result<(), mongodump::FormatError> {
         self.oplog_at = oplog_at(prelude);
         self.prelude = Some(prelude.clone());
         Ok(())
     }
 
-    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), archive_format::FormatError> {
+    fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), mongodump::FormatError> {
         if self.oplog_at != Some(place) {
             return Ok(());
         }
@@ -141,13 +140,13 @@ impl Visit for Look {
         Ok(())
     }
 
-    fn end(&mut self, _: usize) -> Result<(), archive_format::FormatError> {
+    fn end(&mut self, _: usize) -> Result<(), mongodump::FormatError> {
         Ok(())
     }
 }
 
-fn unreplayable(why: &str) -> archive_format::FormatError {
-    archive_format::FormatError::Refused {
+fn unreplayable(why: &str) -> mongodump::FormatError {
+    mongodump::FormatError::Refused {
         why: format!("its oplog has an entry that cannot be replayed: {why}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The server that a restore writes to: what it can do, what is there already, and how it is told.
+//! The server that a restore writes to: what it supports, what it already holds, and the commands to it.
 
 use std::{pin::pin, time::Duration};
 
@@ -10,29 +10,31 @@ use super::{
     plan::{Item, Shape},
 };
 use crate::{
-    engine::mongodb::{
-        OURS, RestoreFault,
-        address::NEVER_IN_NAMES,
-        meaning::meaning,
-        session::{self, Session, answer},
+    engine::{
+        address::mongodb::NEVER_IN_NAMES,
+        mongodb::{
+            OURS,
+            meaning::meaning,
+            session::{self, Session, answer},
+        },
     },
-    error::{JobError, ServerFault},
+    error::{JobError, RestoreFault, ServerFault},
     job::Attempt,
 };
 
-/// The first version that keeps a time series' buckets under the time series' own name.
+/// The first version that keeps the buckets of a time series under the name of the time series.
 const VIEWLESS_TIME_SERIES: (u32, u32, u32) = (8, 3, 0);
-/// How often a server that works on something long is asked whether it is still there.
+/// How often a server that is busy with a long command is pinged.
 const ATTENTION: Duration = Duration::from_secs(30);
 
-/// Databases that hold nothing of a customer's; what is restored there is lost, or in the server's way.
+/// The server's own databases: a restore into one would be lost, or disturb the server.
 const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
 
-/// One collection or view that is there.
+/// One existing collection or view.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {
     pub(super) name: String,
-    /// `collection`, `view`, `timeseries`.
+    /// `collection`, `view` or `timeseries`.
     pub(super) kind: String,
     pub(super) options: Document,
 }
@@ -47,7 +49,7 @@ pub(super) fn check_name(database: &str) -> Result<(), RestoreFault> {
     Ok(())
 }
 
-/// Returns what a database has of its users' own, `system.js` included.
+/// Returns what a database holds of its users', including `system.js`.
 pub(super) async fn contents(session: &Session, database: &str) -> Result<Vec<Found>, JobError> {
     let doing = "list the target's collections";
     let handle = session.client.database(database);
@@ -74,13 +76,13 @@ pub(super) async fn contents(session: &Session, database: &str) -> Result<Vec<Fo
     Ok(found)
 }
 
-/// Returns what begins the names of the collections that a run makes for itself.
+/// Returns the prefix of the collections that a run creates for itself.
 pub(super) fn prefix(attempt: Attempt) -> String {
     let run = attempt.run_id.simple().to_string();
     format!("{OURS}{}.", run.get(..8).unwrap_or_default())
 }
 
-/// Gives a collection another name, which may be one's that is there.
+/// Renames a collection, and replaces one that already has the new name.
 pub(super) async fn rename(
     session: &Session,
     database: &str,
@@ -98,7 +100,7 @@ pub(super) async fn rename(
         .map(|_| ())
 }
 
-/// Runs a command that is quickly done.
+/// Runs a command that is done quickly.
 pub(super) async fn run(
     session: &Session,
     doing: &'static str,
@@ -117,7 +119,7 @@ pub(super) async fn run(
     }
 }
 
-/// Returns what a server complains of in an answer that is no refusal.
+/// Returns the fault that a server reports in the answer to a command that succeeded.
 pub(super) fn fault(complaint: &Document) -> ServerFault {
     let said = complaint.get_str("errmsg").unwrap_or("no reason given");
     let code = session::number(complaint, "code").map(|code| code.to_string());
@@ -128,7 +130,7 @@ pub(super) fn fault(complaint: &Document) -> ServerFault {
     ServerFault::new(said, code)
 }
 
-/// Runs a command that may take hours, as long as its server is there.
+/// Runs a command that may take hours, for as long as its server answers pings.
 pub(super) async fn run_long(
     session: &Session,
     doing: &'static str,
@@ -145,7 +147,7 @@ pub(super) async fn run_long(
     }
 }
 
-/// Creates an item under a name: nothing in it yet, none of its indexes.
+/// Creates an item under a name, empty and without indexes.
 pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result<(), JobError> {
     if item.shape == Shape::Functions {
         return Ok(());
@@ -165,10 +167,10 @@ pub(super) async fn create(session: &Session, item: &Item, name: &str) -> Result
     }
 }
 
-/// Drops a collection or view; one that is not there already is dropped.
+/// Drops a collection or view. Succeeds if it does not exist.
 pub(super) async fn drop(session: &Session, database: &str, name: &str) -> Result<(), JobError> {
     let command = if name == "system.js" {
-        // It may be emptied, and on some servers not dropped.
+        // It can be emptied, but on some servers not dropped.
         let all = doc! {"q": {}, "limit": 0};
         doc! {"delete": name, "deletes": [all], "writeConcern": {"w": "majority"}}
     } else {
@@ -182,12 +184,12 @@ pub(super) async fn drop(session: &Session, database: &str, name: &str) -> Resul
 
 const NAMESPACE_NOT_FOUND: &str = "26";
 
-/// Returns whether the server gave this code for its refusal.
+/// Returns whether the server refused with this code.
 pub(super) fn has_code(error: &JobError, code: &str) -> bool {
     refusal(error).is_some_and(|source| source.code() == Some(code))
 }
 
-/// Returns what the server said, where it refused the command itself.
+/// Returns the server's fault, if it refused the command itself.
 pub(super) fn refusal(error: &JobError) -> Option<&ServerFault> {
     if let JobError::Statement { source, .. } | JobError::Denied { source, .. } = error {
         return Some(source).filter(|source| source.code().is_some());
@@ -195,7 +197,7 @@ pub(super) fn refusal(error: &JobError) -> Option<&ServerFault> {
     None
 }
 
-/// Returns where an item's documents go that is being restored under a name.
+/// Returns where the documents of an item go that is restored under this name; `None` for a view.
 pub(super) fn destination(session: &Session, item: &Item, name: &str) -> Option<Destination> {
     let version = version(session);
     let (collection, stored) = match item.shape {
@@ -226,8 +228,8 @@ pub(super) fn destination(session: &Session, item: &Item, name: &str) -> Option<
     })
 }
 
-/// Returns whether a server of this version can be told to keep timestamps of 0: those from 8.0 on, and late ones of
-/// three major versions before.
+/// Returns whether a server of this version can be told to keep timestamps of 0: from 8.0 on, and in late releases of
+/// the three major versions before.
 pub(super) fn empty_timestamps(version: (u32, u32, u32)) -> EmptyTimestamps {
     match version {
         (8.., _, _) | (7, 0, 13..) | (6, 0, 17..) | (5, 0, 29..) => EmptyTimestamps::Kept,
@@ -235,7 +237,7 @@ pub(super) fn empty_timestamps(version: (u32, u32, u32)) -> EmptyTimestamps {
     }
 }
 
-/// Returns the server's version, e.g. 8, 0, 4; what is no version, as the oldest.
+/// Returns the server's version, e.g. 8, 0, 4. Anything that is not a number counts as 0, the oldest.
 pub(super) fn version(session: &Session) -> (u32, u32, u32) {
     let mut numbers = session.server.version.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.next().and_then(|it| it.parse().ok()).unwrap_or(0);

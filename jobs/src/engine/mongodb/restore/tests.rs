@@ -1,4 +1,4 @@
-//! What a restore asks of servers that the tests have none of, and what it makes of their answers.
+//! What a restore asks of servers that the tests cannot run, and what it makes of their answers.
 
 use std::sync::{
     Arc, Mutex,
@@ -13,18 +13,16 @@ use uuid::Uuid;
 
 use super::{MARK, restore};
 use crate::{
+    clients::Toolbox,
     engine::{
-        Toolbox,
-        mongodb::{
-            archive_format::{Body, Header, Kind, Namespace, Prelude},
-            pretend::{Pretend, name, no},
-        },
+        address::mongodb::Address,
+        answer::Restored,
+        mongodb::pretend::{Pretend, name, no},
     },
     error::{ErrorKind, JobError},
+    format::mongodump::{Body, Header, Kind, Namespace, Prelude},
     job::{Attempt, Restore, RestoreTarget},
     manifest::{Details, Dump, Manifest, Stored, tests::example},
-    resource::{Engine, Resource, ResourceOptions},
-    restore::Restored,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -45,7 +43,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Stores an archive of these collections, each with its metadata, of a server of this version, one document in each.
+    /// Stores an archive of these collections, each with its metadata and one document, from a server of this version.
     async fn with(version: &str, collections: &[(&str, Kind, &str)]) -> Result<Self> {
         let header = Header {
             concurrent_collections: 1,
@@ -119,14 +117,7 @@ impl Lab {
     }
 
     async fn restore(&self, server: &Pretend, target: RestoreTarget) -> Result<Restored, JobError> {
-        let resource = Resource {
-            id: "db-1".parse().unwrap(),
-            team: "acme".parse().unwrap(),
-            tier: "pro".parse().unwrap(),
-            engine: Engine::Mongodb,
-            url: server.url("shop").into(),
-            options: ResourceOptions::default(),
-        };
+        let own = Address::parse(&server.url("shop").into())?;
         let job = Restore {
             point: self.manifest.run_id,
             target,
@@ -143,7 +134,7 @@ impl Lab {
             attempt_id: uuid::Uuid::new_v4(),
             created_at: chrono::Utc::now(),
         };
-        restore(attempt, &resource, &job, &self.manifest, None, &self.worker).await
+        restore(attempt, &own, &job, &self.manifest, None, &self.worker).await
     }
 }
 
@@ -156,7 +147,7 @@ fn in_place() -> RestoreTarget {
     }
 }
 
-/// Starts an empty server that takes everything, but for some commands that it answers in its own way.
+/// Starts an empty server that accepts everything, except for some commands that it answers differently.
 async fn server_but(
     version: &'static str,
     other: impl Fn(&Document) -> Option<Document> + Send + Sync + 'static,

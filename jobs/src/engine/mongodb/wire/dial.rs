@@ -1,4 +1,4 @@
-//! How is a server reached? Its name, TCP, and TLS where the URL asks for it, within one deadline.
+//! Connects to a server: name resolution, TCP, and TLS if the URL asks for it, within one deadline.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,11 +11,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Route, door::Place, heard::Trouble, tls};
 
-/// How long one address has for itself before the next is tried beside it.
+/// How long one address is tried alone before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 32;
-/// How long a connection may be silent before the system asks whether the other end is still there.
+/// How long a connection may be silent before the system probes the other end.
 const KEEPALIVE: Duration = Duration::from_mins(2);
 
 /// A connection to a server.
@@ -25,7 +25,6 @@ pub(super) enum Dialled {
     Socket(UnixStream),
 }
 
-/// Connects to a place.
 pub(super) async fn dial(place: &Place, route: &Route) -> Result<Dialled, Trouble> {
     let dialled = timeout(route.timeout, connect(place, route)).await;
     dialled.unwrap_or_else(|_| {
@@ -56,7 +55,8 @@ async fn connect(place: &Place, route: &Route) -> Result<Dialled, Trouble> {
     }
 }
 
-/// Returns the first connection that is made. Each address has a head start, unless those before it have failed.
+/// Returns the first connection that succeeds. Each address has a head start over the next, unless all before have
+/// failed.
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut racing = FuturesUnordered::new();
     let mut failed = None;

@@ -1,4 +1,4 @@
-//! Who may pass, and where to? As much of SOCKS5 (RFC 1928, RFC 1929) as the driver speaks.
+//! Admits the driver and learns where it wants to go: as much of SOCKS5 (RFC 1928, RFC 1929) as the driver speaks.
 
 use std::{
     fmt, io,
@@ -15,11 +15,11 @@ use tokio::{
 
 use crate::engine::tls;
 
-/// Whom the driver says it is.
+/// The user name that the driver gives.
 pub(super) const USER: &str = "lastgood";
-/// How long somebody at the door may take.
+/// How long a client at the door may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a stand-in's name ends with: a domain that is nobody's (RFC 6761).
+/// The suffix of a stand-in's name: a domain that belongs to nobody (RFC 6761).
 const OF_SOCKET: &str = ".socket.invalid";
 
 const SOCKS: u8 = 5;
@@ -31,11 +31,11 @@ const YES: u8 = 0;
 const NO: u8 = 1;
 const NO_SUCH_COMMAND: u8 = 7;
 
-/// What opens the door: a random password of one client, of which only the hash is kept.
+/// The key to the door: a random password for one client, of which only the hash is kept.
 pub(super) struct Key(blake3::Hash);
 
 impl Key {
-    /// Draws a password, and returns it beside its key.
+    /// Draws a random password, and returns it with its key.
     pub(super) fn drawn() -> io::Result<(Self, String)> {
         let mut drawn = [0; 32];
         let random = tls::provider().secure_random;
@@ -45,7 +45,7 @@ impl Key {
         Ok((Self(blake3::hash(password.as_bytes())), password))
     }
 
-    /// Compares hashes, which takes the same time wherever they differ.
+    /// Compares hashes, in constant time.
     fn fits(&self, password: &[u8]) -> bool {
         self.0 == blake3::hash(password)
     }
@@ -78,7 +78,7 @@ impl Place {
         self.host.strip_suffix(OF_SOCKET)?.parse().ok()
     }
 
-    /// Returns it as people know it.
+    /// Returns its name as people know it.
     pub(super) fn shown(&self, sockets: &[PathBuf]) -> String {
         let socket = self.socket().and_then(|it| sockets.get(it));
         socket.map_or_else(|| self.to_string(), |path| path.display().to_string())
@@ -94,7 +94,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Lets the driver in, and returns where it wants to go. Anybody else on this machine is refused, and told nothing.
+/// Admits the driver, and returns where it wants to go. Anybody else on this machine is refused and told nothing.
 pub(super) async fn admit(driver: &mut TcpStream, key: &Key) -> io::Result<Place> {
     let asked = async {
         greet(driver).await?;
@@ -104,7 +104,7 @@ pub(super) async fn admit(driver: &mut TcpStream, key: &Key) -> io::Result<Place
     timeout(PATIENCE, asked).await?
 }
 
-/// Tells the driver that its way is open.
+/// Tells the driver that its connection is ready.
 pub(super) async fn opened(driver: &mut TcpStream) -> io::Result<()> {
     driver.write_all(&reply(YES)).await
 }
@@ -161,7 +161,7 @@ async fn read(driver: &mut TcpStream, length: u8) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An answer to a request; the address in it means nothing.
+/// Returns a reply to a request; the address in it has no meaning.
 fn reply(code: u8) -> [u8; 10] {
     [SOCKS, code, 0, 1, 0, 0, 0, 0, 0, 0]
 }

@@ -1,36 +1,37 @@
-//! How long is a message, and may it be that long? The head that every message of MongoDB's protocol begins with.
+//! The header of every message of MongoDB's protocol: how long a message is, and whether it may be that long.
 
 use bson::doc;
 
-/// The longest message of MongoDB's protocol, in every version, and some room.
+/// The longest message in any version of MongoDB's protocol, and some room.
 const MESSAGE_BYTES_MAX: usize = 48_000_000 + 16 * 1024;
-/// The longest document, and what a server may add to one of its own. Answers that are no documents of a customer's are decoded, and
-/// take many times their length in memory.
+/// The longest document, and what a server may add to one of its own. Answers without a customer's documents are
+/// decoded, and then take many times their length in memory.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
-/// The longest answer to what is asked before a server is trusted, or in passing.
+/// The longest answer to a command that is sent before the server is trusted, or only to see whether it is there.
 pub(super) const GREETING_BYTES_MAX: usize = 64 * 1024;
 
-/// A message's length, its id, the id of the one that it answers, and its kind.
+/// A message's length, its id, the id that it answers, and its opcode.
 pub(super) const HEAD_BYTES: usize = 16;
-/// What follows in a command: flags, the kind of the first section, its length, and the type of its first field.
+/// The offset of a command's name, after the flags, the kind of the first section, its length, and the type of its
+/// first field.
 const NAME_AT: usize = HEAD_BYTES + 4 + 1 + 4 + 1;
-/// As much of a command as is looked at.
+/// How much of a command is inspected.
 const COMMAND_BYTES: usize = 64;
 
 const OP_REPLY: i32 = 1;
 pub(super) const OP_COMPRESSED: i32 = 2012;
 pub(super) const OP_MSG: i32 = 2013;
 
-/// The code of an answer that we give because we refuse the server's. No server has codes below 0.
+/// The code of the answer that we give when we refuse the server's. No server has codes below 0.
 pub(in super::super) const REFUSED: i32 = -2013;
-/// The code of an answer that we give because no server does: `HostUnreachable`, which may be tried again.
+/// The code of the answer that we give when no server does: `HostUnreachable`, which may be retried.
 const UNREACHABLE: i32 = 6;
 /// The name of both codes.
 pub(in super::super) const SAID_BY_US: &str = "SaidByLastgood";
 
-/// Commands whose answers carry a customer's documents.
+/// Commands whose answers contain a customer's documents.
 const READS: [&[u8]; 3] = [b"aggregate", b"find", b"getMore"];
-/// What is asked before a server is trusted, or in passing.
+/// Commands that are sent before the server is trusted, or only to see whether it is there.
 const GREETINGS: [&[u8]; 8] = [
     b"buildInfo",
     b"hello",
@@ -42,7 +43,6 @@ const GREETINGS: [&[u8]; 8] = [
     b"ping",
 ];
 
-/// The head of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     length: i32,
@@ -51,10 +51,10 @@ pub(super) struct Head {
     kind: i32,
 }
 
-/// An answer that does not pass.
+/// An answer that is refused.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// How much before it may still pass.
+    /// How many of the bytes before it may still pass.
     pub(super) at: usize,
     /// What the server did.
     pub(super) what: String,
@@ -62,10 +62,10 @@ pub(super) struct Refused {
     pub(super) answers: i32,
 }
 
-/// Follows a server's messages, however they are cut.
+/// Follows a server's messages, however they are split.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// How much of a message is still to come.
+    /// How many bytes of the current message are still to come.
     left: usize,
 }
 
@@ -88,12 +88,12 @@ impl Head {
         }
     }
 
-    /// Returns the answer to this command that nobody else gives: there is no way to the server.
+    /// Returns our own answer to this command, because the server cannot be reached.
     pub(super) fn unreachable(&self, said: &str) -> Vec<u8> {
         answer(self.id, UNREACHABLE, said)
     }
 
-    /// Returns how long the rest of the message is, or what is wrong with it.
+    /// Returns the length of the rest of the message, or what is wrong with it.
     fn rest(&self, limit: usize) -> Result<usize, String> {
         match self.kind {
             OP_MSG | OP_REPLY => {}
@@ -124,7 +124,8 @@ impl Head {
 }
 
 impl Answers {
-    /// Returns how many of these bytes may pass. What is left is the beginning of a head, and has to come again with the rest.
+    /// Returns how many of these bytes may pass. The rest is the start of a header, and must be passed again with its
+    /// remainder.
     pub(super) fn pass(&mut self, bytes: &[u8], limit: usize) -> Result<usize, Refused> {
         let mut at = 0;
         loop {
@@ -148,7 +149,8 @@ impl Answers {
 }
 
 impl Commands {
-    /// Hears what the driver says, and returns how long an answer to its last command may be, if one began in it.
+    /// Reads what the driver sends. Returns how long the answer to its last command may be, if a command began in these
+    /// bytes.
     pub(super) fn hear(&mut self, mut bytes: &[u8]) -> Option<usize> {
         let mut limit = None;
         while !bytes.is_empty() {
@@ -183,14 +185,14 @@ fn answer_limit(command: &[u8]) -> usize {
     }
 }
 
-/// Returns the answer that the driver gets in the place of a refused one.
+/// Returns the answer that the driver gets instead of a refused one.
 pub(super) fn refusal(refused: &Refused, said: &str) -> Vec<u8> {
     answer(refused.answers, REFUSED, said)
 }
 
 fn answer(answers: i32, code: i32, said: &str) -> Vec<u8> {
     let no = doc! {"ok": 0.0, "code": code, "codeName": SAID_BY_US, "errmsg": said};
-    // A document of ours is one.
+    // Never fails: it is a document of our own.
     let body = bson::serialize_to_vec(&no).unwrap_or_default();
     message(answers, OP_MSG, &body)
 }

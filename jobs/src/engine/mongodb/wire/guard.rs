@@ -1,4 +1,4 @@
-//! What passes between the driver and a server, with a bound on every answer before the driver hears of it.
+//! Carries bytes between the driver and a server, and bounds every answer before the driver sees it.
 
 use std::{
     io,
@@ -21,21 +21,21 @@ use super::{
     heard::{Heard, Trouble},
 };
 
-/// How much is carried at once.
+/// How many bytes are carried at once.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long the driver may take to read our last words, or to say its first.
+/// How long the driver may take to read our final answer, or to send its first command.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Why a connection ended.
 enum End {
-    /// The driver closed it, or the server did, or it broke.
+    /// The driver or the server closed it, or it broke.
     Closed,
-    /// The server ended it before it had answered anything.
+    /// The server ended it before it answered anything.
     Unanswered,
     Refused(Refused),
 }
 
-/// Carries everything between the driver and a server until either has enough.
+/// Carries everything between the driver and a server until either closes the connection.
 pub(super) async fn carry(
     mut driver: TcpStream,
     server: impl AsyncRead + AsyncWrite + Send,
@@ -67,14 +67,15 @@ pub(super) async fn carry(
     }
 }
 
-/// Answers the driver's first command in the place of a server to which there is no way.
+/// Answers the driver's first command in place of a server that cannot be reached.
 pub(super) async fn answer_for(mut driver: TcpStream, said: &str) -> io::Result<()> {
     let mut head = [0; HEAD_BYTES];
     timeout(LAST_WORDS, driver.read_exact(&mut head)).await??;
     last_words(driver, &Head::parse(head).unreachable(said)).await
 }
 
-/// Says a last thing to the driver, and waits until it has gone: bytes of it that nobody read would take ours away.
+/// Sends the driver a final answer, and waits until the driver closes. Closing with unread bytes would reset the
+/// connection, and the answer would be lost.
 async fn last_words(mut driver: TcpStream, words: &[u8]) -> io::Result<()> {
     driver.write_all(words).await?;
     driver.shutdown().await?;
@@ -83,7 +84,7 @@ async fn last_words(mut driver: TcpStream, words: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Carries the driver's commands to the server, and notes how long the next answer may be.
+/// Carries the driver's commands to the server, and records how long the next answer may be.
 async fn ask(
     mut driver: ReadHalf<'_>,
     mut server: impl AsyncWrite + Unpin,
@@ -97,7 +98,7 @@ async fn ask(
         if said.is_empty() {
             return Ok(());
         }
-        // The driver sends a long command in two parts, and the second waits for a word that the first has come.
+        // The driver sends a long command in two parts, and holds the second until the first is acknowledged.
         rustix::net::sockopt::set_tcp_quickack(driver.as_ref(), true)?;
         if let Some(next) = commands.hear(said) {
             limit.store(next, Ordering::Relaxed);
@@ -107,7 +108,7 @@ async fn ask(
     }
 }
 
-/// Carries the server's answers to the driver, each as soon as its head is found to be right.
+/// Carries the server's answers to the driver, each as soon as its header is found valid.
 async fn answer(
     mut server: impl AsyncRead + Unpin,
     mut driver: WriteHalf<'_>,
@@ -151,7 +152,8 @@ async fn answer(
     }
 }
 
-/// Reads what is there into a buffer that has so many bytes already. Returns how many it has then; `None` at the end.
+/// Reads what is available into a buffer that already holds `filled` bytes. Returns how many it holds then; `None` at
+/// the end.
 async fn fill(
     server: &mut (impl AsyncRead + Unpin),
     chunk: &mut [u8],
@@ -162,7 +164,7 @@ async fn fill(
         Ok(0) | Err(_) => return None,
         Ok(read) => filled += read,
     }
-    // TLS hands out a record at a time. An end is met again by the next read.
+    // TLS yields one record at a time. If this meets the end, the next read does again.
     while let Some(room) = chunk.get_mut(filled..).filter(|room| !room.is_empty()) {
         match server.read(room).now_or_never() {
             Some(Ok(read @ 1..)) => filled += read,

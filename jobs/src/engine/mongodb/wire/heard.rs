@@ -1,4 +1,4 @@
-//! Why is a server not to be had? What went wrong with connections, for whoever has to explain it.
+//! Remembers why connections to servers failed, for the error that explains it.
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +8,14 @@ use std::{
 
 use super::MongodbError;
 
-/// The most servers that are kept in mind.
+/// The most servers that are remembered.
 const PLACES_MAX: usize = 64;
 /// How many of them an error names.
 const PLACES_SHOWN: usize = 3;
-/// How much of a trouble is worth keeping.
+/// How many characters of a trouble are kept.
 const CHARS_KEPT: usize = 200;
 
-/// What a connection failed by.
+/// Why a connection failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// The server's certificate is not trusted.
@@ -33,7 +33,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What was heard last of each server. Cloned, it hears for all.
+/// What was heard last of each server. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct Heard(Arc<Mutex<Memory>>);
 
@@ -45,7 +45,7 @@ struct Memory {
 }
 
 impl Heard {
-    /// Returns why no server can be used, and none will be, whoever waits.
+    /// Returns why waiting for a server is useless, if it is.
     pub(in super::super) fn verdict(&self) -> Option<MongodbError> {
         let memory = self.memory();
         if let Some(what) = &memory.refused {
@@ -57,7 +57,7 @@ impl Heard {
         })
     }
 
-    /// Returns what keeps us from each server, if anything does.
+    /// Returns what is wrong with each server, if anything is.
     pub(in super::super) fn told(&self) -> Option<String> {
         let memory = self.memory();
         let troubles = memory.troubles.iter().take(PLACES_SHOWN);
@@ -71,12 +71,12 @@ impl Heard {
         (!told.is_empty()).then(|| format!("{}{more}", told.join("; ")))
     }
 
-    /// Hears that an answer was refused.
+    /// Records that an answer was refused.
     pub(super) fn refused(&self, what: &str) {
         self.memory().refused = Some(what.to_owned());
     }
 
-    /// Hears that there is no way to a server.
+    /// Records that a server cannot be reached.
     pub(super) fn away(&self, place: &str, trouble: Trouble) {
         let mut memory = self.memory();
         if memory.troubles.len() < PLACES_MAX || memory.troubles.contains_key(place) {
@@ -86,7 +86,7 @@ impl Heard {
         }
     }
 
-    /// Hears that a server has answered.
+    /// Records that a server has answered.
     pub(super) fn answered(&self, place: &str) {
         self.memory().troubles.remove(place);
     }

@@ -1,4 +1,4 @@
-//! Servers that say what no server should, and strangers at the door.
+//! Servers that send what no server should, and strangers at the door.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -21,22 +21,23 @@ use super::{
     frame::{OP_COMPRESSED, OP_MSG, message},
     *,
 };
-use crate::error::ErrorKind;
+use crate::{engine::address::mongodb::Address, error::ErrorKind};
 
-/// What the sockets of either side may hold, besides the chunk that we read.
+/// How many bytes the sockets of both sides may hold, besides the chunk that we read.
 const READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Returns the length and kind of what a rogue says to a command instead of an answer, if it does: zeros follow without end.
+/// Returns the length and opcode that a rogue server announces in its answer to a command, if it throws a bomb; endless
+/// zeros follow.
 type Bomb = fn(&Document) -> Option<(i32, i32)>;
 
-/// A server that greets as one should, but for the size of its messages, and throws bombs.
+/// A server that greets properly, except for the size of its messages, and throws bombs.
 #[derive(Clone)]
 struct Rogue {
     bomb: Bomb,
-    /// How many bytes behind its bombs' heads it got rid of.
+    /// How many bytes it sent after its bombs' headers.
     sent: Arc<AtomicU64>,
-    /// How many connections it has.
+    /// How many connections are open.
     open: Arc<AtomicUsize>,
 }
 
@@ -46,7 +47,7 @@ impl Rogue {
         Self { bomb, sent, open }
     }
 
-    /// Serves until the test ends, and returns where.
+    /// Serves until the test ends, and returns its URL.
     async fn url(&self) -> Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("mongodb://{}/shop", listener.local_addr()?);
@@ -118,14 +119,14 @@ fn is_greeting(command: &Document) -> bool {
 }
 
 async fn connected(url: &str) -> Result<Session, JobError> {
-    let url = url.to_owned().into();
-    let Ok(connected) = timeout(WITHIN, session::connect(&url, None)).await else {
+    let address = Address::parse(&url.to_owned().into())?;
+    let Ok(connected) = timeout(WITHIN, session::connect(&address, None)).await else {
         panic!("no end within {WITHIN:?}");
     };
     connected
 }
 
-/// Fails unless the error says that the server is none, for good.
+/// Fails unless the error says that the server can never be used.
 fn is_refused(error: &JobError, told: &str) -> Result<()> {
     let report = error.report();
     ensure!(report.contains(told), "{report}");
@@ -136,7 +137,7 @@ fn is_refused(error: &JobError, told: &str) -> Result<()> {
     Ok(())
 }
 
-/// The kind: a peer's word about how much comes is believed before any of it is there.
+/// Guards against believing a length that a peer announces before the bytes are there.
 #[rstest]
 #[case::message_of_two_gigabytes(
     |it: &_| (!is_greeting(it)).then_some((i32::MAX, OP_MSG)),
@@ -174,12 +175,12 @@ async fn an_answer_that_mongodb_does_not_give_is_refused_unread(
         .trim_end_matches("/shop");
     ensure!(error.report().contains(address), "{}", error.report());
     let sent = rogue.sent.load(Ordering::SeqCst);
-    // Each of the few connections may have had its part.
+    // Each of the few connections may have taken its share.
     ensure!(sent < 4 * READ_BYTES_MAX, "{sent} bytes were taken");
     is_left(&rogue).await
 }
 
-/// Waits until nobody is connected.
+/// Waits until no connection is open.
 async fn is_left(rogue: &Rogue) -> Result<()> {
     let left = async {
         while rogue.open.load(Ordering::SeqCst) > 0 {
@@ -202,7 +203,7 @@ async fn a_message_that_is_refused_in_the_middle_of_a_session_is_final_too() -> 
     Ok(())
 }
 
-/// What is decoded takes many times its length.
+/// A decoded answer takes many times its length in memory.
 #[tokio::test]
 async fn documents_may_be_longer_than_what_is_said_about_them() -> Result<()> {
     for (command, may) in [("find", true), ("listCollections", false)] {
@@ -212,7 +213,7 @@ async fn documents_may_be_longer_than_what_is_said_about_them() -> Result<()> {
         let session = connected(&rogue.url().await?).await?;
         let asked = session.ask("read", "shop", doc! {command: "orders"}).await;
         let report = asked.unwrap_err().report();
-        // What was read is no answer either, for it is nothing but zeros.
+        // The read then fails for another reason: the answer is nothing but zeros.
         ensure!(
             report.contains("announced 17000000 bytes") != may,
             "{command}: {report}"
@@ -283,7 +284,7 @@ async fn a_url_that_would_wait_for_ever_waits_as_long_as_others() -> Result<()> 
     Ok(())
 }
 
-/// Returns the options of a client whose way leads to a server, and its password and port.
+/// Returns the options of a client with a way to a server, and that way's password and port.
 async fn way_to(url: &str) -> Result<(ClientOptions, Wire, String, u16)> {
     let mut options = ClientOptions::parse(url).await?;
     let wire = Wire::open(&mut options, WITHIN, Heard::default()).await?;
@@ -292,12 +293,12 @@ async fn way_to(url: &str) -> Result<(ClientOptions, Wire, String, u16)> {
     Ok((options, wire, password, proxy.port.context("a port")?))
 }
 
-/// Says something to whoever listens at a port of this machine, and returns what is said back before the end.
+/// Sends bytes to a port of this machine, and returns what comes back before the end.
 async fn told(port: u16, said: &[&[u8]]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(&said.concat()).await?;
     let mut told = Vec::new();
-    // A reset is an end too: nobody read all that was said.
+    // A reset counts as an end: not all that we sent was read.
     let _ended = timeout(WITHIN, stream.read_to_end(&mut told)).await?;
     Ok(told)
 }
@@ -322,7 +323,7 @@ async fn a_stranger_on_this_machine_does_not_get_in() -> Result<()> {
         (vec![greeting, &shorter, &to], &[5, 2, 1, 1]),
         (vec![greeting, &another, &to], &[5, 2, 1, 1]),
         (vec![b"GET / HTTP/1.1\r\n\r\n"], &[]),
-        // Nobody listens behind the door, which has opened.
+        // The door opens, but nobody listens behind it.
         (
             vec![greeting, &right, &[5, 2, 0, 1, 0, 0, 0, 0, 0, 0]],
             &[5, 2, 1, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0],

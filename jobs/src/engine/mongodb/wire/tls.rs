@@ -1,4 +1,4 @@
-//! Is the server who its URL says? TLS as the options ask for it, with the authorities that the driver would trust.
+//! TLS as the options ask for it, with the authorities that the driver itself would trust.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     error::JobError,
 };
 
-/// Reads what the options name. Certificates are files, so this happens beside the runtime.
+/// Reads the certificates that the options name. They are files, so this runs outside the async runtime.
 pub(super) async fn configured(asked: TlsOptions) -> Result<Arc<ClientConfig>, JobError> {
     let configured = tokio::task::spawn_blocking(move || configure(&asked)).await;
     let stopped = |_| JobError::Stopped {
@@ -25,7 +25,7 @@ pub(super) async fn configured(asked: TlsOptions) -> Result<Arc<ClientConfig>, J
     Ok(Arc::new(configured.map_err(stopped)??))
 }
 
-/// Speaks TLS over a connection, and makes sure that the other end is the host.
+/// Speaks TLS over a connection, and checks that the other end is the host.
 pub(super) async fn wrap(
     tcp: TcpStream,
     host: &str,
@@ -73,7 +73,7 @@ fn trusted(ca_file: Option<&Path>) -> Result<RootCertStore, MongodbError> {
     match ca_file {
         Some(path) => {
             let found = tls::certificates(path).map_err(|why| unusable("tlsCAFile", why))?;
-            // Some of a bundle's certificates may be odd; without any, the handshake says so.
+            // Some certificates of a bundle may be unusable; if none is left, the handshake fails and says so.
             store.add_parsable_certificates(found);
         }
         None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use tempfile::NamedTempFile;
 
-use crate::engine::postgres::custom_format::Entry;
+use crate::format::pg_dump::Entry;
 
-/// Writes the list: everything but what is left out.
+/// Writes the list, without what is left out.
 pub(super) fn list_file(
     entries: &[Entry],
     left_out: &BTreeSet<u32>,

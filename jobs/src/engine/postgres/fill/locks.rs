@@ -1,19 +1,21 @@
-//! Whether the server's lock table has room for a restore in one transaction, which holds the lock of every object to its end.
+//! Checks that the server's lock table has room for a restore in one transaction, which holds the lock on every object
+//! to its end.
 //!
-//! One that runs out of it fails, and meanwhile fails other transactions of the whole server.
+//! A transaction that exhausts the lock table fails, and makes other transactions on the whole server fail meanwhile.
 
 use sqlx::PgConnection;
 
 use super::Target;
 use crate::{
-    engine::postgres::{custom_format::Entry, session::answer},
-    error::JobError,
+    engine::postgres::session::answer,
+    error::{JobError, PostgresError},
+    format::pg_dump::Entry,
 };
 
-/// Locks that a table takes: its own, and those of the table and the index for its long values.
+/// The locks that a table takes: its own, and those of its TOAST table and that table's index.
 const LOCKS_OF_A_TABLE: u64 = 3;
 
-/// Refuses a restore that would not fit.
+/// Refuses a restore that needs more locks than the lock table has room for.
 pub(super) async fn make_sure(
     session: &mut PgConnection,
     entries: &[Entry],
@@ -22,20 +24,20 @@ pub(super) async fn make_sure(
     let room = room(session).await?;
     let mut needed = to_create(entries);
     if target == Target::InUse {
-        // What is dropped first is locked too.
+        // Objects that are dropped first are locked too.
         needed += relations(session).await?.min(needed);
     }
     if needed > room.locks {
-        return Err(JobError::LockTableTooSmall {
+        return Err(JobError::Postgres(PostgresError::LockTableTooSmall {
             needed,
             room: room.locks,
             setting: needed.div_ceil(room.transactions.max(1)),
-        });
+        }));
     }
     Ok(())
 }
 
-/// The lock table's size.
+/// The size of the lock table.
 struct Room {
     locks: u64,
     transactions: u64,
@@ -62,7 +64,7 @@ async fn relations(session: &mut PgConnection) -> Result<u64, JobError> {
         .unsigned_abs())
 }
 
-/// Returns about how many locks it takes to make what is in the dump.
+/// Returns about how many locks it takes to create what is in the dump.
 fn to_create(entries: &[Entry]) -> u64 {
     entries.iter().map(of_entry).sum()
 }
@@ -70,7 +72,7 @@ fn to_create(entries: &[Entry]) -> u64 {
 fn of_entry(entry: &Entry) -> u64 {
     match entry.kind.as_str() {
         "TABLE" | "MATERIALIZED VIEW" => LOCKS_OF_A_TABLE,
-        // About objects that are locked already, or about none.
+        // About objects that are already locked, or about none.
         "TABLE DATA"
         | "SEQUENCE SET"
         | "SEQUENCE OWNED BY"

@@ -1,4 +1,4 @@
-//! The dump's way into the tool: as a stream, or through a file without a name, of which several connections restore at once.
+//! Feeds the dump to the tool: as a stream, or as an unnamed file from which several connections restore at once.
 
 use std::{fs::File, path::Path, thread::available_parallelism};
 
@@ -9,33 +9,34 @@ use super::Target;
 use crate::{
     archive::{self, Reading},
     engine::postgres::{dump::widen, restore::Source, session::answer},
-    error::JobError,
+    error::{JobError, PostgresError},
     process::Tool,
     worker::Worker,
 };
 
-/// More connections at once would crowd others out.
+/// More connections would crowd out others.
 const JOBS_MAX: u32 = 8;
-/// Connections that a role with a limit keeps free for ours and others.
+/// Connections that are left to us and others if the role has a connection limit.
 const CONNECTIONS_SPARED: u32 = 2;
-/// What a spool leaves free of the work directory's file system.
+/// How many bytes a spool leaves free in the work directory's file system.
 const BYTES_SPARED: u64 = 256 * 1024 * 1024;
 
 /// What the tool reads.
 pub(super) enum Feed {
-    /// The whole dump, in a file that nobody else can open and that is gone with this process.
+    /// The whole dump, in a file that nobody else can open and that goes with this process.
     Spool(File),
     /// The dump as it comes out of the archive.
     Stream,
 }
 
-/// Returns how many connections are to restore at once.
+/// Returns how many connections restore at once.
 pub(super) async fn jobs_for(
     session: &mut PgConnection,
     target: Target,
     server_major: u32,
 ) -> Result<u32, JobError> {
-    // One transaction has one connection. Before 13 a database cannot be dropped from under what a dead leader left at work.
+    // A single transaction has a single connection. Before 13 there is no `drop database … with (force)`, and workers
+    // that outlive a dead leader would keep the database from being dropped.
     if target != Target::Fresh || server_major < 13 || !cfg!(target_os = "linux") {
         return Ok(1);
     }
@@ -50,7 +51,7 @@ pub(super) async fn jobs_for(
     }))
 }
 
-/// Returns what the tool is to read: a spool, for several connections and where there is room for one.
+/// Returns what the tool reads: a spool if several connections restore and there is room for it, otherwise a stream.
 pub(super) async fn feed(
     source: &Source<'_>,
     jobs: u32,
@@ -60,7 +61,7 @@ pub(super) async fn feed(
     if jobs < 2 || !has_room(&worker.work_dir, size) {
         return Ok(Feed::Stream);
     }
-    // From here on a file system without room shows itself as an error of writing.
+    // From here on, a full file system shows as a write error.
     match spool(source, worker).await? {
         Ok(file) => Ok(Feed::Spool(file)),
         Err(error) => {
@@ -70,7 +71,7 @@ pub(super) async fn feed(
     }
 }
 
-/// Returns whether the file system has room for a dump and for others.
+/// Returns whether the file system has room for the dump and some to spare.
 fn has_room(work_dir: &Path, size_bytes: u64) -> bool {
     let Ok(found) = rustix::fs::statvfs(work_dir) else {
         return false;
@@ -79,7 +80,7 @@ fn has_room(work_dir: &Path, size_bytes: u64) -> bool {
     free.saturating_sub(BYTES_SPARED) > size_bytes
 }
 
-/// Writes the dump into a file that has no name: nothing is left of it, whatever becomes of this process.
+/// Writes the dump into an unnamed file, of which nothing is left whatever happens to this process.
 async fn spool(source: &Source<'_>, worker: &Worker) -> Result<std::io::Result<File>, JobError> {
     let mut reading = archive::open(
         &worker.storage,
@@ -106,7 +107,8 @@ async fn spool(source: &Source<'_>, worker: &Worker) -> Result<std::io::Result<F
     Ok(Ok(writing.into_std().await))
 }
 
-/// Pours the dump into the tool, and waits for its verdict. A tool that leaves out data may stop reading before the end.
+/// Streams the dump into the tool, and waits for its verdict. A tool that leaves out data may stop reading before the
+/// end.
 pub(super) async fn pour(
     mut reading: Reading,
     mut tool: Tool,
@@ -118,11 +120,11 @@ pub(super) async fn pour(
     let mut takes_more = true;
     while takes_more && let Some(chunk) = reading.next().await {
         worker.progress.add_dump(chunk.len() as u64);
-        // A tool that takes no more has failed, and says why as it exits.
+        // A tool that stops reading has failed, or leaves out the rest. Its exit status tells.
         takes_more = pipe.write_all(&chunk).await.is_ok();
     }
     if takes_more && let Err(damaged) = reading.finish().await {
-        // It never got the last chunk, and so never commits.
+        // The tool never got the last chunk, so it cannot commit.
         let _killed = tool.kill().await;
         return Err(damaged);
     }
@@ -133,16 +135,15 @@ pub(super) async fn pour(
     }
 }
 
-/// Waits for the tool's verdict.
 pub(super) async fn verdict(tool: Tool) -> Result<(), JobError> {
     let exit = tool.finish().await.map_err(cannot_wait)?;
     if exit.success {
         Ok(())
     } else {
-        Err(JobError::RestoreFailed {
+        Err(JobError::Postgres(PostgresError::RestoreFailed {
             status: exit.status,
             stderr: exit.stderr,
-        })
+        }))
     }
 }
 

@@ -1,5 +1,7 @@
-//! What of a dump depends on somebody else's leave, tried with the dump's own statements, the way the tool runs them, and taken
-//! back: extensions, the schemas that they live in, and what the dump says about objects that extensions own.
+//! Rehearses what needs a privilege that this role may lack: extensions, their schemas, and what the dump says about
+//! objects that extensions own.
+//!
+//! The dump's own statements are run as the tool runs them, and rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +10,18 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use super::Target;
 use crate::{
     engine::postgres::{
-        custom_format::Entry,
         names::identifier,
         session::{self, answer},
     },
-    error::{JobError, ServerFault},
+    error::{JobError, PostgresError, ServerFault},
+    format::pg_dump::Entry,
     job::Restore,
 };
 
-/// How the tool prepares its sessions: a dump's statements name their schemas, and mean what they say only so.
+/// The session settings of the tool. The dump's statements qualify every name and rely on these settings.
 const AS_THE_TOOL: &str = "begin; select pg_catalog.set_config('search_path', '', true); \
     set local check_function_bodies = false; set local client_min_messages = error";
-/// Examples in one note.
+/// How many examples a note gives.
 const EXAMPLES: usize = 3;
 
 /// What is left out of a restore.
@@ -27,13 +29,14 @@ const EXAMPLES: usize = 3;
 pub(super) struct LeftOut {
     pub(super) ids: BTreeSet<u32>,
     pub(super) notes: Vec<String>,
-    /// Whether the tool will pass over data, and so perhaps not read to the end.
+    /// Whether the tool will skip data, and so perhaps not read to the end.
     pub(super) has_data: bool,
 }
 
-/// Tries it all in one transaction, and takes it back.
+/// Tries everything in one transaction, and rolls it back.
 ///
-/// The only honest test: a superuser's extension may still be allowed, by the ways of managed services.
+/// Only a real attempt tells: managed services let ordinary roles create some extensions that need a superuser
+/// elsewhere.
 pub(super) async fn rehearse(
     session: &mut PgConnection,
     entries: &[Entry],
@@ -48,7 +51,7 @@ pub(super) async fn rehearse(
     .await?;
     let tried = try_all(session, entries, &present, target, job).await;
     answer("take back a rehearsal", session.execute("rollback")).await?;
-    // Statements of another search path must not follow.
+    // The tool's search path must not apply to later statements.
     answer(
         "end a rehearsal",
         session.execute("set search_path = pg_catalog"),
@@ -57,10 +60,10 @@ pub(super) async fn rehearse(
     tried
 }
 
-/// What the target has already.
+/// What the target already has.
 struct Present {
     extensions: BTreeSet<String>,
-    /// The schemas that these live in, less `public`; whether each is this role's.
+    /// The schemas of these extensions, except `public`; whether each is owned by this role.
     schemas: BTreeMap<String, bool>,
 }
 
@@ -102,7 +105,7 @@ async fn try_all(
             About::Schema if present.schemas.contains_key(&unquoted(&entry.tag)) => {
                 left_out.ids.insert(entry.id);
             }
-            // What else may be wrong with it, the tool will tell.
+            // The tool will report anything else that is wrong with it.
             About::Schema if takes_an_extension(&entry.tag, entries) => {
                 drop(attempt(session, &entry.definition).await?);
             }
@@ -127,7 +130,7 @@ async fn try_all(
                 }
             }
             About::DataOfOthers => {
-                // In place they are there already: only what is dropped first can be filled anew.
+                // In place, the rows are already there: only tables that are dropped first can be filled again.
                 if target == Target::InUse || !may_fill(session, entry).await? {
                     left_out.ids.insert(entry.id);
                     left_out.has_data = true;
@@ -155,7 +158,7 @@ enum About {
     Schema,
     CommentOnSchema(String),
     GrantOnSchema(String),
-    /// On what the dump does not make: an extension's object, or the server's own.
+    /// On an object that the dump does not create: an extension's, or the server's own.
     GrantOnOthers,
     /// Rows of an extension's table.
     DataOfOthers,
@@ -184,7 +187,7 @@ fn about(entry: &Entry, ids: &BTreeSet<u32>) -> About {
     }
 }
 
-/// Returns whether the dump makes an extension in this schema.
+/// Returns whether the dump creates an extension in this schema.
 fn takes_an_extension(schema: &str, entries: &[Entry]) -> bool {
     let plain = format!("WITH SCHEMA {schema};");
     let quoted = format!("WITH SCHEMA {};", identifier(schema));
@@ -192,15 +195,19 @@ fn takes_an_extension(schema: &str, entries: &[Entry]) -> bool {
     extensions.any(|entry| entry.definition.contains(&plain) || entry.definition.contains(&quoted))
 }
 
-/// Creates an extension that is not there, or says why it cannot be.
+/// Creates a missing extension, or returns why that is not possible.
 async fn create(session: &mut PgConnection, entry: &Entry, name: String) -> Result<(), JobError> {
     let Some(fault) = attempt(session, &entry.definition).await? else {
         return Ok(());
     };
     match fault.code() {
-        Some("42501") => Err(JobError::ExtensionNeedsSuperuser { extension: name }),
-        // Not supported, or no such file: depends on the server's version.
-        Some("0A000" | "58P01") => Err(JobError::NoExtension { extension: name }),
+        Some("42501") => Err(JobError::Postgres(PostgresError::ExtensionNeedsSuperuser {
+            extension: name,
+        })),
+        // Feature not supported, or no such file: depends on the server's version.
+        Some("0A000" | "58P01") => Err(JobError::Postgres(PostgresError::NoExtension {
+            extension: name,
+        })),
         _ => {
             tracing::debug!(extension = %name, %fault, "cannot tell beforehand whether the extension can be created");
             Ok(())
@@ -208,7 +215,7 @@ async fn create(session: &mut PgConnection, entry: &Entry, name: String) -> Resu
     }
 }
 
-/// Returns whether this role may fill a table. One that is not there is not this role's fault.
+/// Returns whether this role may fill a table. A missing table counts as yes, as that is not for lack of a privilege.
 async fn may_fill(session: &mut PgConnection, entry: &Entry) -> Result<bool, JobError> {
     let table = format!(
         "{}.{}",
@@ -252,7 +259,7 @@ fn note(of: &[String], what: &str) -> Option<String> {
     }
 }
 
-/// Returns a name as it is, where a table of contents may have it quoted.
+/// Returns a name without the quotes that it may have in a table of contents.
 fn unquoted(name: &str) -> String {
     match name
         .strip_prefix('"')

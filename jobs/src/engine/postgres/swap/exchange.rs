@@ -1,4 +1,4 @@
-//! The exchange of names: a moment without connections, and then the one database or the other.
+//! The exchange of the names: a moment without connections, and then one database or the other.
 
 use std::{
     sync::Arc,
@@ -17,51 +17,51 @@ use crate::{
         names::identifier,
         session::{self, allow_connections, answer, run},
     },
-    error::JobError,
+    error::{JobError, PostgresError},
     worker::Lease,
 };
 
 /// How long one try waits for a lock that somebody holds on the database. Meanwhile nobody can connect to it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long it is tried again, with the database open between the tries.
+/// For how long the exchange is retried. The database is open between the tries.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 
-/// An exchange that is to be made.
 pub(super) struct Exchange {
     /// The filled database.
     pub(super) fresh: Fresh,
-    /// What the old one is to be called; `None`: there is none.
+    /// The new name of the old database; `None` if there is none.
     pub(super) kept: Option<String>,
-    /// The name of the session that does it.
+    /// The name of the session that makes the exchange.
     pub(super) marker: String,
-    /// Where it is written down before the old database is closed.
+    /// Records that the old database will be closed, before it is.
     pub(super) lease: Arc<dyn Lease>,
 }
 
-/// How one try ended that changed nothing for good.
+/// How far a failed try got.
 enum Failed {
     /// The database was not closed.
     BeforeClosing(JobError),
-    /// It may be closed, and the exchange may even have come to its end.
+    /// The database may be closed, and the exchange may even have completed.
     Closed(JobError),
 }
 
 impl Failed {
-    /// Returns whether somebody held a lock, and may let it go.
+    /// Returns whether the try failed on a lock that somebody holds and may release.
     fn is_of_lock(&self) -> bool {
         let (Self::BeforeClosing(error) | Self::Closed(error)) = self;
         matches!(
             error,
-            JobError::Statement { source, .. } | JobError::TargetRefused { source, .. } if source.is_of_lock()
+            JobError::Statement { source, .. } | JobError::Postgres(PostgresError::TargetRefused { source, .. }) if source.is_of_lock()
         )
     }
 }
 
 /// Renames the old database to `kept` and the fresh one to its name. If that fails, the old one is opened again.
 ///
-/// A process that is killed between closing and renaming has written down before that it would close: the run's next attempt opens the
-/// database, or whoever reads that record does. Until then whoever connects gets [`JobError::DatabaseClosed`].
+/// Before it closes the database, the process records that it will. If it is killed between closing and renaming, the
+/// run's next attempt opens the database, or a consumer that reads the record does. Until then, connecting fails with
+/// [`PostgresError::DatabaseClosed`].
 pub(super) async fn exchange(exchange: Exchange) -> Result<Option<String>, JobError> {
     let Exchange {
         mut fresh,
@@ -110,7 +110,7 @@ pub(super) async fn exchange(exchange: Exchange) -> Result<Option<String>, JobEr
     }
 }
 
-/// One try, in a session of its own.
+/// Makes one try, in a session of its own.
 async fn attempt(
     fresh: &Fresh,
     kept: Option<&str>,
@@ -138,8 +138,9 @@ async fn connect(fresh: &Fresh, marker: &str) -> Result<PgConnection, JobError> 
     let [first, second] = MAINTENANCE.map(|name| fresh.beside.with_database(name));
     match session::connect_named(&first, marker, LOCK_TIMEOUT).await {
         Err(
-            JobError::DatabaseGone { .. }
-            | JobError::DatabaseClosed { .. }
+            JobError::Postgres(
+                PostgresError::DatabaseGone { .. } | PostgresError::DatabaseClosed { .. },
+            )
             | JobError::Denied { .. },
         ) => session::connect_named(&second, marker, LOCK_TIMEOUT).await,
         connected => connected,
@@ -161,7 +162,7 @@ async fn close_and_rename(
         "close the database",
         allow_connections(database, false),
     );
-    // Even a failed answer may be that of a closed database.
+    // Even if the answer is an error, the database may be closed.
     closing.await.map_err(Failed::Closed)?;
     rename_closed(admin, fresh, kept)
         .await
@@ -184,13 +185,16 @@ async fn rename_closed(
     {
         Err(JobError::Statement { source, .. }) if source.is_in_use() => {
             let sessions = count_sessions(admin, database).await?;
-            Err(JobError::TargetInUse {
+            Err(JobError::Postgres(PostgresError::TargetInUse {
                 database: database.to_owned(),
                 sessions,
-            })
+            }))
         }
         Err(JobError::Statement { doing, source }) => {
-            Err(JobError::TargetRefused { doing, source })
+            Err(JobError::Postgres(PostgresError::TargetRefused {
+                doing,
+                source,
+            }))
         }
         done => done,
     }
@@ -223,7 +227,7 @@ async fn end_sessions(admin: &mut PgConnection, database: &str) -> Result<(), Jo
         let question = "select pid from pg_stat_activity where datname = $1";
         let sessions = sqlx::query_scalar::<_, i32>(question).bind(database);
         for pid in answer(doing, sessions.fetch_all(&mut *admin)).await? {
-            // One by one: a session that may not be ended must not save the others. It is counted below.
+            // One by one, so that a session that may not be ended does not spare the others. It is counted below.
             let ended = sqlx::query("select pg_terminate_backend($1)")
                 .bind(pid)
                 .execute(&mut *admin);
@@ -237,17 +241,17 @@ async fn end_sessions(admin: &mut PgConnection, database: &str) -> Result<(), Jo
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(JobError::TargetInUse {
+            return Err(JobError::Postgres(PostgresError::TargetInUse {
                 database: database.to_owned(),
                 sessions,
-            });
+            }));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 async fn count_sessions(admin: &mut PgConnection, database: &str) -> Result<i64, JobError> {
-    // Autovacuum makes way by itself.
+    // Autovacuum gives way by itself.
     let question = "select count(*) from pg_stat_activity \
         where datname = $1 and backend_type is distinct from 'autovacuum worker'";
     let count = sqlx::query_scalar::<_, i64>(question)

@@ -10,21 +10,24 @@ use sqlx::PgConnection;
 use super::{SESSIONS_END_TIMEOUT, TEMPLATE_OF_ALL, connect_beside, drop_database};
 use crate::{
     detached,
-    engine::postgres::{
-        address::Address,
-        fill::{Target, fill},
-        names::identifier,
-        properties::{self, Properties},
-        restore::Source,
-        session::{self, answer, run},
-        tablespaces,
+    engine::{
+        address::postgres::Address,
+        postgres::{
+            fill::{Target, fill},
+            names::identifier,
+            properties::{self, Properties},
+            restore::Source,
+            session::{self, answer, run},
+            tablespaces,
+        },
     },
-    error::JobError,
+    error::{JobError, PostgresError},
     job::Restore,
     worker::Worker,
 };
 
-/// The database that this attempt fills. Dropped with this value, until it has taken the old one's place.
+/// The database that this attempt fills. Dropping this value drops the database, unless it has taken the old one's
+/// place.
 pub(super) struct Fresh {
     pub(super) beside: Address,
     pub(super) name: String,
@@ -64,8 +67,9 @@ async fn drop_fresh(beside: &Address, name: &str, major: u32) {
     }
 }
 
-/// Creates the fresh database and fills it: from the empty template, or from the common one where that alone has an
-/// extension which this role may not create.
+/// Creates the fresh database and fills it.
+///
+/// Creates it from `template0`, or from `template1` if only that one has an extension which this role may not create.
 pub(super) async fn fill_fresh(
     fresh: &Fresh,
     old: Option<&Properties>,
@@ -74,17 +78,20 @@ pub(super) async fn fill_fresh(
     worker: &Worker,
 ) -> Result<Vec<String>, JobError> {
     let mut properties = old.unwrap_or(source.properties).clone();
-    // That of a database which is there is this server's own.
+    // An existing database's tablespace belongs to this server, so it is kept.
     if job.no_tablespaces && old.is_none() {
         properties.remove("tablespace");
     }
     create(fresh, &properties, "template0").await?;
     let filled = fill(&fresh.address(), source, Target::Fresh, job, worker).await;
-    let Err(JobError::ExtensionNeedsSuperuser { extension }) = filled else {
+    let Err(JobError::Postgres(PostgresError::ExtensionNeedsSuperuser { extension })) = filled
+    else {
         return filled;
     };
     if !template_has(&fresh.beside, &extension).await? {
-        return Err(JobError::ExtensionNeedsSuperuser { extension });
+        return Err(JobError::Postgres(PostgresError::ExtensionNeedsSuperuser {
+            extension,
+        }));
     }
     drop_fresh(&fresh.beside, &fresh.name, fresh.major).await;
     create(fresh, &properties, TEMPLATE_OF_ALL).await?;
@@ -94,8 +101,9 @@ pub(super) async fn fill_fresh(
 async fn template_has(beside: &Address, extension: &str) -> Result<bool, JobError> {
     let mut template = match session::connect(&beside.with_database(TEMPLATE_OF_ALL)).await {
         Err(
-            JobError::DatabaseGone { .. }
-            | JobError::DatabaseClosed { .. }
+            JobError::Postgres(
+                PostgresError::DatabaseGone { .. } | PostgresError::DatabaseClosed { .. },
+            )
             | JobError::Denied { .. },
         ) => return Ok(false),
         connected => connected?,
@@ -133,21 +141,24 @@ async fn create_database(
     let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
     loop {
         match run(admin, "create a database", statement.clone()).await {
-            // Somebody is looking into the template; that never takes long.
+            // Somebody is connected to the template, which never lasts long.
             Err(JobError::Statement { source, .. })
                 if source.is_in_use() && Instant::now() < deadline =>
             {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             Err(JobError::Statement { doing, source }) => {
-                return Err(JobError::TargetRefused { doing, source });
+                return Err(JobError::Postgres(PostgresError::TargetRefused {
+                    doing,
+                    source,
+                }));
             }
             done => return done,
         }
     }
 }
 
-/// Returns the owner to name, if there is one that this role may name.
+/// Returns the owner for the new database, if this role may set it.
 async fn owner_to_be(
     admin: &mut PgConnection,
     properties: &Properties,

@@ -1,4 +1,5 @@
-//! The name of an exchange's session: by it a dead worker's is found, whose server may still wait to rename.
+//! The name of an exchange's session, by which a dead worker's session is found: its statements may still wait to
+//! rename.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub(super) fn marker(run_id: Uuid) -> String {
 
 /// Ends the sessions of a run's exchanges, and waits until they are gone.
 ///
-/// Only for whoever has the run, or knows that nobody has it.
+/// Only for the worker that has the run, or for a caller that knows that no worker has it.
 pub(super) async fn end_marked(admin: &mut PgConnection, marker: &str) -> Result<(), JobError> {
     let doing = "end what a dead worker left waiting";
     let deadline = Instant::now() + SESSIONS_END_TIMEOUT;

@@ -1,4 +1,4 @@
-//! After an exchange that failed: the database that it closed is opened again, even if its server is away for a while.
+//! Reopens the database that a failed exchange closed, even if its server is away for a while.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use sqlx::PgConnection;
 
 use super::{connect_beside, databases, marker::end_marked};
 use crate::{
-    engine::postgres::{
-        address::Address,
-        session::{self, allow_connections, run},
+    engine::{
+        address::postgres::Address,
+        postgres::session::{self, allow_connections, run},
     },
-    error::JobError,
+    error::{JobError, PostgresError},
 };
 
-/// How long a server may be away: a restart with its recovery, or a fail-over.
+/// How long a server may be away: a restart with recovery, or a failover.
 const PATIENCE: Duration = Duration::from_mins(5);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
-/// How far an exchange came that ended with an error.
+/// How far a failed exchange got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
-    /// All the way: only the answer was lost.
+    /// It completed; only the answer was lost.
     ToItsEnd,
-    /// Not to the renames. The old database has its name, and is open.
+    /// It did not get to the renames. The old database has its name, and is open.
     Nowhere,
 }
 
-/// Finds out how far the exchange came, and opens the old database if it has still its name.
+/// Finds out how far the exchange got, and opens the old database if that still has its name.
 ///
-/// Tries for some minutes. The connection may be the reason for the failure, so each try makes its own.
+/// Retries for some minutes. Each try makes its own connection, because the connection may have caused the failure.
 pub(super) async fn reopen(beside: &Address, kept: &str, marker: &str) -> Result<Came, JobError> {
     let database = beside.database();
     let deadline = Instant::now() + PATIENCE;
@@ -49,7 +49,7 @@ pub(super) async fn reopen(beside: &Address, kept: &str, marker: &str) -> Result
 
 async fn try_to_reopen(beside: &Address, kept: &str, marker: &str) -> Result<Came, JobError> {
     let mut admin = connect_beside(beside).await?;
-    // Ours, where the connection broke: what it waits to do must not be done afterwards.
+    // If our own connection broke, its waiting statements must not run afterwards.
     end_marked(&mut admin, marker).await?;
     let came = if databases(&mut admin).await?.iter().any(|it| it == kept) {
         Ok(Came::ToItsEnd)
@@ -68,11 +68,11 @@ pub(super) async fn open(admin: &mut PgConnection, database: &str) -> Result<(),
     run(admin, "let connections in", statement).await
 }
 
-/// Says how to open by hand what could not be opened here.
+/// Returns the error that says how to open by hand a database that could not be opened here.
 pub(super) fn left_closed(database: &str, error: JobError) -> JobError {
-    JobError::LeftClosed {
+    JobError::Postgres(PostgresError::LeftClosed {
         database: database.to_owned(),
         by_hand: allow_connections(database, true),
         source: Box::new(error),
-    }
+    })
 }

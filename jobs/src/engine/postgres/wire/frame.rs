@@ -1,4 +1,4 @@
-//! One message of the protocol: a byte that says its kind, a length, and so many bytes. How long may each be?
+//! One message of the protocol: a byte for its kind, a length, and that many bytes. Bounds the length of each kind.
 
 use std::{fmt, io};
 
@@ -6,20 +6,20 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::error::ServerFault;
 
-/// The longest row, or description of one: far above what any of our own questions is answered with.
+/// The longest row, or row description: far more than the answer to any of our questions.
 const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The longest error or notice: they may quote a statement.
+/// The longest error or notice, which may quote a statement.
 const WORDS_BYTES_MAX: usize = 1024 * 1024;
 /// The longest message of any other kind.
 const OTHER_BYTES_MAX: usize = 64 * 1024;
 
-/// A whole message, as it came.
+/// A whole message, as received.
 pub(super) struct Frame {
     /// Its kind, length and body.
     bytes: Vec<u8>,
 }
 
-/// A message that is longer than any of its kind has to be.
+/// A message that is longer than any of its kind needs to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong {
     kind: u8,
@@ -46,13 +46,13 @@ pub(super) enum NoFrame {
 }
 
 impl Frame {
-    /// Reads the next message. Nothing is kept of one that is too long: it is refused by its first five bytes.
+    /// Reads the next message. One that is too long is refused by its first five bytes, and none of the rest is read.
     pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, NoFrame> {
         let mut head = [0; 5];
         from.read_exact(&mut head).await.map_err(NoFrame::Io)?;
         let [kind, length @ ..] = head;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        // The length counts itself.
+        // The length includes itself.
         let body = match length.checked_sub(4) {
             Some(body) if body <= longest(kind) => body,
             Some(_) | None => return Err(NoFrame::TooLong(TooLong { kind, length })),
@@ -85,7 +85,7 @@ impl Frame {
         Some((u32::from_be_bytes(*number), rest))
     }
 
-    /// Reads the body as an error: what it says, and its SQLSTATE.
+    /// Parses the body as an error: its message and its SQLSTATE.
     pub(super) fn fault(&self) -> ServerFault {
         let field = |wanted: u8| {
             let mut fields = self.body().split(|byte| *byte == 0);
@@ -109,7 +109,7 @@ fn longest(kind: u8) -> usize {
     }
 }
 
-/// Returns an error message of the server's form, for the driver.
+/// Returns an error message in the server's format, for the driver.
 pub(super) fn error_message(code: &str, said: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', said)] {
@@ -121,7 +121,6 @@ pub(super) fn error_message(code: &str, said: &str) -> Vec<u8> {
     message(b'E', &body)
 }
 
-/// Returns a message.
 pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
     let mut message = vec![kind];

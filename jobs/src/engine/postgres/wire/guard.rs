@@ -1,4 +1,4 @@
-//! What stands between an open connection and the driver: it passes on what a server may say, and nothing without end.
+//! Stands between an open connection and the driver, and passes on only what has a bounded size.
 
 use sqlx::{
     ConnectOptions as _,
@@ -17,21 +17,21 @@ use super::{
 };
 use crate::error::ServerFault;
 
-/// What the guard says to the driver of a server that announces or sends too much: protocol violation.
+/// The SQLSTATE that the driver gets when a server announces or sends too much: protocol violation.
 const FOREIGN_SIZE: &str = "08P01";
-/// What one answer may cost the driver in memory.
+/// How much memory one answer may cost the driver.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What each message costs it besides its bytes.
+/// What each message costs besides its bytes.
 const MESSAGE_COST: usize = 256;
-/// How often a server may tell of itself unasked: the driver keeps all of it.
+/// How many unsolicited parameter statuses a server may send: the driver keeps all of them.
 const STATUS_MESSAGES_MAX: usize = 10_000;
-/// Any: the driver finds the socket by it.
+/// Arbitrary: the driver derives the socket's name from it.
 const PORT: u16 = 5432;
 
-/// Hands an open connection to the driver, by way of a socket that only this process can reach.
+/// Hands an open connection to the driver, over a socket that only this process can reach.
 pub(super) async fn drive(open: Open) -> Result<Session, NoSession> {
     let process = open.process;
-    // Nobody else may enter it; it is gone as soon as the driver has.
+    // Nobody else can enter the directory. It is removed once the driver has connected.
     let directory = tempfile::tempdir().map_err(|error| local(&error))?;
     let path = directory.path().join(format!(".s.PGSQL.{PORT}"));
     let listener = UnixListener::bind(&path).map_err(|error| local(&error))?;
@@ -41,7 +41,7 @@ pub(super) async fn drive(open: Open) -> Result<Session, NoSession> {
             stand_between(driver, open).await;
         }
     });
-    // All that the driver's options may have from the worker's environment ends at the guard, or is overwritten here.
+    // Whatever the driver's options take from the worker's environment ends at the guard, or is overwritten here.
     let options = PgConnectOptions::new_without_pgpass()
         .socket(directory.path())
         .port(PORT)
@@ -49,7 +49,7 @@ pub(super) async fn drive(open: Open) -> Result<Session, NoSession> {
         .database("guarded")
         .password("")
         .ssl_mode(PgSslMode::Disable)
-        // Poolers between us and the server may not know prepared statements.
+        // Poolers between us and the server may not support prepared statements.
         .statement_cache_capacity(0)
         .disable_statement_logging();
     match options.connect().await {
@@ -67,11 +67,11 @@ fn local(error: &std::io::Error) -> NoSession {
     ))
 }
 
-/// Passes everything on in both directions, until one side is done.
+/// Passes on everything in both directions, until one side is done.
 async fn stand_between(mut driver: UnixStream, open: Open) {
     let Open { stream, told, .. } = open;
     let (mut from_driver, mut to_driver) = driver.split();
-    // What the driver introduces itself with ends here: we are in already.
+    // The driver's startup message ends here: we are already logged in.
     if skip_introduction(&mut from_driver).await.is_none() {
         return;
     }
@@ -79,7 +79,7 @@ async fn stand_between(mut driver: UnixStream, open: Open) {
     if to_driver.write_all(&welcome).await.is_err() {
         return;
     }
-    // What was read ahead stays with the reader.
+    // Splits the buffered stream, so that bytes that were read ahead are not lost.
     let (mut from_server, mut to_server) = tokio::io::split(stream);
     tokio::select! {
         _ = tokio::io::copy(&mut from_driver, &mut to_server) => {
@@ -97,7 +97,7 @@ async fn skip_introduction(from: &mut (impl AsyncRead + Unpin)) -> Option<()> {
     Some(())
 }
 
-/// Passes the server's messages on, as long as each and all of one answer are of a size that our questions can have.
+/// Passes on the server's messages, as long as each message and each answer has a size that our questions can cause.
 pub(super) async fn pass_on(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -107,7 +107,7 @@ pub(super) async fn pass_on(
         let frame = match Frame::read(from).await {
             Ok(frame) => frame,
             Err(NoFrame::TooLong(what)) => return refuse(to, &what.to_string()).await,
-            // The driver sees the end as the end.
+            // The driver sees the end of the connection.
             Err(NoFrame::Io(_)) => return,
         };
         let cost = frame.bytes().len() + MESSAGE_COST;

@@ -1,4 +1,4 @@
-//! Who are we, and what is our password? From the first message to the one that says that statements may come.
+//! Logs in: from the startup message to the message that says that the server is ready for statements.
 
 use postgres_protocol::{
     authentication::{
@@ -15,20 +15,21 @@ use super::{
     frame::{Frame, NoFrame},
     odd,
 };
-use crate::engine::postgres::address::{APPLICATION, Address, Binding};
+use crate::engine::address::postgres::{APPLICATION, Address, Binding};
 
-/// The most that a server may tell of itself before the first statement.
+/// The most that a server may send before the first statement.
 const TOLD_BYTES_MAX: usize = 1024 * 1024;
 
-/// A connection that the server takes statements on.
+/// A connection that is ready for statements.
 pub(super) struct Open {
     pub(super) stream: BufReader<Box<dyn Carrier>>,
-    /// What the server told on the way, which the driver is still to hear.
+    /// What the server sent during the login, which the driver has yet to see.
     pub(super) told: Vec<u8>,
     pub(super) process: u32,
 }
 
-/// Introduces us. `certificate` is the hash that the server's certificate is bound to a password by, if there is TLS and it has one.
+/// Logs in. `certificate` is the hash that binds a password to the server's certificate, if there is TLS and the
+/// certificate has one.
 pub(super) async fn login(
     stream: Box<dyn Carrier>,
     certificate: Option<Vec<u8>>,
@@ -52,7 +53,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Sends the first message. All of it is said here: nothing comes from the worker's environment.
+    /// Sends the startup message. It is complete: nothing comes from the worker's environment.
     async fn introduce(&mut self, options: Option<&str>) -> Result<(), NoSession> {
         let always = [
             ("user", self.address.user()),
@@ -102,7 +103,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Authenticates by SCRAM, bound to the server's certificate where both can.
+    /// Authenticates by SCRAM, bound to the server's certificate if both sides can.
     async fn scram(&mut self, offered: &[u8]) -> Result<(), NoSession> {
         let offers = |name: &str| {
             offered
@@ -135,7 +136,7 @@ impl Talk<'_> {
             .await?;
         let challenge = self.next().await?;
         let challenge = told(&challenge, 11)?.to_vec();
-        // Thousands of hashes, and as many as the server says up to a bound.
+        // Computes thousands of hashes: as many as the server asks for, up to a bound.
         let answered = tokio::task::spawn_blocking(move || {
             scram.update(&challenge)?;
             Ok::<_, std::io::Error>(scram)
@@ -151,7 +152,7 @@ impl Talk<'_> {
         told(&end, 0).map(|_| ())
     }
 
-    /// Refuses to go on without the binding that the URL demands.
+    /// Fails if the URL demands channel binding. Called where there is none.
     fn check_binding(&self) -> Result<(), NoSession> {
         match self.address.binding() {
             Binding::Disable | Binding::Prefer => Ok(()),
@@ -163,7 +164,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Waits for the message that says that statements may come, and keeps what comes before it.
+    /// Waits until the server is ready for statements, and keeps what it sends before that.
     async fn listen(mut self) -> Result<Open, NoSession> {
         let mut all = Vec::new();
         let mut process = 0;
@@ -187,7 +188,7 @@ impl Talk<'_> {
         })
     }
 
-    /// Reads the next message; one that says no is an error.
+    /// Reads the next message. An error message becomes an error.
     async fn next(&mut self) -> Result<Frame, NoSession> {
         match Frame::read(&mut self.stream).await {
             Ok(frame) if frame.kind() == b'E' => Err(NoSession::Refused(frame.fault())),
@@ -205,7 +206,7 @@ impl Talk<'_> {
         write: impl FnOnce(&mut bytes::BytesMut) -> std::io::Result<()>,
     ) -> Result<(), NoSession> {
         let mut buffer = bytes::BytesMut::new();
-        // A user or password that no message can carry; the error may quote it.
+        // No message can carry this user or password; the error may quote it.
         write(&mut buffer).map_err(|_| odd("a part of the URL cannot be sent"))?;
         let sent = async {
             self.stream.write_all(&buffer).await?;
@@ -222,7 +223,7 @@ impl Talk<'_> {
 
 const ODD_PASSWORD: &str = "the server asks for the password in an impossible way";
 
-/// Returns what an authentication message of this number carries.
+/// Returns the contents of an authentication message with this number.
 fn told(frame: &Frame, number: u32) -> Result<&[u8], NoSession> {
     match (frame.kind(), frame.number()) {
         (b'R', Some((found, rest))) if found == number => Ok(rest),

@@ -1,4 +1,4 @@
-//! Servers that say what no server should.
+//! Servers that send what no server should.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
     *,
 };
 
-/// Serves one client: takes its first message, and says `says`, over and over where it has no end.
+/// Serves clients: takes the first message of each, and sends `says`, again and again if it is to have no end.
 async fn server(says: Vec<u8>, without_end: bool) -> Result<Address> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -51,7 +51,7 @@ async fn opened(address: &Address) -> Result<Session, NoSession> {
     within.unwrap_or_else(|_| Err(odd("no end within 30 s")))
 }
 
-/// Welcomes us, with nothing to tell.
+/// Lets us in, with nothing else to say.
 fn welcome() -> Vec<u8> {
     [
         message(b'R', &[0; 4]),
@@ -65,7 +65,8 @@ fn header(kind: u8, length: u32) -> Vec<u8> {
     [&[kind][..], &length.to_be_bytes()].concat()
 }
 
-/// The kind: a peer's word about how much comes is believed before any of it is there. Only five bytes of each are read.
+/// Guards against believing a length that a peer announces before the bytes are there. Only five bytes of each message
+/// are read.
 #[rstest]
 #[case::error_of_two_gigabytes(header(b'E', 0x7fff_fff0), "at most 1048576")]
 #[case::less_than_itself(header(b'E', 3), "of 3 bytes")]
@@ -113,7 +114,7 @@ async fn the_driver_never_sees_an_answer_that_is_too_large(
     Ok(())
 }
 
-/// The end of all that was written.
+/// The last bytes that were written.
 #[derive(Default)]
 struct Last(Vec<u8>);
 
@@ -179,7 +180,7 @@ async fn a_refusal_keeps_its_code() -> Result<()> {
     Ok(())
 }
 
-/// The kind: `require` is a promise that nothing may talk us out of.
+/// Guards against a server that talks us out of `require`.
 #[tokio::test]
 async fn a_binding_that_is_demanded_and_not_offered_sends_no_password() -> Result<()> {
     let offer = [&[0, 0, 0, 10][..], b"SCRAM-SHA-256\0\0"].concat();

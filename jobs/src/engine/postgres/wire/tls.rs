@@ -1,4 +1,5 @@
-//! Is there TLS, and is the server who its URL says? As strict as the address' mode asks.
+//! TLS, as strict as the address's mode asks: whether the server offers it, and whether the server is the one in the
+//! URL.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -22,19 +23,20 @@ use tokio_rustls::TlsConnector;
 use super::{Carrier, NoSession, broken, odd};
 use crate::{
     engine::{
-        postgres::address::{Address, SslMode},
+        address::postgres::{Address, SslMode},
         tls::{self, Anybody},
     },
     error::ServerFault,
 };
 
-/// What the server says to the question for TLS.
+/// The server's answer to the request for TLS.
 pub(super) enum Offer {
     Yes(TcpStream),
     No(TcpStream),
 }
 
-/// Asks whether the server speaks TLS. Reads one byte: what comes before the handshake is never taken for what comes in it.
+/// Asks whether the server speaks TLS. Reads a single byte, so that bytes from before the handshake never pass for
+/// encrypted ones.
 pub(super) async fn offered(mut tcp: TcpStream) -> Result<Offer, NoSession> {
     let mut question = bytes::BytesMut::new();
     postgres_protocol::message::frontend::ssl_request(&mut question);
@@ -61,7 +63,7 @@ pub(super) async fn wrap(
         NoSession::Impossible("its host is no name that a certificate could have".to_owned())
     })?;
     let check = Check::of(address);
-    // Certificates are files, many of them where they are the system's.
+    // Certificates are files, many of them if they are the system's.
     let configured = tokio::task::spawn_blocking(move || configure(check));
     let configured = configured
         .await
@@ -77,7 +79,7 @@ pub(super) async fn wrap(
     Ok((Box::new(stream), binding))
 }
 
-/// What of the server's certificate is checked, and against what.
+/// What to check in the server's certificate, and against what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Check {
     Nothing,
@@ -120,7 +122,7 @@ fn configure(check: Check) -> Result<ClientConfig, NoSession> {
     };
     let certificates = certificates(&trusted)?;
     let mut roots = RootCertStore::empty();
-    // Some of a system's certificates may be odd; without any, the handshake says so.
+    // Some of the system's certificates may be unusable; if none is left, the handshake fails and says so.
     roots.add_parsable_certificates(certificates.iter().cloned());
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider())
         .build()
@@ -150,7 +152,7 @@ fn unusable(why: &str) -> NoSession {
     NoSession::Impossible(format!("the file of its sslrootcert cannot be used: {why}"))
 }
 
-/// Says what a handshake's failure means.
+/// Returns what a failed handshake means.
 fn failed(error: &std::io::Error) -> NoSession {
     match tls::refused_certificate(error) {
         Some(_) => NoSession::Untrusted(ServerFault::new(error.to_string(), None)),
@@ -158,7 +160,7 @@ fn failed(error: &std::io::Error) -> NoSession {
     }
 }
 
-/// Takes a certificate that the trusted ones vouch for, or that is one of them itself, and asks for its name or not.
+/// Accepts a certificate that is signed by a trusted one, or is itself a trusted one, and checks its name if asked to.
 #[derive(Debug)]
 struct Known {
     chain: Arc<WebPkiServerVerifier>,
@@ -176,7 +178,7 @@ impl ServerCertVerifier for Known {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         if self.pinned.iter().any(|pinned| pinned == end_entity) {
-            // A server's own certificate as the trusted file: what libpq takes, and a chain of one.
+            // The trusted file has the server's own certificate: a chain of one, which libpq accepts too.
             if self.checks_name {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             }
@@ -190,7 +192,7 @@ impl ServerCertVerifier for Known {
             now,
         );
         match verified {
-            // The name is looked at last: everything else was right.
+            // The name is checked last: everything else was right.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
@@ -221,8 +223,10 @@ impl ServerCertVerifier for Known {
     }
 }
 
-/// Returns the hash that RFC 5929 calls `tls-server-end-point`: of the certificate, by the hash of its signature. `None` for
-/// signatures that name none, such as Ed25519.
+/// Returns the hash that RFC 5929 calls `tls-server-end-point`: of the certificate, with the hash function of its
+/// signature.
+///
+/// `None` for signatures without a hash function, such as Ed25519.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
     const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
@@ -232,7 +236,7 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (oid, _) = element(algorithm)?;
     let strip = |prefix: &[u8]| oid.strip_prefix(prefix);
     match (strip(RSA), strip(ECDSA)) {
-        // MD5 and SHA-1 count as SHA-256.
+        // SHA-256 takes the place of MD5 and SHA-1.
         (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => {
             Some(Sha256::digest(certificate).to_vec())
         }
@@ -242,7 +246,7 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Splits DER into the contents of its first element and what comes behind it.
+/// Splits DER into the contents of its first element and what follows it.
 fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

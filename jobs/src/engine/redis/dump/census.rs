@@ -1,11 +1,11 @@
-//! Is the dump whole, and what is in it?
+//! Checks that a dump is whole, and counts what is in it.
 
 use std::{collections::BTreeMap, io::Read};
 
 use crate::{
-    archive::FormatError,
-    engine::redis::{
-        mark,
+    engine::redis::mark,
+    format::{
+        FormatError,
         rdb::{
             self, Element, Header, Limits, SplitError, Summary, Value, ValueKind, Version, Visit,
             split,
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// More than servers have; what says otherwise is no dump.
+/// More databases than any server has; a file with more is not a dump.
 const MOST_DATABASES: usize = 65_536;
 /// The type of values that only a module can read.
 pub(crate) const MODULE: u8 = 7;
@@ -25,11 +25,11 @@ pub(crate) struct Census {
     /// By database number.
     pub(crate) keys: BTreeMap<u64, u64>,
     pub(crate) module_values: u64,
-    /// Whether the mark of a restore is among the keys: the server was half restored.
+    /// Whether the mark of a restore is among the keys, which means that the server was half restored.
     pub(crate) has_mark: bool,
-    /// The second in which the snapshot was written, by the server's clock.
+    /// When the snapshot was written, in seconds by the server's clock.
     pub(crate) ctime: Option<i64>,
-    /// `Redis 7.0.15`, as the dump has it.
+    /// Such as `Redis 7.0.15`, from the dump.
     pub(crate) server: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn take(dump: impl Read) -> Result<Census, FormatError> {
     Ok(counter.finish(summary))
 }
 
-/// Shows a whole dump to a visitor that writes none of it. Any doubt is an error.
+/// Shows a whole dump to a visitor that only looks. Any doubt is an error.
 pub(crate) fn read_whole<V: Visit<Error = rdb::FormatError>>(
     dump: impl Read,
     visitor: &mut V,
@@ -49,12 +49,12 @@ pub(crate) fn read_whole<V: Visit<Error = rdb::FormatError>>(
     match split(dump, visitor, limits) {
         Ok(summary) => Ok(summary),
         Err(SplitError::Format(error) | SplitError::Visitor(error)) => Err(error.into()),
-        // The pipeline's own reader does not fail.
+        // The pipeline's own reader never fails.
         Err(SplitError::Read(_)) => Err(FormatError::CheckStopped),
     }
 }
 
-/// Counts what a dump has.
+/// Counts what is in a dump.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     keys: BTreeMap<u64, u64>,
@@ -66,7 +66,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Returns what was counted, once the dump was whole.
+    /// Returns the counts, once the dump has been found whole.
     pub(crate) fn finish(self, summary: Summary) -> Census {
         Census {
             summary,

@@ -1,4 +1,4 @@
-//! How does a server give its snapshot to a replica? `SYNC`, and the file that follows it.
+//! Gets a server's snapshot as a replica does: `SYNC`, and the file that follows it.
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -8,52 +8,54 @@ use crate::{
         native::{Spout, Stopped},
         redis::{
             connection::{Connection, meaning},
-            error::RedisError,
             reply::{Replies, fault, gibberish},
         },
     },
-    error::{JobError, ServerFault},
+    error::{JobError, RedisError, ServerFault},
 };
 
-/// How much is handed over at a time.
+/// How many bytes are handed over at a time.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// Where we can be reached as a replica: nowhere, for no port has this number. The primary lists us with it (`INFO replication`), and
-/// Sentinel, which remembers every replica that it sees there for ever and warns that it is down, passes over what has no port.
+/// The port that we announce as a replica. No such port exists, because we cannot be connected to.
+///
+/// The primary lists us with it (`INFO replication`). Sentinel remembers every replica that it sees there and warns
+/// from then on that it is down, but it ignores one without a valid port.
 const NO_PORT: &[u8] = b"65536";
-/// How long the mark is that ends a snapshot whose length the server does not know beforehand.
+/// The length of the mark that ends a snapshot whose length the server does not know in advance.
 const MARK_BYTES: usize = 40;
 
-/// What a server says to a replica.
+/// The server's answer to a replica.
 pub(super) enum Begun {
     /// The snapshot follows.
     Sending(Ending),
-    /// It takes no replicas, or none of our role.
+    /// It accepts no replicas, or none with our role.
     Refused(ServerFault),
 }
 
-/// How the end of a snapshot is known.
+/// How the end of a snapshot is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
-    /// Before these bytes, which the server has made up.
+    /// At these bytes, which the server chose at random.
     Mark(Bytes),
 }
 
-/// Asks for the snapshot, and waits until it begins: a server waits for others, then forks, then saves.
+/// Asks for the snapshot, and waits until it begins: the server waits for other replicas, then forks, then saves.
 pub(super) async fn begin(connection: &mut Connection) -> Result<Begun, JobError> {
     let doing = "ask for the server's snapshot";
     let options: [&[&[u8]]; 4] = [
         &[b"REPLCONF", b"listening-port", NO_PORT],
         &[b"REPLCONF", b"capa", b"eof"],
-        // Valkey writes what a replica of this version can read; to one that says nothing, a format that cannot hold fields
-        // that expire, and then it hangs up on the first of them.
+        // Valkey writes what a replica of this version can read. For a replica that announces no version, it writes a
+        // format that cannot hold expiring fields, and hangs up at the first of them.
         &[b"REPLCONF", b"version", b"9.0.0"],
-        // Tells servers to keep no later writes for us.
+        // Tells servers not to buffer later writes for us.
         &[b"REPLCONF", b"rdb-only", b"1"],
     ];
     for option in options {
-        // They spare the server work, or it does not know them; what it thinks of replicas, it says to SYNC.
+        // These options only save the server work, and it may not know them. If it objects to replicas, it says so to
+        // SYNC.
         let _whatever_it_says = connection.try_to(doing, option).await?;
     }
     let mut packed = Vec::new();
@@ -62,7 +64,7 @@ pub(super) async fn begin(connection: &mut Connection) -> Result<Begun, JobError
     loop {
         let line = connection.replies.line(doing).await?;
         match line.split_first() {
-            // It is still there, and not ready yet.
+            // An empty line: the server is alive but not ready yet.
             None => {}
             Some((b'-', said)) => return refusal(doing, fault(said)),
             Some((b'$', said)) => {
@@ -87,9 +89,10 @@ impl Ending {
     }
 }
 
-/// Tells a server that takes no replicas from one that cannot take one now.
+/// Tells a server that never accepts replicas from one that cannot accept one now.
 ///
-/// By its words: Redis has no code for either, and a snapshot that failed must not become a dump that is none.
+/// Judges by the message, because Redis has no code for either. A failed snapshot must not turn into a dump that is not
+/// point-in-time.
 fn refusal(doing: &'static str, fault: ServerFault) -> Result<Begun, JobError> {
     let words = fault.to_string().to_lowercase();
     let never = [
@@ -110,7 +113,7 @@ fn refusal(doing: &'static str, fault: ServerFault) -> Result<Begun, JobError> {
     }
 }
 
-/// Hands the snapshot over, all of it and nothing else.
+/// Hands over exactly the snapshot.
 pub(super) async fn receive(
     replies: &mut Replies,
     ending: Ending,
@@ -144,7 +147,7 @@ async fn receive_length(replies: &mut Replies, length: u64, spout: &Spout) -> Re
 async fn receive_until(replies: &mut Replies, mark: &[u8], spout: &Spout) -> Result<(), Stopped> {
     let finder = Finder::new(mark);
     let mut handed_over = 0;
-    // Before this place, no mark begins.
+    // No mark begins before this offset.
     let mut searched = 0;
     loop {
         let unsearched = replies.received().get(searched..).unwrap_or_default();
@@ -153,7 +156,7 @@ async fn receive_until(replies: &mut Replies, mark: &[u8], spout: &Spout) -> Res
             spout.write(last).await?;
             return Ok(());
         }
-        // The begin of a mark may have come, and its end not.
+        // The start of a mark may have arrived without its end.
         searched = replies.received().len().saturating_sub(MARK_BYTES - 1);
         if searched >= CHUNK_BYTES {
             let chunk = replies.received().split_to(searched).freeze();
@@ -165,7 +168,7 @@ async fn receive_until(replies: &mut Replies, mark: &[u8], spout: &Spout) -> Res
     }
 }
 
-/// Waits for more of a snapshot: an end of the connection is a cut here.
+/// Waits for more of a snapshot. Here the end of the connection means that the snapshot was cut.
 async fn receive_more(replies: &mut Replies, handed_over: u64) -> Result<(), JobError> {
     let doing = "receive the server's snapshot";
     let so_far = handed_over + replies.received().len() as u64;

@@ -1,4 +1,4 @@
-//! What can be had of a server that takes no replicas? Its keys, one by one, in a file as a server would write it.
+//! Dumps a server that accepts no replicas: reads its keys one by one, and writes them as a server's own file.
 
 use std::{collections::HashSet, mem};
 
@@ -6,38 +6,40 @@ use bytes::Bytes;
 use chrono::Utc;
 
 use crate::{
-    archive::FormatError,
     engine::{
         native::{Spout, Stopped},
         redis::{
             connection::{Connection, meaning, pack},
-            error::RedisError,
-            rdb::{self, Header, RdbWriter, Value, Version, parse_dump_payload},
             reply::{Reply, gibberish},
         },
     },
-    error::{JobError, ServerFault},
+    error::{JobError, RedisError, ServerFault},
+    format::{
+        FormatError,
+        rdb::{self, Header, RdbWriter, Value, Version, parse_dump_payload},
+    },
 };
 
-/// How many keys a server is asked to look at in one step.
+/// How many keys the server looks at in one step.
 const COUNT: &[u8] = b"512";
-/// How many values are asked for at a time, at most …
+/// The most values that are asked for at a time.
 const MOST_AT_ONCE: usize = 512;
-/// … and how many bytes they should have together: the server holds them all until they are sent.
+/// The most bytes that they should have together: the server holds them all until they are sent.
 const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
-/// How much is handed over at a time.
+/// How many bytes are handed over at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// The most keys of one database that can be told apart: their hashes take 285 MB, and half as much again while they grow.
+/// The most keys of one database that can be told apart. Their hashes take 285 MB, and half as much again while the set
+/// grows.
 const MOST_KEYS: usize = 14_000_000;
-/// The oldest version in use: what a file without values is written in. Every server reads it.
+/// The format version of a file without values: the oldest in use, which every server reads.
 const VERSION_OF_NOTHING: u16 = 9;
-/// The oldest version with functions.
+/// The oldest format version with functions.
 const VERSION_OF_FUNCTIONS: u16 = 10;
 
-/// Writes the keys of these databases into the spout. Keys that go while it reads are left out.
+/// Writes the keys of these databases into the spout. Keys that disappear in the meantime are left out.
 ///
-/// Memory is bounded by one value, one batch and the hashes of one database's keys: `SCAN` may tell of a key twice, and a
-/// file that has one twice is refused by servers.
+/// Memory is bounded by one value, one batch and the hashes of one database's keys. The hashes are needed because
+/// `SCAN` may return a key twice, and servers refuse a file with a duplicate key.
 pub(super) async fn read(
     connection: &mut Connection,
     databases: Option<Vec<u64>>,
@@ -95,7 +97,7 @@ async fn read_database(
     }
 }
 
-/// Reads some values, and returns how large they were together.
+/// Reads some values, and returns their total size.
 async fn read_batch(
     connection: &mut Connection,
     db: u64,
@@ -114,7 +116,7 @@ async fn read_batch(
         pack(&[b"DUMP", key], &mut packed);
         pack(&[expiry.command(), key], &mut packed);
     }
-    // Before the server reads its own: an expiry may come out earlier for it, and never later.
+    // Read before the server's clock is: an expiry may come out too early, but never too late.
     let now_ms = Utc::now().timestamp_millis();
     connection.commands.send(doing, &packed).await?;
     let mut bytes = 0;
@@ -125,7 +127,7 @@ async fn read_batch(
         let (Some(payload), Some(expires_at_ms)) =
             (payload.into_bytes(), expiry.at_ms(expires, now_ms))
         else {
-            // It has expired, or was deleted, since it was listed.
+            // It expired or was deleted after it was listed.
             continue;
         };
         bytes += payload.len();
@@ -156,12 +158,12 @@ impl From<ExpiresAt> for Option<u64> {
     }
 }
 
-/// How a server is asked when a key expires.
+/// How the server is asked when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expiry {
-    /// By its own clock: from 7.0 on.
+    /// As a time by its own clock: from 7.0 on.
     Absolute,
-    /// From now on: what older servers know.
+    /// As the time left: for older servers.
     Relative,
 }
 
@@ -184,7 +186,7 @@ impl Expiry {
         }
     }
 
-    /// Returns what an answer means; `None` where the key is gone.
+    /// Returns what an answer means; `None` if the key is gone.
     fn at_ms(self, answer: i64, now_ms: i64) -> Option<ExpiresAt> {
         let at = match (self, answer) {
             (_, -1) => return Some(ExpiresAt::Never),
@@ -196,14 +198,14 @@ impl Expiry {
     }
 }
 
-/// The keys of one database that were told of already, as hashes.
+/// The keys of one database that were already returned, as hashes.
 #[derive(Default)]
 struct Seen {
     hashes: HashSet<[u8; 16]>,
 }
 
 impl Seen {
-    /// Removes the keys that were there before.
+    /// Removes the keys that were returned before.
     fn keep_new(&mut self, keys: &mut Vec<Bytes>) -> Result<(), RedisError> {
         keys.retain(|key| {
             let mut hash = [0; 16];
@@ -276,7 +278,7 @@ fn no_payload(error: rdb::FormatError) -> JobError {
     JobError::of_dump(FormatError::Redis(error))
 }
 
-/// Returns the sources of the server's functions; none where it knows no functions.
+/// Returns the sources of the server's functions; empty if the server does not support functions.
 async fn functions(connection: &mut Connection) -> Result<Vec<Bytes>, JobError> {
     let doing = "list the functions";
     let said = connection
@@ -289,7 +291,7 @@ async fn functions(connection: &mut Connection) -> Result<Vec<Bytes>, JobError> 
     }
 }
 
-/// Reads `FUNCTION LIST`: names and values in turn for each library.
+/// Parses the reply to `FUNCTION LIST`: alternating names and values for each library.
 fn sources(listed: Reply) -> Option<Vec<Bytes>> {
     let source = |library: Reply| {
         let mut fields = library.into_array()?.into_iter();
@@ -303,7 +305,7 @@ fn sources(listed: Reply) -> Option<Vec<Bytes>> {
     listed.into_array()?.into_iter().map(source).collect()
 }
 
-/// Reads what `SCAN` said: where to go on, and keys.
+/// Parses the reply to `SCAN`: the next cursor, and keys.
 fn step(said: Reply) -> Option<(Bytes, Vec<Bytes>)> {
     let mut parts = said.into_array()?.into_iter();
     let (next, keys) = (parts.next()?.into_bytes()?, parts.next()?.into_array()?);
@@ -326,11 +328,11 @@ fn allowed(doing: &'static str, said: Result<Reply, ServerFault>) -> Result<Repl
     said.map_err(|fault| refused(doing, fault))
 }
 
-/// Says what to grant where neither way is open.
+/// Returns the error that says what to grant if neither way is open.
 fn refused(doing: &'static str, fault: ServerFault) -> JobError {
     match fault.code() {
         Some("NOPERM") => nothing_readable(fault).into(),
-        // What the server thinks of SYNC is known already: it has neither.
+        // SYNC was refused before, so the server allows neither way.
         Some(_) | None => meaning(doing, fault),
     }
 }

@@ -1,4 +1,4 @@
-//! What a dump takes from a server that sends its snapshot, and what it leaves when the snapshot is none.
+//! What a dump takes from a server that sends its snapshot, and what it leaves when the snapshot is bad.
 
 mod lab;
 mod pretend;
@@ -13,15 +13,16 @@ use self::{
 };
 use super::census;
 use crate::{
-    backup::Dumped,
+    engine::answer::Dumped,
     error::ErrorKind,
     manifest::{Consistency, Details, RedisRead},
 };
 
-const RDB: &[u8] = include_bytes!("../rdb/golden/redis-7.0.rdb");
+const RDB: &[u8] = include_bytes!("../../../format/rdb/golden/redis-7.0.rdb");
 const MARK: &[u8; 40] = b"0123456789abcdef0123456789abcdef01234567";
 
-/// A snapshot whose length the server did not know: its mark comes in two packets, after newlines that keep us waiting.
+/// A snapshot whose length the server did not know. Newlines come first to keep us waiting, and its mark arrives in two
+/// packets.
 fn diskless(rdb: &[u8]) -> Vec<Vec<u8>> {
     let (begin, rest) = MARK.split_at(17);
     let head = [b"\n$EOF:", MARK.as_slice(), b"\r\n"].concat();
@@ -29,7 +30,7 @@ fn diskless(rdb: &[u8]) -> Vec<Vec<u8>> {
     vec![b"\n".to_vec(), b"\n".to_vec(), head, last, rest.to_vec()]
 }
 
-/// A snapshot that comes after its length, right or wrong.
+/// A snapshot that follows its length, right or wrong.
 fn measured(length: usize, rdb: &[u8]) -> Vec<Vec<u8>> {
     let (begin, rest) = rdb.split_at(rdb.len() / 3);
     let head = format!("\n${length}\r\n").into_bytes();
@@ -44,14 +45,14 @@ fn said(line: &str) -> Vec<Vec<u8>> {
     vec![line.as_bytes().to_vec()]
 }
 
-/// The golden dump, with one bit of a value the other way.
+/// The golden dump with one bit of a value flipped.
 fn flipped() -> Vec<u8> {
     let mut rdb = RDB.to_vec();
     rdb[RDB.len() / 2] ^= 4;
     rdb
 }
 
-/// A dump without a checksum, much longer than what is handed over at a time, full of what looks like the mark's begin.
+/// A dump without a checksum, much longer than one hand-over, and full of what looks like the start of the mark.
 fn long() -> Vec<u8> {
     let value = [&MARK[..39], b"-"].concat().repeat(30_011);
     let size = u32::try_from(value.len()).unwrap().to_be_bytes();
@@ -68,7 +69,7 @@ fn read_by(dumped: &Dumped) -> Result<RedisRead> {
     }
 }
 
-/// Dumps in vain, sees that nothing is left and nothing told, and returns the report.
+/// Expects a dump to fail, checks that nothing is stored and no secret told, and returns the report.
 async fn fails(server: &Pretend, kind: ErrorKind) -> Result<String> {
     let lab = Lab::new().await?;
     let error = lab.dump(server).await.err().context("the dump succeeded")?;
@@ -183,14 +184,14 @@ async fn what_is_no_whole_snapshot_leaves_nothing(#[case] packets: Vec<Vec<u8>>)
     Ok(())
 }
 
-/// The begin of a string of 8 GiB, and some of it.
+/// The start of a string of 8 GiB, and some of it.
 fn endless() -> Vec<Vec<u8>> {
     let begin = b"REDIS0010\xfe\x00\x00\x03key\x81\0\0\0\x02\0\0\0\0".to_vec();
     let more = vec![vec![b'x'; 1 << 20]; 12];
     [&diskless(b"")[..3], &[begin], &more].concat()
 }
 
-/// A peer that sends for ever, or says that it will, is stopped where its tier's limit is, once and for all.
+/// A peer that sends endlessly, or announces that it will, is stopped for good at the limit of its tier.
 #[rstest]
 #[case::declared(measured(1 << 40, &RDB[..100]))]
 #[case::in_one_string(endless())]
@@ -245,7 +246,7 @@ async fn a_dump_of_a_version_that_is_not_known_yet_is_told_once_and_not_called_d
     Ok(())
 }
 
-/// With DUMP or SCAN renamed away nothing is read, however often.
+/// If DUMP or SCAN was renamed, no number of retries would read anything.
 #[tokio::test]
 async fn a_command_that_was_renamed_away_is_told_once() -> Result<()> {
     let script = Script {
@@ -309,7 +310,7 @@ async fn a_server_that_takes_no_replicas_is_asked_for_its_keys(#[case] no: &str)
         ..Script::sync(said(no))
     };
     let server = Pretend::start(script).await?;
-    // It hangs up on SCAN.
+    // The server hangs up on SCAN.
     fails(&server, ErrorKind::Connect).await?;
     assert_eq!((server.asked("SELECT 3"), server.asked("SCAN 0")), (1, 1));
     Ok(())

@@ -1,20 +1,20 @@
-//! Commands on their way to a server, as bytes, and which of them a reply is about.
+//! Commands on their way to a server, as bytes, and which of them a reply belongs to.
 
 use std::fmt;
 
 /// About how many bytes go to the server at a time.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
-/// How much of a key is shown.
+/// How many bytes of a key are shown.
 const SHOWN_BYTES: usize = 120;
 
-/// Some commands, in the order in which their replies come.
+/// Some commands, in the order of their replies.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) commands: usize,
-    /// Keys that are whole in the target once all its replies are there.
+    /// How many keys are complete in the target once all replies have arrived.
     pub(super) keys: u64,
-    /// The database that is selected before its first command.
+    /// The database that is selected before the first command.
     pub(super) database: u64,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct About {
     pub(super) command: String,
-    /// Its first argument, as far as it can be shown: a key most often.
+    /// Its first argument, usually a key, as far as it can be shown.
     pub(super) key: String,
     pub(super) database: u64,
 }
@@ -51,33 +51,33 @@ impl Batch {
         }
     }
 
-    /// Begins a command of so many words.
+    /// Starts a command of this many words.
     pub(super) fn begin(&mut self, words: usize) {
         self.commands += 1;
         number(b'*', words, &mut self.bytes);
     }
 
-    /// Appends a word of the command that was begun.
+    /// Appends a word to the current command.
     pub(super) fn word(&mut self, word: &[u8]) {
         number(b'$', word.len(), &mut self.bytes);
         self.bytes.extend_from_slice(word);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Appends a word of a length that is known before it is written.
+    /// Appends a word whose length is known before it is written.
     pub(super) fn word_of(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
         number(b'$', length, &mut self.bytes);
         write(&mut self.bytes);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Appends words that are encoded already; see [`word`].
+    /// Appends words that are already encoded; see [`word`].
     pub(super) fn encoded(&mut self, words: &[u8]) {
         self.bytes.extend_from_slice(words);
     }
 
-    /// Says what the command with this number was about: read from its bytes, so that nothing is kept for those that
-    /// succeed.
+    /// Returns what the command with this number was about. Parsed from the bytes, so that commands that succeed need
+    /// no record.
     pub(super) fn about(&self, number: usize) -> Option<About> {
         let mut commands = Commands(&self.bytes);
         let mut database = self.database;
@@ -104,7 +104,7 @@ pub(super) fn word(word: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Returns the text of a key or a name: bounded, and nothing in it can break a line of a log.
+/// Returns a key or a name as text, shortened, and escaped so that it cannot break a log line.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let (begin, rest) = bytes.split_at(bytes.len().min(SHOWN_BYTES));
     let text = begin.escape_ascii().to_string();
@@ -115,7 +115,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     }
 }
 
-/// Commands as they were encoded: the first two words of each.
+/// Encoded commands, of which the first two words are read.
 struct Commands<'a>(&'a [u8]);
 
 impl<'a> Commands<'a> {
@@ -143,7 +143,8 @@ impl<'a> Commands<'a> {
     }
 }
 
-/// Appends `*3` or `$3` and its line's end. Three of these stand before each word of each command: no formatting machinery.
+/// Appends `*3` or `$3` and the line's end. There is one before each word of each command, so it avoids the formatting
+/// machinery.
 fn number(sign: u8, number: usize, out: &mut Vec<u8>) {
     out.push(sign);
     decimal(number as u64, out);
@@ -154,7 +155,7 @@ fn number(sign: u8, number: usize, out: &mut Vec<u8>) {
 pub(super) fn decimal(mut number: u64, out: &mut Vec<u8>) {
     let begin = out.len();
     loop {
-        // Less than ten, so nothing is cut.
+        // Less than ten, so nothing is truncated.
         out.push(b'0' + (number % 10).to_le_bytes()[0]);
         number /= 10;
         if number == 0 {

@@ -1,28 +1,27 @@
-//! A dump as commands: on a thread of its own, for as long as somebody takes what it writes.
+//! Turns a dump into commands, on a thread of its own, for as long as somebody takes them.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
-
-use crate::engine::redis::{
-    mark,
-    rdb::{self, Element, Header, Value, ValueKind, Version, restore_payload},
-};
 
 use super::{
     batch::{BATCH_BYTES, Batch, decimal},
     pieces::Building,
     roll::Roll,
 };
+use crate::{
+    engine::redis::mark,
+    format::rdb::{self, Element, Header, Value, ValueKind, Version, restore_payload},
+};
 
 /// The type, version and checksum around a raw value.
 const AROUND_RAW_BYTES: usize = 1 + 2 + 8;
 
-/// Nobody takes the commands any more; whoever stopped knows why.
+/// Nobody takes the commands any more. The other end has the reason.
 #[derive(Debug)]
 pub(super) struct Unwanted;
 
-/// Where commands go, a batch at a time.
+/// Where commands go, one batch at a time.
 #[derive(Debug)]
 pub(super) struct Out {
     batch: Batch,
@@ -70,34 +69,34 @@ impl Out {
     }
 }
 
-/// Turns what a splitter tells into commands.
+/// Turns what a splitter shows into commands.
 #[derive(Debug)]
 pub(super) struct Encoder {
     out: Out,
     version: Option<Version>,
     building: Option<Building>,
-    /// By the worker's clock: what has expired by then is left out.
+    /// By the worker's clock: keys that expired before this are left out.
     now_ms: u64,
     roll: Option<Roll>,
     counts: Counts,
-    /// What streams begin with, by their place among the values in pieces.
+    /// The initial values of streams, by their index among the values in pieces.
     stubs: BTreeMap<u64, Vec<u8>>,
-    /// Values in pieces, so far.
+    /// The number of values in pieces so far.
     large: u64,
 }
 
-/// What was made of the keys of a dump.
+/// What became of a dump's keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Encoded, of which some expire one day: themselves, or with the last of their fields.
+    /// Keys that were encoded, and how many of those expire one day, by themselves or with the last of their fields.
     pub(super) keys: u64,
     pub(super) expiring: u64,
-    /// Left out, because they had expired.
+    /// Keys that were left out because they had expired.
     pub(super) expired: u64,
 }
 
 impl Encoder {
-    /// Adds the keys it encodes to `roll`, if there is one.
+    /// Adds the keys that it encodes to `roll`, if there is one.
     pub(super) fn new(to: mpsc::Sender<Batch>, now_ms: u64, roll: Option<Roll>) -> Self {
         Self {
             out: Out::new(to),
@@ -111,19 +110,19 @@ impl Encoder {
         }
     }
 
-    /// Begins streams with what a [survey](super::survey::Survey) found of them.
+    /// Starts streams from what a [survey](super::survey::Survey) found of them.
     pub(super) fn with_stubs(self, stubs: BTreeMap<u64, Vec<u8>>) -> Self {
         Self { stubs, ..self }
     }
 
-    /// Passes on what is left, and goes back to where it began.
+    /// Passes on the rest, and selects database 0 again.
     pub(super) fn finish(mut self) -> Result<(Counts, Option<Roll>), Unwanted> {
         self.out.select(0);
         self.out.pass_on()?;
         Ok((self.counts, self.roll))
     }
 
-    /// Prepares for a key; `false` if it is none to be written.
+    /// Prepares for a key; `false` if the key is not to be written.
     fn begin_key(&mut self, header: Header<'_>) -> bool {
         if header.expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             self.counts.expired += 1;
@@ -151,7 +150,7 @@ impl rdb::Visit for Encoder {
         Ok(())
     }
 
-    /// They are written all at once, when the keys are there.
+    /// Functions are written all at once, after the keys.
     fn function(&mut self, _: &[u8]) -> Result<(), Unwanted> {
         Ok(())
     }
@@ -231,10 +230,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::engine::redis::rdb::{Limits, split};
+    use crate::format::rdb::{Limits, split};
 
-    /// Has three keys that expire, and besides two hashes of which fields do.
-    const VALKEY_9: &[u8] = include_bytes!("../rdb/golden/valkey-9.1.rdb");
+    /// Has three keys that expire, and two hashes with expiring fields.
+    const VALKEY_9: &[u8] = include_bytes!("../../../format/rdb/golden/valkey-9.1.rdb");
 
     #[rstest]
     #[case::whole(usize::MAX)]

@@ -1,4 +1,4 @@
-//! Every key of a dump, written over one connection: commands go out while replies come back, within a window.
+//! Writes every key of a dump over one connection: commands go out while replies come back, within a window.
 
 use std::{
     collections::BTreeMap,
@@ -19,33 +19,31 @@ use super::{
     roll::Roll,
 };
 use crate::{
-    archive::{self, Damage, DumpRead},
+    archive::{self, DumpRead},
     engine::redis::{
         connection::{Commands, Connection, advice, meaning},
-        error::RedisError,
-        rdb::{Limits, SplitError, split},
         reply::Replies,
     },
-    error::{JobError, ServerFault},
+    error::{Damage, JobError, RedisError, ServerFault},
+    format::rdb::{Limits, SplitError, split},
     manifest::Manifest,
     worker::{Progress, Worker},
 };
 
-/// How many bytes may be on their way without a reply, but for a single batch that is larger.
+/// How many bytes may await replies, unless a single batch is larger.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// How often a worker that writes makes sure that it still may.
+/// How often a worker that writes checks its lease.
 pub(super) const LEASE_EVERY: Duration = Duration::from_secs(10);
 
 const DOING: &str = "write keys (RESTORE and others)";
 
-/// What was written.
 #[derive(Debug)]
 pub(super) struct Filled {
     pub(super) counts: Counts,
     pub(super) roll: Option<Roll>,
 }
 
-/// Counts what the target has taken, also for those who learn only that it failed.
+/// Counts the keys that the target has taken; also readable after a failure.
 #[derive(Debug, Default)]
 pub(super) struct Taken(AtomicU64);
 
@@ -55,9 +53,9 @@ impl Taken {
     }
 }
 
-/// Writes the dump. When it is done, the target has said yes to every command, and the dump was whole.
+/// Writes the dump. On success, the target has accepted every command, and the dump was whole.
 ///
-/// Dropping the future closes the way to the thread that reads the dump, which ends it.
+/// Dropping the future closes the channel to the thread that reads the dump, which ends the thread.
 pub(super) async fn fill(
     connection: &mut Connection,
     manifest: &Manifest,
@@ -74,7 +72,7 @@ pub(super) async fn fill(
     )
     .await?;
     let (source, end) = reading.into_read();
-    // A short queue: the window is what is waited for.
+    // A short queue, because the window does the waiting.
     let (batches, waiting) = mpsc::channel(1);
     let encoder = Encoder::new(batches, now_ms(), roll).with_stubs(stubs);
     let source = Counted {
@@ -83,7 +81,7 @@ pub(super) async fn fill(
     };
     let encoding = tokio::task::spawn_blocking(move || encode(source, encoder));
     let poured = pour(connection, waiting, taken, worker).await;
-    // Whoever stopped first has the reason, but for a damaged dump: that ends in a regular way.
+    // The side that stopped first has the reason, except for a damaged dump, which ends the stream regularly.
     let done = encoding.await;
     let ended = end.finish().await;
     poured?;
@@ -109,12 +107,12 @@ fn encode(
     source: Counted,
     mut encoder: Encoder,
 ) -> Result<(Counts, Option<Roll>), SplitError<Unwanted>> {
-    // As the dump was split: what a backup has taken can be written.
+    // With the limits of the backup, so that everything it accepted can be written.
     split(source, &mut encoder, Limits::default())?;
     encoder.finish().map_err(SplitError::Visitor)
 }
 
-/// A dump of which is told how far it has been read.
+/// A dump that reports how much of it has been read.
 struct Counted {
     source: DumpRead,
     progress: Arc<Progress>,
@@ -128,7 +126,7 @@ impl io::Read for Counted {
     }
 }
 
-/// A batch that waits for its replies, and its share of the window.
+/// A batch that awaits its replies, with its share of the window.
 struct Sent {
     batch: Arc<Batch>,
     _share: OwnedSemaphorePermit,
@@ -172,7 +170,7 @@ async fn write(
             batch: batch.clone(),
             _share: share,
         };
-        // Its replies may come before its last byte is out.
+        // Replies may arrive before the batch's last byte is sent.
         if sent.send(waits).is_err() {
             return Ok(());
         }
@@ -197,7 +195,7 @@ async fn read(
     Ok(())
 }
 
-/// Says what a command that was refused means, and which it was.
+/// Returns what a refused command means, and which one it was.
 fn refused(about: Option<About>, fault: ServerFault) -> JobError {
     match (fault.code(), about) {
         (Some("NOPERM" | "NOAUTH" | "LOADING" | "MASTERDOWN" | "BUSY"), _) | (_, None) => {

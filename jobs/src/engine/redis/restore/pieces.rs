@@ -1,39 +1,38 @@
-//! A value too large for one command, as the commands that build it again: those of a server's own append-only file.
-
-use crate::engine::redis::rdb::{Element, Header, StreamId, StreamMeta, ValueKind};
+//! Rebuilds a value that is too large for one command, with the commands of a server's own append-only file.
 
 use super::{
     batch::{Batch, decimal, word},
     encode::{Out, Unwanted},
 };
+use crate::format::rdb::{Element, Header, StreamId, StreamMeta, ValueKind};
 
-/// How many words one command has at most.
+/// The most words in one command.
 const WORDS_MAX: usize = 1024;
-/// About how many bytes one command has at most, but for a single element that is larger.
+/// About the most bytes in one command, unless a single element is larger.
 const COMMAND_BYTES: usize = 256 * 1024;
 
-/// A value that is being built. Its elements wait here until they are worth a command.
+/// A value that is being built. Its elements wait here until there are enough for a command.
 #[derive(Debug)]
 pub(super) struct Building {
     kind: ValueKind,
     key: Vec<u8>,
     expires_at_ms: Option<u64>,
-    /// Encoded words that wait, and how many.
+    /// Encoded words that wait, and their number.
     words: Vec<u8>,
     waiting: usize,
-    /// The same of fields that expire at one instant.
+    /// The same for fields that expire at one instant.
     expiring: Vec<u8>,
     expiring_fields: usize,
     expiring_at_ms: u64,
     has_expiring_fields: bool,
     /// By the worker's clock.
     now_ms: u64,
-    /// Whether its groups are there already.
+    /// Whether the stream's groups already exist.
     has_groups: bool,
 }
 
 impl Building {
-    /// Begins with nothing in the key's place, or with a stream that has groups and no entries.
+    /// Starts from nothing, or from a stream that has groups but no entries.
     pub(super) fn begin(
         kind: ValueKind,
         header: Header<'_>,
@@ -64,7 +63,6 @@ impl Building {
         })
     }
 
-    /// Takes the next element.
     pub(super) fn element(&mut self, element: Element<'_>, out: &mut Out) -> Result<(), Unwanted> {
         match element {
             Element::StringChunk(chunk) => out.batch().command(&[b"APPEND", &self.key, chunk]),
@@ -97,7 +95,8 @@ impl Building {
                 last_delivered,
                 entries_read: None,
             } if self.has_groups => {
-                // Older than this count: a server makes one up for a stream without entries.
+                // The dump is older than this counter. For a stream without entries, the server has made one up;
+                // setting the id clears it.
                 let id = last_delivered.to_string();
                 let words: [&[u8]; 5] = [b"XGROUP", b"SETID", &self.key, group, id.as_bytes()];
                 out.batch().command(&words);
@@ -147,12 +146,11 @@ impl Building {
         out.pass_on_if_full()
     }
 
-    /// Returns whether the key, which does not expire itself, may be gone once its fields have expired.
+    /// Returns whether the key, which does not expire itself, may disappear when its fields expire.
     pub(super) fn may_go_with_its_fields(&self) -> bool {
         self.expires_at_ms.is_none() && self.has_expiring_fields
     }
 
-    /// Ends the value.
     pub(super) fn end(mut self, out: &mut Out) -> Result<(), Unwanted> {
         self.write_waiting(out)?;
         if let Some(at) = self.expires_at_ms {
@@ -196,7 +194,7 @@ impl Building {
         self.wait(&[field, value], out)
     }
 
-    /// Writes what waits: first the fields, then when they expire.
+    /// Writes what waits: first the fields, then their expiry.
     fn write_waiting(&mut self, out: &mut Out) -> Result<(), Unwanted> {
         if self.waiting > 0 {
             let command: &[u8] = match self.kind {
@@ -227,7 +225,7 @@ impl Building {
     fn stream_meta(&self, meta: StreamMeta, out: &mut Out) {
         let last_id = meta.last_id.to_string();
         if meta.length == 0 && !self.has_groups {
-            // The only way to an empty stream: an entry comes, and goes at once.
+            // Creates the empty stream: an entry is added, and `MAXLEN 0` trims it at once.
             let first = StreamId { ms: 0, seq: 1 };
             let id = meta.last_id.max(first).to_string();
             let words: [&[u8]; 7] = [
@@ -255,7 +253,7 @@ impl Building {
     }
 }
 
-/// Writes a command of a few words and of those that wait, and empties the waiting room.
+/// Writes a command of some first words and the waiting words, and clears those.
 fn send(
     command: &[u8],
     firsts: &[&[u8]],

@@ -1,14 +1,14 @@
-//! Which keys a backup has: enough to tell them from others, and no more.
+//! Which keys a backup has: just enough to tell them from others.
 
-/// The keys of a backup, by 16 bytes of hash each. That is all that a restore in place keeps in memory of any key: 1.6 GB for
-/// 100 million of them.
+/// The keys of a backup, each as 16 bytes of hash. A restore in place keeps nothing else of a key in memory: 1.6 GB for
+/// 100 million keys.
 #[derive(Debug, Default)]
 pub(super) struct Roll {
     hashes: Vec<u128>,
 }
 
 impl Roll {
-    /// Makes room for so many keys at once: growing would take twice as much.
+    /// Reserves room for all keys at once: growing would take twice as much.
     pub(super) fn with_capacity(keys: u64) -> Self {
         let keys = usize::try_from(keys).unwrap_or(0);
         Self {
@@ -20,7 +20,7 @@ impl Roll {
         self.hashes.push(hash(database, key));
     }
 
-    /// Ends the adding.
+    /// Ends the adding, and returns the roll for look-ups.
     pub(super) fn close(mut self) -> ClosedRoll {
         self.hashes.sort_unstable();
         ClosedRoll {
@@ -29,7 +29,7 @@ impl Roll {
     }
 }
 
-/// A roll that can be asked.
+/// A roll for look-ups.
 #[derive(Debug)]
 pub(super) struct ClosedRoll {
     hashes: Vec<u128>,
@@ -41,7 +41,7 @@ impl ClosedRoll {
     }
 }
 
-/// So wide and so strong that two keys never meet, not even by intent.
+/// Wide and strong enough that two keys never collide, not even on purpose.
 fn hash(database: u64, key: &[u8]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&database.to_le_bytes()).update(key);

@@ -1,4 +1,4 @@
-//! What of a dump its target must be able to take? Gathered while the archive is verified, before anything is written.
+//! Gathers what a dump needs of its target, while the archive is verified and before anything is written.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -6,10 +6,12 @@ use std::{
 };
 
 use crate::{
-    archive::FormatError,
     engine::redis::{
         dump::census::{Census, Counter, MODULE, read_whole},
         mark,
+    },
+    format::{
+        FormatError,
         rdb::{
             self, Element, Header, Limits, Stored, Value, ValueKind, Version, Visit, module_id,
             module_name, restore_payload, stub_payload,
@@ -17,36 +19,36 @@ use crate::{
     },
 };
 
-/// How much of all stubs is kept. Streams beyond that are built by commands alone.
+/// The most bytes that are kept of all stubs. Streams beyond that are built by commands alone.
 const STUBS_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// The most that all functions may have.
+/// The most bytes that all functions may have.
 const FUNCTIONS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The types of hashes whose fields expire.
+/// The type bytes of hashes with expiring fields.
 const EXPIRING_HASHES: std::ops::RangeInclusive<u8> = 22..=25;
 
-/// What a dump has, and what it asks of a target.
+/// What a dump has, and what it needs of a target.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) census: Census,
-    /// One payload of each kind, the shortest there is.
+    /// The shortest payload of each kind.
     pub(super) samples: Vec<Sample>,
     /// The sources of the function libraries.
     pub(super) functions: Vec<Vec<u8>>,
-    /// What values are that are written in pieces, by commands.
+    /// The kinds of values that are written in pieces, by commands.
     pub(super) large_kinds: Vec<ValueKind>,
-    /// Whether a hash that is written in pieces has fields that expire.
+    /// Whether a hash that is written in pieces has expiring fields.
     pub(super) has_large_expiring_hash: bool,
-    /// Streams that are written in pieces, by their place among all such values: what is there before their entries are.
+    /// Payloads without entries for streams that are written in pieces, by their index among all values in pieces.
     pub(super) stubs: BTreeMap<u64, Vec<u8>>,
     /// How many such streams have no stub, because their groups are too large.
     pub(super) without_stub: u64,
-    /// The longest string, be it an argument or put together of several.
+    /// The longest string, whether a single argument or assembled from several.
     pub(super) longest_bytes: u64,
     /// The longest single argument.
     pub(super) longest_argument_bytes: u64,
-    /// What the dump's server used for all of it, less what expired since; `None` where it did not say.
+    /// How much memory the dump's server used for everything, less what has expired since; `None` if it did not say.
     pub(super) memory_bytes: Option<u64>,
-    /// Keys of a customer's that have the names of marks.
+    /// A customer's keys that have the names of marks.
     pub(super) own_marks: Vec<Vec<u8>>,
 }
 
@@ -57,7 +59,7 @@ pub(super) struct Sample {
     pub(super) payload: Vec<u8>,
 }
 
-/// What a server knows, or does not.
+/// A kind of value, which a server may or may not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     type_byte: u8,
@@ -67,12 +69,12 @@ struct Kind {
 }
 
 impl Sample {
-    /// Returns the name of the module's type, where it is a module's.
+    /// Returns the name of the module's type, if it is a module's value.
     pub(super) fn module(&self) -> Option<String> {
         self.kind.module.map(module_name)
     }
 
-    /// Names what the value is.
+    /// Returns a description of the kind of value.
     pub(super) fn what(&self) -> String {
         let type_byte = self.kind.type_byte;
         if let Some(name) = self.module() {
@@ -88,12 +90,12 @@ impl Sample {
     }
 }
 
-/// Reads a dump to its end. `now_ms`: what has expired by then is not written, and takes no memory.
+/// Reads a dump to its end. Keys that expired before `now_ms` will not be written, and take no memory.
 pub(super) fn take(dump: impl Read, now_ms: u64) -> Result<Survey, FormatError> {
     take_within(dump, now_ms, Limits::to_count())
 }
 
-/// Does the same, with other limits.
+/// Reads a dump as [`take`] does, within other limits.
 pub(super) fn take_within(
     dump: impl Read,
     now_ms: u64,
@@ -136,17 +138,17 @@ struct Surveyor {
     has_large_expiring_hash: bool,
     stubs: BTreeMap<u64, Vec<u8>>,
     stubs_bytes: usize,
-    /// Values in pieces, so far.
+    /// The number of values in pieces so far.
     large: u64,
     large_streams: u64,
     longest_bytes: u64,
     longest_string_bytes: u64,
-    /// Of the string that is being put together.
+    /// The bytes of the string that is being assembled.
     string_bytes: u64,
     used_memory: Option<u64>,
     value_bytes: u64,
     expired_bytes: u64,
-    /// Whether the value in pieces that is being told of has expired.
+    /// Whether the current value in pieces has expired.
     is_expired: bool,
     own_marks: Vec<Vec<u8>>,
 }
@@ -194,7 +196,7 @@ impl Surveyor {
         self.longest_bytes = self.longest_bytes.max(bytes as u64);
     }
 
-    /// Keeps the payload of the value, if no shorter one of its kind is known.
+    /// Keeps the payload of the value, unless a shorter one of its kind is known.
     fn keep_sample(&mut self, stored: Stored<'_>) {
         let Some(version) = self.version else {
             return;
@@ -239,7 +241,7 @@ impl Surveyor {
 /// The type, version and checksum around a raw value.
 const AROUND_BYTES: usize = 1 + 2 + 8;
 
-/// Returns what is left of `whole` without the share that `part` has of `all`.
+/// Returns what is left of `whole` after subtracting the share that `part` has in `all`.
 fn share(whole: u64, part: u64, all: u64) -> u64 {
     if all == 0 {
         return whole;
@@ -356,7 +358,7 @@ mod tests {
 
     use super::*;
 
-    const REDIS_7: &[u8] = include_bytes!("../rdb/golden/redis-7.0.rdb");
+    const REDIS_7: &[u8] = include_bytes!("../../../format/rdb/golden/redis-7.0.rdb");
 
     #[test]
     fn there_is_a_payload_of_every_type_and_the_shortest_of_each() -> anyhow::Result<()> {

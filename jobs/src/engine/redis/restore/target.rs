@@ -1,42 +1,49 @@
 //! The server that is to be filled: what it has, and whether it can take what the backup has.
 
+mod trials;
+
 use uuid::Uuid;
 
+use self::trials::{EXPIRY, FIELD_EXPIRY, Trial, commands_of};
 use super::{
     Existing,
     survey::{Sample, Survey},
 };
 use crate::{
-    engine::redis::{
-        address::Address,
-        connection::{Connection, meaning},
-        dump::census::Census,
-        error::RedisError,
-        info::{self, Role, Server},
-        mark::{self, MARK, Marked},
-        rdb::{LONGEST_WRITTEN, Stored, ValueKind, Version, functions_payload, restore_payload},
-        reply::{Reply, gibberish},
+    engine::{
+        address::redis::Address,
+        redis::{
+            connection::{Connection, meaning},
+            dump::census::Census,
+            info::{self, Role, Server},
+            mark::{self, MARK, Marked},
+            reply::{Reply, gibberish},
+        },
     },
-    error::{JobError, ServerFault},
+    error::{JobError, RedisError, ServerFault},
+    format::rdb::{
+        LONGEST_WRITTEN, Stored, ValueKind, Version, functions_payload, restore_payload,
+    },
 };
 
-/// How long a probe lives that nobody removes.
+/// How long a probe lives if nobody removes it.
 const PROBE_LIVES_MS: &[u8] = b"60000";
-/// What any server uses before it has a key, and for a replica that reads its snapshot.
+/// What any server uses without keys, and for a replica that reads its snapshot.
 const MEMORY_BESIDES_BYTES: u64 = 4 * 1024 * 1024;
 /// What a command has besides its longest argument.
 const COMMAND_BESIDES_BYTES: u64 = 64 * 1024;
 
-/// No value has this type: a payload with it is refused by every server, after it has looked at the payload's version.
+/// A type byte that no value has. Every server refuses a payload with it, but only after it has checked the payload's
+/// version.
 const NO_TYPE: u8 = 255;
 
 /// A connection to the target, and what was found there. Database 0 is selected.
 pub(super) struct Target {
     pub(super) connection: Connection,
     pub(super) server: Server,
-    /// The names of its function libraries; `None` where there is no such thing.
+    /// The names of its function libraries; `None` if it does not support functions.
     pub(super) libraries: Option<Vec<String>>,
-    /// Its marks, and the names that they may not have.
+    /// Its marks, and the names that are not free for a mark.
     pub(super) marks: mark::Found,
 }
 
@@ -60,7 +67,7 @@ impl Target {
         })
     }
 
-    /// Returns how many keys there are, the mark not counted.
+    /// Returns the number of keys, without marks.
     pub(super) fn keys(&self) -> u64 {
         let all: u64 = self.server.keys.values().sum();
         all.saturating_sub(self.marks.marks.len() as u64)
@@ -90,11 +97,11 @@ impl Target {
         found.join(", ")
     }
 
-    /// Makes sure that the server can take the backup and lets us write: whatever can be refused is tried here, before anything is
-    /// written for good or removed.
+    /// Fails unless the server can take the backup and lets us write it. Everything that can be refused is tried here,
+    /// before anything is permanently written or removed.
     ///
-    /// One value of each kind is written under a key that nobody has, and removed at once; functions are exchanged and put back in one
-    /// transaction, which nobody sees.
+    /// One value of each kind is written under a key that nobody else has, and removed at once. Functions are loaded
+    /// and put back in one transaction, whose intermediate state nobody sees.
     pub(super) async fn can_take(
         &mut self,
         survey: &Survey,
@@ -111,7 +118,7 @@ impl Target {
         self.has_rights(existing, probe.as_bytes()).await?;
         let tried = self.takes_every_kind(survey, probe.as_bytes()).await;
         if tried.is_err() {
-            // What it says now explains no more.
+            // The first error explains more than one from here.
             let _whatever_it_says = self.remove_probe(&probe).await;
         }
         tried?;
@@ -119,13 +126,13 @@ impl Target {
         self.can_load(survey, existing).await
     }
 
-    /// Returns whether functions are to be written: those of the backup, or none in the place of the target's.
+    /// Returns whether functions are to be written: those of the backup, or none in place of the target's.
     pub(super) fn writes_functions(&self, survey: &Survey, existing: Existing) -> bool {
         let has_some = self.libraries.as_ref().is_some_and(|it| !it.is_empty());
         !survey.functions.is_empty() || (existing == Existing::Replaced && has_some)
     }
 
-    /// Writes the backup's functions: all of them or, where the target refuses one, none.
+    /// Writes the backup's functions. If the target refuses one, none is written.
     pub(super) async fn load_functions(
         &mut self,
         survey: &Survey,
@@ -138,7 +145,7 @@ impl Target {
             .map_err(|fault| functions_refused(&self.server.version, fault))
     }
 
-    /// Asks for what comes after the first key that is written, too.
+    /// Also tries the commands that are needed only after the first key is written.
     async fn has_rights(&mut self, existing: Existing, probe: &[u8]) -> Result<(), JobError> {
         match existing {
             Existing::Refused | Existing::Merged => {}
@@ -162,7 +169,8 @@ impl Target {
         Ok(())
     }
 
-    /// The dump's server used so much for the same keys. What it used besides them is not known: a tenth more is let pass.
+    /// Compares memory limits: the dump's server used this much for the same keys. An unknown part was for other
+    /// things, so an excess of one tenth passes.
     fn has_memory(&self, survey: &Survey) -> Result<(), RedisError> {
         let (Some(limit_bytes), Some(needed_bytes)) =
             (self.server.max_memory_bytes, survey.memory_bytes)
@@ -182,13 +190,13 @@ impl Target {
         })
     }
 
-    /// Compares the longest value with what the target takes, where it says.
+    /// Compares the longest value with the target's limits, if the target reports them.
     async fn takes_lengths(&mut self, survey: &Survey) -> Result<(), JobError> {
         let argument_bytes = survey.longest_argument_bytes;
         if argument_bytes > LONGEST_WRITTEN {
             return Err(RedisError::ElementTooLong { argument_bytes }.into());
         }
-        // Strings are put together of pieces; a command is about one element, or one whole value.
+        // A long string is assembled from pieces, but one command carries at least a whole element or a whole value.
         let command_bytes = argument_bytes.saturating_add(COMMAND_BESIDES_BYTES);
         for (setting, needed_bytes) in [
             ("proto-max-bulk-len", survey.longest_bytes),
@@ -207,7 +215,7 @@ impl Target {
         Ok(())
     }
 
-    /// Asks for a setting that is a number. `None` where the server does not say.
+    /// Returns a numeric setting; `None` if the server does not say.
     async fn setting(&mut self, name: &str) -> Result<Option<u64>, JobError> {
         let doing = "ask for a setting (CONFIG GET)";
         let said = self
@@ -239,11 +247,11 @@ impl Target {
         Ok(())
     }
 
-    /// Writes one value of each kind, as it will be written: whole, or by the commands that put it together.
+    /// Writes one value of each kind as the restore will: whole, or by the commands that assemble it.
     async fn takes_every_kind(&mut self, survey: &Survey, probe: &[u8]) -> Result<(), JobError> {
         let doing = "write keys (RESTORE)";
         for sample in &survey.samples {
-            // Gone by itself where this worker dies.
+            // Expires by itself if this worker dies.
             let words: [&[u8]; 5] = [
                 b"RESTORE",
                 probe,
@@ -315,7 +323,7 @@ impl Target {
         let saved = saved.into_bytes().unwrap_or_default();
         let doing = "try the backup's functions (MULTI)";
         connection.ask(doing, &[b"MULTI"]).await?;
-        // A refusal here, and the server forgets the transaction with the connection.
+        // If this is refused, the server discards the transaction with the connection.
         connection
             .ask(LOADING, &load_words(&payload, existing))
             .await?;
@@ -366,7 +374,7 @@ impl Target {
 
 const LOADING: &str = "write functions (FUNCTION RESTORE)";
 
-/// All functions at once: in the place of all that are there, or of those of the same name.
+/// Loads all functions at once, in place of all existing ones or of those of the same name.
 fn load_words(payload: &[u8], existing: Existing) -> [&[u8]; 4] {
     let policy: &[u8] = match existing {
         Existing::Replaced => b"FLUSH",
@@ -386,78 +394,19 @@ fn functions_refused(target: &str, source: ServerFault) -> JobError {
     }
 }
 
-/// What is tried on the probe: what it is for, the words before the key, and those after it.
-type Trial = (
-    &'static str,
-    &'static [&'static [u8]],
-    &'static [&'static [u8]],
-);
-
-const EXPIRY: Trial = (
-    "write large values (PEXPIREAT)",
-    &[b"PEXPIREAT"],
-    &[b"9999999999999"],
-);
-const FIELD_EXPIRY: Trial = (
-    "write large values (HPEXPIREAT)",
-    &[b"HPEXPIREAT"],
-    &[b"9999999999999", b"FIELDS", b"1", b"x"],
-);
-
-/// Returns the commands by which a large value of this kind is put together, on a key that does not exist.
-fn commands_of(kind: ValueKind) -> &'static [Trial] {
-    match kind {
-        ValueKind::String => &[("write large values (APPEND)", &[b"APPEND"], &[b"x"])],
-        ValueKind::List => &[("write large values (RPUSH)", &[b"RPUSH"], &[b"x"])],
-        ValueKind::Set => &[("write large values (SADD)", &[b"SADD"], &[b"x"])],
-        ValueKind::Zset => &[("write large values (ZADD)", &[b"ZADD"], &[b"0", b"x"])],
-        ValueKind::Hash => &[("write large values (HSET)", &[b"HSET"], &[b"x", b"y"])],
-        ValueKind::Stream => STREAM,
-    }
-}
-
-const STREAM: &[Trial] = &[
-    (
-        "write large values (XADD)",
-        &[b"XADD"],
-        &[b"1-1", b"x", b"y"],
-    ),
-    ("write large values (XSETID)", &[b"XSETID"], &[b"1-1"]),
-    (
-        "write large values (XGROUP CREATE)",
-        &[b"XGROUP", b"CREATE"],
-        &[b"g", b"0"],
-    ),
-    (
-        "write large values (XGROUP SETID)",
-        &[b"XGROUP", b"SETID"],
-        &[b"g", b"0"],
-    ),
-    (
-        "write large values (XGROUP CREATECONSUMER)",
-        &[b"XGROUP", b"CREATECONSUMER"],
-        &[b"g", b"c"],
-    ),
-    (
-        "write large values (XCLAIM)",
-        &[b"XCLAIM"],
-        &[b"g", b"c", b"0", b"1-1", b"JUSTID", b"FORCE"],
-    ),
-];
-
-/// What a server says of a payload that no server could take.
+/// What a server says about a payload that no server could take.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// It understood everything but the type.
     CanRestore,
     /// It does not take this version.
     OtherVersion,
-    /// It does not take anything now, or not from us.
+    /// It takes nothing now, or nothing from us.
     No,
 }
 
 fn verdict(fault: &ServerFault) -> Verdict {
-    // The server's code is the same for both, and these words are all it gives; they are the same since 2.6.
+    // The server's code is the same for both. Only the message differs, and its wording has not changed since 2.6.
     let said = fault.to_string();
     if said.contains("Bad data format") {
         Verdict::CanRestore
@@ -479,7 +428,7 @@ fn payload_of_no_type(version: Version) -> Vec<u8> {
     payload
 }
 
-/// Asks for the function libraries. `None` where the server knows no functions.
+/// Returns the function libraries; `None` if the server does not support functions.
 async fn libraries(connection: &mut Connection) -> Result<Option<Vec<String>>, JobError> {
     let doing = "list functions (FUNCTION LIST)";
     let reply = match connection.try_to(doing, &[b"FUNCTION", b"LIST"]).await? {
@@ -492,7 +441,7 @@ async fn libraries(connection: &mut Connection) -> Result<Option<Vec<String>>, J
     Ok(Some(libraries.into_iter().map(name_of).collect()))
 }
 
-/// Reads `library_name`, name, …
+/// Parses `library_name`, name, …
 fn name_of(library: Reply) -> String {
     let mut words = library.into_array().unwrap_or_default().into_iter();
     while let Some(word) = words.next() {

@@ -1,6 +1,6 @@
-//! Values written in pieces, against real servers: as if everything were too large to be written whole.
+//! Values written in pieces, against real servers, as if every value were too large to be written whole.
 //!
-//! Here, and not beside the other tests with real servers, because how large is too large is no setting.
+//! The test is here, not with the other tests against real servers, because that size is not a setting.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,17 +9,21 @@ use futures::future::BoxFuture;
 use rstest::rstest;
 use tokio::sync::mpsc;
 
+use self::{
+    server::{
+        Flavour::{self, Redis6, Redis7, Valkey9},
+        Server,
+    },
+    shop::{every_value, fill},
+};
 use super::{
     encode::Encoder,
     fill::{Taken, now_ms, pour},
     survey,
 };
 use crate::{
-    engine::redis::{
-        address::Address,
-        connection::Connection,
-        rdb::{Limits, Longer, split},
-    },
+    engine::{address::redis::Address, redis::connection::Connection},
+    format::rdb::{Limits, Longer, split},
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -30,14 +34,6 @@ mod server;
 #[path = "../../../../tests/real_servers/redis/shop.rs"]
 #[allow(dead_code, reason = "made for other tests besides")]
 mod shop;
-
-use self::{
-    server::{
-        Flavour::{self, Redis6, Redis7, Valkey9},
-        Server,
-    },
-    shop::{every_value, fill},
-};
 
 struct Alive;
 
@@ -93,7 +89,7 @@ async fn write_in_pieces(rdb: Vec<u8>, target: &Server) -> Result<u64> {
     Ok(taken.keys())
 }
 
-/// What a stream is besides its entries; how long ago, and in how many nodes, left out.
+/// Returns everything about a stream but its entries, idle times and number of nodes.
 async fn groups(server: &Server) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for name in ["stream", "empty stream"] {
@@ -106,7 +102,7 @@ async fn groups(server: &Server) -> Result<Vec<String>> {
     }
     let words = ["XPENDING", "stream", "group", "-", "+", "1000"];
     let pending: Vec<(String, String, u64, u64)> = server.ask(0, &words).await?;
-    // Two of them are of messages that were deleted since: a consumer that died owes them still.
+    // Two of them are for messages that were deleted since and that a dead consumer has not acknowledged.
     anyhow::ensure!(pending.len() == 48, "{pending:?}");
     let without_idle = pending
         .iter()
@@ -132,7 +128,7 @@ async fn what_is_written_in_pieces_is_the_same(
         return Ok(());
     };
     fill(&source).await?;
-    // Something else is in the place of one.
+    // One of the keys exists already, with another type.
     target.run(0, "SET list 1").await?;
     let taken = write_in_pieces(source.rdb().await?, &target).await?;
     assert_eq!(every_value(&target).await?, every_value(&source).await?);

@@ -1,23 +1,24 @@
-//! What is left to do once every key is written: away with what the backup does not have, and a last look.
+//! What remains once every key is written: removing what the backup does not have, and a final check.
 
 use std::time::Instant;
 
 use super::{encode::Counts, fill::LEASE_EVERY, roll::ClosedRoll};
 use crate::{
     engine::redis::{
-        connection::Connection, error::RedisError, info, info::Server, reply::Reply,
-        reply::gibberish,
+        connection::Connection,
+        info::{self, Server},
+        reply::{Reply, gibberish},
     },
-    error::JobError,
+    error::{JobError, RedisError},
     worker::Worker,
 };
 
-/// How many keys are looked at in one round trip, about.
+/// About how many keys one round trip looks at.
 const SCAN_COUNT: &[u8] = b"1000";
 
-/// Removes every key that is not on the roll; returns how many.
+/// Removes every key that is not on the roll, and returns how many.
 ///
-/// What others write meanwhile may be removed, or stay: a restore in place wants a server to itself.
+/// Keys that others write in the meantime may be removed or may stay: a restore in place needs the server to itself.
 pub(super) async fn remove_others(
     connection: &mut Connection,
     roll: &ClosedRoll,
@@ -94,7 +95,7 @@ async fn unlink(connection: &mut Connection, keys: &[&[u8]]) -> Result<u64, JobE
     Ok(removed.and_then(|it| it.try_into().ok()).unwrap_or(0))
 }
 
-/// Makes sure that the target still has what it took: a server whose memory is full may have dropped some of it in silence.
+/// Fails unless the target still has what it took: a server whose memory is full may have evicted some of it silently.
 pub(super) async fn check(
     connection: &mut Connection,
     before: &Server,
@@ -107,7 +108,7 @@ pub(super) async fn check(
         return Err(RedisError::Evicted { evicted }.into());
     }
     let found: u64 = after.keys.values().sum();
-    // The marks are there as well, and what expires may have done so.
+    // The marks are counted too, and keys that expire may already have done so.
     let found = found.saturating_sub(marks);
     if found < counts.keys - counts.expiring {
         return Err(RedisError::KeysMissing {

@@ -5,7 +5,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 
 use super::*;
 
-/// Gives one set of keys after the other; an empty name is a file that cannot be read.
+/// Returns one set of keys after another. An empty name stands for a file that cannot be read.
 #[derive(Debug)]
 struct Rotated(std::sync::Mutex<VecDeque<&'static str>>);
 
@@ -79,10 +79,10 @@ async fn keys_that_are_refused_are_read_again_at_once() -> Result<()> {
     let first = held.at(now).await?;
     let other = held.other_at(&first, Refusal::OfTheRequest, now).await;
     assert_eq!(other.context("none")?.access_key_id, "second");
-    // Somebody else whose request was signed with the first ones is given those that were read already.
+    // Another request that was signed with the first keys gets the ones that have already been read.
     let other = held.other_at(&first, Refusal::OfTheKeys, now).await;
     assert_eq!(other.context("none")?.access_key_id, "second");
-    // A service that refuses everything does not have the files read for each request.
+    // A service that refuses everything does not cause the files to be read for every request.
     let second = held.at(now).await?;
     let soon = now + Duration::from_secs(1);
     assert!(
@@ -120,7 +120,7 @@ fn lent_keys_are_replaced_before_they_run_out() {
             && !hour.has_ended(now + Duration::from_mins(56))
     );
     assert!(hour.has_ended(now + Duration::from_hours(1)));
-    // Those of a short life after half of it.
+    // Short-lived keys are replaced after half of their life.
     let short = held(Duration::from_mins(4));
     assert!(!short.is_due(now + Duration::from_mins(1)));
     assert!(short.is_due(now + Duration::from_mins(2)));
@@ -134,7 +134,7 @@ fn what_holds_keys_shows_none() -> Result<()> {
     Ok(())
 }
 
-/// Red before: an address could not be signed as long as the source of the next was away.
+/// Regression test: no address could be signed while the source of the next keys was away.
 #[tokio::test]
 async fn keys_that_hold_sign_an_address_though_no_longer_ones_can_be_had() -> Result<()> {
     let held = read(&["", "second"])?;

@@ -1,4 +1,4 @@
-//! How may a lender's client reach out: which files and addresses, and for how long?
+//! Which files and addresses may a lender's client use, and for how long?
 
 use std::{io, time::Duration};
 
@@ -10,9 +10,9 @@ use url::{Host, Url};
 
 use crate::{error::JobError, storage::bucket::client};
 
-/// Whoever lends keys answers within this time, or does not.
+/// How long a lender may take to answer.
 const WITHIN: Duration = Duration::from_secs(5);
-/// No keys, token or profile is larger.
+/// More bytes than any keys, token or profile have.
 const BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads tokens and profiles.
@@ -36,10 +36,10 @@ impl FileRead for Files {
 /// Sends a lender's requests.
 #[derive(Debug)]
 pub(super) struct Asking {
-    /// For what is on this machine or its link: through no proxy.
+    /// For addresses on this machine or its link: uses no proxy.
     direct: reqwest::Client,
     client: reqwest::Client,
-    /// In place of AWS's own STS.
+    /// Replaces AWS's own STS.
     sts: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Asking {
         })
     }
 
-    /// Returns what is really asked. In clear only what is near, or what somebody named.
+    /// Returns the address to ask. Plain HTTP is allowed only for a nearby address, or for one that was configured.
     fn meant(&self, uri: &Uri) -> Result<Url> {
         let bad = |text: &str| Error::config_invalid(format!("{text} is no address"));
         if let Some(sts) = &self.sts {
@@ -98,12 +98,12 @@ impl HttpSend for Asking {
     }
 }
 
-/// Whether an address is on this machine or its link, where the clouds put their metadata services.
+/// Returns whether an address is on this machine or its link, where clouds put their metadata services.
 fn is_near(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_link_local(),
         Some(Host::Ipv6(ip)) => {
-            // fd00:ec2::/32 is EC2's.
+            // fd00:ec2::/32 belongs to EC2.
             ip.is_loopback()
                 || ip.is_unicast_link_local()
                 || ip.segments().starts_with(&[0xfd00, 0xec2])

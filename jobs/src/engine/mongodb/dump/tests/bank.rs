@@ -6,18 +6,18 @@ use bson::{Bson, Document, Timestamp, doc};
 
 use crate::engine::mongodb::pretend::{name, no};
 
-/// What each account held at first.
+/// What each account holds at first.
 const BEGIN: i32 = 1000;
 /// Accounts in each collection.
 const ACCOUNTS: i32 = 10;
-/// What all accounts hold together, at any instant.
+/// What all accounts together hold, at any instant.
 pub(crate) const TOTAL: i32 = 2 * ACCOUNTS * BEGIN;
 
 /// The bank's books, at every instant since it opened.
 pub(crate) struct Bank {
-    /// The seconds in all of its times.
+    /// The seconds of all its timestamps.
     seconds: u32,
-    /// The increment of its time: how many commands came, and what each account of `giving` has given.
+    /// The increment of its timestamps: how many commands have arrived, and what each account of `giving` has given.
     now: AtomicU32,
 }
 
@@ -30,12 +30,12 @@ impl Bank {
         }
     }
 
-    /// Returns how many commands came.
+    /// Returns how many commands have arrived.
     pub(crate) fn now(&self) -> u32 {
         self.now.load(Ordering::SeqCst)
     }
 
-    /// Returns the cluster's time when so many commands had come.
+    /// Returns the cluster time after this many commands.
     pub(crate) fn time(&self, increment: u32) -> Timestamp {
         let time = self.seconds;
         Timestamp { time, increment }
@@ -101,12 +101,12 @@ fn accounts(collection: &str, at: u32, numbers: std::ops::Range<i32>) -> Vec<Bso
         .collect()
 }
 
-/// Returns a listing's entry.
+/// Returns an entry of a listing.
 pub(crate) fn collection(name: &str, kind: &str, options: Document) -> Document {
     doc! {"name": name, "type": kind, "options": options, "info": {"readOnly": false}}
 }
 
-/// Returns a whole answer of a cursor.
+/// Returns a reply whose only batch has these documents.
 pub(crate) fn cursor(ns: &str, documents: Vec<Document>) -> Document {
     doc! {"ok": 1.0, "cursor": {"id": 0_i64, "ns": ns, "firstBatch": documents}}
 }

@@ -1,4 +1,4 @@
-//! A private store for the dumps of a pretended server, and what such a dump holds.
+//! A private store for the dumps of a pretend server, and a look into such a dump.
 
 use std::sync::Arc;
 
@@ -10,17 +10,18 @@ use uuid::Uuid;
 
 use super::super::dump;
 use crate::{
-    backup::{Dumped, RestorePoint, backup},
+    backup::{RestorePoint, backup},
+    clients::Toolbox,
     engine::{
-        Toolbox,
-        mongodb::{
-            archive_format::{FormatError, Prelude, Reader, Visit},
-            pretend::Pretend,
-        },
+        address::{self, Address},
+        answer::Dumped,
+        mongodb::pretend::Pretend,
     },
     error::JobError,
+    format::mongodump::{FormatError, Prelude, Reader, Visit},
     job::{Attempt, Restore, RestoreTarget},
-    resource::{Engine, Resource, ResourceOptions},
+    names::Engine,
+    resource::{Resource, ResourceOptions},
     restore::restore,
     sought::Sought,
     storage::Storage,
@@ -37,15 +38,15 @@ impl Lease for Alive {
     }
 }
 
-fn resource(url: String) -> Resource {
-    Resource {
+fn resource(url: String) -> Result<Resource, JobError> {
+    Ok(Resource {
         id: "db-1".parse().unwrap(),
         team: "acme".parse().unwrap(),
         tier: "pro".parse().unwrap(),
         engine: Engine::Mongodb,
-        url: url.into(),
+        address: Address::parse(Engine::Mongodb, &url.into())?,
         options: ResourceOptions::default(),
-    }
+    })
 }
 
 fn attempt() -> Attempt {
@@ -57,7 +58,7 @@ fn attempt() -> Attempt {
     }
 }
 
-/// A private store, and what dumps into it.
+/// A private store, and a worker that dumps into it.
 pub(super) struct Lab {
     store: tempfile::TempDir,
     worker: Worker,
@@ -79,16 +80,18 @@ impl Lab {
     }
 
     pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
-        Box::pin(dump(&resource(server.url("bank")), KEY, &self.worker)).await
+        let address = address::mongodb::Address::parse(&server.url("bank").into())?;
+        let options = ResourceOptions::default();
+        Box::pin(dump(&address, options, KEY, &self.worker)).await
     }
 
     /// Makes a whole restore point.
     pub(super) async fn back_up(&self, server: &Pretend) -> Result<RestorePoint, JobError> {
-        let resource = resource(server.url("bank"));
+        let resource = resource(server.url("bank"))?;
         backup(attempt(), &resource, None, &self.worker).await
     }
 
-    /// Restores into a new database of the tests' server, which it returns.
+    /// Restores into a new database on the tests' server, and returns that database.
     pub(super) async fn restore(&self, point: &RestorePoint) -> Result<Database> {
         let variable = "LASTGOOD_TEST_MONGODB_URL";
         let server = std::env::var(variable)
@@ -104,12 +107,12 @@ impl Lab {
             break_replication: false,
             of_owner: false,
         };
-        let (sought, resource) = (Sought::at(&point.manifest_key), resource(server.clone()));
+        let (sought, resource) = (Sought::at(&point.manifest_key), resource(server.clone())?);
         restore(attempt(), &resource, &job, &sought, None, &self.worker).await?;
         Ok(Client::with_uri_str(&server).await?.database(&name))
     }
 
-    /// Returns the documents of the dump in the store, each with its namespace's place.
+    /// Returns the documents of the dump in the store, each with the index of its namespace.
     pub(super) fn documents(&self) -> Result<Vec<(usize, Document)>> {
         let bytes = std::fs::read(self.store.path().join("objects").join(KEY))?;
         let mut reader = Reader::new(Collect(Vec::new()));
@@ -118,7 +121,7 @@ impl Lab {
         Ok(documents)
     }
 
-    /// Returns whether no file is in the store.
+    /// Returns whether the store holds no files.
     pub(super) fn is_empty(&self) -> Result<bool> {
         let mut directories = vec![self.store.path().to_owned()];
         while let Some(directory) = directories.pop() {

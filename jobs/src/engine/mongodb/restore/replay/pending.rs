@@ -1,4 +1,4 @@
-//! Changes of documents that wait to be written, and how they are: one write for each document, however often it changed.
+//! Document changes that wait to be written, and how they are: one write per document, however often it changed.
 
 use std::collections::HashMap;
 
@@ -13,24 +13,23 @@ use super::super::{
 };
 use crate::{
     engine::mongodb::{
-        RestoreFault,
         oplog::{self, Unreplayable},
         session::{Session, answer},
     },
-    error::{JobError, ServerFault},
+    error::{JobError, RestoreFault, ServerFault},
 };
 
-/// How many documents are asked for, or removed, at once.
+/// How many documents are fetched or removed at once.
 const IDS_AT_ONCE: usize = 500;
 const DOING: &str = "replay the oplog";
 
-/// The changes of one collection's documents, in the order in which the documents changed first.
+/// The changes to one collection's documents, in the order in which the documents first changed.
 #[derive(Default)]
 pub(in crate::engine::mongodb::restore) struct Pending {
     /// By the bytes of `_id`.
     places: HashMap<Vec<u8>, usize>,
     documents: Vec<(RawBson, State)>,
-    /// Stands in for a document that there is not.
+    /// Stands in for a document that is missing; never used.
     none: Option<State>,
     bytes: usize,
 }
@@ -39,7 +38,7 @@ pub(in crate::engine::mongodb::restore) struct Pending {
 enum State {
     Whole(RawDocumentBuf),
     Gone,
-    /// What changed of what the server has.
+    /// Changes to the document that the server has.
     Changed(Vec<RawDocumentBuf>),
 }
 
@@ -57,7 +56,7 @@ impl Pending {
         self.bytes += how.as_bytes().len();
         match self.of(id) {
             State::Whole(document) => *document = oplog::apply(document, &how)?,
-            // It is gone, so a later entry removes it, or puts it anew.
+            // It is gone, so a later entry removes it or creates it again.
             State::Gone => {}
             State::Changed(all) => all.push(how),
         }
@@ -76,7 +75,7 @@ impl Pending {
         });
         match self.documents.get_mut(place) {
             Some((_, state)) => state,
-            // Never: the place is one of those that were pushed.
+            // Never: the index is always that of a pushed document.
             None => self.none.insert(State::Gone),
         }
     }
@@ -111,12 +110,12 @@ pub(super) async fn write(
             State::Gone => None,
             State::Changed(all) => match there {
                 Some(there) => Some(apply_all(there, &all)?),
-                // Removed before its collection was read: a later entry says so.
+                // It was removed before its collection was read; a later entry removes it too.
                 None => continue,
             },
         };
         match (new, there) {
-            // A capped collection drops what is too old by itself, and keeps the order of what it has.
+            // A capped collection drops old documents by itself and keeps the order of the others.
             (None, _) if is_capped => {}
             (Some(new), Some(there)) if is_capped => {
                 if new != *there {

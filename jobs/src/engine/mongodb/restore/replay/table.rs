@@ -1,4 +1,5 @@
-//! The collections that an oplog is replayed over: what each is called, where it stands, and what waits to be written to it.
+//! The collections that an oplog is replayed over: their final and their current names, and what waits to be written to
+//! them.
 
 use std::collections::HashMap;
 
@@ -15,17 +16,17 @@ use crate::engine::mongodb::oplog::Unreplayable;
 const BYTES_WAITING: usize = 4 * 1024 * 1024;
 const DOCUMENTS_WAITING: usize = 4000;
 
-/// Whether a collection is there.
+/// Whether a collection exists.
 #[derive(Debug)]
 pub(super) enum Fate {
-    /// Under this name.
+    /// It exists under this name.
     StandsAs(String),
-    /// It was dropped: what entries say of it still does not matter any more.
+    /// It was dropped: later entries about it no longer matter.
     Gone,
 }
 
 struct Tracked {
-    /// As it is now: its database and name in the target are those that it has in the end.
+    /// In its current state. Its database and name in the target are the final ones.
     item: Item,
     fate: Fate,
     pending: Pending,
@@ -37,7 +38,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Begins with what was made from the archive.
+    /// Starts with what was created from the archive.
     pub(super) fn new(items: Vec<(Item, String)>) -> Self {
         let mut table = Self {
             all: Vec::new(),
@@ -60,12 +61,13 @@ impl Table {
         });
     }
 
-    /// Returns a collection by what tells it from all others, whether it is there or not.
+    /// Returns the collection with this UUID, whether it still exists or not.
     pub(super) fn by_uuid(&self, uuid: Uuid) -> Option<usize> {
         self.by_uuid.get(&uuid).copied()
     }
 
-    /// Returns the collection that is meant, if it is there. What has no UUID goes by its name; a time series' is not in an archive.
+    /// Returns the collection that is meant, if it exists. Falls back to the name if either side has no UUID; an
+    /// archive has none for a time series.
     pub(super) fn find(&self, uuid: Option<Uuid>, database: &str, name: &str) -> Option<usize> {
         let known = uuid.and_then(|it| self.by_uuid(it));
         let is_meant = |it: &Tracked| {
@@ -78,13 +80,13 @@ impl Table {
         self.standing(found).map(|_| found)
     }
 
-    /// Returns whether a collection has this name now.
+    /// Returns whether an existing collection has this name.
     pub(super) fn has_name(&self, database: &str, name: &str) -> bool {
         let mut standing = (0..self.all.len()).filter_map(|it| self.standing(it));
         standing.any(|(item, _)| item.database == database && item.collection == name)
     }
 
-    /// Returns a collection and the name under which it stands.
+    /// Returns a collection and its current name; `None` if it was dropped.
     pub(super) fn standing(&self, tracked: usize) -> Option<(&Item, &str)> {
         let tracked = self.all.get(tracked)?;
         match &tracked.fate {
@@ -93,7 +95,7 @@ impl Table {
         }
     }
 
-    /// Counts a collection as dropped. Returns it, and under which name it stood.
+    /// Marks a collection as dropped. Returns it and its last current name.
     pub(super) fn forget(&mut self, tracked: usize) -> Option<(Item, String)> {
         let tracked = self.all.get_mut(tracked)?;
         tracked.pending = Pending::default();
@@ -147,14 +149,14 @@ impl Table {
         }
     }
 
-    /// Returns whether so much waits that it should be written.
+    /// Returns whether enough is waiting to be written.
     pub(super) fn is_full(&self) -> bool {
         let waiting = self.all.iter().map(|it| it.pending.measure());
         let (bytes, documents) = waiting.fold((0, 0), |all, it| (all.0 + it.0, all.1 + it.1));
         bytes > BYTES_WAITING || documents > DOCUMENTS_WAITING
     }
 
-    /// Takes all that waits, and where it belongs.
+    /// Takes everything that waits, with the collection that it belongs to.
     pub(super) fn take_pending(&mut self) -> Vec<(Item, String, Pending)> {
         let mut taken = Vec::new();
         for tracked in &mut self.all {
@@ -186,7 +188,7 @@ impl Table {
         Ok(())
     }
 
-    /// Removes an index by its name, or all by `*`.
+    /// Removes an index by its name, or all of them by `*`.
     pub(super) fn remove_index(&mut self, tracked: usize, name: &Bson) {
         if let Some(tracked) = self.all.get_mut(tracked) {
             let indexes = &mut tracked.item.indexes;
@@ -197,7 +199,7 @@ impl Table {
         }
     }
 
-    /// Changes what a collection's options say of themselves.
+    /// Records changed options of a collection.
     pub(super) fn modify(&mut self, tracked: usize, how: Document) {
         if let Some(tracked) = self.all.get_mut(tracked) {
             tracked.item.options.extend(how);
@@ -218,7 +220,7 @@ impl Table {
             for (name, value) in how {
                 match name.as_str() {
                     "name" | "keyPattern" => {}
-                    // As if it had never been.
+                    // As if it had never been set.
                     "hidden" | "prepareUnique" if *value == Bson::Boolean(false) => {
                         index.remove(name);
                     }
@@ -230,7 +232,7 @@ impl Table {
         }
     }
 
-    /// Returns what is there.
+    /// Returns the collections that exist.
     pub(super) fn into_standing(self) -> Vec<(Item, String)> {
         let standing = self.all.into_iter().filter_map(|it| match it.fate {
             Fate::StandsAs(name) => Some((it.item, name)),

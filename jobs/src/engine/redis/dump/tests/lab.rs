@@ -1,18 +1,17 @@
-//! A private store for the dumps of a pretended server, and what is in it afterwards.
+//! A private store for the dumps of a pretend server, and a look at what is in it afterwards.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 
-use super::{
-    super::{Begin, dump, follow, replica},
-    pretend::{Pretend, Script},
-};
+use super::super::{Begin, dump, follow, replica};
+use super::pretend::{Pretend, Script};
 use crate::{
-    backup::Dumped,
+    clients::Toolbox,
     engine::{
-        Toolbox,
+        address::redis::Address,
+        answer::Dumped,
         redis::connection::{Connection, over},
     },
     error::JobError,
@@ -21,7 +20,7 @@ use crate::{
 };
 
 const KEY: &str = "v1/acme/cache-1/x.rdb.zst";
-/// Longer than any of these tests.
+/// Longer than any of these tests takes.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
 struct Alive;
@@ -32,7 +31,7 @@ impl Lease for Alive {
     }
 }
 
-/// A private store, and what dumps into it.
+/// A private store, and a worker that dumps into it.
 pub(super) struct Lab {
     store: tempfile::TempDir,
     worker: Worker,
@@ -53,7 +52,7 @@ impl Lab {
         Ok(Self { store, worker })
     }
 
-    /// Lets no dump have more bytes than this.
+    /// Limits the size of dumps to this many bytes.
     pub(super) fn limit_dump(&self, bytes: u64) {
         self.worker
             .progress
@@ -61,10 +60,10 @@ impl Lab {
     }
 
     pub(super) async fn dump(&self, server: &Pretend) -> Result<Dumped, JobError> {
-        dump(&server.url().into(), KEY, &self.worker).await
+        dump(&Address::parse(&server.url().into())?, KEY, &self.worker).await
     }
 
-    /// Dumps over a connection that carries no more than `packet` bytes at a time.
+    /// Dumps over a connection that carries at most `packet` bytes at a time.
     pub(super) async fn dump_in_packets(&self, script: Script, packet: usize) -> Result<Dumped> {
         let (ours, theirs) = tokio::io::duplex(packet);
         let serving = tokio::spawn(super::pretend::serve(theirs, script.into()));
@@ -80,13 +79,13 @@ impl Lab {
         Ok(dumped)
     }
 
-    /// Returns the dump in the store, unpacked.
+    /// Returns the decompressed dump in the store.
     pub(super) fn stored(&self) -> Result<Vec<u8>> {
         let bytes = std::fs::read(self.store.path().join("objects").join(KEY));
         Ok(zstd::decode_all(&bytes.context("no object")?[..])?)
     }
 
-    /// Returns whether no file is in the store.
+    /// Returns whether the store holds no files.
     pub(super) fn is_empty(&self) -> Result<bool> {
         let mut directories = vec![self.store.path().to_owned()];
         while let Some(directory) = directories.pop() {

@@ -1,4 +1,4 @@
-//! A server that speaks as much of Redis' protocol as a dump needs, and says to `SYNC` what a test wants.
+//! A server that speaks as much of Redis's protocol as a dump needs, and answers `SYNC` as a test wants.
 
 use std::{
     net::SocketAddr,
@@ -15,18 +15,18 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// In every URL here, and nowhere else.
+/// Part of every URL here, and of nothing else.
 pub(super) const PASSWORD: &str = "hunter2-marker";
 
-/// What a server does when it has answered `SYNC`.
+/// What a server does after it has answered `SYNC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
-    /// Goes on as to a replica, until the other end hangs up.
+    /// Goes on as for a replica, until the other end hangs up.
     Streams,
     HangsUp,
 }
 
-/// What a server says.
+/// What a server answers.
 pub(super) struct Script {
     pub(super) to_auth: String,
     pub(super) to_name: &'static str,
@@ -36,12 +36,12 @@ pub(super) struct Script {
     pub(super) to_scan: Option<&'static str>,
     pub(super) to_sync: Vec<Vec<u8>>,
     pub(super) then: Then,
-    /// What it was asked, in order.
+    /// The commands that it received, in order.
     pub(super) asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
-    /// A server that says this to `SYNC`, in packets, and stays.
+    /// A server that answers `SYNC` with these packets, and stays.
     pub(super) fn sync(packets: Vec<Vec<u8>>) -> Self {
         Self {
             to_auth: "+OK\r\n".to_owned(),
@@ -55,7 +55,7 @@ impl Script {
         }
     }
 
-    /// Returns the answer to one of the commands that are no `SYNC`; `None` hangs up.
+    /// Returns the answer to a command other than `SYNC`; `None` hangs up.
     fn answer(&self, command: &str) -> Option<String> {
         match command.split(' ').next()? {
             "AUTH" => Some(self.to_auth.clone()),
@@ -71,7 +71,7 @@ impl Script {
     }
 }
 
-/// The server; gone with this value.
+/// The server; it stops when dropped.
 pub(super) struct Pretend {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -86,7 +86,7 @@ impl Pretend {
         let script = Arc::new(script);
         let serving = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                // Ends with its connection, whichever way.
+                // Ends with its connection, however that ends.
                 tokio::spawn(serve(client, script.clone()));
             }
         });
@@ -101,7 +101,7 @@ impl Pretend {
         format!("redis://:{PASSWORD}@{}", self.address)
     }
 
-    /// Returns how often it was asked something that begins so.
+    /// Returns how many commands with this prefix it received.
     pub(super) fn asked(&self, command: &str) -> usize {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|it| it.starts_with(command)).count()
@@ -132,7 +132,7 @@ pub(super) async fn serve(
         for packet in &script.to_sync {
             to.write_all(packet).await?;
             to.flush().await?;
-            // The other end may read it before the next one comes.
+            // So that the other end can read it before the next packet arrives.
             tokio::task::yield_now().await;
         }
         match script.then {
@@ -142,7 +142,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Reads a command, its words with spaces between them.
+/// Reads a command, and joins its words with spaces.
 async fn heard(from: &mut (impl AsyncBufRead + Unpin)) -> Result<String> {
     let mut words = Vec::new();
     for _ in 0..length(from, '*').await? {

@@ -1,0 +1,10 @@
+-- What a run counts against. Restores are limited apart, so that a restore never waits for its own team's backups; so is upkeep, so that no
+-- backup waits for it.
+create or replace function lastgood.team_share(kind text, team text) returns text
+language sql immutable parallel safe as $$
+select case
+    when kind = 'restore' then 'restores of '
+    when kind in ('copy', 'verify', 'expire') then 'upkeep of '
+    else 'runs of '
+end || team
+$$;

@@ -1,0 +1,211 @@
+//! Records an attempt's end: the fenced finish, and what a run did although it was cancelled.
+
+use std::time::Duration;
+
+use lastgood_jobs::{backup::RestorePoint, error::ErrorKind, job::Attempt};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        Failure, Outcome,
+        ends::{End, EndPoint, finish},
+        proof,
+    },
+    Ledger, answered, bigint,
+};
+use crate::{catalog::is_refused, run::RunState};
+
+impl Ledger {
+    /// Writes the outcome if the run is still this attempt's, and returns the run's new state.
+    ///
+    /// Retries until the database answers (harmless, because of the fence) or `stop` is cancelled. `None`: the run is no longer this
+    /// attempt's, or the database did not answer; then the reaper decides.
+    pub(in crate::queue) async fn finish(
+        &self,
+        attempt: Attempt,
+        mut outcome: &Result<Outcome, Failure>,
+        moved: (u64, u64),
+        stop: &CancellationToken,
+    ) -> Option<RunState> {
+        // Holds the failure that replaces an outcome that the schema refuses.
+        let mut refused;
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let tried = match outcome {
+                Ok(outcome) => self.finish_succeeded(attempt, outcome, moved).await,
+                Err(failure) if failure.is_outage => self.give_up(attempt, failure).await,
+                Err(failure) => self.finish_failed(attempt, failure, moved).await,
+            };
+            match tried {
+                Ok(state) => return state,
+                // The schema will refuse the same outcome for ever, and the run must not hold its slot that long.
+                Err(error) if is_refused(&error) => {
+                    tracing::error!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "the catalog refuses the outcome of a run");
+                    refused = Err(Failure::permanent(
+                        ErrorKind::Internal,
+                        format!("the catalog refuses the outcome: {error}"),
+                    ));
+                    outcome = &refused;
+                }
+                Err(error) => {
+                    tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot record the outcome of a run, trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn finish_succeeded(
+        &self,
+        attempt: Attempt,
+        outcome: &Outcome,
+        (dump_bytes, stored_bytes): (u64, u64),
+    ) -> sqlx::Result<Option<RunState>> {
+        let (point, report) = match outcome {
+            Outcome::RestorePoint(point) => (Some(EndPoint::of(point)?), None),
+            Outcome::Report(report)
+            | Outcome::Proof { report, .. }
+            | Outcome::Salvaged { report, .. } => (None, Some(report.clone())),
+        };
+        let end = End {
+            attempt,
+            report,
+            point,
+            dump_bytes,
+            stored_bytes,
+        };
+        let recording = async {
+            // Batched with other ends: one statement is a transaction of its own, and takes one round trip instead of three.
+            if let Outcome::RestorePoint(_) | Outcome::Report(_) = outcome {
+                return self.ends.record(end, &self.pool, &self.primary).await;
+            }
+            let mut transaction = self.pool.begin().await?;
+            let done = finish(&[end], &mut *transaction, &self.primary).await?;
+            let finished = done.contains(&attempt.attempt_id);
+            match outcome {
+                Outcome::Proof { point, stores, .. } if finished => {
+                    proof::acquit(&mut transaction, *point, stores).await?;
+                }
+                Outcome::Salvaged { lacking, .. } if finished => {
+                    proof::forget(&mut transaction, lacking).await?;
+                }
+                Outcome::RestorePoint(_)
+                | Outcome::Report(_)
+                | Outcome::Proof { .. }
+                | Outcome::Salvaged { .. } => {}
+            }
+            transaction.commit().await?;
+            Ok(finished)
+        };
+        let finished = answered(recording).await?;
+        Ok(finished.then_some(RunState::Succeeded))
+    }
+
+    /// Puts back a run that could not continue because the catalog was unreachable.
+    /// The attempt is not spent, and the next begins a few seconds later.
+    async fn give_up(&self, attempt: Attempt, failure: &Failure) -> sqlx::Result<Option<RunState>> {
+        let giving_up = sqlx::query_scalar!(
+            "update lastgood.runs
+             set state = 'queued', attempt = attempt - 1, epoch = epoch + 1, lease_by = null, lease_until = null,
+                 run_at = now() + interval '5 s' * (0.75 + random() / 2), error_kind = $4, error = $5
+             where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
+             returning state",
+            attempt.run_id,
+            attempt.epoch,
+            attempt.attempt_id,
+            failure.kind,
+            without_nul(&failure.message),
+        )
+        .fetch_optional(&self.pool);
+        answered(giving_up).await
+    }
+
+    async fn finish_failed(
+        &self,
+        attempt: Attempt,
+        failure: &Failure,
+        (dump_bytes, stored_bytes): (u64, u64),
+    ) -> sqlx::Result<Option<RunState>> {
+        let finish = sqlx::query_file_scalar!(
+            "src/queue/finish_failed.sql",
+            attempt.run_id,
+            attempt.epoch,
+            failure.kind,
+            without_nul(&failure.message),
+            failure.permanent,
+            failure.tool_words.as_deref().map(without_nul),
+            bigint(dump_bytes),
+            bigint(stored_bytes),
+            attempt.attempt_id,
+        );
+        let recording = async {
+            let mut transaction = self.pool.begin().await?;
+            let state = finish.fetch_optional(&mut *transaction).await?;
+            if let (Some(_), Some(condemned)) = (&state, failure.condemned) {
+                proof::condemn(
+                    &mut transaction,
+                    condemned,
+                    attempt.run_id,
+                    &failure.message,
+                )
+                .await?;
+            }
+            if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
+                proof::forget(&mut transaction, lacking).await?;
+            }
+            transaction.commit().await?;
+            Ok(state)
+        };
+        answered(recording).await
+    }
+
+    /// Records the restore point of a run that was cancelled after its manifest was written.
+    pub(in crate::queue) async fn record_late(
+        &self,
+        attempt: Attempt,
+        point: &RestorePoint,
+    ) -> sqlx::Result<bool> {
+        let manifest = serde_json::to_value(&point.manifest)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let recording = sqlx::query_file_scalar!(
+            "src/queue/late_point.sql",
+            attempt.run_id,
+            attempt.epoch,
+            point.manifest.consistent_at,
+            point.manifest_key,
+            manifest,
+            bigint(point.manifest.dump.size_bytes),
+            bigint(point.manifest.archive.size_bytes),
+            &*self.primary,
+            attempt.attempt_id,
+        )
+        .fetch_one(&self.pool);
+        Ok(answered(recording).await? == 1)
+    }
+
+    /// Records the report of a run that was cancelled too late, for example after its database was exchanged.
+    pub(in crate::queue) async fn record_late_report(
+        &self,
+        attempt: Attempt,
+        report: &serde_json::Value,
+    ) -> sqlx::Result<bool> {
+        let recording = sqlx::query!(
+            "update lastgood.runs set result = $3
+             where id = $1 and epoch = $2::bigint + 1 and attempt_id = $4 and state = 'cancelled'",
+            attempt.run_id,
+            attempt.epoch,
+            report,
+            attempt.attempt_id,
+        )
+        .execute(&self.pool);
+        Ok(answered(recording).await?.rows_affected() == 1)
+    }
+}
+
+/// Replaces NULs, which a tool's stderr can hold and PostgreSQL's text cannot.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
