@@ -107,7 +107,7 @@ def main(session: Session) -> int:
     check_api(stack)
     stack.run("register")
     for sample in SAMPLES:
-        wait_until(lambda: stack.ask("register", "lastgood", "backup", "list", sample, "--json").strip() != "[]", SECONDS, f"a backup of {sample}", pause=1)
+        wait_until(lambda: stack.ask("register", "lastgood", "point", "list", sample, "--json").strip() != "[]", SECONDS, f"a backup of {sample}", pause=1)
     watch(stack)
     before = contents(volumes)
     for again in ("secrets", "migrate", "token", "register"):

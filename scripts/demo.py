@@ -73,7 +73,7 @@ def main(session: Session) -> int:
     heading(4, f"The other consumer takes over when the lease of {LEASE} runs out, and finishes the same hour's backup, once")
     wait_for_restore_point(lastgood, "shop")
     check_taken_over(lastgood, interrupted, time.monotonic() - killed_at)
-    lastgood.show("backup", "list")
+    lastgood.show("point", "list")
 
     heading(5, "Disaster: the shop's tables are dropped, most of the embeddings and of the orders are lost, and the cache is flushed")
     destroy(shop, embeddings, orders, cache)
@@ -277,7 +277,7 @@ def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica], api: Api) -
     for name, value in lastgood.settings.items():
         say(f"  export {name}={shlex.quote(value)}")
     say(f"  export PATH={shlex.quote(str(lastgood.binary.parent))}:$PATH\n")
-    for command in ("status", "run list", "backup list", "plans show", "doctor", "backup now shop --wait"):
+    for command in ("status", "run list", "point list", "plans show", "doctor", "backup now shop --wait"):
         say(f"  lastgood {command}")
     for name, replica in replicas.items():
         say(f"  curl {replica.metrics_url}   # {name}")

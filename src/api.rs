@@ -134,7 +134,7 @@ pub async fn serve_on(
 ) -> anyhow::Result<()> {
     if settings.master_keys.is_none() {
         tracing::warn!(
-            "no LASTGOOD_MASTER_KEY here: resources with a URL cannot be registered through this process"
+            "LASTGOOD_MASTER_KEY is not set: this process cannot register resources with a URL"
         );
     }
     let address = listener.local_addr()?;
@@ -161,7 +161,7 @@ pub async fn serve_on(
     };
     tokio::select! {
         () = listener::serve(listener, app, bounds, stop.clone()) => {}
-        () = overtime => tracing::warn!("requests that took longer than the drain were broken off"),
+        () = overtime => tracing::warn!("the drain timeout has passed: requests still in flight were cut off"),
     }
     looking.abort();
     tracing::info!("API stopped");
@@ -204,7 +204,7 @@ pub fn app(
         .method_not_allowed_fallback(async || {
             Problem::new(
                 Kind::NoSuchMethod,
-                "this path has other methods: see `allow` and /api/docs",
+                "this path does not support this method: see the `allow` header and /api/docs",
             )
         })
         .layer(DefaultBodyLimit::max(read::LARGEST_BODY))
@@ -267,11 +267,11 @@ async fn look_for_ever(
         match plans.reload_within(LOOK_EVERY).await {
             Reload::Unchanged | Reload::Mended => {}
             Reload::Changed => {
-                tracing::info!("the plans file changed, answers go by the new plans");
+                tracing::info!("the plans file changed, new plans are in force");
                 switches.plans.send_replace(InForce::of(&plans));
             }
             Reload::Kept(fault) => {
-                tracing::error!(error = %fault, "the plans file cannot be used, answers go by the last good plans");
+                tracing::error!(error = %fault, "the plans file cannot be used, the last good plans stay in force");
             }
         }
         let is_writable = match answered(LOOK_EVERY, catalog.write_fault()).await {

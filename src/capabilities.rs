@@ -46,7 +46,7 @@ pub struct LiveConsumer {
     pub capabilities: Vec<Capability>,
 }
 
-/// What one tier is promised, and what of it is available now.
+/// What one tier promises, and what is available now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TierCapabilities {
     /// The tier.
@@ -55,11 +55,11 @@ pub struct TierCapabilities {
     pub rpo_minutes: i32,
     /// How often it is backed up, in words.
     pub cadence: String,
-    /// The same in minutes; absent for never.
+    /// The same in minutes; null for never.
     pub cadence_minutes: Option<i32>,
     /// How many days restore points are kept.
     pub retention_days: i32,
-    /// Each engine.
+    /// What is available for each engine.
     pub engines: Vec<EngineCapabilities>,
 }
 
@@ -75,8 +75,8 @@ pub struct EngineCapabilities {
     pub restore: Availability,
     /// Reading restore points back.
     pub verification: Availability,
-    /// PostgreSQL and pgvector: the major versions of servers that running consumers have the client tools of, each for exactly its
-    /// own: backups and restores are available on servers of these alone. Absent where a consumer needs no tools.
+    /// PostgreSQL and pgvector: the major versions that running consumers have client tools for. Tools serve only their own major version:
+    /// backups and restores are available only on servers of these versions. Absent for engines that need no tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = json!([17, 18]))]
     pub server_majors: Option<Vec<u32>>,
@@ -85,9 +85,9 @@ pub struct EngineCapabilities {
 /// Whether something is available now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Availability {
-    /// Whether it is.
+    /// Whether it is available.
     pub available: bool,
-    /// Why not; absent where it is.
+    /// Why not; null if it is available.
     pub reason: Option<String>,
 }
 
@@ -266,7 +266,7 @@ mod tests {
             engine: engine.map(str::to_owned),
             tier: tier.map(str::to_owned),
             team: team.map(str::to_owned),
-            because: "a test".to_owned(),
+            reason: "a test".to_owned(),
             by: "root".to_owned(),
             created_at: DateTime::UNIX_EPOCH,
         }

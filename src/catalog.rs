@@ -62,7 +62,7 @@ pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use master_keys::MasterKeyRow;
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Pause, PauseCost, Paused, Scope};
-pub use points::{PointRow, SuspectCount, SuspectPoint};
+pub use points::{PointFilter, PointRow, SuspectCount, SuspectPoint};
 pub use producers::{GoesBy, PlansOnRecord, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};

@@ -28,6 +28,7 @@ mod wait;
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use lastgood_jobs::resource::ResourceId;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
@@ -53,11 +54,11 @@ pub struct Cli {
 enum Command {
     /// Create or update the catalog's schema
     Migrate,
-    /// Turn plans into due backups, take back what lost workers held, measure exposure
+    /// Turn plans into due backups, take back the leases of lost workers, and measure exposure
     Producer(producer::Args),
-    /// Claim runs and execute them; list and drain those who do
+    /// Claim runs and execute them; list and drain consumers
     Consumer(consumer::Args),
-    /// Serve the HTTP API that other services ask
+    /// Serve the HTTP API for other services
     Api(api::Args),
     /// Make, list and revoke the HTTP API's tokens
     #[command(subcommand)]
@@ -65,20 +66,20 @@ enum Command {
     /// Show and change how many ad-hoc backups services may ask for
     #[command(subcommand)]
     Limits(limits::Command),
-    /// Register, show, pause, resume and remove what is protected
+    /// Register, show, pause, resume and remove protected databases
     #[command(subcommand)]
     Resource(resource::Command),
-    /// Make a backup now; list and show restore points
+    /// Make a backup now
     #[command(subcommand)]
     Backup(backup::Command),
-    /// List what a store holds, by its manifests alone: for when there is no catalog
+    /// List, show, download, pin and hold restore points; confirm suspect ones
     #[command(subcommand)]
     Point(point::Command),
-    /// Bring a resource back from a restore point
+    /// Restore a resource from a restore point
     Restore(restore::Args),
-    /// Read restore points back, all of them or some, and say whether they are whole
+    /// Read restore points back, all of them or some, and report whether they are whole
     Verify(verify::Args),
-    /// Explain which restore points are kept and which go
+    /// Explain which restore points are kept and which expire
     #[command(subcommand)]
     Retention(retention::Command),
     /// List, show, retry and cancel runs
@@ -87,13 +88,12 @@ enum Command {
     /// Pause, resume and drain the queue, and show what is in it
     #[command(subcommand)]
     Queue(queue::Command),
-    /// Show exposure against the promise, worst first, and what is not as it should be
+    /// Show exposure against the promise, worst first, and everything that needs attention
     Status(status::Args),
-    /// Record again what a store's manifests say, after the catalog was lost
+    /// Rebuild a lost catalog from a store's manifests
     #[command(subcommand)]
     Catalog(catalog::Command),
-    /// List the stores that restore points are on record in; compare them with the catalog; follow one that was renamed, forget one
-    /// that is gone
+    /// List stores and compare them with the catalog; record that one was renamed or replaced, or forget one that is gone
     #[command(subcommand)]
     Store(store::Command),
     /// Check a plans file, or show the plans
@@ -102,7 +102,7 @@ enum Command {
     /// Make, rotate, list and shred the keys that archives are encrypted to
     #[command(subcommand)]
     Key(key::Command),
-    /// Show who did what that cannot be taken back, or that let data out
+    /// Show who took actions that cannot be undone, or that let data out
     Audit(audit::Args),
     /// Check the database, the store, the client tools, the clock and the keys
     Doctor(doctor::Args),
@@ -202,6 +202,23 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The resource that a list is narrowed to: by its place on the command line, or by name of the option.
+#[derive(Debug, clap::Args)]
+struct OneResource {
+    /// Only this resource's
+    #[arg(value_name = "RESOURCE")]
+    positional: Option<ResourceId>,
+    /// Only this resource's: the same as RESOURCE alone
+    #[arg(long, value_name = "RESOURCE", conflicts_with = "positional")]
+    resource: Option<ResourceId>,
+}
+
+impl OneResource {
+    fn resource(&self) -> Option<&ResourceId> {
+        self.resource.as_ref().or(self.positional.as_ref())
+    }
 }
 
 /// Opens the catalog for a command with only a few queries.

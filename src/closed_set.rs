@@ -4,7 +4,9 @@
 
 /// A stored name that no closed set of this build contains.
 #[derive(Debug, thiserror::Error)]
-#[error("this build knows no {what} {name:?}: a newer lastgood may have written it, use that one")]
+#[error(
+    "this build does not know the {what} {name:?}: a newer lastgood may have written it; use that version"
+)]
 pub(crate) struct Unknown {
     pub(crate) what: &'static str,
     pub(crate) name: String,

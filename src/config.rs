@@ -26,14 +26,13 @@ pub enum ConfigError {
     NotUtf8(&'static str),
     /// There is no recovery recipient, so no one could open a key's escrow.
     #[error(
-        "set LASTGOOD_RECOVERY_RECIPIENT to a public key of age (`age-keygen -o recovery.txt` makes a pair; keep that file \
+        "set LASTGOOD_RECOVERY_RECIPIENT to an age public key (`age-keygen -o recovery.txt` makes a key pair; keep that file \
          offline): each key's escrow is encrypted to it"
     )]
     NoRecoveryRecipient,
     /// The previous master key is set without the current one.
     #[error(
-        "LASTGOOD_PREVIOUS_MASTER_KEY is set and LASTGOOD_MASTER_KEY is not: the previous key opens what it sealed, and needs the next one \
-         beside it"
+        "LASTGOOD_PREVIOUS_MASTER_KEY is set, but LASTGOOD_MASTER_KEY is not: set both; the previous key only opens what it sealed"
     )]
     OnlyPreviousMasterKey,
     /// The recovery recipient is not a public key of age.
@@ -139,7 +138,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// Parses a duration to wait for, which must not be zero.
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("in no time nothing answers: give some, e.g. 9s".to_owned()),
+        Duration::ZERO => Err("must be longer than zero, e.g. 9s".to_owned()),
         time => Ok(time),
     }
 }
@@ -176,7 +175,7 @@ impl VerificationArgs {
 /// The client tools.
 #[derive(Debug, Clone, Args)]
 pub struct ToolsArgs {
-    /// A directory that holds `pg_dump` and `pg_restore`, looked at before the usual places; repeat it for each major version
+    /// A directory with `pg_dump` and `pg_restore`, searched before the usual places; repeat it for each major version
     #[arg(
         long = "pg-client-dir",
         env = "LASTGOOD_PG_CLIENT_DIRS",
@@ -198,7 +197,7 @@ impl ToolsArgs {
 /// Retention.
 #[derive(Debug, Clone, Args)]
 pub struct RetentionArgs {
-    /// How long the former promise still holds after a tier, a retention or the plans changed
+    /// How long the former promise still holds after a change of a tier, a retention or the plans
     #[arg(long = "retention-grace", env = "LASTGOOD_RETENTION_GRACE", default_value = "7d", value_parser = duration)]
     grace: Duration,
 }

@@ -163,7 +163,7 @@ pub async fn consume(
     let drained = run_workers(queues, &shared, stop, give_back, drain_timeout, &id).await;
     if timeout(SETTLED_WITHIN, detached::settled()).await.is_err() {
         tracing::warn!(
-            "what stopped attempts had still to clear up is left to the next attempt and the janitor"
+            "stopped attempts have not finished clearing up: the next attempt and the janitor do the rest"
         );
     }
 
@@ -228,7 +228,7 @@ async fn run_workers(
         stop.drain.cancelled().await;
         tracing::info!(
             drain.seconds = drain_timeout.as_secs(),
-            "draining: nothing new is claimed, what runs may finish"
+            "draining: no new runs are claimed, running ones may finish"
         );
         tokio::spawn(async move {
             tokio::select! {

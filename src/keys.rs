@@ -37,7 +37,7 @@ pub fn open(master: Option<&MasterKeys>, key: &SealedKey) -> Result<Identity, Ke
         .map_err(|error| unavailable(chain(&error)))?;
     let identity = Identity::parse(&line).map_err(|error| unavailable(error.to_string()))?;
     if identity.recipient().to_string() != key.recipient {
-        let why = "the catalog says that its public half is another than it is".to_owned();
+        let why = "its public half differs from the one in the catalog".to_owned();
         return Err(unavailable(why));
     }
     Ok(identity)
@@ -65,14 +65,14 @@ pub fn for_backup(
                 ("the platform".to_owned(), "--platform".to_owned())
             };
             let message = format!(
-                "{whose} had keys, and none is in use: nothing is backed up until `lastgood key create {create}`"
+                "{whose} no longer has a key in use: backups fail until you run `lastgood key create {create}`"
             );
             return Err(Failure::permanent(ErrorKind::Config, message));
         }
         KeyInUse::Key(key) => key,
     };
     let identity = open(master, &key).map_err(|error| {
-        let message = format!("nothing is backed up that could not be opened again: {error}");
+        let message = format!("no backup is made, because it could not be opened again: {error}");
         Failure::retryable(ErrorKind::Config, message)
     })?;
     Ok(Some(ArchiveKey {

@@ -23,8 +23,8 @@ pub enum MasterKeyError {
     Secret(#[from] SecretError),
     /// The key is not on this catalog's record.
     #[error(
-        "LASTGOOD_MASTER_KEY is not the key that sealed this catalog: set master key {sealing}, which is on record since {}; if that one \
-         is lost for good, `lastgood key reseal` goes on with another (docs/how-to/disaster.md)",
+        "LASTGOOD_MASTER_KEY is not the key that sealed this catalog: set master key {sealing}, on record since {}; if that one is lost \
+         permanently, `lastgood key reseal` switches to another (docs/how-to/disaster.md)",
         since.format("%Y-%m-%d %H:%M:%SZ")
     )]
     Stranger {
@@ -47,7 +47,7 @@ pub enum MasterKeyError {
     /// The key is on record, but no rotation has made it the sealing key yet.
     #[error(
         "LASTGOOD_MASTER_KEY is not yet the key that seals this catalog: set master key {sealing} as LASTGOOD_PREVIOUS_MASTER_KEY until \
-         `lastgood key rotate-master` says that it may go"
+         `lastgood key rotate-master` says that it can be removed"
     )]
     NotYet {
         /// The number of the key that seals.

@@ -120,7 +120,7 @@ impl Plans {
     pub fn parse(text: &str) -> Result<Self, PlanProblems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some(line) = too_deep(text) {
-            let what = "brackets nest too deep: is this the right file?";
+            let what = "brackets are nested too deeply: is this the right file?";
             return Err(PlanProblems::at_line(line, what));
         }
         read::plans(text).map(Self).map_err(PlanProblems::new)

@@ -218,7 +218,7 @@ async fn tick_one_by_one(
         all.left_out.extend(part.left_out);
     }
     for (resource, error) in refused {
-        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to schedule this resource: nothing backs it up");
+        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to schedule this resource: it is not backed up");
         all.left_out.push(resource);
     }
     Ok(all)
@@ -346,7 +346,7 @@ async fn tick_once(
             );
             metrics::rows_left_out("tick", ticked.left_out.len() as u64);
             for resource in &ticked.left_out {
-                tracing::warn!(resource.id = %resource, "a backup that waits stays in its slot: the current one has been backed up, or cannot be");
+                tracing::warn!(resource.id = %resource, "a waiting backup stays in its slot: the current slot has been backed up, or the catalog refuses the resource");
             }
             if ticked.enqueued + ticked.coalesced > 0 {
                 tracing::info!(
@@ -360,10 +360,7 @@ async fn tick_once(
         }
         Err(error) => {
             metrics::tick_failed();
-            tracing::error!(
-                error = chain(&error),
-                "a tick failed, nothing was enqueued by it"
-            );
+            tracing::error!(error = chain(&error), "a tick failed and enqueued nothing");
             false
         }
     }
@@ -377,14 +374,14 @@ async fn compare(catalog: &Catalog, paid: &Paid, lease: Duration) {
         Err(error) => {
             tracing::error!(
                 error = chain(&error),
-                "rows from the future cannot be mended"
+                "cannot correct rows dated in the future"
             );
         }
     }
     match answered(COMPARED_WITHIN, apply_paid(catalog, paid)).await {
         Ok(0) => {}
         Ok(changed) => tracing::info!(resources.changed = changed, "plans applied"),
-        Err(error) => tracing::error!(error = chain(&error), "plans cannot be applied"),
+        Err(error) => tracing::error!(error = chain(&error), "cannot apply the plans"),
     }
 }
 
@@ -418,7 +415,7 @@ async fn reload(plans: &mut PlansFile) -> bool {
     match plans.reload_within(PLANS_READ_WITHIN).await {
         Reload::Unchanged => false,
         Reload::Mended => {
-            tracing::info!("the plans file is good again, and says what was in force all along");
+            tracing::info!("the plans file can be used again, and matches the plans in force");
             false
         }
         Reload::Changed => {

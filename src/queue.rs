@@ -242,7 +242,7 @@ impl Failure {
 fn advised(error: &JobError) -> String {
     let report = error.report();
     if let JobError::Damaged { .. } = error {
-        return format!("{report}; `lastgood backup list` shows the others");
+        return format!("{report}; `lastgood point list` shows the others");
     }
     if let JobError::StoreChanged { .. } = error {
         return format!("{report}; `lastgood store list` shows which store is meant");

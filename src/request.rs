@@ -37,16 +37,16 @@ pub enum RequestError {
     #[error(transparent)]
     MasterKey(MasterKeyError),
     /// The engine does not have this option.
-    #[error("--read-preference and --users-and-roles are MongoDB's: {0} has neither")]
+    #[error("--read-preference and --users-and-roles are for MongoDB only, not for {0}")]
     NoOptions(Engine),
     /// This build does not understand the stored options.
-    #[error("the stored options of {0} are not understood")]
+    #[error("this build does not understand the stored options of {0}")]
     StoredOptions(String, #[source] serde_json::Error),
     /// Only `PostgreSQL` has ownership and grants to leave out.
-    #[error("--no-owner and --no-acl are PostgreSQL's: {0} has neither")]
+    #[error("--no-owner and --no-acl are for PostgreSQL only, not for {0}")]
     NoOwners(Engine),
     /// Only `PostgreSQL` has superusers, tablespaces and logical replication.
-    #[error("--{} is PostgreSQL's: {engine} has no use for it", word.replace('_', "-"))]
+    #[error("--{} is for PostgreSQL only, not for {engine}", word.replace('_', "-"))]
     PostgresOnly {
         /// The option as the API spells it.
         word: &'static str,
@@ -58,7 +58,7 @@ pub enum RequestError {
     ServersOwn(String),
     /// Only Redis merges.
     #[error(
-        "--merge is Redis's: in place, {0} replaces what the backup has and leaves the rest as it is"
+        "--merge is for Redis only: a restore in place of {0} replaces what the backup holds and leaves the rest as it is"
     )]
     NoMerge(Engine),
     /// The id to overwrite is missing or wrong; it is the word that cannot be typed by accident.
@@ -66,12 +66,12 @@ pub enum RequestError {
     NotOverwritten(ResourceId),
     /// A backup of Redis covers a whole server, so a database's name is no target.
     #[error(
-        "a backup of Redis is of a whole server: give --into env:NAME or file:/path of another server's URL"
+        "a backup of Redis covers a whole server: give --into env:NAME or file:/path with another server's URL"
     )]
     WholeServer,
     /// The restore point is of another resource.
     #[error(
-        "restore point {point} is of {owner}, not of {resource}: see `lastgood backup list {resource}`"
+        "restore point {point} belongs to {owner}, not to {resource}: see `lastgood point list {resource}`"
     )]
     OtherPoint {
         /// The point.
@@ -83,7 +83,7 @@ pub enum RequestError {
     },
     /// The restore point has expired.
     #[error(
-        "restore point {point} has expired and is being removed: see `lastgood backup list {resource}`"
+        "restore point {point} has expired and is being removed: see `lastgood point list {resource}`"
     )]
     Expired {
         /// The point.
@@ -93,8 +93,8 @@ pub enum RequestError {
     },
     /// The restore point was found damaged.
     #[error(
-        "restore point {point} was found damaged ({because}): take another, see `lastgood backup list {resource}`; if the store has \
-         been mended, `lastgood verify --point {point}` acquits it, or --even-quarantined tries it"
+        "restore point {point} was found damaged ({because}): take another, see `lastgood point list {resource}`; if the store has \
+         been repaired, `lastgood verify --point {point}` acquits it; --even-quarantined tries it anyway"
     )]
     Damaged {
         /// The point.
@@ -106,8 +106,8 @@ pub enum RequestError {
     },
     /// The restore point is suspect: it was probably not made from the customer's data.
     #[error(
-        "restore point {point} is suspect ({because}): take another, see `lastgood backup list {resource}`; if somebody has looked and \
-         it is right, `lastgood backup confirm {point} --because …`; --even-suspect restores from it all the same"
+        "restore point {point} is suspect ({because}): take another, see `lastgood point list {resource}`; if you have checked \
+         that it is right, run `lastgood point confirm {point} --reason …`; --even-suspect restores from it anyway"
     )]
     Suspect {
         /// The point.
@@ -118,7 +118,7 @@ pub enum RequestError {
         because: String,
     },
     /// The resource has no usable restore point at or before the instant.
-    #[error("{resource} has no restore point at or before {}: see `lastgood backup list {resource}`", at.format("%Y-%m-%d %H:%M:%SZ"))]
+    #[error("{resource} has no restore point at or before {}: see `lastgood point list {resource}`", at.format("%Y-%m-%d %H:%M:%SZ"))]
     NothingBefore {
         /// The resource.
         resource: ResourceId,
@@ -127,13 +127,13 @@ pub enum RequestError {
     },
     /// The resource has no usable restore point.
     #[error(
-        "{0} has no restore point that can be trusted: it was never backed up, or see `lastgood backup list {0}`; one that is suspect is \
-         restored from by its id and with --even-suspect"
+        "{0} has no restore point that can be trusted, or was never backed up: see `lastgood point list {0}`; to restore from a suspect \
+         one, give its id and --even-suspect"
     )]
     NothingUsable(ResourceId),
     /// The newest point is encrypted to a key that is not on record here. An older one is never taken in its place unasked.
     #[error(
-        "the newest restore point of {resource}, of {newest}, is encrypted to a key that is not on record here, or was shredded: \
+        "the newest restore point of {resource}, of {newest}, is encrypted to a key that was shredded or is not on record here: \
          `lastgood key recover` brings keys back from their escrows; {}",
         way_out(*.opens)
     )]
@@ -162,9 +162,9 @@ impl From<MasterKeyError> for RequestError {
 fn way_out(opens: Option<DateTime<Utc>>) -> String {
     match opens {
         Some(at) => format!(
-            "or take the newest that opens: `--at {}`",
+            "or take the newest that can be opened: `--at {}`",
             at.to_rfc3339_opts(SecondsFormat::Micros, true)
         ),
-        None => "no other opens without one".to_owned(),
+        None => "no other can be opened without one".to_owned(),
     }
 }

@@ -27,7 +27,7 @@ closed_set!(
 );
 
 closed_set!(
-    /// Where a run is in its life.
+    /// The state of a run.
     RunState, "state of a run" {
         /// It waits to be claimed.
         Queued,
@@ -43,7 +43,7 @@ closed_set!(
 );
 
 closed_set!(
-    /// What made a run.
+    /// What triggered a run.
     Trigger, "trigger" {
         /// The promise of a tier: one backup for each slot.
         Scheduled,

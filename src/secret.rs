@@ -37,7 +37,7 @@ pub enum SecretError {
     UrlInArgv,
     /// A secret key stands where the path of its file belongs.
     #[error(
-        "that is a secret key, and every user of this machine can read the command line: put it into a file, and name that"
+        "that is a secret key, and every user of this machine can read the command line: put it into a file, and give the file's path"
     )]
     KeyInArgv,
     /// The reference begins with neither `env:` nor `file:`, or what follows is malformed.
@@ -67,7 +67,7 @@ pub enum SecretError {
     },
     /// The file's file system does not answer.
     #[error(
-        "{path} (file:{path}) was not read within {} s: see to its file system, which does not answer",
+        "{path} (file:{path}) was not read within {} s: its file system does not answer; check the mount",
         READ_WITHIN.as_secs()
     )]
     NoAnswer {
@@ -87,7 +87,7 @@ pub enum SecretError {
     BadMasterKey,
     /// What is sealed does not open.
     #[error(
-        "what is sealed does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource or key, or was altered"
+        "the sealed secret does not open: it was sealed under another LASTGOOD_MASTER_KEY, or for another resource or key, or was altered"
     )]
     DoesNotOpen,
 }

@@ -50,7 +50,7 @@ pub struct ResourcePromise {
     pub engine: String,
     /// `kept`, `late` or `BROKEN`.
     pub promise: &'static str,
-    /// What a failure now would lose; from its registration where it was never backed up.
+    /// How many seconds of data a failure now would lose, counted from its registration if it was never backed up.
     pub exposure_seconds: i64,
     /// Whether there is no restore point at all.
     pub never_backed_up: bool,
@@ -58,11 +58,11 @@ pub struct ResourcePromise {
     pub newest_consistent_at: Option<DateTime<Utc>>,
     /// When it is due next.
     pub next_due_at: Option<DateTime<Utc>>,
-    /// Scheduled backups failed in a row.
+    /// How many scheduled backups have failed in a row.
     pub failures_in_a_row: i32,
-    /// What its newest restore point promises about its instant; `none`: it was read while others wrote.
+    /// How consistent its newest restore point is, in the manifest's words; `none`: others wrote to the server while it was read.
     pub consistency: Option<String>,
-    /// Why a newer restore point is suspect and counts for nothing, in the manifest's words; absent where there is none.
+    /// Why a newer restore point is suspect, and so does not count, in the manifest's words; null if there is none.
     pub suspected_of: Option<Vec<String>>,
 }
 

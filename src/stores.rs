@@ -156,14 +156,14 @@ impl Stores {
                 }
                 Err(Unrecognised::Stranger(why)) => tracing::error!(
                     error = chain(&slot.is_stranger(why)),
-                    "this process goes on without one of its mirrors until it is the one that is meant"
+                    "a mirror is not the expected store: this process continues without it until it is"
                 ),
                 Err(Unrecognised::Away(error)) if mirrors == Mirrors::AreNeeded => {
                     return Err(slot.failed(error));
                 }
                 Err(Unrecognised::Away(error)) => tracing::error!(
                     error = chain(&slot.failed(error)),
-                    "a store cannot be asked what it is: nothing is written to it until it can"
+                    "cannot read a store's identity: nothing is written to the store until it can be read"
                 ),
             }
         }
@@ -193,7 +193,7 @@ impl Stores {
                 }
                 tracing::error!(
                     error = chain(&failed),
-                    "this process goes on without one of its stores"
+                    "a store is missing: this process continues without it"
                 );
                 left_out = left_out.or(Some(failed));
             }
@@ -228,7 +228,7 @@ impl Stores {
             };
             let name = &slot.configured.name;
             match looked {
-                Ok(()) if !was_open => tracing::info!(store = name, "a store is there now"),
+                Ok(()) if !was_open => tracing::info!(store = name, "a missing store is back"),
                 // An error of the catalog says nothing about the store.
                 Ok(()) | Err(Unrecognised::Catalog(_)) => {}
                 Err(Unrecognised::Away(error)) => faults.push((name.clone(), error.report())),

@@ -55,7 +55,7 @@ impl fmt::Display for Scope {
 
 /// A text that is not the name of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no scope: use read, enqueue, restore or admin")]
+#[error("{0:?} is not a scope: use read, enqueue, restore or admin")]
 pub struct NoScope(String);
 
 impl FromStr for Scope {

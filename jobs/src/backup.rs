@@ -86,7 +86,7 @@ async fn adopt(keys: &Keys, storage: &Storage) -> Result<Option<RestorePoint>, J
     };
     let archive = &manifest.archive;
     if storage.size(&archive.key).await? != Some(archive.size_bytes) {
-        tracing::warn!(object.key = %manifest_key, "a manifest without its archive is removed");
+        tracing::warn!(object.key = %manifest_key, "removing a manifest whose archive is missing or incomplete");
         retract(storage, &manifest_key, &manifest).await?;
         return Ok(None);
     }

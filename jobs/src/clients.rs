@@ -111,7 +111,7 @@ impl Client {
         let (major, dump_version) = version_of(&directory.join("pg_dump")).await?;
         let (restore_major, restore_version) = version_of(&directory.join("pg_restore")).await?;
         if major != restore_major {
-            tracing::warn!(directory = %directory.display(), "pg_dump and pg_restore differ in version: not used");
+            tracing::warn!(directory = %directory.display(), "pg_dump and pg_restore differ in version: this directory is not used");
             return None;
         }
         Some(Self {

@@ -73,10 +73,10 @@ pub async fn copy(
         }
     }
     Err(JobError::Store {
-        doing: "keep a copy in",
+        doing: "keep the copy",
         key: archive.key.to_string(),
         source: StoreFault(
-            "what was written there is gone again: see who else removes objects from it".to_owned(),
+            "it disappeared right after it was written: find out who else removes objects from this store".to_owned(),
         ),
     })
 }
@@ -153,7 +153,7 @@ async fn measure<F: Future<Output = bool>>(
             (meter, chunk)
         });
         let stopped = |_| JobError::Stopped {
-            what: "the hashing of an archive",
+            what: "hashing an archive",
         };
         let chunk;
         (meter, chunk) = hashed.await.map_err(stopped)?;
@@ -195,7 +195,7 @@ async fn same(key: &str, store: &Storage, manifest: &Manifest) -> Result<bool, J
             doing: "copy the manifest to",
             key: key.to_owned(),
             source: StoreFault(
-                "another manifest is there already, and is not overwritten: see who wrote it, and remove it by hand"
+                "another manifest is there already, and is not overwritten: find out who wrote it, and remove it by hand"
                     .to_owned(),
             ),
         }),

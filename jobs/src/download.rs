@@ -34,7 +34,7 @@ pub async fn download(
     let written = write(&partial.path, stored, storage).await;
     written?;
     // Unlike a rename, a link fails if the name has been taken meanwhile.
-    std::fs::hard_link(&partial.path, to).map_err(failed("give the file its name"))?;
+    std::fs::hard_link(&partial.path, to).map_err(failed("give the file its final name"))?;
     Ok(manifest)
 }
 
@@ -72,7 +72,7 @@ async fn write(path: &Path, stored: &Stored, storage: &Storage) -> Result<(), Jo
 fn refuse_existing(to: &Path) -> Result<(), JobError> {
     match to.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("look at the file")(error)),
+        Err(error) => Err(failed("check whether the file exists")(error)),
         Ok(_) => Err(failed("write the file")(
             io::ErrorKind::AlreadyExists.into(),
         )),
@@ -96,9 +96,9 @@ impl Partial {
             // It belongs to a download that was killed, or to one that is under way.
             let is_there = error.kind() == io::ErrorKind::AlreadyExists;
             failed(if is_there {
-                "make the file's .partial: if no other download is under way, remove the one that is there"
+                "create the file's .partial: if no other download is under way, remove the existing one"
             } else {
-                "make the file's .partial"
+                "create the file's .partial"
             })(error)
         })?;
         Ok(Self { path })

@@ -82,7 +82,7 @@ pub enum JobError {
         key: String,
     },
     /// The restore point belongs to something else.
-    #[error("the restore point is of {what} {found:?}, not of {expected:?}")]
+    #[error("the restore point belongs to {what} {found:?}, not to {expected:?}")]
     OtherPoint {
         /// `run`, `resource` or `engine`.
         what: &'static str,
@@ -132,8 +132,8 @@ pub enum JobError {
     },
     /// The connection could not be made, or broke.
     #[error(
-        "cannot {doing}: the server could not be reached or went away: see that it runs, has connections left, and that \
-         this worker can reach its host and port"
+        "cannot {doing}: the server could not be reached or went away: check that it is running and has free connections, \
+         and that this worker can reach its host and port"
     )]
     Unreachable {
         /// What was being done.
@@ -144,8 +144,8 @@ pub enum JobError {
     },
     /// The server does not answer.
     #[error(
-        "cannot {doing}: no answer from the server within {seconds} s: see whether it is overloaded, or a firewall \
-         drops what this worker sends"
+        "cannot {doing}: no answer from the server within {seconds} s: check whether it is overloaded, or a firewall drops \
+         this worker's packets"
     )]
     NoAnswer {
         /// What was being done.
@@ -154,11 +154,12 @@ pub enum JobError {
         seconds: u64,
     },
     /// The dump's source reported success, but the stream is not whole.
-    #[error("the dump is not whole, although nothing on the way reported a failure")]
+    #[error("the dump is not whole, although no step reported a failure")]
     DumpNotWhole(#[source] FormatError),
     /// The dump, or the dump in an archive, has a format that only a newer build may know.
     #[error(
-        "this version of lastgood ({}) cannot read {what}: run a newer one, on every consumer; nothing says that the data is damaged",
+        "this version of lastgood ({}) cannot read {what}: upgrade every consumer to a newer one; nothing suggests that \
+         the data is damaged",
         env!("CARGO_PKG_VERSION")
     )]
     UnknownFormat {
@@ -178,7 +179,9 @@ pub enum JobError {
         limit_bytes: u64,
     },
     /// The dump is whole, but too small to be true.
-    #[error("the dump has {size_bytes} bytes, and even an empty database's has {floor_bytes}")]
+    #[error(
+        "the dump has only {size_bytes} bytes, and even the dump of an empty database has {floor_bytes}"
+    )]
     DumpTooSmall {
         /// The dump's size.
         size_bytes: u64,
@@ -204,8 +207,8 @@ pub enum JobError {
     },
     /// The store denies access, or the bucket does not exist.
     #[error(
-        "the store does not let lastgood {doing} {key}: see that the bucket exists, and that its keys are right and may do \
-         what docs/how-to/stores.md lists"
+        "the store does not let lastgood {doing} {key}: check that the bucket exists, that its keys are right, and that \
+         they have the permissions in docs/how-to/stores.md"
     )]
     StoreDenied {
         /// What was being done.
@@ -233,8 +236,8 @@ pub enum JobError {
     },
     /// The store has disappeared, or another one is in its place.
     #[error(
-        "the store is not the one that was here before: {why}: nothing was written or removed; see that the right one is mounted \
-         and configured"
+        "the store is not the one that was here before: {why}: nothing was written or removed; check that the right one is \
+         mounted and configured"
     )]
     StoreChanged {
         /// How it differs. Holds no secret.
@@ -245,7 +248,7 @@ pub enum JobError {
     ObjectKey(#[from] ObjectKeyError),
     /// The store keeps an object that was to be removed.
     #[error(
-        "the store refuses to remove {key}: an object lock holds it, or the right to is missing"
+        "the store refuses to remove {key}: an object lock holds it, or the store's keys may not delete objects"
     )]
     StoreRefuses {
         /// The object.
@@ -255,7 +258,7 @@ pub enum JobError {
         source: StoreFault,
     },
     /// The archive does not match its manifest.
-    #[error("the archive {key} is damaged: take another restore point")]
+    #[error("the archive {key} is damaged: choose another restore point")]
     Damaged {
         /// Its key.
         key: String,
@@ -268,7 +271,7 @@ pub enum JobError {
     Key(#[from] KeyError),
     /// No store was ever made in this directory.
     #[error(
-        "there is no store in {directory}: see that it is mounted, and that the address is right"
+        "there is no store in {directory}: check that it is mounted, and that the address is right"
     )]
     NoStore {
         /// The directory.
@@ -276,7 +279,7 @@ pub enum JobError {
     },
     /// The escrow of a key cannot be opened with the identity at hand.
     #[error(
-        "the escrow {key} cannot be opened: {why}: another store may have it whole, or an older version of it"
+        "the escrow {key} cannot be opened: {why}: another store may have an intact copy, or an older version of it"
     )]
     BadEscrow {
         /// Its key in the store.
@@ -337,7 +340,7 @@ pub enum JobError {
         source: io::Error,
     },
     /// A task of lastgood's own panicked, or was stopped with its runtime.
-    #[error("{what} stopped before its end")]
+    #[error("{what} stopped before it finished")]
     Stopped {
         /// Which task.
         what: &'static str,

@@ -45,9 +45,8 @@ pub struct Escrow {
 pub async fn put(storage: &Storage, escrow: &Escrow, recovery: &Recipient) -> Result<(), JobError> {
     let sealed = sealed(escrow, recovery)?;
     let object = object(escrow.key);
-    // Stores never overwrite an object.
-    storage.remove(&object).await?;
-    let upload = storage.upload(&object);
+    // At once: a crash never leaves the store without one, and a store that refuses removals gets one all the same.
+    let upload = storage.upload_over(&object);
     // If the write fails, `finish` says why.
     let _explained_below = upload.writer().write(sealed).await;
     upload.finish().await?.keep();
@@ -105,21 +104,21 @@ pub async fn refill(from: &[&Storage], to: &Storage, key: Uuid) -> Result<bool, 
     for store in from {
         let found = stored(store, &object).await?;
         if !is_sealed(&found) {
-            return Err(bad("it is none: it is not in the format of age"));
+            return Err(bad("it is not in age's format"));
         }
         if whole.as_ref().is_some_and(|first| *first != found) {
             return Err(bad(
-                "the stores that have it do not have the same one, and nobody here can tell which opens: have it written anew",
+                "its copies in the stores differ, and lastgood cannot tell which one opens: have it written again",
             ));
         }
         whole = Some(found);
     }
-    let whole = whole.ok_or_else(|| bad("there is none"))?;
+    let whole = whole.ok_or_else(|| bad("no store has it"))?;
     if to.create(&object, whole.clone()).await? == Created::AlreadyExists {
         return Ok(false);
     }
     if stored(to, &object).await? != whole {
-        return Err(bad("the store gave back other bytes than it was given"));
+        return Err(bad("the store returned different bytes from those written"));
     }
     Ok(true)
 }
@@ -149,11 +148,11 @@ pub async fn open(storage: &Storage, key: Uuid, recovery: &Identity) -> Result<E
     let file = age::decrypt(recovery.as_age(), &stored);
     let file = file
         .map(Zeroizing::new)
-        .map_err(|_| bad("it is of another recovery recipient, or was altered"))?;
+        .map_err(|_| bad("it is encrypted to another recovery recipient, or was altered"))?;
     let text = std::str::from_utf8(&file).map(SecretString::from);
     text.ok()
         .and_then(|text| read(key, &text))
-        .ok_or_else(|| bad("it holds no key of lastgood"))
+        .ok_or_else(|| bad("it does not hold a lastgood key"))
 }
 
 async fn stored(storage: &Storage, object: &str) -> Result<Vec<u8>, JobError> {
@@ -162,12 +161,12 @@ async fn stored(storage: &Storage, object: &str) -> Result<Vec<u8>, JobError> {
         why,
     };
     match storage.size(object).await? {
-        None => return Err(bad("there is none")),
+        None => return Err(bad("the store does not have it")),
         Some(0..=BYTES_MAX) => {}
         Some(_) => return Err(bad("it is too large for an escrow")),
     }
     let stored = storage.read_whole(object, BYTES_MAX).await?;
-    stored.ok_or_else(|| bad("it does not end where its store says"))
+    stored.ok_or_else(|| bad("it is larger than its store reports"))
 }
 
 fn read(key: Uuid, file: &SecretString) -> Option<Escrow> {
@@ -240,7 +239,7 @@ mod tests {
         let (full, empty) = (open_in(&at.0).await?, open_in(&at.1).await?);
         let (key, recovery) = (Uuid::from_u128(9), Identity::generate());
         let error = refill(&[&full], &empty, key).await.unwrap_err();
-        assert!(error.report().contains("there is none"), "{error:?}");
+        assert!(error.report().contains("does not have it"), "{error:?}");
         let escrow = Escrow {
             key,
             team: None,
@@ -267,7 +266,10 @@ mod tests {
         let third = open_in(&third).await?;
         put(&empty, &escrow, &recovery.recipient()).await?;
         let error = refill(&[&full, &empty], &third, key).await.unwrap_err();
-        assert!(error.report().contains("not have the same"), "{error:?}");
+        assert!(
+            error.report().contains("copies in the stores differ"),
+            "{error:?}"
+        );
         assert!(!exists(&third, key).await?);
         Ok(())
     }

@@ -23,7 +23,7 @@ pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), Job
     };
     let home = format!("v1/{}/{}/", manifest.team, manifest.resource_id);
     if !manifest_key.starts_with(&home) {
-        return Err(bad(format!("it is of {home}… and lies elsewhere")));
+        return Err(bad(format!("it belongs under {home}, not at this key")));
     }
     if !manifest.archive.key.starts_with(&home) {
         return Err(bad(format!(
@@ -32,7 +32,9 @@ pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), Job
         )));
     }
     if manifest.archive.size_bytes == 0 || manifest.dump.size_bytes == 0 {
-        return Err(bad("it says that nothing is in it".to_owned()));
+        return Err(bad(
+            "it says that the archive or the dump is empty".to_owned()
+        ));
     }
     Ok(())
 }
@@ -46,8 +48,8 @@ mod tests {
 
     #[rstest]
     #[case::at_home("v1/acme/db-1/2026/03/04/x.manifest.json", None)]
-    #[case::of_another_team("v1/evil/db-1/2026/03/04/x.manifest.json", Some("lies elsewhere"))]
-    #[case::of_a_longer_name("v1/acme/db-10/2026/03/04/x.manifest.json", Some("lies elsewhere"))]
+    #[case::of_another_team("v1/evil/db-1/2026/03/04/x.manifest.json", Some("not at this key"))]
+    #[case::of_a_longer_name("v1/acme/db-10/2026/03/04/x.manifest.json", Some("not at this key"))]
     fn a_manifest_belongs_under_its_own_resource(#[case] key: &str, #[case] refused: Option<&str>) {
         let told = belongs(&example(), key)
             .err()

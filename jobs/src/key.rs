@@ -16,7 +16,7 @@ pub struct Recipient(age::x25519::Recipient);
 
 /// The text is not a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a recipient is a public key of age, `age1…`: `age-keygen` makes a pair and prints it")]
+#[error("a recipient is an age public key, `age1…`: `age-keygen` makes a key pair and prints it")]
 pub struct RecipientError;
 
 impl Recipient {
@@ -68,10 +68,10 @@ pub struct Identity(age::x25519::Identity);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// No line is an identity.
-    #[error("it holds no identity of age: a line `AGE-SECRET-KEY-1…`, as `age-keygen` writes it")]
+    #[error("it holds no age identity: a line `AGE-SECRET-KEY-1…`, as `age-keygen` writes it")]
     None,
     /// More than one line is an identity.
-    #[error("it holds more than one identity of age: give one")]
+    #[error("it holds more than one age identity: give one")]
     Several,
 }
 
@@ -147,7 +147,7 @@ pub enum KeyError {
     },
     /// The identity belongs to another key.
     #[error(
-        "the archive was encrypted to key {key} ({recipient}), and the identity at hand is that of {found}"
+        "the archive was encrypted to key {key} ({recipient}), but the identity at hand belongs to {found}"
     )]
     Other {
         /// The key.

@@ -259,7 +259,7 @@ impl Manifest {
 pub(crate) enum ManifestError {
     #[error("it is not a lastgood manifest")]
     Format,
-    #[error("it is of version {0}, and this build reads version {VERSION}")]
+    #[error("it has version {0}, and this build reads version {VERSION}")]
     Version(u32),
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -411,7 +411,7 @@ pub(crate) mod tests {
         );
         assert_eq!(
             why(r#"{"format":"lastgood-manifest","version":2}"#),
-            "it is of version 2, and this build reads version 1"
+            "it has version 2, and this build reads version 1"
         );
         assert!(why("{").contains("EOF"));
     }

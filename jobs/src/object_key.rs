@@ -22,7 +22,7 @@ pub struct ObjectKey(String);
 /// The text is not a valid object key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} cannot be an object's key: that is names of A-Z a-z 0-9 . _ - between slashes, none of them empty, `.` or `..`"
+    "{text:?} cannot be an object's key: use names of A-Z a-z 0-9 . _ - separated by slashes, none of them empty, `.` or `..`"
 )]
 pub struct ObjectKeyError {
     text: String,

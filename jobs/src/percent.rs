@@ -17,7 +17,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
 }
 
 /// The error text for a URL with a control character.
-pub(super) const CONTROL: &str = "it has a control character, such as a line's end: see that none was copied along, and that %0A and the like are meant for no part";
+pub(super) const CONTROL: &str = "it has a control character, such as a line break: remove it, whether literal or percent-encoded (%0A)";
 
 /// Returns whether any part of a URL has a control character, literal or percent-encoded. A tab does not count, because
 /// some passwords have one.

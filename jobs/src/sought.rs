@@ -34,7 +34,7 @@ impl<'a> Sought<'a> {
         match self.recorded {
             Some(recorded) if *recorded != found => Err(JobError::BadManifest {
                 key: key.to_owned(),
-                why: "it is another than the one that was recorded or read before".to_owned(),
+                why: "it differs from the one that was recorded or read before".to_owned(),
             }),
             Some(_) | None => Ok(found),
         }

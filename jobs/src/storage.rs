@@ -188,13 +188,13 @@ impl Storage {
         if read.concat() != *written {
             return Err(wrong(
                 "read back",
-                "it gave back other bytes than it was given",
+                "it returned different bytes from those written",
             ));
         }
         if again == Created::New {
             return Err(wrong(
                 "protect",
-                "it overwrites what must be written once: it does not know the condition `If-None-Match: *`",
+                "it overwrites objects that must be written once: it does not support the condition `If-None-Match: *`",
             ));
         }
         self.unfinished("check/").await.map(drop)
@@ -215,7 +215,7 @@ impl Storage {
             Some(size) => return Err(bad(format!("it has {size} bytes"))),
         }
         let bytes = self.read_whole(key, MANIFEST_BYTES_MAX).await?;
-        let bytes = bytes.ok_or_else(|| bad("it does not end where its store says".to_owned()))?;
+        let bytes = bytes.ok_or_else(|| bad("it is larger than its store reports".to_owned()))?;
         Manifest::from_json(&bytes)
             .map(Some)
             .map_err(|why| bad(why.to_string()))
@@ -393,7 +393,7 @@ impl Storage {
     /// Removes an object that belongs to nobody, or leaves it to the janitor.
     pub(crate) async fn remove_or_leave(&self, key: &str) {
         if let Err(error) = self.remove(key).await {
-            tracing::warn!(object.key = %key, error = %error.report(), "an object is left to the janitor");
+            tracing::warn!(object.key = %key, error = %error.report(), "cannot remove an object: it is left to the janitor");
         }
     }
 

@@ -68,6 +68,22 @@ pub struct Progress {
     decided: AtomicU8,
 }
 
+/// One pass over a dump, from its first byte on.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    progress: &'a Progress,
+    bytes: u64,
+}
+
+impl Pass<'_> {
+    /// Adds bytes that this pass has read.
+    pub fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        let furthest = &self.progress.dump_bytes;
+        furthest.fetch_max(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// A commit has begun: nothing can be undone any more.
 const COMMITS: u8 = 1;
 /// The attempt was stopped before its commit.
@@ -77,6 +93,15 @@ impl Progress {
     /// Adds bytes of the dump, before compression or, in a restore, after decompression.
     pub fn add_dump(&self, bytes: u64) {
         self.dump_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Begins to read a dump in a job that may read it more than once: what counts is how far the furthest pass has come.
+    #[must_use]
+    pub fn pass(&self) -> Pass<'_> {
+        Pass {
+            progress: self,
+            bytes: 0,
+        }
     }
 
     /// Limits the size of dumps from now on; `None` removes the limit.
@@ -120,5 +145,22 @@ impl Progress {
             self.dump_bytes.load(Ordering::Relaxed),
             self.stored_bytes.load(Ordering::Relaxed),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_that_is_read_more_than_once_counts_once() {
+        let progress = Progress::default();
+        for chunks in [[3, 4], [1, 1], [5, 4]] {
+            let mut pass = progress.pass();
+            for bytes in chunks {
+                pass.add(bytes);
+            }
+        }
+        assert_eq!(progress.so_far(), (9, 0));
     }
 }

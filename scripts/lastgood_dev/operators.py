@@ -60,7 +60,7 @@ def by_urllib(method: str, url: str, headers: Mapping[str, str]) -> tuple[int, A
 
 def pause_and_resume(lastgood: Lastgood, resources: Sequence[str]) -> None:
     """Nothing is claimed while the queue is paused; what waited runs when it is resumed."""
-    lastgood.show("queue", "pause", "--because", "the storage is being moved")
+    lastgood.show("queue", "pause", "--reason", "the storage is being moved")
     waiting = [lastgood.ask_for("backup", "now", resource) for resource in resources]
     lastgood.show("queue", "stats")
     states = [lastgood.run(run_id).state for run_id in waiting]
@@ -82,7 +82,7 @@ def fail_and_retry(lastgood: Lastgood, server_of: Customer, database: str) -> No
     lastgood.show("run", "show", run_id)
     say(f"  postgres=> create database {database};")
     server_of.server.psql(f"create database {database} owner {server_of.owner}")
-    lastgood.show("run", "retry", run_id, "--because", "the database is there now")
+    lastgood.show("run", "retry", run_id, "--reason", "the database is there now")
     wait_for_end(lastgood, run_id, "succeeded")
     lastgood.show("run", "show", run_id)
 

@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """One archive whose manifest exists, as `lastgood backup list --json` tells it."""
+    """One archive whose manifest exists, as `lastgood point list --json` tells it."""
 
     id: str
     resource: str
@@ -155,7 +155,7 @@ class Lastgood:
         return self._json("run", "show", run_id)["result"]
 
     def restore_points(self, resource: str) -> list[RestorePoint]:
-        return [RestorePoint.read(fields) for fields in self._json("backup", "list", resource)]
+        return [RestorePoint.read(fields) for fields in self._json("point", "list", resource)]
 
     def start(self, name: str, *args: str) -> Replica:
         """Returns a producer or consumer that says that it is ready."""

@@ -82,7 +82,7 @@ impl Caller {
         let nobody = || {
             Problem::new(
                 Kind::NoToken,
-                "send a token that is known, not revoked and not expired: `Authorization: Bearer lastgood_…`; `lastgood token create` makes one",
+                "send a valid token, neither revoked nor expired: `Authorization: Bearer lastgood_…`; `lastgood token create` makes one",
             )
         };
         let header = parts
@@ -130,15 +130,15 @@ impl Caller {
             Some(team) => Err(Problem::new(
                 Kind::NotAllowed,
                 format!(
-                    "this token is bound to team {team:?}, and this concerns every team: use one that is bound to none"
+                    "this token is bound to team {team:?}, and this request reaches beyond that team: use a token that is not bound to a team"
                 ),
             )),
         }
     }
 
     /// Returns an order in the caller's name, for the audit log.
-    pub(super) fn order(&self, because: Option<&str>) -> Order {
-        Order::new(&format!("token:{}", self.0.name), because)
+    pub(super) fn order(&self, reason: Option<&str>) -> Order {
+        Order::new(&format!("token:{}", self.0.name), reason)
     }
 
     /// Returns a resource that the caller may see. Another team's resource is reported as not found.

@@ -22,7 +22,7 @@ use super::{
     runs::Run,
 };
 use crate::{
-    catalog::{AdhocBackup, Enqueued, LimitOf, PointRow},
+    catalog::{AdhocBackup, Enqueued, LimitOf, PointFilter, PointRow},
     standing::Standing,
 };
 
@@ -33,27 +33,27 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(confirm))
 }
 
-/// Nothing is to be said about an ad-hoc backup: leave the body out, or send `{}`.
+/// An ad-hoc backup takes no options: leave the body out, or send `{}`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BackupRequest {}
 
 /// Make a backup now, outside the schedule
 ///
-/// With an `Idempotency-Key`, a request that is sent again returns the run that the first one made, with 200; under that key the
-/// resource takes no other request.
+/// A repeated request with the same `Idempotency-Key` answers 200 with the first request's run. Reusing a key for another request on the
+/// same resource answers 409.
 #[utoipa::path(
     post, path = "/resources/{id}/backups", tag = "backups", operation_id = "back_up", security(("token" = ["enqueue"])),
     params(
         ("id" = String, Path, description = "The resource's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same request: a UUID, say", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to repeat the request: a UUID, for example", min_length = 1, max_length = 255),
     ),
     request_body = Option<BackupRequest>,
     responses(
-        (status = 202, description = "It is queued", body = Run, headers(("location" = String, description = "The run"))),
-        (status = 200, description = "It was queued by an earlier request with this key", body = Run, headers(("location" = String, description = "The run"))),
+        (status = 202, description = "The backup is queued", body = Run, headers(("location" = String, description = "The run"))),
+        (status = 200, description = "An earlier request with this key queued it", body = Run, headers(("location" = String, description = "The run"))),
         (status = 409, description = "The resource was removed, or the key was used for another request"),
-        (status = 429, description = "As many as are allowed were asked for in the last hour"),
+        (status = 429, description = "The limit of ad-hoc backups in an hour is reached"),
     )
 )]
 async fn back_up(
@@ -84,10 +84,10 @@ async fn back_up(
         } => {
             let whose = match of {
                 LimitOf::Resource => format!("resource {:?} has", resource.id),
-                LimitOf::Team => format!("the resources of team {:?} have", resource.team),
+                LimitOf::Team => format!("team {:?} has", resource.team),
             };
             let detail = format!(
-                "{whose} had as many ad-hoc backups in the last hour as are allowed: try again in {retry_after_seconds} s; `lastgood limits set` changes it"
+                "{whose} reached the limit of ad-hoc backups in an hour: try again in {retry_after_seconds} s; `lastgood limits set` changes the limit"
             );
             Err(Problem::new(Kind::Limited, detail).after(retry_after_seconds))
         }
@@ -114,7 +114,7 @@ pub(super) fn status(enqueued: Enqueued) -> StatusCode {
     }
 }
 
-/// An archive whose manifest exists: what a restore is made from.
+/// An archive whose manifest exists, from which a resource can be restored.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct RestorePoint {
     /// Its id: the run that made it.
@@ -123,7 +123,7 @@ struct RestorePoint {
     resource: String,
     /// The instant that a restore brings back.
     consistent_at: DateTime<Utc>,
-    /// What it promises about its instant, in the manifest's words; `none`: the server was read while others wrote.
+    /// How consistent the data is, in the manifest's words; `none`: others wrote to the server while it was read.
     consistency: Option<String>,
     /// Bytes before compression.
     dump_bytes: i64,
@@ -131,21 +131,21 @@ struct RestorePoint {
     stored_bytes: i64,
     /// When it was recorded.
     created_at: DateTime<Utc>,
-    /// Whether a restore may be made from it without further words.
+    /// Whether it is trusted: neither suspect, nor found damaged, nor expired.
     usable: bool,
-    /// When all of it was last read back and found whole.
+    /// When it was last read back in full and found intact.
     verified_at: Option<DateTime<Utc>>,
     /// When it was found damaged.
     quarantined_at: Option<DateTime<Utc>>,
-    /// Since when it is suspect: nobody restores from it unasked, and it ends no exposure.
+    /// Since when it has been suspect. A restore uses it only if told to, and it does not count towards exposure.
     suspected_at: Option<DateTime<Utc>>,
-    /// Why, in the manifest's words: `unfinished_restore`, `shrunk`, `from_the_future`; they stay when it is confirmed.
+    /// Why it is suspect, in the manifest's words: `unfinished_restore`, `shrunk`, `from_the_future`. They stay after it is confirmed.
     suspected_of: Option<Vec<String>>,
-    /// What was seen, for a person.
+    /// The reason in plain words.
     suspected_because: Option<String>,
-    /// When somebody said that it is right all the same.
+    /// When somebody confirmed that it can be trusted.
     confirmed_at: Option<DateTime<Utc>>,
-    /// When retention let it go.
+    /// When it expired.
     expired_at: Option<DateTime<Utc>>,
     /// When an operator pinned it.
     pinned_at: Option<DateTime<Utc>>,
@@ -188,9 +188,9 @@ impl From<PointRow> for RestorePoint {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// Only those of before this instant: `consistent_at` of the last one of the page before.
+    /// Only restore points from before this instant: the `consistent_at` of the last one on the previous page.
     before: Option<DateTime<Utc>>,
-    /// At most so many; 50 unless said.
+    /// How many to list at most; 50 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
@@ -209,37 +209,40 @@ async fn restore_points(
 ) -> Result<Json<Vec<RestorePoint>>, Problem> {
     let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);
     let resource = caller.resource(&api, &id).await?;
-    let points = api
-        .catalog
-        .points_before(&resource.id, before, limit)
-        .await?;
+    let filter = PointFilter {
+        resource_id: Some(resource.id),
+        team: None,
+        before,
+        limit,
+    };
+    let points = api.catalog.points(&filter).await?;
     Ok(Json(points.into_iter().map(RestorePoint::from).collect()))
 }
 
-/// Why a suspect restore point is right all the same.
+/// Why a suspect restore point can be trusted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Confirmation {
-    /// Who looked at what; recorded.
+    /// Who checked what, for the record.
     #[schema(
         min_length = 1,
         max_length = 1000,
         pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
     )]
-    because: String,
+    reason: String,
 }
 
 /// Trust a suspect restore point
 ///
-/// From then on it is like any other: a default of restores, the end of an exposure, a reason for older ones to expire. Recorded in the
-/// audit log.
+/// From then on it is treated like any other: restores may choose it by default, it counts towards exposure, and older ones may expire
+/// because of it. The audit log records the confirmation.
 #[utoipa::path(
     post, path = "/restore-points/{id}/confirm", tag = "backups", operation_id = "confirm_restore_point", security(("token" = ["admin"])),
     params(("id" = Uuid, Path, description = "The restore point's id")),
     request_body = Confirmation,
     responses(
-        (status = 200, description = "It is trusted", body = RestorePoint),
-        (status = 409, description = "It is not suspect"),
+        (status = 200, description = "The restore point, now trusted", body = RestorePoint),
+        (status = 409, description = "The restore point is not suspect"),
     )
 )]
 async fn confirm(
@@ -248,7 +251,7 @@ async fn confirm(
     Named(id): Named,
     Body(body): Body<Confirmation>,
 ) -> Result<Json<RestorePoint>, Problem> {
-    plain("because", &body.because)?;
+    plain("reason", &body.reason)?;
     let nothing = || Problem::no_such("restore point", &id);
     let point = api
         .catalog
@@ -258,7 +261,7 @@ async fn confirm(
     if !caller.sees(&owner.team) {
         return Err(nothing());
     }
-    let order = caller.order(Some(&body.because));
-    api.catalog.confirm(point.id, &body.because, &order).await?;
+    let order = caller.order(Some(&body.reason));
+    api.catalog.confirm(point.id, &body.reason, &order).await?;
     Ok(Json(api.catalog.point(point.id).await?.into()))
 }

@@ -61,8 +61,8 @@ fn within_network(caller: &Caller, engine: Engine, url: &SecretString) -> Result
         Some(what) => Err(Problem::new(
             Kind::NotAllowed,
             format!(
-                "this token is bound to team {team:?}, and `url` leans on {what} of the consumers: name a host, and no more of their machine, \
-                 or use a token that is bound to none"
+                "this token is bound to team {team:?}, and `url` relies on {what} of the consumers' machine: name only a host, \
+                 or use a token that is not bound to a team"
             ),
         )),
     }

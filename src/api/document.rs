@@ -20,20 +20,20 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "lastgood",
-        description = "Backups of customers' databases: register them, ask for backups and restores, see what is promised and what is true. \
-            A token of `lastgood token create` goes into `Authorization: Bearer …`; each operation names the scope that it needs, and `admin` \
-            covers the others. What a token that is bound to a team may not see is answered as if it did not exist. Errors are problem \
-            details (RFC 9457).",
+        description = "Backups of customers' databases: register them, ask for backups and restores, and compare the promised RPO with the \
+            actual exposure. Send a token (`lastgood token create` makes one) as `Authorization: Bearer …`. Each operation names the scope \
+            that it needs; `admin` includes the others. For a token that is bound to a team, other teams' resources do not exist. \
+            Errors are problem details (RFC 9457).",
     ),
     components(schemas(Details)),
     modifiers(&Token),
     tags(
-        (name = "resources", description = "What is protected"),
+        (name = "resources", description = "Protected databases"),
         (name = "backups", description = "Ad-hoc backups and restore points"),
-        (name = "restores", description = "Bringing a resource back"),
+        (name = "restores", description = "Restoring a resource"),
         (name = "runs", description = "The queue and its history"),
-        (name = "queue", description = "Steering the queue"),
-        (name = "overview", description = "What is promised, and what is true"),
+        (name = "queue", description = "Pausing, resuming and draining the queue"),
+        (name = "overview", description = "Promises, exposure, capabilities and consumers"),
     ),
 )]
 struct Document;
@@ -46,7 +46,7 @@ impl Modify for Token {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "A token of `lastgood token create`, bound to scopes and perhaps to a team",
+                "A token from `lastgood token create`, limited to scopes and perhaps to a team",
             ))
             .build();
         let components = document.components.get_or_insert_with(Components::new);
@@ -73,11 +73,11 @@ fn complete_operation(operation: &mut Operation) {
     let mut problems = vec![
         (
             "500",
-            "A fault of lastgood's: tell whoever runs it the request's id",
+            "A fault in lastgood: tell its operator the request's id",
         ),
         (
             "503",
-            "The catalog does not answer, or not in time: try again",
+            "lastgood could not answer now, or not in time: try again; `detail` says why",
         ),
     ];
     if operation.security.is_some() {
@@ -87,7 +87,7 @@ fn complete_operation(operation: &mut Operation) {
         ));
         problems.push((
             "403",
-            "The token lacks the scope, or is bound to a team and this concerns every team",
+            "The token lacks the scope, or is bound to a team and the request reaches beyond that team",
         ));
     }
     let parameters = operation.parameters.iter().flatten();
@@ -98,16 +98,16 @@ fn complete_operation(operation: &mut Operation) {
         })
     };
     if is_in(|place| matches!(place, ParameterIn::Path)) {
-        problems.push(("404", "There is no such thing, or it is another team's"));
+        problems.push(("404", "It does not exist, or belongs to another team"));
     }
     if is_in(|place| matches!(place, ParameterIn::Query | ParameterIn::Header)) {
-        problems.push(("400", "The query or a header is not understood"));
+        problems.push(("400", "The query or a header is not valid"));
     }
     if operation.request_body.is_some() {
         problems.push(("400", "The body is not JSON"));
         problems.push(("413", "The body is larger than 64 KiB"));
-        problems.push(("415", "The body is not said to be JSON"));
-        problems.push(("422", "The body is not what this route takes"));
+        problems.push(("415", "The `Content-Type` is not `application/json`"));
+        problems.push(("422", "The body is JSON, but not what this route accepts"));
     }
     for (status, description) in problems {
         operation

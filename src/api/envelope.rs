@@ -59,7 +59,7 @@ pub(super) async fn envelope(
         .await;
     let mut response = answered.unwrap_or_else(|_| {
         let detail = format!(
-            "the answer took more than {}, and what was asked for may be done or not: ask again, with the same Idempotency-Key",
+            "the answer took more than {}, and the request may or may not have taken effect: try again, with the same Idempotency-Key",
             humantime::format_duration(answered_within)
         );
         Problem::new(Kind::TimedOut, detail).after(5).into_response()

@@ -28,15 +28,14 @@ const PATIENCE: u32 = 60;
 
 /// Follow a run to its end
 ///
-/// Server-sent events named `run`, each with the run as `GET /runs/{id}` tells it without its attempts: one at once, one for
-/// every change, and a last one when it has ended; then the stream ends. One that ends earlier (a restart, a revoked token) is to be
-/// opened again.
+/// Sends server-sent events named `run`, each with the run as in `GET /runs/{id}`, but without its attempts: one at once, one for each
+/// change, and a last one when the run has ended. Then the stream ends. If it ends earlier (after a restart, for example), open it again.
 #[utoipa::path(
     get, path = "/runs/{id}/events", tag = "runs", operation_id = "follow_run", security(("token" = ["read"])),
     params(("id" = Uuid, Path, description = "The run's id")),
     responses(
         (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
-        (status = 429, description = "Too many streams are open: try again, or ask for the run now and then"),
+        (status = 429, description = "Too many event streams are open: try again, or poll the run instead"),
     )
 )]
 pub(super) async fn follow(
@@ -46,7 +45,7 @@ pub(super) async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let run = caller.run(&api, &id).await?;
     let place = api.streams.open(caller.token_id()).ok_or_else(|| {
-        let detail = "too many streams are open, of this token or of all: try again, or ask for the run now and then";
+        let detail = "too many event streams are open, for this token or in this process: try again, or poll the run instead";
         Problem::new(Kind::Limited, detail).after(10)
     })?;
     let following = Following {
@@ -97,7 +96,7 @@ impl Following {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), run.id = %self.run, "a stream of events ends early");
+                    tracing::warn!(error = chain(&error), run.id = %self.run, "an event stream ends early");
                     return None;
                 }
             };

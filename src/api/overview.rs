@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// Exposure against the promise.
 #[derive(Debug, Serialize, ToSchema)]
 struct Status {
-    /// As of when, by the catalog's clock.
+    /// The time of this answer, by the catalog's clock.
     at: DateTime<Utc>,
     /// `file`, or `built-in` while the plans file is missing or broken.
     plans: &'static str,
@@ -44,28 +44,28 @@ struct Status {
     tiers: Vec<TierStatus>,
     /// Resources, the most exposed first.
     resources: Vec<ResourcePromise>,
-    /// Resources that are not protected although their tier is.
+    /// Resources that are not backed up although their tier is.
     suspended: Suspended,
-    /// Databases that a restore has left closed to connections, and that a consumer is about to open.
+    /// Databases that a restore has left closed to connections. A consumer will reopen them.
     closed_databases: Vec<ClosedDatabase>,
-    /// What concerns everybody: not for a token that is bound to a team.
+    /// What concerns all teams; null for a token that is bound to a team.
     platform: Option<Platform>,
 }
 
-/// What concerns everybody.
+/// What concerns all teams.
 #[derive(Debug, Serialize, ToSchema)]
 struct Platform {
-    /// Tiers that resources are on and the plans do not know: they are not backed up.
+    /// Tiers that resources have but the plans do not define. These resources are not backed up.
     unknown_tiers: Vec<UnknownTier>,
-    /// What waits and runs.
+    /// How many runs are queued and running.
     queue: Vec<QueueDepth>,
     /// The pauses in force.
     pauses: Vec<Pause>,
-    /// Runs that should have moved by now.
+    /// Runs that are stuck.
     stuck: Vec<StuckRun>,
-    /// How many consumers are alive and take new runs: those that drain do not count.
+    /// How many consumers are alive and take new runs. Draining ones do not count.
     live_consumers: usize,
-    /// Whether a producer ticks.
+    /// Whether a producer is ticking, so that backups are scheduled.
     scheduling: bool,
 }
 
@@ -73,14 +73,14 @@ struct Platform {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct HowMany {
-    /// At most so many resources; 50 unless said.
+    /// How many resources to list at most; 50 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
 /// Show exposure against the promise, worst first
 ///
-/// A token that is bound to a team sees its team's.
+/// A token that is bound to a team sees only its team's resources.
 #[utoipa::path(
     get, path = "/status", tag = "overview", operation_id = "status", security(("token" = ["read"])), params(HowMany),
     responses((status = 200, description = "The status", body = Status))
@@ -125,7 +125,7 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
     })
 }
 
-/// Show the plans, with the cadence that each RPO leads to
+/// Show the plans, with each tier's cadence
 #[utoipa::path(
     get, path = "/plans", tag = "overview", operation_id = "list_plans", security(("token" = ["read"])),
     responses((status = 200, description = "The plans, in the order of the file", body = Vec<plan::Row>))
@@ -134,10 +134,10 @@ async fn plans(_: Reader, State(api): State<Arc<Api>>) -> Json<Vec<plan::Row>> {
     Json(plan::rows(&api.in_force().plans))
 }
 
-/// What may be promised now.
+/// What can be promised now.
 #[derive(Debug, Serialize, ToSchema)]
 struct Capabilities {
-    /// As of when, by the catalog's clock.
+    /// The time of this answer, by the catalog's clock.
     at: DateTime<Utc>,
     /// `file`, or `built-in` while the plans file is missing or broken.
     plans: &'static str,
@@ -145,10 +145,11 @@ struct Capabilities {
     tiers: Vec<TierCapabilities>,
 }
 
-/// Show what may be promised now: what a website may quote
+/// Show what can be promised now
 ///
-/// Per tier and engine, whether backup, restore and verification are truly available, and why not: from the plans, and from the
-/// consumers and producers that are alive. Anybody may ask where lastgood runs with `--public-capabilities`.
+/// Says for each tier and engine whether backup, restore and verification are available now, and why not. This is computed from the plans
+/// and from the consumers and producers that are alive, so a website may quote it. With `lastgood api --public-capabilities`, no token is
+/// needed.
 #[utoipa::path(
     get, path = "/capabilities", tag = "overview", operation_id = "capabilities", security(("token" = ["read"])),
     responses((status = 200, description = "What is available", body = Capabilities))

@@ -90,19 +90,19 @@ impl Kind {
 
     fn title(self) -> &'static str {
         match self {
-            Self::BadRequest => "The request is not understood",
-            Self::NoToken => "A token is needed",
-            Self::NotAllowed => "This token does not allow it",
-            Self::NotFound => "There is no such thing",
-            Self::NoSuchMethod => "This path does not have this method",
-            Self::Conflict => "The state of things speaks against it",
+            Self::BadRequest => "The request is not valid",
+            Self::NoToken => "A valid token is needed",
+            Self::NotAllowed => "The token does not allow this request",
+            Self::NotFound => "Not found",
+            Self::NoSuchMethod => "This path does not support this method",
+            Self::Conflict => "The request conflicts with the current state",
             Self::TooLarge => "The body is too large",
             Self::NotJson => "The body is not JSON",
-            Self::NotAccepted => "The body is not what this route takes",
+            Self::NotAccepted => "The body is not what this route accepts",
             Self::Limited => "Too many requests",
-            Self::Fault => "A fault of lastgood's",
-            Self::Unavailable => "It is not available now",
-            Self::TimedOut => "It took too long",
+            Self::Fault => "A fault in lastgood",
+            Self::Unavailable => "Not available now",
+            Self::TimedOut => "The answer took too long",
         }
     }
 }
@@ -111,18 +111,18 @@ impl Kind {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Details {
-    /// Which kind of problem, as a URN that does not change: `urn:lastgood:problem:conflict`.
+    /// The kind of problem, as a URN that does not change, such as `urn:lastgood:problem:conflict`.
     #[serde(rename = "type")]
     kind: String,
     /// The kind in words.
     title: &'static str,
-    /// The answer's status.
+    /// The response's HTTP status.
     status: u16,
     /// What is wrong with this request, and what to do.
     detail: String,
     /// The request's id, as in `x-request-id` and in the log.
     instance: String,
-    /// When to try again, as in `retry-after`.
+    /// In how many seconds to try again, as in `retry-after`.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u32>,
 }
@@ -202,21 +202,21 @@ impl From<CatalogError> for Problem {
         match error {
             CatalogError::NotFound { what, id, .. } => Self::no_such(what, &id),
             CatalogError::Exists(id) => conflict(format!(
-                "resource {id:?} exists already: ids are never used twice, choose another"
+                "resource {id:?} already exists: ids are never reused, choose another"
             )),
             CatalogError::NoConnection(id) => conflict(format!(
-                "resource {id:?} has no connection, for it was rebuilt from manifests: PATCH its `url` or `connection`, then its `status`"
+                "resource {id:?} has no connection, because it was rebuilt from manifests: PATCH its `url` or `connection`, then its `status`"
             )),
             CatalogError::RestoreUnderWay(id) => conflict(format!(
                 "a restore of {id:?} is queued or running: wait for it, see GET /api/v1/runs?resource={id}"
             )),
             CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
-                "restore point {id} has expired and is being removed: take another, see the resource's restore-points"
+                "restore point {id} has expired and is being removed: choose another of the resource's restore-points"
             )),
             CatalogError::QuotaReached { team, most } => Self::new(
                 Kind::Limited,
                 format!(
-                    "team {team:?} has {most} resources, as many as it may register itself: remove one, or ask whoever runs lastgood for more"
+                    "team {team:?} has {most} resources, the most that its own tokens may register: remove one, or ask the operator to raise the limit"
                 ),
             ),
             CatalogError::NotSuspect(id) => conflict(format!(
@@ -240,9 +240,9 @@ impl From<CatalogError> for Problem {
             CatalogError::Busy(source) => {
                 tracing::warn!(
                     error = chain(&source),
-                    "another transaction is in the way of a request"
+                    "another transaction blocks a request"
                 );
-                Self::new(Kind::Unavailable, "another transaction is in the way and does not end, one that used the same Idempotency-Key, say: nothing was done, try again").after(5)
+                Self::new(Kind::Unavailable, "another transaction blocks this request, perhaps one that used the same Idempotency-Key: nothing was done, try again").after(5)
             }
             CatalogError::MasterKeyReplaced => {
                 tracing::error!(
@@ -250,7 +250,7 @@ impl From<CatalogError> for Problem {
                 );
                 Self::new(
                     Kind::Unavailable,
-                    "the master key was replaced meanwhile: nothing was done, try again",
+                    "the master key was replaced a moment ago: nothing was done, try again",
                 )
                 .after(5)
             }
@@ -275,10 +275,13 @@ impl From<CatalogError> for Problem {
 impl Problem {
     /// Returns a fault of ours. The cause goes to the log; the caller learns only the request's id.
     fn fault(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = chain(error), "a request failed by a fault of ours");
+        tracing::error!(
+            error = chain(error),
+            "a request failed because of a fault in lastgood"
+        );
         Self::new(
             Kind::Fault,
-            "what was asked for may have been done or not; tell whoever runs lastgood the id in `instance`: the log has the reason under it",
+            "the request may or may not have taken effect; tell the operator the id in `instance`: the log has the reason under it",
         )
     }
 }
@@ -293,40 +296,40 @@ impl From<RequestError> for Problem {
             RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {}", error.report())),
             RequestError::Name(error) => not_accepted(error.to_string()),
             RequestError::MasterKey(error) => {
-                tracing::error!(error = chain(&error), "a URL cannot be sealed: this process has another LASTGOOD_MASTER_KEY than the catalog");
+                tracing::error!(error = chain(&error), "a URL cannot be sealed: this process's LASTGOOD_MASTER_KEY is not the catalog's master key");
                 Self::new(
                     Kind::Unavailable,
-                    "URLs cannot be sealed here: `lastgood api` has another master key than the one that seals the catalog; whoever runs lastgood must give it the consumers' key",
+                    "URLs cannot be sealed here: `lastgood api` has a master key that is not the catalog's; the operator must give it the consumers' key",
                 )
             }
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
-            RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are MongoDB's: {engine} has neither")),
-            RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are PostgreSQL's: {engine} has neither")),
-            RequestError::PostgresOnly { word, engine } => not_accepted(format!("`{word}` is PostgreSQL's: {engine} has no use for it")),
+            RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are for MongoDB only: leave them out for {engine}")),
+            RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are for PostgreSQL only: leave them out for {engine}")),
+            RequestError::PostgresOnly { word, engine } => not_accepted(format!("`{word}` is for PostgreSQL only: leave it out for {engine}")),
             RequestError::ServersOwn(database) => not_accepted(format!(
                 "database {database:?} is the server's own: give `into` the name of an empty database"
             )),
             RequestError::NoMerge(engine) => not_accepted(format!(
-                "`merge` is Redis's: over what is there, {engine} replaces what the backup has and leaves the rest as it is"
+                "`merge` is for Redis only: with `overwrite`, {engine} replaces what the backup has and leaves the rest as it is"
             )),
-            RequestError::NotOverwritten(id) => not_accepted(format!("to restore over what is there, repeat the resource's id: \"overwrite\": {id:?}", id = id.as_str())),
+            RequestError::NotOverwritten(id) => not_accepted(format!("to restore over existing data, repeat the resource's id: \"overwrite\": {id:?}", id = id.as_str())),
             RequestError::WholeServer => {
-                not_accepted("a backup of Redis is of a whole server: `into` is env:NAME or file:/path of another server's URL".to_owned())
+                not_accepted("a Redis backup covers a whole server: `into` must be env:NAME or file:/path of another server's URL".to_owned())
             }
             RequestError::OtherPoint { point, .. } => Self::no_such("restore point", &point.to_string()),
-            RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: take another")),
+            RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: choose another")),
             RequestError::Damaged { point, because, .. } => conflict(format!(
-                "restore point {point} was found damaged ({because}): take another, or try it with \"even_quarantined\": true"
+                "restore point {point} was found damaged ({because}): choose another, or try it with \"even_quarantined\": true"
             )),
             RequestError::Suspect { point, because, .. } => conflict(format!(
-                "restore point {point} is suspect ({because}): take another, confirm it if it is right (POST /api/v1/restore-points/{point}/confirm), or restore from it all the same with \"even_suspect\": true"
+                "restore point {point} is suspect ({because}): choose another, confirm it if it can be trusted (POST /api/v1/restore-points/{point}/confirm), or restore from it anyway with \"even_suspect\": true"
             )),
             RequestError::NothingBefore { at, .. } => conflict(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
             RequestError::NoKey { opens, .. } => conflict(match opens {
-                Some(at) => format!("the newest restore point is encrypted to a key that is not on record: take one that is not younger than {}", at.to_rfc3339()),
-                None => "the restore points are encrypted to keys that are not on record".to_owned(),
+                Some(at) => format!("the newest restore point is encrypted to a key that is not on record: choose one at or before {}", at.to_rfc3339()),
+                None => "the restore points are encrypted to keys that are not on record: ask the operator to recover the keys".to_owned(),
             }),
-            RequestError::NothingUsable(_) => conflict("there is no trusted restore point: the resource was never backed up, or what there is is suspect, damaged or gone, see its restore-points".to_owned()),
+            RequestError::NothingUsable(_) => conflict("there is no trusted restore point: the resource was never backed up, or its restore points are suspect, damaged or expired; see its restore-points".to_owned()),
         }
     }
 }
@@ -336,7 +339,7 @@ impl From<SecretError> for Problem {
         match error {
             SecretError::UrlInArgv => Self::new(
                 Kind::NotAccepted,
-                "a URL stands where a name or a reference belongs: a URL goes into `url` alone",
+                "a URL was given where a name or a reference belongs: send URLs only in `url`",
             ),
             SecretError::NotAReference => Self::new(
                 Kind::NotAccepted,
@@ -349,7 +352,7 @@ impl From<SecretError> for Problem {
                 tracing::error!("a URL cannot be sealed: this process has no LASTGOOD_MASTER_KEY");
                 Self::new(
                     Kind::Unavailable,
-                    "URLs cannot be sealed here: whoever runs lastgood must give `lastgood api` the master key",
+                    "URLs cannot be sealed here: the operator must give `lastgood api` the master key",
                 )
             }
             SecretError::NoSuchVariable(_)

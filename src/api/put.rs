@@ -18,7 +18,7 @@ use super::{
     access::Administrator,
     connection::Given,
     problem::{Kind, Problem},
-    read::{Body, Named},
+    read::{Body, Named, retention},
     resources::{EngineName, ReadPreferenceName, Resource, secret},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     request,
 };
 
-/// A resource as it is to be.
+/// The state that a resource is to have.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBody {
@@ -42,10 +42,11 @@ pub(super) struct NewBody {
     /// Its engine. It cannot be changed.
     #[schema(value_type = EngineName)]
     engine: Engine,
-    /// Overrides the tier's retention; 0 or less vetoes backups.
+    /// Overrides the tier's retention; 0 vetoes backups.
     #[serde(default)]
+    #[schema(minimum = 0)]
     retention_days: Option<i32>,
-    /// Its URL, password included. It is kept sealed and never shown again. When the resource is there already, leave it out to keep what is.
+    /// Its URL, password included. It is stored sealed and never shown again. Leave it out to keep the connection of an existing resource.
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = Option<String>, write_only, example = "postgresql://user:password@host:5432/database")]
     url: Option<SecretString>,
@@ -56,23 +57,23 @@ pub(super) struct NewBody {
     #[serde(default)]
     #[schema(value_type = Option<ReadPreferenceName>)]
     read_preference: Option<ReadPreference>,
-    /// MongoDB: back up users and roles of the database too, their password hashes included.
+    /// MongoDB: also back up the database's users and roles, including their password hashes.
     #[serde(default)]
     users_and_roles: Option<bool>,
 }
 
-/// Register a resource, or bring it to what is sent
+/// Register a resource, or change it to the state that is sent
 ///
-/// Sent twice, it changes nothing the second time. An id is never used twice: one that was removed stays so.
+/// Idempotent. Ids are never reused: the id of a removed resource stays taken.
 #[utoipa::path(
     put, path = "/resources/{id}", tag = "resources", operation_id = "put_resource", security(("token" = ["admin"])),
-    params(("id" = String, Path, description = "Its id, unique for all time: letters, digits, `.`, `_` and `-`")),
+    params(("id" = String, Path, description = "Its id, which is never reused: letters, digits, `.`, `_` and `-`")),
     request_body = NewBody,
     responses(
-        (status = 201, description = "It is registered", body = Resource, headers(("location" = String, description = "The resource"))),
-        (status = 200, description = "It was there, and is now as sent", body = Resource, headers(("location" = String, description = "The resource"))),
+        (status = 201, description = "The resource was registered", body = Resource, headers(("location" = String, description = "The resource"))),
+        (status = 200, description = "The resource existed, and is now as sent", body = Resource, headers(("location" = String, description = "The resource"))),
         (status = 409, description = "The id is taken: by a resource of another team or engine, or by one that was removed"),
-        (status = 429, description = "The team has as many resources as a token of its own may register"),
+        (status = 429, description = "The team has reached the number of resources that its own tokens may register"),
     )
 )]
 pub(super) async fn put(
@@ -88,7 +89,7 @@ pub(super) async fn put(
         })?;
     if !caller.sees(body.team.as_str()) {
         let detail = format!(
-            "this token is bound to another team than {:?}",
+            "this token is bound to a team other than {:?}: use a token that may act for that team",
             body.team.as_str()
         );
         return Err(Problem::new(Kind::NotAllowed, detail));
@@ -103,6 +104,7 @@ pub(super) async fn put(
         url: body.url.as_ref(),
         reference: body.connection.as_deref(),
     };
+    let retention_days = retention(body.retention_days)?;
     let before = found(&api, &id).await?;
     let connection = given.stored(&caller, &api, &id, body.engine).await?;
     let before = if let Some(before) = before {
@@ -112,14 +114,14 @@ pub(super) async fn put(
             connection: connection.clone().ok_or_else(|| {
                 Problem::new(
                     Kind::NotAccepted,
-                    "say how it is reached: `url`, or `connection`",
+                    "a new resource needs a connection: give `url` or `connection`",
                 )
             })?,
             id: id.clone(),
             team: body.team.clone(),
             tier: body.tier.clone(),
             engine: body.engine.to_string(),
-            retention_days: body.retention_days,
+            retention_days,
             options,
         };
         let order = caller.order(None);
@@ -140,14 +142,12 @@ pub(super) async fn put(
         || before.team != body.team.as_str()
         || before.engine != body.engine.as_str()
     {
-        let detail = "the id is taken, by a resource of another team or engine or by one that was removed: choose another";
+        let detail = "the id is taken, either by a resource of another team or engine or by one that was removed: choose another";
         return Err(Problem::new(Kind::Conflict, detail));
     }
     let wanted = ResourceChange {
         tier: Some(body.tier),
-        retention: body
-            .retention_days
-            .map_or(OwnRetention::OfTier, OwnRetention::Days),
+        retention: retention_days.map_or(OwnRetention::OfTier, OwnRetention::Days),
         connection,
         options: Some(options),
     };

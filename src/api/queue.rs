@@ -11,7 +11,7 @@ use super::{
     Api,
     access::{Administrator, Reader},
     problem::{Kind, Problem},
-    read::{Asked, Optional, plain},
+    read::{Asked, Body, Optional, plain},
 };
 use crate::catalog::{Pause, Paused, RunningRun, Scope};
 
@@ -21,9 +21,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(drain))
 }
 
-/// List the pauses in force, the oldest first
+/// List the pauses in force, oldest first
 ///
-/// A token that is bound to a team sees those of its team alone.
+/// A token that is bound to a team sees only its team's pauses.
 #[utoipa::path(
     get, path = "/queue/pauses", tag = "queue", operation_id = "list_pauses", security(("token" = ["read"])),
     responses((status = 200, description = "The pauses", body = Vec<Pause>))
@@ -37,9 +37,9 @@ async fn pauses(
     Ok(Json(pauses))
 }
 
-/// What to pause; what is left out covers any. A token that is bound to a team must name it.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+/// What to pause. A field that is left out covers all. A token that is bound to a team must name its team.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct PauseBody {
     /// One engine.
     engine: Option<String>,
@@ -47,30 +47,33 @@ struct PauseBody {
     tier: Option<String>,
     /// One team.
     team: Option<String>,
-    /// Why, for the audit log and for whoever wonders.
-    because: Option<String>,
+    /// The reason, shown to anybody who finds it paused and kept in the audit log.
+    #[schema(
+        min_length = 1,
+        max_length = 1000,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
+    reason: String,
 }
 
 /// Pause claims
 ///
-/// Nothing that is covered is claimed until it is resumed. What runs goes on, and what is due is still recorded; the exposure grows.
+/// Consumers claim no run that the pause covers until it ends. Running runs continue, and due backups are still queued. Exposure grows.
 #[utoipa::path(
     post, path = "/queue/pauses", tag = "queue", operation_id = "pause", security(("token" = ["admin"])),
-    request_body = Option<PauseBody>,
+    request_body = PauseBody,
     responses(
-        (status = 201, description = "It is paused", body = Pause),
-        (status = 200, description = "It was paused already", body = Pause),
+        (status = 201, description = "The new pause", body = Pause),
+        (status = 200, description = "The pause that was already in force", body = Pause),
     )
 )]
 async fn pause(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Optional(body): Optional<PauseBody>,
+    Body(body): Body<PauseBody>,
 ) -> Result<impl IntoResponse, Problem> {
-    if let Some(because) = &body.because {
-        plain("because", because)?;
-    }
-    let order = caller.order(body.because.as_deref());
+    plain("reason", &body.reason)?;
+    let order = caller.order(Some(&body.reason));
     let scope = scope(body.engine, body.tier, body.team)
         .map_err(|detail| Problem::new(Kind::NotAccepted, detail))?;
     if scope.team.as_deref() != caller.team() {
@@ -86,15 +89,15 @@ async fn pause(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// The engine that it covers.
+    /// The engine that the pause covers.
     engine: Option<String>,
-    /// The tier that it covers.
+    /// The tier that the pause covers.
     tier: Option<String>,
-    /// The team that it covers.
+    /// The team that the pause covers.
     team: Option<String>,
 }
 
-/// End a pause: the one that covers exactly this
+/// End the pause that covers exactly this engine, tier and team
 #[utoipa::path(
     delete, path = "/queue/pauses", tag = "queue", operation_id = "resume", security(("token" = ["admin"])), params(Which),
     responses(
@@ -112,7 +115,7 @@ async fn resume(
     let nothing = || {
         Problem::new(
             Kind::NotFound,
-            "there is no pause of exactly this that this token may see: see GET /api/v1/queue/pauses",
+            "there is no pause that covers exactly this and that this token may see: see GET /api/v1/queue/pauses",
         )
     };
     if caller.team().is_some() && scope.team.as_deref() != caller.team() {
@@ -122,27 +125,27 @@ async fn resume(
     ended.map(Json).ok_or_else(nothing)
 }
 
-/// What is still to be waited for.
+/// What a drain still waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct Drained {
-    /// Whether nothing runs.
+    /// Whether nothing is running any more.
     drained: bool,
-    /// What still runs.
+    /// The runs that are still running.
     still_running: Vec<RunningRun>,
 }
 
-/// Pause everything, and say what still runs
+/// Pause everything, and show what is still running
 ///
-/// Ask again until nothing does. Everything stays paused until `DELETE /queue/pauses` without a query.
+/// Repeat it until `drained` is true. Everything stays paused until `DELETE /queue/pauses` without a query.
 #[utoipa::path(
     post, path = "/queue/drain", tag = "queue", operation_id = "drain", security(("token" = ["admin"])),
-    request_body = Option<super::runs::Because>,
-    responses((status = 200, description = "What still runs", body = Drained))
+    request_body = Option<super::runs::Reason>,
+    responses((status = 200, description = "What is still running", body = Drained))
 )]
 async fn drain(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Optional(body): Optional<super::runs::Because>,
+    Optional(body): Optional<super::runs::Reason>,
 ) -> Result<Json<Drained>, Problem> {
     caller.speaks_for_all()?;
     let order = caller.order(Some(body.checked()?.unwrap_or("drain")));

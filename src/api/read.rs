@@ -58,7 +58,7 @@ async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Pro
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Problem::new(
                     Kind::TooLarge,
-                    format!("a body has {LARGEST_BODY} bytes at most"),
+                    format!("the body is too large: send at most {LARGEST_BODY} bytes"),
                 )
             } else {
                 Problem::new(
@@ -133,7 +133,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
             Ok(Query(query)) => Ok(Self(query)),
             Err(rejection) => Err(Problem::new(
                 Kind::BadRequest,
-                format!("the query is not understood: {}", rejection.body_text()),
+                format!("the query is not valid: {}", rejection.body_text()),
             )),
         }
     }
@@ -143,7 +143,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 pub(super) fn limit(given: Option<i64>) -> Result<i64, Problem> {
     match given.unwrap_or(50) {
         limit @ 1..=500 => Ok(limit),
-        _ => Err(Problem::new(Kind::BadRequest, "`limit` is 1 to 500")),
+        _ => Err(Problem::new(Kind::BadRequest, "`limit` must be 1 to 500")),
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) fn instant(
     match given {
         Some(at) if !(1970..=9999).contains(&at.year()) => Err(Problem::new(
             Kind::BadRequest,
-            format!("`{name}` is an instant between the years 1970 and 9999"),
+            format!("`{name}` must be an instant in the years 1970 to 9999"),
         )),
         other => Ok(other),
     }
@@ -175,9 +175,20 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
         Some(key) => Ok(Some(key.to_owned())),
         None => Err(Problem::new(
             Kind::BadRequest,
-            "an Idempotency-Key is 1 to 255 printable ASCII characters: use a UUID",
+            "an Idempotency-Key must be 1 to 255 printable ASCII characters: use a UUID",
         )),
     }
+}
+
+/// Returns a retention in days. A negative one is refused: it would look like a retention, and veto backups.
+pub(super) fn retention(days: Option<i32>) -> Result<Option<i32>, Problem> {
+    if days.is_some_and(i32::is_negative) {
+        return Err(Problem::new(
+            Kind::NotAccepted,
+            "`retention_days` must not be negative; 0 vetoes backups",
+        ));
+    }
+    Ok(days)
 }
 
 /// Refuses an empty text, one of more than 1000 characters, and control characters, which have no place in a table or a log.
@@ -185,7 +196,7 @@ pub(super) fn plain(name: &str, text: &str) -> Result<(), Problem> {
     if text.is_empty() || text.chars().count() > 1000 || text.chars().any(char::is_control) {
         return Err(Problem::new(
             Kind::NotAccepted,
-            format!("`{name}` is 1 to 1000 characters, none of them a control character"),
+            format!("`{name}` must have 1 to 1000 characters, and no control characters"),
         ));
     }
     Ok(())

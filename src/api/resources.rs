@@ -16,7 +16,7 @@ use super::{
     connection::Given,
     problem::{Kind, Problem},
     put,
-    read::{Asked, Body, Named, limit},
+    read::{Asked, Body, Named, limit, retention},
 };
 use crate::{
     catalog::{
@@ -46,19 +46,19 @@ pub(super) struct Resource {
     status: ResourceStatus,
     /// Overrides the tier's retention; 0 or less vetoes backups.
     retention_days: Option<i32>,
-    /// `env:NAME` or `file:/path`, or `sealed` where a URL is kept, which is never shown; absent where there is none.
+    /// `env:NAME` or `file:/path`, or `sealed` if a URL is stored, which is never shown; null if there is none.
     connection: Option<String>,
     /// MongoDB's options.
     options: serde_json::Value,
-    /// What the plans promise it, in words.
+    /// What the plans promise for it, in words.
     promise: String,
     /// When it was registered.
     created_at: DateTime<Utc>,
     /// The newest instant that it can be restored to.
     newest_consistent_at: Option<DateTime<Utc>>,
-    /// When it is backed up next; absent where it is not.
+    /// When its next backup is due; null if it is not backed up.
     next_due_at: Option<DateTime<Utc>>,
-    /// Scheduled backups failed in a row.
+    /// How many scheduled backups have failed in a row.
     failures_in_a_row: i32,
 }
 
@@ -94,18 +94,18 @@ impl Resource {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// Only this team's.
+    /// Only this team's resources.
     team: Option<String>,
-    /// Those that were removed, too.
+    /// Include removed resources.
     removed: Option<bool>,
-    /// Only those whose id comes after this one: the last id of the page before.
+    /// Only resources whose id comes after this one: the last id on the previous page.
     after: Option<String>,
-    /// At most so many; 50 unless said.
+    /// How many to list at most; 50 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
-/// List resources, by id
+/// List resources, ordered by id
 #[utoipa::path(
     get, path = "/resources", tag = "resources", operation_id = "list_resources", security(("token" = ["read"])), params(Which),
     responses((status = 200, description = "The resources", body = Vec<Resource>))
@@ -119,7 +119,7 @@ async fn list(
     let named = |name: &str, text: &Option<String>| match text {
         Some(text) if text.parse::<ResourceId>().is_err() => Err(Problem::new(
             Kind::BadRequest,
-            format!("`{name}` is no name: use letters, digits, `.`, `_` and `-`"),
+            format!("`{name}` is not a valid name: use letters, digits, `.`, `_` and `-`"),
         )),
         _ => Ok(()),
     };
@@ -157,7 +157,7 @@ async fn show(
     Ok(Json(Resource::of(row, &api)))
 }
 
-/// What is to change; what is left out stays.
+/// What to change. A field that is left out keeps its value.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -169,14 +169,14 @@ struct ChangeBody {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length = 128)]
     tier: Option<Tier>,
-    /// Overrides the tier's retention; null: the tier's holds again.
+    /// Overrides the tier's retention; null: the tier's again.
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<i32>)]
+    #[schema(value_type = Option<i32>, minimum = 0)]
     retention_days: Option<Option<i32>>,
     /// `paused`: not backed up until it is `active` again.
     #[serde(default)]
     status: Option<StatusName>,
-    /// Its URL, password included, after a rotation, say.
+    /// Its new URL, password included: after a password rotation, for example.
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = Option<String>, write_only)]
     url: Option<SecretString>,
@@ -187,7 +187,7 @@ struct ChangeBody {
     #[serde(default)]
     #[schema(value_type = Option<ReadPreferenceName>)]
     read_preference: Option<ReadPreference>,
-    /// MongoDB: back up users and roles of the database too.
+    /// MongoDB: also back up the database's users and roles.
     #[serde(default)]
     users_and_roles: Option<bool>,
 }
@@ -200,7 +200,7 @@ enum StatusName {
     Paused,
 }
 
-/// An engine, for the document.
+/// A database engine.
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Engine)]
@@ -215,7 +215,7 @@ pub(super) enum EngineName {
     Redis,
 }
 
-/// A member of a replica set, for the document.
+/// Which member of a replica set to read.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReadPreference)]
@@ -249,8 +249,8 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i32>
     params(("id" = String, Path, description = "Its id")),
     request_body = ChangeBody,
     responses(
-        (status = 200, description = "It is changed", body = Resource),
-        (status = 409, description = "It was removed, or has no connection to be active with"),
+        (status = 200, description = "The resource, changed", body = Resource),
+        (status = 409, description = "The resource was removed, or has no connection and so cannot be active"),
     )
 )]
 async fn patch(
@@ -285,8 +285,7 @@ async fn patch(
         tier: body.tier,
         retention: match body.retention_days {
             None => OwnRetention::Same,
-            Some(None) => OwnRetention::OfTier,
-            Some(Some(days)) => OwnRetention::Days(days),
+            Some(days) => retention(days)?.map_or(OwnRetention::OfTier, OwnRetention::Days),
         },
         options,
     };
@@ -301,13 +300,13 @@ async fn patch(
     Ok(Json(Resource::of(row, &api)))
 }
 
-/// Stop protecting a resource for good
+/// Stop protecting a resource permanently
 ///
-/// Its restore points stay until they expire. Once more is no change.
+/// Idempotent. Its restore points stay until they expire.
 #[utoipa::path(
     delete, path = "/resources/{id}", tag = "resources", operation_id = "remove_resource", security(("token" = ["admin"])),
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is removed"))
+    responses((status = 204, description = "The resource is removed"))
 )]
 async fn remove(
     Administrator(caller): Administrator,

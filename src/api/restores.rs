@@ -29,67 +29,68 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(bring_back))
 }
 
-/// What to restore, and where to. Nothing said: the newest restore point, beside what is there.
+/// What to restore, and where to. By default, the newest trusted restore point, without overwriting existing data.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the body")]
 struct RestoreBody {
-    /// The newest point that is not younger than this instant.
+    /// The newest trusted restore point at or before this instant. Not together with `point`.
     at: Option<DateTime<Utc>>,
-    /// This point; not together with `at`.
+    /// This restore point. Not together with `at`.
     point: Option<Uuid>,
     /// Try `point` although it was found damaged: its hash is verified before anything is changed.
     even_quarantined: bool,
-    /// Restore from `point` although it is suspect: made from what was probably not the customer's data.
+    /// Restore from `point` although it is suspect: it was probably not made from the customer's data.
     even_suspect: bool,
-    /// An empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL as consumers see it (not for a token
-    /// that is bound to a team, whose databases must belong to the owner of the resource's own). Left out: PostgreSQL: a fresh database that swaps names with the resource's own, which is kept;
-    /// MongoDB and Redis: the resource's own, which must be empty.
+    /// Restore into another, empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL, as consumers see
+    /// it. A token that is bound to a team must give a name, of a database with the same owner as the resource's own. If left out,
+    /// PostgreSQL restores into a fresh database, which swaps names with the resource's own; the replaced one is kept. MongoDB and Redis
+    /// restore into the resource's own database, which must be empty.
     #[schema(min_length = 1, max_length = 1000)]
     into: Option<String>,
-    /// Over what is there: repeat the resource's id, a word that is not sent by accident. Not together with `into`.
+    /// Restore over existing data. It must repeat the resource's id, so that it is not sent by accident. Not together with `into`.
     overwrite: Option<String>,
     /// Redis, with `overwrite`: keep the keys that the backup does not have.
     merge: bool,
-    /// PostgreSQL: leave owners out.
+    /// PostgreSQL: leave out owners.
     no_owner: bool,
-    /// PostgreSQL: leave grants out.
+    /// PostgreSQL: leave out grants.
     no_acl: bool,
-    /// PostgreSQL: restore although the role of the resource's URL is a superuser, as which the database's own functions would run (not for a
-    /// token that is bound to a team).
+    /// PostgreSQL: restore although the URL's role is a superuser, with whose rights the database's own functions would run. Not for a token
+    /// that is bound to a team.
     as_superuser: bool,
-    /// PostgreSQL: leave tablespaces out: everything goes into the database's own.
+    /// PostgreSQL: leave out tablespaces. Everything goes into the database's default one.
     no_tablespaces: bool,
-    /// PostgreSQL: let a fresh database take the name of one whose logical replication stays behind.
+    /// PostgreSQL: replace a database that has logical replication, which stays with the replaced one.
     break_replication: bool,
 }
 
-/// A restore that is queued.
+/// A queued restore.
 #[derive(Debug, Serialize, ToSchema)]
 struct Restoring {
-    /// The run that does it.
+    /// The run that carries it out.
     run: Run,
     /// The restore point it is made from.
     point: Uuid,
-    /// The instant it brings back; absent where the restore point has been removed since an earlier request.
+    /// The instant it brings back; null if the restore point was removed after an earlier request with the same key.
     consistent_at: Option<DateTime<Utc>>,
 }
 
-/// Bring a resource back
+/// Restore a resource
 ///
-/// With an `Idempotency-Key`, a request that is sent again returns the first one's run, with 200; another body under that key is a
-/// conflict.
+/// A repeated request with the same `Idempotency-Key` answers 200 with the first request's run. Reusing a key with another body answers
+/// 409.
 #[utoipa::path(
     post, path = "/resources/{id}/restores", tag = "restores", operation_id = "restore", security(("token" = ["restore"])),
     params(
         ("id" = String, Path, description = "The resource's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same request: a UUID, say", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to repeat the request: a UUID, for example", min_length = 1, max_length = 255),
     ),
     request_body = Option<RestoreBody>,
     responses(
-        (status = 202, description = "It is queued", body = Restoring, headers(("location" = String, description = "The run"))),
-        (status = 200, description = "It was queued by an earlier request with this key", body = Restoring, headers(("location" = String, description = "The run"))),
-        (status = 409, description = "There is nothing to restore from, another restore is under way, or the key was used for another request"),
+        (status = 202, description = "The restore is queued", body = Restoring, headers(("location" = String, description = "The run"))),
+        (status = 200, description = "An earlier request with this key queued it", body = Restoring, headers(("location" = String, description = "The run"))),
+        (status = 409, description = "There is no usable restore point, another restore is under way, or the key was used for another request"),
     )
 )]
 async fn bring_back(
@@ -148,13 +149,13 @@ impl RestoreBody {
                 refused("give `at` or `point`, not both")
             }
             _ if self.even_quarantined && self.point.is_none() => {
-                refused("`even_quarantined` goes with `point`")
+                refused("`even_quarantined` needs `point`")
             }
             _ if self.even_suspect && self.point.is_none() => {
-                refused("`even_suspect` goes with `point`")
+                refused("`even_suspect` needs `point`")
             }
             (Some(_), Some(_)) => refused("give `into` or `overwrite`, not both"),
-            (_, None) if self.merge => refused("`merge` goes with `overwrite`"),
+            (_, None) if self.merge => refused("`merge` needs `overwrite`"),
             (Some(into), None) => {
                 plain("into", into)?;
                 Ok(RestoreWhere::Into(into.clone()))

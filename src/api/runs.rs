@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::ResourceId;
+use lastgood_jobs::resource::{Engine, ResourceId, TeamId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -46,9 +46,9 @@ pub(super) struct Run {
     engine: String,
     /// What it does.
     kind: RunKind,
-    /// What made it.
+    /// What triggered it.
     trigger: Trigger,
-    /// Where it is in its life.
+    /// Its state.
     state: RunState,
     /// Attempts begun.
     attempt: i32,
@@ -58,9 +58,9 @@ pub(super) struct Run {
     slot: Option<DateTime<Utc>>,
     /// When it may be claimed.
     run_at: DateTime<Utc>,
-    /// The family of the last error.
+    /// The kind of the last error.
     error_kind: Option<String>,
-    /// The last error; kept while a later attempt is under way.
+    /// The last error. It is kept while a later attempt is under way.
     error: Option<String>,
     /// What a restore reported.
     result: Option<serde_json::Value>,
@@ -68,7 +68,7 @@ pub(super) struct Run {
     dump_bytes: i64,
     /// Bytes of the archive so far.
     stored_bytes: i64,
-    /// When it was asked for.
+    /// When it was queued.
     created_at: DateTime<Utc>,
     /// When its last attempt began.
     started_at: Option<DateTime<Utc>>,
@@ -136,24 +136,30 @@ struct RunAndAttempts {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// Only this resource's.
+    /// Only runs of this resource.
     resource: Option<String>,
-    /// Only those in this state.
+    /// Only runs in this state.
     #[param(inline)]
     state: Option<RunState>,
-    /// Only those of this kind.
+    /// Only runs of this kind.
     #[param(inline)]
     kind: Option<RunKind>,
-    /// Only those asked for before this instant: `created_at` of the last one of the page before.
+    /// Only runs of this engine.
+    engine: Option<String>,
+    /// Only runs of this team's resources. A token that is bound to a team sees its own team's alone.
+    team: Option<String>,
+    /// Only runs queued at or after this instant.
+    since: Option<DateTime<Utc>>,
+    /// Only runs queued before this instant: the `created_at` of the last one on the previous page.
     before: Option<DateTime<Utc>>,
-    /// At most so many; 50 unless said.
+    /// How many to list at most; 50 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
 /// List runs, newest first
 ///
-/// Errors of more than 1,000 characters are cut here, and reports of more than 4 KiB are left out: `GET /runs/{id}` has all of them.
+/// Errors of more than 1,000 characters are cut here, and reports of more than 4 KiB are left out: `GET /runs/{id}` has them in full.
 #[utoipa::path(
     get, path = "/runs", tag = "runs", operation_id = "list_runs", security(("token" = ["read"])), params(Which),
     responses((status = 200, description = "The runs", body = Vec<Run>))
@@ -163,17 +169,29 @@ async fn list(
     State(api): State<Arc<Api>>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Run>>, Problem> {
-    let is_no_name = |resource: &String| resource.parse::<ResourceId>().is_err();
-    let has_none = which.resource.as_ref().is_some_and(is_no_name);
+    // What no resource can be called, or belongs to another team, has no runs.
+    let has_none = which
+        .resource
+        .as_ref()
+        .is_some_and(|it| it.parse::<ResourceId>().is_err())
+        || which
+            .engine
+            .as_ref()
+            .is_some_and(|it| it.parse::<Engine>().is_err())
+        || which
+            .team
+            .as_deref()
+            .is_some_and(|it| it.parse::<TeamId>().is_err() || !caller.sees(it));
     let filter = RunFilter {
         resource_id: which.resource,
         state: which.state,
         kind: which.kind,
-        team: caller.team().map(str::to_owned),
+        team: which.team.or_else(|| caller.team().map(str::to_owned)),
+        engine: which.engine,
+        since: instant("since", which.since)?,
         before: instant("before", which.before)?,
         limit: limit(which.limit)?,
     };
-    // A malformed name has no runs. Other mistakes in the request were refused above.
     if has_none {
         return Ok(Json(Vec::new()));
     }
@@ -204,10 +222,10 @@ async fn show(
     }))
 }
 
-/// Why something is ordered, for the audit log.
+/// Why this is done, for the audit log.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Because {
+pub(super) struct Reason {
     /// The reason.
     #[serde(default)]
     #[schema(
@@ -215,35 +233,35 @@ pub(super) struct Because {
         max_length = 1000,
         pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
     )]
-    pub(super) because: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
-impl Because {
+impl Reason {
     pub(super) fn checked(&self) -> Result<Option<&str>, Problem> {
-        if let Some(because) = &self.because {
-            plain("because", because)?;
+        if let Some(reason) = &self.reason {
+            plain("reason", reason)?;
         }
-        Ok(self.because.as_deref())
+        Ok(self.reason.as_deref())
     }
 }
 
-/// Try a run again that failed or was cancelled
+/// Retry a failed or cancelled run
 ///
-/// It goes back into the queue with all its attempts.
+/// The run goes back into the queue and gets all its attempts again.
 #[utoipa::path(
     post, path = "/runs/{id}/retry", tag = "runs", operation_id = "retry_run", security(("token" = ["admin"])),
     params(("id" = Uuid, Path, description = "The run's id")),
-    request_body = Option<Because>,
+    request_body = Option<Reason>,
     responses(
-        (status = 200, description = "It is queued again", body = Run),
-        (status = 409, description = "It cannot be tried again: the detail says why"),
+        (status = 200, description = "The run, queued again", body = Run),
+        (status = 409, description = "The run cannot be retried: `detail` says why"),
     )
 )]
 async fn retry(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
     Named(id): Named,
-    Optional(body): Optional<Because>,
+    Optional(body): Optional<Reason>,
 ) -> Result<Json<Run>, Problem> {
     let order = caller.order(body.checked()?);
     let run = caller.run(&api, &id).await?;
@@ -251,23 +269,23 @@ async fn retry(
     done(&api, ordered).await
 }
 
-/// Cancel a run that waits or runs
+/// Cancel a queued or running run
 ///
-/// From then on its worker can neither publish nor finish; it stops within seconds.
+/// From then on its worker can neither publish nor finish it, and stops within seconds.
 #[utoipa::path(
     post, path = "/runs/{id}/cancel", tag = "runs", operation_id = "cancel_run", security(("token" = ["admin"])),
     params(("id" = Uuid, Path, description = "The run's id")),
-    request_body = Option<Because>,
+    request_body = Option<Reason>,
     responses(
-        (status = 200, description = "It is cancelled", body = Run),
-        (status = 409, description = "It has ended already"),
+        (status = 200, description = "The run, cancelled", body = Run),
+        (status = 409, description = "The run has already ended"),
     )
 )]
 async fn cancel(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
     Named(id): Named,
-    Optional(body): Optional<Because>,
+    Optional(body): Optional<Reason>,
 ) -> Result<Json<Run>, Problem> {
     let order = caller.order(body.checked()?);
     let run = caller.run(&api, &id).await?;

@@ -155,7 +155,7 @@ async fn ask(
             .unsigned_abs(),
     };
     let not_understood = |why: &str| CatalogError::BadRow {
-        what: "an answer of lastgood.ask_for_backup".to_owned(),
+        what: "an answer from lastgood.ask_for_backup".to_owned(),
         why: why.to_owned(),
     };
     let run = || answer.run.ok_or_else(|| not_understood("it names no run"));

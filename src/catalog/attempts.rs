@@ -13,7 +13,7 @@ use crate::run::{AttemptResult, RunKind};
 pub struct AttemptRow {
     /// Its fencing token.
     pub epoch: i64,
-    /// Which attempt it was; a retry by order counts from 1 again.
+    /// Which attempt it was. After an operator's retry, attempts count from 1 again.
     pub attempt: i32,
     /// Who executed it.
     pub worker: String,
@@ -23,7 +23,7 @@ pub struct AttemptRow {
     pub ended_at: DateTime<Utc>,
     /// How it ended.
     pub result: AttemptResult,
-    /// The family of its error.
+    /// The kind of its error.
     pub error_kind: Option<String>,
     /// Its error.
     pub error: Option<String>,
@@ -50,9 +50,9 @@ pub struct RunningRun {
     pub worker: String,
     /// Which attempt this is.
     pub attempt: i32,
-    /// Since when.
+    /// When the attempt began.
     pub started_at: DateTime<Utc>,
-    /// For how long, in whole seconds, by the catalog's clock.
+    /// How long it has been running, in whole seconds, by the catalog's clock.
     pub seconds: i64,
     /// Bytes of the dump so far, as of the last renewal of the lease.
     pub dump_bytes: i64,

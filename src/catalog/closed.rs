@@ -19,9 +19,9 @@ pub struct ClosedDatabase {
     pub database: String,
     /// The restore that closed it.
     pub run_id: Uuid,
-    /// When.
+    /// When it was closed.
     pub closed_at: DateTime<Utc>,
-    /// Why it could not be opened; absent where nobody has tried yet.
+    /// Why it could not be reopened; null if no consumer has tried yet.
     pub error: Option<String>,
 }
 

@@ -34,14 +34,14 @@ closed_set!(
     ConsumerState, "state of a consumer" {
         /// It claims runs.
         Running,
-        /// It claims nothing more, and ends when nothing of its runs.
+        /// It claims no more runs, and ends when its last one has ended.
         Draining,
         /// It has ended.
         Stopped,
     }
 );
 
-/// A consumer as stored.
+/// A consumer, as recorded in the catalog.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsumerRow {
     /// Its id.
@@ -54,11 +54,11 @@ pub struct ConsumerRow {
     pub slots: i32,
     /// What it is doing.
     pub state: ConsumerState,
-    /// When it began.
+    /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it last renewed this row.
+    /// When it was last seen.
     pub seen_at: DateTime<Utc>,
-    /// When an operator asked it to drain and end.
+    /// When an operator asked it to drain and stop.
     pub drain_requested_at: Option<DateTime<Utc>>,
 }
 
@@ -156,7 +156,7 @@ impl Catalog {
             action: "drain_consumer",
             resource_id: None,
             point_id: None,
-            detail: json!({ "consumer": id, "because": order.because() }),
+            detail: json!({ "consumer": id, "reason": order.reason() }),
         };
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;

@@ -15,8 +15,8 @@ pub enum CatalogError {
     Unreachable(#[source] sqlx::Error),
     /// Another transaction holds the lock that is needed, and does not end.
     #[error(
-        "another transaction is in the way and does not end, one that used the same idempotency key, say: nothing was done, try \
-         again when it has ended"
+        "another transaction, perhaps of a request with the same idempotency key, holds a lock and does not end: nothing was done, \
+         try again when it has ended"
     )]
     Busy(#[source] sqlx::Error),
     /// The schema is missing or older than this build.
@@ -24,8 +24,8 @@ pub enum CatalogError {
     NotMigrated(String),
     /// The schema was made by a build whose migrations are not this build's.
     #[error(
-        "the catalog was made by an earlier build, whose migrations were written anew since: make an empty database, run `lastgood \
-         migrate`, and rebuild it from the store; CHANGELOG.md says how"
+        "the catalog was made by an earlier build, whose migrations have been rewritten since: create an empty database, run `lastgood \
+         migrate`, and rebuild the catalog from the store; CHANGELOG.md says how"
     )]
     MadeBefore,
     /// A migration failed.
@@ -46,12 +46,12 @@ pub enum CatalogError {
     },
     /// A resource with this id exists or once existed.
     #[error(
-        "resource {0:?} exists already: ids are never used twice, for its restore points carry them"
+        "resource {0:?} already exists: choose another id; ids are never reused, because restore points carry them"
     )]
     Exists(String),
     /// The resource was rebuilt from manifests, which hold no secret, and has no connection yet.
     #[error(
-        "resource {0:?} has no connection, for it was rebuilt from manifests: give it one with `lastgood resource set {0} \
+        "resource {0:?} has no connection because it was rebuilt from manifests: give it one with `lastgood resource set {0} \
          --connection …`, then `lastgood resource resume {0}`"
     )]
     NoConnection(String),
@@ -62,8 +62,8 @@ pub enum CatalogError {
     RestoreUnderWay(String),
     /// The point has expired.
     #[error(
-        "restore point {0} has expired and is being removed: take another, see `lastgood backup list`; if its removal has not \
-         begun, `lastgood backup pin {0} --because …` keeps it"
+        "restore point {0} has expired and is being removed: take another, see `lastgood point list`; if its removal has not \
+         begun, `lastgood point pin {0} --reason …` keeps it"
     )]
     PointExpired(Uuid),
     /// The point's removal has begun.
@@ -71,7 +71,7 @@ pub enum CatalogError {
     TooLateToKeep(Uuid),
     /// A team that registers its own resources has reached its limit.
     #[error(
-        "team {team:?} has {most} resources, as many as it may register itself: `lastgood limits set --resources-per-team` changes it"
+        "team {team:?} has {most} resources, the most that it may register itself: `lastgood limits set --resources-per-team` changes the limit"
     )]
     QuotaReached {
         /// The team.
@@ -81,13 +81,13 @@ pub enum CatalogError {
     },
     /// The restore point is not suspect, so there is nothing to confirm.
     #[error(
-        "restore point {0} is not suspect: there is nothing to confirm, see `lastgood backup list`"
+        "restore point {0} is not suspect: there is nothing to confirm, see `lastgood point list`"
     )]
     NotSuspect(Uuid),
     /// The catalog's clock and this machine's are too far apart: one of them is wrong.
     #[error(
-        "the catalog's clock is {minutes} minutes ahead of this machine's (less than 0: behind): fix NTP; until then nothing \
-         expires"
+        "the catalog's clock is {minutes} minutes ahead of this machine's (negative: behind): fix NTP; nothing expires until \
+         then"
     )]
     ClocksApart {
         /// How far the catalog's clock is ahead; negative: behind.
@@ -96,18 +96,18 @@ pub enum CatalogError {
     /// Too much has disappeared from a store for an accident.
     #[error(
         "restore points have disappeared from store {0:?} en masse: nothing expires and nothing is removed until they are back, or \
-         `lastgood store accept-loss {0} --overwrite {0}` says that they are lost for good; see `lastgood status`"
+         `lastgood store accept-loss {0} --confirm {0}` accepts that they are lost; see `lastgood status`"
     )]
     StoreVanished(String),
     /// The resource was removed for good.
     #[error("resource {0:?} was removed: it cannot be backed up")]
     Removed(String),
     /// The idempotency key is not valid.
-    #[error("an idempotency key has 1 to 255 characters")]
+    #[error("an idempotency key must have 1 to 255 characters")]
     BadKey,
     /// Another token has this name.
     #[error(
-        "a token named {0:?} is in use: choose another name, or revoke that one: `lastgood token list`"
+        "a token named {0:?} is in use: choose another name, or revoke that token; see `lastgood token list`"
     )]
     TokenNameInUse(String),
     /// The idempotency key was used for another request.
@@ -115,8 +115,8 @@ pub enum CatalogError {
     KeyReused,
     /// The store that is to be forgotten holds the only recorded copy of some points.
     #[error(
-        "{points} usable restore points are on record in store {store:?} alone: copy them first, or say that they are lost with \
-         --overwrite {store}; nothing was forgotten"
+        "store {store:?} holds the only recorded copies of {points} usable restore points: copy them first, or accept their loss with \
+         --confirm {store}; nothing was forgotten"
     )]
     OnlyCopies {
         /// The store.
@@ -129,7 +129,7 @@ pub enum CatalogError {
     KeyInUse(String),
     /// Points under a legal hold would become unreadable.
     #[error(
-        "{points} restore points of team {team:?} are under a legal hold, and could not be read any more: release them first"
+        "{points} restore points of team {team:?} are under a legal hold and would become unreadable: release them first"
     )]
     PointsHeld {
         /// The team.
@@ -144,8 +144,8 @@ pub enum CatalogError {
     NoKeyInUse(String),
     /// The master key was rotated after something was sealed under it and before that was stored.
     #[error(
-        "the master key was replaced meanwhile, and nothing more is stored that was sealed under the old one: nothing was done, try again \
-         with the new one"
+        "the master key was replaced meanwhile, and the catalog no longer accepts what was sealed under the old one: nothing was done, try \
+         again with the new one"
     )]
     MasterKeyReplaced,
     /// This build does not understand a row.

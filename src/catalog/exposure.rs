@@ -28,13 +28,13 @@ pub struct ResourceExposure {
     pub created_at: DateTime<Utc>,
     /// The newest restorable instant.
     pub newest_consistent_at: Option<DateTime<Utc>>,
-    /// Scheduled backups failed in a row.
+    /// How many scheduled backups have failed in a row.
     pub failures_in_a_row: i32,
     /// When it is due next.
     pub next_due_at: Option<DateTime<Utc>>,
     /// What its newest restore point promises about its instant, in the manifest's words.
     pub consistency: Option<String>,
-    /// Why a newer one counts for nothing, in the manifest's words; absent without one.
+    /// Why a newer restore point is suspect, and so does not count, in the manifest's words; null if there is none.
     pub suspected_of: Option<Vec<String>>,
 }
 
@@ -47,7 +47,7 @@ pub struct TierExposure {
     pub resources: i64,
     /// Those with no restore point at all.
     pub never_backed_up: i64,
-    /// How long ago the oldest of those was registered, in seconds; 0 without any.
+    /// How long ago the oldest of those was registered, in seconds; 0 if there are none.
     pub oldest_never_seconds: f64,
     /// Those whose exposure has passed the RPO and the tolerance.
     pub broken: i64,
@@ -57,39 +57,39 @@ pub struct TierExposure {
     pub quantiles: Vec<f64>,
 }
 
-/// A tier that resources are on and `plans.yaml` does not know.
+/// A tier that resources have but `plans.yaml` does not define.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UnknownTier {
     /// Its name.
     pub tier: String,
-    /// How many active resources are on it, unprotected.
+    /// How many active resources have it. They are not backed up.
     pub resources: i64,
 }
 
-/// Resources that their tier would protect, and that are not protected.
+/// Resources that are not backed up although their tier is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Suspended {
-    /// Paused by somebody.
+    /// How many are paused.
     pub paused: i64,
-    /// Active, with a retention of their own of zero or less.
+    /// How many are active, but have a retention of their own of 0 or less.
     pub vetoed: i64,
 }
 
-/// How much waits and runs in one queue.
+/// How many runs of one queue are in one state.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QueueDepth {
-    /// The queue: the engine.
+    /// The queue, which is the engine.
     pub engine: String,
     /// `queued` or `running`.
     pub state: RunState,
-    /// How many.
+    /// How many runs.
     pub runs: i64,
-    /// For how long the oldest could have been claimed, in seconds: neither upkeep, which waits by design, nor what a pause
-    /// covers. 0 without any, and for running ones.
+    /// For how many seconds the oldest run could have been claimed. Upkeep, which waits by design, and paused runs do not count. 0 if
+    /// there is none, and for running runs.
     pub oldest_seconds: f64,
 }
 
-/// A run that should have moved by now.
+/// A run that is stuck: it should have been claimed, or taken back, by now.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StuckRun {
     /// Its id.
@@ -100,7 +100,7 @@ pub struct StuckRun {
     pub engine: String,
     /// What it does.
     pub kind: RunKind,
-    /// `queued`: it could be claimed, and is not. `running`: its lease has run out and nobody took it back.
+    /// `queued`: it could be claimed, but no consumer claims it. `running`: its lease has expired, but no producer has taken it back.
     pub state: RunState,
     /// Since when.
     pub since: DateTime<Utc>,

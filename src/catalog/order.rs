@@ -19,23 +19,23 @@ const CHARS_KEPT: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     by: String,
-    because: Option<String>,
+    reason: Option<String>,
 }
 
 impl Order {
     /// Returns an order given by `by`: a user, or a token's name. Neither text may hold a secret.
     #[must_use]
-    pub fn new(by: &str, because: Option<&str>) -> Self {
+    pub fn new(by: &str, reason: Option<&str>) -> Self {
         Self {
             by: kept(by),
-            because: because.map(kept).filter(|because| !because.is_empty()),
+            reason: reason.map(kept).filter(|reason| !reason.is_empty()),
         }
     }
 
     /// Returns an order given by the user who runs this process.
     #[must_use]
-    pub fn of_this_user(because: Option<&str>) -> Self {
-        Self::new(&audit::actor(), because)
+    pub fn of_this_user(reason: Option<&str>) -> Self {
+        Self::new(&audit::actor(), reason)
     }
 
     /// Returns who gives the order.
@@ -46,15 +46,15 @@ impl Order {
 
     /// Returns the reason, if one was given.
     #[must_use]
-    pub fn because(&self) -> Option<&str> {
-        self.because.as_deref()
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 }
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.because {
-            Some(because) => write!(f, "by {}: {because}", self.by),
+        match &self.reason {
+            Some(reason) => write!(f, "by {}: {reason}", self.by),
             None => write!(f, "by {}", self.by),
         }
     }
@@ -113,7 +113,7 @@ impl Ordered {
             action,
             resource_id: Some(&self.resource_id),
             point_id: None,
-            detail: json!({ "run": self.id, "was": self.was, "because": order.because() }),
+            detail: json!({ "run": self.id, "was": self.was, "reason": order.reason() }),
         };
         audit::record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
@@ -125,15 +125,15 @@ impl Ordered {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Only failed and cancelled runs can be retried.
-    #[error("the run is {0}: only one that failed or was cancelled can be tried again")]
+    #[error("the run's state is {0}: only a failed or cancelled run can be retried")]
     NotRetryable(RunState),
     /// Only a run that has not ended can be cancelled.
-    #[error("the run has ended, it is {0}: there is nothing to cancel")]
+    #[error("the run has already ended ({0}): there is nothing to cancel")]
     HasEnded(RunState),
     /// A newer scheduled backup makes this run needless.
     #[error(
-        "run {by} is a newer scheduled backup of the same resource, and is {state}: this one would add nothing; for one more, \
-         `lastgood backup now`"
+        "run {by} is a newer scheduled backup of the same resource ({state}): this one would add nothing; `lastgood backup now` makes \
+         one more"
     )]
     Superseded {
         /// The newer run.
@@ -147,13 +147,15 @@ pub enum Refusal {
     )]
     UnderWay(RunKind),
     /// The resource is paused, so it takes no scheduled backups.
-    #[error("its resource is paused: `lastgood resource resume` first, or `lastgood backup now`")]
+    #[error(
+        "its resource is paused: run `lastgood resource resume` first, or `lastgood backup now`"
+    )]
     ResourcePaused,
     /// The resource was removed, so it takes no backups any more.
-    #[error("its resource was removed: nothing of it is backed up")]
+    #[error("its resource was removed and is no longer backed up")]
     ResourceRemoved,
     /// The restore point that the run would restore has expired.
-    #[error("restore point {0} has expired: restore from another, see `lastgood backup list`")]
+    #[error("restore point {0} has expired: restore from another, see `lastgood point list`")]
     PointExpired(Uuid),
 }
 

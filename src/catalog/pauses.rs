@@ -26,17 +26,17 @@ pub struct Scope {
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pause {
-    /// The engine it covers; `None`: all.
+    /// The engine it covers; null: all.
     pub engine: Option<String>,
-    /// The tier it covers; `None`: all.
+    /// The tier it covers; null: all.
     pub tier: Option<String>,
-    /// The team it covers; `None`: all.
+    /// The team it covers; null: all.
     pub team: Option<String>,
-    /// Why.
-    pub because: String,
-    /// By whose order.
+    /// The reason.
+    pub reason: String,
+    /// Who ordered it.
     pub by: String,
-    /// Since when.
+    /// When it began.
     pub created_at: DateTime<Utc>,
 }
 
@@ -77,11 +77,11 @@ impl Catalog {
             Pause,
             "insert into lastgood.pauses (engine, tier, team, because, by) values ($1, $2, $3, $4, $5)
              on conflict do nothing
-             returning engine, tier, team, because, by, created_at",
+             returning engine, tier, team, because as reason, by, created_at",
             scope.engine,
             scope.tier,
             scope.team,
-            order.because().unwrap_or("not said"),
+            order.reason().unwrap_or("no reason given"),
             order.by(),
         )
         .fetch_optional(&mut *transaction)
@@ -116,7 +116,7 @@ impl Catalog {
             "delete from lastgood.pauses
              where coalesce(engine, '') = coalesce($1, '') and coalesce(tier, '') = coalesce($2, '')
                  and coalesce(team, '') = coalesce($3, '')
-             returning engine, tier, team, because, by, created_at",
+             returning engine, tier, team, because as reason, by, created_at",
             scope.engine,
             scope.tier,
             scope.team,
@@ -140,7 +140,7 @@ impl Catalog {
     pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
         let rows = sqlx::query_as!(
             Pause,
-            "select engine, tier, team, because, by, created_at from lastgood.pauses order by created_at, engine, tier, team"
+            "select engine, tier, team, because as reason, by, created_at from lastgood.pauses order by created_at, engine, tier, team"
         )
         .fetch_all(self.pool())
         .await?;
@@ -172,7 +172,7 @@ impl Catalog {
     pub async fn pause_over(&self, resource_id: &str) -> Result<Option<Pause>, CatalogError> {
         let pause = sqlx::query_as!(
             Pause,
-            "select pause.engine, pause.tier, pause.team, pause.because, pause.by, pause.created_at
+            "select pause.engine, pause.tier, pause.team, pause.because as reason, pause.by, pause.created_at
              from lastgood.pauses as pause join lastgood.resources as r
                  on coalesce(pause.engine, r.engine) = r.engine and coalesce(pause.tier, r.tier) = r.tier
                  and coalesce(pause.team, r.team) = r.team
@@ -227,7 +227,7 @@ fn act<'a>(action: &'a str, scope: &Scope, order: &Order) -> Audit<'a> {
         resource_id: None,
         point_id: None,
         detail: json!({
-            "engine": scope.engine, "tier": scope.tier, "team": scope.team, "because": order.because(),
+            "engine": scope.engine, "tier": scope.tier, "team": scope.team, "reason": order.reason(),
         }),
     }
 }

@@ -68,6 +68,19 @@ impl PointRow {
     }
 }
 
+/// Which restore points to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct PointFilter {
+    /// Of one resource.
+    pub resource_id: Option<String>,
+    /// Of one team's resources.
+    pub team: Option<String>,
+    /// Consistent before this instant.
+    pub before: Option<DateTime<Utc>>,
+    /// At most this many.
+    pub limit: i64,
+}
+
 impl Catalog {
     /// Returns one restore point.
     pub async fn point(&self, id: Uuid) -> Result<PointRow, CatalogError> {
@@ -84,7 +97,7 @@ impl Catalog {
         .ok_or_else(|| CatalogError::NotFound {
             what: "restore point",
             id: id.to_string(),
-            list: "backup list",
+            list: "point list",
         })
     }
 
@@ -115,11 +128,12 @@ impl Catalog {
     }
 
     /// Returns restore points, newest first.
-    pub async fn points(
-        &self,
-        resource_id: Option<&str>,
-        limit: i64,
-    ) -> Result<Vec<PointRow>, CatalogError> {
+    pub async fn points(&self, filter: &PointFilter) -> Result<Vec<PointRow>, CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        // A plan made for any filter uses the index of none.
+        sqlx::query("set local plan_cache_mode = force_custom_plan")
+            .execute(&mut *transaction)
+            .await?;
         let rows = sqlx::query_as!(
             PointRow,
             "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
@@ -127,36 +141,17 @@ impl Catalog {
                  confirmed_at, confirmed_because, expired_at, pinned_at, held_at
              from lastgood.restore_points
              where ($1::text is null or resource_id = $1)
-             order by consistent_at desc limit $2",
-            resource_id,
-            limit
+               and ($2::text is null or resource_id in (select id from lastgood.resources where team = $2))
+               and consistent_at < coalesce($3, 'infinity'::timestamptz)
+             order by consistent_at desc limit $4",
+            filter.resource_id,
+            filter.team,
+            filter.before,
+            filter.limit
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *transaction)
         .await?;
-        Ok(rows)
-    }
-
-    /// Returns a resource's restore points from before an instant, newest first.
-    pub async fn points_before(
-        &self,
-        resource_id: &str,
-        before: Option<DateTime<Utc>>,
-        limit: i64,
-    ) -> Result<Vec<PointRow>, CatalogError> {
-        let rows = sqlx::query_as!(
-            PointRow,
-            "select id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at,
-                 verified_at, quarantined_at, quarantined_because, suspected_at, suspected_of, suspected_because,
-                 confirmed_at, confirmed_because, expired_at, pinned_at, held_at
-             from lastgood.restore_points
-             where resource_id = $1 and consistent_at < coalesce($2, 'infinity'::timestamptz)
-             order by consistent_at desc limit $3",
-            resource_id,
-            before,
-            limit
-        )
-        .fetch_all(self.pool())
-        .await?;
+        transaction.commit().await?;
         Ok(rows)
     }
 
@@ -215,7 +210,7 @@ impl Catalog {
             action: "confirm",
             resource_id: Some(&known.resource_id),
             point_id: Some(point),
-            detail: serde_json::json!({ "because": because, "was_suspected_because": was }),
+            detail: serde_json::json!({ "reason": because, "was_suspected_because": was }),
         };
         record_by(&mut transaction, order.by(), &audit).await?;
         transaction.commit().await?;

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{
-    Audit, Catalog, CatalogError, NewResource, Order, ResourceChange, ResourceStatus,
+    Audit, Catalog, CatalogError, NewResource, Order, OwnRetention, ResourceChange, ResourceStatus,
     StoredConnection,
     adhoc::take_turn,
     audit::record_by,
@@ -39,7 +39,7 @@ impl Catalog {
         register(transaction, new, order).await
     }
 
-    /// Registers a resource.
+    /// Registers a resource. If its tier is backed up, it is due at the producer's next tick.
     pub async fn register_resource(
         &self,
         new: &NewResource,
@@ -48,7 +48,8 @@ impl Catalog {
         register(self.pool().begin().await?, new, order).await
     }
 
-    /// Changes a resource, and its status if one is given.
+    /// Changes what a resource is promised or how to connect to it, and its status if one is given; a `None` leaves that part as it is.
+    /// A new tier, connection or options end the back-off after failures.
     pub async fn alter_resource(
         &self,
         id: &str,
@@ -61,8 +62,13 @@ impl Catalog {
         if let Some(status) = status {
             set_status(&mut transaction, id, status).await?;
         }
+        let retention = match changes.retention {
+            OwnRetention::Same => json!(null),
+            OwnRetention::OfTier => json!("tier"),
+            OwnRetention::Days(days) => json!(days),
+        };
         let detail = json!({
-            "tier": changes.tier, "retention": format!("{:?}", changes.retention),
+            "tier": changes.tier, "retention": retention,
             "connection": changes.connection.as_ref().map(spoken), "options": changes.options,
             "status": status.map(ResourceStatus::as_str),
         });

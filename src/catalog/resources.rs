@@ -96,11 +96,11 @@ pub enum OwnRetention {
 closed_set!(
     /// Whether a resource is backed up.
     ResourceStatus, "status of a resource" {
-        /// As its tier says.
+        /// It is backed up as its tier says.
         Active,
-        /// Not for now: its promise is suspended.
+        /// It is not backed up for now: its promise is suspended.
         Paused,
-        /// Never again; its restore points stay until they expire.
+        /// It is never backed up again; its restore points stay until they expire.
         Removed,
     }
 );
@@ -141,11 +141,6 @@ pub struct ResourceRow {
 }
 
 impl Catalog {
-    /// Registers a resource. If its tier is backed up, it is due at the producer's next tick.
-    pub async fn add_resource(&self, new: &NewResource) -> Result<(), CatalogError> {
-        add(&mut *self.pool().acquire().await?, new).await
-    }
-
     /// Returns one resource.
     pub async fn resource(&self, id: &str) -> Result<ResourceRow, CatalogError> {
         sqlx::query_as!(
@@ -221,16 +216,6 @@ impl Catalog {
                 why: "it is both a reference and sealed".to_owned(),
             }),
         }
-    }
-
-    /// Changes what a resource is promised or how to connect to it; a `None` leaves that part as it is. A new tier, connection or options
-    /// end the back-off after failures.
-    pub async fn change_resource(
-        &self,
-        id: &str,
-        changes: &ResourceChange,
-    ) -> Result<(), CatalogError> {
-        change(&mut *self.pool().acquire().await?, id, changes).await
     }
 }
 

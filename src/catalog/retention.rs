@@ -343,7 +343,7 @@ impl Catalog {
             },
             resource_id: Some(&resource_id),
             point_id: Some(point),
-            detail: serde_json::json!({ "because": because }),
+            detail: serde_json::json!({ "reason": because }),
         };
         record(&mut transaction, &audit).await?;
         transaction.commit().await?;

@@ -132,24 +132,20 @@ pub struct RunFilter {
     pub kind: Option<RunKind>,
     /// Of one team's resources.
     pub team: Option<String>,
-    /// Older than this instant.
+    /// Of one engine.
+    pub engine: Option<String>,
+    /// Created at or after this instant.
+    pub since: Option<DateTime<Utc>>,
+    /// Created before this instant.
     pub before: Option<DateTime<Utc>>,
-    /// At most so many.
+    /// At most this many.
     pub limit: i64,
 }
 
 impl Catalog {
-    /// Enqueues a job that somebody asked for. The same idempotency key returns the first run; with another job, an error.
-    pub async fn enqueue(&self, new: &NewRun<'_>) -> Result<Enqueued, CatalogError> {
-        self.enqueue_by(new, None).await
-    }
-
-    /// The same, and records by whose order where there is a new run.
-    pub async fn enqueue_by(
-        &self,
-        new: &NewRun<'_>,
-        order: Option<&Order>,
-    ) -> Result<Enqueued, CatalogError> {
+    /// Enqueues a job that somebody asked for, and records by whose order. The same idempotency key returns the first run; with another
+    /// job, an error.
+    pub async fn enqueue(&self, new: &NewRun<'_>, order: &Order) -> Result<Enqueued, CatalogError> {
         let kind = RunKind::of(new.job);
         let args =
             serde_json::to_value(new.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -179,7 +175,7 @@ impl Catalog {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        if let (Some(id), Some(order)) = (inserted, order) {
+        if let Some(id) = inserted {
             let entry = Audit {
                 action: kind.as_str(),
                 resource_id: Some(new.resource_id),
@@ -248,7 +244,9 @@ impl Catalog {
                 filter.kind.map(RunKind::as_str),
                 filter.limit,
                 filter.before,
-                filter.team
+                filter.team,
+                filter.engine,
+                filter.since
             )
             .fetch_all(&mut *transaction)
             .await?
@@ -259,7 +257,9 @@ impl Catalog {
                 filter.state.map(RunState::as_str),
                 filter.kind.map(RunKind::as_str),
                 filter.limit,
-                filter.before
+                filter.before,
+                filter.engine,
+                filter.since
             )
             .fetch_all(&mut *transaction)
             .await?

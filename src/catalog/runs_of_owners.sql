@@ -1,5 +1,5 @@
--- The newest $4 runs of resource $1, or of the resources of team $6 (null: any), in state $2 and of kind $3 (null: any), of before $5. Of each
--- resource as many are found by index as may be among them.
+-- The newest $4 runs of resource $1, or of the resources of team $6, in state $2, of kind $3 and engine $7, created before $5 and from $8 on
+-- (null: any). Of each resource, no more are read by index than may be among them.
 select newest.id as "id!", newest.resource_id as "resource_id!", newest.queue as "engine!", newest.kind as "kind!",
     newest.trigger as "trigger!", newest.slot, newest.state as "state!", newest.attempt as "attempt!",
     newest.max_attempts as "max_attempts!", newest.run_at as "run_at!", newest.lease_by, newest.lease_until, newest.error_kind,
@@ -10,6 +10,7 @@ cross join lateral (
     select * from lastgood.runs as run
     where run.resource_id = owner.id and ($2::text is null or run.state = $2) and ($3::text is null or run.kind = $3)
         and ($5::timestamptz is null or run.created_at < $5)
+        and ($7::text is null or run.queue = $7) and ($8::timestamptz is null or run.created_at >= $8)
     order by run.created_at desc limit $4
 ) as newest
 where ($1::text is null or owner.id = $1) and ($6::text is null or owner.team = $6)

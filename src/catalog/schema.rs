@@ -140,7 +140,7 @@ impl Catalog {
             .await?;
         if in_force < FUNCTIONS_VERSION {
             return Err(CatalogError::NotMigrated(format!(
-                "its functions are of version {in_force}, not {FUNCTIONS_VERSION}"
+                "its functions are version {in_force}, not {FUNCTIONS_VERSION}"
             )));
         }
         Ok(())

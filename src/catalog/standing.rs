@@ -25,10 +25,10 @@ impl Catalog {
         let (is_standby, is_read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
         Ok(match (is_standby, is_read_only) {
             (true, _) => Some(
-                "the catalog is a standby and takes no writes: name its primary in DATABASE_URL",
+                "the catalog is a standby and takes no writes: set DATABASE_URL to its primary",
             ),
             (false, true) => Some(
-                "the catalog takes no writes: see default_transaction_read_only of its server, the database and the role",
+                "the catalog takes no writes: check default_transaction_read_only of its server, database and role",
             ),
             (false, false) => None,
         })
@@ -37,8 +37,8 @@ impl Catalog {
     /// Returns why connections are no sessions, or `None` if they are. Opens two connections to find out.
     pub async fn session_fault(&self) -> Result<Option<&'static str>, CatalogError> {
         Ok(self.is_pooled().await?.then_some(
-            "a pooler in transaction mode stands before the catalog, and breaks prepared statements, LISTEN and settings: name the \
-             server itself, or a pool in session mode, in DATABASE_URL",
+            "the catalog is behind a pooler in transaction mode, which breaks prepared statements, LISTEN and settings: set \
+             DATABASE_URL to the server itself, or to a pool in session mode",
         ))
     }
 
@@ -53,7 +53,7 @@ impl Catalog {
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
-                    "cannot see whether the catalog's connections are sessions"
+                    "cannot tell whether the catalog's connections are sessions"
                 );
                 true
             }

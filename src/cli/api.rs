@@ -25,10 +25,10 @@ const OTHER_FILES: u64 = 64;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to serve the API, its documentation, /metrics, /healthz and /readyz. Beyond this machine only where there is a token
+    /// Where to serve the API, its documentation, /metrics, /healthz and /readyz. Beyond this machine only once there is a token
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9752")]
     listen: SocketAddr,
-    /// Let anybody ask for /api/v1/capabilities, without a token: a website, say
+    /// Serve /api/v1/capabilities to anybody without a token, e.g. for a website
     #[arg(long, env = "LASTGOOD_PUBLIC_CAPABILITIES")]
     public_capabilities: bool,
     #[command(flatten)]

@@ -8,18 +8,18 @@ use crate::catalog::{AuditFilter, AuditRow};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only what was done to this resource
-    #[arg(long, value_name = "RESOURCE")]
-    resource: Option<ResourceId>,
-    /// Nothing older: a time, e.g. 2026-11-23T04:00:00Z, or how long ago, e.g. 7d
+    #[command(flatten)]
+    of: super::OneResource,
+    /// Nothing older than this: a time, e.g. 2026-11-23T04:00:00Z, or how long ago, e.g. 7d
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<DateTime<Utc>>,
-    /// Show at most so many
+    /// Show at most this many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
 }
 
-fn since(text: &str) -> Result<DateTime<Utc>, String> {
+/// Parses a time, or how long ago it was.
+pub(super) fn since(text: &str) -> Result<DateTime<Utc>, String> {
     let at = text.parse().ok();
     let ago = || {
         let ago = humantime::parse_duration(text).ok()?;
@@ -32,7 +32,7 @@ fn since(text: &str) -> Result<DateTime<Utc>, String> {
 
 pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let filter = AuditFilter {
-        resource_id: args.resource.as_ref().map(ResourceId::as_str),
+        resource_id: args.of.resource().map(ResourceId::as_str),
         since: args.since,
         limit: args.limit,
     };

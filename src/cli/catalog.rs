@@ -34,19 +34,19 @@ const UNREADABLE_MAX: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Record every resource and every restore point that a store has manifests of. What is on record stays as it is
+    /// Record every resource and every restore point that a store has manifests of. Existing records stay as they are
     Rebuild {
         /// The store: a directory, its URL, or its name in the stores file
         #[arg(long, value_name = "STORE")]
         from: String,
-        /// The stores file, where --from is a name in it
+        /// The stores file, if --from is a name in it
         #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
         stores: Option<PathBuf>,
-        /// This catalog takes the place of the installation of this id, whose own catalog is lost: its restore points become this
-        /// one's. The id is in the store's lastgood-store.json
+        /// Take the place of the installation with this id, whose own catalog is lost: its restore points become this catalog's.
+        /// The id is in the store's lastgood-store.json
         #[arg(long, value_name = "ID")]
         adopt_installation: Option<Uuid>,
-        /// Only tell what would be recorded
+        /// Only report what would be recorded
         #[arg(long)]
         dry_run: bool,
     },
@@ -129,7 +129,7 @@ async fn is_ours(storage: &Storage, from: &StorageUrl, ours: &Installations) -> 
     };
     anyhow::bail!(
         "the store {from} belongs to installation {theirs}, and this catalog is installation {}: nothing was changed; if the \
-         catalog of {theirs} is lost and this one takes its place, say so: --adopt-installation {theirs}",
+         catalog of {theirs} is lost and this one takes its place, use --adopt-installation {theirs}",
         ours.own
     )
 }
@@ -163,7 +163,7 @@ async fn store(from: &str, file: Option<PathBuf>) -> anyhow::Result<NamedStore> 
     let store = stores.get(from).or_else(at_address);
     store.cloned().with_context(|| {
         format!(
-            "the stores file names no store {from:?}, and none at that address: add it there, so that the catalog can say which \
+            "the stores file names no store {from:?}, and no store at that address: add it there, so that the catalog can say which \
              store holds the restore points"
         )
     })
@@ -222,7 +222,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
                     // A single unreadable manifest is skipped. If the store returns none at all, it may be unreachable.
                     if unreadable_in_a_row == UNREADABLE_MAX {
                         return Err(error).context(format!(
-                            "{UNREADABLE_MAX} manifests in a row cannot be read: is the store away? Run this again once it answers"
+                            "{UNREADABLE_MAX} manifests in a row cannot be read: is the store unreachable? run this again once it answers"
                         ));
                     }
                     report.skip(manifest_key, &error);
@@ -258,7 +258,7 @@ fn text(report: &Report) -> String {
     } else {
         (
             "recorded",
-            "resources that are new have no connection and are paused: `lastgood resource set ID --connection …`, then \
+            "new resources have no connection and are paused: `lastgood resource set ID --connection …`, then \
              `lastgood resource resume ID`",
         )
     };
@@ -275,8 +275,8 @@ fn text(report: &Report) -> String {
     }));
     lines.extend(report.others.iter().map(|(theirs, manifests)| {
         format!(
-            "NOT OURS: {manifests} manifests are of installation {theirs}, and are left out: if its catalog is lost and this one \
-             takes its place, --adopt-installation {theirs}"
+            "NOT OURS: {manifests} manifests are of installation {theirs}, and were left out: if its catalog is lost and this one \
+             takes its place, use --adopt-installation {theirs}"
         )
     }));
     let untold = report.skipped - report.faults.len() as u64;

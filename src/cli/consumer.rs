@@ -37,25 +37,25 @@ struct WorkArgs {
         default_value = "postgres,vector,mongodb,redis"
     )]
     engines: Vec<Engine>,
-    /// How many backups and restores of each engine to execute at once; half as many copies, verifications and removals go on
-    /// beside them, one at least
+    /// How many backups and restores of each engine to execute at once; half as many copies, verifications and removals run
+    /// beside them, at least one
     #[arg(long, env = "LASTGOOD_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
-    /// How many runs of one team may run at once in one engine's queue, over all consumers; its restores count apart. By default
-    /// half of the engine's live slots, two at least
+    /// How many runs of one team may execute at once in one engine's queue, across all consumers; its restores are counted
+    /// separately. Default: half of the engine's live slots, at least two
     #[arg(long, env = "LASTGOOD_TEAM_SLOTS", value_parser = clap::value_parser!(u32).range(1..))]
     team_slots: Option<u32>,
-    /// How many dumps may read from one server at once, over all consumers
+    /// How many dumps may read from one server at once, across all consumers
     #[arg(long, env = "LASTGOOD_SERVER_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     server_slots: u32,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
-    /// Refuse servers that need not prove who they are: see docs/explanation/transport.md
+    /// Refuse servers that do not have to prove their identity: see docs/explanation/transport.md
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
     require_verified_tls: bool,
-    /// How long a claim lasts without renewal: a lost worker's runs are taken over after it
+    /// How long a lease lasts without renewal; after that, a lost worker's runs are taken over
     #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]
     lease: Duration,
     /// How often to look for runs when nothing wakes this consumer
@@ -71,7 +71,7 @@ struct WorkArgs {
     /// backup takes
     #[arg(long, env = "LASTGOOD_JANITOR_AGE", default_value = "24h", value_parser = crate::config::duration)]
     janitor_age: Duration,
-    /// How often to clean each store and to compare what is in it with the catalog
+    /// How often to clean up each store and compare its contents with the catalog
     #[arg(long, env = "LASTGOOD_JANITOR_EVERY", default_value = "1h", value_parser = crate::config::duration)]
     janitor_every: Duration,
     /// Where to serve /metrics, /healthz and /readyz
@@ -96,8 +96,8 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     );
     anyhow::ensure!(
         args.janitor_age >= args.job_timeout,
-        "--janitor-age {} is less than --job-timeout {}: the janitor would remove uploads that are alive; raise the one or lower \
-         the other",
+        "--janitor-age {} is less than --job-timeout {}: the janitor would remove uploads that are still under way; raise the one \
+         or lower the other",
         humantime::format_duration(args.janitor_age),
         humantime::format_duration(args.job_timeout)
     );
@@ -143,8 +143,8 @@ async fn open_stores(storage: &StorageArgs, catalog: &Catalog) -> anyhow::Result
     opened.map_err(|error| match error.missing() {
         Some(store) => {
             let why = format!(
-                "store {store} is on record, so that no new one is made; if it is lost for good: `lastgood store forget {store} \
-                 --overwrite {store}`"
+                "store {store} is on record, so no new one is created; if it is permanently lost: `lastgood store forget {store} \
+                 --confirm {store}`"
             );
             anyhow::Error::from(error).context(why)
         }

@@ -49,7 +49,7 @@ const PART_FOR_CONFIGURATION: u32 = 3;
 /// How long abandoned work may take to clean up.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 
-const SEE_CATALOG: &str = "see that the server of DATABASE_URL runs, and whether something drops packets between here and there";
+const SEE_CATALOG: &str = "check that the server in DATABASE_URL is running, and that nothing between here and there drops packets";
 const NEEDS_CATALOG: &str = "it needs the catalog";
 
 #[derive(Debug, Clone, clap::Args)]
@@ -60,10 +60,10 @@ pub(super) struct Args {
     tools: ToolsArgs,
     #[command(flatten)]
     plans: PlansArgs,
-    /// Whether the consumers refuse servers that need not prove who they are
+    /// Fail if a server is reached without proof of its identity: set it if the consumers have it set
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
     require_verified_tls: bool,
-    /// How long to wait for all answers together: more where the way to a store is slow
+    /// How long to wait for all answers together: raise it if a store is slow to reach
     #[arg(long, default_value = "9s", value_name = "TIME", value_parser = config::some_time)]
     within: Duration,
 }
@@ -90,7 +90,7 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     let names: Vec<String> = all.iter().map(|store| store.name().to_owned()).collect();
     let catalog = connecting();
 
-    let see_plans = format!("see the file system of {}", args.plans.plans.display());
+    let see_plans = format!("check the file system of {}", args.plans.plans.display());
     round.ask("plans", see_plans, plans(Arc::clone(&args)));
     round.ask("catalog", SEE_CATALOG, connected(catalog.clone()));
     let needs_catalog = Some(("catalog", Impossible(NEEDS_CATALOG)));
@@ -119,7 +119,7 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     );
     for store in all {
         let see_store = format!(
-            "{} ({}): see the way from here to it; where that is only slow, give --within 1m",
+            "{} ({}): check the connection from here to it; if it is only slow, use --within 1m",
             store.name(),
             store.url()
         );
@@ -143,7 +143,7 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
     let tools = discovered(Arc::clone(&args));
     for engine in Engine::ALL {
         let tools = tools.clone();
-        let see_tools = format!("{engine}: a client tool does not say its version");
+        let see_tools = format!("{engine}: a client tool does not report its version");
         round.ask("engine", see_tools, async move {
             let tools = tools.await;
             client_tools(&tools, engine)
@@ -204,14 +204,16 @@ fn discovered(args: Arc<Args>) -> Shared<BoxFuture<'static, Arc<Toolbox>>> {
 async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> {
     let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
     if found.is_empty() {
-        return Ok("no resource is known to be reached without proof of who answers".to_owned());
+        return Ok(
+            "no resource is known to be reached without proof of its server's identity".to_owned(),
+        );
     }
     let named: Vec<_> = found
         .iter()
         .map(|it| format!("{} ({})", it.resource, it.because))
         .collect();
     let told = format!(
-        "{all} resources are reached without proof of who answers: {}; see docs/explanation/transport.md",
+        "{all} resources are reached without proof of their servers' identity: {}; see docs/explanation/transport.md",
         named.join(", ")
     );
     anyhow::ensure!(!args.require_verified_tls, "{told}");
@@ -322,7 +324,7 @@ fn client_tools(tools: &Toolbox, engine: Engine) -> anyhow::Result<String> {
             Ok(format!("{engine}: {}", capability.tools.join(", ")))
         }
         _ => anyhow::bail!(
-            "{engine}: none found: install the client package of your servers' major versions, or name its directory with --pg-client-dir"
+            "{engine}: no client tools found: install the client package of your servers' major versions, or name its directory with --pg-client-dir"
         ),
     }
 }

@@ -19,7 +19,7 @@ const LONGEST_ANSWER: u64 = 4096;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the service serves /readyz: what its own --listen says
+    /// The address at which the service serves /readyz: that of its own --listen
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9750")]
     listen: SocketAddr,
 }
@@ -28,8 +28,10 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let address = reachable(args.listen);
     let answer = tokio::time::timeout(ANSWERS_WITHIN, ask(address))
         .await
-        .with_context(|| format!("{address} does not answer within 5 s"))?
-        .with_context(|| format!("nothing serves /readyz at {address}: name it with --listen"))?;
+        .with_context(|| format!("{address} did not answer within 5 s"))?
+        .with_context(|| {
+            format!("nothing serves /readyz at {address}: give the right address with --listen")
+        })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).unwrap_or("no status");
     anyhow::ensure!(status == "200", "not ready ({status}): {}", body.trim());

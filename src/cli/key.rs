@@ -31,48 +31,48 @@ pub(super) enum Command {
     Create(Making),
     /// Make the next key: new archives use it, old ones stay readable with the old one
     Rotate(Making),
-    /// List keys, without their secrets, and say which stores have their escrows
+    /// List keys, without their secrets, and show which stores have their escrows
     List {
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// Destroy all keys of a team: what was encrypted to them can never be read again
+    /// Destroy all keys of a team: archives encrypted to them can never be read again
     Shred {
         /// The team
         #[arg(long)]
         team: TeamId,
-        /// The team once more, to prove that it is the one that is meant
+        /// Repeat the team, to confirm
         #[arg(long, value_name = "TEAM")]
-        overwrite: TeamId,
+        confirm: TeamId,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// Write every key's escrow anew, for another recovery recipient
+    /// Rewrite every key's escrow for another recovery recipient
     Escrow {
-        /// The public key of age whose identity is to open them
+        /// The age public key whose identity is to open the escrows
         // Parsed later: clap would print a wrong value, which may be a secret identity.
         #[arg(long, value_name = "age1…")]
         recipient: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// Seal all URLs and keys anew under the master key that is set, in place of the previous one, and say whether that one may be
-    /// removed. Safe to repeat
+    /// Reseal all URLs and archive keys under the current master key, in place of the previous one, and report whether the previous one
+    /// may be removed. Safe to repeat
     RotateMaster,
-    /// After the loss of the master key: take the keys of archives back from their escrows, and seal them under the one that is set
-    /// now. URLs do not come back
+    /// After the master key was lost: recover the archive keys from their escrows, and seal them under the current master key. URLs
+    /// cannot be recovered
     Reseal {
         /// The recovery identity, as `age-keygen` wrote it
         #[arg(long, value_name = "FILE")]
         identity_file: String,
-        /// The number of the master key that is lost for good, to prove that it is meant: run without, the command says it
+        /// The number of the master key that is permanently lost, to confirm; without it, the command names the number
         #[arg(long, value_name = "NUMBER")]
         lost: Option<i32>,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// After the loss of the catalog: record again the keys whose escrows the stores have. They open old archives, and encrypt
-    /// no new ones: `key create` makes the keys for those
+    /// After the catalog was lost: recover the keys from their escrows in the stores. They open old archives, but encrypt no new ones:
+    /// `key create` makes the keys for those
     Recover {
         /// The recovery identity, as `age-keygen` wrote it
         #[arg(long, value_name = "FILE")]
@@ -112,12 +112,12 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         }
         Command::Shred {
             team,
-            overwrite,
+            confirm,
             storage,
         } => {
             ensure!(
-                team == overwrite,
-                "shredding must be confirmed with the team's own name: --overwrite {team}, not {overwrite}"
+                team == confirm,
+                "shredding must be confirmed with the team's own name: --confirm {team}, not {confirm}"
             );
             shred(&catalog, &team, &storage, output).await
         }

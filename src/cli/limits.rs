@@ -7,16 +7,16 @@ use crate::catalog::{AdhocLimits, Order};
 pub(super) enum Command {
     /// Show the limits in force
     Show,
-    /// Change them; they hold at once, for the HTTP API and for `lastgood.enqueue_backup`
+    /// Change the limits, at once, for the HTTP API and for `lastgood.enqueue_backup`
     #[command(arg_required_else_help = true)]
     Set {
-        /// Ad-hoc backups of one resource in an hour; 0: none
+        /// Ad-hoc backups of one resource per hour; 0: none
         #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
         per_resource: Option<i32>,
-        /// Ad-hoc backups of all resources of a team in an hour; 0: none
+        /// Ad-hoc backups of all resources of a team per hour; 0: none
         #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
         per_team: Option<i32>,
-        /// Resources of a team that registers them itself, with a token that is bound to it; 0: none
+        /// Resources that a team may register itself, with a token bound to it; 0: none
         #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
         resources_per_team: Option<i32>,
     },
@@ -44,8 +44,8 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             resources_per_team,
         } = limits;
         format!(
-            "ad-hoc backups that services may ask for in an hour: {per_resource} of a resource, {per_team} of a team\n\
-             resources that a team may have which registers them itself: {resources_per_team}"
+            "ad-hoc backups that services may ask for per hour: {per_resource} of a resource, {per_team} of a team\n\
+             resources that a team may register itself: {resources_per_team}"
         )
     })
 }

@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Check a plans file strictly: any doubt is exit code 1
+    /// Check a plans file strictly: exit code 1 on any doubt
     Check {
         /// The file
         file: PathBuf,

@@ -1,352 +1,201 @@
-//! `lastgood point list --from STORE`: which restore points a store has, for when there is no catalog to ask.
+//! `lastgood point list|show|download|url|pin|unpin|hold|release|confirm`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+mod custody;
+mod download;
+mod in_store;
+mod url;
 
-use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, stream};
-use lastgood_jobs::{
-    error::JobError,
-    manifest::{Encryption, Suspect},
-    resource::{Engine, ResourceId, TeamId, Tier},
-    storage::Storage,
-    survey::{Found, Survey, Wanted, survey},
-};
+use std::{path::PathBuf, process::ExitCode};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use lastgood_jobs::resource::{ResourceId, TeamId};
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::custody::{KeepArgs, NoMoreArgs};
 use super::{
-    output::{Output, bytes, counted, instant, printable, table},
+    output::{Output, bytes, instant, printable, table},
     restore::parse_time,
 };
-use crate::stores::{self, NamedStore};
-
-/// How many archives are looked up at once.
-const LOOKED_FOR_AT_ONCE: usize = 8;
-/// How many unreadable manifests are printed.
-const FAULTS_SHOWN: usize = 100;
+use crate::{
+    catalog::{Catalog, Custody, PointFilter, PointRow},
+    standing::Standing,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List the restore points of a store by its manifests alone, newest first. Needs no catalog. What only a catalog knows is not
-    /// shown: which points were confirmed, pinned, verified or found damaged, and how long each is kept
+    /// List restore points, newest first: those of the catalog, or with --from those that a store has manifests of
     List(ListArgs),
+    /// Show a restore point's manifest
+    Show {
+        /// Its id
+        id: Uuid,
+    },
+    /// Download a restore point's archive to a file, as it is stored; recorded in the audit log
+    Download(download::Args),
+    /// Print an address from which the archive can be fetched for a while, if the store is a bucket; recorded in the audit log
+    Url(url::Args),
+    /// Keep a restore point, whatever its retention says
+    Pin(KeepArgs),
+    /// Let a pinned restore point expire as its retention says
+    Unpin(NoMoreArgs),
+    /// Put a restore point on legal hold: it is kept, whatever its retention says, pinned or not
+    Hold(KeepArgs),
+    /// End a restore point's legal hold
+    Release(NoMoreArgs),
+    /// Trust a suspect restore point that somebody has checked; recorded in the audit log
+    Confirm(KeepArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
-    /// The store: a directory, its URL, or its name in the stores file
-    #[arg(long, value_name = "STORE")]
-    from: String,
-    /// The stores file, where --from is a name or an address in it
-    #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
-    stores: Option<PathBuf>,
+    #[command(flatten)]
+    of: super::OneResource,
     /// Only this team's
     #[arg(long)]
     team: Option<TeamId>,
-    /// Only this resource's
-    #[arg(long)]
-    resource: Option<ResourceId>,
-    /// Only those that this installation made
-    #[arg(long, value_name = "ID")]
-    installation: Option<Uuid>,
     /// Only those at or before this instant, e.g. 2026-11-23T04:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<DateTime<Utc>>,
-    /// At most so many
+    /// At most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-}
-
-/// What a store has.
-#[derive(Debug, Serialize)]
-struct Listing {
-    store: String,
-    /// The store's id, according to its identity object.
-    store_id: Option<Uuid>,
-    /// The store's installation, according to its identity object.
+    /// List from this store's manifests alone: a directory, its URL, or its name in the stores file. Needs no catalog, and so cannot
+    /// show what only a catalog knows: which points were confirmed, pinned, verified or found damaged, and how long each is kept
+    #[arg(long, value_name = "STORE")]
+    from: Option<String>,
+    /// With --from: the stores file, if STORE is a name or an address in it
+    #[arg(long, env = "LASTGOOD_STORES", value_name = "FILE")]
+    stores: Option<PathBuf>,
+    /// With --from: only those that this installation made
+    #[arg(long, value_name = "ID", requires = "from")]
     installation: Option<Uuid>,
-    /// Why the identity object cannot be read, if it cannot.
-    identity_fault: Option<String>,
-    manifests: u64,
-    points: Vec<Listed>,
-    older: u64,
-    later: u64,
-    /// The number of points made by each installation other than the store's.
-    other_installations: BTreeMap<Uuid, u64>,
-    unreadable: u64,
-    faults: Vec<Fault>,
-    /// Why not all manifests were read, if so.
-    stopped: Option<String>,
-}
-
-/// A restore point, with the field names of `backup list`.
-#[derive(Debug, Serialize)]
-struct Listed {
-    id: Uuid,
-    team: TeamId,
-    resource_id: ResourceId,
-    tier: Tier,
-    engine: Engine,
-    installation: Option<Uuid>,
-    is_other_installation: bool,
-    consistent_at: DateTime<Utc>,
-    manifest_key: String,
-    dump_bytes: u64,
-    stored_bytes: u64,
-    encryption: Option<Encryption>,
-    suspected_of: Option<Vec<Suspect>>,
-    suspected_because: Option<String>,
-    /// Whether its archive exists in the size that the manifest gives; `None` if the store does not say.
-    is_complete: Option<bool>,
-    /// Why it is incomplete, or why that is unknown.
-    why: Option<String>,
-}
-
-/// An unreadable manifest.
-#[derive(Debug, Serialize)]
-struct Fault {
-    manifest: String,
-    why: String,
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    let Command::List(args) = command;
-    let store = stores::open_one(&args.from, args.stores.as_deref()).await?;
-    let wanted = Wanted {
-        team: args.team.as_ref(),
-        resource: args.resource.as_ref(),
-        point: None,
-        installation: args.installation,
-        at: args.at,
+    if let Command::List(args) = command {
+        return list(args, output).await;
+    }
+    let catalog = super::catalog().await?;
+    match command {
+        // It opens the catalog only if there is no store to ask.
+        Command::List(_) => {}
+        Command::Show { id } => show(&catalog, id, output).await?,
+        Command::Confirm(args) => custody::confirm(&catalog, &args, output).await?,
+        Command::Pin(args) => custody::keep(&catalog, Custody::Pin, &args, output).await?,
+        Command::Hold(args) => custody::keep(&catalog, Custody::Hold, &args, output).await?,
+        Command::Unpin(args) => {
+            custody::keep_no_more(&catalog, Custody::Pin, &args, output).await?;
+        }
+        Command::Release(args) => {
+            custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
+        }
+        Command::Download(args) => download::run(&catalog, &args, output).await?,
+        Command::Url(args) => url::run(&catalog, &args, output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists restore points, from the catalog or from a store.
+pub(super) async fn list(args: ListArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Some(store) = &args.from {
+        return in_store::list(store, &args, output).await;
+    }
+    let catalog = super::catalog_or("lastgood point list --from STORE").await?;
+    let filter = PointFilter {
+        resource_id: args.of.resource().map(ResourceId::to_string),
+        team: args.team.map(|team| team.to_string()),
+        before: args.at.map(|at| at + TimeDelta::microseconds(1)),
+        limit: i64::from(args.limit),
     };
-    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let found = survey(&store.storage, &wanted, most, Utc::now()).await;
-    let found = found.map_err(|error| anyhow::anyhow!(error.report()))?;
-    anyhow::ensure!(
-        found.manifests > 0,
-        "there is no manifest {}in {}: is it the right store?",
-        of(&wanted),
-        store.url
-    );
-    let listing = listing(&store, found).await;
-    output.show(&listing, text)?;
-    Ok(if listing.stopped.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let points = placed(&catalog, catalog.points(&filter).await?).await?;
+    output.show(&points, |points| listed(points))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(catalog: &Catalog, id: Uuid, output: &Output) -> anyhow::Result<()> {
+    let points = placed(catalog, vec![catalog.point(id).await?]).await?;
+    let [shown] = points.as_slice() else {
+        return Ok(());
+    };
+    output.note(&format!("in the stores: {}", shown.stores.join(", ")));
+    let point = &shown.point;
+    if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
+        output.note(&format!("SUSPECT: {}", printable(because)));
+    }
+    output.show(shown, |shown| {
+        serde_json::to_string_pretty(&shown.point.manifest).unwrap_or_default()
     })
 }
 
-/// Returns which manifests were read, if not all of them.
-fn of(wanted: &Wanted<'_>) -> String {
-    match (wanted.team, wanted.resource) {
-        (None, None) => String::new(),
-        (Some(team), None) => format!("of team {team} "),
-        (None, Some(resource)) => format!("of {resource} "),
-        (Some(team), Some(resource)) => format!("of team {team}'s {resource} "),
-    }
+/// A restore point and the stores that have it.
+#[derive(Serialize)]
+struct Placed {
+    #[serde(flatten)]
+    point: PointRow,
+    stores: Vec<String>,
 }
 
-async fn listing(store: &NamedStore, found: Survey) -> Listing {
-    let (identity, identity_fault) = match store.storage.identity().await {
-        Ok(identity) => (identity, None),
-        Err(JobError::StoreChanged { why }) => (None, Some(why)),
-        Err(error) => (None, Some(error.report())),
-    };
-    let own = identity.as_ref().map(|identity| identity.installation);
-    let mut other_installations = BTreeMap::new();
-    for (owner, holding) in &found.owners {
-        if let Some(other) = owner.installation.filter(|it| own != Some(*it)) {
-            *other_installations.entry(other).or_default() += holding.points;
-        }
-    }
-    let points = stream::iter(found.points)
-        .map(|point| listed(point, own, &store.storage))
-        .buffered(LOOKED_FOR_AT_ONCE)
-        .collect()
-        .await;
-    Listing {
-        store: store.url.to_string(),
-        store_id: identity.map(|identity| identity.store),
-        installation: own,
-        identity_fault,
-        manifests: found.manifests,
-        points,
-        older: found.older,
-        later: found.later,
-        other_installations,
-        unreadable: found.unreadable,
-        faults: found
-            .faults
-            .into_iter()
-            .map(|(manifest, why)| Fault { manifest, why })
-            .collect(),
-        stopped: found.stopped,
-    }
-}
-
-async fn listed(point: Found, own: Option<Uuid>, storage: &Storage) -> Listed {
-    let (is_complete, why) = match point.is_complete(storage).await {
-        Ok(()) => (Some(true), None),
-        Err(error @ JobError::Damaged { .. }) => (Some(false), Some(error.report())),
-        Err(error) => (None, Some(error.report())),
-    };
-    let is_suspect = !point.suspicions.is_empty();
-    let because: Vec<&str> = point
-        .suspicions
-        .iter()
-        .map(|it| it.because.as_str())
-        .collect();
-    Listed {
-        id: point.id,
-        is_other_installation: point
-            .installation
-            .is_some_and(|it| own.is_some_and(|own| own != it)),
-        suspected_because: is_suspect.then(|| because.join("; ")),
-        suspected_of: is_suspect.then(|| point.suspicions.iter().map(|it| it.reason).collect()),
-        team: point.team,
-        resource_id: point.resource_id,
-        tier: point.tier,
-        engine: point.engine,
-        installation: point.installation,
-        consistent_at: point.consistent_at,
-        manifest_key: point.manifest_key,
-        dump_bytes: point.dump_bytes,
-        stored_bytes: point.stored_bytes,
-        encryption: point.encryption,
-        is_complete,
-        why,
-    }
-}
-
-fn text(listing: &Listing) -> String {
-    let rows = listing.points.iter().map(|point| {
-        [
-            point.id.to_string(),
-            point.team.to_string(),
-            point.resource_id.to_string(),
-            instant(point.consistent_at),
-            size(point.dump_bytes),
-            size(point.stored_bytes),
-            state(point),
-        ]
+async fn placed(catalog: &Catalog, points: Vec<PointRow>) -> anyhow::Result<Vec<Placed>> {
+    let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
+    let mut stores = catalog.stores_of(&ids).await?;
+    let placed = points.into_iter().map(|point| Placed {
+        stores: stores.remove(&point.id).unwrap_or_default(),
+        point,
     });
-    let headings = [
-        "id",
-        "team",
-        "resource",
-        "consistent at",
-        "dump",
-        "stored",
-        "state",
-    ];
-    let mut lines = if listing.points.is_empty() {
-        vec![nothing(listing)]
-    } else {
-        vec![table(headings, rows).trim_end().to_owned()]
-    };
-    lines.extend(listing.points.iter().filter_map(|point| {
-        let because = point.suspected_because.as_deref()?;
-        Some(format!("SUSPECT: {}: {}", point.id, printable(because)))
-    }));
-    lines.extend(listing.points.iter().filter_map(|point| {
-        let why = point.why.as_deref()?;
-        Some(format!(
-            "{}: {}: {}",
-            completeness(point),
-            point.id,
-            printable(why)
-        ))
-    }));
-    lines.extend(about_installations(listing));
-    let shown = listing.faults.iter().take(FAULTS_SHOWN);
-    lines.extend(shown.map(|fault| {
-        format!(
-            "UNREADABLE: {}: {}",
-            printable(&fault.manifest),
-            printable(&fault.why)
-        )
-    }));
-    if listing.unreadable > FAULTS_SHOWN as u64 {
-        lines.push(format!(
-            "UNREADABLE: {} in all",
-            counted(listing.unreadable, "manifest")
-        ));
-    }
-    if listing.older > 0 {
-        lines.push(format!(
-            "{} not shown: see --limit and --at",
-            counted(listing.older, "older one")
-        ));
-    }
-    if let Some(why) = &listing.stopped {
-        lines.push(format!(
-            "NOT ALL: the store gives no manifest any more, and the rest was not looked at: {}",
-            printable(why)
-        ));
-    }
-    lines.join("\n")
+    Ok(placed.collect())
 }
 
-/// Returns the message for a list in which no point matches.
-fn nothing(listing: &Listing) -> String {
-    let asked = "no restore point that can be read is what was asked for";
-    if listing.later > 0 {
-        format!("{asked}; later than --at: {}", listing.later)
-    } else {
-        asked.to_owned()
-    }
-}
-
-/// Returns whose the points are, if some were made by an installation other than the store's.
-fn about_installations(listing: &Listing) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(why) = &listing.identity_fault {
-        lines.push(format!(
-            "NO IDENTITY: nobody knows whose store this is: {}",
-            printable(why)
-        ));
-    }
-    lines.extend(listing.other_installations.iter().map(|(other, points)| {
-        let own = match listing.installation {
-            Some(own) => format!("the store is installation {own}'s"),
-            None => "the store does not say whose it is".to_owned(),
-        };
-        let points = counted(*points, "restore point");
-        format!("INSTALLATION: {points} of installation {other}, and {own}")
-    }));
-    lines
+fn listed(points: &[Placed]) -> String {
+    table(
+        [
+            "id",
+            "resource",
+            "consistent at",
+            "dump",
+            "stored",
+            "state",
+            "stores",
+        ],
+        points.iter().map(|Placed { point, stores }| {
+            [
+                point.id.to_string(),
+                point.resource_id.clone(),
+                instant(point.consistent_at),
+                bytes(point.dump_bytes),
+                bytes(point.stored_bytes),
+                state(point),
+                stores.join(", "),
+            ]
+        }),
+    )
 }
 
 /// Returns what to expect of a restore from the point.
-fn state(point: &Listed) -> String {
-    let mut words = vec![completeness(point).to_owned()];
-    if let Some(reasons) = &point.suspected_of {
-        let mut reasons: Vec<&str> = reasons.iter().map(|it| it.as_str()).collect();
-        reasons.dedup();
-        words.push(format!("SUSPECT ({})", reasons.join(", ")));
-    }
-    // Of a suspect point that is complete, only the worse is printed, as in `backup list`.
-    if words.len() > 1 && point.is_complete == Some(true) {
-        words.remove(0);
-    }
-    if point.encryption.is_some() {
-        words.push("encrypted".to_owned());
-    }
-    if point.is_other_installation {
-        words.push("OTHER INSTALLATION".to_owned());
-    }
-    words.join(", ")
+fn state(point: &PointRow) -> String {
+    let kept = [(point.held_at, ", held"), (point.pinned_at, ", pinned")];
+    let kept = kept
+        .into_iter()
+        .filter(|(at, _)| at.is_some())
+        .map(|(_, word)| word);
+    std::iter::once(proof(point))
+        .chain(kept.map(str::to_owned))
+        .collect()
 }
 
-fn completeness(point: &Listed) -> &'static str {
-    match point.is_complete {
-        Some(true) => "stored",
-        Some(false) => "INCOMPLETE",
-        None => "UNKNOWN",
+fn proof(point: &PointRow) -> String {
+    // Of a damaged point, the damage matters more than that it has expired.
+    if point.quarantined_at.is_some() {
+        return "QUARANTINED".to_owned();
     }
-}
-
-fn size(count: u64) -> String {
-    bytes(i64::try_from(count).unwrap_or(i64::MAX))
+    match (point.standing(), point.verified_at) {
+        (Standing::Quarantined, _) => "QUARANTINED".to_owned(),
+        (Standing::Expired, _) => "expired".to_owned(),
+        (Standing::Suspect, _) => {
+            let reasons = point.suspected_of.as_deref().unwrap_or_default().join(", ");
+            format!("SUSPECT ({reasons})")
+        }
+        (Standing::Trusted, Some(at)) => format!("verified {}", instant(at)),
+        (Standing::Trusted, None) => "stored".to_owned(),
+    }
 }

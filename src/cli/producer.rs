@@ -18,7 +18,7 @@ const SHORTEST_HISTORY: Duration = Duration::from_hours(48);
 pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
-    /// How often to look for what is due
+    /// How often to look for due backups
     #[arg(long, env = "LASTGOOD_TICK", default_value = "60s", value_parser = crate::config::duration)]
     tick: Duration,
     /// How often to look for leases of lost workers
@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// How often to measure exposure and the queue for the metrics
     #[arg(long, env = "LASTGOOD_OBSERVE", default_value = "15s", value_parser = crate::config::duration)]
     observe: Duration,
-    /// How often to look for restore points that need something: a copy, verification, removal
+    /// How often to look for restore points that need a copy, a verification or removal
     #[arg(long, env = "LASTGOOD_UPKEEP", default_value = "1m", value_parser = crate::config::duration)]
     upkeep: Duration,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(super) struct Args {
     verification: VerificationArgs,
     #[command(flatten)]
     retention: RetentionArgs,
-    /// How long runs that have ended stay on record, 2 days at least; 0: for ever. What a restore point or a slot needs stays longer
+    /// How long ended runs stay on record, at least 2 days; 0: for ever. Runs that a restore point or a slot needs stay longer
     #[arg(long, env = "LASTGOOD_HISTORY", default_value = "90d", value_parser = crate::config::duration)]
     history: Duration,
     /// Where to serve /metrics, /healthz and /readyz
@@ -50,7 +50,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(
         args.history.is_zero() || args.history >= SHORTEST_HISTORY,
-        "a history under 2 days would forget what the longest slot knows: use --history 90d, or 0 to keep everything"
+        "a history under 2 days would forget runs that the longest slot needs: use --history 90d, or 0 to keep everything"
     );
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?.drain;

@@ -16,32 +16,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Let nothing more of this be claimed; what runs goes on, and what is due is still enqueued
+    /// Stop these runs from being claimed; running ones continue, and due backups are still enqueued
     Pause {
         #[command(flatten)]
         scope: ScopeArgs,
-        /// Why, for whoever finds it paused
+        /// Why: shown to anybody who finds it paused
         #[arg(long)]
-        because: String,
+        reason: String,
     },
-    /// End the pause of exactly this
+    /// End the pause of exactly this scope
     Resume {
         #[command(flatten)]
         scope: ScopeArgs,
-        /// Why, for the audit
+        /// Why, for the audit log
         #[arg(long)]
-        because: Option<String>,
+        reason: Option<String>,
     },
     /// Pause everything and wait until nothing runs; the pause stays
     Drain {
         /// How long to wait
         #[arg(long, default_value = "1h", value_parser = crate::config::duration)]
         timeout: Duration,
-        /// Why, for whoever finds it paused
+        /// Why: shown to anybody who finds it paused
         #[arg(long, default_value = "drain")]
-        because: String,
+        reason: String,
     },
-    /// Show what waits, runs and failed, and what is paused
+    /// Count the runs that wait, run or failed, and show what is paused
     Stats,
 }
 
@@ -71,16 +71,16 @@ impl From<ScopeArgs> for Scope {
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
     match command {
-        Command::Pause { scope, because } => {
-            let order = Order::of_this_user(Some(&because));
+        Command::Pause { scope, reason } => {
+            let order = Order::of_this_user(Some(&reason));
             pause(&catalog, &scope.into(), &order, output).await?;
         }
-        Command::Resume { scope, because } => {
-            let order = Order::of_this_user(because.as_deref());
+        Command::Resume { scope, reason } => {
+            let order = Order::of_this_user(reason.as_deref());
             resume(&catalog, &scope.into(), &order, output).await?;
         }
-        Command::Drain { timeout, because } => {
-            let order = Order::of_this_user(Some(&because));
+        Command::Drain { timeout, reason } => {
+            let order = Order::of_this_user(Some(&reason));
             return drain(&catalog, &order, timeout, output).await;
         }
         Command::Stats => output.show(&catalog.queue_stats().await?, stats)?,
@@ -99,18 +99,18 @@ async fn pause(
             let resources = catalog.resources_in(scope).await?;
             if resources == 0 {
                 // A pause with a misspelt name covers nothing, and would look like success.
-                output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` has them all");
+                output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` shows all names");
             }
             output.show(&pause, |pause| {
                 format!(
-                    "paused {} ({resources} resources): nothing of it is claimed until `{}`",
+                    "paused {} ({resources} resources): none of their runs are claimed until `{}`",
                     covered(pause),
                     how_to_resume(pause)
                 )
             })
         }
         Paused::Already(pause) => output.show(&pause, |pause| {
-            format!("was paused already: {}", described(pause))
+            format!("already paused: {}", described(pause))
         }),
     }
 }
@@ -131,11 +131,11 @@ async fn resume(
     let pauses = catalog.pauses().await?;
     let there: Vec<_> = pauses.iter().map(how_to_resume).collect();
     anyhow::bail!(
-        "there is no pause of exactly this{}",
+        "there is no pause of exactly this scope{}",
         if there.is_empty() {
-            ", nor any other".to_owned()
+            ", nor any other pause".to_owned()
         } else {
-            format!("; there are: `{}`", there.join("`, `"))
+            format!("; these end the others: `{}`", there.join("`, `"))
         }
     )
 }
@@ -165,7 +165,6 @@ async fn drain(
     let (still_running, is_paused) = loop {
         let running = catalog.running().await?;
         // Checked after listing the runs: if the pause still holds now, nothing was claimed in the meantime.
-        // can have been claimed since.
         let is_paused = catalog.is_paused(&everything).await?;
         if running.is_empty() || !is_paused || Instant::now() >= deadline {
             break (running, is_paused);
@@ -180,7 +179,7 @@ async fn drain(
     };
     output.show(&drained, |drained| {
         if !drained.is_paused {
-            return "NOT DRAINED: somebody resumed meanwhile, runs are claimed again; `lastgood audit` says who"
+            return "NOT DRAINED: somebody resumed the queue in the meantime, and runs are claimed again; `lastgood audit` shows who"
                 .to_owned();
         }
         let then = format!("everything stays paused until `{}`", drained.resume_with);
@@ -188,7 +187,7 @@ async fn drain(
             return format!("drained: nothing runs, {then}");
         }
         format!(
-            "NOT DRAINED in time, still running; {then}\n{}",
+            "NOT DRAINED in time: these runs are still running; {then}\n{}",
             running(&drained.still_running)
         )
     })?;
@@ -264,7 +263,7 @@ pub(super) fn described(pause: &Pause) -> String {
         covered(pause),
         instant(pause.created_at),
         printable(&pause.by),
-        printable(&pause.because),
+        printable(&pause.reason),
         how_to_resume(pause)
     )
 }

@@ -29,7 +29,7 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Register a database to be protected
+    /// Register a database to protect
     Add(AddArgs),
     /// Change a resource's tier, retention or connection, e.g. after its password was rotated
     Set(SetArgs),
@@ -38,10 +38,10 @@ pub(super) enum Command {
         /// Only this team's
         #[arg(long)]
         team: Option<String>,
-        /// Removed ones too
+        /// Include removed ones
         #[arg(long)]
         removed: bool,
-        /// At most so many
+        /// At most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
@@ -50,17 +50,17 @@ pub(super) enum Command {
         /// Its id
         id: ResourceId,
     },
-    /// Suspend a resource's backups; what waits is cancelled
+    /// Suspend a resource's backups; waiting runs are cancelled
     Pause {
         /// Its id
         id: ResourceId,
     },
-    /// Back it up again
+    /// Resume a resource's backups
     Resume {
         /// Its id
         id: ResourceId,
     },
-    /// Stop protecting a resource for good; its restore points stay
+    /// Stop protecting a resource permanently; its restore points stay until they expire
     Remove {
         /// Its id
         id: ResourceId,
@@ -88,7 +88,7 @@ pub(super) struct AddArgs {
     /// Its engine
     #[arg(long)]
     engine: Engine,
-    /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
+    /// Keep its restore points for this many days, whatever the tier says; 0 vetoes backups
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     retention_days: Option<i32>,
     #[command(flatten)]
@@ -106,7 +106,7 @@ pub(super) struct SetArgs {
     /// Its tier in the plans
     #[arg(long)]
     tier: Option<Tier>,
-    /// Keep its restore points so many days, whatever the tier says; 0 vetoes backups
+    /// Keep its restore points for this many days, whatever the tier says; 0 vetoes backups
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     retention_days: Option<i32>,
     #[command(flatten)]
@@ -172,7 +172,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             set(
                 &id,
                 ResourceStatus::Active,
-                "active: it is looked at in the next tick",
+                "active: the producer's next tick looks at it",
                 output,
             )
             .await
@@ -198,7 +198,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 asked: None,
             };
             let run = catalog
-                .enqueue_by(&new, Some(&Order::of_this_user(None)))
+                .enqueue(&new, &Order::of_this_user(None))
                 .await?
                 .id();
             output.show(&serde_json::json!({ "run": run }), |_| {

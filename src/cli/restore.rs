@@ -42,7 +42,7 @@ pub(super) struct Args {
         conflicts_with_all = ["even_quarantined", "in_place", "overwrite", "merge", "idempotency_key", "wait"]
     )]
     from: Option<String>,
-    /// The same, from the point whose manifest this is in --storage: its key (v1/…), its address (s3://…) or its path. Needs
+    /// The same, from the point that has this manifest in --storage: its key (v1/…), its address (s3://…) or its path. Needs
     /// --into `env:NAME` or `file:/path`
     #[arg(
         long,
@@ -55,10 +55,10 @@ pub(super) struct Args {
         ]
     )]
     from_manifest: Option<String>,
-    /// With --from: the team, where several have a resource of this id
+    /// With --from: the team, if several have a resource with this id
     #[arg(long, requires = "from")]
     team: Option<TeamId>,
-    /// With --from: the installation, where several made points of this resource
+    /// With --from: the installation, if several made points of this resource
     #[arg(long, value_name = "ID", requires = "from")]
     installation: Option<Uuid>,
     /// Restore the newest point at or before this instant, e.g. 2026-11-23T04:00:00Z
@@ -67,10 +67,10 @@ pub(super) struct Args {
     /// Restore this point; default: the newest one that can be trusted
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
-    /// Try --point although it was found damaged: the archive's hash is verified all the same, before anything is changed
+    /// Try --point although it was found damaged: the archive's hash is still verified before anything is changed
     #[arg(long, requires = "point")]
     even_quarantined: bool,
-    /// Restore from --point (or --from-manifest) although it is suspect: made from what was probably not the customer's data
+    /// Restore from --point (or --from-manifest) although it is suspect: it was probably not made from the customer's data
     #[arg(long)]
     even_suspect: bool,
     /// Restore into an empty database: its name on the resource's server, or `env:NAME` or `file:/path` of its URL (Redis: the
@@ -79,13 +79,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "DATABASE")]
     into: Option<String>,
     /// Restore into the resource's own database, over what is there; needs --overwrite. PostgreSQL: in one transaction.
-    /// MongoDB: replaces the backup's collections, leaves others. Redis: keys that the backup does not have are removed
+    /// MongoDB: replaces the backup's collections and leaves others as they are. Redis: removes keys that are not in the backup
     #[arg(long, conflicts_with = "into", requires = "overwrite")]
     in_place: bool,
-    /// Repeat the resource's id, to allow --in-place
+    /// Repeat the resource's id, to confirm --in-place
     #[arg(long, value_name = "RESOURCE_ID", requires = "in_place")]
     overwrite: Option<ResourceId>,
-    /// Redis: with --in-place, keep the keys that the backup does not have
+    /// Redis: with --in-place, keep keys that are not in the backup
     #[arg(long, requires = "in_place")]
     merge: bool,
     /// PostgreSQL: leave owners out: everything belongs to the connecting role
@@ -95,33 +95,33 @@ pub(super) struct Args {
     #[arg(long)]
     no_acl: bool,
     /// PostgreSQL: restore although the URL's role is a superuser. Functions behind the database's constraints, indexes and
-    /// triggers run as that role: say it where you trust everybody who could write to the database
+    /// triggers run as that role: use this only if you trust everybody who could write to the database
     #[arg(long)]
     as_superuser: bool,
     /// PostgreSQL: leave tablespaces out: everything goes into the database's own
     #[arg(long)]
     no_tablespaces: bool,
-    /// PostgreSQL: let a fresh database take the name of one whose replication slots or subscriptions stay behind
+    /// PostgreSQL: swap in the fresh database although replication slots or subscriptions stay behind in the old one
     #[arg(long, conflicts_with_all = ["into", "in_place"])]
     break_replication: bool,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
-    /// Without a catalog: a file with the identity of age that opens the archive, or with the recovery identity, which opens
-    /// the escrow of the archive's key in the same store
+    /// Without a catalog: a file with the age identity that opens the archive, or with the recovery identity, which opens the
+    /// escrow of the archive's key in the same store
     #[arg(long, value_name = "FILE", requires = "without_catalog")]
     identity: Option<PathBuf>,
-    /// Without a catalog: take an archive that is not encrypted although its team's others are
+    /// Without a catalog: accept an archive that is not encrypted although its team's others are
     #[arg(long, requires = "without_catalog")]
     allow_unencrypted: bool,
     /// Without a catalog: where private files (password files, for the length of the restore) are kept
     #[arg(long, env = "LASTGOOD_WORK_DIR")]
     work_dir: Option<PathBuf>,
-    /// A repeated request with the same key is the same request
+    /// Treat repeated requests with the same key as one request
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Wait for its end; exit code 1 if it fails
+    /// Wait for the run to end; exit code 1 if it fails
     #[arg(long)]
     wait: bool,
 }
@@ -136,7 +136,7 @@ pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
 pub(super) fn meaningless(given: &clap::ArgMatches) -> Option<&'static str> {
     let is_given = |flag| given.value_source(flag) == Some(ValueSource::CommandLine);
     (is_given("from") && is_given("storage"))
-        .then_some("--storage has no meaning beside --from, which names the store")
+        .then_some("--storage cannot be used with --from, which names the store")
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -149,7 +149,7 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
-        "--even-suspect goes with --point: a suspect restore point is restored from by its id alone"
+        "--even-suspect needs --point: a suspect restore point is restored only by its id"
     );
     let instead = format!("lastgood restore --from STORE {resource} --into env:NAME");
     let catalog = super::catalog_or(&instead).await?;

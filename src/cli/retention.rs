@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lastgood_jobs::resource::ResourceId;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,10 +16,10 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Explain what retention keeps and lets go: every restore point of a resource, or each resource in a line. Changes nothing
+    /// Explain what retention keeps and what expires: each restore point of a resource, or one line for each resource. Changes nothing
     Plan {
-        /// The resource; default: all that have restore points
-        resource: Option<ResourceId>,
+        #[command(flatten)]
+        of: super::OneResource,
         #[command(flatten)]
         plans: PlansArgs,
         #[command(flatten)]
@@ -67,7 +66,7 @@ struct Judge<'a> {
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let Command::Plan {
-        resource,
+        of,
         plans,
         retention,
     } = command;
@@ -85,7 +84,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         plans: file.plans(),
         grace: retention.grace(),
     };
-    match resource {
+    match of.resource() {
         Some(id) => {
             let retained = catalog.retained(id.as_str()).await?;
             output.show(&judge.points(&retained).await?, |points| {

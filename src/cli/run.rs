@@ -1,14 +1,20 @@
 //! `lastgood run list|show|retry|cancel`.
 
 mod orders;
+mod report;
 
 use std::process::ExitCode;
 
-use lastgood_jobs::resource::ResourceId;
+use chrono::{DateTime, Utc};
+use lastgood_jobs::resource::{Engine, ResourceId, TeamId};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::output::{Output, bytes, instant, printable, span, table};
+use super::{
+    audit::since,
+    output::{Output, bytes, instant, printable, span, table},
+    restore::parse_time,
+};
 use crate::{
     catalog::{AttemptRow, RunFilter, RunRow},
     run::{RunKind, RunState},
@@ -18,16 +24,27 @@ use crate::{
 pub(super) enum Command {
     /// List runs, newest first
     List {
-        /// Only this resource's
+        #[command(flatten)]
+        of: super::OneResource,
+        /// Only those of this team's resources
         #[arg(long)]
-        resource: Option<ResourceId>,
+        team: Option<TeamId>,
+        /// Only those of this engine
+        #[arg(long)]
+        engine: Option<Engine>,
         /// Only those in this state
         #[arg(long)]
         state: Option<RunState>,
         /// Only those of this kind
         #[arg(long)]
         kind: Option<RunKind>,
-        /// At most so many
+        /// Nothing older than this: a time, e.g. 2026-11-23T04:00:00Z, or how long ago, e.g. 7d
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        since: Option<DateTime<Utc>>,
+        /// Nothing from this instant on, e.g. 2026-11-23T04:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        before: Option<DateTime<Utc>>,
+        /// At most this many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
@@ -36,9 +53,9 @@ pub(super) enum Command {
         /// Its id
         id: Uuid,
     },
-    /// Put what failed or was cancelled back into the queue, with all its attempts
+    /// Put failed or cancelled runs back into the queue, with all their attempts
     Retry(orders::RetryArgs),
-    /// Cancel what waits or runs: what runs is stopped within seconds
+    /// Cancel waiting and running runs; running ones are stopped within seconds
     Cancel(orders::CancelArgs),
 }
 
@@ -53,17 +70,24 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     let catalog = super::catalog().await?;
     match command {
         Command::List {
-            resource,
+            of,
+            team,
+            engine,
             state,
             kind,
+            since,
+            before,
             limit,
         } => {
             let filter = RunFilter {
-                resource_id: resource.map(|id| id.to_string()),
+                resource_id: of.resource().map(ResourceId::to_string),
+                team: team.map(|team| team.to_string()),
+                engine: engine.map(|engine| engine.to_string()),
                 state,
                 kind,
+                since,
+                before,
                 limit,
-                ..RunFilter::default()
             };
             let runs = catalog.runs(&filter).await?;
             output.show(&runs, |runs| list(runs))?;
@@ -152,7 +176,12 @@ pub(super) fn details(run: &RunRow) -> String {
         ("lease", lease(run)),
         ("bytes", moved(run)),
         ("error", error(run)),
-        ("result", run.result.as_ref().map(ToString::to_string)),
+        (
+            "result",
+            run.result
+                .as_ref()
+                .map(|report| report::sentences(report).join("\n            ")),
+        ),
         ("kept", kept(run)),
     ];
     let told = lines

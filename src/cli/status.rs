@@ -37,12 +37,12 @@ pub(super) struct Args {
     verification: VerificationArgs,
     #[command(flatten)]
     storage: StorageArgs,
-    /// Show at most so many resources
+    /// Show at most this many resources
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
-    /// End with exit code 1 if a promise is broken, a tier unknown, a run stuck, a database left closed by a restore, a sealed URL that nobody can open, a damaged
-    /// restore point not replaced, a newest one suspect, a verification overdue, a store gone, exchanged, emptied or not to be listed, or no consumer takes new
-    /// runs
+    /// End with exit code 1 if a promise is broken, a tier is unknown, a run is stuck, a restore left a database closed, nobody can
+    /// open a sealed URL, a damaged restore point is not replaced, a newest one is suspect, a verification is overdue, a store is gone,
+    /// exchanged, emptied or cannot be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
 }
@@ -196,8 +196,8 @@ fn not_verified(status: &Status) -> Option<String> {
         .collect();
     (!named.is_empty()).then(|| {
         format!(
-            "UNVERIFIED TRANSPORT: {} resources are reached without proof of who answers ({}): `lastgood doctor` says why, docs/explanation/transport.md \
-             what to do",
+            "UNVERIFIED TRANSPORT: {} resources are reached without proof of their servers' identity ({}): `lastgood doctor` says why, \
+             docs/explanation/transport.md what to do",
             status.unverified_in_all,
             named.join(", ")
         )
@@ -221,7 +221,7 @@ fn not_copied(missing: &MissingCopies) -> Option<String> {
     } = missing;
     (*points > 0).then(|| {
         format!(
-            "NOT COPIED: store {store} lacks {points} restore points, {failed} of which failed and are tried again: `lastgood run list --state failed`"
+            "NOT COPIED: store {store} lacks {points} restore points; {failed} copies failed and are tried again: `lastgood run list --state failed`"
         )
     })
 }
@@ -232,7 +232,7 @@ fn closed(it: &ClosedDatabase) -> String {
         format!("\n  it could not be opened: {}", printable(error))
     });
     format!(
-        "CLOSED: database {} of {} takes no connections since {}, left so by restore {}: a consumer opens it; by hand: `{}`{error}",
+        "CLOSED: database {} of {} has taken no connections since {}; it was left closed by restore {}: a consumer opens it; by hand: `{}`{error}",
         printable(&it.database),
         it.resource_id,
         instant(it.closed_at),
@@ -245,7 +245,7 @@ fn closed(it: &ClosedDatabase) -> String {
 fn not_there(listing: &StoreListing) -> Option<String> {
     if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
         return Some(format!(
-            "STORE NOT LISTED: nobody knows whether the restore points in {} are still there, since {}: {}",
+            "STORE NOT LISTED: it is unknown whether the restore points in {} are still there, since {}: {}",
             listing.store,
             instant(since),
             printable(because)
@@ -315,18 +315,18 @@ fn text(status: &Status) -> String {
     parts.extend(not_verified(status));
     parts.extend(status.resources.iter().filter(|row| row.is_of_no_instant()).map(|row| {
         format!(
-            "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood backup list {}`, `lastgood backup show ID`",
+            "NOT POINT-IN-TIME: the newest restore point of {}: its server was read while others wrote; its warnings say why: `lastgood point list {}`, `lastgood point show ID`",
             row.id, row.id
         )
     }));
     for (count, what) in [
         (
             status.removals.overdue,
-            "expired restore points have waited for their removal for more than a day: `lastgood run list --state failed`",
+            "expired restore points have waited for removal for more than a day: `lastgood run list --state failed`",
         ),
         (
             status.removals.refused,
-            "expired restore points are refused by their store, and asked for again each week: `lastgood retention plan`",
+            "expired restore points stay because their store refuses to remove them; it is asked again each week: `lastgood retention plan`",
         ),
     ] {
         if count > 0 {
@@ -346,7 +346,7 @@ fn text(status: &Status) -> String {
     }));
     parts.extend(status.overwriting_stores.iter().map(|store| {
         format!(
-            "NOT WRITE-ONCE: store {} overwrites what must be written once, and that was accepted (`write_once: false`): two attempts \
+            "NOT WRITE-ONCE: store {} overwrites objects that must be written once, and that was accepted (`write_once: false`): two attempts \
              of one run may replace each other's manifest",
             printable(store)
         )
@@ -409,7 +409,7 @@ fn suspect(point: &SuspectPoint) -> String {
         "a newer one counts"
     };
     format!(
-        "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood backup confirm {} --because …` if it is right",
+        "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood point confirm {} --reason …` if it is right",
         point.id,
         point.resource_id,
         instant(point.consistent_at),
@@ -433,7 +433,7 @@ fn consumers(status: &Status) -> String {
         (0, 0) => "NO LIVE CONSUMER: nothing is executed".to_owned(),
         (0, _) => format!("NO LIVE CONSUMER: nothing new is executed, {draining} are draining"),
         (_, 0) => format!("live consumers: {alive}"),
-        (_, _) => format!("live consumers: {alive}, and {draining} that drain"),
+        (_, _) => format!("live consumers: {alive}, and {draining} draining"),
     }
 }
 

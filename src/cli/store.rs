@@ -19,12 +19,12 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List the stores that are configured here, and those that restore points are on record in
+    /// List the stores that are configured here, and any others with restore points on record
     List {
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// A store is called otherwise in the stores file now: call it so in the catalog too
+    /// Rename a store in the catalog, after it was renamed in the stores file
     Rename {
         /// Its name in the catalog
         old: String,
@@ -33,35 +33,35 @@ pub(super) enum Command {
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// Take a store as it is for the one that is meant by its name: its identity object was lost, or it was used before there were any
+    /// Accept a store as the one meant by its name, after its identity object was lost, or if it is older than identity objects
     Adopt {
         /// Its name in the stores file; `primary` without one
         name: String,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// A store is gone for good, or is to get no copies any more: forget what is on record in it. Removes nothing from it
+    /// Forget what is on record in a store that is permanently gone, or that should get no more copies. Removes nothing from it
     Forget {
         /// Its name in the catalog
         name: String,
-        /// Repeat its name, to lose the restore points that no other store has, or where an empty store has its name now
+        /// Repeat its name, to give up restore points that no other store has, or if an empty store has its name now
         #[arg(long, value_name = "NAME")]
-        overwrite: Option<String>,
+        confirm: Option<String>,
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// List each store now, and record what it lacks of what is on record in it, as consumers do once an hour
+    /// Compare each store with the catalog now, and record what it lacks, as consumers do once an hour
     Compare {
         #[command(flatten)]
         storage: StorageArgs,
     },
-    /// What a store was found to lack is lost for good: go on removing what expires. Removes nothing itself
+    /// Accept that what a store lacks is permanently lost, so that retention goes on. Removes nothing itself
     AcceptLoss {
         /// Its name in the catalog
         name: String,
         /// Repeat its name
         #[arg(long, value_name = "NAME")]
-        overwrite: String,
+        confirm: String,
     },
 }
 
@@ -97,12 +97,12 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         Command::Adopt { name, storage } => adopt(&catalog, &name, &storage, output).await,
         Command::Forget {
             name,
-            overwrite,
+            confirm,
             storage,
-        } => forget(&catalog, &name, overwrite.as_deref(), &storage, output).await,
+        } => forget(&catalog, &name, confirm.as_deref(), &storage, output).await,
         Command::Compare { storage } => return compare_all(&catalog, &storage, output).await,
-        Command::AcceptLoss { name, overwrite } => {
-            accept_loss(&catalog, &name, &overwrite, output).await
+        Command::AcceptLoss { name, confirm } => {
+            accept_loss(&catalog, &name, &confirm, output).await
         }
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -181,8 +181,8 @@ fn told(seen: &Seen) -> String {
         } => {
             let how = if *is_mass { "VANISHED" } else { "MISSING" };
             let mut text = format!(
-                "{store}: {how}: {missing} of {points} restore points are not there; {quarantined} were quarantined now, {forgotten} are \
-                 to be copied again"
+                "{store}: {how}: {missing} of {points} restore points are not there; {quarantined} were quarantined now, {forgotten} will \
+                 be copied again"
             );
             if *is_mass {
                 text.push_str(
@@ -202,13 +202,13 @@ async fn accept_loss(
 ) -> anyhow::Result<()> {
     ensure!(
         confirmed == name,
-        "giving restore points up must be confirmed with the store's own name: --overwrite {name}, not {confirmed}"
+        "giving up restore points must be confirmed with the store's own name: --confirm {name}, not {confirmed}"
     );
     let points = catalog.accept_loss(name).await?;
     let done = serde_json::json!({ "store": name, "points": points });
     output.show(&done, |_| {
         format!(
-            "{} of store {name} given up; what has expired is removed again",
+            "{} of store {name} given up; expired restore points are removed again",
             counted(points, "restore point")
         )
     })
@@ -282,7 +282,9 @@ async fn adopt(
 ) -> anyhow::Result<()> {
     let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let store = stores.get(name).with_context(|| {
-        format!("no store is called {name:?} here, or it is not there: see `lastgood store list`")
+        format!(
+            "no store {name:?} is configured here, or it is not there: see `lastgood store list`"
+        )
     })?;
     let ours = catalog.installations().await?;
     let found = store.storage.identity().await;
@@ -296,8 +298,8 @@ async fn adopt(
     };
     ensure!(
         ours.have(identity.installation),
-        "store {name} ({}) belongs to installation {}: if its catalog is lost and this one takes its place, `lastgood catalog \
-         rebuild --from {name} --adopt-installation {}` first",
+        "store {name} ({}) belongs to installation {}: if its catalog is lost and this one takes its place, run `lastgood \
+         catalog rebuild --from {name} --adopt-installation {}` first",
         store.url,
         identity.installation,
         identity.installation
@@ -327,13 +329,15 @@ async fn rename(
     not_configured(old, storage)?;
     let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let store = stores.get(new).with_context(|| {
-        format!("no store is called {new:?} here: give the stores file in which it is (--stores)")
+        format!(
+            "no store {new:?} is configured here: name the stores file that lists it (--stores)"
+        )
     })?;
     for key in on_record(catalog, old).await? {
         match store.storage.manifest(&key).await {
             Ok(Some(_)) | Err(JobError::BadManifest { .. }) => {}
             Ok(None) => anyhow::bail!(
-                "store {new} ({}) lacks {key}, which is on record in {old}: is it the same store? Nothing was changed",
+                "nothing was changed: store {new} ({}) lacks {key}, which is on record in {old}: is it the same store?",
                 store.url
             ),
             Err(error) => anyhow::bail!(error.report()),
@@ -352,22 +356,22 @@ async fn rename(
 async fn forget(
     catalog: &Catalog,
     name: &str,
-    overwrite: Option<&str>,
+    confirm: Option<&str>,
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
     on_record(catalog, name).await?;
-    let only_copy = match overwrite {
+    let only_copy = match confirm {
         None => {
             not_configured(name, storage).context(
-                "where a store of that name is lost and its place is empty, confirm that with --overwrite",
+                "if the store of that name is lost and its place is empty, say so with --confirm",
             )?;
             OnlyCopy::Refused
         }
         Some(confirmed) => {
             ensure!(
                 confirmed == name,
-                "losing restore points must be confirmed with the store's own name: --overwrite {name}, not {confirmed}"
+                "losing restore points must be confirmed with the store's own name: --confirm {name}, not {confirmed}"
             );
             OnlyCopy::Lost
         }
@@ -405,7 +409,7 @@ async fn on_record(catalog: &Catalog, name: &str) -> anyhow::Result<Vec<String>>
     let names = [name.to_owned()];
     ensure!(
         !catalog.stores_on_record(&names).await?.is_empty(),
-        "no restore point is on record in a store {name:?}: see `lastgood store list`"
+        "no restore points are on record in a store {name:?}: see `lastgood store list`"
     );
     Ok(catalog.manifest_keys_in(name).await?)
 }

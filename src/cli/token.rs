@@ -15,24 +15,24 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a token, and print it: it is shown this once
+    /// Make a token, and print it: it is shown only once
     Create {
-        /// Its name in the audit log, letters, digits, `.`, `_` and `-`
+        /// Its name in the audit log: letters, digits, `.`, `_` and `-`
         #[arg(long)]
         name: ResourceId,
         /// What its holder may do: read, enqueue, restore, admin; admin covers the others
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE")]
         scope: Vec<Scope>,
-        /// The only team whose resources it sees and touches; default: all
+        /// Limit the token to the resources of this team; default: all teams
         #[arg(long)]
         team: Option<TeamId>,
-        /// When it ends by itself, e.g. 90d; default: never
+        /// How long until it expires, e.g. 90d; default: never
         #[arg(long, value_name = "TIME", value_parser = time_to_live)]
         expires: Option<Duration>,
     },
     /// List tokens, without their secrets
     List,
-    /// Revoke a token: from now on it opens nothing
+    /// Revoke a token: from now on it is refused
     Revoke {
         /// Its id
         id: Uuid,
@@ -58,7 +58,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                         .zip(Some(catalog.now().await?))
                         .and_then(|(in_time, now)| now.checked_add_signed(in_time));
                     Some(at.filter(|at| *at < chrono::DateTime::<chrono::Utc>::from_timestamp(32_503_680_000, 0).unwrap_or_default())
-                        .ok_or_else(|| anyhow::anyhow!("--expires is too far away: leave it out for a token that does not end"))?)
+                        .ok_or_else(|| anyhow::anyhow!("--expires is too far in the future: leave it out for a token that never expires"))?)
                 }
                 None => None,
             };
@@ -71,7 +71,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             let token = catalog.create_token(&new, &order).await?;
             let text = token.reveal();
             output.note(&format!(
-                "token {name} is made, and shown this once; it goes into `Authorization: Bearer …`; `lastgood token revoke {}` ends it",
+                "made token {name}, which is shown only once; send it as `Authorization: Bearer …`; `lastgood token revoke {}` revokes it",
                 token.id
             ));
             // The secret token is the answer itself: it goes to the caller and to no log.
@@ -83,7 +83,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             let revoked = catalog.revoke_token(id, &order).await?;
             output.show(&revoked, |revoked| {
                 format!(
-                    "token {} is revoked: it opens nothing any more",
+                    "token {} is revoked: from now on it is refused",
                     revoked.name
                 )
             })
@@ -94,7 +94,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 fn time_to_live(text: &str) -> Result<Duration, String> {
     match crate::config::duration(text) {
         Ok(Duration::ZERO) => {
-            Err("the token would have expired at once: give it some time, e.g. 90d".to_owned())
+            Err("the token would be expired at once: give it some time, e.g. 90d".to_owned())
         }
         other => other,
     }

@@ -18,19 +18,19 @@ const PATIENCE: u32 = 120;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["resource", "all", "sample", "point"])))]
 pub(super) struct Args {
-    /// All restore points of this resource, those too that were found damaged or missing: what is whole again is usable again
+    /// All restore points of this resource, including those found damaged or missing: one that is whole again becomes usable again
     #[arg(conflicts_with_all = ["all", "point"])]
     resource: Option<ResourceId>,
-    /// All restore points, 10,000 at a time, those too that were found damaged or missing
+    /// All restore points, 10,000 at a time, including those found damaged or missing
     #[arg(long, conflicts_with_all = ["sample", "point"])]
     all: bool,
-    /// So many of the usable ones, chosen at random; one at least
+    /// This percentage of the usable restore points, chosen at random; at least one
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "point")]
     sample: Option<f64>,
-    /// This restore point, also one that was found damaged: if it is whole again, it is usable again
+    /// This restore point, even if it was found damaged: if it is whole again, it becomes usable again
     #[arg(long, value_name = "ID")]
     point: Option<Uuid>,
-    /// Wait for the end of them all; exit code 1 if one is damaged, or could not be verified
+    /// Wait for all of them to end; exit code 1 if one is damaged or could not be verified
     #[arg(long)]
     wait: bool,
 }
@@ -70,8 +70,8 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let asked = catalog.ask_for_verifications(&selection).await?;
     if i64::try_from(asked.len()) == Ok(ASKED_AT_ONCE) {
         output.note(&format!(
-            "{ASKED_AT_ONCE} are asked for at once, those first whose proof is the oldest: when they have ended, ask again for the \
-             others"
+            "only {ASKED_AT_ONCE} are verified at a time, those with the oldest proof first: when they have ended, run this again for \
+             the others"
         ));
     }
     if args.wait {
@@ -88,7 +88,7 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
 
 async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::Result<ExitCode> {
     output.note(&format!(
-        "{} verifications go on if this is interrupted: see `lastgood run list --kind verify`",
+        "{} verifications continue if this command is interrupted: see `lastgood run list --kind verify`",
         asked.len()
     ));
     let ids: Vec<_> = asked.iter().map(|it| it.run).collect();

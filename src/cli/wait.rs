@@ -28,7 +28,7 @@ pub(super) async fn wait(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     output.note(&format!(
-        "run {run} goes on if this is interrupted: see `lastgood run show {run}`"
+        "run {run} continues if this command is interrupted: see `lastgood run show {run}`"
     ));
     let bar = bar(output);
     let mut hindrance = Hindrance::default();
@@ -45,7 +45,7 @@ pub(super) async fn wait(
             }
             Err(error) if unanswered < PATIENCE && error.may_pass() => {
                 unanswered += 1;
-                bar.set_message("the catalog does not answer, trying again");
+                bar.set_message("the catalog does not answer, retrying");
             }
             Err(error) => return Err(error.into()),
         }
@@ -86,7 +86,7 @@ impl Hindrance {
 async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>, CatalogError> {
     if let Some(pause) = catalog.pause_over(&row.resource_id).await? {
         return Ok(Some(format!(
-            "it waits for the end of a pause: {}",
+            "it waits for a pause to end: {}",
             described(&pause)
         )));
     }
@@ -96,7 +96,7 @@ async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>,
         .any(|consumer| consumer.takes_new() && consumer.queues.contains(&row.engine));
     Ok((!is_served).then(|| {
         format!(
-            "it waits for a consumer that serves {}: none is running now",
+            "it waits for a consumer that serves {}: there is no live one now",
             row.engine
         )
     }))

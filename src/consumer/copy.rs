@@ -29,7 +29,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
         Standing::Trusted | Standing::Suspect => {}
         Standing::Quarantined | Standing::Expired => {
             return Ok(Outcome::Report(
-                json!({ "point": point.id, "skipped": "it is not usable any more" }),
+                json!({ "point": point.id, "skipped": "it is no longer usable" }),
             ));
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
                 tracing::warn!(
                     store = source.name,
                     error = error.report(),
-                    "a restore point was not copied from here"
+                    "cannot copy the restore point from this store"
                 );
                 faults.push((source, error));
             }

@@ -22,7 +22,7 @@ pub(super) async fn tidy(catalog: &Catalog, stores: &Stores) {
     if let Err(error) = try_tidy(catalog, stores).await {
         tracing::warn!(
             error = chain(&error),
-            "it could not be seen whether the stores have the keys' escrows"
+            "cannot check whether the stores hold the keys' escrows"
         );
     }
 }
@@ -46,7 +46,7 @@ async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError
             Err(error) => tracing::warn!(
                 store = store.name,
                 error = error.report(),
-                "the escrows in a store could not be listed"
+                "cannot list the escrows in a store"
             ),
         }
     }
@@ -62,8 +62,8 @@ async fn try_tidy(catalog: &Catalog, stores: &Stores) -> Result<(), CatalogError
                 tracing::error!(
                     store = shelf.store.name,
                     key = %key,
-                    "no store that can be read has the escrow of a key: without the catalog, nothing opens its archives; \
-                     `lastgood key escrow --recipient age1…` writes it"
+                    "no store that can be read holds the escrow of a key: without the catalog, its archives cannot be opened; \
+                     `lastgood key escrow --recipient age1…` writes the escrow"
                 );
             } else {
                 copy(catalog, &sources, shelf.store, *key).await?;
@@ -100,7 +100,7 @@ async fn copy(
             store = to.name,
             from,
             key = %key,
-            "a store lacked the escrow of a key, and has it again"
+            "wrote the escrow of a key again to a store that lacked it"
         ),
         Ok(false) => {}
         Err(error) => tracing::error!(
@@ -108,7 +108,7 @@ async fn copy(
             from,
             key = %key,
             error = error.report(),
-            "a store lacks the escrow of a key, and it could not be written again"
+            "cannot write the escrow of a key again to a store that lacks it"
         ),
     }
     Ok(())
@@ -120,13 +120,13 @@ async fn remove(store: &NamedStore, key: Uuid) {
         Ok(()) => tracing::info!(
             store = store.name,
             key = %key,
-            "the escrow of a key that was shredded is removed from a store"
+            "removed the escrow of a shredded key from a store"
         ),
         Err(error) => tracing::error!(
             store = store.name,
             key = %key,
             error = error.report(),
-            "the escrow of a key that was shredded is in a store, and could not be removed"
+            "cannot remove the escrow of a shredded key from a store"
         ),
     }
 }

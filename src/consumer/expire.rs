@@ -28,7 +28,7 @@ pub(super) async fn expire(
     let begun = answered(READ_WITHIN, shared.catalog.begin_removal(id)).await?;
     let Some(doomed) = begun else {
         return Ok(Outcome::Report(
-            json!({ "point": id, "skipped": "it is kept after all, or gone already, or nothing is removed for now: see `lastgood status`" }),
+            json!({ "point": id, "skipped": "it is kept after all, it is already gone, or removals are suspended: see `lastgood status`" }),
         ));
     };
     let archive_key = doomed.archive_key.ok_or_else(|| {
@@ -36,16 +36,26 @@ pub(super) async fn expire(
         Failure::permanent(ErrorKind::Config, message)
     })?;
     let stores = reachable(id, shared).await?;
-    for (index, store) in stores.iter().enumerate() {
-        if let Removed::Refused(why) = remove(store, &doomed.manifest_key).await? {
-            // If this is the first store, nothing is gone yet and the point may still be kept.
-            return refused(id, &why, index == 0, shared).await;
+    let mut cleared = Vec::new();
+    let mut refusal = None;
+    for store in stores {
+        match remove(store, &doomed.manifest_key).await? {
+            Removed::Gone => cleared.push(store),
+            // Nothing is gone yet, so the point may still be kept.
+            Removed::Refused(why) if cleared.is_empty() => {
+                return refused(id, &why, true, shared).await;
+            }
+            // What one store refuses keeps no archive in another.
+            Removed::Refused(why) => refusal = refusal.or(Some(why)),
         }
     }
-    for store in stores {
+    for store in cleared {
         if let Removed::Refused(why) = remove(store, &archive_key).await? {
-            return refused(id, &why, false, shared).await;
+            refusal = refusal.or(Some(why));
         }
+    }
+    if let Some(why) = refusal {
+        return refused(id, &why, false, shared).await;
     }
     answered(READ_WITHIN, shared.catalog.finish_removal(id)).await?;
     Ok(Outcome::Report(json!({ "point": id, "removed": true })))
@@ -58,7 +68,7 @@ async fn reachable(point: Uuid, shared: &Shared) -> Result<Vec<&Storage>, Failur
     let mut names = recorded.get(&point).into_iter().flatten();
     if let Some(unknown) = names.find(|name| shared.stores.get(name).is_none()) {
         let message = format!(
-            "{point} is in store {unknown:?} too, which this consumer does not know: give every consumer the same stores file"
+            "{point} is also in store {unknown:?}, which this consumer does not know: give every consumer the same stores file"
         );
         return Err(Failure::retryable(ErrorKind::Config, message));
     }
@@ -86,6 +96,6 @@ async fn refused(
 ) -> Result<Outcome, Failure> {
     let refusal = shared.catalog.refuse_removal(point, why, still_whole);
     answered(READ_WITHIN, refusal).await?;
-    tracing::warn!(point.id = %point, error = why, "the store refuses to remove an expired restore point: asked again in a week");
+    tracing::warn!(point.id = %point, error = why, "the store refuses to remove an expired restore point: lastgood asks again in a week");
     Ok(Outcome::Report(json!({ "point": point, "refused": why })))
 }

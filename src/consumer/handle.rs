@@ -65,7 +65,7 @@ fn check_transport(address: &Address, shared: &Shared) -> Result<(), Failure> {
         Some(why) if shared.require_verified_tls => Err(Failure::permanent(
             ErrorKind::Config,
             format!(
-                "this installation wants every server to prove who it is (--require-verified-tls), and this connection does not \
+                "this installation requires every server to prove who it is (--require-verified-tls), but this connection does not \
                  ask for that: {why}; see docs/explanation/transport.md"
             ),
         )),
@@ -158,7 +158,7 @@ async fn make_backup(
     };
     if is_unwanted {
         let message = format!(
-            "resource {:?} is {}: nothing is backed up",
+            "resource {:?} is {}: it is not backed up",
             row.id, row.status
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
@@ -169,13 +169,13 @@ async fn make_backup(
     });
     let point = backup(run.as_attempt(), &resource, previous, worker).await?;
     for warning in &point.manifest.warnings {
-        tracing::warn!(warning, "the backup is odd");
+        tracing::warn!(warning, "the backup has a warning");
     }
     for suspicion in &point.manifest.suspicions {
         let because = &suspicion.because;
         tracing::error!(
             because,
-            "the restore point is suspect: nothing counts on it"
+            "the restore point is suspect: it counts towards no promise"
         );
     }
     Ok(Outcome::RestorePoint(Box::new(point)))
@@ -190,7 +190,7 @@ async fn make_restore(
     let point = answered(READ_WITHIN, shared.catalog.point(job.point)).await?;
     if point.resource_id != resource.id.as_str() {
         let message = format!(
-            "restore point {} is of resource {:?}, not of {:?}",
+            "restore point {} belongs to resource {:?}, not to {:?}",
             job.point,
             point.resource_id,
             resource.id.as_str()
@@ -200,7 +200,7 @@ async fn make_restore(
     if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
         tracing::warn!(
             because,
-            "restoring from a suspect restore point, as was asked for by name"
+            "restoring from a suspect restore point, as requested"
         );
     }
     let target = match &job.target {
@@ -252,7 +252,7 @@ async fn make_restore(
                 tracing::warn!(
                     store = store.name,
                     error = error.report(),
-                    "this store cannot give the restore point"
+                    "this store cannot provide the restore point"
                 );
                 faults.push((store, error));
             }
@@ -312,7 +312,7 @@ pub(super) async fn resource(
         engine,
         address: Address::parse(engine, &url(row, connection, shared).await?)?,
         options: serde_json::from_value::<ResourceOptions>(row.options.clone())
-            .map_err(|error| config(format!("its options are not understood: {error}")))?,
+            .map_err(|error| config(format!("cannot read its options: {error}")))?,
     })
 }
 

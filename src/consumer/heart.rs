@@ -89,7 +89,7 @@ impl Heart {
         if beat.is_known {
             return Ok(beat);
         }
-        tracing::warn!("this consumer's registration was gone, and is made again");
+        tracing::warn!("this consumer's registration was gone: registering again");
         self.catalog.register_consumer(&self.registration).await?;
         self.catalog.beat(&self.registration.id, state).await
     }
@@ -130,7 +130,7 @@ fn compare_clock(catalog_now: DateTime<Utc>) {
     if skew.abs() > 5.0 {
         tracing::error!(
             clock.skew_seconds = skew,
-            "this machine's clock disagrees with the catalog's: exposure will be wrong by as much; fix NTP"
+            "this machine's clock disagrees with the catalog's: exposure will be wrong by that much; fix NTP"
         );
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn remove_dead_for_ever(parent: PathBuf) {
     loop {
         timer.tick().await;
         if let Err(error) = work_dir::remove_dead(&parent) {
-            tracing::warn!(%error, path = %parent.display(), "cannot remove what killed consumers left");
+            tracing::warn!(%error, path = %parent.display(), "cannot remove the directories that killed consumers left");
         }
     }
 }
@@ -37,7 +37,7 @@ pub(super) async fn look_for_ever(stores: Stores, catalog: Catalog, consumer: St
             tracing::error!(
                 store,
                 error = why,
-                "a store cannot be used: what needs it is tried again"
+                "a store cannot be used: runs that need it are tried again"
             );
         }
         let noted = catalog.note_store_faults(&consumer, &faults);
@@ -77,7 +77,7 @@ async fn look_for_losses(catalog: &Catalog, store: &NamedStore, not_within: Dura
         Ok(Compared::NotListed { because }) => tracing::error!(
             store = store.name,
             error = because,
-            "the store cannot be listed: nobody knows whether its restore points are still there"
+            "the store cannot be listed: lastgood cannot tell whether its restore points are still there"
         ),
         Ok(Compared::Listed {
             points,
@@ -105,7 +105,7 @@ async fn look_for_losses(catalog: &Catalog, store: &NamedStore, not_within: Dura
         Err(error) => tracing::warn!(
             store = store.name,
             error = chain(&error),
-            "what is in the store could not be compared with the catalog"
+            "cannot compare the store with the catalog"
         ),
     }
 }
@@ -119,7 +119,7 @@ async fn sweep(store: &NamedStore, age: Duration) {
                     store = store.name,
                     swept.partial = swept.partial,
                     swept.orphans = swept.orphans,
-                    "the janitor removed what dead attempts left"
+                    "the janitor removed objects that dead attempts left"
                 );
             }
         }

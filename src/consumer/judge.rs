@@ -35,7 +35,7 @@ pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Sha
             Verdict::WrongStore => Failure::retryable(
                 ErrorKind::Storage,
                 format!(
-                    "{}: but other restore points are missing too: see that store {:?} is mounted and the right one \
+                    "{}; other restore points are missing too: check that store {:?} is mounted and is the right one \
                      (--storage, --stores); nothing was quarantined",
                     error.report(),
                     store.name
@@ -46,7 +46,7 @@ pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Sha
             None => doubt,
             Some(error) => Failure {
                 message: format!(
-                    "{}: and store {:?} cannot be read: {}",
+                    "{}; store {:?} cannot be read: {}",
                     error.report(),
                     store.name,
                     doubt.message

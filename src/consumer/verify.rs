@@ -131,7 +131,7 @@ async fn held_by(holder: &str, faults: &[Fault<'_>], point: &PointRow, shared: &
         ", and it is copied again"
     };
     let message = format!(
-        "store {:?}: {}: but store {holder:?} holds the point whole, and restores read it there: nothing was quarantined{then}",
+        "store {:?}: {}; store {holder:?} holds the point whole, and restores read it there: nothing was quarantined{then}",
         store.name,
         error.report()
     );

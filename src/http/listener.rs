@@ -74,7 +74,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Ok((stream, _)) => return stream,
             Err(error) if is_of_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be taken for now");
+                tracing::warn!(%error, "cannot accept connections for now");
                 sleep(BREATH).await;
             }
         }

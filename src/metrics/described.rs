@@ -84,7 +84,7 @@ fn describe() {
     describe_gauge!(
         OLDEST_RUNNABLE,
         Unit::Seconds,
-        "For how long the oldest run that may be claimed now could have been, by engine. Upkeep (copies, verifications, removals) waits by design, what a pause covers by order: neither counts."
+        "How long the oldest run that can be claimed has been waiting for it, by engine. Leaves out upkeep (copies, verifications, removals), which waits by design, and runs that a pause covers."
     );
     describe_counter!(TICKS, "Producer ticks, by result.");
     describe_histogram!(
@@ -95,12 +95,12 @@ fn describe() {
     describe_gauge!(
         LAST_TICK,
         Unit::Seconds,
-        "When the last tick succeeded, as Unix time; 0 is never."
+        "When the last tick succeeded, as Unix time; 0 means never."
     );
     describe_gauge!(
         LAST_OBSERVED,
         Unit::Seconds,
-        "When this producer last measured all that its gauges show, as Unix time; 0 is never. While it stands still, so do they."
+        "When this producer last measured everything that its gauges show, as Unix time; 0 means never. While this value stands still, so do the gauges."
     );
     describe_counter!(ENQUEUED, "Backups enqueued by ticks.");
     describe_counter!(
@@ -109,19 +109,19 @@ fn describe() {
     );
     describe_counter!(
         LEFT_OUT,
-        "Rows that a statement over many left out, by statement: what the catalog refuses for one resource stops no other. The producer's log names them."
+        "Rows that a statement over many rows left out because the catalog refused them, by statement; they hold up no others. The producer's log names them."
     );
     describe_counter!(
         FUTURE_ROWS,
-        "Rows with times further ahead than clocks can differ that the producer mended, by table: the catalog's clock was ahead."
+        "Rows dated further in the future than clocks can differ, which the producer corrected, by table: the catalog's clock was ahead."
     );
     describe_counter!(
         REAPED,
-        "Leases taken back from lost workers, by engine and the state the run got."
+        "Leases taken back from lost workers, by engine and the run's new state."
     );
     describe_counter!(
         REAPED_RUNS,
-        "Runs that the producer took back from lost workers, or failed because no build knows their engine (`unknown`), by engine, kind and the state the run got. What fails here, no consumer counts."
+        "Runs that the producer took back from lost workers, or failed because no build knows their engine (`unknown`), by engine, kind and the run's new state. Consumers do not count the runs that fail here."
     );
     describe_gauge!(
         LIVE_CONSUMERS,
@@ -136,7 +136,7 @@ fn describe() {
         SWEPT,
         "Objects of dead attempts that the janitor removed, by what they were."
     );
-    describe_gauge!(BUILD, "1; the version is the label.");
+    describe_gauge!(BUILD, "Always 1; the version is the label.");
 }
 
 /// What is promised and whether it is kept.
@@ -144,7 +144,7 @@ fn describe_promise() {
     describe_gauge!(
         EXPOSURE,
         Unit::Seconds,
-        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. What was never backed up counts from its registration."
+        "What a failure now would lose: quantiles over a tier's resources; quantile 1 is the worst. A resource that was never backed up counts from its registration."
     );
     describe_gauge!(
         PROTECTED,
@@ -157,7 +157,7 @@ fn describe_promise() {
     describe_gauge!(
         OLDEST_NEVER,
         Unit::Seconds,
-        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 without any."
+        "How long ago the oldest protected resource without a restore point was registered, by tier; 0 if there is none."
     );
     describe_gauge!(
         PROMISED,
@@ -170,11 +170,11 @@ fn describe_promise() {
     );
     describe_gauge!(
         SUSPENDED,
-        "Resources that their tier would protect and that are not: paused (all are after `catalog rebuild`), or vetoed by a retention of their own of zero; by tier."
+        "Resources that are not protected although their tier is: paused (as all are after `catalog rebuild`), or vetoed by their own retention of zero; by tier."
     );
     describe_gauge!(
         UNKNOWN_TIER,
-        "Active resources on tiers that plans.yaml does not know: they are not backed up."
+        "Active resources on tiers that are not in plans.yaml: they are not backed up."
     );
     describe_gauge!(
         PLANS_FALLBACK,
@@ -182,7 +182,7 @@ fn describe_promise() {
     );
     describe_gauge!(
         PLANS_RELOAD_FAILED,
-        "1 while plans.yaml was changed or is gone and cannot be used: the last good plans stay in force, until a restart falls back to the built-in ones."
+        "1 while plans.yaml, changed or removed since the last good read, cannot be used: the last good plans stay in force until a restart falls back to the built-in ones."
     );
 }
 
@@ -190,12 +190,12 @@ fn describe_promise() {
 fn describe_api() {
     describe_counter!(
         API_REQUESTS,
-        "Requests to the HTTP API, by method and route and what became of them: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
+        "Requests to the HTTP API, by method, route and result: `done` (2xx and 3xx), `refused` (4xx), `failed` (5xx)."
     );
     describe_histogram!(
         API_SECONDS,
         Unit::Seconds,
-        "How long requests to the HTTP API took, by route; of a stream of events, until it began."
+        "How long requests to the HTTP API took, by route; for a stream of events, until it began."
     );
 }
 
@@ -209,10 +209,10 @@ fn describe_upkeep() {
         PAUSES,
         "Pauses in force: nothing that they cover is claimed."
     );
-    describe_counter!(PRUNED, "Runs whose history was removed for its age.");
+    describe_counter!(PRUNED, "Runs whose history was removed because of its age.");
     describe_counter!(
         VERIFICATIONS,
-        "Restore points that a verification or a restore read to the last byte, by engine and what it showed."
+        "Restore points that a verification or a restore read to the last byte, by engine and result."
     );
     describe_gauge!(
         QUARANTINED,
@@ -220,15 +220,15 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         SUSPECT,
-        "Restore points that are suspect: nobody counts on them, and somebody has to look; by engine."
+        "Suspect restore points, which count towards no promise and need somebody to look at them; by engine."
     );
     describe_gauge!(
         SUSPECT_NEWEST,
-        "Resources whose newest restore point is suspect, so that their exposure grows as if it had not been made; by engine."
+        "Resources whose newest restore point is suspect, so that their exposure grows as if that point had not been made; by engine."
     );
     describe_gauge!(
         OF_NO_INSTANT,
-        "Resources whose newest trusted restore point is of no one instant (`consistency: none`); by engine."
+        "Resources whose newest trusted restore point is not of a single instant (`consistency: none`); by engine."
     );
     describe_gauge!(
         OVERDUE,
@@ -241,7 +241,7 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         REFUSED_REMOVALS,
-        "Restore points that were let go and that a store refuses to remove: an object lock, say."
+        "Restore points that were let go and that a store refuses to remove, because of an object lock, for example."
     );
     describe_gauge!(
         MISSING_COPIES,
@@ -249,11 +249,11 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         MISSING_POINTS,
-        "Restore points on record in a store whose manifest or archive was not there when it was last listed, by store; without those that an operator knows to be lost."
+        "Restore points on record in a store whose manifest or archive was missing when the store was last listed, by store; leaves out those that an operator has accepted as lost."
     );
     describe_gauge!(
         VANISHED,
-        "1 while so many restore points are missing from a store that no accident explains it, by store: nothing expires meanwhile."
+        "1 while more restore points are missing from a store than single losses explain, by store: nothing expires meanwhile."
     );
     describe_gauge!(
         UNUSABLE,
@@ -261,6 +261,6 @@ fn describe_upkeep() {
     );
     describe_gauge!(
         UNLISTED,
-        "1 while a store cannot be listed, by store: nobody knows whether its restore points are still there."
+        "1 while a store cannot be listed, by store: lastgood cannot tell whether its restore points are still there."
     );
 }

@@ -84,7 +84,7 @@ impl<'a> Lines<'a> {
             } else {
                 self.refuse(
                     line,
-                    "a second document begins: keep one, without another `---`",
+                    "a second document begins here: keep only one, without another `---`",
                 );
             }
         }

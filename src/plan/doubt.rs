@@ -27,11 +27,11 @@ fn of_plan(plan: &Plan) -> Vec<String> {
     let mut doubts = Vec::new();
     match plan.protection {
         Protection::Never(Why::ZeroRetention) => doubts.push(format!(
-            "tier {tier:?}: promises an RPO of {rpo} minutes and keeps nothing, so it is never backed up: \
+            "tier {tier:?}: promises an RPO of {rpo} minutes but keeps nothing, so it is never backed up: \
              set backup_retention_days, or rpo_minutes to 0"
         )),
         Protection::Never(Why::ZeroRpo) if days > 0 => doubts.push(format!(
-            "tier {tier:?}: keeps backups for {days} days and never makes any: \
+            "tier {tier:?}: keeps backups for {days} days but never makes any: \
              set rpo_minutes, or backup_retention_days to 0"
         )),
         Protection::Every(_) if i64::from(days) * 1440 < rpo.into() => doubts.push(format!(
@@ -42,7 +42,7 @@ fn of_plan(plan: &Plan) -> Vec<String> {
     }
     if plan.rpo.minutes() > 0 && plan.tolerance > plan.rpo.as_delta() {
         doubts.push(format!(
-            "tier {tier:?}: tolerance_minutes is {}, longer than the RPO of {rpo}: no one would hear of a lost window",
+            "tier {tier:?}: tolerance_minutes is {}, longer than the RPO of {rpo}: a missed backup would go unnoticed",
             plan.tolerance.num_minutes()
         ));
     }
@@ -51,7 +51,7 @@ fn of_plan(plan: &Plan) -> Vec<String> {
         && cadence.minutes() > 60
     {
         doubts.push(format!(
-            "tier {tier:?}: keep has {} hourly, and it is backed up {cadence}: is daily meant?",
+            "tier {tier:?}: keep has {} hourly, but the tier is backed up {cadence}: did you mean daily?",
             keep.hourly
         ));
     }
@@ -65,7 +65,7 @@ fn of_names(plans: &Plans) -> Vec<String> {
         let tier = plan.tier.as_str();
         if let Some(other) = seen.insert(tier.to_lowercase(), tier) {
             doubts.push(format!(
-                "tiers {other:?} and {tier:?} differ in case only: which is meant?"
+                "tiers {other:?} and {tier:?} differ only in case: which one is meant?"
             ));
         }
     }

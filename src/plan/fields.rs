@@ -97,7 +97,10 @@ pub(super) fn name<'a>(at: At<'_>, key: &'a Node, problems: &mut Problems) -> Op
     };
     let Value::Text(name) = &key.value else {
         let shown = described(&key.value);
-        problems.add(at, format!("{shown} as a name: write a text, in quotes"));
+        problems.add(
+            at,
+            format!("{shown} cannot be a name: write text in quotes"),
+        );
         return None;
     };
     if name == "<<" {
@@ -110,8 +113,8 @@ pub(super) fn name<'a>(at: At<'_>, key: &'a Node, problems: &mut Problems) -> Op
 fn unknown_field(name: &str, known: &[&str]) -> String {
     let list = known.join(", ");
     match nearest(name, known.iter().copied()) {
-        Some(near) => format!("unknown field: did you mean {near}? Known are {list}"),
-        None => format!("unknown field: known are {list}"),
+        Some(near) => format!("unknown field: did you mean {near}? The known fields are {list}"),
+        None => format!("unknown field: the known fields are {list}"),
     }
 }
 

@@ -30,11 +30,10 @@ pub enum Source {
     /// The file, in its present or its last good state.
     File,
     /// The plans that are compiled in, because the file has not been good since the process started.
-    /// What reading the file again did to the plans in force.
     BuiltIn,
 }
 
-/// What became of the plans in force when the file was read again.
+/// What reading the file again did to the plans in force.
 #[derive(Debug)]
 pub enum Reload<'a> {
     /// Nothing changed. A fault that was reported before may still be there.
@@ -62,7 +61,7 @@ pub enum PlansFileError {
     #[error(transparent)]
     Problems(PlanProblems),
     /// Its last line does not end with a newline.
-    #[error("{}: the last line has no end, so the file may be half-written: end it with a newline", path.display())]
+    #[error("{}: the last line does not end with a newline, so the file may be half-written: add one", path.display())]
     Unfinished {
         /// The file.
         path: PathBuf,

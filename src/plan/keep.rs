@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How many windows of each length keep their newest restore point, besides the window that is not over yet.
+/// How many windows of each length keep their newest restore point, besides the current window.
 ///
-/// Windows are those of the calendar in UTC: clock hours, days, ISO weeks, months. 0 is none, and is not written.
+/// Windows follow the calendar in UTC: clock hours, days, ISO weeks, months. A count of 0 is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
@@ -17,7 +17,7 @@ pub struct Keep {
     /// Days.
     #[serde(default, skip_serializing_if = "is_none")]
     pub daily: u32,
-    /// ISO weeks: from Monday.
+    /// ISO weeks, which begin on Monday.
     #[serde(default, skip_serializing_if = "is_none")]
     pub weekly: u32,
     /// Calendar months.

@@ -101,7 +101,7 @@ fn tiers<'a>(at: At<'_>, field: Option<&Field<'a>>, problems: &mut Problems) -> 
         problems.add(at, "there is no tier: list at least one");
     } else {
         let shown = fields::described(field.value);
-        let what = format!("{shown}: write one `name:` a tier, with its fields below");
+        let what = format!("{shown}: write one `name:` per tier, with its fields below");
         problems.add(at, what);
     }
     Vec::new()
@@ -150,14 +150,13 @@ fn aliased<'a>(
 ) -> Draft<'a> {
     for (name, field) in fields {
         if *name != "same_as" {
-            let what =
-                "has no place beside same_as: remove it, or remove same_as and write all fields";
+            let what = "cannot be combined with same_as: remove it, or remove same_as and write all fields";
             problems.add(at.field(field.line, name), what);
         }
     }
     let Value::Text(name) = target.value else {
         let shown = fields::described(target.value);
-        let what = format!("{shown} is not the name of a tier: write one of the others");
+        let what = format!("{shown} is not the name of a tier: name one of the others");
         problems.add(at.field(target.line, "same_as"), what);
         return Draft::Broken(tier);
     };
@@ -287,9 +286,9 @@ fn keep(
 fn kept(number: i64) -> Result<u32, String> {
     match u32::try_from(number) {
         Ok(number @ 1..=MOST_KEPT) => Ok(number),
-        Ok(_) | Err(_) if number < 1 => {
-            Err(format!("{number} keeps none: use 1 or more, or remove it"))
-        }
+        Ok(_) | Err(_) if number < 1 => Err(format!(
+            "{number} keeps nothing: use 1 or more, or remove it"
+        )),
         Ok(_) | Err(_) => Err(format!("{number} is too many: use {MOST_KEPT} at most")),
     }
 }
@@ -325,7 +324,9 @@ fn rpo(minutes: i64) -> Result<Rpo, String> {
 fn retention(days: i64) -> Result<i32, String> {
     match i32::try_from(days) {
         Ok(days @ 0..=LONGEST_RETENTION_DAYS) => Ok(days),
-        Ok(_) | Err(_) if days < 0 => Err(format!("{days} is negative: use 0 for never, or days")),
+        Ok(_) | Err(_) if days < 0 => Err(format!(
+            "{days} is negative: use 0 for never, or a number of days"
+        )),
         Ok(_) | Err(_) => Err(format!("{days} is too long: use 36500 (a century) at most")),
     }
 }
@@ -334,9 +335,7 @@ fn dump_gib(gib: i64) -> Result<NonZeroU32, String> {
     let number = u32::try_from(gib).ok().and_then(NonZeroU32::new);
     match number.filter(|number| number.get() <= LARGEST_DUMP_GIB) {
         Some(number) => Ok(number),
-        None if gib < 1 => Err(format!(
-            "{gib} lets no dump pass: use 1 or more, or remove it"
-        )),
+        None if gib < 1 => Err(format!("{gib} allows no dump: use 1 or more, or remove it")),
         None => Err(format!(
             "{gib} is too large: use {LARGEST_DUMP_GIB} at most, or remove it"
         )),
@@ -357,7 +356,7 @@ fn own_cadence(derived: Cadence, minutes: i64) -> Result<Cadence, String> {
     let longest = derived.minutes();
     if minutes > longest.into() {
         return Err(format!(
-            "{minutes} is too long for the RPO: use {longest} or less, or remove it for {longest}"
+            "{minutes} is too long for the RPO: use {longest} or less, or remove it to use {longest}"
         ));
     }
     Cadence::from_minutes(minutes).map_err(|why| why.to_string())

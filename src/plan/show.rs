@@ -18,7 +18,7 @@ pub const HEADINGS: [&str; 7] = [
     "why never",
 ];
 
-/// One tier of the table. Serialized, it is a line of `--json`, with numbers as the file has them.
+/// One tier of the plans. Serialized, it is a line of `lastgood plans show --json`, with the file's numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Row {
     /// The tier's name.
@@ -27,19 +27,19 @@ pub struct Row {
     pub rpo_minutes: i32,
     /// How often it is backed up, in words: `hourly`, `every 15 minutes`, `once a day`, `never`.
     pub cadence: String,
-    /// The same in minutes, absent for never.
+    /// The same in minutes; null for never.
     pub cadence_minutes: Option<i32>,
     /// How many days restore points are kept.
     pub backup_retention_days: i32,
-    /// Which of them are kept; absent for all.
+    /// Which of them are kept; absent if all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
-    /// How many of the newest are kept however old they are.
+    /// How many of the newest are kept, however old they are.
     pub minimum_kept: u32,
-    /// The most GiB that one of its dumps may have; absent for any number.
+    /// The largest dump that is accepted, in GiB; absent if there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_dump_gib: Option<u32>,
-    /// How far exposure may pass the RPO before the promise counts as broken, in minutes; absent for never.
+    /// How far exposure may pass the RPO before the promise counts as broken, in minutes; null if it is never backed up.
     pub tolerance_minutes: Option<i64>,
     /// The tier that it is an alias of.
     pub same_as: Option<String>,

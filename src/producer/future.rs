@@ -141,7 +141,7 @@ fn tell(table: &'static str, resources: &[String]) {
         table,
         rows = resources.len(),
         resources = named.join(" "),
-        "rows from the future were mended: the catalog's clock was ahead; check NTP on the catalog's server"
+        "corrected rows dated in the future: the catalog's clock was ahead; check NTP on the catalog's server"
     );
 }
 

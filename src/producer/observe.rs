@@ -53,7 +53,7 @@ pub(super) async fn observe_for_ever(
         if let Err(error) = answered(OBSERVE_WITHIN, observing).await {
             tracing::error!(
                 error = chain(&error),
-                "cannot measure exposure: the gauges show what they last showed"
+                "cannot measure exposure: the gauges keep their last values"
             );
         }
         let took = began.elapsed();
@@ -182,7 +182,7 @@ impl Shown {
             tracing::warn!(
                 tier = tier.tier,
                 resources = tier.resources,
-                "a tier that the plans do not know: its resources are not backed up"
+                "a tier is not in the plans: its resources are not backed up"
             );
         }
     }

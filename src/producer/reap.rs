@@ -28,7 +28,7 @@ pub(super) async fn reap_for_ever(catalog: Catalog, every: Duration, lease: Dura
                 contact.seen();
                 for run in reaped {
                     metrics::reaped(&run.queue, run.kind, run.state);
-                    tracing::warn!(run.id = %run.id, run.kind = %run.kind, run.state = %run.state, queue.name = run.queue, "lease of a lost worker taken back");
+                    tracing::warn!(run.id = %run.id, run.kind = %run.kind, run.state = %run.state, queue.name = run.queue, "took back the lease of a lost worker");
                 }
             }
             Err(error) => {

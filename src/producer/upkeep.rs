@@ -80,7 +80,10 @@ async fn leads(catalog: &Catalog, work: Work, upkeep: &Upkeep, id: &str) -> bool
     match answered(UPKEEP_WITHIN, leading).await {
         Ok(leads) => leads,
         Err(error) => {
-            tracing::warn!(error = chain(&error), "cannot tell who does the upkeep");
+            tracing::warn!(
+                error = chain(&error),
+                "cannot tell which producer does the upkeep"
+            );
             true
         }
     }
@@ -101,7 +104,7 @@ fn report(what: &str, asked: Result<u64, CatalogError>) {
     match asked {
         Ok(0) => {}
         Ok(asked) => tracing::info!(upkeep.asked = asked, "{what} enqueued"),
-        Err(error) => tracing::warn!(error = chain(&error), "cannot ask for {what}"),
+        Err(error) => tracing::warn!(error = chain(&error), "cannot enqueue {what}"),
     }
 }
 

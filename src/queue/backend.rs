@@ -92,7 +92,7 @@ impl<A: DeserializeOwned + Send + 'static> Backend for Runs<A> {
         self.stop = None;
         if let Some(claiming) = &mut self.claiming {
             if let Err(error) = std::task::ready!(claiming.poll_unpin(cx)) {
-                tracing::error!(queue.name = %self.queue.name, %error, "the claim loop ended badly");
+                tracing::error!(queue.name = %self.queue.name, %error, "the claim loop failed");
             }
             self.claiming = None;
         }

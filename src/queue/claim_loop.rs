@@ -91,7 +91,7 @@ fn hand_over<A: DeserializeOwned>(
         Err(failure) => {
             let queue = queue.clone();
             tokio::spawn(async move {
-                tracing::error!(run.id = %row.id, resource.id = %row.resource_id, error = %failure, "a run's payload does not decode");
+                tracing::error!(run.id = %row.id, resource.id = %row.resource_id, error = %failure, "cannot decode a run's payload");
                 crate::metrics::run_ended(
                     &queue.name,
                     row.kind.parse().ok(),
@@ -120,7 +120,7 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<(RunKind, A), Failure> {
     }
     let Ok(kind) = row.kind.parse() else {
         let message = format!(
-            "this build executes no runs of kind {:?}: a newer consumer does",
+            "this build cannot execute runs of kind {:?}: upgrade the consumers",
             row.kind
         );
         return Err(Failure::permanent(ErrorKind::Config, message));
@@ -130,7 +130,7 @@ fn decode<A: DeserializeOwned>(row: &Claimed) -> Result<(RunKind, A), Failure> {
         Err(error) => Err(Failure::permanent(
             ErrorKind::Config,
             format!(
-                "the payload does not decode: {error}: enqueue it again with a payload of this version"
+                "cannot decode the payload: {error}: enqueue it again with a payload of this version"
             ),
         )),
     }

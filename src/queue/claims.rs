@@ -197,7 +197,7 @@ async fn claim(ledger: &Ledger, asking: Asking, pace: Pace, unanswered: &mut Una
             if found { Pace::Eager } else { Pace::Idle }
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot claim, will look again");
+            tracing::warn!(%error, "cannot claim runs, trying again");
             unanswered.add(asking.attempts);
             pace.after_error()
         }
@@ -240,12 +240,12 @@ impl Unanswered {
                 if given_back > 0 {
                     tracing::warn!(
                         runs = given_back,
-                        "gave back what a claim took whose answer was lost"
+                        "gave back the runs of a claim whose answer was lost"
                     );
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot give back what a lost claim may have taken, trying again");
+                tracing::warn!(%error, "cannot give back the runs that a lost claim may have taken, trying again");
             }
         }
     }

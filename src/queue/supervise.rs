@@ -176,7 +176,7 @@ impl Supervision {
         let (queue, kind) = (&*self.queue.name, Some(self.kind));
         match ending {
             Ending::LeaseLost if self.was_cancelled().await => {
-                tracing::warn!("run cancelled by an operator's order: the attempt was stopped");
+                tracing::warn!("an operator cancelled the run: the attempt was stopped");
                 metrics::run_ended(queue, kind, RunResult::Cancelled, took);
             }
             Ending::LeaseLost => {
@@ -239,11 +239,13 @@ impl Supervision {
         };
         match recorded {
             Ok(true) => {
-                tracing::warn!("cancelled too late: it was done already, and is recorded");
+                tracing::warn!(
+                    "the run was cancelled too late: its work was already done, and is recorded"
+                );
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "cancelled too late: it was done already, and cannot be recorded; a restore point is by `lastgood catalog rebuild`");
+                tracing::error!(%error, "the run was cancelled too late: its work was already done, but cannot be recorded; `lastgood catalog rebuild` records a restore point");
             }
         }
     }
@@ -314,14 +316,14 @@ fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>) {
             ..
         }) => {
             metrics::verified(queue, Proof::Damaged);
-            tracing::error!(point.id = %point, error = message, "a restore point is damaged: it is quarantined, and replaced by a backup where it was needed");
+            tracing::error!(point.id = %point, error = message, "a restore point is damaged: it is quarantined, and a new backup replaces it if it was needed");
         }
         Err(Failure {
             condemned: Some(Condemned::Shredded(point)),
             message,
             ..
         }) => {
-            tracing::warn!(point.id = %point, error = message, "a restore point cannot be opened any more: it is quarantined");
+            tracing::warn!(point.id = %point, error = message, "a restore point can no longer be opened: it is quarantined");
         }
         Ok(Outcome::RestorePoint(_) | Outcome::Report(_) | Outcome::Salvaged { .. }) | Err(_) => {}
     }
@@ -344,16 +346,16 @@ fn log_end(done: &Result<Outcome, Failure>, result: RunResult, took: Duration) {
         (RunResult::Cancelled, _) => {
             tracing::warn!(
                 run.seconds = seconds,
-                "outcome refused: the run was cancelled by an operator's order"
+                "outcome refused: an operator cancelled the run"
             );
         }
         (RunResult::GivenBack, Err(failure)) => {
-            tracing::warn!(run.seconds = seconds, error = %failure, "run given back unspent: the catalog was away");
+            tracing::warn!(run.seconds = seconds, error = %failure, "run given back without spending an attempt: the catalog did not answer");
         }
         (RunResult::LeaseLost | RunResult::GivenBack, _) => {
             tracing::error!(
                 run.seconds = seconds,
-                "outcome refused: the run is no longer ours"
+                "outcome refused: the run no longer belongs to this attempt"
             );
         }
         (RunResult::Failed, Err(failure)) => {

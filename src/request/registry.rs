@@ -92,7 +92,7 @@ impl fmt::Display for Promise {
         match self {
             Self::Unknown(tier) => write!(
                 f,
-                "tier {tier} is not in the plans: it is NOT backed up until it is"
+                "tier {tier} is not in the plans: NOT backed up until it is added"
             ),
             Self::Never(tier) => write!(f, "tier {tier} is never backed up"),
             Self::Vetoed(0) => f.write_str("retention 0: it is never backed up"),

@@ -112,7 +112,7 @@ pub async fn restore(
         idempotency_key: request.idempotency_key.as_deref(),
         asked: asked.as_ref(),
     };
-    let enqueued = catalog.enqueue_by(&new, Some(order)).await?;
+    let enqueued = catalog.enqueue(&new, order).await?;
     let point = match enqueued {
         Enqueued::New(_) => chosen,
         // Another request with this key came in between, and the run restores the point that it chose.
@@ -267,7 +267,7 @@ async fn point(
 }
 
 fn because(why: Option<&str>) -> String {
-    printable(why.unwrap_or("no reason"))
+    printable(why.unwrap_or("no reason given"))
 }
 
 /// Returns the target, or an error that says what the engine offers instead.

@@ -76,20 +76,20 @@ fn told(policy: &Policy, change: impl Fn(&mut Point), age: TimeDelta) -> String 
 type Change = fn(&mut Point);
 
 #[rstest]
-#[case::young(29, |_: &mut Point| {}, "keep: within the 30 days that are promised")]
-#[case::old(30, |_: &mut Point| {}, "expire: older than the 30 days that are promised")]
+#[case::young(29, |_: &mut Point| {}, "keep: within the promised 30 days")]
+#[case::old(30, |_: &mut Point| {}, "expire: older than the promised 30 days")]
 #[case::pinned(90, |point: &mut Point| point.pinned_at = Some(now()), "keep: pinned")]
 #[case::held(90, |point: &mut Point| point.held_at = Some(now()), "keep: on legal hold")]
 #[case::pinned_and_young(1, |point: &mut Point| point.pinned_at = Some(now()), "keep: pinned")]
-#[case::in_restore(90, |point: &mut Point| point.is_in_restore = true, "keep: a restore from it waits or runs")]
+#[case::in_restore(90, |point: &mut Point| point.is_in_restore = true, "keep: a restore from it is queued or running")]
 #[case::proven(90, |point: &mut Point| point.verified_at = Some(now()), "keep: the newest proven one of a live resource: never removed")]
-#[case::proven_and_then_damaged(90, |point: &mut Point| { point.verified_at = Some(now()); point.quarantined_at = Some(now()); }, "expire: older than the 30 days that are promised")]
-#[case::damaged(3, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the 30 days that are promised")]
-#[case::suspect(3, |point: &mut Point| point.suspected_at = Some(now()), "keep: within the 30 days that are promised")]
-#[case::suspect_and_old(90, |point: &mut Point| { point.suspected_at = Some(now()); point.verified_at = Some(now()); }, "expire: older than the 30 days that are promised")]
-#[case::let_go(3, |point: &mut Point| point.expired_at = Some(now()), "expire: let go before, and waits for its removal")]
-#[case::made_by_a_clock_behind(90, |point: &mut Point| point.recorded_at = now() - TimeDelta::days(1), "keep: within the 30 days that are promised")]
-#[case::made_by_a_clock_ahead(-90, |_: &mut Point| {}, "keep: within the 30 days that are promised")]
+#[case::proven_and_then_damaged(90, |point: &mut Point| { point.verified_at = Some(now()); point.quarantined_at = Some(now()); }, "expire: older than the promised 30 days")]
+#[case::damaged(3, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the promised 30 days")]
+#[case::suspect(3, |point: &mut Point| point.suspected_at = Some(now()), "keep: within the promised 30 days")]
+#[case::suspect_and_old(90, |point: &mut Point| { point.suspected_at = Some(now()); point.verified_at = Some(now()); }, "expire: older than the promised 30 days")]
+#[case::let_go(3, |point: &mut Point| point.expired_at = Some(now()), "expire: let go before, and waits to be removed")]
+#[case::made_by_a_clock_behind(90, |point: &mut Point| point.recorded_at = now() - TimeDelta::days(1), "keep: within the promised 30 days")]
+#[case::made_by_a_clock_ahead(-90, |_: &mut Point| {}, "keep: within the promised 30 days")]
 fn a_retention_of_days_is_told_for_each_point(
     #[case] age_days: i64,
     #[case] change: Change,
@@ -116,7 +116,7 @@ fn the_newest_is_told_to_be_the_newest_and_the_others_of_the_minimum_how_many_th
     assert_eq!(
         told,
         [
-            "older than the 7 days that are promised",
+            "older than the promised 7 days",
             "the newest 2 are kept, however old",
             "the newest usable one of a live resource: never removed",
         ]
@@ -252,7 +252,7 @@ fn thinning_keeps_the_newest_of_each_window_in_utc_and_all_of_a_day() {
 
 #[rstest]
 #[case::stands_for_a_month(33, |_: &mut Point| {}, "keep: the newest of its month")]
-#[case::damaged_within_the_retention(20, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the 30 days that are promised")]
+#[case::damaged_within_the_retention(20, |point: &mut Point| point.quarantined_at = Some(now()), "keep: within the promised 30 days")]
 fn thinning_is_told(#[case] age_days: i64, #[case] change: Change, #[case] expected: &str) {
     assert_eq!(
         told(&thinning(), change, TimeDelta::days(age_days)),
@@ -277,15 +277,15 @@ fn changed(promises: &[Promise], days_ago: i64) -> Policy {
 }
 
 #[rstest]
-#[case::in_its_grace(&[30, 7], 6, 20, "keep: the tier or the plan changed: what was promised before holds for a while")]
-#[case::after_its_grace(&[30, 7], 7, 20, "expire: older than the 7 days that are promised")]
-#[case::older_than_both(&[30, 7], 1, 40, "expire: older than the 7 days that are promised")]
-#[case::two_changes_in_one_grace(&[30, 7, 3], 1, 20, "keep: the tier or the plan changed: what was promised before holds for a while")]
-#[case::a_longer_one_counts_at_once(&[7, 30], 1, 20, "keep: within the 30 days that are promised")]
-#[case::a_veto_keeps_what_was_promised(&[30, 0], 300, 20, "keep: the retention is 0 now: kept as long as was promised before")]
-#[case::and_no_longer(&[30, 0], 300, 40, "expire: older than the 30 days that are promised")]
-#[case::a_veto_below_zero(&[30, -3], 300, 20, "keep: the retention is 0 now: kept as long as was promised before")]
-#[case::never_promised_anything(&[0], 300, 400, "keep: the retention is 0 and was never more: set one (`lastgood resource set --retention-days`) to let it go")]
+#[case::in_its_grace(&[30, 7], 6, 20, "keep: the tier or the plan changed: the earlier promise still holds for a while")]
+#[case::after_its_grace(&[30, 7], 7, 20, "expire: older than the promised 7 days")]
+#[case::older_than_both(&[30, 7], 1, 40, "expire: older than the promised 7 days")]
+#[case::two_changes_in_one_grace(&[30, 7, 3], 1, 20, "keep: the tier or the plan changed: the earlier promise still holds for a while")]
+#[case::a_longer_one_counts_at_once(&[7, 30], 1, 20, "keep: within the promised 30 days")]
+#[case::a_veto_keeps_what_was_promised(&[30, 0], 300, 20, "keep: the retention is now 0: kept for as long as was promised before")]
+#[case::and_no_longer(&[30, 0], 300, 40, "expire: older than the promised 30 days")]
+#[case::a_veto_below_zero(&[30, -3], 300, 20, "keep: the retention is now 0: kept for as long as was promised before")]
+#[case::never_promised_anything(&[0], 300, 400, "keep: the retention is 0 and was never longer: set one (`lastgood resource set --retention-days`) to let it go")]
 fn a_change_shortens_nothing_at_once(
     #[case] days: &[i32],
     #[case] days_ago: i64,

@@ -144,9 +144,9 @@ impl fmt::Display for Kept {
         match self {
             Self::Held => f.write_str("on legal hold"),
             Self::Pinned => f.write_str("pinned"),
-            Self::InRestore => f.write_str("a restore from it waits or runs"),
+            Self::InRestore => f.write_str("a restore from it is queued or running"),
             Self::InFuture => {
-                f.write_str("its time is in the future: a clock was wrong, it is kept until that time has passed")
+                f.write_str("dated in the future, because a clock was wrong: kept until that time has passed")
             }
             Self::Newest => f.write_str("the newest usable one of a live resource: never removed"),
             Self::NewestProven => {
@@ -155,32 +155,32 @@ impl fmt::Display for Kept {
             Self::Minimum { number: 1 } => f.write_str("the newest is kept, however old"),
             Self::Minimum { number } => write!(f, "the newest {number} are kept, however old"),
             Self::BeforeShrunk => f.write_str(
-                "a newer one has less than half of the bytes: kept until `lastgood backup confirm` says that the newer one is right, or that \
-                 one has expired",
+                "a newer one has less than half of the bytes: kept until that one is confirmed with `lastgood point confirm`, or has \
+                 expired",
             ),
-            Self::Within { days, .. } => write!(f, "within the {days} days that are promised"),
+            Self::Within { days, .. } => write!(f, "within the promised {days} days"),
             Self::Young { .. } => f.write_str("younger than a day: not thinned out yet"),
             Self::Stands { window, .. } => {
                 write!(f, "the newest of its {}", window.as_str())
             }
             Self::Grace { .. } => {
-                f.write_str("the tier or the plan changed: what was promised before holds for a while")
+                f.write_str("the tier or the plan changed: the earlier promise still holds for a while")
             }
             Self::FirstSeen { .. } => f.write_str(
-                "retention has seen its resource for the first time lately, or again after a day or more: nothing expires for a \
+                "retention first saw its resource recently, or saw it again after a day or more: nothing expires for a \
                  while",
             ),
             Self::Former { .. } => {
-                f.write_str("the retention is 0 now: kept as long as was promised before")
+                f.write_str("the retention is now 0: kept for as long as was promised before")
             }
             Self::NoPromise => f.write_str(
-                "the retention is 0 and was never more: set one (`lastgood resource set --retention-days`) to let it go",
+                "the retention is 0 and was never longer: set one (`lastgood resource set --retention-days`) to let it go",
             ),
             Self::Unconnected => f.write_str(
                 "its resource was rebuilt from manifests and has no connection: nothing expires until it has one, or is removed",
             ),
             Self::UnknownTier => {
-                f.write_str("the plans do not know its tier: nothing expires; add the tier to the plans")
+                f.write_str("its tier is not in the plans: nothing expires; add the tier to the plans")
             }
         }
     }
@@ -206,13 +206,13 @@ pub enum Expired {
 impl fmt::Display for Expired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Already => f.write_str("let go before, and waits for its removal"),
-            Self::TooOld { days } => write!(f, "older than the {days} days that are promised"),
+            Self::Already => f.write_str("let go before, and waits to be removed"),
+            Self::TooOld { days } => write!(f, "older than the promised {days} days"),
             Self::Thinned => f.write_str(
                 "thinned out: not the newest of an hour, day, week or month that is kept",
             ),
             Self::NeverPromised => {
-                f.write_str("its resource was removed, and was promised nothing")
+                f.write_str("its resource was removed and was never promised anything")
             }
         }
     }

@@ -71,7 +71,7 @@ impl MasterKey {
                 },
             )
             .map_err(|_| SecretError::DoesNotOpen)?;
-        secret(opened, "what is sealed")
+        secret(opened, "the sealed secret")
     }
 
     /// Returns a proof of this key for the catalog. No two proofs are equal, and none helps to guess the key.

@@ -65,14 +65,14 @@ fn grant() -> Result<Grant, StoresError> {
     };
     Grant::named(&word).ok_or_else(|| StoresError::Environment {
         variable: GRANT,
-        why: format!("it is one of {}", Grant::NAMES.join(", ")),
+        why: format!("it must be one of {}", Grant::NAMES.join(", ")),
     })
 }
 
 fn half(missing: &'static str) -> StoresError {
     StoresError::Environment {
         variable: missing,
-        why: "it is not set, and the other half of the keys is".to_owned(),
+        why: "it is not set, but the other half of the key pair is".to_owned(),
     }
 }
 

@@ -62,7 +62,7 @@ pub enum StoresError {
         source: SecretError,
     },
     /// A store does not open.
-    #[error("store {store:?} ({url}) does not open")]
+    #[error("store {store:?} ({url}) cannot be opened")]
     Open {
         /// The store's name.
         store: String,
@@ -84,7 +84,7 @@ pub enum StoresError {
         source: Box<Stranger>,
     },
     /// The catalog did not answer which stores are meant.
-    #[error("cannot ask the catalog which stores are meant")]
+    #[error("cannot read from the catalog which stores are expected")]
     Catalog(#[from] CatalogError),
 }
 

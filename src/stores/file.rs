@@ -120,7 +120,7 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     });
     address
         .map(|_| text.to_owned())
-        .ok_or_else(|| "an endpoint is https://host:port, and holds no key".to_owned())
+        .ok_or_else(|| "an endpoint is https://host:port, without keys".to_owned())
 }
 
 fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
@@ -141,7 +141,7 @@ fn entries(path: &Path) -> Result<Vec<Entry>, StoresError> {
     let file: File = serde_yaml::from_str(&text).map_err(|error| bad(without_values(&error)))?;
     if file.version != VERSION {
         return Err(bad(format!(
-            "it is of version {}, and this build reads version {VERSION}",
+            "it has version {}, and this build reads version {VERSION}",
             file.version
         )));
     }
@@ -225,7 +225,7 @@ fn credentials(entry: &Entry) -> Result<Option<KeySource>, StoresError> {
         None => Grant::Keys,
         Some(word) => Grant::named(word).ok_or_else(|| {
             refused(&format!(
-                "has `credentials:` that are none of {}",
+                "has unknown `credentials:`: use one of {}",
                 Grant::NAMES.join(", ")
             ))
         })?,
@@ -235,13 +235,15 @@ fn credentials(entry: &Entry) -> Result<Option<KeySource>, StoresError> {
     let token = resolved("session_token", &entry.session_token)?;
     match (id, key) {
         (Some(_), _) | (_, Some(_)) if grant != Grant::Keys => Err(refused(
-            "has keys, and `credentials:` that say where else they come from: leave one out",
+            "has both keys and `credentials:` that name another source: leave one out",
         )),
         (Some(id), Some(key)) => Ok(Some(key_source(id, key, token))),
         (None, None) if entry.storage.starts_with("s3://") => {
             environment::granted(grant, &entry.name)
         }
         (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) => Err(refused("has one without the other")),
+        (Some(_), None) | (None, Some(_)) => Err(refused(
+            "has only one of access_key_id and secret_access_key",
+        )),
     }
 }

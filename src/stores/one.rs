@@ -59,8 +59,7 @@ pub async fn open_one(store: &str, file: Option<&Path>) -> Result<NamedStore, St
 /// Returns text that says which names stores have.
 fn names(file: Option<&Path>) -> String {
     let Some(file) = file else {
-        return "names are those of a stores file, and none is given (--stores, LASTGOOD_STORES)"
-            .to_owned();
+        return "no stores file is given (--stores, LASTGOOD_STORES)".to_owned();
     };
     let path = file.display();
     match file::names(file) {

@@ -25,7 +25,7 @@ pub enum Stranger {
     /// It is not the store on record under its name.
     #[error(
         "it is store {found}, and store {meant} is on record under its name: see that the right one is mounted and configured; if \
-         this one is to take its place: `lastgood store forget {name} --overwrite {name}`"
+         this one is to take its place: `lastgood store forget {name} --confirm {name}`"
     )]
     Exchanged {
         /// The store's name.
@@ -48,7 +48,7 @@ pub enum Stranger {
     },
     /// It holds restore points that this catalog does not know.
     #[error(
-        "it holds restore points, has no {IDENTITY}, and this catalog has nothing on record in it: if the catalog was lost, \
+        "it holds restore points but has no {IDENTITY}, and this catalog has none on record in it: if the catalog was lost, \
          `lastgood catalog rebuild --from STORE` first; if the store is to be used as it is: `lastgood store adopt {name}`"
     )]
     Unknown {
@@ -57,7 +57,7 @@ pub enum Stranger {
     },
     /// It is the same place as another store.
     #[error(
-        "it is the same place as store {other:?} (id {id}), so that a copy there would be none: take one of them out of the stores \
+        "it is the same place as store {other:?} (id {id}), so a copy there would protect nothing: take one of them out of the stores \
          file; if it was made by copying the other, remove its {IDENTITY}"
     )]
     SamePlace {
@@ -68,7 +68,7 @@ pub enum Stranger {
     },
     /// It overwrites objects that must be written once.
     #[error(
-        "it overwrites what must be written once: it does not know the condition `If-None-Match: *`; two attempts of one run could \
+        "it overwrites objects that must be written once: it does not support the condition `If-None-Match: *`; two attempts of one run could \
          replace each other's manifest; use another service, or accept that with `write_once: false` in the stores file \
          (LASTGOOD_S3_WRITE_ONCE=false without one), see docs/how-to/stores.md"
     )]
@@ -186,7 +186,7 @@ pub(super) async fn recognise(
         is_meant(name, &identity, &now.map_err(Unrecognised::Catalog)?)?;
         tracing::warn!(
             store = name,
-            "this store is on record under another name: `lastgood store rename` calls it so in the catalog too"
+            "this store is on record under another name: rename it in the catalog with `lastgood store rename`"
         );
     }
     Ok(Recognised::Is(identity.store))

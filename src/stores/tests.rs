@@ -78,11 +78,11 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
 )]
 #[case::half(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', access_key_id: 'env:PATH'}]",
-    "one without the other"
+    "only one of access_key_id and secret_access_key"
 )]
 #[case::grant(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', credentials: hunter2}]",
-    "none of keys, chain, web_identity, container, profile, instance"
+    "one of keys, chain, web_identity, container, profile, instance"
 )]
 #[case::keys_and_a_lender(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', credentials: chain, access_key_id: 'env:PATH', secret_access_key: 'env:PATH'}]",
@@ -90,7 +90,7 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
 )]
 #[case::endpoint(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', endpoint: 'https://k:hunter2@host'}]",
-    "holds no key"
+    "without keys"
 )]
 #[tokio::test]
 async fn a_file_that_cannot_be_used_says_why_and_repeats_no_secret(

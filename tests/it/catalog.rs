@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{
-    catalog::{Catalog, CatalogError, Enqueued, NewResource, NewRun, StoredConnection},
+    catalog::{
+        Catalog, CatalogError, Enqueued, NewResource, NewRun, Order, PointFilter, StoredConnection,
+    },
     secret::MasterKey,
 };
 use lastgood_jobs::{
@@ -127,7 +129,7 @@ async fn ask(
         idempotency_key,
         asked: None,
     };
-    catalog.enqueue(&new).await
+    catalog.enqueue(&new, &Order::new("test", None)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,10 +141,18 @@ async fn an_id_is_never_used_twice_not_even_after_its_resource_was_removed() -> 
             .bind(status)
             .execute(db.pool())
             .await?;
-        let again = db.add("shop", "umbrella", "free").await;
-        let error = again.err().context("added again")?;
-        let error = error.downcast_ref::<CatalogError>();
-        assert!(matches!(error, Some(CatalogError::Exists(id)) if id == "shop"));
+        let new = NewResource {
+            id: "shop".parse()?,
+            team: "umbrella".parse()?,
+            tier: "free".parse()?,
+            engine: "postgres".to_owned(),
+            retention_days: None,
+            connection: StoredConnection::Reference("env:SOME_URL".to_owned()),
+            options: ResourceOptions::default(),
+        };
+        let order = Order::new("test", None);
+        let again = db.catalog.register_resource(&new, &order);
+        assert!(matches!(again.await, Err(CatalogError::Exists(id)) if id == "shop"));
         assert_eq!(db.catalog.resource("shop").await?.team, "acme");
     }
     Ok(())
@@ -257,7 +267,12 @@ async fn the_newest_point_at_an_instant_is_not_younger_than_it() -> Result<()> {
         let found = db.catalog.newest_point("shop", at).await?;
         assert_eq!(found.map(|point| point.id), expected, "{at:?}");
     }
-    let listed: Vec<_> = db.catalog.points(Some("shop"), 10).await?;
+    let filter = PointFilter {
+        resource_id: Some("shop".to_owned()),
+        limit: 10,
+        ..PointFilter::default()
+    };
+    let listed = db.catalog.points(&filter).await?;
     let listed: Vec<_> = listed.iter().map(|point| point.id).collect();
     assert_eq!(listed, [newest, middle, oldest]);
     Ok(())
@@ -299,7 +314,9 @@ async fn a_sealed_url_is_nowhere_in_the_whole_database_in_clear() -> Result<()> 
         },
         options: ResourceOptions::default(),
     };
-    db.catalog.add_resource(&new).await?;
+    db.catalog
+        .register_resource(&new, &Order::new("test", None))
+        .await?;
     ask(&db.catalog, "shop", &Job::Backup {}, Some("key")).await?;
     assert!(
         occurrences(&db, "acme").await? > 0,

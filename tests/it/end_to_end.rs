@@ -1,15 +1,18 @@
 //! The whole promise with the real program: producers, consumers and commands as processes of their own, which may be killed.
 
 mod api;
+mod bucket_guard;
 mod bucket_keys;
 mod bucket_refusals;
 mod by_hand;
 mod cache;
+mod connections;
 mod customer;
 mod disaster;
 mod disaster_page;
 mod doctor;
 mod drains;
+mod earlier_store;
 mod emptied;
 mod encryption;
 mod escrows;
@@ -28,6 +31,7 @@ mod operators;
 mod orders;
 mod page;
 mod program;
+mod rebuilds;
 mod requests;
 mod retention;
 mod round_trip;

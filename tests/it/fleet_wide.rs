@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::{TimeDelta, Utc};
 use lastgood::{
     catalog::{RunFilter, Work},
     run::{RunKind, RunState},
@@ -186,6 +187,9 @@ async fn verifying_reads_what_is_due_and_a_bounded_part_of_what_may_be() -> Resu
 #[case::of_a_kind_without_any(RunFilter { kind: Some(RunKind::Restore), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_a_state_without_any(RunFilter { state: Some(RunState::Failed), limit: 50, ..RunFilter::default() }, 0)]
 #[case::cancelled(RunFilter { state: Some(RunState::Cancelled), limit: 50, ..RunFilter::default() }, 0)]
+#[case::of_an_engine(RunFilter { engine: Some("postgres".to_owned()), limit: 50, ..RunFilter::default() }, 50)]
+#[case::of_a_team_since_tomorrow(RunFilter { team: Some("t5".to_owned()), since: Some(Utc::now() + TimeDelta::days(1)), limit: 50, ..RunFilter::default() }, 0)]
+#[case::since_tomorrow(RunFilter { since: Some(Utc::now() + TimeDelta::days(1)), limit: 50, ..RunFilter::default() }, 0)]
 #[case::the_newest(RunFilter { limit: 50, ..RunFilter::default() }, 50)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_runs_reads_what_it_lists(
@@ -208,6 +212,8 @@ async fn a_list_of_runs_reads_what_it_lists(
                 .bind(filter.limit)
                 .bind(filter.before)
                 .bind(filter.team)
+                .bind(filter.engine)
+                .bind(filter.since)
         })
         .await?;
         ensure!(read <= 60, "{read} rows read");
@@ -218,6 +224,8 @@ async fn a_list_of_runs_reads_what_it_lists(
                 .bind(kind)
                 .bind(filter.limit)
                 .bind(filter.before)
+                .bind(filter.engine)
+                .bind(filter.since)
         })
         .await?;
         ensure!(read <= 60, "{read} rows read");

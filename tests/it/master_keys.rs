@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
     catalog::{
-        Audit, Catalog, CatalogError, FreshUrl, NewResource, ResourceChange, StoredConnection,
+        Audit, Catalog, CatalogError, FreshUrl, NewResource, Order, ResourceChange,
+        StoredConnection,
     },
     master::{self, MasterKeyError, Sealer},
     secret::{MasterKey, MasterKeys},
@@ -46,7 +47,9 @@ async fn add(catalog: &Catalog, keys: &MasterKeys, id: &str) -> Result<()> {
         connection: sealed(catalog, keys, id).await?,
         options: ResourceOptions::default(),
     };
-    Ok(catalog.add_resource(&new).await?)
+    Ok(catalog
+        .register_resource(&new, &Order::new("test", None))
+        .await?)
 }
 
 fn entry() -> Audit<'static> {
@@ -102,7 +105,9 @@ async fn a_url_that_is_given_anew_meanwhile_is_not_replaced_by_the_old_one() -> 
         connection: Some(sealed(&db.catalog, &first, "shop").await?),
         ..ResourceChange::default()
     };
-    db.catalog.change_resource("shop", &change).await?;
+    db.catalog
+        .alter_resource("shop", &change, None, &Order::new("test", None))
+        .await?;
     let late = FreshUrl {
         id: read.id,
         sealed: key(FIRST)?.seal("shop", &SecretString::from("postgresql://u:old@h/shop"))?,
@@ -130,7 +135,10 @@ async fn what_was_sealed_under_a_key_that_was_replaced_meanwhile_is_not_stored()
         connection: Some(slow),
         ..ResourceChange::default()
     };
-    let refused = db.catalog.change_resource("shop", &change).await;
+    let refused = db
+        .catalog
+        .alter_resource("shop", &change, None, &Order::new("test", None))
+        .await;
     ensure!(
         matches!(refused, Err(CatalogError::MasterKeyReplaced)),
         "{refused:?}"
@@ -140,7 +148,9 @@ async fn what_was_sealed_under_a_key_that_was_replaced_meanwhile_is_not_stored()
         tier: Some("hobby".parse()?),
         ..ResourceChange::default()
     };
-    db.catalog.change_resource("shop", &paused).await?;
+    db.catalog
+        .alter_resource("shop", &paused, None, &Order::new("test", None))
+        .await?;
     let refused = master::sealer(&db.catalog, &first).await;
     ensure!(matches!(
         refused,

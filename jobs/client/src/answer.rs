@@ -38,7 +38,7 @@ pub enum RunState {
     Running,
     /// It succeeded, and its effects are in place.
     Succeeded,
-    /// It failed for good.
+    /// It failed permanently.
     Failed,
     /// It was cancelled.
     Cancelled,

@@ -14,31 +14,31 @@ pub enum ClientError {
     BadUrl,
     /// The token cannot be sent in a header.
     #[error(
-        "the token is not one that `lastgood token create` made: it has characters that no header may have"
+        "the token is not one that `lastgood token create` made: it has characters that are not allowed in a header"
     )]
     BadToken,
     /// The idempotency key cannot be sent in a header.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
     BadKey,
     /// TLS cannot be set up.
-    #[error("cannot set TLS up")]
+    #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// The API does not answer.
-    #[error("the API does not answer: check its address, and that `lastgood api` runs")]
+    #[error("the API does not answer: check its address, and that `lastgood api` is running")]
     Unreachable(#[source] reqwest::Error),
     /// The API refused the request and says why.
     #[error("{0}")]
     Refused(Problem),
     /// Something other than the API answered with an error.
     #[error(
-        "status {0}, from something that is not lastgood's API: check the address, and the proxy before it"
+        "status {0}, from something that is not lastgood's API: check the address, and the proxy in front of it"
     )]
     Status(u16),
     /// The answer cannot be decoded: it is of another version, or does not come from the API.
-    #[error("the answer is not understood: is this client as new as the API?")]
+    #[error("cannot read the API's answer: is this client as new as the API?")]
     NotUnderstood(#[source] serde_json::Error),
     /// The run did not end in time. It goes on.
-    #[error("run {run} has not ended within {within:?}; it goes on")]
+    #[error("run {run} has not ended within {within:?}; it continues")]
     StillUnderWay {
         /// The run.
         run: Uuid,

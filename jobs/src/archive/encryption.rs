@@ -110,7 +110,7 @@ impl<R: Read> Unwrapping<R> {
             Self::None(stored) => stored.read(buffer).map_err(|_| broken("the store failed")),
             Self::Age(stream) => stream
                 .read(buffer)
-                .map_err(|_| broken("a chunk of it was altered or cut")),
+                .map_err(|_| broken("one of its chunks was altered or truncated")),
         }
     }
 }
@@ -136,12 +136,12 @@ fn refused(error: &DecryptError) -> Damage {
         | DecryptError::KeyDecryptionFailed
         | DecryptError::DecryptionFailed => "its header does not open with the key that its manifest names",
         DecryptError::InvalidMac => "its header was altered",
-        DecryptError::UnknownFormat => "its header is of a version of age that is not known here",
+        DecryptError::UnknownFormat => "its header is of an age version that this build does not know",
         DecryptError::InvalidHeader
         | DecryptError::ExcessiveWork { .. }
         | DecryptError::Io(_)
         // age may add variants.
-        | &_ => "its header is none of age, or was altered or cut",
+        | &_ => "its header is not an age header, or was altered or truncated",
     })
 }
 

@@ -144,7 +144,7 @@ fn in_archive<T>(
     result: Result<Result<T, Wrong>, tokio::task::JoinError>,
 ) -> Result<T, JobError> {
     let stopped = JobError::Stopped {
-        what: "the reading of the archive",
+        what: "reading the archive",
     };
     match result {
         Ok(Ok(done)) => Ok(done),
@@ -338,7 +338,7 @@ impl DumpSink {
         }
         self.out.blocking_send(held).map_err(|_| {
             self.is_unwanted = true;
-            io::Error::other("nobody takes the dump any more")
+            io::Error::other("the reader of the dump is gone")
         })
     }
 }

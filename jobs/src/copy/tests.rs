@@ -249,7 +249,7 @@ async fn a_manifest_that_is_not_the_recorded_one_is_neither_copied_nor_written_o
     lab.from.create_manifest(KEY, &other).await?;
     let refused = lab.copy(&lab.alive()).await.unwrap_err().report();
     assert!(
-        refused.contains("another than the one that was recorded"),
+        refused.contains("differs from the one that was recorded"),
         "{refused}"
     );
     assert_eq!(lab.to.manifest(KEY).await?, None);

@@ -144,7 +144,7 @@ mod tests {
     #[case::plain(
         Engine::Postgres,
         "postgres://u:p@db.example/d",
-        Some("as the other end likes")
+        Some("the other end decides")
     )]
     #[case::encrypted(
         Engine::Postgres,
@@ -167,7 +167,7 @@ mod tests {
     #[case::one_is_elsewhere(
         Engine::Postgres,
         "postgres://u:p@localhost,db.example/d",
-        Some("as the other end likes")
+        Some("the other end decides")
     )]
     #[case::mongodb(
         Engine::Mongodb,

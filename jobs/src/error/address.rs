@@ -19,7 +19,7 @@ pub enum AddressError {
     Invalid(&'static str),
     /// The URL names several hosts, and neither one port nor one for each host.
     #[error(
-        "it names several hosts and another number of ports: name one port for all, or one for each"
+        "it names several hosts and a different number of ports: name one port for all, or one for each"
     )]
     Ports,
     /// The URL has control characters, which no part needs.

@@ -9,7 +9,7 @@ pub enum Damage {
     #[error("it is missing from the store")]
     Missing,
     /// Its size is not the manifest's.
-    #[error("{what} has {found} bytes, and its manifest says {expected}")]
+    #[error("{what} has {found} bytes, but its manifest says {expected}")]
     Size {
         /// `the archive` or `the dump in it`.
         what: &'static str,
@@ -28,11 +28,11 @@ pub enum Damage {
     #[error("it does not decrypt: {0}")]
     Encryption(&'static str),
     /// The object is encrypted, and its manifest says that it is not.
-    #[error("it is encrypted, and its manifest says that it is not")]
+    #[error("it is encrypted, but its manifest says that it is not")]
     Encrypted,
     /// The object is not encrypted, and its manifest says that it is.
     #[error(
-        "it is not encrypted, and its manifest says that it is: somebody else may have put it there"
+        "it is not encrypted, but its manifest says that it is: somebody else may have put it there"
     )]
     NotEncrypted,
     /// zstd cannot read the bytes.

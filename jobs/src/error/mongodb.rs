@@ -17,8 +17,8 @@ pub enum MongodbError {
     },
     /// The server's certificate is not trusted.
     #[error(
-        "the server's certificate is not trusted ({why}): name the file of the authority that signed it with tlsCAFile=…, and see \
-         that the URL has a host's name that is in the certificate"
+        "the server's certificate is not trusted ({why}): name the file of the authority that signed it with tlsCAFile=…, \
+         and check that the certificate has the host name in the URL"
     )]
     Certificate {
         /// What is wrong with the certificate.
@@ -26,7 +26,7 @@ pub enum MongodbError {
     },
     /// The replica set does not have the name in the URL.
     #[error(
-        "the URL asks for the replica set {asked:?}, and {}: correct replicaSet=… in the URL, or leave it out",
+        "the URL asks for the replica set {asked:?}, but {}: correct replicaSet=… in the URL, or leave it out",
         of_set(found.as_deref())
     )]
     ReplicaSetName {
@@ -46,7 +46,7 @@ pub enum MongodbError {
     },
     /// An answer has a length or kind that no MongoDB server sends. It was not read.
     #[error(
-        "the server {what}: it is no MongoDB server, or answers in the place of one; see that the URL names yours"
+        "the server {what}: it is not a MongoDB server, or something answers in its place; check that the URL names yours"
     )]
     Unbelievable {
         /// What it did.
@@ -70,8 +70,8 @@ pub enum MongodbError {
 
 fn of_set(found: Option<&str>) -> String {
     match found {
-        Some(found) => format!("the server is of {found:?}"),
-        None => "the server is of none".to_owned(),
+        Some(found) => format!("the server belongs to {found:?}"),
+        None => "the server belongs to none".to_owned(),
     }
 }
 

@@ -24,8 +24,8 @@ pub enum PostgresError {
     },
     /// Row-level security hides rows from the role, so that a dump would be incomplete.
     #[error(
-        "row-level security hides rows of {tables} from the role: give it BYPASSRLS (`alter role {role} bypassrls`), or let \
-         another role that has it make the backups"
+        "row-level security hides rows of {tables} from the role: give it BYPASSRLS (`alter role {role} bypassrls`), or \
+         back up with another role that has it"
     )]
     RowSecurity {
         /// Some of the tables.
@@ -51,8 +51,8 @@ pub enum PostgresError {
     },
     /// The server is a pooler in transaction or statement mode.
     #[error(
-        "{server} is a pooler that shares server connections between clients: what pg_dump sets would reach others' sessions: \
-         name the server's own address in the URL, or a pool in session mode"
+        "{server} is a pooler that shares server connections between clients, so pg_dump's settings would leak into other \
+         sessions: name the server's own address in the URL, or a pool in session mode"
     )]
     SharedConnections {
         /// The pooler's address.
@@ -60,8 +60,8 @@ pub enum PostgresError {
     },
     /// The dump waits for locks that prepared transactions hold.
     #[error(
-        "pg_dump waited in vain for a lock, and these prepared transactions hold locks: {names}: end each with `commit prepared` \
-         or `rollback prepared`"
+        "pg_dump timed out waiting for a lock, and these prepared transactions hold locks: {names}: end each with `commit \
+         prepared` or `rollback prepared`"
     )]
     PreparedTransactions {
         /// The transactions' names, and when they were prepared.
@@ -69,7 +69,7 @@ pub enum PostgresError {
     },
     /// The database takes no connections: a swap is at work there, or died there.
     #[error(
-        "database {database:?} takes no connections: if no restore is at work, run `{by_hand}`"
+        "database {database:?} accepts no connections: if no restore is running, run `{by_hand}`"
     )]
     DatabaseClosed {
         /// Its name.
@@ -91,7 +91,7 @@ pub enum PostgresError {
         found: String,
     },
     /// The server is older than the oldest dump format that lastgood can check.
-    #[error("PostgreSQL {major} is too old: 10 is the oldest that is supported")]
+    #[error("PostgreSQL {major} is too old: 10 is the oldest supported version")]
     ServerTooOld {
         /// The server's major version.
         major: u32,
@@ -115,7 +115,8 @@ pub enum PostgresError {
     },
     /// The target is older than the dump.
     #[error(
-        "the target is PostgreSQL {target}, the dump is of PostgreSQL {dump}: an older server cannot take it"
+        "the target is PostgreSQL {target}, but the dump is from PostgreSQL {dump}: restore into a server of that version \
+         or newer"
     )]
     TargetOlder {
         /// The target's major version.
@@ -140,14 +141,15 @@ pub enum PostgresError {
     },
     /// The role is a superuser, and the request did not allow that.
     #[error(
-        "the URL's role is a superuser, and a restore runs functions that the customer wrote, as that role: restore with a URL of \
-         the owner, or say `as_superuser` (--as-superuser) if you trust all who could write to it"
+        "the URL's role is a superuser, and a restore runs the customer's own functions as that role: restore with a URL \
+         of the owner, or say `as_superuser` (--as-superuser) if you trust everybody who could write to the database"
     )]
     AsSuperuser,
     /// The dump has objects in tablespaces that the target does not have.
     #[error(
-        "objects of the restore point are in tablespaces that are not here, or in which this role may not create: {names}: create \
-         them (`grant create on tablespace`), or say `no_tablespaces` (--no-tablespaces) to put everything into the database's own"
+        "the restore point uses tablespaces that this server lacks, or in which this role may not create objects: {names}: \
+         create them or run `grant create on tablespace`, or say `no_tablespaces` (--no-tablespaces) to put everything \
+         into the database's own"
     )]
     NoTablespace {
         /// The tablespaces' names.
@@ -155,7 +157,7 @@ pub enum PostgresError {
     },
     /// A swap would break logical replication.
     #[error(
-        "a database that swaps names leaves its logical replication behind: {what}; end it or move it first, restore into an empty \
+        "a swap leaves the database's logical replication behind: {what}; end it or move it first, restore into an empty \
          database, or say `break_replication` (--break-replication)"
     )]
     BreaksReplication {
@@ -178,7 +180,7 @@ pub enum PostgresError {
     },
     /// The database is the server's own.
     #[error(
-        "database {database:?} is the server's own, and nothing is restored into it: create an empty one"
+        "database {database:?} is the server's own, and lastgood restores nothing into it: create an empty one"
     )]
     NotATarget {
         /// Its name.
@@ -203,7 +205,7 @@ pub enum PostgresError {
     },
     /// Sessions that this role may not end still use the old database.
     #[error(
-        "database {database:?} is still in use: end {sessions} other sessions, or let the role do it"
+        "database {database:?} is still in use: end {sessions} other sessions, or allow this role to end them"
     )]
     TargetInUse {
         /// Its name.
@@ -213,7 +215,7 @@ pub enum PostgresError {
     },
     /// The old database was closed for a swap, and could not be reopened.
     #[error(
-        "the swap failed, and database {database:?} may take no connections now: run `{by_hand}`"
+        "the swap failed, and database {database:?} may still be closed to connections: run `{by_hand}`"
     )]
     LeftClosed {
         /// Its name.
@@ -234,8 +236,8 @@ pub enum PostgresError {
     },
     /// `pg_restore` reported success, but the database is not whole.
     #[error(
-        "the restored database has {found} tables, and the dump has {expected}: do not use it; restore once more, or \
-         take another point"
+        "the restored database has {found} tables, but the dump has {expected}: do not use it; restore once more, or \
+         choose another point"
     )]
     RestoreNotWhole {
         /// How many tables the dump has.

@@ -12,9 +12,7 @@ pub enum RedisError {
         why: String,
     },
     /// A file that the URL names cannot be used.
-    #[error(
-        "the file that the connection URL names as {parameter} cannot be used by this worker: {why}"
-    )]
+    #[error("this worker cannot use the file that the connection URL names as {parameter}: {why}")]
     TlsFile {
         /// The URL's parameter.
         parameter: &'static str,
@@ -23,13 +21,14 @@ pub enum RedisError {
     },
     /// The server is a node of a cluster.
     #[error(
-        "the server is one node of a cluster, with a part of the keys: one standalone server, or a replica set, is supported"
+        "the server is one node of a cluster and holds only part of the keys: lastgood supports a standalone server, or a \
+         primary with replicas"
     )]
     Cluster,
     /// The user may neither replicate nor read all keys.
     #[error(
-        "the user may not read all data: grant it `+sync +psync +replconf +info`, or where the server takes no replicas \
-         `~* +info +select +scan +dump +pttl +pexpiretime +function|list`"
+        "the user may not read all data: grant it `+sync +psync +replconf +info`, or, where the server accepts no \
+         replicas, `~* +info +select +scan +dump +pttl +pexpiretime +function|list`"
     )]
     NotReadable {
         /// What the server said.
@@ -38,8 +37,8 @@ pub enum RedisError {
     },
     /// A database has more keys than the dump can keep apart.
     #[error(
-        "a database has more than {most} keys, too many to be read one by one: let the user replicate, \
-         `+sync +psync +replconf`"
+        "a database has more than {most} keys, too many to read one by one: let the user replicate, `+sync +psync \
+         +replconf`"
     )]
     TooManyKeys {
         /// The most keys that a database may have.
@@ -47,7 +46,7 @@ pub enum RedisError {
     },
     /// A value is larger than a reply may be.
     #[error(
-        "a value of {bytes} bytes is too large to be read by itself (DUMP): let the user replicate, `+sync +psync +replconf`"
+        "a value of {bytes} bytes is too large to read by itself (DUMP): let the user replicate, `+sync +psync +replconf`"
     )]
     ValueTooLarge {
         /// The size that the server announced.
@@ -67,7 +66,7 @@ pub enum RedisError {
     },
     /// The server has to do something else first.
     #[error(
-        "cannot {doing}: the server is not ready for it: see what it waits for; this is tried again"
+        "cannot {doing}: the server is not ready for it: see what it is waiting for; lastgood tries again"
     )]
     NotReady {
         /// What was being done.
@@ -78,8 +77,8 @@ pub enum RedisError {
     },
     /// The server does not have a command.
     #[error(
-        "cannot {doing}: the server does not know the command: it was renamed away (rename-command), or the provider leaves it \
-         out; bring it back, or let the user replicate, `+sync +psync +replconf`"
+        "cannot {doing}: the server does not know the command: it was renamed (rename-command), or the provider disables \
+         it; enable it, or let the user replicate, `+sync +psync +replconf`"
     )]
     NoSuchCommand {
         /// What was being done.
@@ -90,7 +89,7 @@ pub enum RedisError {
     },
     /// The server cannot make a snapshot.
     #[error(
-        "the server does not give its snapshot: it could not fork or save, or has no room to: see what it says, and its log"
+        "the server did not send its snapshot: it could not fork or save, or has no room: see its answer, and its log"
     )]
     NoSnapshot {
         /// What the server said.
@@ -98,7 +97,7 @@ pub enum RedisError {
         source: ServerFault,
     },
     /// The server refused, and its answer has no known code.
-    #[error("cannot {doing}: the server refuses it: see what it says, and its log")]
+    #[error("cannot {doing}: the server refuses it: see its answer, and its log")]
     Said {
         /// What was being done.
         doing: &'static str,
@@ -122,8 +121,8 @@ pub enum RedisError {
     },
     /// The server's certificate is not accepted.
     #[error(
-        "the server's certificate is not accepted: name the authority that signed it with tls-ca-file, or the name that it is made \
-         out to with tls-server-name"
+        "the server's certificate is not accepted: name the authority that signed it with tls-ca-file, or the name that it \
+         was issued for with tls-server-name"
     )]
     Certificate {
         /// What is wrong with the certificate.
@@ -146,7 +145,8 @@ pub enum RedisError {
     },
     /// The target does not know the backup's encoding.
     #[error(
-        "the target is {target} and does not take what {dump}: restore into a server of that line, and as new or newer"
+        "the target is {target} and does not accept what {dump}: restore into a server of the same kind, of that version \
+         or newer"
     )]
     TargetOlder {
         /// Which server the target is.
@@ -159,14 +159,14 @@ pub enum RedisError {
     },
     /// The target does not support functions.
     #[error(
-        "the backup has functions, and the target, {target}, knows none: restore into 7.0 or newer"
+        "the backup has functions, which the target, {target}, does not support: restore into 7.0 or newer"
     )]
     NoFunctions {
         /// Which server the target is.
         target: String,
     },
     /// The target does not support a kind of value.
-    #[error("the target, {target}, does not take {what}: {advice}")]
+    #[error("the target, {target}, does not accept {what}: {advice}")]
     TargetLacks {
         /// Which server the target is.
         target: String,
@@ -180,8 +180,8 @@ pub enum RedisError {
     },
     /// The target does not accept the backup's functions.
     #[error(
-        "the target, {target}, does not take the backup's function libraries: restore into a server that runs them, or remove \
-         what they conflict with"
+        "the target, {target}, does not accept the backup's function libraries: restore into a server that runs them, or \
+         remove what they conflict with"
     )]
     FunctionsRefused {
         /// Which server the target is.
@@ -192,8 +192,8 @@ pub enum RedisError {
     },
     /// The target has too little memory.
     #[error(
-        "the target may use {limit_bytes} bytes of memory (maxmemory, policy {policy}), and the backup's server used {needed_bytes} for \
-         these keys: raise maxmemory to that or more, or take a larger server"
+        "the target may use {limit_bytes} bytes of memory (maxmemory, policy {policy}), but the backup's server used \
+         {needed_bytes} for these keys: raise maxmemory to that or more, or use a larger server"
     )]
     TooLittleMemory {
         /// Its maxmemory.
@@ -205,8 +205,8 @@ pub enum RedisError {
     },
     /// The target does not accept a value of this length.
     #[error(
-        "the backup has a value of {needed_bytes} bytes, and the target's {setting} is {limit_bytes}: raise it (CONFIG SET), or start a \
-         server of your own from the RDB file itself"
+        "the backup has a value of {needed_bytes} bytes, but the target's {setting} is {limit_bytes}: raise it (CONFIG \
+         SET), or start a server of your own from the RDB file itself"
     )]
     ValueTooLong {
         /// The name of the target's setting.
@@ -218,8 +218,8 @@ pub enum RedisError {
     },
     /// An element is too long for any command.
     #[error(
-        "the backup has an element of {argument_bytes} bytes, and a restore over the network writes none over 1 GiB: start a server of \
-         your own from the RDB file itself (zstd -d), with the same proto-max-bulk-len"
+        "the backup has an element of {argument_bytes} bytes, but a restore over the network writes elements of at most 1 \
+         GiB: start a server of your own from the RDB file itself (zstd -d), with the same proto-max-bulk-len"
     )]
     ElementTooLong {
         /// The element's length.
@@ -235,7 +235,7 @@ pub enum RedisError {
         names: [&'static str; 2],
     },
     /// The target takes no writes.
-    #[error("the target takes no keys: {advice}")]
+    #[error("the target accepts no keys: {advice}")]
     CannotWrite {
         /// What to do about it.
         advice: &'static str,
@@ -256,8 +256,8 @@ pub enum RedisError {
     },
     /// The target evicted keys to free memory.
     #[error(
-        "the target dropped {evicted} keys during the restore, because its maxmemory is reached: raise it, or take a \
-         larger server"
+        "the target evicted {evicted} keys during the restore, because it reached its maxmemory: raise it, or use a larger \
+         server"
     )]
     Evicted {
         /// How many keys it evicted.
@@ -265,7 +265,8 @@ pub enum RedisError {
     },
     /// The target has fewer keys than it accepted.
     #[error(
-        "the target took {written} keys and has {found}: see who else writes to it, keep them out, and restore once more"
+        "the target accepted {written} keys but has {found}: find out who else writes to it, keep them out, and restore \
+         once more"
     )]
     KeysMissing {
         /// How many keys it has.
@@ -275,8 +276,8 @@ pub enum RedisError {
     },
     /// The restore failed after its first write.
     #[error(
-        "{server} is half restored, with {keys} keys or more of the backup: do not use it; see to the cause, then restore \
-         once more, in place where it is a new restore"
+        "{server} is half restored, with {keys} or more of the backup's keys: do not use it; fix the cause, then restore \
+         once more, in place if it is a new restore"
     )]
     HalfRestored {
         /// The target's host and port.

@@ -26,8 +26,8 @@ fn said() -> ServerFault {
 #[case::gone(JobError::Postgres(PostgresError::DatabaseGone { database: "app".to_owned() }), "correct the name")]
 #[case::refused(JobError::Refused(said()), "correct them in the secret")]
 #[case::denied(JobError::Denied { doing: "connect", source: said() }, "grant it")]
-#[case::unreachable(JobError::Unreachable { doing: "connect", source: said() }, "see that it runs")]
-#[case::no_answer(JobError::NoAnswer { doing: "connect", seconds: 9 }, "see whether it is overloaded")]
+#[case::unreachable(JobError::Unreachable { doing: "connect", source: said() }, "check that it is running")]
+#[case::no_answer(JobError::NoAnswer { doing: "connect", seconds: 9 }, "check whether it is overloaded")]
 #[case::closed(
     JobError::Postgres(PostgresError::DatabaseClosed { database: "app".to_owned(), by_hand: "alter".to_owned() }),
     "run `alter`"
@@ -35,7 +35,7 @@ fn said() -> ServerFault {
 #[case::full(JobError::StoreFull { doing: "write" }, "make room")]
 #[case::damaged(
     JobError::Damaged { key: "k".to_owned(), source: Damage::Missing },
-    "take another restore point"
+    "choose another restore point"
 )]
 #[case::not_empty(
     JobError::TargetNotEmpty { database: "app".to_owned(), found: "table t".to_owned() },

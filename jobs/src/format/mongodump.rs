@@ -32,14 +32,14 @@ mod checksum;
 mod fields;
 mod prelude;
 mod read;
-mod told;
+mod summary;
 mod write;
 
-pub use self::told::FormatError;
+pub use self::summary::FormatError;
 pub(crate) use self::{
     prelude::{Header, Kind, Namespace, Prelude},
     read::{Reader, Visit},
-    told::{NamespaceSummary, Summary},
+    summary::{NamespaceSummary, Summary},
     write::Body,
 };
 

@@ -17,7 +17,7 @@
 mod entries;
 mod layout;
 mod state;
-mod told;
+mod summary;
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ use self::{
     state::State,
 };
 
-pub use told::{Entry, FormatError, Keep, Summary};
+pub use summary::{Entry, FormatError, Keep, Summary};
 
 /// More entries than any dump can have; bounds what is remembered.
 const ENTRIES_MAX: usize = 20_000_000;
@@ -297,7 +297,7 @@ impl Scanner {
             return Err(FormatError::Version { major, minor });
         }
         if usize::from(int_size) != INT_BYTES || usize::from(offset_size) != OFFSET_BYTES {
-            return Err(self.malformed("integers of another size"));
+            return Err(self.malformed("integers of an unsupported size"));
         }
         if format != FORMAT_CUSTOM {
             return Err(FormatError::NotCustom);
@@ -333,7 +333,7 @@ impl Scanner {
         if self.pending.remove(&id) {
             Ok(())
         } else {
-            Err(self.malformed("data of an entry that has none, or had it before"))
+            Err(self.malformed("data of an entry that has none, or whose data came before"))
         }
     }
 

@@ -28,7 +28,7 @@ mod pieces;
 mod reader;
 mod skim;
 mod splitter;
-mod told;
+mod value;
 mod writer;
 mod ziplist;
 mod zipmap;
@@ -42,7 +42,7 @@ pub(crate) use payload::{
     functions_payload, module_id, parse_dump_payload, restore_payload, string_of, stub_payload,
 };
 pub(crate) use skim::module_name;
-pub(crate) use told::{
+pub(crate) use value::{
     Checksum, Element, FormatError, Header, SplitError, Stored, StreamId, StreamMeta, Summary,
     Value, ValueKind,
 };

@@ -119,7 +119,7 @@ fn bucket(rest: &str) -> Result<Place, String> {
             .split('/')
             .all(|part| !matches!(part, "" | "." | ".."));
     if !is_path {
-        return Err("an S3 prefix has no empty part, no `.` and no `..` in it".to_owned());
+        return Err("an S3 prefix has no empty part, no `.` and no `..`".to_owned());
     }
     Ok(Place::Bucket {
         name: name.to_owned(),

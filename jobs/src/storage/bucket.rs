@@ -182,7 +182,7 @@ impl Bucket {
                     });
                 }
                 Err(error) if error.is_temporary() && tries < self.patience.tries => {
-                    tracing::debug!(object.key = %key, error = %error, "a write is repeated");
+                    tracing::debug!(object.key = %key, error = %error, "retrying a write");
                     perhaps_ours = true;
                 }
                 Err(error) => return Err(failure("create", key, &error)),
@@ -215,7 +215,7 @@ impl Bucket {
         key: &ObjectKey,
         ttl: Duration,
     ) -> Result<SecretString, JobError> {
-        const SIGN: &str = "sign an address of";
+        const SIGN: &str = "sign a URL for";
         let unsigned = |advice, why: String| JobError::StoreUnable {
             doing: SIGN,
             key: key.to_string(),
@@ -225,14 +225,14 @@ impl Bucket {
         let keys = self.keys.lasting(ttl).await;
         let keys = keys.map_err(|none| without_keys(SIGN, key, &none))?;
         let asked = http::Request::get(self.uploads.address(key)).body(());
-        let asked = asked.map_err(|error| unsigned("see the endpoint", error.to_string()))?;
+        let asked = asked.map_err(|error| unsigned("check the endpoint", error.to_string()))?;
         let (mut head, ()) = asked.into_parts();
         RequestSigner::new("s3", &self.region)
             .sign_request(&Context::new(), &mut head, Some(&keys), Some(ttl))
             .await
             .map_err(|error| {
                 unsigned(
-                    "the keys are lent, and run out before the address would: ask for a shorter one",
+                    "the keys are lent, and expire before the URL would: ask for a shorter lifetime",
                     error.to_string(),
                 )
             })?;
@@ -256,7 +256,7 @@ fn client(
     adjusted: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, JobError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| JobError::Io {
-        doing: "set TLS up for a bucket",
+        doing: "set up TLS for a bucket",
         source: std::io::Error::other(error),
     };
     let mut roots = rustls::RootCertStore::empty();

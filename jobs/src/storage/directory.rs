@@ -79,7 +79,7 @@ impl Directory {
     /// Checks that this is the store that is meant.
     pub(super) async fn require(&self, meant: Binding) -> Result<(), JobError> {
         let root = self.root.clone();
-        blocking("look at", "the store", move || {
+        blocking("check", "the store", move || {
             Root::open(&root, Some(&meant)).map(drop)
         })
         .await

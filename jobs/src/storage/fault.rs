@@ -97,7 +97,7 @@ const CODES: &[(&str, Meaning, &str)] = &[
     (
         "KMS.Throttling",
         Meaning::Passing,
-        "the key service asks for fewer requests: it is tried again later",
+        "the key service asks for fewer requests: a later attempt may succeed",
     ),
     (
         "KMS.",
@@ -107,22 +107,22 @@ const CODES: &[(&str, Meaning, &str)] = &[
     (
         "InvalidObjectState",
         Meaning::Unable,
-        "it lies in cold storage: restore it there first, and keep archives in a storage class that can be read at once",
+        "it is in cold storage: restore it there first, and keep archives in a storage class that can be read at once",
     ),
     (
         "EntityTooLarge",
         Meaning::Unable,
-        "the service takes no object of this size: see its limits",
+        "the service does not accept an object of this size: check its limits",
     ),
     (
         "NotImplemented",
         Meaning::Unable,
-        "the service does not know this request: see docs/how-to/stores.md for what a store must do",
+        "the service does not support this request: see docs/how-to/stores.md for what a store must do",
     ),
     (
         "MethodNotAllowed",
         Meaning::Unable,
-        "the service does not know this request: see docs/how-to/stores.md for what a store must do",
+        "the service does not support this request: see docs/how-to/stores.md for what a store must do",
     ),
     ("ObjectLocked", Meaning::Locked, "an object lock holds it"),
     ("WORM", Meaning::Locked, "an object lock holds it"),
@@ -132,17 +132,17 @@ const CODES: &[(&str, Meaning, &str)] = &[
     (
         "SlowDown",
         Meaning::Passing,
-        "the store asks for fewer requests: it is tried again later",
+        "the store asks for fewer requests: a later attempt may succeed",
     ),
     (
         "NoSuchUpload",
         Meaning::Passing,
-        "somebody aborted the upload: see the bucket's lifecycle rules",
+        "somebody aborted the upload: check the bucket's lifecycle rules",
     ),
     (
         "BadDigest",
         Meaning::Passing,
-        "bytes were changed on their way there",
+        "bytes were changed in transit",
     ),
 ];
 
@@ -151,22 +151,22 @@ const SILENT: &[(RangeInclusive<u16>, Meaning, &str)] = &[
     (
         401..=403,
         Meaning::Denied,
-        "it gives no reason; keys that may not list the bucket are not even told that an object is missing",
+        "it gives no reason; keys that may not list the bucket get the same answer for a missing object",
     ),
     (
         429..=429,
         Meaning::Passing,
-        "the store asks for fewer requests: it is tried again later",
+        "the store asks for fewer requests: a later attempt may succeed",
     ),
     (
         300..=499,
         Meaning::Passing,
-        "the service refuses the question and gives no reason: see the region, the endpoint, and whether lent keys have run out",
+        "the service refuses the request and gives no reason: check the region, the endpoint, and whether lent keys have expired",
     ),
     (
         500..=599,
         Meaning::Passing,
-        "the store is busy or down: it is tried again later",
+        "the store is busy or down: a later attempt may succeed",
     ),
 ];
 
@@ -196,7 +196,7 @@ pub(super) fn failure(doing: &'static str, key: &str, error: &opendal::Error) ->
     match (silent, status) {
         // A denied removal may come from an object lock.
         (Some((_, meaning, advice)), Some(status)) if doing != REMOVE => {
-            let words = format!("status {status}, without a word");
+            let words = format!("status {status}, without a message");
             judged(doing, key, *meaning, Some(*advice), words)
         }
         _ => refused(doing, key, error.kind(), &said),
@@ -291,7 +291,7 @@ fn judged(
         Meaning::Unable => JobError::StoreUnable {
             doing,
             key,
-            advice: advice.unwrap_or("see what it says"),
+            advice: advice.unwrap_or("see its message"),
             source,
         },
         Meaning::Locked | Meaning::Passing => JobError::Store {
@@ -386,7 +386,12 @@ mod tests {
         "renew AWS_SESSION_TOKEN",
         false
     )]
-    #[case::slow("SlowDown", ErrorKind::RateLimited, "tried again later", false)]
+    #[case::slow(
+        "SlowDown",
+        ErrorKind::RateLimited,
+        "a later attempt may succeed",
+        false
+    )]
     #[case::other("InternalError", ErrorKind::Unexpected, "InternalError", false)]
     fn a_stores_refusal_says_what_to_mend_and_whether_to_wait(
         #[case] code: &str,

@@ -34,7 +34,7 @@ impl Storage {
         };
         any.create(IDENTITY, json).await?;
         any.identity().await?.ok_or_else(|| JobError::StoreChanged {
-            why: format!("its {IDENTITY} is gone right after it was written"),
+            why: format!("its {IDENTITY} disappeared right after it was written"),
         })
     }
 

@@ -61,11 +61,11 @@ impl Identity {
         let none = |error: serde_json::Error| format!("its {IDENTITY} cannot be read: {error}");
         let head: Head = serde_json::from_slice(json).map_err(none)?;
         if head.format != FORMAT {
-            return Err(format!("its {IDENTITY} is no identity of a store"));
+            return Err(format!("its {IDENTITY} is not a store's identity"));
         }
         if head.version != VERSION {
             return Err(format!(
-                "its {IDENTITY} is of version {}, and this build reads version {VERSION}",
+                "its {IDENTITY} has version {}, and this build reads version {VERSION}",
                 head.version
             ));
         }
@@ -116,12 +116,12 @@ impl Binding {
         match (self.store(), found) {
             (Some(meant), Some(found)) if found.store == meant => Ok(()),
             (Some(meant), Some(found)) => Err(format!(
-                "it is store {}, and store {meant} was here before",
+                "it is store {}, and should be store {meant}",
                 found.store
             )),
-            (Some(meant), None) => Err(format!(
-                "it has no {IDENTITY}, and store {meant} was here before"
-            )),
+            (Some(meant), None) => {
+                Err(format!("it has no {IDENTITY}, and should be store {meant}"))
+            }
             (None, _) => Err("it has not been compared with the catalog's record yet".to_owned()),
         }
     }
@@ -157,9 +157,9 @@ mod tests {
         assert_eq!(binding.compare(Some(&json)), Ok(()));
         assert!(refused(None).contains("has no lastgood-store.json"));
         let other = Identity::new(Uuid::from_u128(2)).to_json()?;
-        assert!(refused(Some(&other)).contains("was here before"));
+        assert!(refused(Some(&other)).contains("should be store"));
         assert!(refused(Some(b"{}")).contains("cannot be read"));
-        assert!(refused(Some(br#"{"format":"x","version":1}"#)).contains("no identity"));
+        assert!(refused(Some(br#"{"format":"x","version":1}"#)).contains("not a store's identity"));
         assert!(refused(Some(br#"{"format":"lastgood-store","version":9}"#)).contains("version 9"));
         Ok(())
     }

@@ -175,7 +175,7 @@ impl Storage {
             ) => {
                 tracing::warn!(
                     error = error.report(),
-                    "the janitor leaves what may be described there"
+                    "cannot read a manifest: the janitor keeps its run's archives"
                 );
                 return Ok(0);
             }

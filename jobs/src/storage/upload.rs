@@ -201,7 +201,7 @@ async fn commit(
             };
             return Err(failure(doing, key, &error));
         }
-        tracing::debug!(object.key = %key, error = %error, "the object is there, whatever its commit was told");
+        tracing::debug!(object.key = %key, error = %error, "the object is whole, although its commit reported an error");
     }
     durable(storage, key, sharing).await
 }
@@ -215,7 +215,9 @@ async fn is_free(storage: &Storage, key: &str) -> Result<(), JobError> {
         Ok(Some(_)) => Err(JobError::Store {
             doing: "publish",
             key: key.to_owned(),
-            source: StoreFault("there is an object already, and it is not replaced".to_owned()),
+            source: StoreFault(
+                "an object with this key already exists, and is not replaced".to_owned(),
+            ),
         }),
     }
 }
@@ -285,7 +287,7 @@ impl Growing {
 
     async fn abort(&mut self, key: &str) {
         if let Err(error) = self.inner.abort().await {
-            tracing::warn!(object.key = %key, error = %error, "an unfinished upload is left to the janitor");
+            tracing::warn!(object.key = %key, error = %error, "cannot abort an unfinished upload: it is left to the janitor");
         }
     }
 }

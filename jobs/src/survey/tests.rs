@@ -151,7 +151,7 @@ async fn what_cannot_be_read_is_counted_and_named_and_hides_nothing_else() -> an
         ("cut", "EOF while parsing"),
         ("newer", "version 99"),
         ("outside", "cannot be an object's key"),
-        ("moved", "lies elsewhere"),
+        ("moved", "not at this key"),
         ("what is this?", "cannot be an object's key"),
     ] {
         let told = found.faults.iter().find(|(key, _)| key.contains(name));

@@ -50,11 +50,8 @@ async fn any_password_works_as_in_psql(#[case] password: &str) -> Result<()> {
     lab.clean().await
 }
 
-/// Guards against a limit that the database or the role sets for everybody, and that ends long operations.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
-    let mut lab = Lab::owner(Server::pg18()?).await?;
-    lab.run("create table t as select 1 as a").await?;
+/// Sets each limit by which a server ends what takes long, for the lab's role.
+pub(crate) async fn limit(lab: &Lab, to: &str) -> Result<()> {
     let limits: String = [
         "statement_timeout",
         "lock_timeout",
@@ -62,9 +59,17 @@ async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
         "idle_session_timeout",
         "transaction_timeout",
     ]
-    .map(|limit| format!("alter role \"{}\" set {limit} = '400ms'; ", lab.name))
+    .map(|limit| format!("alter role \"{}\" set {limit} = '{to}'; ", lab.name))
     .concat();
-    lab.server.run("postgres", &limits).await?;
+    lab.server.run("postgres", &limits).await
+}
+
+/// Guards against a limit that the database or the role sets for everybody, and that ends long operations.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_of_the_role_ends_a_backup() -> Result<()> {
+    let mut lab = Lab::owner(Server::pg18()?).await?;
+    lab.run("create table t as select 1 as a").await?;
+    limit(&lab, "400ms").await?;
     // Starts once lastgood's own session is older than all of the limits.
     let script = "PSQL=${REAL%pg_dump}psql
         while [ \"$($PSQL -XAtc \"set statement_timeout = 0; select count(*) from pg_stat_activity where application_name = 'lastgood' \

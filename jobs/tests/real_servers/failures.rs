@@ -137,21 +137,35 @@ fn has_major(directory: &Path, major: u32) -> bool {
 
 /// Makes a directory with the real `pg_restore` and this script as `pg_dump`; `$REAL` is the real `pg_dump`.
 pub(crate) async fn with_fake_dump(lab: &mut Lab, script: &str) -> Result<tempfile::TempDir> {
+    with_fake(lab, "pg_dump", script).await
+}
+
+/// Makes a directory with this script as one of the tools, and with the other tool; `$REAL` is the real first one.
+pub(crate) async fn with_fake(
+    lab: &mut Lab,
+    tool: &str,
+    script: &str,
+) -> Result<tempfile::TempDir> {
     let dirs = client_dirs()?;
     let real = dirs
         .iter()
         .find(|dir| has_major(dir, 18))
         .context("name the directory of an 18 client")?;
     let fake = tempfile::tempdir()?;
-    let tool = fake.path().join("pg_dump");
-    let real_dump = real.join("pg_dump").display().to_string();
-    let version = format!("case \"$1\" in --version) exec {real_dump} --version;; esac");
-    std::fs::write(
-        &tool,
-        format!("#!/bin/bash\nREAL={real_dump}\n{version}\n{script}\n"),
-    )?;
-    std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o755))?;
-    std::os::unix::fs::symlink(real.join("pg_restore"), fake.path().join("pg_restore"))?;
+    for name in ["pg_dump", "pg_restore"] {
+        let (real, path) = (real.join(name), fake.path().join(name));
+        if name != tool {
+            std::os::unix::fs::symlink(real, path)?;
+            continue;
+        }
+        let real = real.display();
+        let version = format!("case \"$1\" in --version) exec {real} --version;; esac");
+        std::fs::write(
+            &path,
+            format!("#!/bin/bash\nREAL={real}\n{version}\n{script}\n"),
+        )?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+    }
     lab.worker.tools = Arc::new(Toolbox::only(&[fake.path().to_owned()]).await);
     Ok(fake)
 }

@@ -1,5 +1,6 @@
 //! What a restore brings back, and what it leaves alone.
 
+mod sessions;
 mod swaps;
 mod tablespaces;
 

@@ -18,9 +18,9 @@ pub(super) enum Command {
     Drain {
         /// Its id, as `consumer list` shows it
         id: String,
-        /// Why, for the audit
+        /// Why, for the audit log
         #[arg(long)]
-        because: Option<String>,
+        reason: Option<String>,
     },
 }
 
@@ -52,11 +52,11 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 .collect();
             output.show(&listed, |listed| list(listed))
         }
-        Command::Drain { id, because } => {
-            let order = Order::of_this_user(because.as_deref());
+        Command::Drain { id, reason } => {
+            let order = Order::of_this_user(reason.as_deref());
             catalog.drain_consumer(&id, &order).await?;
             let text = format!(
-                "{id} was asked to drain: it claims nothing more, and ends when nothing of its runs"
+                "{id} was asked to drain: it claims no more runs, and exits when its last one has ended"
             );
             output.done("asked", &text)
         }

@@ -31,7 +31,7 @@ pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let (unopened, in_all) = catalog.urls_sealed_under(&others, NAMED).await?;
     if let Some(first) = unopened.first() {
         bail!(
-            "{} sealed under a master key that is not here: {}; `lastgood resource set {} --url-stdin` gives one anew",
+            "{} sealed under a master key that is not here: {}; set a URL again with `lastgood resource set {} --url-stdin`",
             counted(in_all, "URL"),
             named(&unopened),
             first.resource
@@ -40,7 +40,7 @@ pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
     let sealed = catalog.some_sealed(&here).await?;
     for (id, sealed) in &sealed {
         keys.open(id, sealed).with_context(|| {
-            format!("the URL of {id}: `lastgood resource set {id} --url-stdin` gives it anew")
+            format!("cannot open the URL of {id}: set it again with `lastgood resource set {id} --url-stdin`")
         })?;
     }
     let tried = match sealed.first() {
@@ -52,7 +52,7 @@ pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
         let still = if left.is_empty() {
             ""
         } else {
-            "; some of it is sealed under the previous one still: `lastgood key rotate-master`"
+            "; some secrets are still sealed under the previous one: run `lastgood key rotate-master`"
         };
         return Ok(format!(
             "the master key is number {}, which seals this catalog, {tried}{still}",
@@ -60,7 +60,7 @@ pub(super) async fn keys(catalog: &Catalog) -> anyhow::Result<String> {
         ));
     }
     Ok(format!(
-        "the previous master key is number {}, which seals this catalog, {tried}; `lastgood key rotate-master` lets the next one seal",
+        "the previous master key is number {}, which seals this catalog, {tried}; `lastgood key rotate-master` switches to the next one",
         held.sealing
     ))
 }

@@ -19,7 +19,7 @@ pub(super) async fn is_usable(store: Candidate) -> anyhow::Result<String> {
     let tried = storage.check().await;
     tried.map_err(|error| anyhow::anyhow!("{name} ({url}): {}", error.report()))?;
     Ok(format!(
-        "{name} ({url}): written, read back and removed a probe, and refused to overwrite it"
+        "{name} ({url}): a probe was written, read back and removed, and the store refused to overwrite it"
     ))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
         .collect();
     anyhow::ensure!(
         left.is_empty(),
-        "{name}: shredded, and the escrow is still there: {}: consumers remove it within the hour; until then, shred those teams' keys once more",
+        "{name}: still has the escrows of shredded keys: {}: consumers remove them within the hour; to do it now, shred those teams' keys again",
         named(&left)
     );
     let all = living.len();
@@ -66,13 +66,13 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
         .collect();
     anyhow::ensure!(
         missing.is_empty(),
-        "{name}: no escrow of {} of {all} keys: {}: consumers write it again within the hour if another store has it; if none has, \
+        "{name}: lacks the escrows of {} of {all} keys: {}: consumers copy them within the hour if another store has them; otherwise run \
          `lastgood key escrow --recipient age1…`",
         missing.len(),
         named(&missing)
     );
     Ok(format!(
-        "{name}: has {}, none is missing",
+        "{name}: has {}, none missing",
         counted(all, "escrow")
     ))
 }
@@ -101,7 +101,7 @@ pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
         })
         .collect();
     anyhow::ensure!(told.is_empty(), "{}", told.join("; "));
-    Ok("no running consumer reports one".to_owned())
+    Ok("no running consumer reports a fault".to_owned())
 }
 
 /// Checks that every store with points on record is configured here. Otherwise removals from it would wait forever.
@@ -119,7 +119,7 @@ pub(super) async fn names(known: Vec<String>, catalog: Catalog) -> anyhow::Resul
         .collect();
     anyhow::ensure!(
         told.is_empty(),
-        "{}, which is not configured here: their removals wait; give its stores file, or `lastgood store rename` or `forget` it",
+        "{}, and is not configured here: removals wait; name the stores file that lists it, or use `lastgood store rename` or `forget`",
         told.join(", ")
     );
     Ok(format!(

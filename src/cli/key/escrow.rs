@@ -62,7 +62,7 @@ pub(super) async fn put(
     for store in stores {
         let written = escrow::put(&store.storage, escrow, recovery).await;
         written
-            .with_context(|| format!("the store {} did not take the key's escrow", store.name))?;
+            .with_context(|| format!("cannot write the key's escrow to store {}", store.name))?;
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ pub(super) async fn withdraw(stores: &[Named], id: Uuid, output: &Output) {
         if escrow::remove(&store.storage, id).await.is_err() {
             let object = object(id);
             output.note(&format!(
-                "`{object}` stays in {}: it is of no use",
+                "`{object}` stays in {}: nothing uses it",
                 store.name
             ));
         }
@@ -118,7 +118,7 @@ pub(super) async fn rewrite(
     let done = json!({ "keys": written, "recipient": recovery.to_string() });
     output.show(&done, |_| {
         format!(
-            "{} written anew for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it where keys are made",
+            "{} rewritten for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it wherever keys are made",
             counted(written, "escrow")
         )
     })

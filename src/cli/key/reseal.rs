@@ -44,9 +44,8 @@ struct Report {
 
 /// Reseals under the present master key the archive keys that only a lost master key opens, with their secrets from the escrows.
 ///
-/// `lost` names the master key to give up. If the present one already seals, nothing is given up. Can be interrupted
-/// at any time and run
-/// again.
+/// `lost` names the master key to give up. If the present one already seals, nothing is given up. Can be interrupted at any time and
+/// run again.
 ///
 /// Nothing that the lost key sealed is destroyed before it has been replaced. If that key is found after all, it can be set as the
 /// previous key.
@@ -65,8 +64,8 @@ pub(super) async fn reseal(
     if let Some(current) = held.current {
         ensure!(
             current >= held.sealing,
-            "LASTGOOD_MASTER_KEY is master key {current}, which master key {} has replaced: make a new one; a key that was given up never \
-             seals again",
+            "LASTGOOD_MASTER_KEY is master key {current}, which master key {} has replaced: make a new one; a replaced key never seals \
+             again",
             held.sealing
         );
     }
@@ -82,7 +81,7 @@ pub(super) async fn reseal(
             output.note(&format!("SKIPPED: {}", printable(fault)));
         }
         bail!(
-            "nothing was changed: no escrow in the stores opens with the identity in {identity_file}, and no key of archives would come back"
+            "nothing was changed: no escrow in the stores opens with the identity in {identity_file}, so no archive key would be recovered"
         );
     }
     report.master_key = match lost {
@@ -114,21 +113,21 @@ async fn given_up(
     }
     ensure!(
         !held.can_seal(),
-        "master key {sealing} is not lost, it is set as LASTGOOD_PREVIOUS_MASTER_KEY: `lastgood key rotate-master` seals everything anew, \
-         URLs too"
+        "master key {sealing} is not lost, it is set as LASTGOOD_PREVIOUS_MASTER_KEY: run `lastgood key rotate-master`, which reseals \
+         everything, URLs included"
     );
     match lost {
         Some(lost) if lost == sealing => {}
         Some(lost) => bail!("master key {sealing} seals this catalog, not {lost}"),
         None => bail!(
-            "LASTGOOD_MASTER_KEY is not master key {sealing}, which sealed this catalog. If that one is lost for good, say so with --lost \
+            "LASTGOOD_MASTER_KEY is not master key {sealing}, which sealed this catalog. If that one is permanently lost, confirm with --lost \
              {sealing}: no URL that it sealed can be opened again"
         ),
     }
     let having = catalog.consumers_with_master_key(sealing).await?;
     ensure!(
         having.is_empty(),
-        "master key {sealing} is not lost: live consumers have it in their environment, or in the file that it names: {}",
+        "master key {sealing} is not lost: live consumers have it, in their environment or in the file named there: {}",
         having.join(", ")
     );
     Ok(Some(sealing))
@@ -181,7 +180,7 @@ async fn bring_back(
     if is_done {
         report.recovered.push(row.id);
     } else {
-        let why = "it was changed at the same time: run this again";
+        let why = "it was changed concurrently: run this again";
         report
             .left
             .push(format!("{} of {}: {why}", row.id, owner(row)));
@@ -196,13 +195,13 @@ fn in_escrow<'a>(
     found: &'a BTreeMap<Uuid, Opened>,
 ) -> Result<&'a Identity, &'static str> {
     let opened = found.get(&sealed.id).ok_or(
-        "no store has an escrow of it that opens with this identity: without one, what was encrypted to it cannot be read",
+        "no store has an escrow of this key that opens with this identity: without one, what was encrypted to the key cannot be read",
     )?;
     let identity = &opened.escrow.identity;
     if identity.recipient().to_string() == sealed.recipient {
         Ok(identity)
     } else {
-        Err("its escrow holds another secret than the key on record")
+        Err("its escrow holds a different secret from the key on record")
     }
 }
 
@@ -221,7 +220,7 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.push(format!(
-        "taken back from escrows and sealed under master key {}: {}; opened as before: {}",
+        "recovered from escrows and resealed under master key {}: {}; opened without an escrow: {}",
         report.master_key,
         counted(report.recovered.len(), "archive key"),
         report.opened
@@ -232,7 +231,7 @@ fn text(report: &Report) -> String {
     lines.extend(faults.map(|fault| format!("SKIPPED: {}", printable(fault))));
     if report.urls_in_all > 0 {
         lines.push(format!(
-            "LOST: {} that nobody can open, and of which there are no escrows; the resources are not backed up until each is given anew:",
+            "LOST: {} that nobody can open, because URLs have no escrow; a resource is not backed up until its URL is set again:",
             counted(report.urls_in_all, "URL")
         ));
         let urls = report.urls.iter();

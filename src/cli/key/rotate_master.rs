@@ -34,7 +34,7 @@ pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow:
     let keys = master_keys()?;
     let held = master::hold(catalog, &keys).await?;
     let Some(number) = held.current else {
-        bail!("LASTGOOD_MASTER_KEY could not be put on record: run this again");
+        bail!("LASTGOOD_MASTER_KEY could not be recorded: run this again");
     };
     begin(catalog, &held, number).await?;
     let to = Sealer {
@@ -70,8 +70,8 @@ async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()
     }
     ensure!(
         number > held.sealing,
-        "LASTGOOD_MASTER_KEY is master key {number}, which master key {} has replaced: set them the other way round; a key that was given \
-         up never seals again",
+        "LASTGOOD_MASTER_KEY is master key {number}, which master key {} has replaced: swap the two variables; a replaced key never seals \
+         again",
         held.sealing
     );
     let lacking = catalog.consumers_without_master_key(number).await?;
@@ -100,16 +100,16 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.push(format!(
-        "sealed anew under master key {master_key}: {}, {}",
+        "resealed under master key {master_key}: {}, {}",
         counted(done.urls, "URL"),
         counted(done.keys, "archive key")
     ));
     lines.extend(left(&done.unopened_urls, |id| {
-        format!("the URL of {id} opens with no key here: `lastgood resource set {id} --url-stdin` gives it anew")
+        format!("no key here opens the URL of {id}: set it again with `lastgood resource set {id} --url-stdin`")
     }));
     lines.extend(left(&done.unopened_keys, |id| {
         format!(
-            "the secret of archive key {id} opens with no key here: `lastgood key reseal --help`"
+            "no key here opens the secret of archive key {id}: see `lastgood key reseal --help`"
         )
     }));
     lines.extend(left(&done.refused, |why| {
@@ -117,7 +117,7 @@ fn text(report: &Report) -> String {
     }));
     if done.of_removed > 0 {
         lines.push(format!(
-            "nothing needs {} of removed resources that no key here opens",
+            "not needed: {} of removed resources that no key here opens",
             counted(done.of_removed, "URL")
         ));
     }
@@ -145,11 +145,16 @@ fn verdict(report: &Report) -> String {
     }
     let counts: Vec<_> = report.done.others.iter().map(under).collect();
     let kept_by = if counts.is_empty() {
-        "what the catalog refuses to change needs it".to_owned()
+        "the secrets that the catalog refuses to change need it".to_owned()
     } else {
-        format!("still sealed under another: {}", counts.join("; "))
+        format!(
+            "some secrets are still sealed under another key: {}",
+            counts.join("; ")
+        )
     };
-    format!("KEEP LASTGOOD_PREVIOUS_MASTER_KEY: {kept_by}; see to what is left and run this again")
+    format!(
+        "KEEP LASTGOOD_PREVIOUS_MASTER_KEY: {kept_by}; resolve the LEFT lines and run this again"
+    )
 }
 
 fn under(count: &SealedCount) -> String {

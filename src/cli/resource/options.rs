@@ -6,10 +6,10 @@ use crate::request;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct OptionsArgs {
-    /// MongoDB: the member to read: `primary`, or `secondary-preferred` to spare it. Default: as the URL says
+    /// MongoDB: the member to read from: `primary`, or `secondary-preferred` to spare the primary. Default: as the URL says
     #[arg(long, value_name = "MEMBER", value_parser = parse_read_preference)]
     read_preference: Option<ReadPreference>,
-    /// MongoDB: back up the users and roles of the database too, their password hashes included
+    /// MongoDB: also back up the users and roles of the database, including their password hashes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     users_and_roles: Option<bool>,
 }

@@ -21,7 +21,7 @@ impl Known {
     pub(super) fn lost(&self) -> Option<String> {
         match (self.url_opens, self.row.sealed_under) {
             (Some(false), Some(number)) => Some(format!(
-                "sealed under master key {number}, which nobody has: `lastgood resource set {} --url-stdin` gives it anew",
+                "sealed under master key {number}, which nobody has: set it again with `lastgood resource set {} --url-stdin`",
                 self.row.id
             )),
             _ => None,

@@ -67,7 +67,7 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
-        "--even-suspect goes with --point: a suspect restore point is restored from by its id alone"
+        "--even-suspect needs --point: a suspect restore point is restored only by its id"
     );
     let target = Target::of(args).await?;
     let store = stores::open_one(from, args.storage.stores.as_deref()).await?;
@@ -84,7 +84,7 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
     let manifest = manifest.map_err(|error| anyhow::anyhow!(error.report()))?;
     anyhow::ensure!(
         choice.found.is_of(&manifest, now),
-        "the manifest of restore point {} is no longer the one that it was chosen by: somebody writes to the store; {}",
+        "the manifest of restore point {} changed after the point was chosen: somebody is writing to the store; {}",
         choice.point,
         asked.list()
     );
@@ -97,7 +97,10 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
         Outcome::NotWhole(faults) => {
             let next = match choice.older {
                 Some((older, at)) => {
-                    format!("the next older one is of {}: --point {older}", instant(at))
+                    format!(
+                        "the next older one is of {}: use --point {older}",
+                        instant(at)
+                    )
                 }
                 None => asked.list(),
             };
@@ -134,7 +137,7 @@ impl Asked<'_> {
         let found = found.map_err(|error| anyhow::anyhow!(error.report()))?;
         if let Some(why) = &found.stopped {
             anyhow::bail!(
-                "the store gives no manifest any more, and one that was not read may be the newest: {why}"
+                "the store stopped returning manifests, and one that was not read may be the newest: {why}"
             );
         }
         tell_unreadable(&found, output);
@@ -162,7 +165,7 @@ impl Asked<'_> {
             .collect();
         anyhow::ensure!(
             keys.len() == 1,
-            "{} manifests say that they are of this restore point: name one with --from-manifest KEY --storage {}: {}",
+            "{} manifests claim to be of this restore point: name one with --from-manifest KEY --storage {}: {}",
             keys.len(),
             word(self.from),
             named(keys.iter().copied())
@@ -208,7 +211,7 @@ impl Asked<'_> {
         }
         anyhow::bail!(
             "none of the newest {} restore points of {} is complete and not suspect: {}; --point ID --even-suspect restores from \
-             a suspect one, --at looks before an instant",
+             a suspect one, --at TIME looks further back",
             passed_over.len(),
             self.resource,
             self.list()
@@ -257,7 +260,7 @@ impl Asked<'_> {
         }
         match self.args.at {
             Some(at) if found.later > 0 => format!(
-                "{resource} has no restore point at or before {} in {}, and {} later ones: {list}",
+                "{resource} has no restore point at or before {} in {}, but {} later ones: {list}",
                 instant(at),
                 self.from,
                 found.later
@@ -313,13 +316,13 @@ async fn is_other_installation(choice: &Choice, storage: &Storage, output: &Outp
         Ok(Some(own)) => {
             let own = own.installation;
             output.note(&format!(
-                "INSTALLATION: the point is of installation {of_point}, and the store is installation {own}'s: make sure that it is \
+                "INSTALLATION: the point is of installation {of_point}, but the store belongs to installation {own}: make sure that it is \
                  your customer's data"
             ));
             return true;
         }
         Ok(None) => "the store does not say whose it is".to_owned(),
-        Err(error) => format!("whose the store is cannot be read: {}", error.report()),
+        Err(error) => format!("the store's identity cannot be read: {}", error.report()),
     };
     output.note(&format!(
         "INSTALLATION: the point is of installation {of_point}, and {told}"
@@ -344,8 +347,8 @@ async fn why_not(point: &Found, storage: &Storage) -> anyhow::Result<Option<Stri
             Ok(Some(format!("incomplete: {}", error.report())))
         }
         Err(error) => anyhow::bail!(
-            "the store does not say whether the archive of restore point {} of {} is there, and an older point is not taken in its \
-             place unasked: {}; --point names one",
+            "the store does not say whether it has the archive of restore point {} of {}, and lastgood does not take an older point \
+             unasked: {}; name one with --point",
             point.id,
             instant(point.consistent_at),
             error.report()

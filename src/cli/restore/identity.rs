@@ -34,7 +34,7 @@ fn read(file: &Path) -> anyhow::Result<SecretString> {
         }
         if let SecretError::Empty(path) = error {
             return anyhow::anyhow!(
-                "{path} holds no identity of age: it is empty, not UTF-8, or larger than 64 KiB"
+                "{path} holds no age identity: it is empty, not UTF-8, or larger than 64 KiB"
             );
         }
         error.into()
@@ -58,7 +58,7 @@ impl OfFile {
             .map_err(|error| KeyError::Unavailable {
                 key,
                 why: format!(
-                    "the identity at hand is that of {}, and the key's escrow does not help: {}",
+                    "the identity given is that of {}, and the key's escrow does not open with it: {}",
                     self.identity.recipient(),
                     error.report()
                 ),

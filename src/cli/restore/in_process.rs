@@ -67,16 +67,16 @@ impl Target {
     /// Returns the target of `--into`, as this process sees it.
     pub(super) async fn of(args: &Args) -> anyhow::Result<Self> {
         let into = args.into.as_deref().context(
-            "say where to: --into env:NAME or file:/path of the URL of an empty database",
+            "name the target: --into env:NAME or file:/path, with the URL of an empty database",
         )?;
         let reference: Reference = into.parse().map_err(|error| {
             if let SecretError::UrlInArgv = error {
                 return anyhow::anyhow!(
-                    "a URL on the command line can be read by every user of this machine: give --into env:NAME or file:/path"
+                    "a URL on the command line can be read by every user of this machine: use --into env:NAME or file:/path"
                 );
             }
             anyhow::anyhow!(
-                "without a catalog nobody knows the resource's server: give --into env:NAME or file:/path of the URL of an \
+                "without a catalog, the resource's server is unknown: use --into env:NAME or file:/path, with the URL of an \
                  empty database"
             )
         })?;
@@ -177,14 +177,14 @@ async fn refuse_unencrypted(
     } else if storage.has_encrypted_archives(&manifest.team).await? {
         Some("other archives of its team are")
     } else if !escrow::list(storage).await?.is_empty() {
-        Some("this store holds the keys of archives")
+        Some("this store holds archive keys")
     } else {
         None
     };
     if let Some(expected) = expected {
         anyhow::bail!(
             "this archive is not encrypted, although {expected}: anybody who can write to the store may have put it there; \
-             if it is of before there were keys, restore it with --allow-unencrypted"
+             if it was made before there were keys, restore it with --allow-unencrypted"
         );
     }
     Ok(())
@@ -244,7 +244,7 @@ async fn in_this_process(
         () = stop.cancelled() => {
             // What the restore began on the server is cleaned up there, if possible.
             drop(timeout(SETTLED_WITHIN, detached::settled()).await);
-            anyhow::bail!("interrupted: the target does not hold the backup; see that it is empty, and restore once more")
+            anyhow::bail!("interrupted: the target does not hold the backup; make sure that it is empty, and restore again")
         }
     }
 }

@@ -20,22 +20,22 @@ pub(in crate::cli) struct RetryArgs {
     /// The runs
     #[arg(required_unless_present = "failed", conflicts_with = "failed")]
     ids: Vec<Uuid>,
-    /// All that failed: backups and upkeep. A restore is tried again by its id alone
+    /// All failed backups and upkeep. A restore is retried only by its id
     #[arg(long)]
     failed: bool,
     /// With --failed: only this engine's
     #[arg(long, requires = "failed")]
     engine: Option<Engine>,
-    /// With --failed: only of resources on this tier
+    /// With --failed: only those of resources on this tier
     #[arg(long, requires = "failed")]
     tier: Option<Tier>,
-    /// With --failed: only of this team's resources
+    /// With --failed: only those of this team's resources
     #[arg(long, requires = "failed")]
     team: Option<TeamId>,
-    /// With --failed: only what failed within this time
+    /// With --failed: only those that failed within this time
     #[arg(long, requires = "failed", default_value_if("failed", "true", "24h"), value_parser = crate::config::duration)]
     since: Option<Duration>,
-    /// With --failed: only errors of this kind, as `run list` shows it
+    /// With --failed: only those with an error of this kind, as `run list` shows it
     #[arg(long, requires = "failed", value_parser = error_kind)]
     error_kind: Option<String>,
     #[command(flatten)]
@@ -53,10 +53,10 @@ pub(in crate::cli) struct CancelArgs {
 
 #[derive(Debug, clap::Args)]
 struct OrderArgs {
-    /// Why, for the audit
+    /// Why, for the audit log
     #[arg(long)]
-    because: Option<String>,
-    /// Say what would become of it, and change nothing
+    reason: Option<String>,
+    /// Show what would happen, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -80,7 +80,10 @@ fn error_kind(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let known: Vec<_> = known.collect();
-    Err(format!("there is no such kind: {}", known.join(", ")))
+    Err(format!(
+        "there is no such kind of error; use one of {}",
+        known.join(", ")
+    ))
 }
 
 pub(super) async fn retry(
@@ -90,7 +93,7 @@ pub(super) async fn retry(
 ) -> anyhow::Result<ExitCode> {
     let in_bulk = args.failed;
     let mode = args.order.mode();
-    let order = Order::of_this_user(args.order.because.as_deref());
+    let order = Order::of_this_user(args.order.reason.as_deref());
     let ids = if in_bulk {
         let filter = FailedFilter {
             engine: args.engine.map(|engine| engine.to_string()),
@@ -115,7 +118,7 @@ pub(super) async fn cancel(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     let mode = args.order.mode();
-    let order = Order::of_this_user(args.order.because.as_deref());
+    let order = Order::of_this_user(args.order.reason.as_deref());
     let answers = each(args.ids, |id| catalog.cancel_run(id, &order, mode)).await;
     Ok(exit_code(answers.show(mode, output)?))
 }

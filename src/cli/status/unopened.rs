@@ -9,8 +9,8 @@ pub(super) fn told(status: &Status) -> Vec<String> {
         .iter()
         .map(|it| {
             format!(
-                "DOES NOT OPEN: the URL of {} was sealed under master key {}, which nobody has, and it is not backed up: `lastgood resource \
-                 set {} --url-stdin` gives it anew",
+                "DOES NOT OPEN: the URL of {} was sealed under master key {}, which nobody has, so it is not backed up: set it again with \
+                 `lastgood resource set {} --url-stdin`",
                 it.resource, it.sealed_under, it.resource
             )
         })

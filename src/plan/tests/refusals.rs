@@ -69,7 +69,7 @@ fn an_rpo_that_is_none_is_refused_in_words(#[case] value: &str, #[case] what: &s
 #[rstest]
 #[case::negative_retention(
     "backup_retention_days: -1",
-    "backup_retention_days: -1 is negative: use 0 for never, or days"
+    "backup_retention_days: -1 is negative: use 0 for never, or a number of days"
 )]
 #[case::huge_retention(
     "backup_retention_days: 36501",
@@ -90,11 +90,11 @@ fn a_retention_that_is_none_is_refused_in_words(#[case] field: &str, #[case] wha
 #[rstest]
 #[case::above_derived(
     "cadence_minutes: 120",
-    "cadence_minutes: 120 is too long for the RPO: use 60 or less, or remove it for 60"
+    "cadence_minutes: 120 is too long for the RPO: use 60 or less, or remove it to use 60"
 )]
 #[case::above_derived_and_uneven(
     "cadence_minutes: 61",
-    "cadence_minutes: 61 is too long for the RPO: use 60 or less, or remove it for 60"
+    "cadence_minutes: 61 is too long for the RPO: use 60 or less, or remove it to use 60"
 )]
 #[case::uneven(
     "cadence_minutes: 25",
@@ -116,15 +116,15 @@ fn a_retention_that_is_none_is_refused_in_words(#[case] field: &str, #[case] wha
 )]
 #[case::abbreviated(
     "rpo: 60",
-    "rpo: unknown field: did you mean rpo_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "rpo: unknown field: did you mean rpo_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::misspelt(
     "tolerance_minute: 9",
-    "tolerance_minute: unknown field: did you mean tolerance_minutes? Known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "tolerance_minute: unknown field: did you mean tolerance_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::foreign(
     "price: 9",
-    "price: unknown field: known are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "price: unknown field: the known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
 )]
 #[case::twice(
     "rpo_minutes: 5",
@@ -149,15 +149,15 @@ fn a_field_that_does_not_fit_is_refused_in_words(#[case] field: &str, #[case] wh
 )]
 #[case::misspelt(
     "keep: {daily: 30, dayly: 3}",
-    "dayly: unknown field: did you mean daily? Known are hourly, daily, weekly, monthly"
+    "dayly: unknown field: did you mean daily? The known fields are hourly, daily, weekly, monthly"
 )]
 #[case::zero(
     "keep: {daily: 30, hourly: 0}",
-    "hourly: 0 keeps none: use 1 or more, or remove it"
+    "hourly: 0 keeps nothing: use 1 or more, or remove it"
 )]
 #[case::negative(
     "keep: {daily: -1}",
-    "daily: -1 keeps none: use 1 or more, or remove it"
+    "daily: -1 keeps nothing: use 1 or more, or remove it"
 )]
 #[case::huge("keep: {daily: 36601}", "daily: 36601 is too many: use 36600 at most")]
 #[case::quoted(
@@ -170,7 +170,7 @@ fn a_field_that_does_not_fit_is_refused_in_words(#[case] field: &str, #[case] wh
 )]
 #[case::no_dump(
     "maximum_dump_gib: 0",
-    "maximum_dump_gib: 0 lets no dump pass: use 1 or more, or remove it"
+    "maximum_dump_gib: 0 allows no dump: use 1 or more, or remove it"
 )]
 #[case::huge_dump(
     "maximum_dump_gib: 1048577",
@@ -178,7 +178,7 @@ fn a_field_that_does_not_fit_is_refused_in_words(#[case] field: &str, #[case] wh
 )]
 #[case::no_minimum(
     "minimum_kept: 0",
-    "minimum_kept: 0 keeps none: use 1 or more, or remove it"
+    "minimum_kept: 0 keeps nothing: use 1 or more, or remove it"
 )]
 fn a_keep_that_breaks_the_promise_is_refused_in_words(#[case] field: &str, #[case] what: &str) {
     let text = one_tier(&["rpo_minutes: 60", "backup_retention_days: 7", field]);
@@ -231,7 +231,7 @@ fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
 )]
 #[case::list_of_tiers(
     "version: 1\ntiers: [pro]\n",
-    "plans.yaml:2: tiers: a list: write one `name:` a tier, with its fields below"
+    "plans.yaml:2: tiers: a list: write one `name:` per tier, with its fields below"
 )]
 #[case::no_version(
     "tiers:\n  a: {rpo_minutes: 0, backup_retention_days: 0}\n",
@@ -255,7 +255,7 @@ fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
 )]
 #[case::number_as_name(
     "version: 1\ntiers:\n  2024: {rpo_minutes: 0, backup_retention_days: 0}\n",
-    "plans.yaml:3: 2024 as a name: write a text, in quotes"
+    "plans.yaml:3: 2024 cannot be a name: write text in quotes"
 )]
 #[case::unknown_alias(
     "version: 1\ntiers:\n  pro: {rpo_minutes: 60, backup_retention_days: 7}\n  a:\n    same_as: prO_\n",
@@ -267,7 +267,7 @@ fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
 )]
 #[case::alias_to_a_number(
     "version: 1\ntiers:\n  a:\n    same_as: 1\n",
-    "plans.yaml:4: tier \"a\": same_as: 1 is not the name of a tier: write one of the others"
+    "plans.yaml:4: tier \"a\": same_as: 1 is not the name of a tier: name one of the others"
 )]
 #[case::alias_to_itself(
     "version: 1\ntiers:\n  a:\n    same_as: a\n",
@@ -279,7 +279,7 @@ fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
 )]
 #[case::alias_with_fields(
     "version: 1\ntiers:\n  p: {rpo_minutes: 60, backup_retention_days: 7}\n  a:\n    same_as: p\n    rpo_minutes: 5\n",
-    "plans.yaml:6: tier \"a\": rpo_minutes: has no place beside same_as: remove it, or remove same_as and write all fields"
+    "plans.yaml:6: tier \"a\": rpo_minutes: cannot be combined with same_as: remove it, or remove same_as and write all fields"
 )]
 #[case::cadence_of_never(
     "version: 1\ntiers:\n  a:\n    rpo_minutes: 0\n    backup_retention_days: 0\n    cadence_minutes: 60\n",
@@ -291,7 +291,7 @@ fn a_keep_of_a_tier_that_keeps_nothing_is_refused() {
 )]
 #[case::second_document(
     "version: 1\ntiers:\n  a: {rpo_minutes: 0, backup_retention_days: 0}\n---\nversion: 1\n",
-    "plans.yaml:4: a second document begins: keep one, without another `---`"
+    "plans.yaml:4: a second document begins here: keep only one, without another `---`"
 )]
 #[case::tag(
     "version: 1\ntiers:\n  a: {rpo_minutes: 0, backup_retention_days: !!int 0}\n",

@@ -107,7 +107,7 @@ async fn resource_by_resource(
     metrics::rows_left_out("retain", left_out.len() as u64);
     let mut is_last = false;
     for (resource, error) in left_out {
-        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to let restore points of this resource go: nothing of it expires");
+        tracing::error!(resource.id = %resource, error = chain(&error), "the catalog refuses to let restore points of this resource go: none of them expires");
         all.resources += 1;
         let postponed = sqlx::query!(
             "update lastgood.retention set look_at = now() + interval '1 hour' where resource_id = $1",
@@ -225,7 +225,7 @@ fn judged<'a>(
             tracing::error!(
                 resource.id = resource.id,
                 error = chain(&error),
-                "nothing of this resource expires"
+                "cannot judge this resource's restore points: none of them expires"
             );
             None
         }

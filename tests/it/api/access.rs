@@ -88,7 +88,7 @@ fn table() -> Vec<Route> {
             "/restore-points/{id}/confirm",
             Admin,
             NotFound,
-            Some(json!({ "because": "they purged it" })),
+            Some(json!({ "reason": "they purged it" })),
         ),
         (
             Method::POST,
@@ -108,7 +108,7 @@ fn table() -> Vec<Route> {
             "/queue/pauses",
             Admin,
             NotAllowed,
-            Some(json!({ "team": "ours" })),
+            Some(json!({ "team": "ours", "reason": "a test" })),
         ),
         (
             Method::DELETE,

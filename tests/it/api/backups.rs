@@ -96,7 +96,7 @@ async fn the_key_of_a_restore_is_no_key_for_a_backup() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_or_key_that_is_none_is_refused_and_nothing_is_queued() -> Result<()> {
     let (api, token) = shop().await?;
-    for body in [json!({ "because": "x" }), json!([]), json!("x"), json!(7)] {
+    for body in [json!({ "reason": "x" }), json!([]), json!("x"), json!(7)] {
         api.ask(Method::POST, &token, BACKUPS, Some(body))
             .await?
             .with(422)?;

@@ -10,7 +10,11 @@ use super::lab::Api;
 async fn a_pause_is_made_once_listed_and_ended() -> Result<()> {
     let api = Api::create().await?;
     let token = api.admin().await?;
-    let body = json!({ "engine": "redis", "because": "the host moves" });
+    let body = json!({ "engine": "redis", "reason": "the host moves" });
+    let unexplained = Some(json!({ "engine": "redis" }));
+    api.ask(Method::POST, &token, "/queue/pauses", unexplained)
+        .await?
+        .with(422)?;
     let pause = api
         .ask(Method::POST, &token, "/queue/pauses", Some(body.clone()))
         .await?
@@ -57,12 +61,12 @@ async fn a_run_is_cancelled_and_tried_again() -> Result<()> {
         .await?
         .with(202)?;
     let path = format!("/runs/{}", run["id"].as_str().context("no id")?);
-    let because = Some(json!({ "because": "the wrong one" }));
+    let reason = Some(json!({ "reason": "the wrong one" }));
     api.ask(Method::POST, &token, &format!("{path}/retry"), None)
         .await?
         .with(409)?;
     let cancelled = api
-        .ask(Method::POST, &token, &format!("{path}/cancel"), because)
+        .ask(Method::POST, &token, &format!("{path}/cancel"), reason)
         .await?
         .with(200)?;
     assert_eq!(cancelled["state"], "cancelled");
@@ -84,7 +88,7 @@ async fn a_run_is_cancelled_and_tried_again() -> Result<()> {
         .find(|act| act.action == "cancel")
         .context("not recorded")?;
     ensure!(
-        cancel.actor.starts_with("token:") && cancel.detail["because"] == "the wrong one",
+        cancel.actor.starts_with("token:") && cancel.detail["reason"] == "the wrong one",
         "{cancel:?}"
     );
     Ok(())

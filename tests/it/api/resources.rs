@@ -243,22 +243,24 @@ async fn the_same_put_sent_at_once_registers_once_and_refuses_none() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retention_that_vetoes_is_told_as_it_was_sent() -> Result<()> {
+async fn a_negative_retention_is_refused_and_0_vetoes_backups() -> Result<()> {
     let api = Api::create().await?;
     let token = api.admin().await?;
     api.db.add("shop", "acme", "pro").await?;
-    let patched = api
-        .ask(
-            Method::PATCH,
-            &token,
-            SHOP,
-            Some(json!({ "retention_days": -5 })),
-        )
-        .await?
-        .with(200)?;
+    let put = json!({ "team": "acme", "tier": "pro", "engine": "postgres", "connection": "env:SOME_URL", "retention_days": -1 });
+    for (method, body) in [
+        (Method::PATCH, json!({ "retention_days": -5 })),
+        (Method::PUT, put),
+    ] {
+        let refused = api.ask(method, &token, SHOP, Some(body)).await?;
+        let refused = refused.with(422)?["detail"].to_string();
+        ensure!(refused.contains("must not be negative"), "{refused}");
+    }
+    let veto = Some(json!({ "retention_days": 0 }));
+    let patched = api.ask(Method::PATCH, &token, SHOP, veto).await?;
     assert_eq!(
-        patched["promise"],
-        "retention -5, which is less than a day: it is never backed up"
+        patched.with(200)?["promise"],
+        "retention 0: it is never backed up"
     );
     Ok(())
 }

@@ -199,11 +199,11 @@ async fn a_suspect_point_is_restored_from_only_by_name_and_word_until_it_is_conf
     let admin = api.admin().await?;
     let confirm = async |body| api.ask(Method::POST, &admin, &path, Some(body)).await;
     confirm(json!({})).await?.with(422)?;
-    let confirmed = confirm(json!({ "because": "they purged it" }))
+    let confirmed = confirm(json!({ "reason": "they purged it" }))
         .await?
         .with(200)?;
     assert_eq!(confirmed["usable"], json!(true));
-    confirm(json!({ "because": "twice" })).await?.with(409)?;
+    confirm(json!({ "reason": "twice" })).await?.with(409)?;
     let default = ask(json!({})).await?.with(202)?;
     assert_eq!(default["point"], json!(suspect));
     Ok(())

@@ -62,6 +62,9 @@ async fn where_nothing_listens_is_unhealthy_and_says_what_to_do() -> Result<()> 
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
     let said = run(&["health", "--listen", &format!("127.0.0.1:{port}")]).await?;
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("name it with --listen"), "{said:?}");
+    assert!(
+        said.err.contains("give the right address with --listen"),
+        "{said:?}"
+    );
     Ok(())
 }

@@ -98,9 +98,9 @@ async fn a_time_without_end_is_refused_before_anything_is_paused() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_that_is_mistyped_is_told() -> Result<()> {
     let db = with_a_shop().await?;
-    let said = run_on(&db, &["queue", "pause", "--tier", "porr", "--because", "x"]).await?;
+    let said = run_on(&db, &["queue", "pause", "--tier", "porr", "--reason", "x"]).await?;
     ensure!(said.err.contains("NOTHING IS IN IT NOW"), "{said:?}");
-    let said = run_on(&db, &["queue", "pause", "--tier", "pro", "--because", "x"]).await?;
+    let said = run_on(&db, &["queue", "pause", "--tier", "pro", "--reason", "x"]).await?;
     ensure!(
         said.out.contains("paused tier pro (1 resources)"),
         "{said:?}"

@@ -21,7 +21,7 @@ async fn add(db: &TestCatalog, id: &str, more: &[&str]) -> Result<Said> {
 #[case::daily(&["--tier", "hobby"], "backed up once a day")]
 #[case::never(&["--tier", "free"], "tier free is never backed up")]
 #[case::vetoed(&["--tier", "pro", "--retention-days", "0"], "retention 0: it is never backed up")]
-#[case::unknown(&["--tier", "enterprize"], "tier enterprize is not in the plans: it is NOT backed up until it is")]
+#[case::unknown(&["--tier", "enterprize"], "tier enterprize is not in the plans: NOT backed up until it is added")]
 #[tokio::test(flavor = "multi_thread")]
 async fn add_says_what_is_promised(#[case] tier: &[&str], #[case] promise: &str) -> Result<()> {
     let db = TestCatalog::create().await?;
@@ -85,14 +85,14 @@ async fn options_are_those_of_the_engine_and_change_one_by_one() -> Result<()> {
     let more = ["--tier", "pro", "--connection", "env:SHOP_URL"];
     let said = add(&db, "shop", &[&more[..], &["--users-and-roles"]].concat()).await?;
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("MongoDB's"), "{said:?}");
+    assert!(said.err.contains("for MongoDB only"), "{said:?}");
     Ok(())
 }
 
 #[rstest]
-#[case::owners_of_mongodb("mongodb", &["--no-owner"], "PostgreSQL's")]
-#[case::merging_tables("postgres", &["--in-place", "--overwrite", "db", "--merge"], "Redis's")]
-#[case::merging_collections("mongodb", &["--in-place", "--overwrite", "db", "--merge"], "Redis's")]
+#[case::owners_of_mongodb("mongodb", &["--no-owner"], "for PostgreSQL only")]
+#[case::merging_tables("postgres", &["--in-place", "--overwrite", "db", "--merge"], "for Redis only")]
+#[case::merging_collections("mongodb", &["--in-place", "--overwrite", "db", "--merge"], "for Redis only")]
 #[case::a_database_of_redis("redis", &["--into", "other"], "whole server")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_the_engine_does_not_have_is_refused_at_once(
@@ -159,7 +159,7 @@ async fn an_id_that_is_taken_is_refused() -> Result<()> {
     assert_eq!(add(&db, "shop", &more).await?.code, 0);
     let said = add(&db, "shop", &more).await?;
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("exists already"), "{said:?}");
+    assert!(said.err.contains("already exists"), "{said:?}");
     Ok(())
 }
 

@@ -13,10 +13,10 @@ use crate::database::TestCatalog;
 #[case::an_id_that_is_a_path(&["resource", "show", "../etc"], "is not a resource id")]
 #[case::a_duration_without_a_unit(&["producer", "--tick", "5"], "invalid value")]
 #[case::a_state_of_its_own(&["run", "list", "--state", "lost"], "possible values")]
-#[case::no_time_to_answer(&["doctor", "--within", "0s"], "nothing answers")]
+#[case::no_time_to_answer(&["doctor", "--within", "0s"], "longer than zero")]
 #[case::a_store_named_twice(
     &["restore", "shop", "--from", "/a", "--storage", "/b", "--into", "env:A"],
-    "--storage has no meaning beside --from"
+    "--storage cannot be used with --from"
 )]
 #[case::a_flag_of_restores_in_place(
     &["restore", "shop", "--from", "/a", "--into", "env:A", "--overwrite", "shop"],

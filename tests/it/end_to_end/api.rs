@@ -169,7 +169,7 @@ async fn sigterm_ends_streams_and_then_the_process() -> Result<()> {
     within(PATIENCE, "the stream ends", stream.read_to_end(&mut rest)).await??;
     let ended = api.exit().await?;
     ensure!(ended.success(), "{ended}");
-    ensure!(!api.log()?.contains("broken off"), "{}", api.log()?);
+    ensure!(!api.log()?.contains("cut off"), "{}", api.log()?);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A bucket refuses to remove what an object lock holds, and serves an archive to anyone with its signed address.
+//! A bucket removes nothing or overwrites everything, and serves an archive to anyone with its signed address.
 
 use std::{
     fs,
@@ -13,6 +13,11 @@ use lastgood::{
     catalog::{AuditFilter, PointRow},
     run::{RunKind, RunState},
 };
+use lastgood_jobs::{
+    escrow,
+    key::Identity,
+    storage::{BucketAccess, Credentials, Storage},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,6 +27,7 @@ use tokio::{
 use super::{
     customer::{Customer, Rights},
     lab::{Lab, PATIENCE},
+    store,
 };
 use crate::eventually::eventually;
 
@@ -32,7 +38,16 @@ fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
 }
 
-/// A proxy in front of an S3 server that answers as an object lock would.
+/// What a bucket does not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lacks {
+    /// It removes nothing, as under an object lock or with keys without that right.
+    Removals,
+    /// It does not know the condition `If-None-Match: *`, and overwrites.
+    Conditions,
+}
+
+/// A proxy in front of an S3 server, which lacks something while the proxy holds.
 struct Lock {
     url: String,
     holds: Arc<AtomicBool>,
@@ -40,7 +55,7 @@ struct Lock {
 }
 
 impl Lock {
-    async fn before(endpoint: &str) -> Result<Self> {
+    async fn before(endpoint: &str, lacks: Lacks) -> Result<Self> {
         let server = endpoint
             .strip_prefix("http://")
             .context("not http")?
@@ -52,7 +67,7 @@ impl Lock {
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, holds) = (server.clone(), Arc::clone(&shared));
-                tokio::spawn(async move { drop(pass(client, &server, &holds).await) });
+                tokio::spawn(async move { drop(pass(client, &server, lacks, &holds).await) });
             }
         });
         Ok(Self {
@@ -69,8 +84,8 @@ impl Drop for Lock {
     }
 }
 
-/// Forwards a connection. While the lock holds, a request for a removal is refused and the connection closed.
-async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result<()> {
+/// Forwards a connection. While the lock holds, requests lose their condition, or one for a removal is refused and the connection closed.
+async fn pass(mut client: TcpStream, server: &str, lacks: Lacks, holds: &AtomicBool) -> Result<()> {
     let mut server = TcpStream::connect(server).await?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -81,11 +96,15 @@ async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result
             tokio::select! {
                 read = from_client.read(&mut buffer) => {
                     let read = read?;
-                    let bytes = buffer.get(..read).unwrap_or_default();
+                    let bytes = buffer.get_mut(..read).unwrap_or_default();
+                    let lacks = holds.load(Ordering::Relaxed).then_some(lacks);
                     // A request starts a read of its own, because the client waits for each answer before its next request.
-                    if bytes.starts_with(b"DELETE ") && holds.load(Ordering::Relaxed) {
+                    if lacks == Some(Lacks::Removals) && bytes.starts_with(b"DELETE ") {
                         Some(false)
                     } else {
+                        if lacks == Some(Lacks::Conditions) {
+                            forget_the_condition(bytes);
+                        }
                         to_server.write_all(bytes).await?;
                         (read > 0).then_some(true)
                     }
@@ -108,10 +127,21 @@ async fn pass(mut client: TcpStream, server: &str, holds: &AtomicBool) -> Result
     }
 }
 
-/// Creates a lab whose only store is a bucket behind the lock, and a customer in it.
-async fn vaulted() -> Result<(Lab, Lock, Customer)> {
+/// Makes the condition a header that no server knows.
+fn forget_the_condition(request: &mut [u8]) {
+    let name = b"if-none-match:";
+    let at = request
+        .windows(name.len())
+        .position(|some| some.eq_ignore_ascii_case(name));
+    if let Some(first) = at.and_then(|at| request.get_mut(at)) {
+        *first = b'x';
+    }
+}
+
+/// Creates a lab whose only store is a bucket that lacks something.
+async fn lab_with_bucket(lacks: Lacks) -> Result<(Lab, Lock)> {
     let mut lab = Lab::create().await?;
-    let lock = Lock::before(&variable("LASTGOOD_TEST_S3_MOTO_URL")?).await?;
+    let lock = Lock::before(&variable("LASTGOOD_TEST_S3_MOTO_URL")?, lacks).await?;
     let bucket = variable("LASTGOOD_TEST_S3_BUCKET")?;
     let unique = uuid::Uuid::new_v4();
     lab.set("LASTGOOD_STORAGE", format!("s3://{bucket}/{unique}"));
@@ -125,6 +155,12 @@ async fn vaulted() -> Result<(Lab, Lock, Customer)> {
     ] {
         lab.set(name, variable(from)?);
     }
+    Ok((lab, lock))
+}
+
+/// Creates a lab whose only store is a bucket behind the lock, and a customer in it.
+async fn vaulted() -> Result<(Lab, Lock, Customer)> {
+    let (mut lab, lock) = lab_with_bucket(Lacks::Removals).await?;
     lab.set("LASTGOOD_UPKEEP", "1s");
     lab.set("LASTGOOD_VERIFY_WITHIN", "0s");
     let shop = Customer::create(Rights::Owner).await?;
@@ -138,6 +174,52 @@ async fn back_up(lab: &Lab) -> Result<PointRow> {
     let run = lab.enqueue_backup("shop").await?;
     lab.succeeds(run).await?;
     Ok(lab.catalog.catalog.point(run).await?)
+}
+
+/// A directory takes the backups, and a mirror behind the lock gets copies: how a mirror without the right to remove is set up.
+#[tokio::test]
+async fn what_a_mirror_refuses_to_remove_is_gone_from_the_primary() -> Result<()> {
+    let (mut lab, lock, _shop) = vaulted().await?;
+    let (primary, stores) = (
+        lab.home.path().join("here"),
+        lab.home.path().join("stores.yaml"),
+    );
+    let mirror = format!(
+        "s3://{}/{}",
+        variable("LASTGOOD_TEST_S3_BUCKET")?,
+        uuid::Uuid::new_v4()
+    );
+    fs::write(
+        &stores,
+        format!(
+            "version: 1\nstores:\n- name: here\n  storage: {}\n- name: far\n  storage: {mirror}\n  endpoint: {}\n",
+            primary.display(),
+            lock.url
+        ),
+    )?;
+    lab.set("LASTGOOD_STORES", stores.display().to_string());
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let _producer = lab.producer()?;
+    let point = back_up(&lab).await?;
+    eventually(PATIENCE, "both stores hold it", async || {
+        let held = lab.catalog.catalog.stores_of(&[point.id]).await?;
+        Ok(held.get(&point.id).is_some_and(|held| held.len() == 2))
+    })
+    .await?;
+    let archive = store::archive(&primary, &point)?;
+    ensure!(archive.is_file());
+    let_go(&lab, &point).await?;
+    eventually(PATIENCE, "the refusal is recorded", async || {
+        Ok(lab
+            .catalog
+            .count("select count(*) from lastgood.restore_points where refused_at is not null")
+            .await?
+            == 1)
+    })
+    .await?;
+    ensure!(!archive.exists(), "the primary still has the archive");
+    ensure!(!primary.join("objects").join(&point.manifest_key).exists());
+    Ok(())
 }
 
 async fn let_go(lab: &Lab, point: &PointRow) -> Result<()> {
@@ -181,14 +263,16 @@ async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop
     );
     let status = lab.run(&["status"]).await?.succeeded()?.out;
     ensure!(
-        status.contains("NOT REMOVED: 2 expired restore points are refused by their store"),
+        status.contains(
+            "NOT REMOVED: 2 expired restore points stay because their store refuses to remove them"
+        ),
         "{status}"
     );
     let plan = lab.run(&["retention", "plan", "shop"]).await?.succeeded()?;
     ensure!(plan.out.contains("object lock"), "{plan:?}");
 
     // Nothing has been removed, so the points can still be kept. A week later they are removed.
-    let pin = ["backup", "pin", &first.id.to_string(), "--because", "whole"];
+    let pin = ["point", "pin", &first.id.to_string(), "--reason", "whole"];
     lab.run(&pin).await?.succeeded()?;
     let verify = ["verify", "--point", &first.id.to_string(), "--wait"];
     lab.run(&verify).await?.succeeded()?;
@@ -202,6 +286,60 @@ async fn what_an_object_lock_holds_is_recorded_shown_and_not_asked_for_in_a_loop
     .await
 }
 
+/// There, two attempts of one run could replace each other's manifest.
+#[tokio::test]
+async fn a_bucket_that_overwrites_is_used_only_where_that_is_accepted_and_is_told() -> Result<()> {
+    let (mut lab, _lock) = lab_with_bucket(Lacks::Conditions).await?;
+    let refused = lab.run(&["consumer"]).await?.refused()?;
+    ensure!(refused.contains("LASTGOOD_S3_WRITE_ONCE"), "{refused}");
+
+    lab.set("LASTGOOD_S3_WRITE_ONCE", "false");
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let status = lab.run(&["status"]).await?.succeeded()?.out;
+    ensure!(status.contains("NOT WRITE-ONCE: store primary"), "{status}");
+    Ok(())
+}
+
+/// With keys that may not remove objects, an escrow is written, and later replaced for another recovery recipient.
+#[tokio::test]
+async fn a_bucket_that_removes_nothing_takes_an_escrow_twice() -> Result<()> {
+    let (mut lab, lock) = lab_with_bucket(Lacks::Removals).await?;
+    let bucket = format!(
+        "s3://{}/{}",
+        variable("LASTGOOD_TEST_S3_BUCKET")?,
+        uuid::Uuid::new_v4()
+    );
+    lab.set("LASTGOOD_STORAGE", bucket.clone());
+    let (first, second) = (Identity::generate(), Identity::generate());
+    lab.set("LASTGOOD_RECOVERY_RECIPIENT", first.recipient().to_string());
+    lab.run(&["key", "create", "--platform"])
+        .await?
+        .succeeded()?;
+    let recipient = second.recipient().to_string();
+    lab.run(&["key", "escrow", "--recipient", &recipient])
+        .await?
+        .succeeded()?;
+
+    let access = BucketAccess {
+        endpoint: Some(lock.url.clone()),
+        credentials: Some(
+            Credentials {
+                access_key_id: variable("LASTGOOD_TEST_S3_MOTO_ACCESS_KEY_ID")?,
+                secret_access_key: variable("LASTGOOD_TEST_S3_MOTO_SECRET_ACCESS_KEY")?.into(),
+                session_token: None,
+            }
+            .into(),
+        ),
+        ..BucketAccess::default()
+    };
+    let storage = Storage::open_with(&bucket.parse()?, &access).await?;
+    let keys = lab.catalog.catalog.keys().await?;
+    let key = keys.first().context("no key")?.id;
+    ensure!(escrow::open(&storage, key, &first).await.is_err());
+    escrow::open(&storage, key, &second).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -> Result<()> {
     let (lab, _lock, _shop) = vaulted().await?;
@@ -211,11 +349,11 @@ async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -
     let id = point.id.to_string();
     let file = lab.home.path().join("archive");
     let to = file.display().to_string();
-    let download = ["backup", "download", &id, "--to", &to];
+    let download = ["point", "download", &id, "--to", &to];
     lab.run(&download).await?.succeeded()?;
 
     let said = lab
-        .run(&["backup", "url", &id, "--ttl", "5m"])
+        .run(&["point", "url", &id, "--ttl", "5m"])
         .await?
         .succeeded()?;
     let url = said.out.trim();
@@ -235,7 +373,7 @@ async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -
     let signature = signature.split('&').next().unwrap_or(signature);
     let audit = lab.run(&["--json", "audit"]).await?.succeeded()?.out;
     ensure!(audit.contains("\"url\"") && !audit.contains(signature));
-    let long = lab.run(&["backup", "url", &id, "--ttl", "8d"]).await?;
+    let long = lab.run(&["point", "url", &id, "--ttl", "8d"]).await?;
     ensure!(long.code == Some(2), "{long:?}");
     Ok(())
 }

@@ -126,7 +126,7 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
     ensure!(done.out.matches("SKIPPED").count() == 4, "{done:?}");
     for why in [
         "cannot be read: ",
-        "lies elsewhere",
+        "not at this key",
         "it is missing from the store",
         "cannot be an object's key",
     ] {
@@ -349,7 +349,7 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
     let to = lab.home.path().join("out.zst");
     let target = to.display().to_string();
 
-    let args = ["--json", "backup", "download", &id, "--to", &target];
+    let args = ["--json", "point", "download", &id, "--to", &target];
     let said = lab.run(&args).await?.succeeded()?.json()?;
     ensure!(fs::read(&to)? == fs::read(&archive)?);
     let commands = said["by_hand"].to_string();
@@ -360,16 +360,14 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
     let refused = lab.run(&args).await?.refused()?;
     ensure!(refused.contains("write the file"), "{refused}");
 
-    let refused = lab.run(&["backup", "url", &id]).await?.refused()?;
-    ensure!(refused.contains("signs no addresses"), "{refused}");
+    let refused = lab.run(&["point", "url", &id]).await?.refused()?;
+    ensure!(refused.contains("cannot sign addresses"), "{refused}");
 
     let mut bytes = fs::read(&archive)?;
     *bytes.last_mut().context("an empty archive")? ^= 1;
     fs::write(&archive, bytes)?;
     let other = lab.home.path().join("other.zst").display().to_string();
-    let refused = lab
-        .run(&["backup", "download", &id, "--to", &other])
-        .await?;
+    let refused = lab.run(&["point", "download", &id, "--to", &other]).await?;
     let refused = refused.refused()?;
     ensure!(refused.contains("BLAKE3"), "{refused}");
     let left: Vec<_> = fs::read_dir(lab.home.path())?

@@ -104,7 +104,7 @@ async fn every_store_is_told_in_its_own_words_though_one_never_answers() -> Resu
     if untrusted.is_some() {
         let words = [
             "untrusted",
-            "does not trust who signed the server's certificate",
+            "does not trust the authority that signed the server's certificate",
         ];
         ensure!(told("store", &words)? == "FAIL");
     }
@@ -144,7 +144,7 @@ async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() 
         mark(
             &said.out,
             "catalog",
-            &["no answer within 15s: see that the server"]
+            &["no answer within 15s: check that the server"]
         )? == "FAIL"
     );
     ensure!(mark(&said.out, "clock", &["not looked at: it needs the catalog"])? == "--  ");

@@ -69,7 +69,7 @@ async fn a_point_whose_archive_or_manifest_is_gone_is_found_by_the_janitor_and_c
     fs::remove_file(store.join("objects").join(&no_manifest.manifest_key))?;
     // What is still there continues to count. The queue is paused so that the replacing backup does not change that.
     shop.lab
-        .run(&["queue", "pause", "--because", "a test"])
+        .run(&["queue", "pause", "--reason", "a test"])
         .await?
         .succeeded()?;
     let _consumer = shop.lab.consumer("janitor", &[]).await?;
@@ -114,7 +114,7 @@ async fn an_emptied_store_is_told_as_such_and_an_undelete_acquits_what_was_in_it
             == 1)
     })
     .await?;
-    lab.run(&["queue", "pause", "--because", "a test"])
+    lab.run(&["queue", "pause", "--reason", "a test"])
         .await?
         .succeeded()?;
     fs::rename(&objects, &aside)?;
@@ -197,10 +197,10 @@ async fn a_loss_that_is_accepted_holds_nothing_up_and_a_new_one_does_again() -> 
     lose(first)?;
     compare("VANISHED: 3 of 6").await?;
     let refused = lab
-        .run(&["store", "accept-loss", "primary", "--overwrite", "other"])
+        .run(&["store", "accept-loss", "primary", "--confirm", "other"])
         .await?
         .refused()?;
-    ensure!(refused.contains("--overwrite primary"), "{refused}");
+    ensure!(refused.contains("--confirm primary"), "{refused}");
     let said = lab
         .follow("how-to/emptied-store.md", "They are lost for good", &[])
         .await?;

@@ -65,7 +65,7 @@ async fn an_archive_is_encrypted_to_its_teams_key_and_rotated_ones_still_open() 
     let doctor = lab.run(&["doctor"]).await?.out;
     ensure!(
         doctor.contains("4 keys; the newest restore points open: 3 encrypted")
-            && doctor.contains("ok   escrows       primary: has 4 escrows, none is missing"),
+            && doctor.contains("ok   escrows       primary: has 4 escrows, none missing"),
         "{doctor}"
     );
     ensure!(!lab.run(&["status"]).await?.out.contains("NOT ENCRYPTED"));
@@ -126,10 +126,10 @@ async fn a_shredded_team_loses_its_archives_and_no_other_does() -> Result<()> {
         b,
         c,
     } = Fleet::launch(&vault, &alpha, &beta).await?;
-    let mistyped = ["key", "shred", "--team", "alpha", "--overwrite", "beta"];
+    let mistyped = ["key", "shred", "--team", "alpha", "--confirm", "beta"];
     let refused = lab.run(&mistyped).await?.refused()?;
-    ensure!(refused.contains("--overwrite alpha"), "{refused}");
-    let shred = ["key", "shred", "--team", "alpha", "--overwrite", "alpha"];
+    ensure!(refused.contains("--confirm alpha"), "{refused}");
+    let shred = ["key", "shred", "--team", "alpha", "--confirm", "alpha"];
     let hold = "update lastgood.restore_points set held_at = $2, held_because = $3 where id = $1";
     let set_hold = async |since: Option<&str>| {
         let since = since
@@ -264,7 +264,7 @@ async fn a_key_that_a_store_cannot_keep_is_not_made() -> Result<()> {
     let create = ["key", "create", "--platform"];
     let refused = vault.lab.run(&create).await?.refused()?;
     ensure!(
-        refused.contains("did not take the key's escrow"),
+        refused.contains("cannot write the key's escrow to store"),
         "{refused}"
     );
     ensure!(vault.lab.catalog.catalog.keys().await?.is_empty());

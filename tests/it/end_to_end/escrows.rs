@@ -56,7 +56,7 @@ async fn an_escrow_that_a_store_has_lost_is_told_and_written_again_from_another(
     house
         .says(
             &["doctor"],
-            "ok   escrows       here: has 1 escrow, none is missing",
+            "ok   escrows       here: has 1 escrow, none missing",
         )
         .await?;
     fs::remove_file(house.escrow_in("here"))?;
@@ -64,7 +64,7 @@ async fn an_escrow_that_a_store_has_lost_is_told_and_written_again_from_another(
         .says(&["key", "list"], "MISSING in here; in far")
         .await?;
     let told = format!(
-        "FAIL escrows       here: no escrow of 1 of 1 keys: {}",
+        "FAIL escrows       here: lacks the escrows of 1 of 1 keys: {}",
         house.key
     );
     house.says(&["doctor"], &told).await?;
@@ -98,7 +98,7 @@ async fn a_primary_that_was_forgotten_and_made_anew_gets_its_escrows_back() -> R
     let objects = lab.home.path().join("here/objects");
     fs::remove_dir_all(objects.join("keys"))?;
     fs::remove_file(objects.join(IDENTITY))?;
-    lab.run(&["store", "forget", "here", "--overwrite", "here"])
+    lab.run(&["store", "forget", "here", "--confirm", "here"])
         .await?
         .succeeded()?;
     let _consumer = lab.consumer("after", &[]).await?;
@@ -125,7 +125,7 @@ async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_remo
     house.key = house.vault.key("create", &["--team", "acme"]).await?;
     let left = fs::read(house.escrow_in("far"))?;
     let lab = &house.vault.lab;
-    lab.run(&["key", "shred", "--team", "acme", "--overwrite", "acme"])
+    lab.run(&["key", "shred", "--team", "acme", "--confirm", "acme"])
         .await?
         .succeeded()?;
     // As if somebody had restored an old version of the object.
@@ -134,7 +134,7 @@ async fn the_escrow_of_a_key_that_was_shredded_is_told_where_it_is_left_and_remo
     house
         .says(
             &["doctor"],
-            "FAIL escrows       far: shredded, and the escrow is still there",
+            "FAIL escrows       far: still has the escrows of shredded keys",
         )
         .await?;
     let _consumer = lab.consumer("consumer", &[]).await?;
@@ -152,7 +152,7 @@ async fn where_no_store_can_be_looked_at_nobody_knows_of_a_shredded_keys_escrow(
     let mut house = House::build().await?;
     house.vault.key("create", &["--team", "acme"]).await?;
     let lab = &mut house.vault.lab;
-    lab.run(&["key", "shred", "--team", "acme", "--overwrite", "acme"])
+    lab.run(&["key", "shred", "--team", "acme", "--confirm", "acme"])
         .await?
         .succeeded()?;
     lab.set("LASTGOOD_STORES", "/not/there.yaml");

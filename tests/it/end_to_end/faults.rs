@@ -140,7 +140,7 @@ async fn a_dump_that_is_cut_short_is_none_although_its_tool_says_success() -> Re
         "vector",
         "shop",
         "dump",
-        "the dump is not whole, although nothing on the way reported a failure",
+        "the dump is not whole, although no step reported a failure",
     )
     .await?;
     consumer.shows(FAILED, 1.0).await?;
@@ -256,6 +256,30 @@ async fn a_full_store_is_said_to_be_full_and_keeps_nothing() -> Result<()> {
     fails(&lab, "vector", "shop", "storage", "the store is full").await?;
     store.grow()?;
     goes_on(&lab, "vector", "shop", 1).await
+}
+
+/// The same database on a tier without a limit is backed up.
+#[tokio::test]
+async fn a_dump_that_is_larger_than_its_tier_allows_fails_for_good_and_keeps_nothing() -> Result<()>
+{
+    let (lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
+    shop.run("create table orders as select n, md5(n::text) from generate_series(1, 50000) n")
+        .await?;
+    lab.add_url("limited", "free", &shop.url()).await?;
+    lab.add_url("unlimited", "pro", &shop.url()).await?;
+    lab.catalog
+        .execute(
+            "insert into lastgood.dump_limits (tier, maximum_dump_bytes) values ('free', 1000000)",
+        )
+        .await?;
+    let _consumer = lab.consumer("consumer", &[]).await?;
+    let run = lab.enqueue_backup("limited").await?;
+    let row = lab.ends(run).await?;
+    says_why(&lab, &row, "config", "maximum_dump_gib").await?;
+    // Only one attempt: trying again would change nothing.
+    ensure!(row.attempt == 1 && row.max_attempts > 1, "{row:?}");
+    lab.has_points(0).await?;
+    goes_on(&lab, "vector", "unlimited", 1).await
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
-    catalog::{PointRow, RunFilter, RunRow},
+    catalog::{PointFilter, PointRow, RunFilter, RunRow},
     run::RunState,
 };
 use uuid::Uuid;
@@ -211,7 +211,14 @@ impl Lab {
 
     /// Returns all restore points, the newest first.
     pub(super) async fn points(&self) -> Result<Vec<PointRow>> {
-        Ok(self.catalog.catalog.points(None, 1000).await?)
+        Ok(self
+            .catalog
+            .catalog
+            .points(&PointFilter {
+                limit: 1000,
+                ..PointFilter::default()
+            })
+            .await?)
     }
 
     /// Waits until the run's row satisfies `wanted`, and returns it.

@@ -117,7 +117,7 @@ async fn a_rotation_under_work_reseals_everything_and_then_the_old_key_may_go() 
     let said = vault.lab.run(&ROTATE).await?.succeeded()?;
     for told in [
         "master key 2 seals from now on, in place of master key 1",
-        "sealed anew under master key 2: 3 URLs, 2 archive keys",
+        "resealed under master key 2: 3 URLs, 2 archive keys",
         MAY_GO,
     ] {
         ensure!(said.out.contains(told), "{told}: {said:?}");
@@ -196,10 +196,10 @@ async fn a_rotation_names_each_row_that_it_cannot_seal_and_keeps_the_old_key_unt
     ensure!(said.code == Some(1), "{said:?}");
     for told in [
         "2 URLs, 2 archive keys",
-        "LEFT: the URL of altered opens with no key here: `lastgood resource set altered --url-stdin`",
+        "LEFT: no key here opens the URL of altered: set it again with `lastgood resource set altered --url-stdin`",
         "LEFT: the catalog refuses to change the resource refused",
-        "nothing needs 1 URL of removed resources that no key here opens",
-        "KEEP LASTGOOD_PREVIOUS_MASTER_KEY: still sealed under another: under master key 1, 2 URLs",
+        "not needed: 1 URL of removed resources that no key here opens",
+        "KEEP LASTGOOD_PREVIOUS_MASTER_KEY: some secrets are still sealed under another key: under master key 1, 2 URLs",
     ] {
         ensure!(said.out.contains(told), "{told}: {said:?}");
     }
@@ -275,7 +275,10 @@ async fn what_is_being_stored_under_the_old_key_is_waited_for_and_counted() -> R
     let ended = rotation.exit().await?;
     ensure!(ended.code() == Some(1), "{}", rotation.log()?);
     let log = rotation.log()?;
-    ensure!(log.contains("LEFT: the URL of slow"), "{log}");
+    ensure!(
+        log.contains("LEFT: no key here opens the URL of slow"),
+        "{log}"
+    );
     let late = "insert into lastgood.resources (id, team, tier, engine, connection_sealed)
         values ('late', 'alpha', 'free', 'vector', '\\x01')";
     let refused = vault.lab.catalog.execute(late).await;
@@ -416,7 +419,7 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     let mut consumer = vault.lab.consumer("with-the-old", &[]).await?;
     vault.lab.set("LASTGOOD_MASTER_KEY", NEXT_KEY);
     for (args, why) in [
-        (with(&[]), "say so with --lost 1"),
+        (with(&[]), "confirm with --lost 1"),
         (
             with(&["--lost", "2"]),
             "master key 1 seals this catalog, not 2",
@@ -447,7 +450,9 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     let left = format!("LEFT: archive key {} of team alpha", lost.id);
     ensure!(
         said.code == Some(1)
-            && said.out.contains(": 1 archive key; opened as before")
+            && said
+                .out
+                .contains(": 1 archive key; opened without an escrow")
             && said.out.contains(&left),
         "{said:?}"
     );
@@ -464,6 +469,6 @@ async fn a_key_is_given_up_only_by_its_number_and_while_nobody_alive_has_it() ->
     let _consumer = vault.lab.consumer("with-the-next", &[]).await?;
     vault.back_up("a").await?;
     let doctor = vault.lab.run(&["doctor"]).await?.out;
-    ensure!(doctor.contains("no escrow of 1 of"), "{doctor}");
+    ensure!(doctor.contains("lacks the escrows of 1 of"), "{doctor}");
     Ok(())
 }

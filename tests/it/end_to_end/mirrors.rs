@@ -207,11 +207,11 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
     let target = house.lab.home.path().join("out.zst").display().to_string();
     let refused = house
         .lab
-        .run(&["backup", "download", &id, "--to", &target])
+        .run(&["point", "download", &id, "--to", &target])
         .await?
         .refused()?;
     ensure!(
-        refused.contains("another than the one that was recorded"),
+        refused.contains("differs from the one that was recorded"),
         "{refused}"
     );
     let producer = house.lab.producer()?;
@@ -326,7 +326,7 @@ async fn a_download_and_a_restore_without_a_catalog_go_on_to_the_store_that_has_
     let target = to.display().to_string();
     house
         .lab
-        .run(&["backup", "download", &id, "--to", &target])
+        .run(&["point", "download", &id, "--to", &target])
         .await?
         .succeeded()?;
     ensure!(fs::read(&to)? == archive);
@@ -379,7 +379,7 @@ async fn a_download_that_is_interrupted_leaves_nothing_and_one_that_was_killed_s
     );
     let mut download = house
         .lab
-        .start("download", &["backup", "download", &id, "--to", &target])?;
+        .start("download", &["point", "download", &id, "--to", &target])?;
     eventually(PATIENCE, "it has begun", async || Ok(partial.exists())).await?;
     download.signal("INT")?;
     let ended = download.exit().await?;
@@ -393,12 +393,9 @@ async fn a_download_that_is_interrupted_leaves_nothing_and_one_that_was_killed_s
     fs::write(&partial, "")?;
     let refused = house
         .lab
-        .run(&["backup", "download", &id, "--to", &target])
+        .run(&["point", "download", &id, "--to", &target])
         .await?
         .refused()?;
-    ensure!(
-        refused.contains("remove the one that is there"),
-        "{refused}"
-    );
+    ensure!(refused.contains("remove the existing one"), "{refused}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use lastgood::run::{RunKind, RunState};
 
 use super::{
     cache::Cache,
@@ -141,6 +142,17 @@ async fn in_place_only_what_the_backup_has_is_replaced_or_all_of_a_server() -> R
     }
     ensure!(cache.ask::<i64>(&["EXISTS", "newer"]).await? == 0, "exact");
     ensure!((orders.state().await?, cache.state().await?) == before);
+    // However often a restore has read the dump.
+    let points = lab.points().await?;
+    for run in lab.runs().await? {
+        let point = points.iter().find(|it| it.resource_id == run.resource_id);
+        let bytes = point.context("no point")?.dump_bytes;
+        let has_restored = run.kind == RunKind::Restore && run.state == RunState::Succeeded;
+        ensure!(
+            !has_restored || run.dump_bytes == bytes,
+            "{bytes} of {run:?}"
+        );
+    }
     orders.drop().await
 }
 

@@ -61,7 +61,7 @@ async fn a_running_backup_that_is_cancelled_leaves_no_child_no_object_and_no_res
         "run",
         "cancel",
         &id,
-        "--because",
+        "--reason",
         "it hurts the shop",
     ];
     let answer = lab.run(&args).await?.succeeded()?.json()?;
@@ -72,7 +72,7 @@ async fn a_running_backup_that_is_cancelled_leaves_no_child_no_object_and_no_res
     assert!(
         consumer
             .log()?
-            .contains("run cancelled by an operator's order")
+            .contains("an operator cancelled the run: the attempt was stopped")
     );
 
     let shown = lab.run(&["run", "show", &id]).await?.succeeded()?.out;
@@ -183,7 +183,7 @@ async fn the_queue_is_paused_drained_and_resumed_by_command_and_status_says_so()
     assert_eq!(
         (
             &figures["queues"][0]["runnable"],
-            &figures["pauses"][0]["because"]
+            &figures["pauses"][0]["reason"]
         ),
         (&1.into(), &"drain".into())
     );

@@ -116,7 +116,7 @@ async fn a_restore_brings_the_point_that_was_asked_for_to_where_it_was_asked_for
         .run(&["restore", "other", "--point", &id])
         .await?
         .refused()?;
-    assert!(error.contains("is of shop, not of other"), "{error}");
+    assert!(error.contains("belongs to shop, not to other"), "{error}");
     let error = lab
         .run(&["restore", "shop", "--in-place", "--overwrite", "other"])
         .await?
@@ -172,8 +172,8 @@ async fn every_answer_can_be_had_as_json() -> Result<()> {
         &["resource", "show", "shop"],
         &["resource", "pause", "shop"],
         &["resource", "resume", "shop"],
-        &["backup", "list", "shop"],
-        &["backup", "show", &point],
+        &["point", "list", "shop"],
+        &["point", "show", &point],
         &["backup", "now", "shop", "--wait"],
         &["run", "list"],
         &["run", "show", &point],

@@ -55,7 +55,7 @@ async fn old_house() -> Result<(Lab, Customer, [Uuid; 3])> {
 async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> Result<()> {
     let (lab, _shop, [pinned, old, newest]) = old_house().await?;
     let because = "the schema before the great migration";
-    let pin = ["backup", "pin", &pinned.to_string(), "--because", because];
+    let pin = ["point", "pin", &pinned.to_string(), "--reason", because];
     lab.run(&pin).await?.succeeded()?;
 
     // The plan says what will happen before anything does.
@@ -75,10 +75,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
         ))
     };
     assert_eq!(decided(pinned)?, "keep: pinned");
-    assert_eq!(
-        decided(old)?,
-        "expire: older than the 7 days that are promised"
-    );
+    assert_eq!(decided(old)?, "expire: older than the promised 7 days");
     assert_eq!(
         decided(newest)?,
         "keep: the newest usable one of a live resource: never removed"
@@ -105,7 +102,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
         .collect();
     assert_eq!(told, [("expire", Some(old)), ("pin", Some(pinned))]);
 
-    let said = lab.run(&["backup", "list", "shop"]).await?.succeeded()?;
+    let said = lab.run(&["point", "list", "shop"]).await?.succeeded()?;
     ensure!(said.out.contains("pinned"), "{said:?}");
     let said = lab.run(&["retention", "plan", "shop"]).await?.succeeded()?;
     ensure!(said.out.contains(because), "{said:?}");

@@ -305,7 +305,7 @@ async fn a_store_without_an_identity_is_given_one_by_those_alone_who_have_used_i
     other.set("LASTGOOD_STORAGE", lab.store().display().to_string());
     fs::remove_file(&identity)?;
     let refused = other.run(&["consumer"]).await?.refused()?;
-    ensure!(refused.contains("has nothing on record in it"), "{refused}");
+    ensure!(refused.contains("has none on record in it"), "{refused}");
     ensure!(!identity.exists() && mine != first);
     Ok(())
 }

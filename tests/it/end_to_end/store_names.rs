@@ -123,7 +123,7 @@ async fn a_store_that_is_gone_is_forgotten_and_what_it_alone_held_is_counted_on_
     let forget = ["store", "forget", "primary"];
     let refused = lab.run(&forget).await?.refused()?;
     ensure!(refused.contains("1 usable restore points"), "{refused}");
-    let wrong = [&forget[..], &["--overwrite", "new"]].concat();
+    let wrong = [&forget[..], &["--confirm", "new"]].concat();
     lab.run(&wrong).await?.refused()?;
     let usable = "select count(*) from lastgood.restore_points where quarantined_at is null";
     ensure!(
@@ -132,7 +132,7 @@ async fn a_store_that_is_gone_is_forgotten_and_what_it_alone_held_is_counted_on_
     );
 
     let said = lab
-        .run(&[&forget[..], &["--overwrite", "primary"]].concat())
+        .run(&[&forget[..], &["--confirm", "primary"]].concat())
         .await?
         .succeeded()?;
     ensure!(said.out.contains("LOST: 1"), "{said:?}");
@@ -162,8 +162,8 @@ async fn a_store_that_is_not_mounted_is_not_made_anew_and_whoever_reads_makes_no
     for command in [
         &["consumer"][..],
         &["doctor"],
-        &["backup", "download", &id, "--to", &to],
-        &["backup", "url", &id],
+        &["point", "download", &id, "--to", &to],
+        &["point", "url", &id],
         &["catalog", "rebuild", "--from", &there],
         &[
             "restore",
@@ -182,11 +182,8 @@ async fn a_store_that_is_not_mounted_is_not_made_anew_and_whoever_reads_makes_no
     // The store is lost for good, and the operator says so. Then a new one is created.
     let forget = ["store", "forget", "primary"];
     let refused = lab.run(&forget).await?.refused()?;
-    ensure!(
-        refused.contains("confirm that with --overwrite"),
-        "{refused}"
-    );
-    lab.run(&[&forget[..], &["--overwrite", "primary"]].concat())
+    ensure!(refused.contains("say so with --confirm"), "{refused}");
+    lab.run(&[&forget[..], &["--confirm", "primary"]].concat())
         .await?
         .succeeded()?;
     let _consumer = lab.consumer("second", &[]).await?;

@@ -52,7 +52,7 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
     let run = lab.enqueue_backup("shop").await?;
     lab.succeeds(run).await?;
     eventually(PATIENCE, "the mirror has its copy", async || {
-        let listed = lab.run(&["--json", "backup", "list"]).await?.succeeded()?;
+        let listed = lab.run(&["--json", "point", "list"]).await?.succeeded()?;
         Ok(listed.json()?.pointer("/0/stores") == Some(&serde_json::json!(["bucket", "mirror"])))
     })
     .await?;

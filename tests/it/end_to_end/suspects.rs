@@ -157,7 +157,7 @@ async fn a_half_restored_redis_is_backed_up_and_never_taken_for_the_customers_da
     let named = suspect.to_string();
     let insisting = [&args[..5], &["--point", &named, "--even-suspect", "--wait"]].concat();
     let restored = lab.run(&insisting).await?.succeeded()?;
-    ensure!(restored.out.contains("suspect"), "{restored:?}");
+    ensure!(restored.out.contains("SUSPECT: "), "{restored:?}");
     ensure!(consumer.log()?.contains("suspect restore point"));
     Ok(())
 }
@@ -219,10 +219,10 @@ async fn a_database_that_shrank_is_suspect_until_somebody_says_that_it_may() -> 
     ensure!(default.is_some_and(|it| it.id == good));
 
     let confirm = [
-        "backup",
+        "point",
         "confirm",
         &suspect.to_string(),
-        "--because",
+        "--reason",
         "they purged it",
     ];
     lab.run(&confirm).await?.succeeded()?;

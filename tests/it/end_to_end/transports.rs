@@ -27,10 +27,10 @@ async fn who_is_reached_without_proof_is_named_and_can_be_refused() -> Result<()
     drop(consumer);
 
     let status = lab.run(&["status"]).await?.succeeded()?.out;
-    let told = "UNVERIFIED TRANSPORT: 1 resources are reached without proof of who answers (far)";
+    let told = "UNVERIFIED TRANSPORT: 1 resources are reached without proof of their servers' identity (far)";
     ensure!(status.contains(told), "{status}");
     let doctor = lab.run(&["doctor"]).await?.out;
-    let named = "ok   transport     1 resources are reached without proof of who answers: far (TLS is used or not";
+    let named = "ok   transport     1 resources are reached without proof of their servers' identity: far (the other end decides whether TLS is used";
     ensure!(doctor.contains(named), "{doctor}");
 
     lab.set("LASTGOOD_REQUIRE_VERIFIED_TLS", "true");

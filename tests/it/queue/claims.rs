@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::Result;
 use lastgood::{
-    catalog::NewRun,
+    catalog::{NewRun, Order},
     plan::Plans,
     producer::tick,
     run::{RunKind, Trigger},
@@ -152,7 +152,7 @@ async fn a_restore_goes_before_an_ad_hoc_backup_and_that_before_a_scheduled_one(
         idempotency_key: None,
         asked: None,
     };
-    db.catalog.enqueue(&new).await?;
+    db.catalog.enqueue(&new, &Order::new("test", None)).await?;
     let witness = Witness::default();
     let w = witness.clone();
     let settings = Settings {

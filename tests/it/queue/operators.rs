@@ -96,7 +96,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     );
     let audit = audited(&db, "retry").await?;
     assert_eq!(audit.len(), 1);
-    assert_eq!(audit[0]["because"], "the disk was full");
+    assert_eq!(audit[0]["reason"], "the disk was full");
 
     let again = db.catalog.retry_run(id, &order(), Mode::Real).await?;
     assert_eq!(

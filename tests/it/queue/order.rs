@@ -5,7 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::Result;
 use chrono::TimeDelta;
 use futures::future::try_join_all;
-use lastgood::{catalog::Catalog, producer::tick, queue::Limits};
+use lastgood::{
+    catalog::{Catalog, Order},
+    producer::tick,
+    queue::Limits,
+};
 use lastgood_jobs::job::{Job, Restore, RestoreTarget};
 use uuid::Uuid;
 
@@ -284,7 +288,11 @@ async fn a_restore_waits_for_no_backup_of_its_team_or_its_server() -> Result<()>
         idempotency_key: None,
         asked: None,
     };
-    let id = db.catalog.enqueue(&new).await?.id();
+    let id = db
+        .catalog
+        .enqueue(&new, &Order::new("test", None))
+        .await?
+        .id();
     becomes(&db, id, "running").await?;
     gate.open();
     workers.stop().await

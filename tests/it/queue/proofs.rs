@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
-    catalog::{AuditFilter, NewKey, NewRun, PointRow, Succession},
+    catalog::{AuditFilter, NewKey, NewRun, Order, PointRow, Succession},
     queue::{Condemned, Failure, Lacking, Lane, Outcome},
 };
 use lastgood_jobs::{
@@ -69,7 +69,11 @@ async fn verify(db: &TestCatalog, point: Uuid) -> Result<Uuid> {
         idempotency_key: None,
         asked: None,
     };
-    Ok(db.catalog.enqueue(&new).await?.id())
+    Ok(db
+        .catalog
+        .enqueue(&new, &Order::new("test", None))
+        .await?
+        .id())
 }
 
 fn whole(point: Uuid) -> Outcome {
@@ -252,11 +256,10 @@ async fn what_was_let_go_while_it_was_read_is_no_damage() -> Result<()> {
             .await?,
         0
     );
+    let audited = db.catalog.audited(&AuditFilter::newest(10)).await?;
     ensure!(
-        db.catalog
-            .audited(&AuditFilter::newest(10))
-            .await?
-            .is_empty()
+        audited.iter().all(|it| it.action == "verify"),
+        "{audited:?}"
     );
     workers.stop().await
 }

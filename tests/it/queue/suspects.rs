@@ -72,7 +72,7 @@ async fn a_suspect_point_is_nobodys_default_and_ends_no_exposure_until_it_is_con
     let resource = db.catalog.resource("shop").await?;
     assert_eq!(resource.newest_consistent_at, Some(point.consistent_at));
     let audited = "select count(*) from lastgood.audit where action = 'confirm' and actor = 'olga'
-        and detail ->> 'because' = 'acme says so' and detail ->> 'was_suspected_because' = 'it looks wrong'";
+        and detail ->> 'reason' = 'acme says so' and detail ->> 'was_suspected_because' = 'it looks wrong'";
     assert_eq!(db.count(audited).await?, 1);
     ensure!(db.catalog.suspects(10).await?.is_empty());
     let again = db.catalog.confirm(suspect, "twice", &order).await;

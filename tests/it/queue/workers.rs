@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
-    catalog::{Catalog, NewRun, RunRow},
+    catalog::{Catalog, NewRun, Order, RunRow},
     queue::{
         Claims, InFlight, Lane, Ledger, Limits, Outcome, Queue, Run, Runs, Wakers, listen, watch,
     },
@@ -377,7 +377,11 @@ pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str)
         idempotency_key: None,
         asked: None,
     };
-    Ok(db.catalog.enqueue(&new).await?.id())
+    Ok(db
+        .catalog
+        .enqueue(&new, &Order::new("test", None))
+        .await?
+        .id())
 }
 
 /// Enqueues this many backups at once and returns their ids.

@@ -16,7 +16,7 @@ async fn points_past_their_days_go_with_the_reason_and_the_rest_stay() -> Result
     let house = House::build().await?;
     let [_, _, at_the_end, older] = house.points([0, 29, 30, 300]).await?;
     assert_eq!(house.retain().await?, 2);
-    let because = "older than the 30 days that are promised".to_owned();
+    let because = "older than the promised 30 days".to_owned();
     let mut expected = vec![(at_the_end, because.clone()), (older, because)];
     expected.sort();
     assert_eq!(house.gone().await?, expected);
@@ -131,7 +131,7 @@ async fn the_statement_itself_refuses_what_must_stay() -> Result<()> {
     house
         .db
         .catalog
-        .enqueue(&asked(&restore(restored), None))
+        .enqueue(&asked(&restore(restored), None), &Order::new("test", None))
         .await?;
     let all = vec![plain, pinned, held, restored, proven, newest, future];
     let go = async || -> Result<u64> {

@@ -13,7 +13,11 @@ impl House {
             tier: Some(tier.parse()?),
             ..ResourceChange::default()
         };
-        Ok(self.db.catalog.change_resource("shop", &change).await?)
+        Ok(self
+            .db
+            .catalog
+            .alter_resource("shop", &change, None, &Order::new("test", None))
+            .await?)
     }
 }
 

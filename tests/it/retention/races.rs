@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use lastgood::{
-    catalog::{CatalogError, Enqueued},
+    catalog::{CatalogError, Enqueued, Order},
     producer::retain,
 };
 use sqlx::{PgConnection, PgPool};
@@ -72,7 +72,11 @@ async fn a_restore_that_is_asked_for_after_the_verdict_is_refused() -> Result<()
         .await?;
 
     let another = house.db.another().await?;
-    let asking = tokio::spawn(async move { another.enqueue(&asked(&restore(old), None)).await });
+    let asking = tokio::spawn(async move {
+        another
+            .enqueue(&asked(&restore(old), None), &Order::new("test", None))
+            .await
+    });
     somebody_waits(house.db.pool()).await?;
     letting_go.commit().await?;
     let refused = asking.await?;
@@ -81,7 +85,7 @@ async fn a_restore_that_is_asked_for_after_the_verdict_is_refused() -> Result<()
         "{refused:?}"
     );
     let said = refused.map(|_| ()).err().map(|error| error.to_string());
-    ensure!(said.is_some_and(|said| said.contains("backup pin")));
+    ensure!(said.is_some_and(|said| said.contains("point pin")));
     assert_eq!(
         house.db.count("select count(*) from lastgood.runs").await?,
         0
@@ -130,15 +134,27 @@ async fn a_request_that_was_answered_is_answered_alike_after_its_point_has_gone(
     let house = House::build().await?;
     let [_, old] = house.points([1, 90]).await?;
     let job = restore(old);
-    let first = house.db.catalog.enqueue(&asked(&job, Some("k"))).await?;
+    let first = house
+        .db
+        .catalog
+        .enqueue(&asked(&job, Some("k")), &Order::new("test", None))
+        .await?;
     house
         .db
         .execute("update lastgood.runs set state = 'cancelled', finished_at = now()")
         .await?;
     assert_eq!(house.retain().await?, 1);
-    let again = house.db.catalog.enqueue(&asked(&job, Some("k"))).await?;
+    let again = house
+        .db
+        .catalog
+        .enqueue(&asked(&job, Some("k")), &Order::new("test", None))
+        .await?;
     assert_eq!(again, Enqueued::Duplicate(first.id()));
-    let other = house.db.catalog.enqueue(&asked(&job, Some("other"))).await;
+    let other = house
+        .db
+        .catalog
+        .enqueue(&asked(&job, Some("other")), &Order::new("test", None))
+        .await;
     ensure!(
         matches!(other, Err(CatalogError::PointExpired(_))),
         "{other:?}"

@@ -86,10 +86,10 @@ impl Address {
             None if is_of_record => Transport::Verified,
             _ if is_here => Transport::Local,
             Some(Tls::Enabled(_)) => Transport::Unverified(
-                "any certificate is taken: leave tlsAllowInvalidCertificates and tlsInsecure out of its URL",
+                "any certificate is accepted: leave tlsAllowInvalidCertificates and tlsInsecure out of its URL",
             ),
             Some(Tls::Disabled) | None => {
-                Transport::Unverified("nothing is encrypted: tls=true in its URL")
+                Transport::Unverified("nothing is encrypted: set tls=true in its URL")
             }
         }
     }
@@ -132,8 +132,8 @@ fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError> {
     let own = |it: &&str| OWN.contains(it);
     if let Some(own) = parsed.default_database.as_deref().filter(own) {
         let why = format!(
-            "its path names the server's own database {own}: name yours, or none for the whole deployment, and put \
-             authSource={own} behind a ? if it is the one that knows the user"
+            "its path names the server's own database {own}: name yours, or none for the whole deployment, and append \
+             ?authSource={own} if the user is defined in it"
         );
         return Err(MongodbError::Address { why });
     }
@@ -143,7 +143,7 @@ fn parse(url: &SecretString) -> Result<ConnectionString, MongodbError> {
         .as_deref()
         .is_some_and(|it| is_none(&it))
     {
-        let why = "its path is no database's name, which has none of / \\ . $ \" and spaces";
+        let why = "its path is not a valid database name, which has no / \\ . $ \" and no spaces";
         return Err(MongodbError::Address {
             why: why.to_owned(),
         });
@@ -197,16 +197,16 @@ fn complaint(url: &str) -> String {
     };
     match option.split_once('=') {
         Some((name, _)) if is_name(name) => {
-            format!("its option {name} is unknown to the driver, or has an impossible value")
+            format!("its option {name} is unknown to the driver, or has an invalid value")
         }
-        Some(_) | None => "an option of it is no name=value".to_owned(),
+        Some(_) | None => "one of its options is not of the form name=value".to_owned(),
     }
 }
 
 fn main_part_complaint(url: &str) -> String {
     if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
         "write it as mongodb://user:password@host:port/database?options, or mongodb+srv:// with one host and no port, and \
-         percent-encode what is not a letter or a digit in user and password"
+         percent-encode everything but letters and digits in user and password"
             .to_owned()
     } else {
         "it begins with neither mongodb:// nor mongodb+srv://".to_owned()
@@ -265,8 +265,14 @@ mod tests {
         "option authOrigin"
     )]
     #[case::value("mongodb://u:hunter2marker@h/d?tls=hunter2marker", "option tls")]
-    #[case::bare_option("mongodb://u:hunter2marker@h/d?hunter2marker", "no name=value")]
-    #[case::odd_option("mongodb://u:hunter2marker@h/d?hunter2marker=1", "no name=value")]
+    #[case::bare_option(
+        "mongodb://u:hunter2marker@h/d?hunter2marker",
+        "not of the form name=value"
+    )]
+    #[case::odd_option(
+        "mongodb://u:hunter2marker@h/d?hunter2marker=1",
+        "not of the form name=value"
+    )]
     #[case::behind_compression(
         "mongodb://u:hunter2marker@h/d?compressors=zlib&tls=hunter2marker",
         "option tls"
@@ -277,8 +283,13 @@ mod tests {
     )]
     #[case::proxy_port("mongodb://u:hunter2marker@h/d?proxyPort=1", "option proxyPort")]
     #[case::servers_own("mongodb://u:hunter2marker@h/admin", "authSource=admin")]
-    #[case::no_name("mongodb://u:hunter2marker@h/a.b", "no database's name")]
+    #[case::no_name("mongodb://u:hunter2marker@h/a.b", "not a valid database name")]
     #[case::twice("mongodb://u:hunter2marker@h/d?tls=true&tls=false", "given twice")]
+    #[case::line_in_user("mongodb://u%0a:hunter2marker@h/d", "control character")]
+    #[case::line_in_password("mongodb://u:hunter2marker%0d%0ax@h/d", "control character")]
+    #[case::line_in_host("mongodb://u:hunter2marker@h%0a/d", "control character")]
+    #[case::line_in_database("mongodb://u:hunter2marker@h/d%0a", "control character")]
+    #[case::line_in_option("mongodb://u:hunter2marker@h/d?appName=a%0db", "control character")]
     fn what_it_does_not_is_explained_without_being_repeated(#[case] url: &str, #[case] says: &str) {
         let error = parse(&url.to_owned().into()).unwrap_err();
         let text = format!("{error} {error:?}");

@@ -86,15 +86,17 @@ impl Address {
             SslMode::VerifyFull => Transport::Verified,
             _ if self.places.iter().all(is_local) => Transport::Local,
             SslMode::VerifyCa => Transport::Unverified(
-                "its certificate's name is not compared with the host: sslmode=verify-full",
+                "its certificate's name is not compared with the host: set sslmode=verify-full",
             ),
             SslMode::Require => {
-                Transport::Unverified("any certificate is taken: sslmode=verify-full")
+                Transport::Unverified("any certificate is accepted: set sslmode=verify-full")
             }
             SslMode::Prefer | SslMode::Allow => Transport::Unverified(
-                "TLS is used or not, as the other end likes, and any certificate is taken: sslmode=verify-full",
+                "the other end decides whether TLS is used, and any certificate is accepted: set sslmode=verify-full",
             ),
-            SslMode::Disable => Transport::Unverified("nothing is encrypted: sslmode=verify-full"),
+            SslMode::Disable => {
+                Transport::Unverified("nothing is encrypted: set sslmode=verify-full")
+            }
         }
     }
 

@@ -63,7 +63,7 @@ impl Address {
         let url = Url::parse(text).map_err(|_| not_a_url())?;
         if url.fragment().is_some() {
             return Err(unusable(
-                "it has a part after #: a certificate that is not checked proves nothing; name your own authority with \
+                "it has a part after #: lastgood always checks the server's certificate; name your own authority with \
                  tls-ca-file",
             ));
         }
@@ -101,7 +101,7 @@ impl Address {
         } else if transport::is_loopback(&self.host) {
             Transport::Local
         } else {
-            Transport::Unverified("nothing is encrypted: rediss:// or valkeys:// in its URL")
+            Transport::Unverified("nothing is encrypted: use rediss:// or valkeys:// in its URL")
         }
     }
 
@@ -160,7 +160,9 @@ impl Address {
         if tls.cert_file.is_some() == tls.key_file.is_some() {
             return Ok(());
         }
-        Err(unusable("tls-cert-file and tls-key-file need each other"))
+        Err(unusable(
+            "tls-cert-file and tls-key-file must be given together",
+        ))
     }
 }
 
@@ -179,7 +181,7 @@ fn check_database(number: &str) -> Result<(), RedisError> {
         return Ok(());
     }
     Err(unusable(
-        "it names a database, and a backup is always of the whole server with all its databases: leave it out",
+        "it names a database, but a backup is always of the whole server with all its databases: leave it out",
     ))
 }
 
@@ -199,8 +201,8 @@ fn some(text: String) -> Option<String> {
 
 fn not_a_url() -> RedisError {
     unusable(
-        "it is not a URL such as redis://user:password@host:6379: percent-encode what is not a letter or a digit in user and \
-         password",
+        "it is not a URL such as redis://user:password@host:6379: percent-encode everything but letters and digits in user \
+         and password",
     )
 }
 
@@ -272,14 +274,20 @@ mod tests {
     #[case::database("redis://u:hunter2@h/1", "whole server")]
     #[case::database_in_query("redis://u:hunter2@h?db=2", "whole server")]
     #[case::path("redis://u:hunter2@h/hunter2", "whole server")]
-    #[case::unchecked("rediss://u:hunter2@h#insecure", "proves nothing")]
+    #[case::unchecked(
+        "rediss://u:hunter2@h#insecure",
+        "always checks the server's certificate"
+    )]
     #[case::unknown("redis://u:hunter2@h?tsl=hunter2", "tsl is not supported")]
     #[case::mark_in_password("redis://u:6379?hunter2@h", "percent-encode")]
     #[case::more_in_password("redis://u:6379?a&hunter=hunter2@h", "percent-encode")]
     #[case::slash_in_password("redis://u:6379/hunter2@h", "percent-encode")]
     #[case::odd_parameter("redis://u:hunter2@h?hunter2=1", "percent-encode")]
     #[case::no_tls("redis://u:hunter2@h?tls-ca-file=/hunter2", "rediss://")]
-    #[case::no_key("rediss://u:hunter2@h?tls-cert-file=/hunter2", "need each other")]
+    #[case::no_key(
+        "rediss://u:hunter2@h?tls-cert-file=/hunter2",
+        "must be given together"
+    )]
     #[case::empty("rediss://u:hunter2@h?tls-ca-file=", "tls-ca-file is not valid")]
     #[case::line_in_password("redis://u:hunter2%0d%0aSET%20a%20b@h", "control character")]
     #[case::line_in_user("redis://u%0a:hunter2@h", "control character")]

@@ -89,7 +89,7 @@ pub(crate) async fn dump(
             Err(error) => error,
         };
         way = way.after(error)?;
-        tracing::warn!("the dump begins anew: {way}");
+        tracing::warn!("the dump starts over: {way}");
     }
 }
 
@@ -149,8 +149,8 @@ fn half_restored_suspicion(database: &str) -> Suspicion {
     Suspicion::new(
         Suspect::UnfinishedRestore,
         format!(
-            "{database}: a restore into it was at work, or had failed: it may have had a part of its documents only (it has \
-             the collection {MARK}; drop that if no restore is at work)"
+            "{database}: a restore into it was running or had failed, so it may have had only part of its documents (it \
+             has the collection {MARK}; drop that if no restore is running)"
         ),
     )
 }

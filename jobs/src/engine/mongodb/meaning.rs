@@ -49,7 +49,8 @@ pub(crate) fn meaning_of_options(doing: &'static str, error: &Error) -> JobError
 }
 
 fn refused_options() -> JobError {
-    let why = "the driver refuses its options: see that the files which they name can be read, and that they agree";
+    let why = "the driver refuses its options: check that the files that they name can be read, and that they do not \
+               contradict each other";
     MongodbError::Address {
         why: why.to_owned(),
     }
@@ -148,6 +149,7 @@ mod tests {
             (means.kind().as_str(), means.is_permanent()),
             (kind, is_permanent)
         );
+        assert!(!means.report().contains("pg_hba"), "{}", means.report());
         assert_eq!(code_of(&error).map(|it| it.to_string()).as_deref(), code);
         let source = std::error::Error::source(&means).unwrap();
         let fault = source.downcast_ref::<ServerFault>().unwrap();

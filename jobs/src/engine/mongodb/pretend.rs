@@ -93,7 +93,8 @@ fn greeting(command: &Document, address: SocketAddr, version: &str) -> Option<Do
     match name(command).to_ascii_lowercase().as_str() {
         "hello" | "ismaster" => Some(doc! {
             "ok": 1.0, "helloOk": true, "isWritablePrimary": true, "ismaster": true, "setName": "rs", "setVersion": 1,
-            "hosts": [&me], "primary": &me, "me": &me, "minWireVersion": 0, "maxWireVersion": 21,
+            "hosts": [&me], "primary": &me, "me": &me, "minWireVersion": 0,
+            "maxWireVersion": wire_version(version),
             "maxBsonObjectSize": 16_777_216, "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000,
             "logicalSessionTimeoutMinutes": 30,
         }),
@@ -101,6 +102,12 @@ fn greeting(command: &Document, address: SocketAddr, version: &str) -> Option<Do
         "endsessions" | "killcursors" => Some(doc! {"ok": 1.0}),
         _ => None,
     }
+}
+
+/// Returns the latest version of the wire protocol that a server speaks: that of MongoDB 4.2, or else one that is recent
+/// enough.
+fn wire_version(version: &str) -> i32 {
+    if version.starts_with("4.2.") { 8 } else { 21 }
 }
 
 async fn serve(mut client: TcpStream, respond: impl Fn(&Document) -> Document) -> Result<()> {

@@ -75,7 +75,7 @@ pub(crate) async fn restore(
             "restore into its own database if that is empty, restore into an empty one, or restore in place",
         ),
         RestoreTarget::InPlace { merge: true, .. } => not_this_way(
-            "by adding to what is there",
+            "by merging into existing data",
             "leave `merge` (--merge) out: collections that the backup does not have stay in any case",
         ),
         RestoreTarget::Own {} => {
@@ -86,7 +86,7 @@ pub(crate) async fn restore(
             if source::database(manifest)?.is_none() {
                 return not_this_way(
                     "into one database",
-                    "its backup is of a whole deployment: restore it into another, behind a secret reference",
+                    "its backup is of a whole deployment: restore it into another one, named by a secret reference",
                 );
             }
             target::check_name(name)?;
@@ -160,8 +160,8 @@ fn restored(source: &Source<'_>, plan: &Plan, database: Option<&str>, made: Made
     if !plan.ours.is_empty() {
         let ours = plan.ours.join(", ");
         notes.push(format!(
-            "the backup was made while a restore was at work in it or had failed, and may hold a part of the documents only: \
-             what that restore had made for itself was left out: {ours}"
+            "the backup was made while a restore into its database was running or had failed, and may hold only part of \
+             the documents: that restore's own collections were left out: {ours}"
         ));
     }
     Restored {

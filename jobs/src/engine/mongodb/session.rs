@@ -83,19 +83,8 @@ pub(crate) async fn connect(
     let mut options = resolved
         .await?
         .map_err(|error| meaning_of_options(doing, &error))?;
-    let bounded = |asked: Option<Duration>| {
-        // 0 means no limit.
-        let asked = asked.filter(|it| !it.is_zero());
-        Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX))
-    };
     options.app_name = Some("lastgood".to_owned());
-    options.connect_timeout = bounded(options.connect_timeout);
-    options.server_selection_timeout = bounded(options.server_selection_timeout);
-    // With larger values, a URL could make a slot wait long for news of a failover, or open millions of connections.
-    options.heartbeat_freq = options.heartbeat_freq.map(|it| it.min(HEARTBEAT_MAX));
-    options.min_pool_size = None;
-    options.max_pool_size = options.max_pool_size.map(|it| it.clamp(2, POOL_MAX));
-    options.max_connecting = options.max_connecting.map(|it| it.clamp(1, POOL_MAX));
+    bound(&mut options);
     if let Some(preference) = read_preference {
         options.selection_criteria = Some(criteria(preference));
     }
@@ -128,6 +117,22 @@ pub(crate) async fn connect(
         server,
         read,
     })
+}
+
+/// Limits how long a URL can make a slot wait, and how many connections it can make it open.
+fn bound(options: &mut ClientOptions) {
+    let bounded = |asked: Option<Duration>| {
+        // 0 means no limit.
+        let asked = asked.filter(|it| !it.is_zero());
+        Some(asked.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT_MAX))
+    };
+    options.connect_timeout = bounded(options.connect_timeout);
+    options.server_selection_timeout = bounded(options.server_selection_timeout);
+    // With larger values, a URL could make a slot wait long for news of a failover, or open millions of connections.
+    options.heartbeat_freq = options.heartbeat_freq.map(|it| it.min(HEARTBEAT_MAX));
+    options.min_pool_size = None;
+    options.max_pool_size = options.max_pool_size.map(|it| it.clamp(2, POOL_MAX));
+    options.max_connecting = options.max_connecting.map(|it| it.clamp(1, POOL_MAX));
 }
 
 impl Session {
@@ -267,5 +272,28 @@ mod tests {
     #[case::router(doc! {"msg": "isdbgrid"}, Topology::Sharded)]
     fn a_server_says_how_it_is_made_up(#[case] hello: Document, #[case] topology: Topology) {
         assert_eq!(Topology::of(&hello), topology);
+    }
+
+    /// The driver waits for no other time in a URL.
+    #[rstest]
+    #[case::a_while(5_000, Duration::from_secs(5), Duration::from_secs(5))]
+    #[case::an_hour(3_600_000, CONNECT_TIMEOUT_MAX, HEARTBEAT_MAX)]
+    #[case::the_longest(u64::MAX, CONNECT_TIMEOUT_MAX, HEARTBEAT_MAX)]
+    #[tokio::test]
+    async fn no_url_makes_a_slot_wait_for_long(
+        #[case] millis: u64,
+        #[case] waits: Duration,
+        #[case] beats: Duration,
+    ) -> anyhow::Result<()> {
+        let url = format!(
+            "mongodb://h/d?connectTimeoutMS={millis}&serverSelectionTimeoutMS={millis}&heartbeatFrequencyMS={millis}"
+        );
+        let address = Address::parse(&url.into())?;
+        let mut options = ClientOptions::parse(address.to_connection_string()).await?;
+        bound(&mut options);
+        assert_eq!(options.connect_timeout, Some(waits));
+        assert_eq!(options.server_selection_timeout, Some(waits));
+        assert_eq!(options.heartbeat_freq, Some(beats));
+        Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Wire {
             Some(Tls::Disabled) | None => None,
         };
         let broken = |source: io::Error| JobError::Io {
-            doing: "open a way to MongoDB on this machine",
+            doing: "open a local port for the connection to MongoDB",
             source,
         };
         let (key, password) = Key::drawn().map_err(broken)?;

@@ -55,7 +55,7 @@ pub(crate) async fn dump(
             error @ (JobError::Postgres(PostgresError::DumpFailed { .. })
             | JobError::Unreachable { .. }),
         ) if may_try_primary && !error.is_permanent() => {
-            tracing::warn!(error = %error.report(), "the standby failed the dump, which is tried on the primary");
+            tracing::warn!(error = %error.report(), "the dump failed on the standby: trying the primary");
             match session::connect_to_read(&address.primary_only()).await {
                 Ok(found) => Box::pin(dump_there(found, key, worker)).await,
                 Err(_) => Err(error),
@@ -116,8 +116,8 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
 
 /// Returns a warning about what a restore through the same URL will meet.
 fn of_the_role(is_superuser: bool) -> Vec<String> {
-    let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as one, and needs \
-        `as_superuser` (--as-superuser); let a role that owns the database do both";
+    let as_superuser = "the URL's role is a superuser: a restore through it runs the customer's own functions as a \
+                        superuser, and needs `as_superuser` (--as-superuser); use a role that owns the database for both";
     is_superuser
         .then(|| as_superuser.to_owned())
         .into_iter()
@@ -344,7 +344,7 @@ fn warnings(stderr: &str) -> Vec<String> {
         };
         if let Some(warning) = told(&["pg_dump: warning: ", "WARNING: "]) {
             if found.len() == WARNINGS_KEPT {
-                found.push("pg_dump gave more warnings, which are not kept".to_owned());
+                found.push("pg_dump gave more warnings, which were not kept".to_owned());
                 break;
             }
             found.push(format!("pg_dump: {warning}"));
@@ -389,7 +389,7 @@ impl Inspect for Scanner {
 pub(super) fn widen(pipe: &impl std::os::fd::AsFd) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
-        tracing::debug!(%error, "the pipe stays as narrow as it is");
+        tracing::debug!(%error, "the pipe could not be enlarged");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (pipe, PIPE_BYTES);

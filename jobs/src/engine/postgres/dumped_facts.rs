@@ -29,7 +29,7 @@ pub(super) async fn restore(
     database: &str,
     entries: &[Entry],
 ) -> Result<Vec<String>, JobError> {
-    let doing = "restore what the dump says about the database itself";
+    let doing = "restore the properties of the database itself";
     let as_the_tool = "set standard_conforming_strings = on";
     answer(doing, admin.execute(as_the_tool)).await?;
     let mut notes = Vec::new();
@@ -40,7 +40,7 @@ pub(super) async fn restore(
             let fact = translated(&statement, database).filter(|_| is_readable);
             let Some(fact) = fact else {
                 notes.push(format!(
-                    "something that the dump says about the database was not understood, and not restored ({})",
+                    "lastgood did not understand a statement of the dump about the database, and did not restore it ({})",
                     entry.kind.to_lowercase()
                 ));
                 continue;
@@ -144,7 +144,7 @@ fn translated(statement: &[Token<'_>], database: &str) -> Option<Fact> {
         let what = match text(3).to_ascii_uppercase().as_str() {
             "SET" => format!("setting {}", text(4)),
             "CONNECTION" => "the connection limit".to_owned(),
-            "IS_TEMPLATE" => "that it is a template".to_owned(),
+            "IS_TEMPLATE" => "the template flag".to_owned(),
             _ => return None,
         };
         (2, what)
@@ -208,7 +208,7 @@ mod tests {
     )]
     #[case::template(
         "ALTER DATABASE shop IS_TEMPLATE = true;",
-        "that it is a template",
+        "the template flag",
         "ALTER DATABASE \"new \"\"one\" IS_TEMPLATE = true"
     )]
     #[case::list(

@@ -167,8 +167,11 @@ impl Restorer<'_> {
         let mut environment = self.address.environment(password, self.client.major);
         environment.extend(match self.target {
             // Nobody uses the database before the names are exchanged, and the commit of that exchange makes all of
-            // this durable.
-            Target::Fresh => self.looks.environment_with("-c synchronous_commit=off"),
+            // this durable. One of several connections may wait for another at any length, and the tool turns off
+            // every limit but this one, which servers know since the version that looks for its clients.
+            Target::Fresh => self
+                .looks
+                .environment_with("-c synchronous_commit=off -c idle_session_timeout=0"),
             Target::Empty | Target::InUse => self.looks.environment(),
         });
         let secrets = self.address.secrets();
@@ -244,7 +247,7 @@ fn other_versions(
     pairs
         .filter(|(_, was, is)| was != is)
         .map(|(name, was, is)| {
-            format!("extension {name} is of version {is}, and was of {was} in the dump")
+            format!("extension {name} has version {is}, but had version {was} in the dump")
         })
         .collect()
 }
@@ -259,7 +262,7 @@ mod tests {
         assert!(other_versions(&of("1"), &of("1")).is_empty());
         assert_eq!(
             other_versions(&of("1"), &of("2")),
-            ["extension vector is of version 2, and was of 1 in the dump"]
+            ["extension vector has version 2, but had version 1 in the dump"]
         );
     }
 }

@@ -46,8 +46,8 @@ pub(super) async fn functions_by_search_path(
     };
     let warning = |(caller, function, names): (String, String, String)| {
         format!(
-            "{caller} calls function {function}, whose body names {names} without a schema: a restore has no search path and may \
-             refuse the rows: qualify the name, or `alter function {function} set search_path = …`"
+            "{caller} calls function {function}, whose body names {names} without a schema: a restore has no search path \
+             and may fail on the rows: qualify the name, or run `alter function {function} set search_path = …`"
         )
     };
     Ok(found.into_iter().map(warning).collect())

@@ -39,7 +39,7 @@ pub(super) async fn copy(
     // Last, because a template cannot be dropped, and the fresh database must be if anything before this fails.
     if properties.contains_key("is_template") {
         let statement = format!("alter database {} is_template true", identifier(fresh));
-        run(admin, "copy that it is a template", statement).await?;
+        run(admin, "copy the template flag", statement).await?;
     }
     Ok(notes)
 }

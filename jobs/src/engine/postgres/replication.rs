@@ -30,7 +30,8 @@ pub(super) async fn may_break(
     }
     let tied = tied.into_iter().map(|what| {
         format!(
-            "{what} stays with the replaced database: whoever follows it sees nothing of the restored one until it is made anew there"
+            "{what} stays with the replaced database: replication does not follow the restored one until you create it \
+             again there"
         )
     });
     Ok(tied.chain(published(own).await).collect())
@@ -64,14 +65,14 @@ async fn published(own: &Address) -> Vec<String> {
         Ok(Ok(published)) => {
             let note = |what: String| {
                 format!(
-                    "{what} is in the restored database as the backup has it: its subscribers have to be made anew"
+                    "{what} is in the restored database as the backup has it: create the subscriptions to it again"
                 )
             };
             published.into_iter().map(note).collect()
         }
         Ok(Err(JobError::Postgres(PostgresError::DatabaseGone { .. }))) => Vec::new(),
         Ok(Err(_)) | Err(_) => vec![
-            "the replaced database could not be asked for its publications: subscribers to any of them have to be made anew"
+            "the replaced database did not report its publications: create the subscriptions to any of them again"
                 .to_owned(),
         ],
     }

@@ -258,7 +258,7 @@ pub(super) fn done_before(
             tables: tables_of(manifest)?,
         },
         dump_bytes: manifest.dump.size_bytes,
-        notes: vec!["an earlier attempt of this run had done it already".to_owned()],
+        notes: vec!["an earlier attempt of this run had already finished the restore".to_owned()],
     })
 }
 
@@ -327,7 +327,7 @@ pub(super) async fn alive(worker: &Worker) -> Result<(), JobError> {
 async fn contents(session: &mut PgConnection) -> Result<Vec<String>, JobError> {
     let question = include_str!("contents.sql");
     let found = sqlx::query_scalar::<_, String>(question).fetch_all(session);
-    answer("look whether the target is empty", found).await
+    answer("check whether the target is empty", found).await
 }
 
 /// Returns the statement that opens a database.

@@ -76,7 +76,7 @@ pub(crate) async fn connect_named(
         literal(name),
         lock_timeout.as_millis()
     );
-    run(&mut session, "limit how long locks are waited for", set).await?;
+    run(&mut session, "set the lock timeout", set).await?;
     Ok(session)
 }
 

@@ -138,7 +138,7 @@ pub(super) async fn drop_database(
     let is_template = "select datistemplate from pg_database where datname = $1";
     let is_template = sqlx::query_scalar::<_, bool>(is_template).bind(name);
     let is_template = is_template.fetch_optional(&mut *admin);
-    if answer("look whether it is a template", is_template).await? == Some(true) {
+    if answer("check whether a database is a template", is_template).await? == Some(true) {
         let statement = format!("alter database {} is_template false", identifier(name));
         run(admin, "drop a template", statement).await?;
     }
@@ -197,7 +197,11 @@ async fn clear_earlier_attempts(
 async fn is_closed(admin: &mut PgConnection, database: &str) -> Result<bool, JobError> {
     let question = "select not datallowconn from pg_database where datname = $1";
     let closed = sqlx::query_scalar::<_, bool>(question).bind(database);
-    let closed = answer("look whether it is open", closed.fetch_optional(admin)).await?;
+    let closed = answer(
+        "check whether the database is open",
+        closed.fetch_optional(admin),
+    )
+    .await?;
     Ok(closed.unwrap_or(false))
 }
 

@@ -128,7 +128,8 @@ async fn open_this_way(
                             login::login(Box::new(tcp), None, address, options).await
                         }
                         tls::Offer::No(_) => Err(NoSession::Impossible(
-                            "its sslmode demands TLS, and the server offers none: turn TLS on there, or correct sslmode"
+                            "its sslmode demands TLS, but the server does not offer it: turn TLS on there, or correct \
+                             sslmode"
                                 .to_owned(),
                         )),
                     }

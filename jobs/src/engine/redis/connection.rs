@@ -185,8 +185,7 @@ fn without_password(fault: ServerFault) -> ServerFault {
         return fault;
     }
     let code = fault.code().unwrap_or_default();
-    let said =
-        format!("{code}, and words that are left out because they could repeat the password");
+    let said = format!("{code} (the rest is left out, because it could repeat the password)");
     ServerFault::new(said, fault.code().map(str::to_owned))
 }
 
@@ -242,7 +241,7 @@ pub(crate) fn meaning(doing: &'static str, source: ServerFault) -> JobError {
 /// errors.
 pub(super) fn advice(fault: &ServerFault) -> Option<&'static str> {
     match fault.code()? {
-        "OOM" => Some("its maxmemory is reached: raise it, or take a larger server"),
+        "OOM" => Some("it has reached its maxmemory: raise it, or use a larger server"),
         "MISCONF" => Some(
             "it cannot save to its disk and takes no writes until it can: see its log, and make room there",
         ),

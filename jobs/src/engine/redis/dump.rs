@@ -47,7 +47,7 @@ pub(crate) async fn dump(
     match replica::begin(&mut connection).await? {
         Begun::Sending(ending) => follow(connection, ending, begin, key, worker).await,
         Begun::Refused(fault) => {
-            tracing::info!(said = %fault, "the server takes no replica: its keys are read one by one");
+            tracing::info!(said = %fault, "the server accepts no replicas: reading its keys one by one");
             drop(connection);
             scan(address, begin, key, worker).await
         }
@@ -110,11 +110,12 @@ impl Begin {
     fn warnings(&self) -> Vec<String> {
         match &self.server {
             None => vec![
-                "the user may not ask for INFO: that the server is no part of a cluster was not checked; grant +info"
+                "the user may not run INFO, so lastgood could not check whether the server is part of a cluster: grant \
+                 +info"
                     .to_owned(),
             ],
             Some(server) if server.role == Role::Replica => vec![
-                "the server is a replica: what it had not received from its primary is not in the dump".to_owned(),
+                "the server is a replica: the dump lacks what it had not yet received from its primary".to_owned(),
             ],
             Some(_) => Vec::new(),
         }
@@ -202,11 +203,11 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
 
 /// Returns why nobody should rely on a dump that is whole.
 fn suspicions(census: &Census) -> Vec<Suspicion> {
-    let because = "a restore into the server was at work, or had failed: it may have had a part of its keys only";
+    let because = "a restore into the server was running or had failed, so it may have had only part of its keys";
     let marked = census.has_mark.then(|| {
         Suspicion::new(
             Suspect::UnfinishedRestore,
-            format!("{because} (it bears the mark of that restore, {MARK})"),
+            format!("{because} (it has the mark of that restore, {MARK})"),
         )
     });
     marked.into_iter().collect()
@@ -218,7 +219,7 @@ fn oddities(census: &Census) -> Vec<String> {
     let mut odd = Vec::new();
     if summary.checksum != Checksum::Verified {
         odd.push(
-            "the server wrote no checksum (rdbchecksum no): bytes changed on the way here would not be noticed"
+            "the server wrote no checksum (rdbchecksum no): bytes changed in transit would go unnoticed"
                 .to_owned(),
         );
     }
@@ -229,7 +230,7 @@ fn oddities(census: &Census) -> Vec<String> {
         ),
         (
             summary.module_aux,
-            "parts are data of modules beside the keys: no restore over the network brings them back",
+            "parts are data that modules keep beside the keys: a restore over the network cannot bring them back",
         ),
         (
             summary.slot_imports,
@@ -237,12 +238,12 @@ fn oddities(census: &Census) -> Vec<String> {
         ),
         (
             summary.too_long,
-            "elements are longer than 512 MiB: a restore over the network needs a target that takes them \
-             (proto-max-bulk-len), and none is taken over 1 GiB",
+            "elements are longer than 512 MiB: a restore over the network needs a target that accepts them \
+             (proto-max-bulk-len), and writes elements of at most 1 GiB",
         ),
         (
             summary.empty,
-            "keys hold an empty list, set or hash: servers pass over them, and so does a restore",
+            "keys hold an empty list, set or hash: servers skip them, and so does a restore",
         ),
     ];
     odd.extend(

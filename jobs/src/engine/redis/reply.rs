@@ -261,8 +261,8 @@ pub(super) fn fault(line: &[u8]) -> ServerFault {
 
 /// Returns the error for bytes that are not a reply.
 pub(super) fn gibberish(doing: &'static str) -> JobError {
-    let said = "what came is not Redis's protocol, or larger than any reply: see that the URL's port is a Redis or \
-                Valkey server's, with rediss:// where it wants TLS";
+    let said = "the answer is not Redis's protocol, or larger than any reply: check that the URL's port is that of a Redis \
+                or Valkey server, and use rediss:// if it requires TLS";
     let source = ServerFault::new(said, None);
     JobError::Unreachable { doing, source }
 }

@@ -78,7 +78,8 @@ pub(crate) async fn restore(
             return Err(JobError::NotThisWay {
                 engine: manifest.engine,
                 how: "into a database by name",
-                instead: "a restore is of all databases of a server: name another, empty server by a secret reference",
+                instead: "a restore always covers all databases of a server: name another, empty server by a secret \
+                          reference",
             });
         }
     };
@@ -250,20 +251,20 @@ fn notes(survey: &Survey, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
     match &target.marks.marked {
         Marked::ByThisRun => notes.push(
-            "an earlier attempt of this run had begun it: this one wrote every key again"
+            "an earlier attempt of this run had begun the restore: this one wrote every key again"
                 .to_owned(),
         ),
         Marked::ByAnother(run) => {
             notes.push(format!(
-                "the target was half restored by run {run}, which did not end"
+                "the target was half restored by run {run}, which did not finish"
             ));
         }
         Marked::No => {}
     }
     if survey.census.has_mark {
         notes.push(
-            "the backup was made while a restore into its server was at work or had failed, and may hold a part of the \
-             keys only: the mark of that restore was left out"
+            "the backup was made while a restore into its server was running or had failed, and may hold only part of the \
+             keys: the mark of that restore was left out"
                 .to_owned(),
         );
     }
@@ -275,20 +276,20 @@ fn notes(survey: &Survey, target: &Target) -> Vec<String> {
         ),
         (
             survey.without_stub,
-            "streams have consumer groups too large to be written whole: what is pending of their deleted messages, and \
+            "streams have consumer groups too large to be written whole: their pending entries of deleted messages, and \
              idempotency ids,",
         ),
     ];
     for (count, what) in lost {
         if count > 0 {
             notes.push(format!(
-                "{count} {what} were left out: no command brings them back"
+                "{count} {what} were left out: no command can write them"
             ));
         }
     }
     if summary.slot_imports > 0 {
         notes.push(
-            "the backup was made while slots were being migrated: their keys may not be whole"
+            "the backup was made while slots were being migrated: their keys may be incomplete"
                 .to_owned(),
         );
     }

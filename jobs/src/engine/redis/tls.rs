@@ -33,7 +33,7 @@ pub(super) async fn wrap(
     tls: &Tls,
 ) -> Result<TlsStream<TcpStream>, JobError> {
     let agreed = tokio::time::timeout(HANDSHAKE_TIMEOUT, agree(tcp, &address.host, tls)).await;
-    let doing = "agree on TLS";
+    let doing = "negotiate TLS";
     let error = match agreed {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(error @ JobError::Unreachable { .. })) => error,
@@ -74,13 +74,13 @@ pub(super) async fn is_spoken(address: &Address) -> bool {
 async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStream>, JobError> {
     let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|_| RedisError::Address {
-        why: "its host is no name that a certificate could have".to_owned(),
+        why: "its host is not a name that a certificate could have".to_owned(),
     })?;
     let files = tls.clone();
     // Certificates are files, many of them if they are the system's.
     let configured = tokio::task::spawn_blocking(move || configure(&files));
     let stopped = |_| JobError::Stopped {
-        what: "the reading of certificates",
+        what: "reading the certificates",
     };
     let configured = configured.await.map_err(stopped)??;
     let connected = TlsConnector::from(Arc::new(configured))
@@ -91,7 +91,7 @@ async fn agree(tcp: TcpStream, host: &str, tls: &Tls) -> Result<TlsStream<TcpStr
             let source = ServerFault::new(error.to_string(), None);
             return RedisError::Certificate { source }.into();
         }
-        broken("agree on TLS", &error)
+        broken("negotiate TLS", &error)
     })
 }
 

@@ -7,8 +7,8 @@ use crate::error::{ErrorKind, ServerFault};
 pub enum DumpFault {
     /// The database has no collections; a mistyped name looks the same.
     #[error(
-        "database {database:?} has no collections, which for MongoDB is the same as not to exist: correct the name in the \
-         URL, or wait until something is in it"
+        "database {database:?} has no collections, so to MongoDB it does not exist: correct the name in the URL, or wait \
+         until it holds data"
     )]
     NoCollections {
         /// Its name.
@@ -16,14 +16,14 @@ pub enum DumpFault {
     },
     /// The deployment has no databases besides the server's own.
     #[error(
-        "the deployment has no collections besides the server's own: see that the URL leads to the right one"
+        "the deployment has no collections besides the server's own: check that the URL leads to the right one"
     )]
     NoDatabases,
     /// The dump took longer than the server keeps its snapshot history.
     #[error(
         "the server no longer has the snapshot that {namespace} was to be read from: raise its \
-         minSnapshotHistoryWindowInSeconds (300 by default) above the time that the dump takes, or speed the dump up: a \
-         read preference of secondary_preferred, a nearer worker, less in one database"
+         minSnapshotHistoryWindowInSeconds (300 by default) above the time that the dump takes, or speed the dump up with \
+         the read preference secondary_preferred, a worker nearby, or smaller databases"
     )]
     SnapshotTooOld {
         /// The collection.
@@ -34,8 +34,8 @@ pub enum DumpFault {
     },
     /// The server cannot read the snapshot for now.
     #[error(
-        "the server cannot read {namespace} from its snapshot: it changes its collections or indexes right now, or \
-         replicates too slowly: try again, and where it lasts see what changes them all the time"
+        "the server cannot read {namespace} from its snapshot: its collections or indexes are changing right now, or it \
+         replicates too slowly: try again; if that does not help, find out what keeps changing them"
     )]
     SnapshotUnavailable {
         /// The collection.
@@ -58,8 +58,8 @@ pub enum DumpFault {
     },
     /// The oplog does not reach back to the start of the dump.
     #[error(
-        "the server has overwritten entries of its oplog before they were read: enlarge it (replSetResizeOplog), or speed the \
-         dump up"
+        "the server overwrote entries of its oplog before lastgood read them: enlarge it (replSetResizeOplog), or speed \
+         the dump up"
     )]
     OplogRolledOver,
     /// The oplog has an entry that no restore could replay.
@@ -70,8 +70,8 @@ pub enum DumpFault {
     },
     /// Every attempt to read a collection ended too early.
     #[error(
-        "{namespace} was renamed, or the server ended the read, each time that it was read: try again, and where it lasts see \
-         what does so all the time"
+        "{namespace} was renamed, or the server ended the read, on every try: try again; if that does not help, find out \
+         what keeps doing it"
     )]
     Renamed {
         /// The collection.
@@ -90,7 +90,8 @@ pub enum DumpFault {
     },
     /// A collection was empty when it was read, and was gone or another one at the end.
     #[error(
-        "{namespace} was dropped or renamed before it was read: try again, and where it lasts see what drops it all the time"
+        "{namespace} was dropped or renamed before it was read: try again; if that does not help, find out what keeps \
+         dropping it"
     )]
     Dropped {
         /// The collection.
@@ -104,7 +105,7 @@ pub enum DumpFault {
     AccountsDenied(#[source] ServerFault),
     /// A time series has no buckets, because a server that is not MongoDB stores it in its own way.
     #[error(
-        "the time series {namespace} has no buckets on this server, as MongoDB's has: it cannot be dumped"
+        "the time series {namespace} cannot be dumped: this server does not store it in buckets, as MongoDB does"
     )]
     NoBuckets {
         /// The time series.
@@ -120,7 +121,7 @@ pub enum DumpFault {
     },
     /// No restore could read the collection's options or indexes back.
     #[error(
-        "the options or indexes of {namespace} cannot be written so that a restore reads them, nested as they are: {why}"
+        "the options or indexes of {namespace} are nested too deeply for a restore to read them: {why}"
     )]
     Unreadable {
         /// The collection.

@@ -13,7 +13,7 @@ pub enum RestoreFault {
     },
     /// The archive's description of a collection cannot be read.
     #[error(
-        "what the archive says of the options and indexes of {namespace} cannot be read: {why}"
+        "the archive's description of the options and indexes of {namespace} cannot be read: {why}"
     )]
     BadMetadata {
         /// The collection.
@@ -23,7 +23,7 @@ pub enum RestoreFault {
     },
     /// The name is longer than any server allows, perhaps because its database has a longer name now.
     #[error(
-        "{namespace:?} is too long: a database's name has 63 bytes at most, and a database's and a collection's together 255"
+        "{namespace:?} is too long: a database's name may have at most 63 bytes, and together with a collection's name 255"
     )]
     NameTooLong {
         /// The database and the collection.
@@ -31,8 +31,8 @@ pub enum RestoreFault {
     },
     /// The database is the server's own, or its name is one that no server accepts.
     #[error(
-        "{database:?} is no database to restore into: name one of yours, without / \\ . $ \" and spaces; admin, config and \
-         local are the server's own"
+        "{database:?} is not a database to restore into: name one of yours, without / \\ . $ \" and spaces; admin, config \
+         and local are the server's own"
     )]
     NoTarget {
         /// The name.
@@ -40,8 +40,9 @@ pub enum RestoreFault {
     },
     /// The database may belong to another team.
     #[error(
-        "the URL's user may write to every database, so that nothing tells whether {database:?} is this team's: give the resource a \
-         URL whose user may write to its own databases alone, or let somebody restore whose token is bound to no team"
+        "the URL's user may write to every database, so lastgood cannot tell whether {database:?} is this team's: give the \
+         resource a URL whose user may write only to its own databases, or restore with a token that is not bound to a \
+         team"
     )]
     OthersPerhaps {
         /// Its name.
@@ -57,15 +58,15 @@ pub enum RestoreFault {
     },
     /// The backup is of a whole deployment, and the URL names one database.
     #[error(
-        "the backup is of a whole deployment, and the target's URL names the database {target:?}: leave it out, and put \
-         authSource=… behind a ? if it was the one that knows the user"
+        "the backup is of a whole deployment, but the target's URL names the database {target:?}: leave it out, and append \
+         ?authSource=… if the user is defined in it"
     )]
     WholeDeployment {
         /// The database in the URL.
         target: String,
     },
     /// The server does not create a collection or view with its original options.
-    #[error("the target's server does not create {namespace} with the options that it had")]
+    #[error("the target's server refuses to create {namespace} with its original options")]
     CreationRefused {
         /// The collection or view.
         namespace: String,
@@ -74,7 +75,7 @@ pub enum RestoreFault {
         source: ServerFault,
     },
     /// The server did not take some documents.
-    #[error("the target's server did not take documents of {namespace}")]
+    #[error("the target's server refused documents of {namespace}")]
     DocumentsRefused {
         /// Their collection.
         namespace: String,
@@ -96,8 +97,8 @@ pub enum RestoreFault {
     },
     /// The mark of this restore is gone, or another restore's mark stands in its place.
     #[error(
-        "something else took {database:?} for its own while it was filled: see what else restores there; when it has ended, \
-         drop what this restore has left in it, lastgood_restore.mark included, and restore once more"
+        "something else took {database:?} over while it was being filled: find out what else restores there; once that has \
+         ended, drop what this restore left in it, lastgood_restore.mark included, and restore once more"
     )]
     TakenOver {
         /// The database that had the mark.
@@ -105,8 +106,8 @@ pub enum RestoreFault {
     },
     /// The server refuses an index that the data needs.
     #[error(
-        "the target's server refuses the unique index {index:?} of {namespace}: without it nothing keeps doubles out, so \
-         nothing was restored"
+        "the target's server refuses the unique index {index:?} of {namespace}: without it nothing keeps duplicates out, \
+         so nothing was restored"
     )]
     IndexRefused {
         /// Its collection.
@@ -119,8 +120,8 @@ pub enum RestoreFault {
     },
     /// A restore in place stopped while collections were taking their places.
     #[error(
-        "the restore stopped half way: these are restored: {new}; these are not, and those of them that could not be \
-         renamed may be missing: {old}; restore once more"
+        "the restore stopped halfway: these are restored: {new}; these are not, and any that could not be renamed may be \
+         missing: {old}; restore once more"
     )]
     HalfReplaced {
         /// Namespaces that match the backup.

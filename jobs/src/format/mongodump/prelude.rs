@@ -158,7 +158,7 @@ impl Namespace {
         };
         if let Some(exact) = &self.exact {
             let exact = RawDocumentBuf::from_bytes(exact.clone());
-            let exact = exact.map_err(|_| unwritable("metadata that is no BSON"))?;
+            let exact = exact.map_err(|_| unwritable("metadata that is not BSON"))?;
             document.append(bson::cstr!("lastgood_exact"), exact);
         }
         readable(document.into_bytes())

@@ -219,7 +219,7 @@ fn what_is_no_archive_is_said() {
     let later = with(OF_TODAY, b"0.1\0", b"0.2\0");
     assert_eq!(
         says(&later),
-        r#"its format is "0.2", and "0.1" is supported"#
+        r#"its format is "0.2", but only "0.1" is supported"#
     );
     assert!(says(b"m\xe2").contains("in the middle of its header"));
 }

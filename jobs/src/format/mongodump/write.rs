@@ -53,7 +53,7 @@ impl Body {
             if !are_documents(piece) {
                 out.truncate(begin);
                 return Err(FormatError::Unwritable {
-                    what: "bytes that are no whole documents of up to 48 MiB",
+                    what: "bytes that are not whole documents of up to 48 MiB",
                 });
             }
             out.extend_from_slice(piece);

@@ -34,7 +34,7 @@ impl State {
             Self::EntryCount | Self::EntryField => "its table of contents",
             Self::BlockType | Self::DataId | Self::DataChunk => "a table's data",
             Self::ObjectsId | Self::ObjectOid | Self::ObjectChunk => "large objects",
-            Self::Failed => "what was found to be wrong before",
+            Self::Failed => "bytes after an earlier failure",
         }
     }
 }

@@ -159,7 +159,7 @@ fn what_is_wrong_is_said() {
     let garbage = [&whole[..], b"\n"].concat();
     assert!(says(&garbage).contains("an unknown block"));
     let twice = [&whole[..], &data(3, &[])].concat();
-    assert!(says(&twice).contains("or had it before"));
+    assert!(says(&twice).contains("or whose data came before"));
     let without = [header(16), int_of(1), entry(16, 9, "TABLE DATA", "t", 1)].concat();
     assert!(says(&without).contains("the data of 1 of its entries is missing"));
     assert!(says(&whole[..whole.len() - 1]).contains("in the middle of large objects"));

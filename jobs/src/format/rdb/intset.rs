@@ -14,7 +14,7 @@ pub(super) fn members(bytes: &[u8]) -> Result<impl Iterator<Item = i64>, &'stati
     };
     let count = usize::try_from(u32::from_le_bytes(*count)).map_err(|_| damaged)?;
     if count.checked_mul(width) != Some(integers.len()) {
-        return Err("an intset of another length than it says");
+        return Err("an intset whose length is not the one that it states");
     }
     Ok(integers.chunks_exact(width).map(signed))
 }

@@ -1,6 +1,6 @@
 //! What a byte in the place of an opcode means, by the version of the RDB file.
 
-use super::told::{FormatError, ValueKind};
+use super::value::{FormatError, ValueKind};
 
 /// A version of the format, as file headers and the payloads of `DUMP` have it.
 ///

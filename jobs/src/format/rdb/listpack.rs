@@ -22,7 +22,7 @@ impl<'a> Listpack<'a> {
         let ([a, b, c, d, ..], rest) = frame.ok_or(DAMAGED)?;
         let total = u32::from_le_bytes([*a, *b, *c, *d]);
         if usize::try_from(total) != Ok(bytes.len()) {
-            return Err("a listpack of another length than it says");
+            return Err("a listpack whose length is not the one that it states");
         }
         match rest.split_last() {
             Some((255, left)) => Ok(Self { left }),

@@ -74,7 +74,9 @@ impl Expander {
         let back = (usize::from(first & 0x1f) << 8 | usize::from(low)) + 1;
         self.make(reader, count)?;
         let Some(from) = out.len().checked_sub(back) else {
-            return Err(reader.malformed("a compressed string that refers to before its begin"));
+            return Err(
+                reader.malformed("a compressed string that refers to bytes before its start")
+            );
         };
         // A reference may overlap what it produces: a run of equal bytes.
         for at in from..from + count {
@@ -91,7 +93,8 @@ impl Expander {
 
     fn spend<R: Read>(&mut self, reader: &Reader<R>, count: usize) -> Result<(), Stop> {
         let left = self.compressed.checked_sub(count as u64);
-        self.compressed = left.ok_or_else(|| reader.malformed("a cut compressed string"))?;
+        self.compressed =
+            left.ok_or_else(|| reader.malformed("a compressed string that ends too early"))?;
         Ok(())
     }
 

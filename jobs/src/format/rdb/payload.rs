@@ -7,7 +7,7 @@ use super::{
     layout::{OPCODE_FUNCTION, OPCODE_KEY_METADATA, Shape, StreamVersion, Version},
     reader::{READ_BYTES, Reader, Stop},
     skim::{skim, skim_key_metadata},
-    told::{FormatError, Stored},
+    value::{FormatError, Stored},
 };
 
 /// Two bytes of version, eight of checksum.

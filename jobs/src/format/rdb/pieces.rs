@@ -14,7 +14,7 @@ use super::{
     packed::{Entry, Packed},
     reader::{Length, READ_BYTES, Reader, Stop},
     skim::{NODE_PLAIN, node_container, parse_score, score_text},
-    told::{Element, SplitError},
+    value::{Element, SplitError},
     ziplist::Ziplist,
     zipmap::Zipmap,
 };
@@ -165,7 +165,7 @@ fn give_scored<R: Read, E>(
             f64::from_le_bytes(reader.array()?)
         };
         if score.is_nan() {
-            return Err(reader.malformed("a score that is no number").into());
+            return Err(reader.malformed("a score that is not a number").into());
         }
         let member = &scratch.first;
         give(Element::ZsetMember { member, score })?;
@@ -281,7 +281,7 @@ fn give_packed<R: Read, E>(
             Shape::SetListpack => Element::SetMember(text),
             Shape::ZsetZiplist | Shape::ZsetListpack => {
                 let score = parse_score(packed.expect().map_err(damaged)?.text(second));
-                let score = score.ok_or_else(|| damaged("a score that is no number"))?;
+                let score = score.ok_or_else(|| damaged("a score that is not a number"))?;
                 Element::ZsetMember {
                     member: text,
                     score,
@@ -294,7 +294,7 @@ fn give_packed<R: Read, E>(
                 let value = packed.expect().map_err(damaged)?.text(second);
                 let at = packed.expect().map_err(damaged)?.integer();
                 let at = at.and_then(|at| u64::try_from(at).ok());
-                let at = at.ok_or_else(|| damaged("a field that expires at no time"))?;
+                let at = at.ok_or_else(|| damaged("a field that expires at an impossible time"))?;
                 field(text, value, (at > 0).then_some(at))
             }
             Shape::String

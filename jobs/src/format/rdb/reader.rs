@@ -7,7 +7,7 @@ use std::io::Read;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::{Limits, Longer, lzf::Expander, told::FormatError};
+use super::{Limits, Longer, lzf::Expander, value::FormatError};
 
 /// How much is requested from the source at once, and the minimum size of the buffer.
 pub(super) const READ_BYTES: usize = 512 * 1024;

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::{
     layout::{FieldExpiry, Shape, StreamVersion},
     reader::{Length, Reader, Stop},
-    told::FormatError,
+    value::FormatError,
 };
 
 /// A list node of one plain element.
@@ -187,12 +187,12 @@ pub(super) fn node_container<R: Read>(reader: &mut Reader<R>) -> Result<u64, Sto
 /// Reads a score as servers before 4.0 wrote it: a length and that many characters, or one of three special values.
 pub(super) fn score_text<R: Read>(reader: &mut Reader<R>) -> Result<f64, Stop> {
     match reader.byte()? {
-        253 => Err(reader.malformed("a score that is no number")),
+        253 => Err(reader.malformed("a score that is not a number")),
         254 => Ok(f64::INFINITY),
         255 => Ok(f64::NEG_INFINITY),
         length => {
             let score = parse_score(reader.take(usize::from(length))?);
-            score.ok_or_else(|| reader.malformed("a score that is no number"))
+            score.ok_or_else(|| reader.malformed("a score that is not a number"))
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     skim::{
         EMPTY_BYTES_MAX, Skimmed, skim, skim_key_metadata, skim_module_data, too_large_for_module,
     },
-    told::{Checksum, FormatError, Header, SplitError, Stored, Summary, Value, ValueKind},
+    value::{Checksum, FormatError, Header, SplitError, Stored, Summary, Value, ValueKind},
 };
 
 /// A file on its way from the source to the visitor.

@@ -6,7 +6,7 @@ mod laws;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{told::StreamHistory, *};
+use super::{value::StreamHistory, *};
 
 /// What a visitor was shown, in a comparable form.
 #[derive(Debug, Default)]

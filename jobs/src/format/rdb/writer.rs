@@ -7,7 +7,7 @@ use super::{
         Flavour, OPCODE_END, OPCODE_EXPIRES_MILLIS, OPCODE_FREQUENCY, OPCODE_FUNCTION, OPCODE_IDLE,
         OPCODE_SELECT_DB, Version,
     },
-    told::Value,
+    value::Value,
 };
 
 /// A file that is being written. Each call appends to the `Vec` that the caller passes, which may be another one each

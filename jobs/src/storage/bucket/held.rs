@@ -127,7 +127,7 @@ impl HeldKeys {
                 tracing::warn!(
                     bucket = self.bucket,
                     %error,
-                    "the next keys cannot be had: those that are held still sign requests"
+                    "cannot get new keys: the current ones still sign requests"
                 );
                 let keys = Arc::clone(&held.keys);
                 self.hold(Held {
@@ -188,7 +188,7 @@ impl HeldKeys {
                 tracing::warn!(
                     bucket = self.bucket,
                     %error,
-                    "the service refused the keys, and no others can be had"
+                    "the service refused the keys, and no others are available"
                 );
                 None
             }
@@ -221,8 +221,7 @@ impl HeldKeys {
         let next = Held::new(keys, now, life);
         if next.has_ended(now) {
             return Err(NoKeys {
-                why: "those that were lent have run out already: see that this machine's clock is right"
-                    .to_owned(),
+                why: "the lent ones have already expired: check this machine's clock".to_owned(),
                 may_pass: true,
             });
         }
@@ -231,7 +230,7 @@ impl HeldKeys {
         if before.is_some_and(|before| !is_same(&before.keys, &keys)) {
             tracing::info!(
                 bucket = self.bucket,
-                "other keys sign requests to the bucket from now on"
+                "new keys sign requests to the bucket from now on"
             );
         }
         self.hold(next);

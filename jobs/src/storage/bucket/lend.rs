@@ -134,7 +134,7 @@ fn lacking(by: LentBy) -> &'static str {
             "set AWS_CONTAINER_CREDENTIALS_FULL_URI or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
         }
         LentBy::Profile => {
-            "the profile has no keys, and its SSO session has ended: `aws sso login` begins another"
+            "the profile has no keys, and its SSO session has ended: `aws sso login` starts a new one"
         }
         LentBy::Instance => "AWS_EC2_METADATA_DISABLED is set",
     }

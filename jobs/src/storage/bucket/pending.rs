@@ -104,7 +104,7 @@ impl Uploads {
             let Answer::Body(page) = self.ask(LIST, below, Method::GET, &query).await? else {
                 self.cannot_list.call_once(|| {
                     tracing::warn!(
-                        "the store cannot list unfinished uploads: have a lifecycle rule of its own end them after a day"
+                        "the store cannot list unfinished uploads: give it a lifecycle rule that aborts them after a day"
                     );
                 });
                 return Ok(found);
@@ -153,7 +153,7 @@ impl Uploads {
         for _ in 0..self.patience.tries {
             match self.ask_once(doing, key, &method, target).await {
                 Err(Unanswered::InPassing(error)) => {
-                    tracing::debug!(error = error.report(), "a request is repeated");
+                    tracing::debug!(error = error.report(), "retrying a request");
                 }
                 Err(Unanswered::ForGood(error)) => return Err(error),
                 Ok(answer) => return Ok(answer),

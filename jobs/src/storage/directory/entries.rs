@@ -89,7 +89,7 @@ fn follow(link: &Path, path: &Path) -> io::Result<bool> {
     {
         let link = path.display();
         return Err(io::Error::other(format!(
-            "the symbolic link {link} leads to a directory that it lies in: remove it"
+            "the symbolic link {link} leads to a directory that contains it: remove it"
         )));
     }
     Ok(std::fs::metadata(target)?.is_dir())
@@ -98,6 +98,6 @@ fn follow(link: &Path, path: &Path) -> io::Result<bool> {
 fn leads_nowhere(link: &Path) -> io::Error {
     let link = link.display();
     io::Error::other(format!(
-        "the symbolic link {link} leads nowhere: mount what it leads to, or remove it"
+        "the symbolic link {link} leads nowhere: mount its target, or remove the link"
     ))
 }

@@ -87,7 +87,7 @@ impl Growing {
         let now = Root::open(&self.path, meant)?;
         if !self.root.is_same(&now)? {
             return Err(Trouble::Changed(format!(
-                "another directory is at {} now than when the upload began",
+                "the directory at {} is not the one that was there when the upload began",
                 self.path.display()
             )));
         }
@@ -138,7 +138,7 @@ impl WriteBack {
 }
 
 fn stopped() -> io::Error {
-    io::Error::other("the thread that writes back stopped")
+    io::Error::other("the write-back thread stopped")
 }
 
 fn write_back(file: &File, asked: &Receiver<()>) -> io::Result<()> {

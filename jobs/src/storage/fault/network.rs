@@ -41,20 +41,22 @@ fn advice_on(cause: &(dyn Error + 'static)) -> Option<&'static str> {
         return on_connection(error.kind());
     }
     cause.to_string().starts_with(NAME_NOT_FOUND).then_some(
-        "no server has that name: correct the endpoint, or see this machine's name resolution",
+        "no server has that name: correct the endpoint, or check this machine's name resolution",
     )
 }
 
 fn on_tls(error: &rustls::Error) -> Option<&'static str> {
     use rustls::Error as Tls;
     if let Tls::InvalidMessage(_) = error {
-        return Some("what answers there does not speak TLS: is it http:// in place of https://?");
+        return Some(
+            "the server does not speak TLS: is the endpoint http:// rather than https://?",
+        );
     }
     let Tls::InvalidCertificate(why) = error else {
         return None;
     };
     Some(if matches!(why, CertificateError::UnknownIssuer) {
-        "this machine does not trust who signed the server's certificate: install that authority, or name its file in SSL_CERT_FILE"
+        "this machine does not trust the authority that signed the server's certificate: install its certificate, or name the file in SSL_CERT_FILE"
     } else if matches!(
         why,
         CertificateError::Expired | CertificateError::ExpiredContext { .. }
@@ -66,7 +68,7 @@ fn on_tls(error: &rustls::Error) -> Option<&'static str> {
     ) {
         "the server's certificate is for another name: correct the endpoint"
     } else {
-        "the server's certificate proves nothing"
+        "the server's certificate is not valid"
     })
 }
 
@@ -76,7 +78,7 @@ fn on_connection(kind: io::ErrorKind) -> Option<&'static str> {
     }
     if kind == io::ErrorKind::TimedOut {
         return Some(
-            "nobody answers there: a firewall drops what is sent, or the endpoint is wrong",
+            "no answer from there: a firewall drops the packets, or the endpoint is wrong",
         );
     }
     let is_no_way = [
@@ -84,5 +86,7 @@ fn on_connection(kind: io::ErrorKind) -> Option<&'static str> {
         io::ErrorKind::NetworkUnreachable,
     ]
     .contains(&kind);
-    is_no_way.then_some("no way leads there: see the network between here and the endpoint")
+    is_no_way.then_some(
+        "there is no route to it: check the network between this machine and the endpoint",
+    )
 }

@@ -63,7 +63,7 @@ async fn a_symbolic_link_that_leads_nowhere_or_in_a_circle_is_an_error() -> anyh
     let error = store.survey(&Wanted::default(), 9).await.unwrap_err();
     let error = error.report();
     assert!(
-        error.contains("leads to a directory that it lies in"),
+        error.contains("leads to a directory that contains it"),
         "{error}"
     );
     Ok(())

@@ -17,6 +17,7 @@ async fn a_wrong_password_is_final() -> Result<()> {
     let resource = lab.with_url("hunter2-marker@", "hunter2-marker-wrong@");
     let error = lab.fails(&resource, ErrorKind::Auth, true).await?;
     assert!(error.to_string().contains("refused"), "{error}");
+    assert!(!error.report().contains("pg_hba"), "{}", error.report());
     lab.clean().await
 }
 

@@ -262,7 +262,7 @@ async fn a_second_delivery_finds_it_done_and_another_run_is_refused() -> Result<
     let again = lab.restore_as(next(first), &point, OWN).await?;
     assert_eq!(
         again.notes,
-        ["an earlier attempt of this run had done it already"]
+        ["an earlier attempt of this run had already finished the restore"]
     );
     let error = lab.restore(&point, OWN).await.unwrap_err();
     assert!(

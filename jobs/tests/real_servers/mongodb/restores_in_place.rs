@@ -130,12 +130,7 @@ async fn documents_that_are_refused_leave_the_old_as_it_was() -> Result<()> {
     let twice = vec![rawdoc! {"_id": 1}, rawdoc! {"_id": 1}];
     for (metadata, documents, kind, told) in [
         (unique, doubles, ErrorKind::Target, "unique index \"n\" of"),
-        (
-            doc! {},
-            twice,
-            ErrorKind::Restore,
-            "did not take documents of",
-        ),
+        (doc! {}, twice, ErrorKind::Restore, "refused documents of"),
     ] {
         let dump = Forge::default()
             .plain(&lab.name, "more", 3)

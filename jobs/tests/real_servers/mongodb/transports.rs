@@ -140,7 +140,7 @@ async fn two_ends_that_do_not_agree_on_tls_are_told_what_to_look_at() -> Result<
         .into();
     let error = lab.fails(&resource, ErrorKind::Connect, false).await?;
     assert!(
-        error.report().contains("no agreement on TLS"),
+        error.report().contains("the TLS handshake failed"),
         "{}",
         error.report()
     );

@@ -123,7 +123,7 @@ async fn a_server_whose_memory_is_full_says_so() -> Result<()> {
     });
     shrunk?;
     let error = failed.unwrap_err();
-    is_half(&error, "restore", "maxmemory is reached: raise it")?;
+    is_half(&error, "restore", "reached its maxmemory: raise it")?;
     assert!(
         error.report().contains("refused RESTORE of key:"),
         "{}",
@@ -147,7 +147,7 @@ async fn a_server_that_drops_keys_in_silence_is_found_out() -> Result<()> {
     is_half(
         &failed.unwrap_err(),
         "target",
-        "keys during the restore, because its maxmemory is reached",
+        "keys during the restore, because it reached its maxmemory",
     )?;
     Ok(())
 }
@@ -212,7 +212,7 @@ async fn the_mark_of_another_restore_is_not_brought_back() -> Result<()> {
         restored
             .notes
             .concat()
-            .contains("may hold a part of the keys only"),
+            .contains("may hold only part of the keys"),
         "{restored:?}"
     );
     assert_eq!(target.ask::<Vec<String>>(0, &["KEYS", "*"]).await?, ["a"]);

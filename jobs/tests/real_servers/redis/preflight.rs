@@ -98,7 +98,7 @@ async fn a_type_that_the_target_does_not_know_is_named() -> Result<()> {
     let lab = Lab::new().await?;
     let point = lab.point_of(&rdb("REDIS0010", set))?;
     let error = is_refused(&lab, &point, &target).await?;
-    let says = ["values of type 20", "Bad data format"];
+    let says = ["values of RDB type 20", "Bad data format"];
     is_told(&error, "target", true, &says)
 }
 
@@ -305,6 +305,30 @@ async fn a_target_that_takes_no_writes_now_is_told_as_such_and_tried_again(
     is_told(&error, "target", false, &[code, advice])
 }
 
+/// Redis takes no writes while it cannot save, as with a full disk.
+#[tokio::test]
+async fn a_target_that_cannot_save_is_told_as_such_and_tried_again() -> Result<()> {
+    let gone = tempfile::tempdir()?;
+    let directory = format!("dir {}", gone.path().display());
+    let Some(target) =
+        lived_in(&["save 3600 1", "stop-writes-on-bgsave-error yes", &directory]).await?
+    else {
+        return Ok(());
+    };
+    // A save has nowhere to write then, whatever the server's user may do.
+    gone.close()?;
+    target.run(0, "BGSAVE").await?;
+    let has_failed = || async {
+        let told = target.ask::<String>(0, &["INFO", "persistence"]).await?;
+        Ok(told.contains("rdb_last_bgsave_status:err"))
+    };
+    until("the save has failed", has_failed).await?;
+    let lab = Lab::new().await?;
+    let point = lab.point_of(&rdb("REDIS0009", b""))?;
+    let error = is_refused(&lab, &point, &target).await?;
+    is_told(&error, "target", false, &["MISCONF", "disk"])
+}
+
 /// Nothing indicates damage: the hash is right, and a newer lastgood can read the version.
 #[tokio::test]
 async fn an_archive_of_a_version_that_is_not_known_yet_is_not_called_damaged() -> Result<()> {
@@ -318,10 +342,10 @@ async fn an_archive_of_a_version_that_is_not_known_yet_is_not_called_damaged() -
         &error,
         "tool",
         true,
-        &["run a newer one", "its version is 14"],
+        &["upgrade every consumer", "its version is 14"],
     )?;
     ensure!(
-        !error.report().contains("take another restore point"),
+        !error.report().contains("choose another restore point"),
         "{}",
         error.report()
     );

@@ -68,13 +68,13 @@ fn refusal(error: &JobError, kind: &str, says: &str) -> Result<()> {
 #[case::seven_to_six(
     Redis7,
     Redis6,
-    "the target is Redis 6.2.5 and does not take what Redis 7.0.15 dumped (RDB version 10)"
+    "the target is Redis 6.2.5 and does not accept what Redis 7.0.15 dumped (RDB version 10)"
 )]
 #[case::valkey_to_six(Valkey9, Redis6, "(RDB version 80 (Valkey))")]
 #[case::valkey_to_seven(
     Valkey9,
     Redis7,
-    "the target is Redis 7.0.15 and does not take what Valkey 9"
+    "the target is Redis 7.0.15 and does not accept what Valkey 9"
 )]
 #[tokio::test]
 async fn a_server_that_does_not_know_the_dumps_encoding(
@@ -166,7 +166,7 @@ async fn a_server_that_another_run_has_half_restored() -> Result<()> {
     };
     let other = uuid::Uuid::new_v4().to_string();
     pair.target.run(0, &format!("SET {MARK} {other}")).await?;
-    let says = format!("a restore that did not end (run {other}");
+    let says = format!("a restore that did not finish (run {other}");
     pair.is_refused(RestoreTarget::Own {}, "target", &says)
         .await?;
 

@@ -1,11 +1,12 @@
 //! A swap that fails, is cancelled or dies leaves a database that accepts connections.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
 use lastgood_jobs::{
     job::{Attempt, Restore, RestoreTarget},
     sought::Sought,
+    worker::{Progress, Worker},
 };
 
 use super::{CHECKSUM, SHOP};
@@ -187,7 +188,6 @@ async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<(
     )
     .await?;
     let point = lab.backup(attempt()).await?;
-    let before = lab.worker.progress.so_far().0;
     let job = Restore {
         point: point.manifest.run_id,
         target: RestoreTarget::Swap {},
@@ -198,16 +198,17 @@ async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<(
         break_replication: false,
         of_owner: false,
     };
-    let (resource, worker, key) = (
-        lab.resource.clone(),
-        lab.worker.clone(),
-        point.manifest_key.clone(),
-    );
+    let progress = Arc::new(Progress::default());
+    let worker = Worker {
+        progress: Arc::clone(&progress),
+        ..lab.worker.clone()
+    };
+    let (resource, key) = (lab.resource.clone(), point.manifest_key.clone());
     let running = tokio::spawn(async move {
         restore(attempt(), &resource, &job, &Sought::at(&key), None, &worker).await
     });
     until("the restore flows", || async {
-        Ok(lab.worker.progress.so_far().0 > before)
+        Ok(progress.so_far().0 > 0)
     })
     .await?;
     running.abort();

@@ -92,7 +92,7 @@ pub(in crate::cli::key) async fn recover(
         }
         if known.is_none_or(|known| known.recipient != recipient) {
             report.faults.push(format!(
-                "`{}` in {store} holds another secret ({recipient}) than the key {} on record: it was not recorded",
+                "`{}` in {store} holds a different secret ({recipient}) from the key {} on record: it was not recorded",
                 object(escrow.key),
                 escrow.key
             ));
@@ -121,7 +121,7 @@ fn unopened(known: &SealedKey, master: &MasterKeys) -> Option<String> {
     let is_closed = known.identity.is_some() && keys::open(Some(master), known).is_err();
     is_closed.then(|| {
         format!(
-            "key {} is on record, and its secret does not open with the master key here: `lastgood key reseal` takes it back from its escrow",
+            "key {} is on record, but its secret does not open with the master key here: `lastgood key reseal` recovers it from its escrow",
             known.id
         )
     })
@@ -137,10 +137,10 @@ impl Report {
     fn nothing(&self) -> &'static str {
         match (self.keys.is_empty(), self.faults.is_empty()) {
             (true, true) => {
-                "nothing was recovered: no store here holds an escrow; name the stores that keys were made with (--storage or --stores)"
+                "nothing was recovered: no store here holds an escrow; name the stores that were in use when the keys were made (--storage or --stores)"
             }
             (false, true) => {
-                "nothing was recovered: each key that the stores have an escrow of is on record already, and opens"
+                "nothing was recovered: every key with an escrow in the stores is on record already, and opens"
             }
             (_, false) => "nothing was recovered, for the reasons below",
         }
@@ -175,8 +175,8 @@ pub(in crate::cli::key) async fn open_all(
             let counts = first.escrow.identity.recipient();
             if counts != recipient {
                 faults.push(format!(
-                    "`{}` in {name} holds another secret ({recipient}) than in {} ({counts}), which counts: compare with \
-                     `archive.encryption.recipient` of the manifests",
+                    "`{}` in {name} holds a different secret ({recipient}) from the one in {} ({counts}), which is used: compare both with \
+                     `archive.encryption.recipient` in the manifests",
                     object(key),
                     first.store
                 ));
@@ -192,8 +192,8 @@ fn text(report: &Report) -> String {
         report.nothing().to_owned()
     } else {
         format!(
-            "{} recorded. Recorded keys open what was encrypted to them, and encrypt nothing more: no escrow proves who \
-             wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
+            "{} recorded. Recovered keys open what was encrypted to them, but encrypt nothing new, because an escrow does not prove \
+             who wrote it. Compare the recipients with those you know, then make the next keys: `lastgood key create --platform`, \
              and `--team` for each team above; until then their backups fail",
             counted(recorded, "key")
         )

@@ -153,10 +153,7 @@ async fn a_command_whose_catalog_is_gone_says_what_needs_none() -> Result<()> {
     for url in ["", "postgresql://u:marker@127.0.0.1:9/db"] {
         night.vault.lab.set("DATABASE_URL", url);
         for (command, instead) in [
-            (
-                &["backup", "list"][..],
-                "`lastgood point list --from STORE`",
-            ),
+            (&["point", "list"][..], "`lastgood point list --from STORE`"),
             (
                 &["restore", "shop"],
                 "`lastgood restore --from STORE shop --into env:NAME`",

@@ -39,7 +39,10 @@ async fn a_suspect_or_incomplete_newest_point_is_passed_over_and_that_is_said() 
     let refused = night.refused(&["--point", &newer]).await?;
     ensure!(refused.contains("--even-suspect"), "{refused}");
     let refused = night.refused(&["--even-suspect"]).await?;
-    ensure!(refused.contains("goes with --point"), "{refused}");
+    ensure!(
+        refused.contains("--even-suspect needs --point"),
+        "{refused}"
+    );
     let insisting = ["--point", &newer, "--even-suspect"];
     ensure!(night.restored(&insisting).await?.1 == "2000");
 

@@ -19,7 +19,7 @@ async fn a_point_of_another_installation_than_the_stores_is_restored_and_that_is
     fs::write(&path, fs::read_to_string(&path)?.replace(&own, &other))?;
     let (said, _) = night.restored(&[]).await?;
     let told = format!(
-        "INSTALLATION: the point is of installation {own}, and the store is installation {other}'s"
+        "INSTALLATION: the point is of installation {own}, but the store belongs to installation {other}"
     );
     ensure!(said.err.contains(&told), "{said:?}");
     let (said, _) = night.restored(&["--json"]).await?;
@@ -40,10 +40,7 @@ async fn a_stores_file_is_needed_for_names_and_not_for_paths() -> Result<()> {
     let path = file.display().to_string();
     let store = std::mem::replace(&mut night.store, "naer".to_owned());
     let refused = night.list(&[]).await?.refused()?;
-    ensure!(
-        refused.contains("names are those of a stores file"),
-        "{refused}"
-    );
+    ensure!(refused.contains("no stores file is given"), "{refused}");
 
     night.store.clone_from(&store);
     night.vault.lab.set("LASTGOOD_STORES", path.clone());
@@ -69,7 +66,7 @@ async fn a_listing_of_nothing_says_so() -> Result<()> {
     let said = night.list(&["--at", "2001-01-01T00:00:00Z"]).await?;
     let said = said.succeeded()?.out;
     ensure!(
-        said == "no restore point that can be read is what was asked for; later than --at: 2\n",
+        said == "no readable restore point matches; later than --at: 2\n",
         "{said}"
     );
     Ok(())

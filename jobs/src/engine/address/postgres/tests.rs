@@ -96,7 +96,7 @@ fn hosts_are_found_wherever_they_stand(#[case] url: &str, #[case] host: &str) {
 #[case::user("postgres://:hunter2@h/d", "no user")]
 #[case::database("postgres://u:hunter2@h", "no database")]
 #[case::host("postgres://u:hunter2@/d", "no host")]
-#[case::ports("postgres://u:hunter2@h,i,j/d?port=1,2", "another number of ports")]
+#[case::ports("postgres://u:hunter2@h,i,j/d?port=1,2", "a different number of ports")]
 #[case::host_of_several("postgres://u:hunter2@h,/d", "no host")]
 #[case::unknown(
     "postgres://u:hunter2@h/d?optons=hunter2",

@@ -265,7 +265,7 @@ async fn entry(
     let options = told.get_document("options").cloned().unwrap_or_default();
     let is_capped = options.get_bool("capped").unwrap_or(false);
     let Metadata { text, exact } = metadata::of_collection(told, options, indexes)
-        .map_err(|_| odd_answer("list the collections", "options that are no BSON"))?;
+        .map_err(|_| odd_answer("list the collections", "options that are not BSON"))?;
     // Parsed as a restore will parse it: it is better to fail the backup today than to store one that cannot be
     // restored.
     if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {

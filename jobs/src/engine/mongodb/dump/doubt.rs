@@ -55,7 +55,7 @@ impl Doubts {
         let mut warnings = Vec::new();
         if let Some(why) = &self.no_snapshots {
             warnings.push(format!(
-                "the collections were read one after another while others may have written: {why}"
+                "the collections were read one after another, and clients may have written meanwhile: {why}"
             ));
         }
         let mut about = |namespaces: &[String], what: &str| {
@@ -65,11 +65,12 @@ impl Doubts {
         };
         about(
             &self.outside,
-            "read a little later than the rest, because the server reads no snapshot of it; a capped collection never has one",
+            "read a little later than the rest, because the server offers no snapshot of it; a capped collection never has \
+             one",
         );
         about(
             &self.elsewhen,
-            "read as of another instant than the rest: the server does not keep to the one that it is asked for",
+            "read as of another instant than the rest: the server ignored the one that lastgood asked for",
         );
         about(
             &self.unsettled,
@@ -77,11 +78,11 @@ impl Doubts {
         );
         about(
             &self.changed,
-            "created, dropped or changed in options or indexes while the dump ran: compare it after a restore",
+            "created or dropped, or its options or indexes changed, while the dump ran: compare it after a restore",
         );
         about(
             &self.cut,
-            "dropped, renamed or made anew while it was read: the backup may have a part of it, or nothing",
+            "dropped, renamed or created again while it was read: the backup may have only part of it, or nothing",
         );
         warnings
     }

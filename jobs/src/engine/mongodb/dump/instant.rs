@@ -87,10 +87,10 @@ pub(super) async fn freeze(
             Taken::At(at) => at,
             Taken::Behind => {
                 tracing::warn!(
-                    "the secondary is too far behind the primary, which is read instead"
+                    "the secondary is too far behind the primary: reading the primary instead"
                 );
                 session.read = ReadPreference::Primary.into();
-                "no member shows a snapshot of what the primary has".clone_into(&mut why);
+                "no member offers a snapshot as new as the primary".clone_into(&mut why);
                 continue;
             }
             Taken::Nothing(reason) => {
@@ -173,13 +173,13 @@ pub(super) fn is_refusal(code: Option<i32>) -> bool {
 /// Returns why a server reads no snapshots, if that is known without asking it.
 fn refusal(server: &Server) -> Option<String> {
     if server.topology == Topology::Standalone {
-        let why = "a standalone server reads no snapshots: make it a replica set, which may have one member";
+        let why = "a standalone server offers no snapshots: make it a replica set, which may have one member";
         return Some(why.to_owned());
     }
     if server.wire_version < WIRE_VERSION_SNAPSHOTS {
         let version = &server.version;
         return Some(format!(
-            "MongoDB {version} reads no snapshots over more than a transaction, and 5.0 does"
+            "MongoDB {version} offers snapshots only within a transaction: upgrade to 5.0 or newer"
         ));
     }
     None
@@ -257,7 +257,7 @@ async fn take(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
     let sources = entries.iter().filter(|it| !it.is_capped);
     let mut sources = sources.filter_map(|it| it.source.as_ref());
     let Some(source) = sources.find(|it| it.what != What::Accounts) else {
-        let why = "no collection is of a kind that has snapshots";
+        let why = "no collection is of a kind that a snapshot can be read of";
         return Ok(Taken::Nothing(why.to_owned()));
     };
     let mut find = doc! {
@@ -279,16 +279,19 @@ async fn take(session: &Session, entries: &[Entry]) -> Result<Taken, JobError> {
             let cursor = reply.get_document("cursor").ok();
             match cursor.and_then(|it| it.get("atClusterTime")) {
                 Some(Bson::Timestamp(at)) => Ok(Taken::At(*at)),
-                Some(_) => Err(odd_answer(doing, "a time that is none")),
+                Some(_) => Err(odd_answer(
+                    doing,
+                    "something other than a timestamp where one belongs",
+                )),
                 None => Ok(Taken::Nothing(
-                    "the server does not say as of which instant it reads".to_owned(),
+                    "the server does not report the time of its snapshot".to_owned(),
                 )),
             }
         }
         Err(error) if is_refusal(code_of(&error)) => {
             let refused = fault(&error);
             Ok(Taken::Nothing(format!(
-                "the server reads no snapshots ({refused})"
+                "the server offers no snapshots ({refused})"
             )))
         }
         Err(error) => Err(meaning(doing, &error)),

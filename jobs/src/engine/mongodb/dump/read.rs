@@ -285,8 +285,8 @@ async fn find(
     at: Option<ReadAt>,
     documents: u32,
 ) -> Result<mongodb::error::Result<RawBatchCursor>, JobError> {
-    let command =
-        command(source, at, documents).map_err(|_| odd_answer(DOING, "a name with a 0 in it"))?;
+    let command = command(source, at, documents)
+        .map_err(|_| odd_answer(DOING, "a name with a NUL byte in it"))?;
     let on = session.client.database(&source.database);
     let asked = on
         .run_raw_cursor_command(command)

@@ -68,10 +68,13 @@ impl fmt::Display for Way {
             Self::Snapshot => write!(f, "from a snapshot"),
             Self::Oplog { because, .. } => write!(f, "with the oplog beside it, because {because}"),
             Self::MostOfSnapshot => {
-                write!(f, "from a snapshot, and what it lacks after it")
+                write!(
+                    f,
+                    "from a snapshot, followed by the collections that it lacks"
+                )
             }
             Self::Loose { because } => {
-                write!(f, "collection after collection, because {because}")
+                write!(f, "one collection after another, because {because}")
             }
         }
     }

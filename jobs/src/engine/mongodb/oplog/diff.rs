@@ -203,7 +203,7 @@ const LIST_MAX: usize = 16 * 1024 * 1024;
 
 fn check_depth(depth: usize) -> Result<(), Unreplayable> {
     if depth > DEPTH_MAX {
-        return Err(Unreplayable::new("a difference nested too deep"));
+        return Err(Unreplayable::new("a difference nested too deeply"));
     }
     Ok(())
 }

@@ -239,7 +239,7 @@ pub(crate) fn read(raw: &RawDocument) -> Result<Entry, Unreplayable> {
         let mut changes = Vec::new();
         for operation in operations {
             let RawBsonRef::Document(operation) = operation.map_err(broken)? else {
-                return Err(Unreplayable::new("an operation that is no document"));
+                return Err(Unreplayable::new("an operation that is not a document"));
             };
             changes.extend(change(operation)?);
         }

@@ -74,9 +74,11 @@ pub(super) async fn prepare<'a>(
     }
     // Without a source the command changes nothing, but its error tells whether we may run it.
     let idle = doc! {COMMAND: 1, "drop": false, "db": ADMIN};
-    match run(session, "ask for leave to restore users", ADMIN, idle).await {
+    match run(session, "check the right to restore users", ADMIN, idle).await {
         Err(JobError::Denied { .. }) => {
-            return none("the role may not: it needs the role \"restore\" on \"admin\"");
+            return none(
+                "the role may not restore them: it needs the role \"restore\" on \"admin\"",
+            );
         }
         Err(error) if has_code(&error, COMMAND_NOT_FOUND) => {
             return none("this server has no command for it");

@@ -86,8 +86,8 @@ pub(super) async fn make(
     let replaced = filled.timestamps_replaced;
     if replaced > 0 {
         made.notes.push(format!(
-            "{replaced} documents have an empty timestamp, Timestamp(0, 0), where this server version put the time of the \
-             restore: upgrade the server to 8.0 and restore once more if they matter"
+            "{replaced} documents had an empty timestamp, Timestamp(0, 0), which this server version replaced with the \
+             time of the restore: if they matter, upgrade the server to 8.0 and restore once more"
         ));
     }
     for (item, name) in items.iter().filter(|it| it.0.shape == Shape::Collection) {

@@ -60,7 +60,8 @@ pub(super) async fn into_empty(
     match occupancy(session, &source, &plan, home, attempt, worker).await? {
         Occupancy::Nobody | Occupancy::ThisRun => {}
         Occupancy::Done => {
-            let notes = vec!["an earlier attempt of this run had done it already".to_owned()];
+            let notes =
+                vec!["an earlier attempt of this run had already finished the restore".to_owned()];
             return Ok(restored(&source, &plan, known, Made::just(notes)));
         }
     }
@@ -229,7 +230,7 @@ async fn make(
     merge.finish(session).await?;
     if session.server.topology == Topology::Sharded {
         made.notes
-            .push("the cluster is sharded, and the restored collections are not".to_owned());
+            .push("the cluster is sharded, but the restored collections are not".to_owned());
     }
     Ok(made)
 }

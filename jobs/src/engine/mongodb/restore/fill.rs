@@ -60,8 +60,9 @@ pub(super) async fn fill(
     });
     let mut inserts = Inserts::new(session, &destinations);
     let read = async {
+        let mut pass = worker.progress.pass();
         while let Some(chunk) = reading.next().await {
-            worker.progress.add_dump(chunk.len() as u64);
+            pass.add(chunk.len() as u64);
             reader.feed(&chunk).map_err(|why| source.damaged(why))?;
             while let Ok(batch) = batches.try_recv() {
                 inserts.begin(batch).await?;
@@ -140,7 +141,7 @@ impl Visit for Sorter {
         if prelude.namespaces.len() == self.destinations.len() {
             return Ok(());
         }
-        Err(refused("it is another one than was verified"))
+        Err(refused("it is not the one that was verified"))
     }
 
     fn document(&mut self, place: usize, raw: &[u8]) -> Result<(), FormatError> {
@@ -249,7 +250,7 @@ impl Inserts {
             return Ok(());
         };
         let done = done.map_err(|_| JobError::Stopped {
-            what: "the insertion of documents",
+            what: "inserting the documents",
         })??;
         self.bytes_under_way = self.bytes_under_way.saturating_sub(done.bytes);
         if let Some(inserted) = self.inserted.get_mut(done.place) {

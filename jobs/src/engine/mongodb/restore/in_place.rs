@@ -91,7 +91,7 @@ pub(super) async fn in_place(
     made.notes
         .push("collections that the backup does not have were left as they were".to_owned());
     if session.server.topology == Topology::Sharded {
-        let note = "the cluster is sharded, and the restored collections are not";
+        let note = "the cluster is sharded, but the restored collections are not";
         made.notes.push(note.to_owned());
     }
     Ok(restored(&source, &plan, known, made))
@@ -115,7 +115,7 @@ async fn clear(session: &Session, plan: &Plan, prefix: &str) -> Result<Vec<Strin
     }
     let others = others.join(", ");
     Ok(vec![format!(
-        "another run left collections behind, or is at work: drop them once it has ended: {others}"
+        "another run left these collections behind, or is still running: {others}: drop them once it has ended"
     )])
 }
 

@@ -84,7 +84,7 @@ pub(super) fn parse(text: &str) -> Result<Metadata, String> {
     let listed = match json.remove("indexes") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(indexes)) => indexes,
-        Some(_) => return Err("its indexes are no list".to_owned()),
+        Some(_) => return Err("its indexes are not a list".to_owned()),
     };
     let mut indexes = Vec::new();
     for json in listed {

@@ -103,8 +103,9 @@ pub(super) async fn replay(
         entries,
     });
     let mut transactions = Transactions::default();
+    let mut pass = worker.progress.pass();
     while let Some(chunk) = reading.next().await {
-        worker.progress.add_dump(chunk.len() as u64);
+        pass.add(chunk.len() as u64);
         reader.feed(&chunk).map_err(|why| source.damaged(why))?;
         while let Ok(entry) = waiting.try_recv() {
             let entry = oplog::read(&entry).map_err(unreplayable)?;

@@ -356,7 +356,7 @@ async fn an_answer_that_is_not_a_yes_fails_the_restore(
 }
 
 #[rstest]
-#[case::the_mark("lastgood_restore.mark", true, "took \"shop\" for its own")]
+#[case::the_mark("lastgood_restore.mark", true, "took \"shop\" over")]
 #[case::documents("orders", false, "shop.orders has 0 of its 1 documents")]
 #[tokio::test]
 async fn what_somebody_takes_away_meanwhile_is_missed(

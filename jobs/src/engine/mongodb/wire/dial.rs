@@ -85,7 +85,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             }
         }
     }
-    Err(failed.unwrap_or_else(|| io::Error::other("its name has no address")))
+    Err(failed.unwrap_or_else(|| io::Error::other("its name resolves to no address")))
 }
 
 fn keep_alive(tcp: &TcpStream) -> io::Result<()> {

@@ -98,7 +98,7 @@ impl Head {
         match self.kind {
             OP_MSG | OP_REPLY => {}
             OP_COMPRESSED => {
-                return Err("compressed an answer, though nobody asked for that".into());
+                return Err("compressed an answer, although lastgood did not ask for that".into());
             }
             kind => return Err(format!("sent a message of the unknown kind {kind}")),
         }
@@ -106,7 +106,7 @@ impl Head {
         let Some(rest) = length.checked_sub(HEAD_BYTES) else {
             let length = self.length;
             return Err(format!(
-                "announced a message of {length} bytes, which is less than its head"
+                "announced a message of {length} bytes, which is shorter than its header"
             ));
         };
         if length > MESSAGE_BYTES_MAX {
@@ -116,7 +116,7 @@ impl Head {
         }
         if length > limit {
             return Err(format!(
-                "announced {length} bytes as its answer to a question that has a short one; at most {limit} are read"
+                "announced {length} bytes as the answer to a command with a short one; lastgood reads at most {limit}"
             ));
         }
         Ok(rest)

@@ -54,8 +54,8 @@ pub(super) async fn carry(
     match end {
         End::Closed => Ok(()),
         End::Unanswered => {
-            let why = "it ended the connection before any answer: see whether it wants TLS (tls=true), or a certificate of yours \
-                       (tlsCertificateKeyFile)";
+            let why = "it closed the connection before any answer: check whether it requires TLS (tls=true), or a client \
+                       certificate (tlsCertificateKeyFile)";
             heard.away(name, Trouble::Away(why.to_owned()));
             Ok(())
         }

@@ -149,7 +149,7 @@ fn is_refused(error: &JobError, told: &str) -> Result<()> {
 )]
 #[case::greeting_of_a_megabyte(
     |it: &_| is_greeting(it).then_some((1_000_000, OP_MSG)),
-    "announced 1000000 bytes as its answer to a question that has a short one; at most 65536 are read"
+    "announced 1000000 bytes as the answer to a command with a short one; lastgood reads at most 65536"
 )]
 #[case::version_of_a_megabyte(
     |it: &_| (name(it) == "buildInfo").then_some((1_000_000, OP_MSG)),

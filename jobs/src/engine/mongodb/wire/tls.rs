@@ -20,7 +20,7 @@ use crate::{
 pub(super) async fn configured(asked: TlsOptions) -> Result<Arc<ClientConfig>, JobError> {
     let configured = tokio::task::spawn_blocking(move || configure(&asked)).await;
     let stopped = |_| JobError::Stopped {
-        what: "the reading of certificates",
+        what: "reading the certificates",
     };
     Ok(Arc::new(configured.map_err(stopped)??))
 }
@@ -31,8 +31,9 @@ pub(super) async fn wrap(
     host: &str,
     config: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, Trouble> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| Trouble::Away("its host is no name that a certificate could have".into()))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        Trouble::Away("its host is not a name that a certificate could have".into())
+    })?;
     let agreed = TlsConnector::from(config).connect(name, tcp).await;
     agreed.map_err(|error| failed(&error))
 }
@@ -41,7 +42,7 @@ fn failed(error: &io::Error) -> Trouble {
     match tls::refused_certificate(error) {
         Some(why) => Trouble::Certificate(format!("{why:?}")),
         None => Trouble::Away(format!(
-            "no agreement on TLS ({error}): see that the server speaks TLS on this port"
+            "the TLS handshake failed ({error}): check that the server speaks TLS on this port"
         )),
     }
 }

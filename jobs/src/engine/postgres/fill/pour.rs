@@ -94,11 +94,12 @@ async fn spool(source: &Source<'_>, worker: &Worker) -> Result<std::io::Result<F
         Err(error) => return Ok(Err(error)),
     };
     let mut writing = tokio::fs::File::from_std(file);
+    let mut pass = worker.progress.pass();
     while let Some(chunk) = reading.next().await {
         if let Err(error) = writing.write_all(&chunk).await {
             return Ok(Err(error));
         }
-        worker.progress.add_dump(chunk.len() as u64);
+        pass.add(chunk.len() as u64);
     }
     if let Err(error) = writing.flush().await {
         return Ok(Err(error));
@@ -118,8 +119,9 @@ pub(super) async fn pour(
     let mut pipe = tool.take_stdin().map_err(cannot_wait)?;
     widen(&pipe);
     let mut takes_more = true;
+    let mut pass = worker.progress.pass();
     while takes_more && let Some(chunk) = reading.next().await {
-        worker.progress.add_dump(chunk.len() as u64);
+        pass.add(chunk.len() as u64);
         // A tool that stops reading has failed, or leaves out the rest. Its exit status tells.
         takes_more = pipe.write_all(&chunk).await.is_ok();
     }

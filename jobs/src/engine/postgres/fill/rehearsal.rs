@@ -50,7 +50,7 @@ pub(super) async fn rehearse(
     )
     .await?;
     let tried = try_all(session, entries, &present, target, job).await;
-    answer("take back a rehearsal", session.execute("rollback")).await?;
+    answer("roll back a rehearsal", session.execute("rollback")).await?;
     // The tool's search path must not apply to later statements.
     answer(
         "end a rehearsal",
@@ -142,7 +142,7 @@ async fn try_all(
     }
     left_out.notes.extend(note(
         &grants,
-        "grants on what this role does not own were left out: let their owner grant them again",
+        "grants on objects that this role does not own were left out: let the owner grant them again",
     ));
     left_out.notes.extend(note(
         &tables,

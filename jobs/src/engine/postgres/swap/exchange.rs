@@ -104,7 +104,7 @@ pub(super) async fn exchange(exchange: Exchange) -> Result<Option<String>, JobEr
             fresh.remove().await;
             return Err(error);
         }
-        tracing::warn!(database = %fresh.beside.database(), error = %error.report(), "somebody holds a lock on the database: it is open again, and the exchange is tried again");
+        tracing::warn!(database = %fresh.beside.database(), error = %error.report(), "a session holds a lock on the database: it is open again, and lastgood retries the swap");
         tokio::time::sleep(pause).await;
         pause *= 2;
     }

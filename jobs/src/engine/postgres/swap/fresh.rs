@@ -63,7 +63,7 @@ async fn drop_fresh(beside: &Address, name: &str, major: u32) {
         dropped
     };
     if let Err(error) = dropped.await {
-        tracing::warn!(database = %name, error = %error.report(), "a half-restored database is left to the next attempt");
+        tracing::warn!(database = %name, error = %error.report(), "a half-restored database could not be dropped; the next attempt drops it");
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn marker(run_id: Uuid) -> String {
 ///
 /// Only for the worker that has the run, or for a caller that knows that no worker has it.
 pub(super) async fn end_marked(admin: &mut PgConnection, marker: &str) -> Result<(), JobError> {
-    let doing = "end what a dead worker left waiting";
+    let doing = "end the sessions of a dead worker";
     let deadline = Instant::now() + SESSIONS_END_TIMEOUT;
     loop {
         let question = "select count(pg_terminate_backend(pid)) from pg_stat_activity \

@@ -38,7 +38,7 @@ pub(super) async fn reopen(beside: &Address, kept: &str, marker: &str) -> Result
         match try_to_reopen(beside, kept, marker).await {
             Ok(came) => return Ok(came),
             Err(error) if Instant::now() + pause < deadline => {
-                tracing::warn!(%database, error = %error.report(), "a closed database is not open again yet");
+                tracing::warn!(%database, error = %error.report(), "a closed database could not be reopened yet; trying again");
             }
             Err(error) => return Err(left_closed(database, error)),
         }
@@ -65,7 +65,7 @@ async fn try_to_reopen(beside: &Address, kept: &str, marker: &str) -> Result<Cam
 /// Lets connections into the database again.
 pub(super) async fn open(admin: &mut PgConnection, database: &str) -> Result<(), JobError> {
     let statement = allow_connections(database, true);
-    run(admin, "let connections in", statement).await
+    run(admin, "open the database to connections", statement).await
 }
 
 /// Returns the error that says how to open by hand a database that could not be opened here.

@@ -30,8 +30,8 @@ impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the server announced a message {:?} of {} bytes, and at most {} are taken: this is no PostgreSQL server, or the \
-             connection is disturbed",
+            "the server announced a message {:?} of {} bytes, but lastgood accepts at most {}: this is not a PostgreSQL \
+             server, or the connection is disturbed",
             char::from(self.kind),
             self.length,
             longest(self.kind)

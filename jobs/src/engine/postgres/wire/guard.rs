@@ -114,12 +114,16 @@ pub(super) async fn pass_on(
         match (frame.kind(), left.checked_sub(cost)) {
             (b'Z', _) => left = ANSWER_BYTES_MAX,
             (_, Some(rest)) => left = rest,
-            (_, None) => return refuse(to, "the server's answer to one question has no end").await,
+            (_, None) => {
+                return refuse(to, "the server's answer to one statement does not end").await;
+            }
         }
         if frame.kind() == b'S' {
             match statuses.checked_sub(1) {
                 Some(rest) => statuses = rest,
-                None => return refuse(to, "the server tells of itself without end").await,
+                None => {
+                    return refuse(to, "the server's messages about its settings do not end").await;
+                }
             }
         }
         if to.write_all(frame.bytes()).await.is_err() {

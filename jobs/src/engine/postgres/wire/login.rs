@@ -72,7 +72,9 @@ impl Talk<'_> {
         loop {
             let asked = self.next().await?;
             let (b'R', Some((method, rest))) = (asked.kind(), asked.number()) else {
-                return Err(odd("the server asks for no password and lets nobody in"));
+                return Err(odd(
+                    "the server neither asks for a password nor accepts the login",
+                ));
             };
             match method {
                 0 => return self.check_binding(),
@@ -95,8 +97,8 @@ impl Talk<'_> {
                 }
                 other => {
                     return Err(NoSession::Impossible(format!(
-                        "the server asks for a way to authenticate that is not supported (number {other}): let the role use \
-                         scram-sha-256, md5, password, trust or peer in pg_hba.conf"
+                        "the server asks for an authentication method that is not supported (number {other}): let the role \
+                         use scram-sha-256, md5, password, trust or peer in pg_hba.conf"
                     )));
                 }
             }
@@ -122,7 +124,9 @@ impl Talk<'_> {
             certificate => {
                 self.check_binding()?;
                 if !offers(SCRAM_SHA_256) {
-                    return Err(odd("the server offers no SCRAM that is known here"));
+                    return Err(odd(
+                        "the server offers no SCRAM mechanism that lastgood supports",
+                    ));
                 }
                 let binding = match certificate {
                     Some(_) => ChannelBinding::unrequested(),
@@ -147,7 +151,7 @@ impl Talk<'_> {
             .await?;
         let proof = self.next().await?;
         let proven = scram.finish(told(&proof, 12)?);
-        proven.map_err(|_| odd("the server does not know the password that it asks for"))?;
+        proven.map_err(|_| odd("the server did not prove that it knows the password"))?;
         let end = self.next().await?;
         told(&end, 0).map(|_| ())
     }
@@ -157,8 +161,9 @@ impl Talk<'_> {
         match self.address.binding() {
             Binding::Disable | Binding::Prefer => Ok(()),
             Binding::Require => Err(NoSession::Impossible(
-                "its channel_binding=require demands a password that is bound to the server's certificate, and the server or its \
-                 certificate does not offer that: let the role use scram-sha-256 over TLS, or take the parameter away"
+                "its channel_binding=require demands a password that is bound to the server's certificate, but the server \
+                 or its certificate does not support that: let the role use scram-sha-256 over TLS, or remove the \
+                 parameter"
                     .to_owned(),
             )),
         }
@@ -172,13 +177,13 @@ impl Talk<'_> {
             let frame = self.next().await?;
             all.extend_from_slice(frame.bytes());
             if all.len() > TOLD_BYTES_MAX {
-                return Err(odd("the server tells of itself without end"));
+                return Err(odd("the server's messages about its settings do not end"));
             }
             match frame.kind() {
                 b'K' => process = frame.number().map_or(0, |(process, _)| process),
                 b'Z' => break,
                 b'S' | b'N' => {}
-                _ => return Err(odd("the server answers before it was asked anything")),
+                _ => return Err(odd("the server sent an answer before any statement")),
             }
         }
         Ok(Open {
@@ -221,7 +226,7 @@ impl Talk<'_> {
     }
 }
 
-const ODD_PASSWORD: &str = "the server asks for the password in an impossible way";
+const ODD_PASSWORD: &str = "the server's request for the password is malformed";
 
 /// Returns the contents of an authentication message with this number.
 fn told(frame: &Frame, number: u32) -> Result<&[u8], NoSession> {

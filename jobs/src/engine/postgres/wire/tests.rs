@@ -71,7 +71,7 @@ fn header(kind: u8, length: u32) -> Vec<u8> {
 #[case::error_of_two_gigabytes(header(b'E', 0x7fff_fff0), "at most 1048576")]
 #[case::less_than_itself(header(b'E', 3), "of 3 bytes")]
 #[case::other(header(b'R', 0x7fff_fff0), "at most 65536")]
-#[case::no_postgres(b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "this is no PostgreSQL server")]
+#[case::no_postgres(b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "this is not a PostgreSQL server")]
 #[tokio::test]
 async fn an_absurd_length_is_refused_before_the_session(
     #[case] says: Vec<u8>,
@@ -88,7 +88,7 @@ async fn an_absurd_length_is_refused_before_the_session(
 #[rstest]
 #[case::error(header(b'E', 0x7fff_fff0), false, "at most 1048576")]
 #[case::row(header(b'D', 0x7fff_fff0), false, "at most 16777216")]
-#[case::rows(message(b'N', b"M\0\0"), true, "has no end")]
+#[case::rows(message(b'N', b"M\0\0"), true, "does not end")]
 #[tokio::test]
 async fn the_driver_never_sees_an_answer_that_is_too_large(
     #[case] says: Vec<u8>,

@@ -48,7 +48,8 @@ pub(super) async fn offered(mut tcp: TcpStream) -> Result<Offer, NoSession> {
         b'S' => Ok(Offer::Yes(tcp)),
         b'N' => Ok(Offer::No(tcp)),
         _ => Err(odd(
-            "the server answers the question for TLS with neither yes nor no: this is no PostgreSQL server, or it is too busy",
+            "the server answered the request for TLS with neither yes nor no: this is not a PostgreSQL server, or it is \
+             too busy",
         )),
     }
 }
@@ -60,14 +61,14 @@ pub(super) async fn wrap(
     address: &Address,
 ) -> Result<(Box<dyn Carrier>, Option<Vec<u8>>), NoSession> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        NoSession::Impossible("its host is no name that a certificate could have".to_owned())
+        NoSession::Impossible("its host is not a name that a certificate could have".to_owned())
     })?;
     let check = Check::of(address);
     // Certificates are files, many of them if they are the system's.
     let configured = tokio::task::spawn_blocking(move || configure(check));
     let configured = configured
         .await
-        .map_err(|_| odd("the reading of certificates stopped"))??;
+        .map_err(|_| odd("reading the certificates stopped before it finished"))??;
     let connected = TlsConnector::from(Arc::new(configured))
         .connect(name, tcp)
         .await;

@@ -240,9 +240,33 @@ async fn a_dump_of_a_version_that_is_not_known_yet_is_told_once_and_not_called_d
         "{report}"
     );
     assert!(
-        report.contains("run a newer one") && report.contains("version is 14"),
+        report.contains("upgrade every consumer") && report.contains("version is 14"),
         "{report}"
     );
+    Ok(())
+}
+
+/// A dump with one element, compressed from 2 GiB to 65 MiB: nobody looks into a value of up to 64 MiB.
+fn with_a_long_element() -> Vec<u8> {
+    let compressed = vec![0_u8; 65 << 20];
+    let size = u32::try_from(compressed.len()).unwrap().to_be_bytes();
+    let expanded = (2_u64 << 30).to_be_bytes();
+    let list = b"REDIS0010\xfe\x00\x01\x03key\x01";
+    let string = [b"\xc3\x80", &size[..], b"\x81", &expanded, &compressed].concat();
+    [&list[..], &string, b"\xff", &[0; 8]].concat()
+}
+
+/// An element that no restore can write over the network is still in the backup: a server can start from it.
+#[tokio::test]
+async fn an_element_that_is_too_long_to_be_held_is_backed_up_and_told() -> Result<()> {
+    let rdb = with_a_long_element();
+    let server = Pretend::start(Script::sync(whole(&rdb))).await?;
+    let lab = Lab::new().await?;
+    let dumped = lab.dump(&server).await?;
+    assert!(lab.stored()? == rdb, "the dump is another");
+    assert_eq!(dumped.consistency, Consistency::Snapshot);
+    let warnings = dumped.warnings.join("\n");
+    assert!(warnings.contains("proto-max-bulk-len"), "{warnings}");
     Ok(())
 }
 

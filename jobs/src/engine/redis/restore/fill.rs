@@ -87,7 +87,7 @@ pub(super) async fn fill(
     poured?;
     ended?;
     let stopped = JobError::Stopped {
-        what: "the encoding of the dump",
+        what: "encoding the dump",
     };
     match done {
         Ok(Ok((counts, roll))) => Ok(Filled { counts, roll }),
@@ -203,7 +203,7 @@ fn refused(about: Option<About>, fault: ServerFault) -> JobError {
         }
         (_, Some(about)) => RedisError::KeyRefused {
             what: about.to_string(),
-            advice: advice(&fault).unwrap_or("see what it says"),
+            advice: advice(&fault).unwrap_or("see its answer"),
             source: fault,
         }
         .into(),

@@ -84,9 +84,9 @@ impl Sample {
             return "metadata that modules keep on keys".to_owned();
         }
         if EXPIRING_HASHES.contains(&type_byte) {
-            return format!("hashes whose fields expire (type {type_byte} of the format)");
+            return format!("hashes whose fields expire (RDB type {type_byte})");
         }
-        format!("values of type {type_byte} of the format")
+        format!("values of RDB type {type_byte}")
     }
 }
 

@@ -82,7 +82,7 @@ impl Target {
         let mut found = Vec::new();
         if let Marked::ByAnother(run) = &self.marks.marked {
             found.push(format!(
-                "the mark of a restore that did not end (run {run}, key {MARK})"
+                "the mark of a restore that did not finish (run {run}, key {MARK})"
             ));
         }
         let keys = self.server.keys.iter();
@@ -291,7 +291,7 @@ impl Target {
                 let advice = if sample.module().is_some() {
                     "load the same module there, in that version or a newer one (MODULE LIST)"
                 } else {
-                    "restore into a server of the line that dumped them, as new or newer"
+                    "restore into a server of the kind that dumped them, of that version or newer"
                 };
                 RedisError::TargetLacks {
                     target: self.server.version.clone(),

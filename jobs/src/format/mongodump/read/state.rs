@@ -28,7 +28,7 @@ impl State {
             Self::Documents(_) => "a block of documents",
             Self::End(_) => "a namespace's end",
             Self::Done => "nothing",
-            Self::Failed(_) => "what was found to be wrong before",
+            Self::Failed(_) => "bytes after an earlier failure",
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::format::rdb::{
     listpack::{DAMAGED, Listpack},
     reader::{Reader, Stop},
     skim::{consumer_times, skim_groups, skim_idempotency},
-    told::{Element, EntryPairs, SplitError, StreamHistory, StreamId, StreamMeta},
+    value::{Element, EntryPairs, SplitError, StreamHistory, StreamId, StreamMeta},
 };
 
 /// The entry was deleted; its bytes are still there.

@@ -54,16 +54,16 @@ impl Asking {
 
     /// Returns the address to ask. Plain HTTP is allowed only for a nearby address, or for one that was configured.
     fn meant(&self, uri: &Uri) -> Result<Url> {
-        let bad = |text: &str| Error::config_invalid(format!("{text} is no address"));
+        let bad = |text: &str| Error::config_invalid(format!("{text} is not a valid URL"));
         if let Some(sts) = &self.sts {
             return Url::parse(sts).map_err(|_| bad("AWS_ENDPOINT_URL_STS"));
         }
-        let url = Url::parse(&uri.to_string()).map_err(|_| bad("what lends keys"))?;
+        let url = Url::parse(&uri.to_string()).map_err(|_| bad("the lender's address"))?;
         if url.scheme() == "https" || is_near(&url) {
             return Ok(url);
         }
         Err(Error::config_invalid(format!(
-            "{} is asked over https only: keys would cross the network in clear",
+            "{} is asked only over https: over http, keys would cross the network in clear text",
             url.host_str().unwrap_or_default()
         )))
     }

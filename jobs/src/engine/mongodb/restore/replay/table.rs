@@ -117,7 +117,7 @@ impl Table {
         };
         if tracked.item.database != database {
             return Err(Unreplayable::new(
-                "a collection that went to another database",
+                "a collection that was renamed into another database",
             ));
         }
         tracked.item.collection = collection;

@@ -1,4 +1,4 @@
-//! `lastgood backup pin|unpin|hold|release|confirm`: an operator's decisions about a restore point.
+//! `lastgood point pin|unpin|hold|release|confirm`: an operator's decisions about a restore point.
 
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ pub(in crate::cli) struct KeepArgs {
     id: Uuid,
     /// Why; shown and recorded
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    because: String,
+    reason: String,
 }
 
 /// Which point to keep no more.
@@ -28,7 +28,7 @@ pub(super) async fn keep(
     args: &KeepArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    catalog.keep(args.id, custody, &args.because).await?;
+    catalog.keep(args.id, custody, &args.reason).await?;
     let (done, how) = match custody {
         Custody::Pin => ("pinned", "unpin"),
         Custody::Hold => ("held", "release"),
@@ -36,7 +36,7 @@ pub(super) async fn keep(
     output.done(
         done,
         &format!(
-            "{done}: it does not expire until `lastgood backup {how} {}`",
+            "{done}: it does not expire until `lastgood point {how} {}`",
             args.id
         ),
     )
@@ -47,11 +47,11 @@ pub(super) async fn confirm(
     args: &KeepArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let order = Order::of_this_user(Some(&args.because));
-    catalog.confirm(args.id, &args.because, &order).await?;
+    let order = Order::of_this_user(Some(&args.reason));
+    catalog.confirm(args.id, &args.reason, &order).await?;
     output.done(
         "confirmed",
-        "confirmed: it is trusted like any other, and older ones expire as was promised",
+        "confirmed: it is trusted like any other, and older ones expire as usual",
     )
 }
 
@@ -68,6 +68,6 @@ pub(super) async fn keep_no_more(
     };
     output.done(
         done,
-        &format!("{done}: it expires as its resource was promised, see `lastgood retention plan`"),
+        &format!("{done}: its retention applies again, see `lastgood retention plan`"),
     )
 }

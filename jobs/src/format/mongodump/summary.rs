@@ -30,7 +30,7 @@ pub enum FormatError {
     #[error("it is compressed: decompress it with gzip -d first")]
     Compressed,
     /// A version that this build does not know.
-    #[error("its format is {version:?}, and {VERSION:?} is supported")]
+    #[error("its format is {version:?}, but only {VERSION:?} is supported")]
     Version {
         /// The version, shortened if it is long.
         version: String,
@@ -61,7 +61,7 @@ pub enum FormatError {
     },
     /// Documents other than those that were written.
     #[error(
-        "the documents of {namespace:?} are not those that were dumped: their checksum, at byte {at}, is another"
+        "the documents of {namespace:?} are not those that were dumped: their checksum, at byte {at}, does not match"
     )]
     Checksum {
         /// The namespace of the documents.

@@ -69,7 +69,7 @@ pub enum FormatError {
     NotCustom,
     /// An older or newer version of the format.
     #[error(
-        "its format is {major}.{minor}, and 1.{MINOR_OLDEST} to 1.{MINOR_NEWEST} are supported"
+        "its format is {major}.{minor}, but only 1.{MINOR_OLDEST} to 1.{MINOR_NEWEST} are supported"
     )]
     Version {
         /// The number before the dot.

@@ -1,4 +1,4 @@
-//! `lastgood backup download ID --to FILE`: fetches an archive. It lets a customer's data out, which is recorded first.
+//! `lastgood point download ID --to FILE`: fetches an archive. It lets a customer's data out, which is recorded first.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ use crate::{
 pub(in crate::cli) struct Args {
     /// The restore point
     id: Uuid,
-    /// The file, which must not be there yet
+    /// The file, which must not exist yet
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let manifest = tokio::select! {
         fetched = fetch(catalog, &point, &sought, &stores, &args.to) => fetched?,
         // Dropping the future removes what has arrived so far.
-        () = stop.cancelled() => anyhow::bail!("interrupted: nothing was left; download once more"),
+        () = stop.cancelled() => anyhow::bail!("interrupted: nothing was kept; download again"),
     };
     let answer = serde_json::json!({
         "point": point.id,
@@ -56,7 +56,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     });
     output.show(&answer, |_| {
         format!(
-            "{} is the archive of {} as of {}, and its BLAKE3 is right. By hand:\n  {}",
+            "{} is the archive of {} as of {}, and its BLAKE3 matches. To restore it by hand:\n  {}",
             args.to.display(),
             manifest.resource_id,
             manifest.consistent_at.to_rfc3339(),
@@ -89,7 +89,7 @@ async fn fetch(
                 tracing::warn!(
                     store = store.name,
                     error = why,
-                    "this store cannot give the archive"
+                    "the archive cannot be fetched from this store"
                 );
                 faults.push(fault(store, &error));
             }

@@ -1,4 +1,4 @@
-//! `lastgood backup url ID --ttl 15m`: an address from which anyone who has it can fetch an archive. Recorded before it is made.
+//! `lastgood point url ID --ttl 15m`: an address from which anyone who has it can fetch an archive. Recorded before it is made.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_hours(24 * 7);
 pub(in crate::cli) struct Args {
     /// The restore point
     id: Uuid,
-    /// How long the address holds, a week at most
+    /// How long the address is valid, at most a week
     #[arg(long, default_value = "15m", value_name = "TIME", value_parser = ttl)]
     ttl: Duration,
     #[command(flatten)]
@@ -33,7 +33,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
     if (Duration::from_secs(1)..=LONGEST).contains(&ttl) {
         Ok(ttl)
     } else {
-        Err("give a second at least and a week at most, e.g. 15m".to_owned())
+        Err("give at least a second and at most a week, e.g. 15m".to_owned())
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let url = store.storage.presign(&archive.key, args.ttl).await?;
     let url = url.with_context(|| {
         format!(
-            "store {} is a directory, which signs no addresses: use `lastgood backup download {} --to FILE`",
+            "store {} is a directory, which cannot sign addresses: use `lastgood point download {} --to FILE`",
             store.name, point.id
         )
     })?;
@@ -71,7 +71,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
         "blake3": archive.blake3,
     });
     output.note(&format!(
-        "whoever has this address can fetch the archive of {} for {seconds} s; its BLAKE3 is {}",
+        "anybody with this address can fetch the archive of {} for {seconds} s; its BLAKE3 is {}",
         manifest.resource_id, archive.blake3
     ));
     output.show(&answer, |_| url.expose_secret().to_owned())

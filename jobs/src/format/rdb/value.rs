@@ -192,11 +192,11 @@ pub(crate) enum Checksum {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Not an RDB file.
-    #[error("it begins neither with REDIS nor with VALKEY: no RDB file")]
+    #[error("it begins neither with REDIS nor with VALKEY: it is not an RDB file")]
     NotRdb,
     /// From a server that this build does not know.
     #[error(
-        "its version is {number}, and 1 to {REDIS_NEWEST} (Redis) and {VALKEY_ONLY} (Valkey) are supported"
+        "its version is {number}, but only 1 to {REDIS_NEWEST} (Redis) and {VALKEY_ONLY} (Valkey) are supported"
     )]
     Version {
         /// The version in the header.
@@ -204,7 +204,7 @@ pub enum FormatError {
     },
     /// A type of value that this version does not have.
     #[error(
-        "it has a value of the unknown type {type_byte} at byte {at}, and is of RDB version {version}"
+        "it has a value of the unknown type {type_byte} at byte {at}, and its RDB version is {version}"
     )]
     UnknownType {
         /// The byte in the place of a type.
@@ -215,7 +215,7 @@ pub enum FormatError {
         at: u64,
     },
     /// An opcode that this version does not have.
-    #[error("it has the unknown opcode {opcode} at byte {at}, and is of RDB version {version}")]
+    #[error("it has the unknown opcode {opcode} at byte {at}, and its RDB version is {version}")]
     UnknownOpcode {
         /// The byte in the place of an opcode.
         opcode: u8,
@@ -251,7 +251,7 @@ pub enum FormatError {
         limit: usize,
     },
     /// A part that is larger than a server would take.
-    #[error("it has a part at byte {at} that is longer than a server takes")]
+    #[error("it has a part at byte {at} that is longer than a server accepts")]
     TooLong {
         /// Its byte offset.
         at: u64,
@@ -271,13 +271,13 @@ pub enum FormatError {
         at: u64,
     },
     /// Bytes after the end.
-    #[error("it goes on after its end, at byte {at}")]
+    #[error("it has bytes after its end, at byte {at}")]
     TrailingBytes {
         /// The byte offset at which the RDB file ended.
         at: u64,
     },
     /// Changed bytes.
-    #[error("its checksum does not fit: its bytes were changed")]
+    #[error("its checksum does not match: its bytes were changed")]
     Checksum,
 }
 
@@ -312,6 +312,6 @@ pub(crate) enum SplitError<E> {
     #[error("the dump could not be read")]
     Read(#[source] std::io::Error),
     /// The visitor does not want to go on.
-    #[error("what the dump holds could not be taken")]
+    #[error("the contents of the dump could not be taken")]
     Visitor(#[source] E),
 }
