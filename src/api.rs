@@ -254,6 +254,9 @@ async fn look_for_ever(
     switches: Switches,
     stop: CancellationToken,
 ) {
+    if let Some(fault) = plans.fault() {
+        tracing::error!(error = %fault, "the built-in plans are in force: the plans file cannot be used");
+    }
     let keeps_sessions = catalog.keeps_sessions().await;
     let mut timer = tokio::time::interval(LOOK_EVERY);
     loop {

@@ -321,3 +321,17 @@ async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
     );
     Ok(())
 }
+
+/// What it says of tiers and promises is then not the operator's own.
+#[tokio::test]
+async fn it_logs_that_the_plans_file_cannot_be_used_when_it_starts() -> Result<()> {
+    let lab = Lab::create().await?;
+    let nowhere = lab.home.path().join("nowhere.yaml");
+    let nowhere = nowhere.to_str().context("a path")?;
+    let api = lab.api("api", &["--plans", nowhere]).await?;
+    eventually(PATIENCE, "the fault is logged", async || {
+        let log = api.log()?;
+        Ok(log.contains("the built-in plans are in force") && log.contains("nowhere.yaml"))
+    })
+    .await
+}
