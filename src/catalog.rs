@@ -32,6 +32,7 @@ mod schema;
 mod sealed;
 mod standing;
 mod stores;
+mod superusers;
 mod tokens;
 mod transports;
 

@@ -191,6 +191,9 @@ pub enum Details {
         extensions: BTreeMap<String, String>,
         /// `encoding`, `collate`, `ctype` and the like, for creating the database again if it is gone.
         properties: BTreeMap<String, String>,
+        /// Whether the URL's role is a superuser. A restore through the same URL needs leave.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        superuser: bool,
     },
     /// MongoDB.
     Mongodb {
@@ -317,6 +320,7 @@ pub(crate) mod tests {
                 tables: 3,
                 extensions: BTreeMap::from([("vector".to_owned(), "0.8.6".to_owned())]),
                 properties: BTreeMap::from([("encoding".to_owned(), "UTF8".to_owned())]),
+                superuser: false,
             },
             warnings: Vec::new(),
             suspicions: Vec::new(),

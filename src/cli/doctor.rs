@@ -36,8 +36,8 @@ use crate::{
 
 /// For how many teams with keys of their own a restore point is opened.
 const TEAMS_SAMPLED: i64 = 20;
-/// How many resources with an unverified connection are named.
-const TRANSPORTS_NAMED: i64 = 20;
+/// How many resources a check names.
+const NAMED: i64 = 20;
 /// How many keys are opened, chosen at random each time.
 const KEYS_SAMPLED: usize = 50;
 /// How many keys or restore points are opened at once.
@@ -117,6 +117,7 @@ async fn examine(args: Arc<Args>) -> Vec<Check> {
         "transport",
         with(&catalog, |catalog| transport(catalog, ours)),
     );
+    of_catalog("superusers", with(&catalog, superusers));
     for store in all {
         let see_store = format!(
             "{} ({}): check the connection from here to it; if it is only slow, use --within 1m",
@@ -202,7 +203,7 @@ fn discovered(args: Arc<Args>) -> Shared<BoxFuture<'static, Arc<Toolbox>>> {
 
 /// Names the resources whose servers are reached without proof of their identity.
 async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> {
-    let (found, all) = catalog.unverified_transports(TRANSPORTS_NAMED).await?;
+    let (found, all) = catalog.unverified_transports(NAMED).await?;
     if found.is_empty() {
         return Ok(
             "no resource is known to be reached without proof of its server's identity".to_owned(),
@@ -218,6 +219,18 @@ async fn transport(catalog: Catalog, args: Arc<Args>) -> anyhow::Result<String> 
     );
     anyhow::ensure!(!args.require_verified_tls, "{told}");
     Ok(told)
+}
+
+/// Names the resources whose URLs are those of superusers: with a superuser's rights, a restore would run what a customer wrote.
+async fn superusers(catalog: Catalog) -> anyhow::Result<String> {
+    let (named, all) = catalog.backed_up_as_superuser(NAMED).await?;
+    if named.is_empty() {
+        return Ok("no resource is known to have a superuser's URL".to_owned());
+    }
+    Ok(format!(
+        "{all} resources have a superuser's URL: {}; see docs/how-to/restore.md, \"With a superuser's URL\"",
+        named.join(", ")
+    ))
 }
 
 async fn plans(args: Arc<Args>) -> anyhow::Result<String> {

@@ -57,11 +57,13 @@ async fn a_manifest_says_what_was_dumped_and_no_secret() -> Result<()> {
         tables,
         extensions,
         properties,
+        superuser,
     } = &point.manifest.details
     else {
         anyhow::bail!("{:?} are not PostgreSQL's", point.manifest.details);
     };
     assert_eq!((database, *server_major, *tables), (&lab.name, 18, 2));
+    assert!(!superuser, "the lab's role owns a database and no more");
     assert!(extensions.contains_key("plpgsql"));
     assert_eq!(properties.get("encoding").map(String::as_str), Some("UTF8"));
     assert!(point.manifest.server_version.starts_with("PostgreSQL 18."));

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
+    customer::{Customer, Rights},
     faults::skipped,
     lab::{Lab, free_port},
 };
@@ -173,5 +174,35 @@ async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() 
             .iter()
             .all(|check| check["good"].is_boolean() && check["found"].is_string())
     );
+    Ok(())
+}
+
+/// A restore through a superuser's URL would run what the customer wrote with every right on the server.
+#[tokio::test]
+async fn a_superusers_url_is_named_until_it_is_changed() -> Result<()> {
+    let mut lab = Lab::create().await?;
+    let (owner, superuser) = (
+        Customer::create(Rights::Owner).await?,
+        Customer::create(Rights::Superuser).await?,
+    );
+    lab.add("ours", &owner).await?;
+    lab.add("theirs", &superuser).await?;
+    let _consumer = lab.consumer("first", &[]).await?;
+    for resource in ["ours", "theirs"] {
+        let run = lab.enqueue_backup(resource).await?;
+        lab.succeeds(run).await?;
+    }
+    let said = lab.run(&["doctor"]).await?.out;
+    let named = "ok   superusers    1 resources have a superuser's URL: theirs;";
+    ensure!(said.contains(named), "{said}");
+
+    superuser
+        .run(&format!("alter role \"{}\" nosuperuser", superuser.name))
+        .await?;
+    let again = lab.enqueue_backup("theirs").await?;
+    lab.succeeds(again).await?;
+    let said = lab.run(&["doctor"]).await?.out;
+    let none = "ok   superusers    no resource is known to have a superuser's URL";
+    ensure!(said.contains(none), "{said}");
     Ok(())
 }

@@ -353,6 +353,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
             tables: 1,
             extensions: BTreeMap::new(),
             properties: BTreeMap::new(),
+            superuser: false,
         },
         warnings: Vec::new(),
         suspicions: Vec::new(),
