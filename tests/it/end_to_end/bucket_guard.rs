@@ -1,4 +1,4 @@
-//! A proxy in front of an S3 server that denies some requests, as a bucket's policy or an object lock would.
+//! A proxy in front of an S3 server that denies some requests, as a bucket's policy or an object lock would, or changes them on the way.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Returns the server's words if the request that begins with this text is denied.
-type Rule = dyn Fn(&str) -> Option<&'static str> + Send + Sync;
+/// Returns the server's words if the request that begins with these bytes is denied. Otherwise it may change them, and not their number.
+type Rule = dyn Fn(&mut [u8]) -> Option<&'static str> + Send + Sync;
 
 pub(super) struct Guard {
     pub(super) url: String,
@@ -20,7 +20,7 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) async fn before(
         endpoint: &str,
-        rule: impl Fn(&str) -> Option<&'static str> + Send + Sync + 'static,
+        rule: impl Fn(&mut [u8]) -> Option<&'static str> + Send + Sync + 'static,
     ) -> Result<Self> {
         let server = endpoint
             .strip_prefix("http://")
@@ -57,9 +57,9 @@ async fn pass(mut client: TcpStream, server: &str, rule: &Rule) -> Result<()> {
             tokio::select! {
                 read = from_client.read(&mut buffer) => {
                     let read = read?;
-                    let bytes = buffer.get(..read).unwrap_or_default();
+                    let bytes = buffer.get_mut(..read).unwrap_or_default();
                     // A request starts a read of its own, because the client waits for each answer before its next request.
-                    let answer = denial(&String::from_utf8_lossy(bytes), rule);
+                    let answer = denial(bytes, rule);
                     if answer.is_none() {
                         to_server.write_all(bytes).await?;
                     }
@@ -80,7 +80,7 @@ async fn pass(mut client: TcpStream, server: &str, rule: &Rule) -> Result<()> {
 }
 
 /// Returns the answer to a request that is denied.
-fn denial(request: &str, rule: &Rule) -> Option<String> {
+fn denial(request: &mut [u8], rule: &Rule) -> Option<String> {
     let body = format!(
         "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>{}</Message></Error>",
         rule(request)?
@@ -90,6 +90,6 @@ fn denial(request: &str, rule: &Rule) -> Option<String> {
         body.len()
     );
     // The answer to a HEAD has no body.
-    let has_body = !request.starts_with("HEAD ");
+    let has_body = !request.starts_with(b"HEAD ");
     Some(if has_body { head + &body } else { head })
 }

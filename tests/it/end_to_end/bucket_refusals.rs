@@ -20,19 +20,18 @@ use lastgood_jobs::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    net::TcpStream,
 };
 
 use super::{
+    bucket_guard::Guard,
     customer::{Customer, Rights},
     lab::{Lab, PATIENCE},
     store,
 };
 use crate::eventually::eventually;
 
-const LOCKED: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied because object protected \
-                      by object lock.</Message></Error>";
+const LOCKED: &str = "Access Denied because object protected by object lock.";
 
 fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
@@ -47,83 +46,26 @@ enum Lacks {
     Conditions,
 }
 
-/// A proxy in front of an S3 server, which lacks something while the proxy holds.
+/// A guard in front of an S3 server, which lacks something while the lock holds.
 struct Lock {
-    url: String,
+    guard: Guard,
     holds: Arc<AtomicBool>,
-    listening: JoinHandle<()>,
 }
 
 impl Lock {
     async fn before(endpoint: &str, lacks: Lacks) -> Result<Self> {
-        let server = endpoint
-            .strip_prefix("http://")
-            .context("not http")?
-            .to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let holds = Arc::new(AtomicBool::new(true));
-        let shared = Arc::clone(&holds);
-        let listening = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (server, holds) = (server.clone(), Arc::clone(&shared));
-                tokio::spawn(async move { drop(pass(client, &server, lacks, &holds).await) });
-            }
-        });
-        Ok(Self {
-            url,
-            holds,
-            listening,
-        })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        self.listening.abort();
-    }
-}
-
-/// Forwards a connection. While the lock holds, requests lose their condition, or one for a removal is refused and the connection closed.
-async fn pass(mut client: TcpStream, server: &str, lacks: Lacks, holds: &AtomicBool) -> Result<()> {
-    let mut server = TcpStream::connect(server).await?;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = {
-            let (mut from_client, mut to_client) = client.split();
-            let (mut from_server, mut to_server) = server.split();
-            let answers = tokio::io::copy(&mut from_server, &mut to_client);
-            tokio::select! {
-                read = from_client.read(&mut buffer) => {
-                    let read = read?;
-                    let bytes = buffer.get_mut(..read).unwrap_or_default();
-                    let lacks = holds.load(Ordering::Relaxed).then_some(lacks);
-                    // A request starts a read of its own, because the client waits for each answer before its next request.
-                    if lacks == Some(Lacks::Removals) && bytes.starts_with(b"DELETE ") {
-                        Some(false)
-                    } else {
-                        if lacks == Some(Lacks::Conditions) {
-                            forget_the_condition(bytes);
-                        }
-                        to_server.write_all(bytes).await?;
-                        (read > 0).then_some(true)
-                    }
-                }
-                _ended = answers => None,
+        let held = Arc::clone(&holds);
+        let rule = move |request: &mut [u8]| match lacks {
+            _ if !held.load(Ordering::Relaxed) => None,
+            Lacks::Removals => request.starts_with(b"DELETE ").then_some(LOCKED),
+            Lacks::Conditions => {
+                forget_the_condition(request);
+                None
             }
         };
-        match read {
-            Some(true) => {}
-            Some(false) => {
-                let answer = format!(
-                    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{LOCKED}",
-                    LOCKED.len()
-                );
-                client.write_all(answer.as_bytes()).await?;
-                return Ok(client.shutdown().await?);
-            }
-            None => return Ok(()),
-        }
+        let guard = Guard::before(endpoint, rule).await?;
+        Ok(Self { guard, holds })
     }
 }
 
@@ -145,7 +87,7 @@ async fn lab_with_bucket(lacks: Lacks) -> Result<(Lab, Lock)> {
     let bucket = variable("LASTGOOD_TEST_S3_BUCKET")?;
     let unique = uuid::Uuid::new_v4();
     lab.set("LASTGOOD_STORAGE", format!("s3://{bucket}/{unique}"));
-    lab.set("AWS_ENDPOINT_URL_S3", lock.url.clone());
+    lab.set("AWS_ENDPOINT_URL_S3", lock.guard.url.clone());
     for (name, from) in [
         ("AWS_ACCESS_KEY_ID", "LASTGOOD_TEST_S3_MOTO_ACCESS_KEY_ID"),
         (
@@ -194,7 +136,7 @@ async fn what_a_mirror_refuses_to_remove_is_gone_from_the_primary() -> Result<()
         format!(
             "version: 1\nstores:\n- name: here\n  storage: {}\n- name: far\n  storage: {mirror}\n  endpoint: {}\n",
             primary.display(),
-            lock.url
+            lock.guard.url
         ),
     )?;
     lab.set("LASTGOOD_STORES", stores.display().to_string());
@@ -219,6 +161,39 @@ async fn what_a_mirror_refuses_to_remove_is_gone_from_the_primary() -> Result<()
     .await?;
     ensure!(!archive.exists(), "the primary still has the archive");
     ensure!(!primary.join("objects").join(&point.manifest_key).exists());
+    Ok(())
+}
+
+/// Regression: it seemed to be two stores, with two copies of each point.
+#[tokio::test]
+async fn one_bucket_by_two_addresses_is_refused() -> Result<()> {
+    let (mut lab, lock) = lab_with_bucket(Lacks::Removals).await?;
+    let (bucket, stores) = (
+        format!(
+            "s3://{}/{}",
+            variable("LASTGOOD_TEST_S3_BUCKET")?,
+            uuid::Uuid::new_v4()
+        ),
+        lab.home.path().join("stores.yaml"),
+    );
+    let store = |name: &str, endpoint: &str| {
+        format!("- name: {name}\n  storage: {bucket}\n  endpoint: {endpoint}\n")
+    };
+    let direct = variable("LASTGOOD_TEST_S3_MOTO_URL")?;
+    fs::write(
+        &stores,
+        format!(
+            "version: 1\nstores:\n{}{}",
+            store("direct", &direct),
+            store("gate", &lock.guard.url)
+        ),
+    )?;
+    lab.set("LASTGOOD_STORES", stores.display().to_string());
+    let refused = lab.run(&["consumer"]).await?.refused()?;
+    ensure!(
+        refused.contains("same place as store \"direct\""),
+        "{refused}"
+    );
     Ok(())
 }
 
@@ -321,7 +296,7 @@ async fn a_bucket_that_removes_nothing_takes_an_escrow_twice() -> Result<()> {
         .succeeded()?;
 
     let access = BucketAccess {
-        endpoint: Some(lock.url.clone()),
+        endpoint: Some(lock.guard.url.clone()),
         credentials: Some(
             Credentials {
                 access_key_id: variable("LASTGOOD_TEST_S3_MOTO_ACCESS_KEY_ID")?,

@@ -44,8 +44,9 @@ async fn lab_in(bucket: &str, endpoint: &str) -> Result<Lab> {
 }
 
 /// Returns a rule that denies reading any object whose key ends like this.
-fn withholds(ending: String) -> impl Fn(&str) -> Option<&'static str> + Send + Sync + 'static {
-    move |request: &str| {
+fn withholds(ending: String) -> impl Fn(&mut [u8]) -> Option<&'static str> + Send + Sync + 'static {
+    move |request: &mut [u8]| {
+        let request = String::from_utf8_lossy(request);
         let mut words = request.split(' ');
         let reads = matches!(words.next(), Some("GET" | "HEAD"));
         let address = words.next().unwrap_or_default();
