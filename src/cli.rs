@@ -204,13 +204,13 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// The resource that a list is narrowed to: by its place on the command line, or by name of the option.
+/// The resource that a list is narrowed to: given as an argument, or with --resource.
 #[derive(Debug, clap::Args)]
 struct OneResource {
     /// Only this resource's
     #[arg(value_name = "RESOURCE")]
     positional: Option<ResourceId>,
-    /// Only this resource's: the same as RESOURCE alone
+    /// The same as RESOURCE
     #[arg(long, value_name = "RESOURCE", conflicts_with = "positional")]
     resource: Option<ResourceId>,
 }

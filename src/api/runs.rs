@@ -16,6 +16,7 @@ use super::{
     events,
     problem::{Kind, Problem},
     read::{Asked, Named, Optional, instant, limit, plain},
+    resources::EngineName,
 };
 use crate::{
     catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow},
@@ -145,7 +146,8 @@ struct Which {
     #[param(inline)]
     kind: Option<RunKind>,
     /// Only runs of this engine.
-    engine: Option<String>,
+    #[param(inline, value_type = Option<EngineName>)]
+    engine: Option<Engine>,
     /// Only runs of this team's resources. A token that is bound to a team sees its own team's alone.
     team: Option<String>,
     /// Only runs queued at or after this instant.
@@ -169,29 +171,21 @@ async fn list(
     State(api): State<Arc<Api>>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Run>>, Problem> {
-    // What no resource can be called, or belongs to another team, has no runs.
-    let has_none = which
-        .resource
-        .as_ref()
-        .is_some_and(|it| it.parse::<ResourceId>().is_err())
-        || which
-            .engine
-            .as_ref()
-            .is_some_and(|it| it.parse::<Engine>().is_err())
-        || which
-            .team
-            .as_deref()
-            .is_some_and(|it| it.parse::<TeamId>().is_err() || !caller.sees(it));
+    let is_no_name = |resource: &String| resource.parse::<ResourceId>().is_err();
+    let is_hidden = |team: &String| team.parse::<TeamId>().is_err() || !caller.sees(team);
+    let has_none = which.resource.as_ref().is_some_and(is_no_name)
+        || which.team.as_ref().is_some_and(is_hidden);
     let filter = RunFilter {
         resource_id: which.resource,
         state: which.state,
         kind: which.kind,
         team: which.team.or_else(|| caller.team().map(str::to_owned)),
-        engine: which.engine,
+        engine: which.engine.map(|engine| engine.to_string()),
         since: instant("since", which.since)?,
         before: instant("before", which.before)?,
         limit: limit(which.limit)?,
     };
+    // A malformed name has no runs, nor has a team that the token may not see. Other mistakes in the request were refused above.
     if has_none {
         return Ok(Json(Vec::new()));
     }

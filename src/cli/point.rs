@@ -73,25 +73,16 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
-    if let Command::List(args) = command {
-        return list(args, output).await;
-    }
-    let catalog = super::catalog().await?;
     match command {
-        // It opens the catalog only if there is no store to ask.
-        Command::List(_) => {}
-        Command::Show { id } => show(&catalog, id, output).await?,
-        Command::Confirm(args) => custody::confirm(&catalog, &args, output).await?,
-        Command::Pin(args) => custody::keep(&catalog, Custody::Pin, &args, output).await?,
-        Command::Hold(args) => custody::keep(&catalog, Custody::Hold, &args, output).await?,
-        Command::Unpin(args) => {
-            custody::keep_no_more(&catalog, Custody::Pin, &args, output).await?;
-        }
-        Command::Release(args) => {
-            custody::keep_no_more(&catalog, Custody::Hold, &args, output).await?;
-        }
-        Command::Download(args) => download::run(&catalog, &args, output).await?,
-        Command::Url(args) => url::run(&catalog, &args, output).await?,
+        Command::List(args) => return list(args, output).await,
+        Command::Show { id } => show(&super::catalog().await?, id, output).await?,
+        Command::Download(args) => download::run(&super::catalog().await?, &args, output).await?,
+        Command::Url(args) => url::run(&super::catalog().await?, &args, output).await?,
+        Command::Pin(args) => custody::keep(Custody::Pin, &args, output).await?,
+        Command::Unpin(args) => custody::keep_no_more(Custody::Pin, &args, output).await?,
+        Command::Hold(args) => custody::keep(Custody::Hold, &args, output).await?,
+        Command::Release(args) => custody::keep_no_more(Custody::Hold, &args, output).await?,
+        Command::Confirm(args) => custody::confirm(&args, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -188,6 +188,7 @@ async fn verifying_reads_what_is_due_and_a_bounded_part_of_what_may_be() -> Resu
 #[case::of_a_state_without_any(RunFilter { state: Some(RunState::Failed), limit: 50, ..RunFilter::default() }, 0)]
 #[case::cancelled(RunFilter { state: Some(RunState::Cancelled), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_an_engine(RunFilter { engine: Some("postgres".to_owned()), limit: 50, ..RunFilter::default() }, 50)]
+#[case::of_an_engine_without_any(RunFilter { engine: Some("redis".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_a_team_since_tomorrow(RunFilter { team: Some("t5".to_owned()), since: Some(Utc::now() + TimeDelta::days(1)), limit: 50, ..RunFilter::default() }, 0)]
 #[case::since_tomorrow(RunFilter { since: Some(Utc::now() + TimeDelta::days(1)), limit: 50, ..RunFilter::default() }, 0)]
 #[case::the_newest(RunFilter { limit: 50, ..RunFilter::default() }, 50)]

@@ -2,8 +2,10 @@
 
 use uuid::Uuid;
 
-use super::super::output::Output;
-use crate::catalog::{Catalog, Custody, Order};
+use crate::{
+    catalog::{Custody, Order},
+    cli::{catalog, output::Output},
+};
 
 /// Which point, and why.
 #[derive(Debug, clap::Args)]
@@ -22,13 +24,11 @@ pub(in crate::cli) struct NoMoreArgs {
     id: Uuid,
 }
 
-pub(super) async fn keep(
-    catalog: &Catalog,
-    custody: Custody,
-    args: &KeepArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
-    catalog.keep(args.id, custody, &args.reason).await?;
+pub(super) async fn keep(custody: Custody, args: &KeepArgs, output: &Output) -> anyhow::Result<()> {
+    catalog()
+        .await?
+        .keep(args.id, custody, &args.reason)
+        .await?;
     let (done, how) = match custody {
         Custody::Pin => ("pinned", "unpin"),
         Custody::Hold => ("held", "release"),
@@ -42,13 +42,12 @@ pub(super) async fn keep(
     )
 }
 
-pub(super) async fn confirm(
-    catalog: &Catalog,
-    args: &KeepArgs,
-    output: &Output,
-) -> anyhow::Result<()> {
+pub(super) async fn confirm(args: &KeepArgs, output: &Output) -> anyhow::Result<()> {
     let order = Order::of_this_user(Some(&args.reason));
-    catalog.confirm(args.id, &args.reason, &order).await?;
+    catalog()
+        .await?
+        .confirm(args.id, &args.reason, &order)
+        .await?;
     output.done(
         "confirmed",
         "confirmed: it is trusted like any other, and older ones expire as usual",
@@ -56,12 +55,11 @@ pub(super) async fn confirm(
 }
 
 pub(super) async fn keep_no_more(
-    catalog: &Catalog,
     custody: Custody,
     args: &NoMoreArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    catalog.keep_no_more(args.id, custody).await?;
+    catalog().await?.keep_no_more(args.id, custody).await?;
     let done = match custody {
         Custody::Pin => "unpinned",
         Custody::Hold => "released",

@@ -92,6 +92,7 @@ async fn what_is_not_understood_is_refused_by_its_kind() -> Result<()> {
         "resource=no%20name&limit=0",
         "sate=failed",
         "state=sleeping",
+        "engine=oracle",
         "before=yesterday",
         "before=0001-01-01T00:00:00Z",
     ] {
