@@ -9,10 +9,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use lastgood_jobs::{backup::RestorePoint, job::Attempt};
 use sqlx::{PgExecutor, PgPool};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::sleep,
-};
+use tokio::{sync::oneshot, time::sleep};
 use uuid::Uuid;
 
 use super::ledger::bigint;
@@ -57,23 +54,11 @@ impl EndPoint {
     }
 }
 
-/// How many statements record ends at the same time: one works while another waits for the disk.
-const AT_ONCE: usize = 2;
-
 /// The ends that wait to be recorded. Clones share their state and are cheap.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Ends {
     waiting: Arc<Mutex<Vec<Waiting>>>,
-    turns: Arc<Semaphore>,
-}
-
-impl Default for Ends {
-    fn default() -> Self {
-        Self {
-            waiting: Arc::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-        }
-    }
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Waiting {
@@ -93,9 +78,8 @@ impl Ends {
     ) -> sqlx::Result<bool> {
         let (told, mut hears) = oneshot::channel();
         self.locked().push(Waiting { end, told });
-        // Nobody closes it.
-        let turn = self.turns.acquire().await.ok();
-        // A turn before may have recorded this end as well.
+        let turn = self.turn.lock().await;
+        // The previous turn may have recorded this end as well.
         if let Ok(recorded) = hears.try_recv() {
             return recorded;
         }
@@ -105,10 +89,7 @@ impl Ends {
             let together = waiting.len().min(TOGETHER);
             waiting.drain(..together).collect()
         };
-        // It may be on its way with another turn already, with all that waited.
-        if !batch.is_empty() {
-            record_batch(batch, pool, store).await;
-        }
+        record_batch(batch, pool, store).await;
         drop(turn);
         // If more ends were waiting than one statement takes, a later turn records this one.
         match hears.await {
