@@ -59,21 +59,21 @@ impl Catalog {
         store: &str,
         batch: Vec<&FoundPoint>,
     ) -> Result<Rebuilt, CatalogError> {
-        let rows = Columns::of(batch)?;
+        let keys: Vec<_> = batch.iter().map(|it| it.manifest_key.clone()).collect();
+        let dates: Vec<_> = batch.iter().map(|it| it.manifest.consistent_at).collect();
+        let ends: Vec<_> = batch.iter().map(|it| it.manifest.finished_at).collect();
+        let manifests: Vec<_> = batch
+            .iter()
+            .map(|it| serde_json::to_value(&it.manifest))
+            .collect::<Result<_, _>>()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
         let rebuilt = sqlx::query_file_as!(
             Rebuilt,
             "src/catalog/rebuild.sql",
-            &rows.ids,
-            &rows.resource_ids,
-            &rows.teams,
-            &rows.tiers,
-            &rows.engines,
-            &rows.consistent_ats,
-            &rows.keys,
-            &rows.manifests,
-            &rows.dump_bytes,
-            &rows.stored_bytes,
-            &rows.finished_ats,
+            &keys,
+            &manifests,
+            &dates,
+            &ends,
             store,
         )
         .fetch_one(self.pool())
@@ -87,12 +87,16 @@ impl Catalog {
         batch: &[FoundPoint],
         seen: &mut BTreeSet<String>,
     ) -> Result<Rebuilt, CatalogError> {
-        let rows = Columns::of(batch)?;
-        let points = unknown_points(self.pool(), &rows.ids).await?;
+        let ids: Vec<_> = batch.iter().map(|it| it.manifest.run_id).collect();
+        let resources: Vec<_> = batch
+            .iter()
+            .map(|it| it.manifest.resource_id.to_string())
+            .collect();
+        let points = unknown_points(self.pool(), &ids).await?;
         let unknown = sqlx::query_scalar!(
             r#"select distinct id as "id!" from unnest($1::text[]) as found (id)
                where not exists (select from lastgood.resources as r where r.id = found.id)"#,
-            &rows.resource_ids
+            &resources
         )
         .fetch_all(self.pool())
         .await?;
@@ -114,46 +118,4 @@ async fn unknown_points(pool: &PgPool, ids: &[uuid::Uuid]) -> Result<i64, Catalo
     .fetch_one(pool)
     .await?;
     Ok(unknown)
-}
-
-/// A batch of manifests in the form that the statement takes: one list per column.
-#[derive(Default)]
-struct Columns {
-    ids: Vec<uuid::Uuid>,
-    resource_ids: Vec<String>,
-    teams: Vec<String>,
-    tiers: Vec<String>,
-    engines: Vec<String>,
-    consistent_ats: Vec<chrono::DateTime<chrono::Utc>>,
-    finished_ats: Vec<chrono::DateTime<chrono::Utc>>,
-    keys: Vec<String>,
-    manifests: Vec<serde_json::Value>,
-    dump_bytes: Vec<i64>,
-    stored_bytes: Vec<i64>,
-}
-
-impl Columns {
-    fn of<'a>(batch: impl IntoIterator<Item = &'a FoundPoint>) -> Result<Self, CatalogError> {
-        let mut columns = Self::default();
-        let bigint = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        for found in batch {
-            let manifest = &found.manifest;
-            let json = serde_json::to_value(manifest)
-                .map_err(|error| sqlx::Error::Encode(error.into()))?;
-            columns.ids.push(manifest.run_id);
-            columns.resource_ids.push(manifest.resource_id.to_string());
-            columns.teams.push(manifest.team.to_string());
-            columns.tiers.push(manifest.tier.to_string());
-            columns.engines.push(manifest.engine.to_string());
-            columns.consistent_ats.push(manifest.consistent_at);
-            columns.finished_ats.push(manifest.finished_at);
-            columns.keys.push(found.manifest_key.clone());
-            columns.manifests.push(json);
-            columns.dump_bytes.push(bigint(manifest.dump.size_bytes));
-            columns
-                .stored_bytes
-                .push(bigint(manifest.archive.size_bytes));
-        }
-        Ok(columns)
-    }
 }

@@ -1,21 +1,20 @@
--- Records a batch of manifests of store $12 ($1 to $11: a list for each column). Points that are on record stay as they are. Resources that
--- are not on record are made, paused and without a connection, as their newest manifest describes them; one made so by an
--- earlier batch follows a newer manifest; every other stays as it is but for its newest restorable instant. A point that
--- is dated in the future is suspect, and so is one that its manifest calls so: neither moves that instant.
+-- Records the manifests $2 of store $5, with their keys $1, their instants $3 and the ends of their runs $4: a manifest's text may be of a
+-- year that PostgreSQL does not read. Points that are on record stay as they are. Resources that are not on record are made, paused and
+-- without a connection, as their newest manifest describes them; one made so by an earlier batch follows a newer manifest; every other
+-- stays as it is but for its newest restorable instant. A point that is dated in the future is suspect, and so is one that its manifest
+-- calls so: neither moves that instant.
 with found as materialized (
-    select manifests.*, exists (
-        select from lastgood.archive_keys as k
-        where k.id::text = manifests.manifest #>> '{archive,encryption,key}' and k.shredded_at is not null
-    ) as is_lost,
+    select (manifest ->> 'run_id')::uuid as id, manifest ->> 'resource_id' as resource_id, manifest ->> 'team' as team,
+        manifest ->> 'tier' as tier, manifest ->> 'engine' as engine, consistent_at, finished_at, manifest_key, manifest,
+        -- What is larger than any size is as large as can be.
+        least((manifest #>> '{dump,size_bytes}')::numeric, 9223372036854775807)::bigint as dump_bytes,
+        least((manifest #>> '{archive,size_bytes}')::numeric, 9223372036854775807)::bigint as stored_bytes,
+        lastgood.is_shredded(manifest) as is_lost,
         -- More than clocks differ by: nobody knows of when it is.
-        manifests.consistent_at > now() + interval '5 minutes' as is_ahead,
-        manifests.consistent_at > now() + interval '5 minutes' or lastgood.says_suspect(manifests.manifest) as is_suspect
-    from unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::jsonb[],
-        $9::bigint[], $10::bigint[], $11::timestamptz[]
-    ) as manifests (
-        id, resource_id, team, tier, engine, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, finished_at
-    )
+        consistent_at > now() + interval '5 minutes' as is_ahead,
+        consistent_at > now() + interval '5 minutes' or lastgood.says_suspect(manifest) as is_suspect
+    from unnest($1::text[], $2::jsonb[], $3::timestamptz[], $4::timestamptz[])
+        as manifests (manifest_key, manifest, consistent_at, finished_at)
 ),
 newest as (
     -- The newest that can be counted on, if any can.
@@ -40,25 +39,24 @@ resource as (
 ),
 point as (
     -- Recorded when it was made, as far as anybody knows: retention and verification go by it.
-    -- One whose key was shredded can never be read.
     insert into lastgood.restore_points
-        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at, quarantined_at,
-         quarantined_because, suspected_at, suspected_of, suspected_because)
+        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, created_at, suspected_at, suspected_of,
+         suspected_because)
     select id, resource_id, least(consistent_at, now()), manifest_key, manifest, dump_bytes, stored_bytes, least(finished_at, now()),
-        case when is_lost then now() end, case when is_lost then 'its key was shredded' end,
         case when is_ahead then now() end, case when is_ahead then array['from_the_future'] end,
         case when is_ahead then 'its manifest is dated ' || to_char(consistent_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
             || ', which is yet to come' end
     from found
     -- After the resources that they are of.
     where (select count(*) from resource) >= 0
+    order by manifest #>> '{archive,encryption,key}'
     on conflict do nothing
     returning id
 ),
 copy as (
     -- Also of points that were on record, if this is what was recorded of them: another store's manifests may have brought them.
     insert into lastgood.copies (point_id, store)
-    select found.id, $12 from found
+    select found.id, $5 from found
     where found.id in (select id from point) or exists (
         select from lastgood.restore_points as known
         where known.id = found.id and known.manifest_key = found.manifest_key and known.manifest = found.manifest

@@ -1,9 +1,9 @@
 -- The fenced ends of runs that succeeded, each decided alone: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9 describe
 -- the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are locked
--- before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. A point whose key was
--- shredded while it was made can never be read: it is no restore point to count on, nor is one that its manifest calls suspect. The key is
--- locked, for a shredding that is not committed yet is not seen otherwise; it has the resources before the keys.
+-- before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. Triggers quarantine
+-- a point whose key was shredded while it was made, and suspect one that its manifest calls so: nobody counts on either. They lock the
+-- keys, in their order; a shredding has the resources before the keys.
 with ending as materialized (
     select * from unnest(
         $1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bigint[], $9::bigint[],
@@ -33,24 +33,15 @@ done as (
             as consistent_at,
         ending.manifest_key, ending.manifest, ending.point_dump_bytes, ending.point_stored_bytes
 ),
-key as materialized (
-    select done.id, k.shredded_at is not null as is_lost
-    from done join lastgood.archive_keys as k on k.id::text = done.manifest #>> '{archive,encryption,key}'
-    order by k.id
-    for share of k
-),
-made as materialized (
-    select done.*, coalesce(key.is_lost, false) as is_lost
-    from done left join key on key.id = done.id
-    where done.consistent_at is not null
+made as (
+    select * from done where consistent_at is not null
 ),
 point as (
-    insert into lastgood.restore_points
-        (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes, quarantined_at, quarantined_because)
-    select id, resource_id, consistent_at, manifest_key, manifest, point_dump_bytes, point_stored_bytes,
-        case when is_lost then now() end, case when is_lost then 'its key was shredded' end
-    from made
+    insert into lastgood.restore_points (id, resource_id, consistent_at, manifest_key, manifest, dump_bytes, stored_bytes)
+    select id, resource_id, consistent_at, manifest_key, manifest, point_dump_bytes, point_stored_bytes
+    from made order by manifest #>> '{archive,encryption,key}'
     on conflict (id) do nothing
+    returning id, quarantined_at is null and suspected_at is null as counts
 ),
 copy as (
     insert into lastgood.copies (point_id, store)
@@ -60,8 +51,8 @@ copy as (
 newest as (
     -- Of a resource there is one dump at a time; should two end together, the later slot counts.
     select distinct on (resource_id) id, resource_id, slot,
-        max(case when not is_lost and not lastgood.says_suspect(manifest) then consistent_at end) over (partition by resource_id) as consistent_at
-    from made order by resource_id, slot desc nulls last
+        max(consistent_at) filter (where point.counts) over (partition by resource_id) as consistent_at
+    from made left join point using (id) order by resource_id, slot desc nulls last
 ),
 resource as (
     update lastgood.resources as r
