@@ -226,10 +226,8 @@ async fn admin() -> Result<PgConnection> {
 }
 
 fn admin_options() -> Result<PgConnectOptions> {
-    let url = std::env::var(VARIABLE).with_context(|| {
-        format!("set {VARIABLE} to the URL of a superuser of a PostgreSQL, 14 or later, that may be littered")
-    })?;
-    url.parse()
+    crate::variable(VARIABLE)?
+        .parse()
         .with_context(|| format!("{VARIABLE} is not a PostgreSQL URL"))
 }
 

@@ -22,3 +22,11 @@ mod queue;
 mod retention;
 mod simulation;
 mod standing;
+
+use anyhow::Context as _;
+
+/// Returns what `make test` tells in this variable.
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run `make test`, which starts the servers"))
+}

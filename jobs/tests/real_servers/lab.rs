@@ -36,7 +36,8 @@ use uuid::Uuid;
 pub(crate) const MARKER: &str = "hunter2-marker";
 
 pub(crate) fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("set {name}: these tests need real servers"))
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run `make test`, which starts the servers"))
 }
 
 pub(crate) fn client_dirs() -> Result<Vec<PathBuf>> {

@@ -3,7 +3,7 @@
 use lastgood::run::RunState;
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -15,15 +15,11 @@ use super::{
     lab::{Lab, PATIENCE},
     store,
 };
-use crate::eventually::eventually;
+use crate::{eventually::eventually, variable};
 
 const GRANT: &str = "marker-of-a-grant";
 const SECRET: &str = "marker-of-a-lent-secret";
 const TOKEN: &str = "marker-of-a-lent-token";
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
-}
 
 /// Creates a lab whose only store is a bucket on the named server, and a customer in it.
 async fn lab_with_bucket(server: &str) -> Result<(Lab, Customer)> {

@@ -29,13 +29,9 @@ use super::{
     lab::{Lab, PATIENCE},
     store,
 };
-use crate::eventually::eventually;
+use crate::{eventually::eventually, variable};
 
 const LOCKED: &str = "Access Denied because object protected by object lock.";
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
-}
 
 /// What a bucket does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

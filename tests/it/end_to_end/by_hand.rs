@@ -16,11 +16,12 @@ use super::{
     native, store,
     vault::{COUNT, Vault, shop},
 };
+use crate::variable;
 
 /// Uses the bucket, the recovery identity, `age`, `zstd`, `b3sum` and the engine's own program: no catalog and no lastgood.
 #[tokio::test]
 async fn bucket_and_recovery_identity_bring_data_back_without_lastgood() -> Result<()> {
-    let tools = std::env::var("LASTGOOD_TEST_AGE_TOOLS").context("set LASTGOOD_TEST_AGE_TOOLS")?;
+    let tools = variable("LASTGOOD_TEST_AGE_TOOLS")?;
     if let Some(why) = tools.strip_prefix("skip: ") {
         super::faults::skipped(&format!("age by hand: {why}"));
         return Ok(());

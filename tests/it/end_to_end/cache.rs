@@ -39,9 +39,8 @@ impl Cache {
     /// Starts a Valkey 9 with a dump as its data.
     pub(super) async fn start_from(dump: Option<&Path>) -> Result<Self> {
         let variable = "LASTGOOD_TEST_VALKEY9_PROGRAM";
-        let program = std::env::var(variable)
-            .with_context(|| format!("set {variable}: these tests need real servers"))?;
-        let program: Program = serde_json::from_str(&program).context(variable)?;
+        let program: Program =
+            serde_json::from_str(&crate::variable(variable)?).context(variable)?;
         let (name, before) = program.argv.split_first().context("no program")?;
         let home = tempfile::tempdir()?;
         let (port, password) = (free_port()?, format!("marker{}", Uuid::new_v4().simple()));

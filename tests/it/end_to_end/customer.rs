@@ -7,6 +7,8 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use crate::variable;
+
 /// What the customer's role may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rights {
@@ -33,12 +35,7 @@ impl Customer {
     }
 
     pub(super) async fn with_password(rights: Rights, password: &str) -> Result<Self> {
-        let variable = "LASTGOOD_TEST_PG18_URL";
-        let server: PgConnectOptions = std::env::var(variable)
-            .with_context(|| {
-                format!("set {variable} to the URL of a superuser of a PostgreSQL 18 with pgvector")
-            })?
-            .parse()?;
+        let server: PgConnectOptions = variable("LASTGOOD_TEST_PG18_URL")?.parse()?;
         let name = format!("e2e_{}", &Uuid::new_v4().simple().to_string()[..12]);
         let customer = Self {
             name,

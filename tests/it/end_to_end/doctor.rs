@@ -10,6 +10,7 @@ use super::{
     faults::skipped,
     lab::{Lab, free_port},
 };
+use crate::variable;
 
 /// A server that accepts connections and never answers.
 struct Silent {
@@ -39,8 +40,7 @@ impl Drop for Silent {
 
 /// Returns a server whose certificate is not trusted, or `None` if this machine has none.
 fn untrusted() -> Result<Option<String>> {
-    let variable = "LASTGOOD_TEST_REDIS7_TLS_URL";
-    let url = std::env::var(variable).with_context(|| format!("set {variable}"))?;
+    let url = variable("LASTGOOD_TEST_REDIS7_TLS_URL")?;
     if let Some(why) = url.strip_prefix("skip: ") {
         skipped(&format!("an untrusted certificate: {why}"));
         return Ok(None);
@@ -180,7 +180,7 @@ async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() 
 /// A restore through a superuser's URL would run what the customer wrote with every right on the server.
 #[tokio::test]
 async fn a_superusers_url_is_named_until_it_is_changed() -> Result<()> {
-    let mut lab = Lab::create().await?;
+    let lab = Lab::create().await?;
     let (owner, superuser) = (
         Customer::create(Rights::Owner).await?,
         Customer::create(Rights::Superuser).await?,

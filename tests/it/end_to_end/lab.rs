@@ -278,9 +278,7 @@ pub(super) fn run_id(answer: &serde_json::Value) -> Result<Uuid> {
 }
 
 pub(super) fn client_dirs() -> Result<String> {
-    let variable = "LASTGOOD_TEST_PG_CLIENT_DIRS";
-    std::env::var(variable)
-        .with_context(|| format!("set {variable} to the directories of PostgreSQL client tools"))
+    crate::variable("LASTGOOD_TEST_PG_CLIENT_DIRS")
 }
 
 /// Returns the directory of the client tools of version 18.

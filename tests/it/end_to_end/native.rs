@@ -11,7 +11,7 @@ use super::{
     orders::{MARKER, Orders},
     store,
 };
-use crate::eventually::eventually;
+use crate::{eventually::eventually, variable};
 
 pub(super) async fn add(lab: &Lab, id: &str, engine: &str, tier: &str, url: &str) -> Result<()> {
     let args = [
@@ -212,8 +212,7 @@ async fn a_server_starts_from_a_redis_archive_without_lastgood() -> Result<()> {
 /// The README's "restore without lastgood": `zstd -d | mongorestore --archive`.
 #[tokio::test]
 async fn mongorestore_takes_a_mongodb_archive_without_lastgood() -> Result<()> {
-    let tools =
-        std::env::var("LASTGOOD_TEST_MONGO_TOOLS").context("set LASTGOOD_TEST_MONGO_TOOLS")?;
+    let tools = variable("LASTGOOD_TEST_MONGO_TOOLS")?;
     if let Some(why) = tools.strip_prefix("skip: ") {
         super::faults::skipped(&format!("mongorestore by hand: {why}"));
         return Ok(());

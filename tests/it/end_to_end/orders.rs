@@ -8,6 +8,8 @@ use mongodb::{
 };
 use uuid::Uuid;
 
+use crate::variable;
+
 /// Part of the password, which must not show up anywhere else.
 pub(super) const MARKER: &str = "hunter2mongodbmarker";
 
@@ -20,9 +22,7 @@ pub(super) struct Orders {
 
 impl Orders {
     pub(super) async fn create() -> Result<Self> {
-        let variable = "LASTGOOD_TEST_MONGODB_URL";
-        let url = std::env::var(variable)
-            .with_context(|| format!("set {variable}: these tests need real servers"))?;
+        let url = variable("LASTGOOD_TEST_MONGODB_URL")?;
         let admin = Client::with_uri_str(&url).await?;
         let name = format!("e2e_{}", &Uuid::new_v4().simple().to_string()[..12]);
         let roles = ["readWrite", "dbAdmin"].map(|role| doc! { "role": role, "db": &name });

@@ -12,13 +12,10 @@ use super::{
     customer::{Customer, Rights},
     lab::Lab,
 };
+use crate::variable;
 
 const MOTO: &str = "LASTGOOD_TEST_S3_MOTO_URL";
 const DENIED: &str = "Access Denied";
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
-}
 
 /// Returns the address of an empty part of the tests' bucket.
 fn new_bucket() -> Result<String> {

@@ -8,11 +8,7 @@ use super::{
     customer::{Customer, Rights},
     lab::{Lab, PATIENCE},
 };
-use crate::eventually::eventually;
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
-}
+use crate::{eventually::eventually, variable};
 
 #[tokio::test]
 async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_has_lost_it()

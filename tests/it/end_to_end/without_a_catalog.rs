@@ -197,10 +197,7 @@ async fn a_directory_is_listed_and_a_customer_restored_from_it_alone() -> Result
 
 #[tokio::test]
 async fn a_bucket_is_listed_and_restored_from_by_its_address_and_by_its_name() -> Result<()> {
-    let variable = |name: &str| {
-        let name = format!("LASTGOOD_TEST_S3_{name}");
-        std::env::var(&name).with_context(|| format!("{name} is not set: run `make test`"))
-    };
+    let variable = |name: &str| crate::variable(&format!("LASTGOOD_TEST_S3_{name}"));
     let mut vault = Vault::create().await?;
     for (name, from) in [
         ("AWS_ENDPOINT_URL_S3", "MOTO_URL"),

@@ -22,7 +22,7 @@ use super::{
     shop::{besides, fill},
 };
 use crate::{
-    lab::{MARKER, attempt, shows_no_secret, until},
+    lab::{MARKER, attempt, shows_no_secret, until, variable},
     subject::{Subject, backup},
 };
 
@@ -334,9 +334,8 @@ async fn a_wrong_password_is_final_and_not_repeated() -> Result<()> {
 #[tokio::test]
 async fn tls_is_spoken_to_who_can_prove_who_it_is() -> Result<()> {
     let (url, folder) = (
-        std::env::var("LASTGOOD_TEST_REDIS7_TLS_URL")
-            .context("set LASTGOOD_TEST_REDIS7_TLS_URL")?,
-        std::env::var("LASTGOOD_TEST_TLS_DIR").context("set LASTGOOD_TEST_TLS_DIR")?,
+        variable("LASTGOOD_TEST_REDIS7_TLS_URL")?,
+        variable("LASTGOOD_TEST_TLS_DIR")?,
     );
     if url.starts_with("skip: ") || folder.starts_with("skip: ") {
         use std::io::Write as _;

@@ -13,7 +13,7 @@ use super::{
         Server,
     },
 };
-use crate::lab::{attempt, shows_no_secret, until};
+use crate::lab::{attempt, shows_no_secret, until, variable};
 
 const LIBRARY: &str = "#!lua name=theirs\nredis.register_function('f', function() return 1 end)";
 
@@ -428,8 +428,7 @@ async fn tls_to_a_port_without_it_and_the_other_way_round_is_told_once() -> Resu
         shows_no_secret(&error)?;
         is_told(&error, "config", true, &["does not speak TLS", "redis://"])?;
     }
-    let variable = "LASTGOOD_TEST_REDIS7_TLS_URL";
-    let encrypted = std::env::var(variable).with_context(|| format!("set {variable}"))?;
+    let encrypted = variable("LASTGOOD_TEST_REDIS7_TLS_URL")?;
     if encrypted.starts_with("skip: ") {
         return Ok(());
     }

@@ -41,8 +41,9 @@ impl Flavour {
     /// Returns how to start it. A missing program is reported as a skip, and gives `None`.
     fn program(self) -> Result<Option<Program>> {
         let variable = self.variable();
-        let said = std::env::var(variable)
-            .with_context(|| format!("set {variable}: these tests need real servers"))?;
+        let said = std::env::var(variable).with_context(|| {
+            format!("{variable} is not set: run `make test`, which starts the servers")
+        })?;
         if said.starts_with("skip: ") {
             writeln!(std::io::stderr(), "SKIPPED: {variable}: {said}")?;
             return Ok(None);

@@ -94,8 +94,9 @@ impl Lab {
     /// Restores into a new database on the tests' server, and returns that database.
     pub(super) async fn restore(&self, point: &RestorePoint) -> Result<Database> {
         let variable = "LASTGOOD_TEST_MONGODB_URL";
-        let server = std::env::var(variable)
-            .with_context(|| format!("set {variable}: this test needs a real server"))?;
+        let server = std::env::var(variable).with_context(|| {
+            format!("{variable} is not set: run `make test`, which starts the servers")
+        })?;
         let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
         let job = Restore {
             point: point.manifest.run_id,
