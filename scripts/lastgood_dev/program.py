@@ -25,7 +25,11 @@ class Program:
         """Returns what a test reads: `{"argv": [...], "env": {...}}`."""
         return json.dumps({"argv": self.argv, "env": self.env})
 
+    def environment(self) -> dict[str, str]:
+        """Returns ours, and what the program needs in addition."""
+        return {**os.environ, **self.env}
+
     def child(self, name: str, args: tuple[str | Path, ...], home: Path, stop_signal: int = signal.SIGTERM) -> Child:
         return Child(
-            name, [*self.argv, *args], log=home / "log", cwd=home, env={**os.environ, **self.env}, stop_signal=stop_signal
+            name, [*self.argv, *args], log=home / "log", cwd=home, env=self.environment(), stop_signal=stop_signal
         )

@@ -1,7 +1,8 @@
 """How do we get S3 servers of our own, without Docker and without root?
 
 Two that share no line of code. moto is quick to come and knows unfinished uploads and conditions, but believes any signature; s3s-fs
-checks signatures and keeps files, but lists no unfinished uploads and lets two writers at the same instant both win.
+checks signatures and keeps files, but lists no unfinished uploads and lets two writers at the same instant both win. `ceph` has a third,
+which people use for their data.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from .cargo_tool import cargo_tool
 from .child import Child, wait_until
@@ -83,6 +84,19 @@ def start_s3s(session: Session, name: str) -> S3Server:
     ))
 
 
+def client(server: S3Server) -> Any:
+    """Returns boto3's client, for what lastgood never does."""
+    packages = str(moto_packages())
+    if packages not in sys.path:
+        sys.path.append(packages)
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=server.url, region_name="us-east-1",
+        aws_access_key_id=server.access_key_id, aws_secret_access_key=server.secret_access_key,
+    )
+
+
 def _keys() -> tuple[str, str]:
     return f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
 
@@ -93,7 +107,7 @@ def _start(session: Session, name: str, home: Path, keys: tuple[str, str], progr
         start = partial(program.child, f"S3 server {name}", args(port), home)
         child = session.start(start())
         wait_until(
-            lambda: child.exit_code() is not None or _answers(port), SECONDS_TO_START, f"{child.name} to accept connections",
+            lambda: child.exit_code() is not None or answers(port), SECONDS_TO_START, f"{child.name} to accept connections",
         )
         if child.exit_code() is None:
             return S3Server(f"http://127.0.0.1:{port}", *keys, child, start)
@@ -102,7 +116,8 @@ def _start(session: Session, name: str, home: Path, keys: tuple[str, str], progr
     raise Failure(f"the S3 server {name} did not start:\n{child.log_tail()}")
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Returns whether anybody accepts connections there."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True

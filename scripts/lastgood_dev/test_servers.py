@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 from .age import age_tools
+from .ceph import VERSIONED_BUCKET, start_ceph
 from .certificates import Certificates, make_certificates
 from .mongodb import Topology, mongodb_program, start_mongodb
 from .pgbouncer import start_pgbouncer
@@ -20,7 +21,7 @@ from .postgres import Major, Postgres, postgis_installation, start_postgres, wit
 from .program import SKIP
 from .redis import Flavour, redis_cli, start_redis
 from .repo import Unavailable, say
-from .s3 import BUCKET, start_moto, start_s3s
+from .s3 import BUCKET, S3Server, start_moto, start_s3s
 from .session import Session
 from .standby import start_standby
 
@@ -111,14 +112,19 @@ def _flavour(session: Session, flavour: Flavour, certificates: Certificates | No
 
 
 def _s3(session: Session) -> dict[str, str]:
-    variables = {"LASTGOOD_TEST_S3_BUCKET": BUCKET}
-    for name, server in (("MOTO", start_moto(session, "moto")), ("S3S", start_s3s(session, "s3s"))):
-        variables |= {
-            f"LASTGOOD_TEST_S3_{name}_URL": server.url,
-            f"LASTGOOD_TEST_S3_{name}_ACCESS_KEY_ID": server.access_key_id,
-            f"LASTGOOD_TEST_S3_{name}_SECRET_ACCESS_KEY": server.secret_access_key,
-        }
+    variables = {"LASTGOOD_TEST_S3_BUCKET": BUCKET, "LASTGOOD_TEST_S3_VERSIONED_BUCKET": VERSIONED_BUCKET}
+    for name, start in (("MOTO", start_moto), ("S3S", start_s3s), ("RGW", start_ceph)):
+        variables |= _s3_server(session, name, start)
     return variables
+
+
+def _s3_server(session: Session, name: str, start: Callable[[Session, str], S3Server]) -> dict[str, str]:
+    url, access, secret = (f"LASTGOOD_TEST_S3_{name}_{what}" for what in ("URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+    try:
+        server = start(session, name.lower())
+    except Unavailable as why:
+        return dict.fromkeys((url, access, secret), _skip(why))
+    return {url: server.url, access: server.access_key_id, secret: server.secret_access_key}
 
 
 def _mongo_tools() -> str:

