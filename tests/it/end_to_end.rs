@@ -3,6 +3,7 @@
 mod api;
 mod bucket_guard;
 mod bucket_keys;
+mod bucket_of_ceph;
 mod bucket_refusals;
 mod by_hand;
 mod cache;

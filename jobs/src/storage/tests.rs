@@ -1,5 +1,6 @@
 //! What only a directory promises. `conformance` tests what every store promises.
 
+mod buckets;
 mod conformance;
 mod endless;
 mod exchanged;

@@ -164,9 +164,11 @@ async fn nothing_is_committed_removed_or_missed_in_a_store_that_is_another(
 #[rstest]
 #[tokio::test]
 async fn a_bucket_that_is_another_takes_nothing(
-    #[values(Kind::Moto, Kind::S3s)] kind: Kind,
+    #[values(Kind::Moto, Kind::S3s, Kind::Ceph)] kind: Kind,
 ) -> Result<()> {
-    let store = Store::new(kind).await?;
+    let Some(store) = Store::new(kind).await? else {
+        return Ok(());
+    };
     // As a consumer does: a store with a binding that does not know it yet can still be claimed.
     let unknown = store.storage.bound(Binding::of(Uuid::from_u128(1)));
     let identity = unknown.claim(Uuid::from_u128(1)).await?;
@@ -232,7 +234,9 @@ async fn no_door_takes_a_key_that_leads_out(
     #[values(Kind::Memory, Kind::Directory, Kind::Moto, Kind::S3s)] kind: Kind,
     #[values("v1/../../escaped", "/etc/escaped", "v1//x", "v1/x?y", "")] key: &str,
 ) -> Result<()> {
-    let store = Store::new(kind).await?;
+    let Some(store) = Store::new(kind).await? else {
+        return Ok(());
+    };
     let storage = &store.storage;
     let mut done = vec![
         storage.size(key).await.map(drop),
