@@ -226,9 +226,9 @@ def hourly_backup(lastgood: Lastgood, resource: str) -> Run:
 def executing(run: Run, consumers: Mapping[str, Replica]) -> str:
     """Returns the name of the consumer that holds a run's lease: `HOST-PROCESS-RANDOM`."""
     for name, consumer in consumers.items():
-        if run.worker and f"-{consumer.child.pid}-" in run.worker:
+        if run.consumer and f"-{consumer.child.pid}-" in run.consumer:
             return name
-    raise Failure(f"run {run.id} is {run.state}, and held by {run.worker}, which is none of our consumers")
+    raise Failure(f"run {run.id} is {run.state}, and held by {run.consumer}, which is none of our consumers")
 
 
 def kill(name: str, consumer: Replica) -> float:

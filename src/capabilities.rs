@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    catalog::Pause,
+    catalog::PauseRow,
     plan::{Cadence, Plan, Plans, Protection},
 };
 
@@ -22,7 +22,7 @@ pub struct Alive {
     /// Whether restore points are read back (`--verify-within` is not 0).
     pub is_verifying: bool,
     /// The pauses in force.
-    pub pauses: Vec<Pause>,
+    pub pauses: Vec<PauseRow>,
 }
 
 /// Whether what the plans say is scheduled.
@@ -49,8 +49,8 @@ pub struct LiveConsumer {
 /// What one tier promises, and what is available now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TierCapabilities {
-    /// The tier.
-    pub tier: String,
+    /// The tier's name.
+    pub id: String,
     /// The most data that may be lost, in minutes; 0 promises nothing.
     pub rpo_minutes: i32,
     /// How often it is backed up, in words.
@@ -76,8 +76,7 @@ pub struct EngineCapabilities {
     /// Reading restore points back.
     pub verification: Availability,
     /// PostgreSQL and pgvector: the major versions that running consumers have client tools for. Tools serve only their own major version:
-    /// backups and restores are available only on servers of these versions. Absent for engines that need no tools.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// backups and restores are available only on servers of these versions. Null for engines that need no tools.
     #[schema(example = json!([17, 18]))]
     pub server_majors: Option<Vec<u32>>,
 }
@@ -86,18 +85,18 @@ pub struct EngineCapabilities {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Availability {
     /// Whether it is available.
-    pub available: bool,
+    pub is_available: bool,
     /// Why not; null if it is available.
-    pub reason: Option<String>,
+    pub because: Option<String>,
 }
 
 impl Availability {
     /// Returns "available" if there are no reasons against it, otherwise the first reason.
     fn unless(reasons: impl IntoIterator<Item = Option<String>>) -> Self {
-        let reason = reasons.into_iter().flatten().next();
+        let because = reasons.into_iter().flatten().next();
         Self {
-            available: reason.is_none(),
-            reason,
+            is_available: because.is_none(),
+            because,
         }
     }
 }
@@ -110,7 +109,7 @@ pub fn capabilities(plans: &Plans, alive: &Alive) -> Vec<TierCapabilities> {
         .map(|plan| {
             let cadence = plan.protection.cadence();
             TierCapabilities {
-                tier: plan.tier.to_string(),
+                id: plan.tier.to_string(),
                 rpo_minutes: plan.rpo.minutes(),
                 cadence: cadence.map_or_else(|| "never".to_owned(), |cadence| cadence.to_string()),
                 cadence_minutes: cadence.map(Cadence::minutes),
@@ -204,7 +203,7 @@ impl Alive {
 
     /// Returns why the tier is paused, if it is. A pause of a single team does not change what the tier promises.
     fn paused(&self, plan: &Plan, engine: Engine) -> Option<String> {
-        let covers = |pause: &&Pause| {
+        let covers = |pause: &&PauseRow| {
             pause.team.is_none()
                 && pause
                     .engine
@@ -261,8 +260,8 @@ mod tests {
         }
     }
 
-    fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> Pause {
-        Pause {
+    fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> PauseRow {
+        PauseRow {
             engine: engine.map(str::to_owned),
             tier: tier.map(str::to_owned),
             team: team.map(str::to_owned),
@@ -279,7 +278,7 @@ mod tests {
         let tiers = capabilities(&plans, alive);
         let tier = tiers
             .iter()
-            .find(|it| it.tier == tier)
+            .find(|it| it.id == tier)
             .context("no such tier")?;
         let it = tier
             .engines
@@ -288,15 +287,15 @@ mod tests {
             .context("no such engine")?;
         for each in [&it.backup, &it.restore, &it.verification] {
             assert_eq!(
-                each.available,
-                each.reason.is_none(),
+                each.is_available,
+                each.because.is_none(),
                 "what is not available says why"
             );
         }
         Ok([
-            it.backup.available,
-            it.restore.available,
-            it.verification.available,
+            it.backup.is_available,
+            it.restore.is_available,
+            it.verification.is_available,
         ])
     }
 

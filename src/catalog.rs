@@ -46,28 +46,28 @@ use sqlx::{
 };
 
 pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
-pub use attempts::{AttemptRow, RunningRun};
+pub use attempts::{AttemptRow, RunningRow};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter, AuditRow};
 pub(crate) use batch::{ended, leave_out};
-pub use closed::ClosedDatabase;
+pub use closed::ClosedRow;
 pub use consumers::{Beat, ConsumerRow, ConsumerState, Registration};
 pub use copies::MissingCopies;
 pub use error::CatalogError;
 pub(crate) use error::is_refused;
-pub use exposure::{QueueDepth, ResourceExposure, StuckRun, Suspended, TierExposure, UnknownTier};
+pub use exposure::{QueueDepth, ResourceExposure, StuckRow, Suspended, TierExposure, UnknownTier};
 pub use history::{Bookmark, Pruned};
 pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use leadership::Work;
 pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use master_keys::MasterKeyRow;
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
-pub use pauses::{Pause, PauseCost, Paused, Scope};
+pub use pauses::{PauseCost, PauseRow, Paused, Scope};
 pub use points::{PointFilter, PointRow, SuspectCount, SuspectPoint};
 pub use producers::{GoesBy, PlansOnRecord, Scheduling};
 pub(crate) use proofs::interval;
 pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
-pub use queue_stats::{QueueFigures, QueueStats};
+pub use queue_stats::QueueFigures;
 pub use rebuild::{FoundPoint, Rebuilt};
 use resources::resource_not_found;
 pub use resources::{

@@ -31,7 +31,13 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use lastgood_jobs::resource::ResourceId;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{catalog::Catalog, config, consumer::Stop, version::VERSION};
+use crate::{
+    catalog::Catalog,
+    config,
+    consumer::Stop,
+    nouns::{ProblemKind, Told},
+    version::VERSION,
+};
 use output::Output;
 
 /// Keeps the promise that you lose at most N minutes of data, and proves it.
@@ -172,7 +178,8 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Migrate => {
             let catalog = Catalog::connect(&config::database_url()?, 1).await?;
             catalog.migrate().await?;
-            output.done("migrated", "the catalog's schema is up to date")?;
+            let answer = serde_json::json!({ "is_migrated": true });
+            output.show(&answer, |_| "the catalog's schema is up to date".to_owned())?;
         }
         Command::Producer(args) => producer::run(args).await?,
         Command::Consumer(args) => consumer::run(args, output).await?,
@@ -229,8 +236,10 @@ async fn catalog() -> anyhow::Result<Catalog> {
 /// Opens the catalog for a command that also works from a store alone. The error names that way.
 async fn catalog_or(instead: &str) -> anyhow::Result<Catalog> {
     catalog().await.map_err(|error| {
-        let error = lastgood_jobs::error::story(error.as_ref());
-        anyhow::anyhow!("{error}; if the catalog is lost: `{instead}`, see docs/how-to/disaster.md")
+        let story = lastgood_jobs::error::story(error.as_ref());
+        let text =
+            format!("{story}; if the catalog is lost: `{instead}`, see docs/how-to/disaster.md");
+        Told::new(ProblemKind::of_any(&error), text).into()
     })
 }
 

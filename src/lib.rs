@@ -15,6 +15,7 @@ pub mod http;
 pub mod keys;
 pub mod master;
 pub mod metrics;
+pub mod nouns;
 pub mod plan;
 pub mod producer;
 pub mod queue;

@@ -16,7 +16,6 @@ mod file;
 mod keep;
 mod problem;
 mod read;
-mod show;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +24,6 @@ pub use doubt::doubts;
 pub use file::{PlansFile, PlansFileError, Reload, Source, check};
 pub use keep::Keep;
 pub use problem::{PlanProblem, PlanProblems};
-pub use show::{HEADINGS, Row, rows};
 
 /// What one tier is promised.
 #[derive(Debug, Clone, PartialEq, Eq)]

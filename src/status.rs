@@ -23,8 +23,8 @@ pub struct Exposed {
 /// A tier's exposure against its promise.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TierStatus {
-    /// The tier.
-    pub tier: String,
+    /// The tier's name.
+    pub id: String,
     /// The most data that may be lost, in minutes.
     pub rpo_minutes: i32,
     /// Its active resources.
@@ -48,13 +48,11 @@ pub struct ResourcePromise {
     pub tier: String,
     /// Its engine.
     pub engine: String,
-    /// `kept`, `late` or `BROKEN`.
+    /// `kept`, `late` or `broken`.
     pub promise: &'static str,
     /// How many seconds of data a failure now would lose, counted from its registration if it was never backed up.
     pub exposure_seconds: i64,
-    /// Whether there is no restore point at all.
-    pub never_backed_up: bool,
-    /// The newest restorable instant.
+    /// The newest restorable instant; null if it was never backed up.
     pub newest_consistent_at: Option<DateTime<Utc>>,
     /// When it is due next.
     pub next_due_at: Option<DateTime<Utc>>,
@@ -82,7 +80,7 @@ pub async fn exposed(
         .map(|found| TierStatus {
             rpo_minutes: plan_of(plans, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
             worst_exposure_seconds: found.worst_seconds,
-            tier: found.tier,
+            id: found.tier,
             resources: found.resources,
             never_backed_up: found.never_backed_up,
             broken: found.broken,
@@ -129,10 +127,9 @@ impl ResourcePromise {
     #[must_use]
     pub fn exposed(&self) -> Exposure {
         let age = TimeDelta::seconds(self.exposure_seconds);
-        if self.never_backed_up {
-            Exposure::Never(age)
-        } else {
-            Exposure::Age(age)
+        match self.newest_consistent_at {
+            None => Exposure::Never(age),
+            Some(_) => Exposure::Age(age),
         }
     }
 }
@@ -147,12 +144,11 @@ fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<R
     let promise = match verdict(plan, exposed)? {
         Verdict::Kept => "kept",
         Verdict::Late => "late",
-        Verdict::Broken => "BROKEN",
+        Verdict::Broken => "broken",
     };
     Some(ResourcePromise {
         promise,
         exposure_seconds: exposed.age().num_seconds(),
-        never_backed_up: row.newest_consistent_at.is_none(),
         id: row.id,
         team: row.team,
         tier: row.tier,

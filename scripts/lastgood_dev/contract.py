@@ -52,7 +52,7 @@ def check_contract(session: Session, binary: Path) -> None:
     api = lastgood.start("api", "api")
     token = json.loads(run(
         [binary, "--json", "token", "create", "--name", "contract", "--scope", "admin"], env={**os.environ, **settings},
-    ).stdout)["token"]
+    ).stdout)["secret"]
     # Not on the command line: there, every user could read it.
     home = session.run_dir / "contract"
     home.mkdir()

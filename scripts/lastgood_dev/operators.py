@@ -112,12 +112,12 @@ def tell_capability(api: Api, tier: str, engine: str) -> bool:
     status, answer = api.ask("GET", "/api/v1/capabilities")
     if status != 200:
         raise Failure(f"the API should tell what is available, and said {status}: {answer}")
-    (of_tier,) = [it for it in answer["tiers"] if it["tier"] == tier]
+    (of_tier,) = [it for it in answer["tiers"] if it["id"] == tier]
     (found,) = [it for it in of_tier["engines"] if it["engine"] == engine]
     for what in ("backup", "restore", "verification"):
-        available, why = found[what]["available"], found[what].get("reason")
+        available, why = found[what]["is_available"], found[what]["because"]
         say(f"    {engine} on {tier}: {what}: {'available' if available else f'not available: {why}'}")
-    return found["backup"]["available"]
+    return found["backup"]["is_available"]
 
 
 def wait_for_end(lastgood: Lastgood, run_id: str, state: str) -> None:

@@ -32,13 +32,13 @@ class Run:
     trigger: str
     state: str
     attempt: int
-    worker: str | None
+    consumer: str | None
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Run:
         return cls(
-            id=fields["id"], resource=fields["resource_id"], kind=fields["kind"], trigger=fields["trigger"],
-            state=fields["state"], attempt=fields["attempt"], worker=fields.get("lease_by"),
+            id=fields["id"], resource=fields["resource"], kind=fields["kind"], trigger=fields["trigger"],
+            state=fields["state"], attempt=fields["attempt"], consumer=fields["consumer"],
         )
 
 
@@ -54,7 +54,7 @@ class RestorePoint:
     @classmethod
     def read(cls, fields: dict[str, Any]) -> RestorePoint:
         return cls(
-            id=fields["id"], resource=fields["resource_id"], consistent_at=fields["consistent_at"],
+            id=fields["id"], resource=fields["resource"], consistent_at=fields["consistent_at"],
             stored_bytes=fields["stored_bytes"],
         )
 
@@ -121,14 +121,14 @@ class Lastgood:
     def ask_for(self, *args: str) -> str:
         """Runs a command that enqueues a run, on the screen, and returns the run's id."""
         self._echo(args)
-        run_id = self._json(*args)["run"]
+        run_id = self._json(*args)["id"]
         say(f"    run {run_id} enqueued")
         return run_id
 
     def new_token(self, name: str, scopes: str) -> str:
         """Returns a token for the HTTP API. It stays off the screen."""
         self._echo(("token", "create", "--name", name, "--scope", scopes))
-        return self._json("token", "create", "--name", name, "--scope", scopes)["token"]
+        return self._json("token", "create", "--name", name, "--scope", scopes)["secret"]
 
     def live_consumers(self) -> list[str]:
         """Returns what the consumers call themselves that count as alive: `HOST-PROCESS-RANDOM`."""
@@ -151,8 +151,8 @@ class Lastgood:
         began, ended = (datetime.fromisoformat(fields[name].replace("Z", "+00:00")) for name in ("started_at", "finished_at"))
         return (ended - began).total_seconds()
 
-    def run_result(self, run_id: str) -> dict[str, Any]:
-        return self._json("run", "show", run_id)["result"]
+    def run_report(self, run_id: str) -> dict[str, Any]:
+        return self._json("run", "show", run_id)["report"]
 
     def restore_points(self, resource: str) -> list[RestorePoint]:
         return [RestorePoint.read(fields) for fields in self._json("point", "list", resource)]

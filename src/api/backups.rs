@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -19,11 +19,10 @@ use super::{
     access::{Administrator, Enqueuer, Reader},
     problem::{Kind, Problem},
     read::{Asked, Body, Named, Optional, idempotency_key, instant, limit, plain},
-    runs::Run,
 };
 use crate::{
-    catalog::{AdhocBackup, Enqueued, LimitOf, PointFilter, PointRow},
-    standing::Standing,
+    catalog::{AdhocBackup, Enqueued, LimitOf, PointFilter},
+    nouns::{Point, Run},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -114,76 +113,6 @@ pub(super) fn status(enqueued: Enqueued) -> StatusCode {
     }
 }
 
-/// An archive whose manifest exists, from which a resource can be restored.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-struct RestorePoint {
-    /// Its id: the run that made it.
-    id: Uuid,
-    /// Its resource.
-    resource: String,
-    /// The instant that a restore brings back.
-    consistent_at: DateTime<Utc>,
-    /// How consistent the data is, in the manifest's words; `none`: others wrote to the server while it was read.
-    consistency: Option<String>,
-    /// Bytes before compression.
-    dump_bytes: i64,
-    /// Bytes in the store.
-    stored_bytes: i64,
-    /// When it was recorded.
-    created_at: DateTime<Utc>,
-    /// Whether it is trusted: neither suspect, nor found damaged, nor expired.
-    usable: bool,
-    /// When it was last read back in full and found intact.
-    verified_at: Option<DateTime<Utc>>,
-    /// When it was found damaged.
-    quarantined_at: Option<DateTime<Utc>>,
-    /// Since when it has been suspect. A restore uses it only if told to, and it does not count towards exposure.
-    suspected_at: Option<DateTime<Utc>>,
-    /// Why it is suspect, in the manifest's words: `unfinished_restore`, `shrunk`, `from_the_future`. They stay after it is confirmed.
-    suspected_of: Option<Vec<String>>,
-    /// The reason in plain words.
-    suspected_because: Option<String>,
-    /// When somebody confirmed that it can be trusted.
-    confirmed_at: Option<DateTime<Utc>>,
-    /// When it expired.
-    expired_at: Option<DateTime<Utc>>,
-    /// When an operator pinned it.
-    pinned_at: Option<DateTime<Utc>>,
-    /// When it was put on legal hold.
-    held_at: Option<DateTime<Utc>>,
-}
-
-impl From<PointRow> for RestorePoint {
-    fn from(row: PointRow) -> Self {
-        let consistency = row
-            .manifest
-            .get("consistency")
-            .and_then(serde_json::Value::as_str);
-        Self {
-            usable: match row.standing() {
-                Standing::Trusted => true,
-                Standing::Suspect | Standing::Quarantined | Standing::Expired => false,
-            },
-            consistency: consistency.map(str::to_owned),
-            id: row.id,
-            resource: row.resource_id,
-            consistent_at: row.consistent_at,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-            created_at: row.created_at,
-            verified_at: row.verified_at,
-            quarantined_at: row.quarantined_at,
-            suspected_at: row.suspected_at,
-            suspected_of: row.suspected_of,
-            suspected_because: row.suspected_because,
-            confirmed_at: row.confirmed_at,
-            expired_at: row.expired_at,
-            pinned_at: row.pinned_at,
-            held_at: row.held_at,
-        }
-    }
-}
-
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -199,14 +128,14 @@ struct Which {
 #[utoipa::path(
     get, path = "/resources/{id}/restore-points", tag = "backups", operation_id = "list_restore_points", security(("token" = ["read"])),
     params(("id" = String, Path, description = "The resource's id"), Which),
-    responses((status = 200, description = "The restore points", body = Vec<RestorePoint>))
+    responses((status = 200, description = "The restore points", body = Vec<Point>))
 )]
 async fn restore_points(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
     Named(id): Named,
     Asked(which): Asked<Which>,
-) -> Result<Json<Vec<RestorePoint>>, Problem> {
+) -> Result<Json<Vec<Point>>, Problem> {
     let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);
     let resource = caller.resource(&api, &id).await?;
     let filter = PointFilter {
@@ -216,7 +145,7 @@ async fn restore_points(
         limit,
     };
     let points = api.catalog.points(&filter).await?;
-    Ok(Json(points.into_iter().map(RestorePoint::from).collect()))
+    Ok(Json(Point::all(&api.catalog, points).await?))
 }
 
 /// Why a suspect restore point can be trusted.
@@ -241,7 +170,7 @@ struct Confirmation {
     params(("id" = Uuid, Path, description = "The restore point's id")),
     request_body = Confirmation,
     responses(
-        (status = 200, description = "The restore point, now trusted", body = RestorePoint),
+        (status = 200, description = "The restore point, now trusted", body = Point),
         (status = 409, description = "The restore point is not suspect"),
     )
 )]
@@ -250,7 +179,7 @@ async fn confirm(
     State(api): State<Arc<Api>>,
     Named(id): Named,
     Body(body): Body<Confirmation>,
-) -> Result<Json<RestorePoint>, Problem> {
+) -> Result<Json<Point>, Problem> {
     plain("reason", &body.reason)?;
     let nothing = || Problem::no_such("restore point", &id);
     let point = api
@@ -263,5 +192,5 @@ async fn confirm(
     }
     let order = caller.order(Some(&body.reason));
     api.catalog.confirm(point.id, &body.reason, &order).await?;
-    Ok(Json(api.catalog.point(point.id).await?.into()))
+    Ok(Json(Point::one(&api.catalog, point.id).await?))
 }

@@ -12,7 +12,8 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, problem::Details};
+use super::Api;
+use crate::nouns::ProblemDetails;
 
 const TOKEN: &str = "token";
 
@@ -25,7 +26,7 @@ const TOKEN: &str = "token";
             that it needs; `admin` includes the others. For a token that is bound to a team, other teams' resources do not exist. \
             Errors are problem details (RFC 9457).",
     ),
-    components(schemas(Details)),
+    components(schemas(ProblemDetails)),
     modifiers(&Token),
     tags(
         (name = "resources", description = "Protected databases"),
@@ -128,7 +129,7 @@ fn complete_operation(operation: &mut Operation) {
 }
 
 fn problem(description: &str) -> Response {
-    let schema = Ref::from_schema_name(Details::name());
+    let schema = Ref::from_schema_name(ProblemDetails::name());
     ResponseBuilder::new()
         .description(description)
         .content("application/problem+json", Content::new(Some(schema)))

@@ -15,9 +15,9 @@ use super::{
     access::Reader,
     problem::{Kind, Problem},
     read::Named,
-    runs::Run,
     streams::Place,
 };
+use crate::nouns::Run;
 
 /// How often the stream asks the catalog for the run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -17,8 +17,11 @@ use super::{
 };
 use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
-    catalog::{ClosedDatabase, ConsumerRow, Pause, QueueDepth, StuckRun, Suspended, UnknownTier},
-    plan::{self, Source},
+    nouns::{
+        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, all,
+        tiers,
+    },
+    plan::Source,
     status::{ResourcePromise, TierStatus, exposed},
 };
 
@@ -38,7 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 struct Status {
     /// The time of this answer, by the catalog's clock.
     at: DateTime<Utc>,
-    /// `file`, or `built-in` while the plans file is missing or broken.
+    /// `file`, or `built_in` while the plans file is missing or broken.
     plans: &'static str,
     /// Tiers, the one furthest over its RPO first.
     tiers: Vec<TierStatus>,
@@ -66,7 +69,7 @@ struct Platform {
     /// How many consumers are alive and take new runs. Draining ones do not count.
     live_consumers: usize,
     /// Whether a producer is ticking, so that backups are scheduled.
-    scheduling: bool,
+    is_scheduling: bool,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -99,8 +102,8 @@ async fn status(
         plans: in_force.source_name(),
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended,
-        closed_databases: api.catalog.closed_databases(caller.team()).await?,
+        suspended: exposed.suspended.into(),
+        closed_databases: all(api.catalog.closed_databases(caller.team()).await?),
         platform: match caller.team() {
             None => Some(platform(&api, &in_force).await?),
             Some(_) => None,
@@ -116,22 +119,22 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
         .collect();
     let live = api.catalog.live_consumers().await?;
     Ok(Platform {
-        unknown_tiers: api.catalog.unknown_tiers(&known).await?,
-        queue: api.catalog.queue_depths().await?,
-        pauses: api.catalog.pauses().await?,
-        stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
-        live_consumers: live.iter().filter(|consumer| consumer.takes_new()).count(),
-        scheduling: api.catalog.scheduling().await?.is_alive(),
+        unknown_tiers: all(api.catalog.unknown_tiers(&known).await?),
+        queue: all(api.catalog.queue_depths().await?),
+        pauses: all(api.catalog.pauses().await?),
+        stuck: all(api.catalog.stuck_runs(PATIENCE_SECONDS).await?),
+        live_consumers: live.iter().filter(|it| it.takes_new()).count(),
+        is_scheduling: api.catalog.scheduling().await?.is_alive(),
     })
 }
 
 /// Show the plans, with each tier's cadence
 #[utoipa::path(
     get, path = "/plans", tag = "overview", operation_id = "list_plans", security(("token" = ["read"])),
-    responses((status = 200, description = "The plans, in the order of the file", body = Vec<plan::Row>))
+    responses((status = 200, description = "The plans, in the order of the file", body = Vec<Tier>))
 )]
-async fn plans(_: Reader, State(api): State<Arc<Api>>) -> Json<Vec<plan::Row>> {
-    Json(plan::rows(&api.in_force().plans))
+async fn plans(_: Reader, State(api): State<Arc<Api>>) -> Json<Vec<Tier>> {
+    Json(tiers(&api.in_force().plans))
 }
 
 /// What can be promised now.
@@ -139,7 +142,7 @@ async fn plans(_: Reader, State(api): State<Arc<Api>>) -> Json<Vec<plan::Row>> {
 struct Capabilities {
     /// The time of this answer, by the catalog's clock.
     at: DateTime<Utc>,
-    /// `file`, or `built-in` while the plans file is missing or broken.
+    /// `file`, or `built_in` while the plans file is missing or broken.
     plans: &'static str,
     /// Each tier, in the order of the plans.
     tiers: Vec<TierCapabilities>,
@@ -199,18 +202,18 @@ fn understood(stored: serde_json::Value) -> Vec<Capability> {
 /// Not for a token that is bound to a team.
 #[utoipa::path(
     get, path = "/consumers", tag = "overview", operation_id = "list_consumers", security(("token" = ["read"])),
-    responses((status = 200, description = "The consumers", body = Vec<ConsumerRow>))
+    responses((status = 200, description = "The consumers", body = Vec<Consumer>))
 )]
 async fn consumers(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-) -> Result<Json<Vec<ConsumerRow>>, Problem> {
+) -> Result<Json<Vec<Consumer>>, Problem> {
     caller.speaks_for_all()?;
-    Ok(Json(api.catalog.live_consumers().await?))
+    Ok(Json(all(api.catalog.live_consumers().await?)))
 }
 
 impl Api {
-    fn in_force(&self) -> InForce {
+    pub(super) fn in_force(&self) -> InForce {
         self.plans.borrow().clone()
     }
 }
@@ -219,7 +222,7 @@ impl InForce {
     fn source_name(&self) -> &'static str {
         match self.source {
             Source::File => "file",
-            Source::BuiltIn => "built-in",
+            Source::BuiltIn => "built_in",
         }
     }
 }

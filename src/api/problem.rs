@@ -8,10 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lastgood_jobs::error::chain;
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use crate::{catalog::CatalogError, request::RequestError, secret::SecretError};
+pub(super) use crate::nouns::ProblemKind as Kind;
+use crate::{
+    catalog::CatalogError, master::MasterKeyError, nouns::ProblemDetails, request::RequestError,
+    secret::SecretError,
+};
 
 /// The reason a request was refused. The envelope writes the response, because it knows the request's id.
 #[derive(Debug, Clone)]
@@ -19,37 +21,6 @@ pub(super) struct Problem {
     kind: Kind,
     detail: String,
     retry_after_seconds: Option<u32>,
-}
-
-/// The kinds of problems. Their names in `type` never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The request could not be understood.
-    BadRequest,
-    /// The request has no valid token.
-    NoToken,
-    /// The token does not permit the request.
-    NotAllowed,
-    /// There is no such thing, or this token may not see it.
-    NotFound,
-    /// The path does not support the method.
-    NoSuchMethod,
-    /// The request conflicts with the current state.
-    Conflict,
-    /// The body is too large.
-    TooLarge,
-    /// The body is not JSON.
-    NotJson,
-    /// The body is JSON, but not what the route accepts.
-    NotAccepted,
-    /// There were too many requests.
-    Limited,
-    /// lastgood is at fault.
-    Fault,
-    /// The catalog does not answer, or this process cannot do it at present.
-    Unavailable,
-    /// The answer took too long.
-    TimedOut,
 }
 
 impl Kind {
@@ -65,66 +36,10 @@ impl Kind {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAccepted => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Fault | Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad-request",
-            Self::NoToken => "no-token",
-            Self::NotAllowed => "not-allowed",
-            Self::NotFound => "not-found",
-            Self::NoSuchMethod => "no-such-method",
-            Self::Conflict => "conflict",
-            Self::TooLarge => "too-large",
-            Self::NotJson => "not-json",
-            Self::NotAccepted => "not-accepted",
-            Self::Limited => "limited",
-            Self::Fault => "fault",
-            Self::Unavailable => "unavailable",
-            Self::TimedOut => "timed-out",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::BadRequest => "The request is not valid",
-            Self::NoToken => "A valid token is needed",
-            Self::NotAllowed => "The token does not allow this request",
-            Self::NotFound => "Not found",
-            Self::NoSuchMethod => "This path does not support this method",
-            Self::Conflict => "The request conflicts with the current state",
-            Self::TooLarge => "The body is too large",
-            Self::NotJson => "The body is not JSON",
-            Self::NotAccepted => "The body is not what this route accepts",
-            Self::Limited => "Too many requests",
-            Self::Fault => "A fault in lastgood",
-            Self::Unavailable => "Not available now",
-            Self::TimedOut => "The answer took too long",
-        }
-    }
-}
-
-/// Problem details as they are sent.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(super) struct Details {
-    /// The kind of problem, as a URN that does not change, such as `urn:lastgood:problem:conflict`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The kind in words.
-    title: &'static str,
-    /// The response's HTTP status.
-    status: u16,
-    /// What is wrong with this request, and what to do.
-    detail: String,
-    /// The request's id, as in `x-request-id` and in the log.
-    instance: String,
-    /// In how many seconds to try again, as in `retry-after`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_seconds: Option<u32>,
 }
 
 impl Problem {
@@ -160,13 +75,11 @@ impl Problem {
     /// Writes the response for the request with this id.
     pub(super) fn write(self, request_id: &str) -> Response {
         let status = self.kind.status();
-        let details = Details {
-            kind: format!("urn:lastgood:problem:{}", self.kind.name()),
-            title: self.kind.title(),
-            status: status.as_u16(),
-            detail: self.detail,
-            instance: request_id.to_owned(),
+        let details = ProblemDetails {
+            status: Some(status.as_u16()),
+            instance: Some(request_id.to_owned()),
             retry_after_seconds: self.retry_after_seconds,
+            ..ProblemDetails::new(self.kind, self.detail)
         };
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response = (status, body).into_response();
@@ -198,58 +111,56 @@ impl IntoResponse for Problem {
 
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
-        let conflict = |detail: String| Self::new(Kind::Conflict, detail);
+        let kind = Kind::from(&error);
+        let told = |detail: String| Self::new(kind, detail);
         match error {
             CatalogError::NotFound { what, id, .. } => Self::no_such(what, &id),
-            CatalogError::Exists(id) => conflict(format!(
+            CatalogError::Exists(id) => told(format!(
                 "resource {id:?} already exists: ids are never reused, choose another"
             )),
-            CatalogError::NoConnection(id) => conflict(format!(
+            CatalogError::NoConnection(id) => told(format!(
                 "resource {id:?} has no connection, because it was rebuilt from manifests: PATCH its `url` or `connection`, then its `status`"
             )),
-            CatalogError::RestoreUnderWay(id) => conflict(format!(
+            CatalogError::RestoreUnderWay(id) => told(format!(
                 "a restore of {id:?} is queued or running: wait for it, see GET /api/v1/runs?resource={id}"
             )),
-            CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => conflict(format!(
+            CatalogError::PointExpired(id) | CatalogError::TooLateToKeep(id) => told(format!(
                 "restore point {id} has expired and is being removed: choose another of the resource's restore-points"
             )),
             CatalogError::QuotaReached { team, most } => Self::new(
-                Kind::Limited,
+                kind,
                 format!(
                     "team {team:?} has {most} resources, the most that its own tokens may register: remove one, or ask the operator to raise the limit"
                 ),
             ),
-            CatalogError::NotSuspect(id) => conflict(format!(
+            CatalogError::NotSuspect(id) => told(format!(
                 "restore point {id} is not suspect: there is nothing to confirm"
             )),
-            CatalogError::Removed(id) => conflict(format!(
+            CatalogError::Removed(id) => told(format!(
                 "resource {id:?} was removed: register the database under a new id"
             )),
-            CatalogError::KeyReused => conflict(
+            CatalogError::KeyReused => told(
                 "the Idempotency-Key was used for another request on this resource: use a new one"
                     .to_owned(),
             ),
-            CatalogError::BadKey => Self::new(
-                Kind::BadRequest,
-                "an Idempotency-Key has 1 to 255 characters",
-            ),
+            CatalogError::BadKey => Self::new(kind, "an Idempotency-Key has 1 to 255 characters"),
             CatalogError::Unreachable(source) => {
                 tracing::warn!(error = chain(&source), "the catalog does not answer");
-                Self::new(Kind::Unavailable, "the catalog does not answer: try again; with the same Idempotency-Key, nothing is done twice").after(5)
+                Self::new(kind, "the catalog does not answer: try again; with the same Idempotency-Key, nothing is done twice").after(5)
             }
             CatalogError::Busy(source) => {
                 tracing::warn!(
                     error = chain(&source),
                     "another transaction blocks a request"
                 );
-                Self::new(Kind::Unavailable, "another transaction blocks this request, perhaps one that used the same Idempotency-Key: nothing was done, try again").after(5)
+                Self::new(kind, "another transaction blocks this request, perhaps one that used the same Idempotency-Key: nothing was done, try again").after(5)
             }
             CatalogError::MasterKeyReplaced => {
                 tracing::error!(
                     "a URL cannot be sealed: the master key was replaced, and this process has the old one"
                 );
                 Self::new(
-                    Kind::Unavailable,
+                    kind,
                     "the master key was replaced a moment ago: nothing was done, try again",
                 )
                 .after(5)
@@ -258,7 +169,7 @@ impl From<CatalogError> for Problem {
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
             | CatalogError::PointsHeld { .. }
-            | CatalogError::OnlyCopies { .. } => conflict(error.to_string()),
+            | CatalogError::OnlyCopies { .. } => told(error.to_string()),
             CatalogError::BadUrl
             | CatalogError::NotMigrated(_)
             | CatalogError::MadeBefore
@@ -288,70 +199,75 @@ impl Problem {
 
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
-        let not_accepted = |detail: String| Self::new(Kind::NotAccepted, detail);
-        let conflict = |detail: String| Self::new(Kind::Conflict, detail);
+        let kind = Kind::from(&error);
+        let told = |detail: String| Self::new(kind, detail);
         match error {
             RequestError::Catalog(error) => error.into(),
             RequestError::Secret(error) => error.into(),
-            RequestError::Url(error) => not_accepted(format!("`url` cannot be used: {}", error.report())),
-            RequestError::Name(error) => not_accepted(error.to_string()),
+            RequestError::Url(error) => told(format!("`url` cannot be used: {}", error.report())),
+            RequestError::Name(error) => told(error.to_string()),
             RequestError::MasterKey(error) => {
                 tracing::error!(error = chain(&error), "a URL cannot be sealed: this process's LASTGOOD_MASTER_KEY is not the catalog's master key");
                 Self::new(
-                    Kind::Unavailable,
+                    kind,
                     "URLs cannot be sealed here: `lastgood api` has a master key that is not the catalog's; the operator must give it the consumers' key",
                 )
             }
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
-            RequestError::NoOptions(engine) => not_accepted(format!("`read_preference` and `users_and_roles` are for MongoDB only: leave them out for {engine}")),
-            RequestError::NoOwners(engine) => not_accepted(format!("`no_owner` and `no_acl` are for PostgreSQL only: leave them out for {engine}")),
-            RequestError::PostgresOnly { word, engine } => not_accepted(format!("`{word}` is for PostgreSQL only: leave it out for {engine}")),
-            RequestError::ServersOwn(database) => not_accepted(format!(
+            RequestError::NoOptions(engine) => told(format!("`read_preference` and `users_and_roles` are for MongoDB only: leave them out for {engine}")),
+            RequestError::NoOwners(engine) => told(format!("`no_owner` and `no_acl` are for PostgreSQL only: leave them out for {engine}")),
+            RequestError::PostgresOnly { word, engine } => told(format!("`{word}` is for PostgreSQL only: leave it out for {engine}")),
+            RequestError::ServersOwn(database) => told(format!(
                 "database {database:?} is the server's own: give `into` the name of an empty database"
             )),
-            RequestError::NoMerge(engine) => not_accepted(format!(
+            RequestError::NoMerge(engine) => told(format!(
                 "`merge` is for Redis only: with `overwrite`, {engine} replaces what the backup has and leaves the rest as it is"
             )),
-            RequestError::NotOverwritten(id) => not_accepted(format!("to restore over existing data, repeat the resource's id: \"overwrite\": {id:?}", id = id.as_str())),
+            RequestError::NotOverwritten(id) => told(format!("to restore over existing data, repeat the resource's id: \"overwrite\": {id:?}", id = id.as_str())),
             RequestError::WholeServer => {
-                not_accepted("a Redis backup covers a whole server: `into` must be env:NAME or file:/path of another server's URL".to_owned())
+                told("a Redis backup covers a whole server: `into` must be env:NAME or file:/path of another server's URL".to_owned())
             }
             RequestError::OtherPoint { point, .. } => Self::no_such("restore point", &point.to_string()),
-            RequestError::Expired { point, .. } => conflict(format!("restore point {point} has expired and is being removed: choose another")),
-            RequestError::Damaged { point, because, .. } => conflict(format!(
+            RequestError::Expired { point, .. } => told(format!("restore point {point} has expired and is being removed: choose another")),
+            RequestError::Damaged { point, because, .. } => told(format!(
                 "restore point {point} was found damaged ({because}): choose another, or try it with \"even_quarantined\": true"
             )),
-            RequestError::Suspect { point, because, .. } => conflict(format!(
+            RequestError::Suspect { point, because, .. } => told(format!(
                 "restore point {point} is suspect ({because}): choose another, confirm it if it can be trusted (POST /api/v1/restore-points/{point}/confirm), or restore from it anyway with \"even_suspect\": true"
             )),
-            RequestError::NothingBefore { at, .. } => conflict(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
-            RequestError::NoKey { opens, .. } => conflict(match opens {
+            RequestError::NothingBefore { at, .. } => told(format!("there is no restore point at or before {}: see the resource's restore-points", at.to_rfc3339())),
+            RequestError::NoKey { opens, .. } => told(match opens {
                 Some(at) => format!("the newest restore point is encrypted to a key that is not on record: choose one at or before {}", at.to_rfc3339()),
                 None => "the restore points are encrypted to keys that are not on record: ask the operator to recover the keys".to_owned(),
             }),
-            RequestError::NothingUsable(_) => conflict("there is no trusted restore point: the resource was never backed up, or its restore points are suspect, damaged or expired; see its restore-points".to_owned()),
+            RequestError::NothingUsable(_) => told("there is no trusted restore point: the resource was never backed up, or its restore points are suspect, damaged or expired; see its restore-points".to_owned()),
         }
+    }
+}
+
+impl From<MasterKeyError> for Problem {
+    fn from(error: MasterKeyError) -> Self {
+        RequestError::from(error).into()
     }
 }
 
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
+        let kind = Kind::from(&error);
         match error {
             SecretError::UrlInArgv => Self::new(
-                Kind::NotAccepted,
+                kind,
                 "a URL was given where a name or a reference belongs: send URLs only in `url`",
             ),
             SecretError::NotAReference => Self::new(
-                Kind::NotAccepted,
+                kind,
                 "a reference is env:NAME or file:/absolute/path, as consumers see it",
             ),
-            SecretError::Empty(_) => {
-                Self::new(Kind::NotAccepted, "`url` is empty, or larger than 64 KiB")
-            }
+            SecretError::Empty(_) => Self::new(kind, "`url` is empty, or larger than 64 KiB"),
             SecretError::NoMasterKey => {
                 tracing::error!("a URL cannot be sealed: this process has no LASTGOOD_MASTER_KEY");
                 Self::new(
-                    Kind::Unavailable,
+                    kind,
                     "URLs cannot be sealed here: the operator must give `lastgood api` the master key",
                 )
             }

@@ -19,13 +19,14 @@ use super::{
     connection::Given,
     problem::{Kind, Problem},
     read::{Body, Named, retention},
-    resources::{EngineName, ReadPreferenceName, Resource, secret},
+    resources::{EngineName, ReadPreferenceName, secret},
 };
 use crate::{
     catalog::{
         CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, ResourceStatus,
         StoredConnection,
     },
+    nouns::Resource,
     request,
 };
 
@@ -173,9 +174,8 @@ async fn put_answer(
     id: &ResourceId,
     status: StatusCode,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Resource>), Problem> {
-    let row = api.catalog.resource(id.as_str()).await?;
     let location = [(LOCATION, format!("/api/v1/resources/{id}"))];
-    Ok((status, location, Json(Resource::of(row, api))))
+    Ok((status, location, Json(api.resource(id.as_str()).await?)))
 }
 
 /// Returns the part of `wanted` that differs from the row, so that a client that sends the same state every minute neither resets a

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -13,7 +13,10 @@ use super::{
     problem::{Kind, Problem},
     read::{Asked, Body, Optional, plain},
 };
-use crate::catalog::{Pause, Paused, RunningRun, Scope};
+use crate::{
+    catalog::{Paused, Scope},
+    nouns::{Drained, Pause, all},
+};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -34,7 +37,7 @@ async fn pauses(
 ) -> Result<Json<Vec<Pause>>, Problem> {
     let mut pauses = api.catalog.pauses().await?;
     pauses.retain(|pause| caller.team().is_none() || pause.team.as_deref() == caller.team());
-    Ok(Json(pauses))
+    Ok(Json(all(pauses)))
 }
 
 /// What to pause. A field that is left out covers all. A token that is bound to a team must name its team.
@@ -80,8 +83,8 @@ async fn pause(
         caller.speaks_for_all()?;
     }
     Ok(match api.catalog.pause(&scope, &order).await? {
-        Paused::New(pause) => (StatusCode::CREATED, Json(pause)),
-        Paused::Already(pause) => (StatusCode::OK, Json(pause)),
+        Paused::New(pause) => (StatusCode::CREATED, Json(Pause::from(pause))),
+        Paused::Already(pause) => (StatusCode::OK, Json(Pause::from(pause))),
     })
 }
 
@@ -122,21 +125,12 @@ async fn resume(
         return Err(nothing());
     }
     let ended = api.catalog.resume(&scope, &caller.order(None)).await?;
-    ended.map(Json).ok_or_else(nothing)
-}
-
-/// What a drain still waits for.
-#[derive(Debug, Serialize, ToSchema)]
-struct Drained {
-    /// Whether nothing is running any more.
-    drained: bool,
-    /// The runs that are still running.
-    still_running: Vec<RunningRun>,
+    Ok(Json(ended.ok_or_else(nothing)?.into()))
 }
 
 /// Pause everything, and show what is still running
 ///
-/// Repeat it until `drained` is true. Everything stays paused until `DELETE /queue/pauses` without a query.
+/// Repeat it until `is_drained` is true. Everything stays paused until `DELETE /queue/pauses` without a query.
 #[utoipa::path(
     post, path = "/queue/drain", tag = "queue", operation_id = "drain", security(("token" = ["admin"])),
     request_body = Option<super::runs::Reason>,
@@ -150,11 +144,7 @@ async fn drain(
     caller.speaks_for_all()?;
     let order = caller.order(Some(body.checked()?.unwrap_or("drain")));
     api.catalog.pause(&Scope::default(), &order).await?;
-    let still_running = api.catalog.running().await?;
-    Ok(Json(Drained {
-        drained: still_running.is_empty(),
-        still_running,
-    }))
+    Ok(Json(Drained::now(&api.catalog).await?))
 }
 
 /// Returns the scope, or an error if a name is malformed or the engine unknown.

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
-use chrono::{DateTime, Utc};
+use axum::{Json, extract::State};
 use lastgood_jobs::resource::{Engine, ReadPreference, ResourceId, Tier};
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,9 +18,9 @@ use super::{
     read::{Asked, Body, Named, limit, retention},
 };
 use crate::{
-    catalog::{
-        CatalogError, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
-    },
+    catalog::{CatalogError, OwnRetention, ResourceChange, ResourceFilter, ResourceStatus},
+    nouns::{Resource, Shown},
+    plan::Plans,
     request,
 };
 
@@ -29,65 +28,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(show, put::put, patch, remove))
-}
-
-/// One protected database.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Resource {
-    /// Its id.
-    id: String,
-    /// Its owner.
-    team: String,
-    /// Its tier.
-    tier: String,
-    /// Its engine.
-    engine: String,
-    /// Whether it is backed up.
-    status: ResourceStatus,
-    /// Overrides the tier's retention; 0 or less vetoes backups.
-    retention_days: Option<i32>,
-    /// `env:NAME` or `file:/path`, or `sealed` if a URL is stored, which is never shown; null if there is none.
-    connection: Option<String>,
-    /// MongoDB's options.
-    options: serde_json::Value,
-    /// What the plans promise for it, in words.
-    promise: String,
-    /// When it was registered.
-    created_at: DateTime<Utc>,
-    /// The newest instant that it can be restored to.
-    newest_consistent_at: Option<DateTime<Utc>>,
-    /// When its next backup is due; null if it is not backed up.
-    next_due_at: Option<DateTime<Utc>>,
-    /// How many scheduled backups have failed in a row.
-    failures_in_a_row: i32,
-}
-
-impl Resource {
-    pub(super) fn of(row: ResourceRow, api: &Api) -> Self {
-        let promise = row.tier.parse::<Tier>().map_or_else(
-            |error| error.to_string(),
-            |tier| {
-                request::promise(&api.plans.borrow().plans, &tier, row.retention_days).to_string()
-            },
-        );
-        Self {
-            promise,
-            connection: row
-                .connection_ref
-                .or_else(|| row.is_sealed.then(|| "sealed".to_owned())),
-            id: row.id,
-            team: row.team,
-            tier: row.tier,
-            engine: row.engine,
-            status: row.status,
-            retention_days: row.retention_days,
-            options: row.options,
-            created_at: row.created_at,
-            newest_consistent_at: row.newest_consistent_at,
-            next_due_at: row.next_due_at,
-            failures_in_a_row: row.failures_in_a_row,
-        }
-    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -135,11 +75,8 @@ async fn list(
         limit,
     };
     let rows = api.catalog.resources(&filter).await?;
-    Ok(Json(
-        rows.into_iter()
-            .map(|row| Resource::of(row, &api))
-            .collect(),
-    ))
+    let plans = api.in_force().plans;
+    Ok(Json(api.shown(&plans).all(rows).await?))
 }
 
 /// Show one resource
@@ -154,7 +91,7 @@ async fn show(
     Named(id): Named,
 ) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
-    Ok(Json(Resource::of(row, &api)))
+    Ok(Json(api.resource(&row.id).await?))
 }
 
 /// What to change. A field that is left out keeps its value.
@@ -296,8 +233,7 @@ async fn patch(
     api.catalog
         .alter_resource(id.as_str(), &change, status, &caller.order(None))
         .await?;
-    let row = api.catalog.resource(id.as_str()).await?;
-    Ok(Json(Resource::of(row, &api)))
+    Ok(Json(api.resource(id.as_str()).await?))
 }
 
 /// Stop protecting a resource permanently
@@ -306,18 +242,34 @@ async fn patch(
 #[utoipa::path(
     delete, path = "/resources/{id}", tag = "resources", operation_id = "remove_resource", security(("token" = ["admin"])),
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "The resource is removed"))
+    responses((status = 200, description = "The resource, removed", body = Resource))
 )]
 async fn remove(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
     Named(id): Named,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Resource>, Problem> {
     let row = caller.resource(&api, &id).await?;
     if row.status != ResourceStatus::Removed {
         api.catalog
             .remove_resource(&row.id, &caller.order(None))
             .await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(api.resource(&row.id).await?))
+}
+
+impl Api {
+    fn shown<'a>(&'a self, plans: &'a Plans) -> Shown<'a> {
+        Shown {
+            catalog: &self.catalog,
+            plans,
+            master_keys: self.master_keys.as_ref(),
+        }
+    }
+
+    /// Returns a resource as it is now.
+    pub(super) async fn resource(&self, id: &str) -> Result<Resource, Problem> {
+        let plans = self.in_force().plans;
+        Ok(self.shown(&plans).one(id).await?)
+    }
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::ResourceId;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -21,9 +21,11 @@ use super::{
     backups::status,
     problem::{Kind, Problem},
     read::{Named, Optional, idempotency_key, instant, plain},
-    runs::Run,
 };
-use crate::request::{RestoreRequest, RestoreWhere, restore};
+use crate::{
+    nouns::Restoring,
+    request::{RestoreRequest, RestoreWhere, restore},
+};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(bring_back))
@@ -63,17 +65,6 @@ struct RestoreBody {
     no_tablespaces: bool,
     /// PostgreSQL: replace a database that has logical replication, which stays with the replaced one.
     break_replication: bool,
-}
-
-/// A queued restore.
-#[derive(Debug, Serialize, ToSchema)]
-struct Restoring {
-    /// The run that carries it out.
-    run: Run,
-    /// The restore point it is made from.
-    point: Uuid,
-    /// The instant it brings back; null if the restore point was removed after an earlier request with the same key.
-    consistent_at: Option<DateTime<Utc>>,
 }
 
 /// Restore a resource

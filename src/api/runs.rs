@@ -5,10 +5,9 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{Engine, ResourceId, TeamId};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use super::{
     Api,
@@ -19,8 +18,9 @@ use super::{
     resources::EngineName,
 };
 use crate::{
-    catalog::{AttemptRow, Mode, Ordered, RunFilter, RunRow},
-    run::{RunKind, RunState, Trigger},
+    catalog::{Mode, Ordered, RunFilter, RunRow},
+    nouns::{Run, RunAndAttempts},
+    run::{RunKind, RunState},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -32,105 +32,25 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(cancel))
 }
 
-/// One job in the queue, and its history.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "`run_at` is a name of the API, and of the catalog"
-)]
-pub(super) struct Run {
-    /// Its id.
-    pub(super) id: Uuid,
-    /// Its resource.
-    resource: String,
-    /// Its engine, which is its queue.
-    engine: String,
-    /// What it does.
-    kind: RunKind,
-    /// What triggered it.
-    trigger: Trigger,
-    /// Its state.
-    state: RunState,
-    /// Attempts begun.
-    attempt: i32,
-    /// Attempts allowed.
-    max_attempts: i32,
-    /// The slot that a scheduled backup covers.
-    slot: Option<DateTime<Utc>>,
-    /// When it may be claimed.
-    run_at: DateTime<Utc>,
-    /// The kind of the last error.
-    error_kind: Option<String>,
-    /// The last error. It is kept while a later attempt is under way.
-    error: Option<String>,
-    /// What a restore reported.
-    result: Option<serde_json::Value>,
-    /// Bytes of the dump so far.
-    dump_bytes: i64,
-    /// Bytes of the archive so far.
-    stored_bytes: i64,
-    /// When it was queued.
-    created_at: DateTime<Utc>,
-    /// When its last attempt began.
-    started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    finished_at: Option<DateTime<Utc>>,
-}
-
-impl From<RunRow> for Run {
-    fn from(row: RunRow) -> Self {
-        Self {
-            id: row.id,
-            resource: row.resource_id,
-            engine: row.engine,
-            kind: row.kind,
-            trigger: row.trigger,
-            state: row.state,
-            attempt: row.attempt,
-            max_attempts: row.max_attempts,
-            slot: row.slot,
-            run_at: row.run_at,
-            error_kind: row.error_kind,
-            error: row.error,
-            result: row.result,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-            created_at: row.created_at,
-            started_at: row.started_at,
-            finished_at: row.finished_at,
-        }
-    }
-}
-
 /// The longest error and the largest report in a list, so that what a server printed cannot inflate the answer.
 const LISTED_CHARS: usize = 1000;
 const LISTED_REPORT_BYTES: usize = 4096;
 
-impl Run {
-    /// Returns the run as lists show it: a long error is cut and a large report left out. `GET /runs/{id}` has both in full.
-    fn listed(mut self) -> Self {
-        if let Some(error) = &mut self.error
-            && let Some((end, _)) = error.char_indices().nth(LISTED_CHARS)
-        {
-            error.truncate(end);
-            error.push('…');
-        }
-        let is_large = |report: &serde_json::Value| report.to_string().len() > LISTED_REPORT_BYTES;
-        if self.result.as_ref().is_some_and(is_large) {
-            let see = format!("/api/v1/runs/{}", self.id);
-            self.result = Some(serde_json::json!({ "left_out": "it is large", "see": see }));
-        }
-        self
+/// Returns the run as lists show it: a long error is cut and a large report left out. `GET /runs/{id}` has both in full.
+fn listed(row: RunRow) -> Run {
+    let mut run = Run::from(row);
+    if let Some(error) = &mut run.error
+        && let Some((end, _)) = error.char_indices().nth(LISTED_CHARS)
+    {
+        error.truncate(end);
+        error.push('…');
     }
-}
-
-/// One run with every attempt that has ended.
-#[derive(Debug, Serialize, ToSchema)]
-struct RunAndAttempts {
-    #[serde(flatten)]
-    run: Run,
-    /// Its attempts that have ended, in order.
-    attempts: Vec<AttemptRow>,
+    let is_large = |report: &serde_json::Value| report.to_string().len() > LISTED_REPORT_BYTES;
+    if run.report.as_ref().is_some_and(is_large) {
+        let see = format!("/api/v1/runs/{}", run.id);
+        run.report = Some(serde_json::json!({ "left_out": "it is large", "see": see }));
+    }
+    run
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -190,11 +110,7 @@ async fn list(
         return Ok(Json(Vec::new()));
     }
     let runs = api.catalog.runs(&filter).await?;
-    Ok(Json(
-        runs.into_iter()
-            .map(|row| Run::from(row).listed())
-            .collect(),
-    ))
+    Ok(Json(runs.into_iter().map(listed).collect()))
 }
 
 /// Show one run, with every attempt that has ended
@@ -210,10 +126,7 @@ async fn show(
 ) -> Result<Json<RunAndAttempts>, Problem> {
     let run = caller.run(&api, &id).await?;
     let attempts = api.catalog.attempts(run.id).await?;
-    Ok(Json(RunAndAttempts {
-        run: run.into(),
-        attempts,
-    }))
+    Ok(Json(RunAndAttempts::of(run, attempts)))
 }
 
 /// Why this is done, for the audit log.

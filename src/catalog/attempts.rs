@@ -1,15 +1,13 @@
 //! Attempts: what each execution of a run did, and which runs are being executed now.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 use crate::run::{AttemptResult, RunKind};
 
 /// One execution of a run that has ended.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct AttemptRow {
     /// Its fencing token.
     pub epoch: i64,
@@ -36,8 +34,8 @@ pub struct AttemptRow {
 }
 
 /// A run that is being executed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct RunningRun {
+#[derive(Debug, Clone)]
+pub struct RunningRow {
     /// Its id.
     pub id: Uuid,
     /// Its resource.
@@ -75,9 +73,9 @@ impl Catalog {
     }
 
     /// Returns the runs being executed now, longest-running first.
-    pub async fn running(&self) -> Result<Vec<RunningRun>, CatalogError> {
+    pub async fn running(&self) -> Result<Vec<RunningRow>, CatalogError> {
         let rows = sqlx::query_as!(
-            RunningRun,
+            RunningRow,
             r#"select id, resource_id, queue as engine, kind, lease_by as "worker!", attempt, started_at as "started_at!",
                  floor(extract(epoch from clock_timestamp() - started_at))::bigint as "seconds!", dump_bytes, stored_bytes
                from lastgood.runs where state = 'running' order by started_at, id"#

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::printable::steers;
-use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ pub struct Audit<'a> {
 }
 
 /// A recorded action.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct AuditRow {
     /// When it was recorded, by the catalog's clock.
     pub at: DateTime<Utc>,

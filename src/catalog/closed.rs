@@ -1,8 +1,6 @@
 //! Which customers' databases has a restore closed and not reopened?
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
@@ -11,8 +9,8 @@ use super::{Catalog, CatalogError};
 const ERROR_CHARS_MAX: usize = 2000;
 
 /// A database that takes no connections because of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ClosedDatabase {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedRow {
     /// The resource whose database it is.
     pub resource_id: String,
     /// Its name.
@@ -31,9 +29,9 @@ impl Catalog {
     pub async fn closed_databases(
         &self,
         team: Option<&str>,
-    ) -> Result<Vec<ClosedDatabase>, CatalogError> {
+    ) -> Result<Vec<ClosedRow>, CatalogError> {
         let rows = sqlx::query_as!(
-            ClosedDatabase,
+            ClosedRow,
             "select closed.resource_id, closed.database, closed.run_id, closed.closed_at, closed.error
              from lastgood.closed_databases as closed
              join lastgood.resources as resource on resource.id = closed.resource_id
@@ -54,9 +52,9 @@ impl Catalog {
     pub async fn take_closed_databases(
         &self,
         engines: &[String],
-    ) -> Result<Vec<ClosedDatabase>, CatalogError> {
+    ) -> Result<Vec<ClosedRow>, CatalogError> {
         let rows = sqlx::query_as!(
-            ClosedDatabase,
+            ClosedRow,
             "update lastgood.closed_databases as closed set tried_at = now()
              from lastgood.resources as resource
              where resource.id = closed.resource_id and resource.engine = any($1)
@@ -73,7 +71,7 @@ impl Catalog {
     }
 
     /// Removes a reopened database from the record, unless it has been closed again meanwhile.
-    pub async fn strike_out_closed(&self, closed: &ClosedDatabase) -> Result<(), CatalogError> {
+    pub async fn strike_out_closed(&self, closed: &ClosedRow) -> Result<(), CatalogError> {
         sqlx::query!(
             "delete from lastgood.closed_databases where run_id = $1 and closed_at = $2",
             closed.run_id,
@@ -87,7 +85,7 @@ impl Catalog {
     /// Records why a database could not be reopened.
     pub async fn note_still_closed(
         &self,
-        closed: &ClosedDatabase,
+        closed: &ClosedRow,
         error: &str,
     ) -> Result<(), CatalogError> {
         let error: String = error

@@ -1,9 +1,6 @@
 //! Consumers: which are alive, on which queues, and what they can do.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use serde_json::json;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
@@ -42,7 +39,7 @@ closed_set!(
 );
 
 /// A consumer, as recorded in the catalog.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct ConsumerRow {
     /// Its id.
     pub id: String,
@@ -66,7 +63,7 @@ impl ConsumerRow {
     /// Returns whether it takes new runs. A draining consumer is alive but takes none.
     #[must_use]
     pub fn takes_new(&self) -> bool {
-        self.state == ConsumerState::Running
+        self.state == ConsumerState::Running && self.drain_requested_at.is_none()
     }
 }
 
@@ -131,27 +128,32 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Asks a live consumer to drain and end, as SIGTERM does. It learns this at once by notification, or else with its next heartbeat.
-    pub async fn drain_consumer(&self, id: &str, order: &Order) -> Result<(), CatalogError> {
+    /// Asks a live consumer to drain and end, as SIGTERM does, and returns it. It learns this at once by notification, or else with its
+    /// next heartbeat.
+    pub async fn drain_consumer(
+        &self,
+        id: &str,
+        order: &Order,
+    ) -> Result<ConsumerRow, CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let asked = sqlx::query_scalar!(
-            "with asked as (
-                 update lastgood.consumers set drain_requested_at = coalesce(drain_requested_at, now())
-                 where id = $1 and state <> 'stopped' and seen_at > now() - interval '30 seconds'
-                 returning id
-             )
-             select pg_notify('lastgood_orders', id)::text from asked",
+        let asked = sqlx::query_as!(
+            ConsumerRow,
+            "update lastgood.consumers set drain_requested_at = coalesce(drain_requested_at, now())
+             where id = $1 and state <> 'stopped' and seen_at > now() - interval '30 seconds'
+             returning id, version, queues, slots, state, started_at, seen_at, drain_requested_at",
             id
         )
         .fetch_optional(&mut *transaction)
-        .await?;
-        if asked.is_none() {
-            return Err(CatalogError::NotFound {
-                what: "live consumer",
-                id: id.to_owned(),
-                list: "consumer list",
-            });
-        }
+        .await?
+        .ok_or_else(|| CatalogError::NotFound {
+            what: "live consumer",
+            id: id.to_owned(),
+            list: "consumer list",
+        })?;
+        sqlx::query("select pg_notify('lastgood_orders', $1)")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
         let entry = Audit {
             action: "drain_consumer",
             resource_id: None,
@@ -160,7 +162,7 @@ impl Catalog {
         };
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(asked)
     }
 
     /// Returns the queues and capabilities of the consumers that take new runs and were seen in the last 30 seconds.

@@ -7,14 +7,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 use crate::run::{RunKind, RunState};
 
 /// One active resource of a tier that is backed up.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct ResourceExposure {
     /// Its id.
     pub id: String,
@@ -39,7 +38,7 @@ pub struct ResourceExposure {
 }
 
 /// A tier's exposure in figures.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TierExposure {
     /// The tier.
     pub tier: String,
@@ -58,7 +57,7 @@ pub struct TierExposure {
 }
 
 /// A tier that resources have but `plans.yaml` does not define.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnknownTier {
     /// Its name.
     pub tier: String,
@@ -67,7 +66,7 @@ pub struct UnknownTier {
 }
 
 /// Resources that are not backed up although their tier is.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Suspended {
     /// How many are paused.
     pub paused: i64,
@@ -76,7 +75,7 @@ pub struct Suspended {
 }
 
 /// How many runs of one queue are in one state.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueueDepth {
     /// The queue, which is the engine.
     pub engine: String,
@@ -90,8 +89,8 @@ pub struct QueueDepth {
 }
 
 /// A run that is stuck: it should have been claimed, or taken back, by now.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct StuckRun {
+#[derive(Debug, Clone)]
+pub struct StuckRow {
     /// Its id.
     pub id: Uuid,
     /// Its resource.
@@ -259,8 +258,8 @@ impl Catalog {
 
     /// Returns up to 100 stuck runs: those that could have been claimed for `patience_seconds` and were not, and those whose lease ran out
     /// that long ago. Upkeep waits by design, and paused runs wait by order: neither is stuck.
-    pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
-        let rows = sqlx::query_file_as!(StuckRun, "src/catalog/stuck_runs.sql", patience_seconds)
+    pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRow>, CatalogError> {
+        let rows = sqlx::query_file_as!(StuckRow, "src/catalog/stuck_runs.sql", patience_seconds)
             .fetch_all(self.pool())
             .await?;
         Ok(rows)

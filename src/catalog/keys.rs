@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Audit, Catalog, CatalogError, record};
 
 /// An archive key without its secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct KeyRow {
     /// Its id, which manifests name.
     pub id: Uuid,

@@ -4,7 +4,6 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::printable::steers;
-use serde::{Serialize, Serializer};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
@@ -79,7 +78,7 @@ pub enum Mode {
 }
 
 /// The outcome of an order about one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordered {
     /// The run.
     pub id: Uuid,
@@ -157,12 +156,6 @@ pub enum Refusal {
     /// The restore point that the run would restore has expired.
     #[error("restore point {0} has expired: restore from another, see `lastgood point list`")]
     PointExpired(Uuid),
-}
-
-impl Serialize for Refusal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// Which failed runs to retry.

@@ -6,14 +6,12 @@
 )]
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::json;
-use utoipa::ToSchema;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 
 /// What a pause covers; `None` covers any.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// One engine.
     pub engine: Option<String>,
@@ -24,8 +22,8 @@ pub struct Scope {
 }
 
 /// A pause in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Pause {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRow {
     /// The engine it covers; null: all.
     pub engine: Option<String>,
     /// The tier it covers; null: all.
@@ -44,17 +42,16 @@ pub struct Pause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Paused {
     /// The scope is paused from now on.
-    New(Pause),
+    New(PauseRow),
     /// The scope was paused already, for the reason that was given first.
-    Already(Pause),
+    Already(PauseRow),
 }
 
 /// What a pause costs in exposure.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct PauseCost {
     /// The pause.
-    #[serde(flatten)]
-    pub pause: Pause,
+    pub pause: PauseRow,
     /// How many protected resources it covers.
     pub resources: i64,
     /// Of these, those whose promise has broken since the pause began.
@@ -74,7 +71,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?;
         let new = sqlx::query_as!(
-            Pause,
+            PauseRow,
             "insert into lastgood.pauses (engine, tier, team, because, by) values ($1, $2, $3, $4, $5)
              on conflict do nothing
              returning engine, tier, team, because as reason, by, created_at",
@@ -109,10 +106,10 @@ impl Catalog {
         &self,
         scope: &Scope,
         order: &Order,
-    ) -> Result<Option<Pause>, CatalogError> {
+    ) -> Result<Option<PauseRow>, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let ended = sqlx::query_as!(
-            Pause,
+            PauseRow,
             "delete from lastgood.pauses
              where coalesce(engine, '') = coalesce($1, '') and coalesce(tier, '') = coalesce($2, '')
                  and coalesce(team, '') = coalesce($3, '')
@@ -137,9 +134,9 @@ impl Catalog {
     }
 
     /// Returns the pauses in force, oldest first.
-    pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
+    pub async fn pauses(&self) -> Result<Vec<PauseRow>, CatalogError> {
         let rows = sqlx::query_as!(
-            Pause,
+            PauseRow,
             "select engine, tier, team, because as reason, by, created_at from lastgood.pauses order by created_at, engine, tier, team"
         )
         .fetch_all(self.pool())
@@ -169,9 +166,9 @@ impl Catalog {
     }
 
     /// Returns a pause that keeps a resource's runs from being claimed, if there is one.
-    pub async fn pause_over(&self, resource_id: &str) -> Result<Option<Pause>, CatalogError> {
+    pub async fn pause_over(&self, resource_id: &str) -> Result<Option<PauseRow>, CatalogError> {
         let pause = sqlx::query_as!(
-            Pause,
+            PauseRow,
             "select pause.engine, pause.tier, pause.team, pause.because as reason, pause.by, pause.created_at
              from lastgood.pauses as pause join lastgood.resources as r
                  on coalesce(pause.engine, r.engine) = r.engine and coalesce(pause.tier, r.tier) = r.tier
@@ -215,7 +212,7 @@ impl Catalog {
     }
 }
 
-impl Pause {
+impl PauseRow {
     fn covers_just(&self, scope: &Scope) -> bool {
         (&self.engine, &self.tier, &self.team) == (&scope.engine, &scope.tier, &scope.team)
     }

@@ -9,7 +9,7 @@ use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
 use crate::standing::{Marks, Standing};
 
 /// A restore point as recorded.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct PointRow {
     /// Its id: that of the run that made it.
     pub id: Uuid,
@@ -224,12 +224,14 @@ pub struct SuspectPoint {
     /// Its id.
     pub id: Uuid,
     /// Its resource.
+    #[serde(rename = "resource")]
     pub resource_id: String,
     /// The instant that it would bring back.
     pub consistent_at: DateTime<Utc>,
     /// The reasons, in the manifest's words.
     pub suspected_of: Vec<String>,
     /// What was observed, for an operator to read.
+    #[serde(rename = "suspected_because")]
     pub because: String,
     /// Whether its resource has no newer point to count on.
     pub is_newest: bool,

@@ -32,12 +32,14 @@ pub struct QuarantinedPoint {
     /// Its id.
     pub id: Uuid,
     /// Its resource.
+    #[serde(rename = "resource")]
     pub resource_id: String,
     /// The instant that it would bring back.
     pub consistent_at: DateTime<Utc>,
     /// When it was quarantined.
     pub quarantined_at: DateTime<Utc>,
     /// Why it is quarantined.
+    #[serde(rename = "quarantined_because")]
     pub because: String,
 }
 
@@ -60,6 +62,7 @@ pub struct Asked {
     /// The restore point.
     pub point: Uuid,
     /// The resource.
+    #[serde(rename = "resource")]
     pub resource_id: String,
 }
 

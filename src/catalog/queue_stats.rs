@@ -3,18 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Catalog, CatalogError, Pause};
-
-/// Figures of all queues.
-#[derive(Debug, Clone, Serialize)]
-pub struct QueueStats {
-    /// The instant they are valid for, by the catalog's clock.
-    pub at: DateTime<Utc>,
-    /// The queues that have queued, running or recently failed runs.
-    pub queues: Vec<QueueFigures>,
-    /// The pauses in force.
-    pub pauses: Vec<Pause>,
-}
+use super::{Catalog, CatalogError};
 
 /// Figures of one queue.
 #[derive(Debug, Clone, Serialize)]
@@ -34,15 +23,11 @@ pub struct QueueFigures {
 }
 
 impl Catalog {
-    /// Returns how many runs wait, run and failed in the last 24 hours, by queue, and the pauses in force.
-    pub async fn queue_stats(&self) -> Result<QueueStats, CatalogError> {
+    /// Returns how many runs wait, run and failed in the last 24 hours, by queue.
+    pub async fn queue_figures(&self) -> Result<Vec<QueueFigures>, CatalogError> {
         let queues = sqlx::query_file_as!(QueueFigures, "src/catalog/queue_stats.sql")
             .fetch_all(self.pool())
             .await?;
-        Ok(QueueStats {
-            at: self.now().await?,
-            queues,
-            pauses: self.pauses().await?,
-        })
+        Ok(queues)
     }
 }

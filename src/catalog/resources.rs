@@ -4,7 +4,6 @@ use std::num::NonZeroU64;
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
-use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::{Catalog, CatalogError};
@@ -106,7 +105,7 @@ closed_set!(
 );
 
 /// A resource as recorded, without its secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct ResourceRow {
     /// Its id.
     pub id: String,

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::job::Job;
-use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -69,7 +68,7 @@ impl Enqueued {
 }
 
 /// A run as stored.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct RunRow {
     /// Its id.
     pub id: Uuid,

@@ -43,6 +43,7 @@ pub struct FreshUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SealedCount {
     /// The number of the master key.
+    #[serde(rename = "master_key")]
     pub number: i32,
     /// URLs of resources that were not removed.
     pub urls: i64,

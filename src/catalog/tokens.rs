@@ -1,7 +1,6 @@
 //! Tokens of the HTTP API: creates, lists, looks up and revokes them.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -21,7 +20,7 @@ pub struct NewToken<'a> {
 }
 
 /// A token as recorded, without its hash.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct TokenRow {
     /// Its id.
     pub id: Uuid,
@@ -55,18 +54,20 @@ pub struct Holder {
 }
 
 impl Catalog {
-    /// Creates a token and returns its text, which the caller can show only this once.
+    /// Creates a token, and returns it with its text, which the caller can show only this once.
     pub async fn create_token(
         &self,
         new: &NewToken<'_>,
         order: &Order,
-    ) -> Result<Token, CatalogError> {
+    ) -> Result<(TokenRow, Token), CatalogError> {
         let token = Token::generate();
         let scopes: Vec<_> = new.scopes.iter().map(ToString::to_string).collect();
         let hash = token.hash();
         let mut transaction = self.pool().begin().await?;
-        sqlx::query!(
-            "insert into lastgood.tokens (id, name, hash, scopes, team, expires_at) values ($1, $2, $3, $4, $5, $6)",
+        let row = sqlx::query_as!(
+            TokenRow,
+            "insert into lastgood.tokens (id, name, hash, scopes, team, expires_at) values ($1, $2, $3, $4, $5, $6)
+             returning id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at",
             token.id,
             new.name,
             hash.as_bytes(),
@@ -74,7 +75,7 @@ impl Catalog {
             new.team,
             new.expires_at
         )
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await
         .map_err(|error| name_in_use(error, new.name))?;
         let entry = Audit {
@@ -87,7 +88,7 @@ impl Catalog {
         };
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
-        Ok(token)
+        Ok((row, token))
     }
 
     /// Returns all tokens, revoked ones last.

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::ResourceId;
 
 use super::output::{Output, instant, table};
-use crate::catalog::{AuditFilter, AuditRow};
+use crate::{
+    catalog::AuditFilter,
+    nouns::{AuditEntry, all},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -36,22 +39,22 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
         since: args.since,
         limit: args.limit,
     };
-    let acts = super::catalog().await?.audited(&filter).await?;
-    output.show(&acts, |acts| text(acts))
+    let entries: Vec<AuditEntry> = all(super::catalog().await?.audited(&filter).await?);
+    output.show(&entries, |entries| text(entries))
 }
 
-fn text(acts: &[AuditRow]) -> String {
+fn text(entries: &[AuditEntry]) -> String {
     table(
         ["at", "who", "what", "resource", "restore point", "detail"],
-        acts.iter().map(|act| {
+        entries.iter().map(|entry| {
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             [
-                instant(act.at),
-                act.actor.clone(),
-                act.action.clone(),
-                or_dash(act.resource_id.clone()),
-                or_dash(act.point_id.map(|id| id.to_string())),
-                act.detail.to_string(),
+                instant(entry.recorded_at),
+                entry.by.clone(),
+                entry.action.clone(),
+                or_dash(entry.resource.clone()),
+                or_dash(entry.point.map(|id| id.to_string())),
+                entry.detail.to_string(),
             ]
         }),
     )

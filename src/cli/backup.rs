@@ -4,8 +4,16 @@ use std::process::ExitCode;
 
 use lastgood_jobs::{job::Job, resource::ResourceId};
 
-use super::{output::Output, point, wait::wait};
-use crate::catalog::{Enqueued, NewRun, Order, ResourceStatus};
+use super::{
+    output::Output,
+    point,
+    run::details,
+    wait::{exit_code, wait},
+};
+use crate::{
+    catalog::{CatalogError, Enqueued, NewRun, Order, ResourceStatus},
+    nouns::Run,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -41,7 +49,7 @@ async fn now(args: &NowArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let row = catalog.resource(resource.as_str()).await?;
     anyhow::ensure!(
         row.status != ResourceStatus::Removed,
-        "{resource} was removed: it cannot be backed up"
+        CatalogError::Removed(row.id)
     );
     let new = NewRun {
         resource_id: resource.as_str(),
@@ -51,19 +59,18 @@ async fn now(args: &NowArgs, output: &Output) -> anyhow::Result<ExitCode> {
         asked: None,
     };
     let enqueued = catalog.enqueue(&new, &Order::of_this_user(None)).await?;
-    let run = enqueued.id();
     if args.wait {
-        return wait(&catalog, run, output).await;
+        let ended = wait(&catalog, enqueued.id(), output).await?;
+        output.show(&ended, details)?;
+        return Ok(exit_code(&ended));
     }
-    let duplicate = matches!(enqueued, Enqueued::Duplicate(_));
-    let answer = serde_json::json!({ "run": run, "duplicate": duplicate });
-    output.show(&answer, |_| {
-        let what = if duplicate {
-            "was enqueued by an earlier request with this key"
-        } else {
-            "enqueued"
+    let run = Run::from(catalog.run(enqueued.id()).await?);
+    output.show(&run, |run| {
+        let what = match enqueued {
+            Enqueued::New(_) => "enqueued",
+            Enqueued::Duplicate(_) => "was enqueued by an earlier request with this key",
         };
-        format!("run {run} {what}: see `lastgood run show {run}`")
+        format!("run {} {what}: see `lastgood run show {}`", run.id, run.id)
     })?;
     Ok(ExitCode::SUCCESS)
 }

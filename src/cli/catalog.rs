@@ -55,13 +55,13 @@ pub(super) enum Command {
 /// What a rebuild has done so far.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    dry_run: bool,
+    is_dry_run: bool,
     manifests: u64,
-    restore_points: i64,
+    points: i64,
     resources: i64,
     skipped: u64,
     /// The number of manifests made by each other installation, by its id.
-    others: BTreeMap<Uuid, u64>,
+    other_installations: BTreeMap<Uuid, u64>,
     faults: Vec<Fault>,
 }
 
@@ -69,7 +69,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Fault {
     manifest: String,
-    why: String,
+    because: String,
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
@@ -112,11 +112,13 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         "there is no manifest in {from}: is it the right store?"
     );
     output.show(&report, text)?;
-    Ok(if report.skipped == 0 && report.others.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(
+        if report.skipped == 0 && report.other_installations.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        },
+    )
 }
 
 /// Refuses a store whose installation this catalog does not speak for: its points are somebody else's.
@@ -178,7 +180,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
         dry_run,
     } = *into;
     let mut report = Report {
-        dry_run,
+        is_dry_run: dry_run,
         ..Report::default()
     };
     let mut unreadable_in_a_row = 0;
@@ -204,7 +206,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
                     unreadable_in_a_row = 0;
                     let theirs = manifest.installation.filter(|theirs| !ours.have(*theirs));
                     match theirs {
-                        Some(theirs) => *report.others.entry(theirs).or_default() += 1,
+                        Some(theirs) => *report.other_installations.entry(theirs).or_default() += 1,
                         None => found.push(FoundPoint {
                             manifest_key,
                             manifest,
@@ -234,7 +236,7 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
         } else {
             catalog.rebuild(store, &found).await?
         };
-        report.restore_points += points;
+        report.points += points;
         report.resources += resources;
     }
     Ok(report)
@@ -243,17 +245,17 @@ async fn rebuild(into: &Record<'_>, storage: &Storage) -> anyhow::Result<Report>
 impl Report {
     /// Notes a manifest that is unreadable or does not describe a restore point.
     fn skip(&mut self, manifest: String, error: &JobError) {
-        let why = error.report();
-        tracing::warn!(object.key = %manifest, error = why, "a manifest is skipped");
+        let because = error.report();
+        tracing::warn!(object.key = %manifest, error = because, "a manifest is skipped");
         self.skipped += 1;
         if self.faults.len() < FAULTS_SHOWN {
-            self.faults.push(Fault { manifest, why });
+            self.faults.push(Fault { manifest, because });
         }
     }
 }
 
 fn text(report: &Report) -> String {
-    let (done, next) = if report.dry_run {
+    let (done, next) = if report.is_dry_run {
         ("would be recorded", "nothing was changed")
     } else {
         (
@@ -264,16 +266,16 @@ fn text(report: &Report) -> String {
     };
     let mut lines = vec![format!(
         "{} manifests read: {} restore points and {} resources {done}\n{next}",
-        report.manifests, report.restore_points, report.resources
+        report.manifests, report.points, report.resources
     )];
     lines.extend(report.faults.iter().map(|fault| {
         format!(
             "SKIPPED: {}: {}",
             printable(&fault.manifest),
-            printable(&fault.why)
+            printable(&fault.because)
         )
     }));
-    lines.extend(report.others.iter().map(|(theirs, manifests)| {
+    lines.extend(report.other_installations.iter().map(|(theirs, manifests)| {
         format!(
             "NOT OURS: {manifests} manifests are of installation {theirs}, and were left out: if its catalog is lost and this one \
              takes its place, use --adopt-installation {theirs}"

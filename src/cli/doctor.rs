@@ -73,7 +73,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<ExitCode
     output.show(&checks, |checks| checks.iter().map(Check::line).collect())?;
     // Without this wait, the janitor would have to remove what abandoned checks left behind.
     drop(timeout(SETTLED_WITHIN, detached::settled()).await);
-    let all_good = checks.iter().all(|check| check.good);
+    let all_good = checks.iter().all(|check| check.is_good);
     Ok(if all_good {
         ExitCode::SUCCESS
     } else {

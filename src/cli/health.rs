@@ -35,7 +35,9 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).unwrap_or("no status");
     anyhow::ensure!(status == "200", "not ready ({status}): {}", body.trim());
-    output.done("ready", "ready")
+    output.show(&serde_json::json!({ "is_ready": true }), |_| {
+        "ready".to_owned()
+    })
 }
 
 /// Returns the address to connect to. A service that listens on every address is asked on the loopback address.

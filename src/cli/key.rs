@@ -13,16 +13,17 @@ use lastgood_jobs::{
     key::Identity,
     resource::TeamId,
 };
-use serde_json::json;
+use serde::Serialize;
 use uuid::Uuid;
 
 use self::escrow::{Escrowed, master_keys, row_of, stores, whereabouts, withdraw};
 use super::output::{Output, counted, instant, instant_or_dash, table};
 use crate::{
-    catalog::{Catalog, CatalogError, Shredded, Succession},
+    catalog::{Catalog, CatalogError, Succession},
     config::{self, StorageArgs},
     keys,
     master::{self, Sealer},
+    nouns::{Key, ProblemKind, Told, all},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -107,7 +108,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
         Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
         Command::List { storage } => {
-            let keys = whereabouts(catalog.keys().await?, &storage).await;
+            let keys = whereabouts(all(catalog.keys().await?), &storage).await;
             output.show(&keys, |keys| list(keys))
         }
         Command::Shred {
@@ -115,10 +116,13 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             confirm,
             storage,
         } => {
-            ensure!(
-                team == confirm,
-                "shredding must be confirmed with the team's own name: --confirm {team}, not {confirm}"
-            );
+            let not_confirmed = || {
+                let text = format!(
+                    "shredding must be confirmed with the team's own name: --confirm {team}, not {confirm}"
+                );
+                Told::new(ProblemKind::NotAccepted, text)
+            };
+            ensure!(team == confirm, not_confirmed());
             shred(&catalog, &team, &storage, output).await
         }
         Command::Escrow { recipient, storage } => {
@@ -169,21 +173,24 @@ async fn make(
         }
         return Err(error);
     }
-    let (id, team) = (escrow.key, &escrow.team);
-    let recipient = escrow.identity.recipient();
-    let made = json!({ "key": id, "team": team, "recipient": recipient.to_string() });
-    output.show(&made, |_| {
-        let owner = team.as_ref().map_or_else(
-            || "the platform".to_owned(),
-            |team| format!("team {team}"),
-        );
+    let made = key(catalog, escrow.key).await?;
+    output.show(&made, |made| {
         format!(
-            "key {id} of {owner} encrypts its archives from now on; archives made before stay as they are\n\
+            "key {} of {} encrypts its archives from now on; archives made before stay as they are\n\
              its escrow is `{}` in {}, for {recovery}",
-            object(id),
+            made.id,
+            made.owner(),
+            object(made.id),
             counted(stores.len(), "store")
         )
     })
+}
+
+/// Returns a key as it is now.
+async fn key(catalog: &Catalog, id: Uuid) -> anyhow::Result<Key> {
+    let keys = catalog.keys().await?.into_iter();
+    let found = keys.map(Key::from).find(|key| key.id == id);
+    found.with_context(|| format!("key {id} is not on record"))
 }
 
 async fn record(
@@ -219,11 +226,27 @@ async fn shred(
             })?;
         }
     }
+    let keys = catalog.keys().await?.into_iter().map(Key::from);
+    let shredded = ShreddedKeys {
+        keys: keys.filter(|key| shredded.keys.contains(&key.id)).collect(),
+        points_lost: shredded.points_lost,
+        points_left: shredded.points_left,
+    };
     output.show(&shredded, |shredded| told(team, shredded))
 }
 
-fn told(team: &TeamId, shredded: &Shredded) -> String {
-    let Shredded {
+/// The keys that were shredded, and what that means for the team's restore points.
+#[derive(Serialize)]
+struct ShreddedKeys {
+    keys: Vec<Key>,
+    /// How many can never be read again.
+    points_lost: i64,
+    /// How many can still be read: they were not encrypted, or encrypted to the platform's key.
+    points_left: i64,
+}
+
+fn told(team: &TeamId, shredded: &ShreddedKeys) -> String {
+    let ShreddedKeys {
         keys,
         points_lost,
         points_left,
@@ -268,9 +291,7 @@ fn list(keys: &[Escrowed]) -> String {
             };
             [
                 key.id.to_string(),
-                key.team
-                    .clone()
-                    .map_or_else(|| "the platform".to_owned(), |team| format!("team {team}")),
+                key.owner(),
                 key.recipient.clone(),
                 state.to_owned(),
                 instant(key.created_at),

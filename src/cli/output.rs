@@ -15,6 +15,8 @@ use lastgood_jobs::{
 };
 use serde::Serialize;
 
+use crate::nouns::{ProblemDetails, ProblemKind};
+
 /// Prints a command's output as text or JSON.
 pub(super) struct Output {
     json: bool,
@@ -42,15 +44,13 @@ impl Output {
         }
     }
 
-    pub(super) fn done(&self, what: &str, text: &str) -> Result<()> {
-        self.show(&serde_json::json!({ "done": what }), |_| text.to_owned())
-    }
-
-    /// Prints an error with its causes on one line, as JSON if that was requested.
+    /// Prints an error with its causes on one line, as problem details if JSON was requested.
     pub(super) fn error(&self, error: &anyhow::Error) {
         let text = visible(&story(error.as_ref()));
         let written = if self.json {
-            writeln!(io::stderr(), "{}", serde_json::json!({ "error": text }))
+            let problem = ProblemDetails::new(ProblemKind::of_any(error), text);
+            let json = serde_json::to_string(&problem).unwrap_or_default();
+            writeln!(io::stderr(), "{json}")
         } else {
             writeln!(io::stderr(), "error: {text}")
         };

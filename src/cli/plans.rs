@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use super::output::{Output, table};
 use crate::{
     config::PlansArgs,
-    plan::{HEADINGS, PlansFile, check, rows},
+    nouns::{HEADINGS, Tier, tiers},
+    plan::{PlansFile, check},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -24,7 +25,7 @@ pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Check { file } => {
             let problems = check(&file);
             output.show(
-                &serde_json::json!({ "good": problems.is_empty(), "problems": problems }),
+                &serde_json::json!({ "is_good": problems.is_empty(), "problems": problems }),
                 |_| {
                     if problems.is_empty() {
                         format!("{}: good", file.display())
@@ -44,9 +45,8 @@ pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode>
             if let Some(fault) = plans.fault() {
                 output.note(&format!("{fault}\nthese are the built-in plans:"));
             }
-            let rows = rows(plans.plans());
-            output.show(&rows, |rows| {
-                table(HEADINGS, rows.iter().map(crate::plan::Row::cells))
+            output.show(&tiers(plans.plans()), |tiers| {
+                table(HEADINGS, tiers.iter().map(Tier::cells))
             })?;
             Ok(ExitCode::SUCCESS)
         }

@@ -9,7 +9,6 @@ use std::{path::PathBuf, process::ExitCode};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood_jobs::resource::{ResourceId, TeamId};
-use serde::Serialize;
 use uuid::Uuid;
 
 use self::custody::{KeepArgs, NoMoreArgs};
@@ -18,7 +17,8 @@ use super::{
     restore::parse_time,
 };
 use crate::{
-    catalog::{Catalog, Custody, PointFilter, PointRow},
+    catalog::{Catalog, Custody, PointFilter},
+    nouns::{Point, PointAndManifest},
     standing::Standing,
 };
 
@@ -99,45 +99,24 @@ pub(super) async fn list(args: ListArgs, output: &Output) -> anyhow::Result<Exit
         before: args.at.map(|at| at + TimeDelta::microseconds(1)),
         limit: i64::from(args.limit),
     };
-    let points = placed(&catalog, catalog.points(&filter).await?).await?;
+    let points = Point::all(&catalog, catalog.points(&filter).await?).await?;
     output.show(&points, |points| listed(points))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(catalog: &Catalog, id: Uuid, output: &Output) -> anyhow::Result<()> {
-    let points = placed(catalog, vec![catalog.point(id).await?]).await?;
-    let [shown] = points.as_slice() else {
-        return Ok(());
-    };
-    output.note(&format!("in the stores: {}", shown.stores.join(", ")));
+    let shown = PointAndManifest::one(catalog, id).await?;
     let point = &shown.point;
+    output.note(&format!("in the stores: {}", point.stores.join(", ")));
     if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {
         output.note(&format!("SUSPECT: {}", printable(because)));
     }
-    output.show(shown, |shown| {
-        serde_json::to_string_pretty(&shown.point.manifest).unwrap_or_default()
+    output.show(&shown, |shown| {
+        serde_json::to_string_pretty(&shown.manifest).unwrap_or_default()
     })
 }
 
-/// A restore point and the stores that have it.
-#[derive(Serialize)]
-struct Placed {
-    #[serde(flatten)]
-    point: PointRow,
-    stores: Vec<String>,
-}
-
-async fn placed(catalog: &Catalog, points: Vec<PointRow>) -> anyhow::Result<Vec<Placed>> {
-    let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
-    let mut stores = catalog.stores_of(&ids).await?;
-    let placed = points.into_iter().map(|point| Placed {
-        stores: stores.remove(&point.id).unwrap_or_default(),
-        point,
-    });
-    Ok(placed.collect())
-}
-
-fn listed(points: &[Placed]) -> String {
+fn listed(points: &[Point]) -> String {
     table(
         [
             "id",
@@ -148,22 +127,22 @@ fn listed(points: &[Placed]) -> String {
             "state",
             "stores",
         ],
-        points.iter().map(|Placed { point, stores }| {
+        points.iter().map(|point| {
             [
                 point.id.to_string(),
-                point.resource_id.clone(),
+                point.resource.clone(),
                 instant(point.consistent_at),
                 bytes(point.dump_bytes),
                 bytes(point.stored_bytes),
                 state(point),
-                stores.join(", "),
+                point.stores.join(", "),
             ]
         }),
     )
 }
 
 /// Returns what to expect of a restore from the point.
-fn state(point: &PointRow) -> String {
+fn state(point: &Point) -> String {
     let kept = [(point.held_at, ", held"), (point.pinned_at, ", pinned")];
     let kept = kept
         .into_iter()
@@ -174,7 +153,7 @@ fn state(point: &PointRow) -> String {
         .collect()
 }
 
-fn proof(point: &PointRow) -> String {
+fn proof(point: &Point) -> String {
     // Of a damaged point, the damage matters more than that it has expired.
     if point.quarantined_at.is_some() {
         return "QUARANTINED".to_owned();

@@ -5,11 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{Engine, TeamId, Tier};
 use serde::Serialize;
 
 use super::output::{Output, bytes, instant, printable, span, table};
-use crate::catalog::{Catalog, Order, Pause, Paused, QueueStats, RunningRun, Scope};
+use crate::{
+    catalog::{Catalog, Order, Paused, QueueFigures, Scope},
+    nouns::{Drained, Pause, ProblemKind, RunningRun, Told, all},
+};
 
 /// How often a drain checks whether something still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -83,7 +87,14 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             let order = Order::of_this_user(Some(&reason));
             return drain(&catalog, &order, timeout, output).await;
         }
-        Command::Stats => output.show(&catalog.queue_stats().await?, stats)?,
+        Command::Stats => {
+            let figures = QueueStats {
+                queues: catalog.queue_figures().await?,
+                at: catalog.now().await?,
+                pauses: all(catalog.pauses().await?),
+            };
+            output.show(&figures, stats)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +112,7 @@ async fn pause(
                 // A pause with a misspelt name covers nothing, and would look like success.
                 output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` shows all names");
             }
-            output.show(&pause, |pause| {
+            output.show(&Pause::from(pause), |pause| {
                 format!(
                     "paused {} ({resources} resources): none of their runs are claimed until `{}`",
                     covered(pause),
@@ -109,7 +120,7 @@ async fn pause(
                 )
             })
         }
-        Paused::Already(pause) => output.show(&pause, |pause| {
+        Paused::Already(pause) => output.show(&Pause::from(pause), |pause| {
             format!("already paused: {}", described(pause))
         }),
     }
@@ -122,33 +133,33 @@ async fn resume(
     output: &Output,
 ) -> anyhow::Result<()> {
     if let Some(pause) = catalog.resume(scope, order).await? {
-        let left = catalog.pauses().await?;
-        for pause in &left {
-            output.note(&format!("still paused: {}", described(pause)));
+        for pause in catalog.pauses().await? {
+            output.note(&format!("still paused: {}", described(&pause.into())));
         }
-        return output.show(&pause, |pause| format!("resumed {}", covered(pause)));
+        return output.show(&Pause::from(pause), |pause| {
+            format!("resumed {}", covered(pause))
+        });
     }
-    let pauses = catalog.pauses().await?;
+    let pauses: Vec<Pause> = all(catalog.pauses().await?);
     let there: Vec<_> = pauses.iter().map(how_to_resume).collect();
-    anyhow::bail!(
-        "there is no pause of exactly this scope{}",
-        if there.is_empty() {
-            ", nor any other pause".to_owned()
-        } else {
-            format!("; these end the others: `{}`", there.join("`, `"))
-        }
-    )
+    let others = if there.is_empty() {
+        ", nor any other pause".to_owned()
+    } else {
+        format!("; these end the others: `{}`", there.join("`, `"))
+    };
+    let text = format!("there is no pause of exactly this scope{others}");
+    Err(Told::new(ProblemKind::NotFound, text).into())
 }
 
+/// Figures of all queues.
 #[derive(Serialize)]
-struct Drained {
-    #[serde(rename = "drained")]
-    is_done: bool,
-    /// Whether everything is still paused. Somebody else may have resumed it in the meantime.
-    #[serde(rename = "paused")]
-    is_paused: bool,
-    still_running: Vec<RunningRun>,
-    resume_with: String,
+struct QueueStats {
+    /// The instant they are valid for, by the catalog's clock.
+    at: DateTime<Utc>,
+    /// The queues that have queued, running or recently failed runs.
+    queues: Vec<QueueFigures>,
+    /// The pauses in force.
+    pauses: Vec<Pause>,
 }
 
 async fn drain(
@@ -157,41 +168,32 @@ async fn drain(
     timeout: Duration,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let everything = Scope::default();
-    let pause = match catalog.pause(&everything, order).await? {
-        Paused::New(pause) | Paused::Already(pause) => pause,
+    let pause = match catalog.pause(&Scope::default(), order).await? {
+        Paused::New(pause) | Paused::Already(pause) => pause.into(),
     };
     let deadline = Instant::now() + timeout;
-    let (still_running, is_paused) = loop {
-        let running = catalog.running().await?;
-        // Checked after listing the runs: if the pause still holds now, nothing was claimed in the meantime.
-        let is_paused = catalog.is_paused(&everything).await?;
-        if running.is_empty() || !is_paused || Instant::now() >= deadline {
-            break (running, is_paused);
+    let drained = loop {
+        let drained = Drained::now(catalog).await?;
+        if drained.is_drained || !drained.is_paused || Instant::now() >= deadline {
+            break drained;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    };
-    let drained = Drained {
-        is_done: still_running.is_empty() && is_paused,
-        is_paused,
-        still_running,
-        resume_with: how_to_resume(&pause),
     };
     output.show(&drained, |drained| {
         if !drained.is_paused {
             return "NOT DRAINED: somebody resumed the queue in the meantime, and runs are claimed again; `lastgood audit` shows who"
                 .to_owned();
         }
-        let then = format!("everything stays paused until `{}`", drained.resume_with);
-        if drained.is_done {
+        let then = format!("everything stays paused until `{}`", how_to_resume(&pause));
+        if drained.is_drained {
             return format!("drained: nothing runs, {then}");
         }
         format!(
             "NOT DRAINED in time: these runs are still running; {then}\n{}",
-            running(&drained.still_running)
+            running(&drained.running)
         )
     })?;
-    Ok(if drained.is_done {
+    Ok(if drained.is_drained {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -206,19 +208,19 @@ pub(super) fn running(runs: &[RunningRun]) -> String {
         runs.iter().map(|run| {
             [
                 run.id.to_string(),
-                run.resource_id.clone(),
+                run.resource.clone(),
                 run.kind.to_string(),
                 lasted(run),
                 bytes(run.dump_bytes),
                 bytes(run.stored_bytes),
-                run.worker.clone(),
+                run.consumer.clone(),
             ]
         }),
     )
 }
 
 pub(super) fn lasted(run: &RunningRun) -> String {
-    span(chrono::TimeDelta::seconds(run.seconds))
+    span(chrono::TimeDelta::seconds(run.running_seconds))
 }
 
 fn stats(stats: &QueueStats) -> String {

@@ -1,7 +1,6 @@
 //! `lastgood resource add|set|list|show|pause|resume|remove|drop-replaced`.
 
 mod options;
-mod sealed;
 
 use std::{io::Read as _, path::PathBuf};
 
@@ -11,10 +10,7 @@ use lastgood_jobs::{
 };
 use secrecy::SecretString;
 
-use self::{
-    options::OptionsArgs,
-    sealed::{Known, known},
-};
+use self::options::OptionsArgs;
 use super::output::{Output, instant_or_dash, table};
 use crate::{
     catalog::{
@@ -22,9 +18,10 @@ use crate::{
         ResourceStatus, StoredConnection,
     },
     config::{self, PlansArgs},
+    nouns::{ProblemKind, Resource, Run, Shown, Told},
     plan::PlansFile,
     request,
-    secret::{self, Reference},
+    secret::{self, MasterKeys, Reference},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -44,27 +41,17 @@ pub(super) enum Command {
         /// At most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
+        #[command(flatten)]
+        plans: PlansArgs,
     },
     /// Show one resource
-    Show {
-        /// Its id
-        id: ResourceId,
-    },
+    Show(OneArgs),
     /// Suspend a resource's backups; waiting runs are cancelled
-    Pause {
-        /// Its id
-        id: ResourceId,
-    },
+    Pause(OneArgs),
     /// Resume a resource's backups
-    Resume {
-        /// Its id
-        id: ResourceId,
-    },
+    Resume(OneArgs),
     /// Stop protecting a resource permanently; its restore points stay until they expire
-    Remove {
-        /// Its id
-        id: ResourceId,
-    },
+    Remove(OneArgs),
     /// Drop a database that a restore replaced and kept (`…__before_restore_…`)
     DropReplaced {
         /// The resource's id
@@ -72,6 +59,14 @@ pub(super) enum Command {
         /// The kept database's whole name
         database: String,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct OneArgs {
+    /// Its id
+    id: ResourceId,
+    #[command(flatten)]
+    plans: PlansArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,52 +134,33 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             team,
             removed,
             limit,
+            plans,
         } => {
-            let catalog = super::catalog().await?;
-            let rows = catalog
-                .resources(&ResourceFilter {
-                    team,
-                    with_removed: removed,
-                    limit,
-                    after: None,
-                })
-                .await?;
-            output.show(&known(&catalog, rows).await?, |rows| list(rows))
+            let here = Here::open(plans).await?;
+            let filter = ResourceFilter {
+                team,
+                with_removed: removed,
+                limit,
+                after: None,
+            };
+            let rows = here.catalog.resources(&filter).await?;
+            output.show(&here.shown().all(rows).await?, |resources| list(resources))
         }
-        Command::Show { id } => {
-            let catalog = super::catalog().await?;
-            let row = catalog.resource(id.as_str()).await?;
-            let known = known(&catalog, vec![row]).await?;
-            output.show(&known.first(), |known| {
-                known.map_or_else(String::new, details)
-            })
+        Command::Show(args) => {
+            let here = Here::open(args.plans).await?;
+            output.show(&here.shown().one(args.id.as_str()).await?, details)
         }
-        Command::Pause { id } => {
-            set(
-                &id,
-                ResourceStatus::Paused,
-                "paused: it is not backed up until `lastgood resource resume`",
-                output,
-            )
-            .await
+        Command::Pause(args) => {
+            let text = "paused: it is not backed up until `lastgood resource resume`";
+            set(args, ResourceStatus::Paused, text, output).await
         }
-        Command::Resume { id } => {
-            set(
-                &id,
-                ResourceStatus::Active,
-                "active: the producer's next tick looks at it",
-                output,
-            )
-            .await
+        Command::Resume(args) => {
+            let text = "active: the producer's next tick looks at it";
+            set(args, ResourceStatus::Active, text, output).await
         }
-        Command::Remove { id } => {
-            set(
-                &id,
-                ResourceStatus::Removed,
-                "removed: its restore points stay",
-                output,
-            )
-            .await
+        Command::Remove(args) => {
+            let text = "removed: its restore points stay";
+            set(args, ResourceStatus::Removed, text, output).await
         }
         Command::DropReplaced { id, database } => {
             let catalog = super::catalog().await?;
@@ -197,13 +173,40 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 idempotency_key: None,
                 asked: None,
             };
-            let run = catalog
-                .enqueue(&new, &Order::of_this_user(None))
-                .await?
-                .id();
-            output.show(&serde_json::json!({ "run": run }), |_| {
-                format!("run {run} enqueued: see `lastgood run show {run}`")
+            let enqueued = catalog.enqueue(&new, &Order::of_this_user(None)).await?;
+            let run = Run::from(catalog.run(enqueued.id()).await?);
+            output.show(&run, |run| {
+                format!(
+                    "run {} enqueued: see `lastgood run show {}`",
+                    run.id, run.id
+                )
             })
+        }
+    }
+}
+
+/// The catalog, and what a resource is shown with.
+struct Here {
+    catalog: Catalog,
+    plans: PlansFile,
+    master_keys: Option<MasterKeys>,
+}
+
+impl Here {
+    async fn open(plans: PlansArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            plans: PlansFile::load(plans.plans),
+            // Showing resources needs no key, so an unreadable one is ignored here. The doctor reports it.
+            master_keys: config::master_keys().ok().flatten(),
+            catalog: super::catalog().await?,
+        })
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        Shown {
+            catalog: &self.catalog,
+            plans: self.plans.plans(),
+            master_keys: self.master_keys.as_ref(),
         }
     }
 }
@@ -212,24 +215,20 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
     let options = args
         .options
         .apply(args.engine, ResourceOptions::default())?;
-    let catalog = super::catalog().await?;
-    let connection = connection(&args.connection, &args.id, args.engine, &catalog).await?;
-    let plans = PlansFile::load(args.plans.plans);
+    let here = Here::open(args.plans).await?;
     let new = NewResource {
+        connection: connection(&args.connection, &args.id, args.engine, &here.catalog).await?,
         id: args.id,
         team: args.team,
         tier: args.tier,
         engine: args.engine.to_string(),
         retention_days: args.retention_days,
-        connection,
         options,
     };
-    catalog
-        .register_resource(&new, &Order::of_this_user(None))
-        .await?;
-    let promise = request::promise(plans.plans(), &new.tier, new.retention_days).to_string();
-    let answer = serde_json::json!({ "added": new.id, "promise": promise });
-    output.show(&answer, |_| format!("added {}: {promise}", new.id))
+    let order = Order::of_this_user(None);
+    here.catalog.register_resource(&new, &order).await?;
+    let added = here.shown().one(new.id.as_str()).await?;
+    output.show(&added, |it| format!("added {}: {}", it.id, it.promise))
 }
 
 async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
@@ -239,11 +238,13 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         && !args.options.is_given();
     anyhow::ensure!(
         !nothing,
-        "say what to change: --tier, --retention-days, a connection, or an option of its engine"
+        Told::new(
+            ProblemKind::NotAccepted,
+            "say what to change: --tier, --retention-days, a connection, or an option of its engine".to_owned()
+        )
     );
-    let plans = PlansFile::load(args.plans.plans);
-    let catalog = super::catalog().await?;
-    let before = catalog.resource(args.id.as_str()).await?;
+    let here = Here::open(args.plans).await?;
+    let before = here.catalog.resource(args.id.as_str()).await?;
     let engine = before.engine.parse()?;
     let options = if args.options.is_given() {
         Some(
@@ -254,7 +255,7 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         None
     };
     let connection = match &args.connection {
-        Some(given) => Some(connection(given, &args.id, engine, &catalog).await?),
+        Some(given) => Some(connection(given, &args.id, engine, &here.catalog).await?),
         None => None,
     };
     let change = ResourceChange {
@@ -265,14 +266,12 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
         connection,
         options,
     };
-    catalog
-        .alter_resource(args.id.as_str(), &change, None, &Order::of_this_user(None))
+    let (id, order) = (args.id.as_str(), Order::of_this_user(None));
+    here.catalog
+        .alter_resource(id, &change, None, &order)
         .await?;
-    let after = catalog.resource(args.id.as_str()).await?;
-    let promise =
-        request::promise(plans.plans(), &after.tier.parse()?, after.retention_days).to_string();
-    let answer = serde_json::json!({ "changed": args.id, "promise": promise });
-    output.show(&answer, |_| format!("changed {}: {promise}", args.id))
+    let changed = here.shown().one(id).await?;
+    output.show(&changed, |it| format!("changed {}: {}", it.id, it.promise))
 }
 
 /// Returns the connection to store. A URL goes straight from its source to the seal, through no argument, log or error.
@@ -302,39 +301,40 @@ fn read_stdin() -> anyhow::Result<SecretString> {
 }
 
 async fn set(
-    id: &ResourceId,
+    args: OneArgs,
     status: ResourceStatus,
     text: &str,
     output: &Output,
 ) -> anyhow::Result<()> {
     let (nothing_else, order) = (ResourceChange::default(), Order::of_this_user(None));
-    let catalog = super::catalog().await?;
+    let (here, id) = (Here::open(args.plans).await?, args.id.as_str());
     match status {
-        ResourceStatus::Removed => catalog.remove_resource(id.as_str(), &order).await?,
+        ResourceStatus::Removed => here.catalog.remove_resource(id, &order).await?,
         ResourceStatus::Active | ResourceStatus::Paused => {
-            let change = catalog.alter_resource(id.as_str(), &nothing_else, Some(status), &order);
+            let change = here
+                .catalog
+                .alter_resource(id, &nothing_else, Some(status), &order);
             change.await?;
         }
     }
-    output.show(
-        &serde_json::json!({ "id": id, "status": status.as_str() }),
-        |_| format!("{id} is {text}"),
-    )
+    output.show(&here.shown().one(id).await?, |it| {
+        format!("{} is {text}", it.id)
+    })
 }
 
-fn list(rows: &[Known]) -> String {
-    let lost = rows.iter().filter_map(|it| {
-        let why = it.lost()?;
+fn list(resources: &[Resource]) -> String {
+    let lost = resources.iter().filter_map(|it| {
+        let because = it.lost()?;
         Some(format!(
-            "DOES NOT OPEN: the URL of {} was {why}\n",
-            it.row.id
+            "DOES NOT OPEN: the URL of {} was {because}\n",
+            it.id
         ))
     });
     let lost: String = lost.collect();
-    resources(rows) + &lost
+    rows(resources) + &lost
 }
 
-fn resources(rows: &[Known]) -> String {
+fn rows(resources: &[Resource]) -> String {
     table(
         [
             "id",
@@ -345,7 +345,7 @@ fn resources(rows: &[Known]) -> String {
             "newest restore point",
             "next due",
         ],
-        rows.iter().map(|Known { row, .. }| {
+        resources.iter().map(|row| {
             [
                 row.id.clone(),
                 row.team.clone(),
@@ -359,16 +359,13 @@ fn resources(rows: &[Known]) -> String {
     )
 }
 
-fn details(known: &Known) -> String {
-    let row = &known.row;
-    let connection = match (&row.connection_ref, row.is_sealed) {
-        (Some(reference), _) => reference.clone(),
-        (None, true) => known
+fn details(row: &Resource) -> String {
+    let connection = match (&row.connection, row.sealed_under) {
+        (Some(_), Some(_)) => row
             .lost()
             .unwrap_or_else(|| "sealed in the catalog".to_owned()),
-        (None, false) => {
-            "none: give it one with `lastgood resource set`, then resume it".to_owned()
-        }
+        (Some(reference), None) => reference.clone(),
+        (None, _) => "none: give it one with `lastgood resource set`, then resume it".to_owned(),
     };
     let cadence = row.cadence_minutes.map_or_else(
         || "not backed up, or not looked at yet".to_owned(),

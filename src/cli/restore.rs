@@ -15,11 +15,13 @@ use uuid::Uuid;
 
 use super::{
     output::{Output, instant_or_dash},
-    wait::wait,
+    run::details,
+    wait::{exit_code, wait},
 };
 use crate::{
     catalog::Order,
     config::{StorageArgs, ToolsArgs},
+    nouns::{ProblemKind, Restoring, Told},
     request::{RestoreRequest, RestoreWhere, restore},
 };
 
@@ -149,7 +151,11 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
-        "--even-suspect needs --point: a suspect restore point is restored only by its id"
+        Told::new(
+            ProblemKind::NotAccepted,
+            "--even-suspect needs --point: a suspect restore point is restored only by its id"
+                .to_owned()
+        )
     );
     let instead = format!("lastgood restore --from STORE {resource} --into env:NAME");
     let catalog = super::catalog_or(&instead).await?;
@@ -161,13 +167,22 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         instant_or_dash(restoring.consistent_at),
         restoring.point
     ));
+    let answer = Restoring {
+        run: if args.wait {
+            wait(&catalog, run, output).await?
+        } else {
+            catalog.run(run).await?.into()
+        },
+        point: restoring.point,
+        consistent_at: restoring.consistent_at,
+    };
     if args.wait {
-        return wait(&catalog, run, output).await;
+        output.show(&answer, |answer| details(&answer.run))?;
+        return Ok(exit_code(&answer.run));
     }
-    output.show(
-        &serde_json::json!({ "run": run, "point": restoring.point, "consistent_at": restoring.consistent_at }),
-        |_| format!("run {run} enqueued: see `lastgood run show {run}`"),
-    )?;
+    output.show(&answer, |_| {
+        format!("run {run} enqueued: see `lastgood run show {run}`")
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,10 +35,12 @@ struct PointPlan {
     stored_bytes: i64,
     /// `keep`, `expire` (with the next upkeep), or `expired` (waits for its removal).
     decision: &'static str,
-    why: String,
+    because: String,
     /// The latest time at which the promise that keeps it ends; absent if that does not depend on time.
     expires_at: Option<DateTime<Utc>>,
-    kept_because: Option<String>,
+    /// The reason that an operator gave for keeping it.
+    kept_reason: Option<String>,
+    /// Why the store refused to remove it.
     refused_because: Option<String>,
 }
 
@@ -135,12 +137,12 @@ fn plan(fate: Fate, decision: &Decision) -> PointPlan {
         consistent_at: fate.point.consistent_at,
         stored_bytes: fate.stored_bytes,
         decision: word,
-        why: match (decision, &fate.expired_because) {
+        because: match (decision, &fate.expired_because) {
             (Decision::Expire(Expired::Already), Some(because)) => because.clone(),
             _ => decision.to_string(),
         },
         expires_at,
-        kept_because: fate.kept_because,
+        kept_reason: fate.kept_because,
         refused_because: fate.refused_because,
     }
 }
@@ -171,9 +173,9 @@ fn point_table(points: &[PointPlan]) -> String {
             "why",
         ],
         points.iter().map(|point| {
-            let mut why = point.why.clone();
+            let mut why = point.because.clone();
             for (what, text) in [
-                ("", &point.kept_because),
+                ("", &point.kept_reason),
                 ("the store refuses: ", &point.refused_because),
             ] {
                 if let Some(text) = text {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{Engine, ResourceId, TeamId};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +15,8 @@ use super::{
     restore::parse_time,
 };
 use crate::{
-    catalog::{AttemptRow, RunFilter, RunRow},
+    catalog::RunFilter,
+    nouns::{Attempt, Run, RunAndAttempts, all},
     run::{RunKind, RunState},
 };
 
@@ -59,13 +59,6 @@ pub(super) enum Command {
     Cancel(orders::CancelArgs),
 }
 
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    run: RunRow,
-    attempts: Vec<AttemptRow>,
-}
-
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
     match command {
@@ -89,15 +82,14 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 before,
                 limit,
             };
-            let runs = catalog.runs(&filter).await?;
+            let runs: Vec<Run> = all(catalog.runs(&filter).await?);
             output.show(&runs, |runs| list(runs))?;
         }
         Command::Show { id } => {
-            let shown = Shown {
-                run: catalog.run(id).await?,
-                attempts: catalog.attempts(id).await?,
-            };
-            output.show(&shown, |shown| details(&shown.run) + &attempts(shown))?;
+            let shown = RunAndAttempts::of(catalog.run(id).await?, catalog.attempts(id).await?);
+            output.show(&shown, |shown| {
+                details(&shown.run) + &attempts(&shown.attempts)
+            })?;
         }
         Command::Retry(args) => return orders::retry(&catalog, args, output).await,
         Command::Cancel(args) => return orders::cancel(&catalog, args, output).await,
@@ -106,11 +98,11 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
 }
 
 /// Returns every finished attempt, with all that is known about why it failed.
-fn attempts(shown: &Shown) -> String {
-    shown.attempts.iter().map(attempt).collect()
+fn attempts(attempts: &[Attempt]) -> String {
+    attempts.iter().map(attempt).collect()
 }
 
-fn attempt(row: &AttemptRow) -> String {
+fn attempt(row: &Attempt) -> String {
     let error = row.error_kind.as_ref().zip(row.error.as_ref());
     let error = error.map(|(kind, error)| format!("\n    {kind}: {}", indented(error)));
     // The error of a failed tool already repeats the tool's output.
@@ -122,9 +114,9 @@ fn attempt(row: &AttemptRow) -> String {
         row.attempt,
         row.epoch,
         row.result,
-        span(row.ended_at - row.started_at),
-        printable(&row.worker),
-        instant(row.ended_at),
+        span(row.finished_at - row.started_at),
+        printable(&row.consumer),
+        instant(row.finished_at),
         error.unwrap_or_default(),
         words.unwrap_or_default()
     )
@@ -135,7 +127,7 @@ fn indented(text: &str) -> String {
     lines.join("\n      ")
 }
 
-fn list(runs: &[RunRow]) -> String {
+fn list(runs: &[Run]) -> String {
     table(
         [
             "id", "resource", "kind", "trigger", "state", "attempt", "created", "error",
@@ -143,7 +135,7 @@ fn list(runs: &[RunRow]) -> String {
         runs.iter().map(|run| {
             [
                 run.id.to_string(),
-                run.resource_id.clone(),
+                run.resource.clone(),
                 run.kind.to_string(),
                 run.trigger.to_string(),
                 run.state.to_string(),
@@ -156,7 +148,7 @@ fn list(runs: &[RunRow]) -> String {
 }
 
 /// Returns one run as an operator reads it: one line for each detail that applies.
-pub(super) fn details(run: &RunRow) -> String {
+pub(super) fn details(run: &Run) -> String {
     let lines = [
         (
             "state",
@@ -165,11 +157,11 @@ pub(super) fn details(run: &RunRow) -> String {
                 run.state, run.attempt, run.max_attempts
             )),
         ),
-        ("slot", run.slot.map(instant)),
+        ("slot", run.slot_at.map(instant)),
         ("created", Some(instant(run.created_at))),
         (
             "runnable",
-            (run.state == RunState::Queued).then(|| instant(run.run_at)),
+            (run.state == RunState::Queued).then(|| instant(run.runnable_at)),
         ),
         ("started", run.started_at.map(instant)),
         ("finished", run.finished_at.map(instant)),
@@ -178,7 +170,7 @@ pub(super) fn details(run: &RunRow) -> String {
         ("error", error(run)),
         (
             "result",
-            run.result
+            run.report
                 .as_ref()
                 .map(|report| report::sentences(report).join("\n            ")),
         ),
@@ -190,17 +182,17 @@ pub(super) fn details(run: &RunRow) -> String {
     let (id, kind, trigger) = (run.id, run.kind, run.trigger);
     let head = format!(
         "run {id}\n  {kind} of {} ({}), {trigger}",
-        run.resource_id, run.engine
+        run.resource, run.engine
     );
     head + &told.collect::<String>()
 }
 
-fn lease(run: &RunRow) -> Option<String> {
-    let (worker, until) = run.lease_by.as_ref().zip(run.lease_until)?;
-    Some(format!("{worker} until {}", instant(until)))
+fn lease(run: &Run) -> Option<String> {
+    let (consumer, until) = run.consumer.as_ref().zip(run.lease_expires_at)?;
+    Some(format!("{consumer} until {}", instant(until)))
 }
 
-fn moved(run: &RunRow) -> Option<String> {
+fn moved(run: &Run) -> Option<String> {
     if run.dump_bytes == 0 {
         return None;
     }
@@ -216,11 +208,11 @@ fn moved(run: &RunRow) -> Option<String> {
 }
 
 /// Returns how to drop the database that a restore replaced and kept.
-fn kept(run: &RunRow) -> Option<String> {
-    let database = printable(run.result.as_ref()?.get("kept")?.as_str()?);
+fn kept(run: &Run) -> Option<String> {
+    let database = printable(run.report.as_ref()?.get("kept")?.as_str()?);
     Some(format!(
         "the replaced database is {database}; when you are sure: lastgood resource drop-replaced {} -- {}",
-        run.resource_id,
+        run.resource,
         shell_word(&database)
     ))
 }
@@ -235,7 +227,7 @@ fn shell_word(text: &str) -> String {
 }
 
 /// Returns the last error, including that of a run that is being retried.
-fn error(run: &RunRow) -> Option<String> {
+fn error(run: &Run) -> Option<String> {
     let (kind, error) = run.error_kind.as_ref().zip(run.error.as_ref())?;
     let lines: Vec<_> = error.lines().map(printable).collect();
     Some(format!("{kind}: {}", lines.join("\n            ")))

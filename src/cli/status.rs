@@ -1,5 +1,6 @@
 //! `lastgood status`: exposure against the promise, worst first, and whatever needs attention.
 
+mod stores_of;
 mod unopened;
 
 use std::process::ExitCode;
@@ -14,12 +15,14 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, ClosedDatabase, ConsumerRow, MissingCopies, PauseCost, ProofCount,
-        QuarantinedPoint, QueueDepth, Removals, StoreFault, StoreListing, StoreOnRecord, StuckRun,
-        SuspectCount, SuspectPoint, Suspended, UnknownTier, UnopenedUrl, UnverifiedTransport,
+        Catalog, ConsumerState, MissingCopies, ProofCount, QuarantinedPoint, Removals, StoreFault,
+        StoreListing, StoreOnRecord, SuspectCount, SuspectPoint, UnopenedUrl, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
+    nouns::{
+        ClosedDatabase, Consumer, PauseCost, QueueDepth, StuckRun, Suspended, UnknownTier, all,
+    },
     plan::{PlansFile, Source},
     schedule::Exposure,
     status::{ResourcePromise, TierStatus, exposed, paid},
@@ -69,14 +72,13 @@ struct Status {
     store_faults: Vec<StoreFault>,
     overwriting_stores: Vec<String>,
     stores: Vec<StoreListing>,
-    consumers: Vec<ConsumerRow>,
+    consumers: Vec<Consumer>,
     encryption: &'static str,
     unverified: Vec<UnverifiedTransport>,
     unverified_in_all: i64,
     unopened_urls: Vec<UnopenedUrl>,
     unopened_urls_in_all: i64,
     /// What keeps the catalog, through this connection, from working as it must.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     catalog_faults: Vec<&'static str>,
 }
 
@@ -116,7 +118,7 @@ impl Status {
     fn taking_new(&self) -> usize {
         self.consumers
             .iter()
-            .filter(|consumer| consumer.takes_new())
+            .filter(|consumer| consumer.state == ConsumerState::Running)
             .count()
     }
 }
@@ -140,18 +142,18 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         at,
         plans: match file.source() {
             Source::File => "file",
-            Source::BuiltIn => "built-in",
+            Source::BuiltIn => "built_in",
         },
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended,
-        unknown_tiers: catalog.unknown_tiers(&known).await?,
-        queue: catalog.queue_depths().await?,
-        pauses: catalog.pause_costs(&paid, &allowed).await?,
-        stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
+        suspended: exposed.suspended.into(),
+        unknown_tiers: all(catalog.unknown_tiers(&known).await?),
+        queue: all(catalog.queue_depths().await?),
+        pauses: all(catalog.pause_costs(&paid, &allowed).await?),
+        stuck: all(catalog.stuck_runs(PATIENCE_SECONDS).await?),
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
-        closed_databases: catalog.closed_databases(None).await?,
+        closed_databases: all(catalog.closed_databases(None).await?),
         suspect_counts: catalog.suspect_counts().await?,
         suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
@@ -166,7 +168,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
             .map(|store| store.name)
             .collect(),
         stores: catalog.store_listings(&stores).await?,
-        consumers: catalog.live_consumers().await?,
+        consumers: all(catalog.live_consumers().await?),
         encryption: encryption(catalog).await?,
         unverified,
         unverified_in_all,
@@ -183,7 +185,7 @@ async fn encryption(catalog: &Catalog) -> anyhow::Result<&'static str> {
     Ok(match in_use.next() {
         None => "none",
         Some(first) if first.team.is_none() => "all",
-        Some(_) => "teams with a key",
+        Some(_) => "some_teams",
     })
 }
 
@@ -204,28 +206,6 @@ fn not_verified(status: &Status) -> Option<String> {
     })
 }
 
-fn not_configured(unknown: &StoreOnRecord) -> String {
-    format!(
-        "UNKNOWN STORE: {} restore points are on record in {}, which is not configured here: their removals wait; see \
-         `lastgood store --help`",
-        unknown.points,
-        printable(&unknown.store)
-    )
-}
-
-fn not_copied(missing: &MissingCopies) -> Option<String> {
-    let MissingCopies {
-        store,
-        points,
-        failed,
-    } = missing;
-    (*points > 0).then(|| {
-        format!(
-            "NOT COPIED: store {store} lacks {points} restore points; {failed} copies failed and are tried again: `lastgood run list --state failed`"
-        )
-    })
-}
-
 /// Describes a database that no one can connect to.
 fn closed(it: &ClosedDatabase) -> String {
     let error = it.error.as_deref().map_or_else(String::new, |error| {
@@ -234,33 +214,11 @@ fn closed(it: &ClosedDatabase) -> String {
     format!(
         "CLOSED: database {} of {} has taken no connections since {}; it was left closed by restore {}: a consumer opens it; by hand: `{}`{error}",
         printable(&it.database),
-        it.resource_id,
+        it.resource,
         instant(it.closed_at),
-        it.run_id,
+        it.run,
         printable(&to_open_by_hand(&it.database)),
     )
-}
-
-/// Reports a store that was emptied or cannot be listed.
-fn not_there(listing: &StoreListing) -> Option<String> {
-    if let (Some(since), Some(because)) = (listing.failed_at, &listing.failed_because) {
-        return Some(format!(
-            "STORE NOT LISTED: it is unknown whether the restore points in {} are still there, since {}: {}",
-            listing.store,
-            instant(since),
-            printable(because)
-        ));
-    }
-    listing.vanished_at.map(|since| {
-        format!(
-            "STORE EMPTIED: {} of {} restore points in {} are gone, since {}: nothing expires until that is settled; see \
-             docs/how-to/emptied-store.md",
-            listing.missing - listing.accepted,
-            listing.points,
-            listing.store,
-            instant(since)
-        )
-    })
 }
 
 /// Returns what a pause covers and which promises it costs.
@@ -284,11 +242,11 @@ fn text(status: &Status) -> String {
     parts.extend(unopened::told(status));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
-    parts.extend(status.stores.iter().filter_map(not_there));
+    parts.extend(status.stores.iter().filter_map(stores_of::not_there));
     parts.extend(status.unknown_tiers.iter().map(|tier| {
         format!(
             "UNKNOWN TIER {:?}: {} resources are not backed up; add the tier to the plans",
-            tier.tier, tier.resources
+            tier.id, tier.resources
         )
     }));
     for (count, how) in [
@@ -333,8 +291,8 @@ fn text(status: &Status) -> String {
             parts.push(format!("NOT REMOVED: {count} {what}"));
         }
     }
-    parts.extend(status.copies.iter().filter_map(not_copied));
-    parts.extend(status.unknown_stores.iter().map(not_configured));
+    parts.extend(status.copies.iter().filter_map(stores_of::not_copied));
+    parts.extend(status.unknown_stores.iter().map(stores_of::not_configured));
     parts.extend(status.store_faults.iter().map(|fault| {
         format!(
             "STORE FAILS: {} cannot be used by {}, since {}: {}",
@@ -364,9 +322,9 @@ fn text(status: &Status) -> String {
             "STUCK: {} {} of {}, {} since {}",
             run.kind,
             run.id,
-            run.resource_id,
+            run.resource,
             run.state,
-            instant_or_dash(Some(run.since))
+            instant(run.stuck_at)
         )
     }));
     parts.extend(status.quarantined.iter().map(|point| {
@@ -452,7 +410,7 @@ fn tiers(status: &Status) -> String {
         ],
         status.tiers.iter().map(|tier| {
             [
-                tier.tier.clone(),
+                tier.id.clone(),
                 span(chrono::TimeDelta::minutes(tier.rpo_minutes.into())),
                 tier.resources.to_string(),
                 span(chrono::TimeDelta::seconds(tier.worst_exposure_seconds)),
@@ -490,7 +448,11 @@ fn resources(status: &Status) -> String {
                     Exposure::Never(_) => format!("everything ({exposed})"),
                     Exposure::Age(_) => exposed,
                 },
-                row.promise.to_owned(),
+                match row.promise {
+                    "broken" => "BROKEN",
+                    kept_or_late => kept_or_late,
+                }
+                .to_owned(),
                 instant_or_dash(row.newest_consistent_at),
                 instant_or_dash(row.next_due_at),
                 row.failures_in_a_row.to_string(),

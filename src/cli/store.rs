@@ -8,12 +8,12 @@ use lastgood_jobs::{
     storage::Patience,
 };
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::output::{Output, counted, printable, table};
 use crate::{
     catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
+    nouns::{Configured, ProblemKind, Store, Told},
     stores::{self, Absent, Candidate, Compared, Stores, StoresError},
 };
 
@@ -62,21 +62,9 @@ pub(super) enum Command {
         /// Repeat its name
         #[arg(long, value_name = "NAME")]
         confirm: String,
+        #[command(flatten)]
+        storage: StorageArgs,
     },
-}
-
-/// A store that is configured, on record, or both.
-#[derive(Debug, Serialize)]
-struct Listed {
-    store: String,
-    role: &'static str,
-    points: i64,
-    /// The id in its identity object, if the store was ever written to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Uuid>,
-    /// Whether it was seen to refuse overwriting.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    writes_once: Option<bool>,
 }
 
 /// What comparing one store showed.
@@ -101,9 +89,11 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             storage,
         } => forget(&catalog, &name, confirm.as_deref(), &storage, output).await,
         Command::Compare { storage } => return compare_all(&catalog, &storage, output).await,
-        Command::AcceptLoss { name, confirm } => {
-            accept_loss(&catalog, &name, &confirm, output).await
-        }
+        Command::AcceptLoss {
+            name,
+            confirm,
+            storage,
+        } => accept_loss(&catalog, &name, &confirm, &storage, output).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -194,60 +184,49 @@ fn told(seen: &Seen) -> String {
     }
 }
 
+/// A store, and how many restore points an order about it gave up.
+#[derive(Serialize)]
+struct StoreAndLoss {
+    #[serde(flatten)]
+    store: Store,
+    points_lost: i64,
+}
+
 async fn accept_loss(
     catalog: &Catalog,
     name: &str,
-    confirmed: &str,
+    confirm: &str,
+    storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    ensure!(
-        confirmed == name,
-        "giving up restore points must be confirmed with the store's own name: --confirm {name}, not {confirmed}"
-    );
-    let points = catalog.accept_loss(name).await?;
-    let done = serde_json::json!({ "store": name, "points": points });
-    output.show(&done, |_| {
+    confirmed("giving up restore points", name, confirm)?;
+    let configured = Configured::read(storage)?;
+    let done = StoreAndLoss {
+        points_lost: catalog.accept_loss(name).await?,
+        store: configured.one(catalog, name).await?,
+    };
+    output.show(&done, |done| {
         format!(
             "{} of store {name} given up; expired restore points are removed again",
-            counted(points, "restore point")
+            counted(done.points_lost, "restore point")
         )
     })
 }
 
+/// Refuses to give something up unless the store's name was repeated.
+fn confirmed(what: &str, name: &str, confirm: &str) -> anyhow::Result<()> {
+    let text = || {
+        format!(
+            "{what} must be confirmed with the store's own name: --confirm {name}, not {confirm}"
+        )
+    };
+    ensure!(confirm == name, Told::new(ProblemKind::NotAccepted, text()));
+    Ok(())
+}
+
 async fn list(catalog: &Catalog, storage: &StorageArgs, output: &Output) -> anyhow::Result<()> {
-    let (primary, mirrors) = stores::names(storage)?;
-    let on_record = catalog.unknown_stores(&[]).await?;
-    let identities = catalog.store_identities().await?;
-    let as_listed = |store: String, role, points| {
-        let identity = identities.iter().find(|it| it.name == store);
-        Listed {
-            role,
-            points,
-            id: identity.map(|it| it.store_id),
-            writes_once: identity.map(|it| it.writes_once),
-            store,
-        }
-    };
-    let points = |name: &str| {
-        let found = on_record.iter().find(|it| it.store == name);
-        found.map_or(0, |it| it.points)
-    };
-    let held = points(&primary);
-    let mut listed = vec![as_listed(primary, "primary", held)];
-    listed.extend(mirrors.into_iter().map(|store| {
-        let held = points(&store);
-        as_listed(store, "mirror", held)
-    }));
-    let unknown: Vec<_> = on_record
-        .into_iter()
-        .filter(|it| listed.iter().all(|known| known.store != it.store))
-        .collect();
-    listed.extend(
-        unknown
-            .into_iter()
-            .map(|it| as_listed(it.store, "not configured", it.points)),
-    );
-    output.show(&listed, |listed| {
+    let stores = Configured::read(storage)?.all(catalog).await?;
+    output.show(&stores, |stores| {
         table(
             [
                 "store",
@@ -256,13 +235,14 @@ async fn list(catalog: &Catalog, storage: &StorageArgs, output: &Output) -> anyh
                 "id",
                 "writes once",
             ],
-            listed.iter().map(|it| {
+            stores.iter().map(|it| {
                 [
-                    it.store.clone(),
-                    it.role.to_owned(),
+                    it.id.clone(),
+                    it.role.to_string().replace('_', " "),
                     it.points.to_string(),
-                    it.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
-                    match it.writes_once {
+                    it.identity
+                        .map_or_else(|| "-".to_owned(), |id| id.to_string()),
+                    match it.is_write_once {
                         Some(true) => "yes",
                         Some(false) => "NO",
                         None => "-",
@@ -311,7 +291,8 @@ async fn adopt(
         writes_once: writes_once.map_err(|error| anyhow::anyhow!(error.report()))?,
     };
     catalog.replace_store(&adopted).await?;
-    output.show(&adopted, |adopted| {
+    let store = Configured::read(storage)?.one(catalog, name).await?;
+    output.show(&store, |_| {
         format!(
             "store {name} is {} from now on: restart the consumers",
             adopted.store_id
@@ -326,7 +307,7 @@ async fn rename(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    not_configured(old, storage)?;
+    let configured = not_configured(old, storage)?;
     let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let store = stores.get(new).with_context(|| {
         format!(
@@ -344,8 +325,7 @@ async fn rename(
         }
     }
     let points = catalog.rename_store(old, new).await?;
-    let done = serde_json::json!({ "store": new, "was": old, "points": points });
-    output.show(&done, |_| {
+    output.show(&configured.one(catalog, new).await?, |_| {
         format!(
             "{} on record in {new} now, and no longer in {old}",
             counted(points, "restore point")
@@ -361,6 +341,7 @@ async fn forget(
     output: &Output,
 ) -> anyhow::Result<()> {
     on_record(catalog, name).await?;
+    let configured = Configured::read(storage)?;
     let only_copy = match confirm {
         None => {
             not_configured(name, storage).context(
@@ -368,24 +349,25 @@ async fn forget(
             )?;
             OnlyCopy::Refused
         }
-        Some(confirmed) => {
-            ensure!(
-                confirmed == name,
-                "losing restore points must be confirmed with the store's own name: --confirm {name}, not {confirmed}"
-            );
+        Some(confirm) => {
+            confirmed("losing restore points", name, confirm)?;
             OnlyCopy::Lost
         }
     };
     let forgotten = catalog.forget_store(name, only_copy).await?;
-    output.show(&forgotten, |forgotten| {
+    let done = StoreAndLoss {
+        store: configured.one(catalog, name).await?,
+        points_lost: forgotten.lost,
+    };
+    output.show(&done, |done| {
         let mut text = format!(
             "store {name} is forgotten: it had {} on record",
             counted(forgotten.points, "restore point")
         );
-        if forgotten.lost > 0 {
+        if done.points_lost > 0 {
             let lost = format!(
                 "\nLOST: {} of them were on record nowhere else, and are quarantined",
-                forgotten.lost
+                done.points_lost
             );
             text.push_str(&lost);
         }
@@ -394,14 +376,14 @@ async fn forget(
 }
 
 /// Refuses a store that is configured: it is in use, so what is on record in it must stay.
-fn not_configured(name: &str, storage: &StorageArgs) -> anyhow::Result<()> {
-    let (primary, mirrors) = stores::names(storage)?;
+fn not_configured(name: &str, storage: &StorageArgs) -> anyhow::Result<Configured> {
+    let configured = Configured::read(storage)?;
     ensure!(
-        primary != name && !mirrors.iter().any(|mirror| mirror == name),
+        !configured.has(name),
         "store {name:?} is configured here: first change the stores file (--stores) everywhere, and restart producers and \
          consumers"
     );
-    Ok(())
+    Ok(configured)
 }
 
 /// Returns a few of the manifest keys in a store. Refuses a name without any points on record.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use lastgood_jobs::resource::{ResourceId, TeamId};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
-    catalog::{NewToken, Order, TokenRow},
+    catalog::{NewToken, Order},
+    nouns::{Token, TokenAndSecret, all},
     token::Scope,
 };
 
@@ -68,19 +68,25 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 team: team.as_ref().map(TeamId::as_str),
                 expires_at,
             };
-            let token = catalog.create_token(&new, &order).await?;
+            let (row, token) = catalog.create_token(&new, &order).await?;
             let text = token.reveal();
             output.note(&format!(
                 "made token {name}, which is shown only once; send it as `Authorization: Bearer …`; `lastgood token revoke {}` revokes it",
                 token.id
             ));
             // The secret token is the answer itself: it goes to the caller and to no log.
-            let answer = json!({ "id": token.id, "name": name, "token": text.expose_secret(), "expires_at": expires_at });
-            output.show(&answer, |_| text.expose_secret().to_owned())
+            let made = TokenAndSecret {
+                token: row.into(),
+                secret: text.expose_secret(),
+            };
+            output.show(&made, |made| made.secret.to_owned())
         }
-        Command::List => output.show(&catalog.tokens().await?, |tokens| list(tokens)),
+        Command::List => {
+            let tokens: Vec<Token> = all(catalog.tokens().await?);
+            output.show(&tokens, |tokens| list(tokens))
+        }
         Command::Revoke { id } => {
-            let revoked = catalog.revoke_token(id, &order).await?;
+            let revoked = Token::from(catalog.revoke_token(id, &order).await?);
             output.show(&revoked, |revoked| {
                 format!(
                     "token {} is revoked: from now on it is refused",
@@ -100,7 +106,7 @@ fn time_to_live(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn list(tokens: &[TokenRow]) -> String {
+fn list(tokens: &[Token]) -> String {
     table(
         [
             "id",

@@ -51,7 +51,7 @@ struct Shown {
     point: Uuid,
     resource: String,
     result: &'static str,
-    why: Option<String>,
+    because: Option<String>,
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
@@ -96,13 +96,13 @@ async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::
     let results: Vec<_> = asked
         .into_iter()
         .map(|it| {
-            let (result, why) = ended.get(&it.run).cloned().unwrap_or(("unknown", None));
+            let (result, because) = ended.get(&it.run).cloned().unwrap_or(("unknown", None));
             Shown {
                 run: it.run,
                 point: it.point,
                 resource: it.resource_id,
                 result,
-                why,
+                because,
             }
         })
         .collect();
@@ -116,8 +116,11 @@ async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::
                 [
                     it.point.to_string(),
                     it.resource.clone(),
-                    it.result.to_owned(),
-                    printable(it.why.as_deref().unwrap_or("-")),
+                    match it.result {
+                        "damaged" => "DAMAGED".to_owned(),
+                        other => other.replace('_', " "),
+                    },
+                    printable(it.because.as_deref().unwrap_or("-")),
                 ]
             }),
         )
@@ -142,8 +145,8 @@ async fn ended(
                     let result = match (it.state == RunState::Succeeded, it.is_proof) {
                         (true, true) => "whole",
                         (true, false) => "expired",
-                        (false, _) if it.is_condemned => "DAMAGED",
-                        (false, _) => "not verified",
+                        (false, _) if it.is_condemned => "damaged",
+                        (false, _) => "not_verified",
                     };
                     (it.run, (result, it.error))
                 });

@@ -8,9 +8,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
-use super::{output::Output, queue::described, run::details};
+use super::{output::Output, queue::described};
 use crate::{
     catalog::{Catalog, CatalogError, RunRow},
+    nouns::Run,
     run::RunState,
 };
 
@@ -19,14 +20,10 @@ const PATIENCE: u32 = 120;
 /// How often to ask why no consumer takes the run.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Follows a run and returns success only if the run succeeded.
+/// Follows a run, and returns it when it has ended.
 ///
 /// A catalog that does not answer for a while is no reason to stop: the run continues regardless.
-pub(super) async fn wait(
-    catalog: &Catalog,
-    run: Uuid,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn wait(catalog: &Catalog, run: Uuid, output: &Output) -> anyhow::Result<Run> {
     output.note(&format!(
         "run {run} continues if this command is interrupted: see `lastgood run show {run}`"
     ));
@@ -52,12 +49,16 @@ pub(super) async fn wait(
         tokio::time::sleep(Duration::from_millis(250)).await;
     };
     bar.finish_and_clear();
-    output.show(&ended, details)?;
-    Ok(if ended.state == RunState::Succeeded {
+    Ok(ended.into())
+}
+
+/// Returns success only if the run succeeded.
+pub(super) fn exit_code(run: &Run) -> ExitCode {
+    if run.state == RunState::Succeeded {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Why no consumer may take a waiting run. Each reason is printed once.
@@ -87,7 +88,7 @@ async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>,
     if let Some(pause) = catalog.pause_over(&row.resource_id).await? {
         return Ok(Some(format!(
             "it waits for a pause to end: {}",
-            described(&pause)
+            described(&pause.into())
         )));
     }
     let consumers = catalog.live_consumers().await?;

@@ -8,7 +8,7 @@ use super::{
     Shared,
     handle::{READ_WITHIN, resource},
 };
-use crate::catalog::{CatalogError, ClosedDatabase, answered};
+use crate::catalog::{CatalogError, ClosedRow, answered};
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// The time limit for reopening one database.
@@ -37,7 +37,7 @@ pub(super) async fn reopen_for_ever(shared: Shared, engines: Vec<Engine>) {
     }
 }
 
-async fn try_to_open(shared: &Shared, closed: &ClosedDatabase) {
+async fn try_to_open(shared: &Shared, closed: &ClosedRow) {
     let opened = match tokio::time::timeout(OPENED_WITHIN, open(shared, closed)).await {
         Ok(opened) => opened,
         Err(_) => Err(format!(
@@ -64,7 +64,7 @@ async fn try_to_open(shared: &Shared, closed: &ClosedDatabase) {
     }
 }
 
-async fn open(shared: &Shared, closed: &ClosedDatabase) -> Result<(), String> {
+async fn open(shared: &Shared, closed: &ClosedRow) -> Result<(), String> {
     let reading = async {
         let row = shared.catalog.resource(&closed.resource_id).await?;
         let connection = shared.catalog.connection(&closed.resource_id).await?;

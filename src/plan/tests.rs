@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use rstest::rstest;
 
 use super::*;
+use crate::nouns::{HEADINGS, tiers};
 
 mod refusals;
 
@@ -73,14 +74,14 @@ fn the_built_in_tiers_keep_the_promise_of_the_design() -> anyhow::Result<()> {
 fn the_built_in_plans_show_as_a_table() {
     let plans = Plans::built_in();
     let mut lines = vec![HEADINGS.map(str::to_owned).join(" | ")];
-    lines.extend(rows(&plans).iter().map(|row| row.cells().join(" | ")));
+    lines.extend(tiers(&plans).iter().map(|row| row.cells().join(" | ")));
     insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]
 fn the_table_serializes_with_the_numbers_of_the_file() -> anyhow::Result<()> {
     let text = "version: 1\ntiers:\n  a: {rpo_minutes: 45, backup_retention_days: 1}\n  b: {same_as: a}\n  c: {rpo_minutes: 60, backup_retention_days: 0}\n";
-    insta::assert_json_snapshot!(rows(&Plans::parse(text)?));
+    insta::assert_json_snapshot!(tiers(&Plans::parse(text)?));
     Ok(())
 }
 
@@ -89,13 +90,13 @@ fn what_a_tier_keeps_is_shown_and_told_apart() -> anyhow::Result<()> {
     let text = "version: 1\ntiers:\n  a: {rpo_minutes: 60, backup_retention_days: 30, keep: {hourly: 48, daily: 30, monthly: 12}, minimum_kept: 3, maximum_dump_gib: 100}\n  b: {same_as: a}\n";
     let plans = Plans::parse(text)?;
     assert_eq!(doubts(&plans), Vec::<String>::new());
-    let kept: Vec<_> = rows(&plans)
+    let kept: Vec<_> = tiers(&plans)
         .iter()
         .map(|row| row.cells()[3].clone())
         .collect();
     let expected = "30 days: 48 hourly, 30 daily, 12 monthly; the newest 3";
     assert_eq!(kept, [expected, expected]);
-    let json = serde_json::to_value(rows(&plans))?;
+    let json = serde_json::to_value(tiers(&plans))?;
     assert_eq!(
         json[0]["keep"],
         serde_json::json!({"hourly": 48, "daily": 30, "monthly": 12})
@@ -106,8 +107,8 @@ fn what_a_tier_keeps_is_shown_and_told_apart() -> anyhow::Result<()> {
     let smaller = Plans::parse(&text.replace("maximum_dump_gib: 100", "maximum_dump_gib: 99"))?;
     assert_ne!(plans.fingerprint(), fewer.fingerprint());
     assert_ne!(plans.fingerprint(), smaller.fingerprint());
-    assert_eq!(rows(&plans)[1].cells()[2], "hourly, 100 GiB at most");
-    assert_eq!(json[0]["maximum_dump_gib"], 100);
+    assert_eq!(tiers(&plans)[1].cells()[2], "hourly, 100 GiB at most");
+    assert_eq!(json[0]["maximum_dump_bytes"], 100_u64 << 30);
     Ok(())
 }
 

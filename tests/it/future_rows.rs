@@ -100,9 +100,9 @@ async fn a_row_from_the_future_is_no_kept_promise_before_it_is_mended_and_after(
             row.map(|row| (row.promise, row.exposure_seconds >= 0))
         };
         // Before the repair, no one knows since when it has been exposed; afterwards, it counts from the repair.
-        let late = if is_mended { "kept" } else { "BROKEN" };
+        let late = if is_mended { "kept" } else { "broken" };
         assert_eq!(promise("late"), Some((late, true)));
-        let shop = if is_mended { "kept" } else { "BROKEN" };
+        let shop = if is_mended { "kept" } else { "broken" };
         assert_eq!(promise("shop"), Some((shop, true)));
         let tier = shown.tiers.first().context("no tier")?;
         assert_eq!(tier.broken, if is_mended { 0 } else { 2 });

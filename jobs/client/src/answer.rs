@@ -60,6 +60,7 @@ impl RunState {
 #[non_exhaustive]
 pub struct Restoring {
     /// The run that executes it.
+    #[serde(flatten)]
     pub run: Run,
     /// The restore point that it restores.
     pub point: Uuid,
@@ -77,7 +78,7 @@ pub struct RestorePoint {
     /// The instant that a restore brings the data back to.
     pub consistent_at: DateTime<Utc>,
     /// Whether a restore may use it unasked: it is not suspect, quarantined or expired.
-    pub usable: bool,
+    pub is_trusted: bool,
     /// When the whole archive was last read back and found intact.
     pub verified_at: Option<DateTime<Utc>>,
 }
@@ -97,7 +98,7 @@ pub struct Capabilities {
 #[non_exhaustive]
 pub struct TierCapabilities {
     /// The tier's name.
-    pub tier: String,
+    pub id: String,
     /// The most data that may be lost (RPO), in minutes; 0 means that nothing is promised.
     pub rpo_minutes: i32,
     /// How many days restore points are kept.
@@ -125,7 +126,7 @@ pub struct EngineCapabilities {
 #[non_exhaustive]
 pub struct Availability {
     /// Whether it is available.
-    pub available: bool,
+    pub is_available: bool,
     /// Why it is not available.
-    pub reason: Option<String>,
+    pub because: Option<String>,
 }

@@ -37,7 +37,7 @@ def api_figures(session: Session, binary: Path, catalog: Postgres) -> list[Row]:
     )
     lastgood.show("limits", "set", "--per-resource", "1000000", "--per-team", "1000000")
     made = run([binary, "--json", "token", "create", "--name", "bench", "--scope", "enqueue"], env={**os.environ, **settings})
-    token = json.loads(made.stdout)["token"]
+    token = json.loads(made.stdout)["secret"]
     api = lastgood.start("api", "api")
     with multiprocessing.get_context("spawn").Pool(CLIENTS) as clients:
         taken = [seconds for each in clients.starmap(_ask_for_a_while, [(api.port, token, n) for n in range(CLIENTS)]) for seconds in each]

@@ -83,7 +83,7 @@ def copies(lastgood: Lastgood, known: set[str]) -> dict[str, float]:
         return [run for run in lastgood.runs() if run.kind == "copy" and run.id not in known and run.state == "succeeded"]
 
     wait_until(lambda: len(new()) == 2, SECONDS_FOR_ONE, "both copies", pause=0.5)
-    return {lastgood.run_result(run.id)["store"]: lastgood.run_seconds(run.id) for run in new()}
+    return {lastgood.run_report(run.id)["store"]: lastgood.run_seconds(run.id) for run in new()}
 
 
 def uploaded(server: S3Server, archive: Path) -> float:

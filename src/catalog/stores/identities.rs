@@ -28,7 +28,7 @@ impl Installations {
 }
 
 /// The store that a name means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreIdentity {
     /// Its name in the catalog.
     pub name: String,
@@ -44,10 +44,12 @@ pub struct StoreFault {
     /// The store's name.
     pub store: String,
     /// The fault, in the words of one of these consumers.
+    #[serde(rename = "failed_because")]
     pub why: String,
     /// How many consumers see it.
     pub consumers: i64,
     /// Since when the first of them has seen it.
+    #[serde(rename = "failed_at")]
     pub since: DateTime<Utc>,
 }
 

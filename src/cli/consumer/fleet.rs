@@ -1,13 +1,15 @@
 //! `lastgood consumer list|drain`: which consumers are alive and what they run, and draining one.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    catalog::{ConsumerRow, ConsumerState, Order, RunningRun},
+    catalog::Order,
     cli::{
         output::{Output, instant, span, table},
         queue,
     },
+    nouns::{Consumer, RunningRun, all},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -27,8 +29,7 @@ pub(super) enum Command {
 #[derive(Serialize)]
 struct Listed {
     #[serde(flatten)]
-    consumer: ConsumerRow,
-    seen_seconds_ago: i64,
+    consumer: Consumer,
     running: Vec<RunningRun>,
 }
 
@@ -36,34 +37,35 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
     let catalog = crate::cli::catalog().await?;
     match command {
         Command::List => {
-            let (consumers, running) = (catalog.live_consumers().await?, catalog.running().await?);
+            let consumers: Vec<Consumer> = all(catalog.live_consumers().await?);
+            let running: Vec<RunningRun> = all(catalog.running().await?);
             let now = catalog.now().await?;
             let listed: Vec<_> = consumers
                 .into_iter()
                 .map(|consumer| Listed {
-                    seen_seconds_ago: (now - consumer.seen_at).num_seconds(),
                     running: running
                         .iter()
-                        .filter(|run| run.worker == consumer.id)
+                        .filter(|run| run.consumer == consumer.id)
                         .cloned()
                         .collect(),
                     consumer,
                 })
                 .collect();
-            output.show(&listed, |listed| list(listed))
+            output.show(&listed, |listed| list(listed, now))
         }
         Command::Drain { id, reason } => {
             let order = Order::of_this_user(reason.as_deref());
-            catalog.drain_consumer(&id, &order).await?;
-            let text = format!(
-                "{id} was asked to drain: it claims no more runs, and exits when its last one has ended"
-            );
-            output.done("asked", &text)
+            let asked = Consumer::from(catalog.drain_consumer(&id, &order).await?);
+            output.show(&asked, |_| {
+                format!(
+                    "{id} was asked to drain: it claims no more runs, and exits when its last one has ended"
+                )
+            })
         }
     }
 }
 
-fn list(listed: &[Listed]) -> String {
+fn list(listed: &[Listed], now: DateTime<Utc>) -> String {
     if listed.is_empty() {
         return "NO LIVE CONSUMER: nothing is executed".to_owned();
     }
@@ -82,15 +84,12 @@ fn list(listed: &[Listed]) -> String {
             let consumer = &it.consumer;
             [
                 consumer.id.clone(),
-                state(consumer).to_string(),
+                consumer.state.to_string(),
                 consumer.version.clone(),
-                consumer.queues.join(","),
+                consumer.engines.join(","),
                 consumer.slots.to_string(),
                 instant(consumer.started_at),
-                format!(
-                    "{} ago",
-                    span(chrono::TimeDelta::seconds(it.seen_seconds_ago))
-                ),
+                format!("{} ago", span(now - consumer.seen_at)),
                 it.running.len().to_string(),
             ]
         }),
@@ -100,12 +99,4 @@ fn list(listed: &[Listed]) -> String {
         return consumers;
     }
     format!("{consumers}\n{}", queue::running(&running))
-}
-
-/// Returns the state, counting a requested drain at once. The consumer itself reports it with its next heartbeat.
-fn state(consumer: &ConsumerRow) -> ConsumerState {
-    match consumer.drain_requested_at {
-        Some(_) => ConsumerState::Draining,
-        None => consumer.state,
-    }
 }

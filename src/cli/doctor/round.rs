@@ -20,7 +20,7 @@ const LONGEST_READ: Duration = Duration::from_hours(1);
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
-    pub(super) good: bool,
+    pub(super) is_good: bool,
     pub(super) found: String,
     /// Whether the check could be made. One that needs the catalog, for example, finds nothing while the catalog is unreachable.
     #[serde(skip)]
@@ -37,13 +37,13 @@ impl Check {
         match found {
             Ok(found) => Self {
                 name,
-                good: true,
+                is_good: true,
                 found,
                 was_possible: true,
             },
             Err(error) => Self {
                 name,
-                good: false,
+                is_good: false,
                 found: chain(error.as_ref()),
                 was_possible: !error.is::<Impossible>(),
             },
@@ -52,7 +52,7 @@ impl Check {
 
     /// Returns the line to print.
     pub(super) fn line(&self) -> String {
-        let mark = match (self.good, self.was_possible) {
+        let mark = match (self.is_good, self.was_possible) {
             (true, _) => "ok  ",
             (false, true) => "FAIL",
             (false, false) => "--  ",

@@ -18,6 +18,7 @@ use crate::{
     cli::output::{Output, counted},
     config::{self, StorageArgs},
     keys,
+    nouns::Key,
     secret::{MasterKeys, SecretError},
     stores::{Absent, Mirrors, Stores},
 };
@@ -97,7 +98,7 @@ pub(super) async fn rewrite(
         detail: json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
     };
     catalog.audit(&entry).await?;
-    let mut written = 0;
+    let mut written: Vec<Key> = Vec::new();
     for row in keys {
         let Some(sealed) = catalog.sealed_key(row.id).await? else {
             continue;
@@ -113,13 +114,12 @@ pub(super) async fn rewrite(
             identity,
         };
         put(&stores, &escrow, recovery).await?;
-        written += 1;
+        written.push(row.into());
     }
-    let done = json!({ "keys": written, "recipient": recovery.to_string() });
-    output.show(&done, |_| {
+    output.show(&written, |written| {
         format!(
             "{} rewritten for {recovery}: set LASTGOOD_RECOVERY_RECIPIENT to it wherever keys are made",
-            counted(written, "escrow")
+            counted(written.len(), "escrow")
         )
     })
 }

@@ -22,8 +22,8 @@ struct Report {
     replaced: Option<i32>,
     /// The number of `LASTGOOD_PREVIOUS_MASTER_KEY`, if the catalog knows it.
     previous: Option<i32>,
-    /// Whether no other key is needed any longer.
-    previous_may_go: bool,
+    /// Whether another key is still needed.
+    is_previous_needed: bool,
     #[serde(flatten)]
     done: Resealed,
 }
@@ -46,7 +46,7 @@ pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow:
         master_key: number,
         replaced: (held.sealing != number).then_some(held.sealing),
         previous: held.previous,
-        previous_may_go: done.needs_no_other(),
+        is_previous_needed: !done.needs_no_other(),
         done,
     };
     output.show(&report, text)?;
@@ -138,7 +138,7 @@ fn left<'a>(
 }
 
 fn verdict(report: &Report) -> String {
-    if report.previous_may_go {
+    if !report.is_previous_needed {
         return "nothing is sealed under another master key any more: LASTGOOD_PREVIOUS_MASTER_KEY may be removed everywhere; keep the \
                 old key itself for as long as you keep backups of the catalog"
             .to_owned();

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::{
     catalog::{Custody, Order},
     cli::{catalog, output::Output},
+    nouns::Point,
 };
 
 /// Which point, and why.
@@ -25,33 +26,27 @@ pub(in crate::cli) struct NoMoreArgs {
 }
 
 pub(super) async fn keep(custody: Custody, args: &KeepArgs, output: &Output) -> anyhow::Result<()> {
-    catalog()
-        .await?
-        .keep(args.id, custody, &args.reason)
-        .await?;
+    let catalog = catalog().await?;
+    catalog.keep(args.id, custody, &args.reason).await?;
     let (done, how) = match custody {
         Custody::Pin => ("pinned", "unpin"),
         Custody::Hold => ("held", "release"),
     };
-    output.done(
-        done,
-        &format!(
+    output.show(&Point::one(&catalog, args.id).await?, |point| {
+        format!(
             "{done}: it does not expire until `lastgood point {how} {}`",
-            args.id
-        ),
-    )
+            point.id
+        )
+    })
 }
 
 pub(super) async fn confirm(args: &KeepArgs, output: &Output) -> anyhow::Result<()> {
     let order = Order::of_this_user(Some(&args.reason));
-    catalog()
-        .await?
-        .confirm(args.id, &args.reason, &order)
-        .await?;
-    output.done(
-        "confirmed",
-        "confirmed: it is trusted like any other, and older ones expire as usual",
-    )
+    let catalog = catalog().await?;
+    catalog.confirm(args.id, &args.reason, &order).await?;
+    output.show(&Point::one(&catalog, args.id).await?, |_| {
+        "confirmed: it is trusted like any other, and older ones expire as usual".to_owned()
+    })
 }
 
 pub(super) async fn keep_no_more(
@@ -59,13 +54,13 @@ pub(super) async fn keep_no_more(
     args: &NoMoreArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    catalog().await?.keep_no_more(args.id, custody).await?;
+    let catalog = catalog().await?;
+    catalog.keep_no_more(args.id, custody).await?;
     let done = match custody {
         Custody::Pin => "unpinned",
         Custody::Hold => "released",
     };
-    output.done(
-        done,
-        &format!("{done}: its retention applies again, see `lastgood retention plan`"),
-    )
+    output.show(&Point::one(&catalog, args.id).await?, |_| {
+        format!("{done}: its retention applies again, see `lastgood retention plan`")
+    })
 }

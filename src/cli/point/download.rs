@@ -50,7 +50,7 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let answer = serde_json::json!({
         "point": point.id,
         "file": args.to,
-        "size_bytes": manifest.archive.size_bytes,
+        "stored_bytes": manifest.archive.size_bytes,
         "blake3": manifest.archive.blake3,
         "by_hand": by_hand(&manifest, &args.to),
     });

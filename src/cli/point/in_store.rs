@@ -29,12 +29,12 @@ const FAULTS_SHOWN: usize = 100;
 #[derive(Debug, Serialize)]
 struct Listing {
     store: String,
-    /// The store's id, according to its identity object.
-    store_id: Option<Uuid>,
+    /// The id in the store's identity object.
+    identity: Option<Uuid>,
     /// The store's installation, according to its identity object.
     installation: Option<Uuid>,
     /// Why the identity object cannot be read, if it cannot.
-    identity_fault: Option<String>,
+    unidentified_because: Option<String>,
     manifests: u64,
     points: Vec<Listed>,
     older: u64,
@@ -44,7 +44,7 @@ struct Listing {
     unreadable: u64,
     faults: Vec<Fault>,
     /// Why not all manifests were read, if so.
-    stopped: Option<String>,
+    stopped_because: Option<String>,
 }
 
 /// A restore point, with the field names of a list from the catalog.
@@ -52,7 +52,7 @@ struct Listing {
 struct Listed {
     id: Uuid,
     team: TeamId,
-    resource_id: ResourceId,
+    resource: ResourceId,
     tier: Tier,
     engine: Engine,
     installation: Option<Uuid>,
@@ -67,14 +67,14 @@ struct Listed {
     /// Whether its archive exists in the size that the manifest gives; `None` if the store does not say.
     is_complete: Option<bool>,
     /// Why it is incomplete, or why that is unknown.
-    why: Option<String>,
+    incomplete_because: Option<String>,
 }
 
 /// An unreadable manifest.
 #[derive(Debug, Serialize)]
 struct Fault {
     manifest: String,
-    why: String,
+    because: String,
 }
 
 /// Lists the points of one store.
@@ -98,7 +98,7 @@ pub(super) async fn list(from: &str, args: &ListArgs, output: &Output) -> anyhow
     );
     let listing = listing(&store, found).await;
     output.show(&listing, text)?;
-    Ok(if listing.stopped.is_none() {
+    Ok(if listing.stopped_because.is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -116,7 +116,7 @@ fn of(wanted: &Wanted<'_>) -> String {
 }
 
 async fn listing(store: &NamedStore, found: Survey) -> Listing {
-    let (identity, identity_fault) = match store.storage.identity().await {
+    let (identity, unidentified_because) = match store.storage.identity().await {
         Ok(identity) => (identity, None),
         Err(JobError::StoreChanged { why }) => (None, Some(why)),
         Err(error) => (None, Some(error.report())),
@@ -135,9 +135,9 @@ async fn listing(store: &NamedStore, found: Survey) -> Listing {
         .await;
     Listing {
         store: store.url.to_string(),
-        store_id: identity.map(|identity| identity.store),
+        identity: identity.map(|identity| identity.store),
         installation: own,
-        identity_fault,
+        unidentified_because,
         manifests: found.manifests,
         points,
         older: found.older,
@@ -147,14 +147,14 @@ async fn listing(store: &NamedStore, found: Survey) -> Listing {
         faults: found
             .faults
             .into_iter()
-            .map(|(manifest, why)| Fault { manifest, why })
+            .map(|(manifest, because)| Fault { manifest, because })
             .collect(),
-        stopped: found.stopped,
+        stopped_because: found.stopped,
     }
 }
 
 async fn listed(point: Found, own: Option<Uuid>, storage: &Storage) -> Listed {
-    let (is_complete, why) = match point.is_complete(storage).await {
+    let (is_complete, incomplete_because) = match point.is_complete(storage).await {
         Ok(()) => (Some(true), None),
         Err(error @ JobError::Damaged { .. }) => (Some(false), Some(error.report())),
         Err(error) => (None, Some(error.report())),
@@ -173,7 +173,7 @@ async fn listed(point: Found, own: Option<Uuid>, storage: &Storage) -> Listed {
         suspected_because: is_suspect.then(|| because.join("; ")),
         suspected_of: is_suspect.then(|| point.suspicions.iter().map(|it| it.reason).collect()),
         team: point.team,
-        resource_id: point.resource_id,
+        resource: point.resource_id,
         tier: point.tier,
         engine: point.engine,
         installation: point.installation,
@@ -183,7 +183,7 @@ async fn listed(point: Found, own: Option<Uuid>, storage: &Storage) -> Listed {
         stored_bytes: point.stored_bytes,
         encryption: point.encryption,
         is_complete,
-        why,
+        incomplete_because,
     }
 }
 
@@ -192,7 +192,7 @@ fn text(listing: &Listing) -> String {
         [
             point.id.to_string(),
             point.team.to_string(),
-            point.resource_id.to_string(),
+            point.resource.to_string(),
             instant(point.consistent_at),
             size(point.dump_bytes),
             size(point.stored_bytes),
@@ -218,12 +218,12 @@ fn text(listing: &Listing) -> String {
         Some(format!("SUSPECT: {}: {}", point.id, printable(because)))
     }));
     lines.extend(listing.points.iter().filter_map(|point| {
-        let why = point.why.as_deref()?;
+        let because = point.incomplete_because.as_deref()?;
         Some(format!(
             "{}: {}: {}",
             completeness(point),
             point.id,
-            printable(why)
+            printable(because)
         ))
     }));
     lines.extend(about_installations(listing));
@@ -232,7 +232,7 @@ fn text(listing: &Listing) -> String {
         format!(
             "UNREADABLE: {}: {}",
             printable(&fault.manifest),
-            printable(&fault.why)
+            printable(&fault.because)
         )
     }));
     if listing.unreadable > FAULTS_SHOWN as u64 {
@@ -247,7 +247,7 @@ fn text(listing: &Listing) -> String {
             counted(listing.older, "older one")
         ));
     }
-    if let Some(why) = &listing.stopped {
+    if let Some(why) = &listing.stopped_because {
         lines.push(format!(
             "NOT ALL: the store stopped returning manifests, and the rest were not read: {}",
             printable(why)
@@ -269,7 +269,7 @@ fn nothing(listing: &Listing) -> String {
 /// Returns whose the points are, if some were made by an installation other than the store's.
 fn about_installations(listing: &Listing) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(why) = &listing.identity_fault {
+    if let Some(why) = &listing.unidentified_because {
         lines.push(format!(
             "NO IDENTITY: it is unknown whose store this is: {}",
             printable(why)

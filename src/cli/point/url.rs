@@ -66,8 +66,8 @@ pub(super) async fn run(catalog: &Catalog, args: &Args, output: &Output) -> anyh
     let answer = serde_json::json!({
         "point": point.id,
         "url": url.expose_secret(),
-        "seconds": seconds,
-        "size_bytes": archive.size_bytes,
+        "ttl_seconds": seconds,
+        "stored_bytes": archive.size_bytes,
         "blake3": archive.blake3,
     });
     output.note(&format!(

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     catalog::{Catalog, CatalogError, FailedFilter, Mode, Order, Ordered},
     cli::output::{Output, table},
+    nouns::{OrderedRun, Run},
 };
 
 #[derive(Debug, clap::Args)]
@@ -106,7 +107,7 @@ pub(super) async fn retry(
     } else {
         args.ids
     };
-    let answers = each(ids, |id| catalog.retry_run(id, &order, mode)).await;
+    let answers = each(ids, catalog, |id| catalog.retry_run(id, &order, mode)).await;
     let all_done = answers.show(mode, output)?;
     // A bulk retry does not fail because some runs need no retry.
     Ok(exit_code(all_done || in_bulk))
@@ -119,7 +120,7 @@ pub(super) async fn cancel(
 ) -> anyhow::Result<ExitCode> {
     let mode = args.order.mode();
     let order = Order::of_this_user(args.order.reason.as_deref());
-    let answers = each(args.ids, |id| catalog.cancel_run(id, &order, mode)).await;
+    let answers = each(args.ids, catalog, |id| catalog.cancel_run(id, &order, mode)).await;
     Ok(exit_code(answers.show(mode, output)?))
 }
 
@@ -127,27 +128,41 @@ pub(super) async fn cancel(
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
-    Given(Ordered),
-    NoSuchRun { id: Uuid, refused: String },
+    Given(Box<OrderedRun>),
+    NoSuchRun { id: Uuid, refused_because: String },
 }
 
 impl Answer {
-    fn refused(&self) -> Option<String> {
+    async fn of(ordered: Ordered, catalog: &Catalog) -> Result<Self, CatalogError> {
+        let run = Run::from(catalog.run(ordered.id).await?);
+        Ok(Self::Given(Box::new(OrderedRun {
+            run: Run {
+                state: ordered.state,
+                ..run
+            },
+            was: ordered.was,
+            refused_because: ordered.refused.map(|refused| refused.to_string()),
+        })))
+    }
+
+    fn refused(&self) -> Option<&str> {
         match self {
-            Self::Given(ordered) => ordered.refused.as_ref().map(ToString::to_string),
-            Self::NoSuchRun { refused, .. } => Some(refused.clone()),
+            Self::Given(ordered) => ordered.refused_because.as_deref(),
+            Self::NoSuchRun {
+                refused_because, ..
+            } => Some(refused_because),
         }
     }
 
     fn row(&self) -> [String; 6] {
-        let refused = self.refused().unwrap_or_else(|| "-".to_owned());
+        let refused = self.refused().unwrap_or("-").to_owned();
         match self {
             Self::Given(ordered) => [
-                ordered.id.to_string(),
-                ordered.resource_id.clone(),
-                ordered.kind.to_string(),
+                ordered.run.id.to_string(),
+                ordered.run.resource.clone(),
+                ordered.run.kind.to_string(),
                 ordered.was.to_string(),
-                ordered.state.to_string(),
+                ordered.run.state.to_string(),
                 refused,
             ],
             Self::NoSuchRun { id, .. } => {
@@ -176,15 +191,17 @@ struct Answers {
 /// outcomes so far are returned.
 async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
     ids: Vec<Uuid>,
+    catalog: &Catalog,
     order: impl Fn(Uuid) -> F,
 ) -> Answers {
     let mut given = Vec::new();
     for id in ids {
-        match order(id).await {
-            Ok(ordered) => given.push(Answer::Given(ordered)),
+        let answer = async { Answer::of(order(id).await?, catalog).await };
+        match answer.await {
+            Ok(answer) => given.push(answer),
             Err(error @ CatalogError::NotFound { .. }) => given.push(Answer::NoSuchRun {
                 id,
-                refused: error.to_string(),
+                refused_because: error.to_string(),
             }),
             Err(error) => {
                 return Answers {

@@ -45,7 +45,7 @@ async fn of(api: &Api, token: &str, engine: &str) -> Result<Value> {
     let tiers = answer["tiers"].as_array().context("no tiers")?;
     let pro = tiers
         .iter()
-        .find(|tier| tier["tier"] == "pro")
+        .find(|tier| tier["id"] == "pro")
         .context("no tier pro")?;
     assert_eq!(
         (&pro["rpo_minutes"], &pro["cadence_minutes"]),
@@ -60,7 +60,7 @@ async fn of(api: &Api, token: &str, engine: &str) -> Result<Value> {
 }
 
 fn available(it: &Value) -> [bool; 3] {
-    ["backup", "restore", "verification"].map(|what| it[what]["available"] == true)
+    ["backup", "restore", "verification"].map(|what| it[what]["is_available"] == true)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn a_consumer_that_stops_drains_or_falls_silent_takes_its_promise_along() 
         let mongodb = of(&api, &token, "mongodb").await?;
         assert_eq!(available(&mongodb), [false; 3], "{gone}");
         assert_eq!(
-            mongodb["backup"]["reason"],
+            mongodb["backup"]["because"],
             "no consumer that serves mongodb is running"
         );
         assert_eq!(available(&of(&api, &token, "redis").await?), [true; 3]);
@@ -144,7 +144,7 @@ async fn what_the_producer_does_not_schedule_is_not_promised_whatever_this_api_h
     ticked(catalog, &stale, DAY).await?;
     let redis = of(&api, &token, "redis").await?;
     assert_eq!(available(&redis), [false, true, true]);
-    let reason = redis["backup"]["reason"].as_str().context("no reason")?;
+    let reason = redis["backup"]["because"].as_str().context("no reason")?;
     assert!(
         reason.starts_with("the producer's plans differ from this API's: "),
         "{reason}"

@@ -152,7 +152,7 @@ async fn a_token_that_is_good_no_more_opens_no_listener_to_others() -> Result<()
             team: None,
             expires_at: None,
         };
-        ids.push(db.catalog.create_token(&new, &order).await?.id);
+        ids.push(db.catalog.create_token(&new, &order).await?.0.id);
     }
     listens().await?;
     db.execute("update lastgood.tokens set revoked_at = now() where name = 'revoked'")

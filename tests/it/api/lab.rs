@@ -100,7 +100,7 @@ impl Api {
             expires_at: None,
         };
         let order = Order::new("test", None);
-        let token = self.db.catalog.create_token(&new, &order).await?;
+        let (_, token) = self.db.catalog.create_token(&new, &order).await?;
         Ok(token.reveal().expose_secret().to_owned())
     }
 

@@ -46,7 +46,10 @@ async fn a_pause_is_made_once_listed_and_ended() -> Result<()> {
         .ask(Method::POST, &token, "/queue/drain", None)
         .await?
         .with(200)?;
-    assert_eq!(drained, json!({ "drained": true, "still_running": [] }));
+    assert_eq!(
+        drained,
+        json!({ "is_drained": true, "is_paused": true, "running": [] })
+    );
     assert_eq!(api.db.catalog.pauses().await?.len(), 1);
     Ok(())
 }

@@ -22,7 +22,7 @@ async fn shop() -> Result<(Api, String)> {
 
 /// Returns the target of the run in an answer.
 async fn target(api: &Api, answer: &Value) -> Result<Value> {
-    let run = answer["run"]["id"].as_str().context("no run")?;
+    let run = answer["id"].as_str().context("no run")?;
     let args: Value = sqlx::query_scalar("select args from lastgood.runs where id = $1::uuid")
         .bind(run)
         .fetch_one(api.db.pool())
@@ -113,8 +113,8 @@ async fn a_repeated_restore_is_the_first_one_and_another_body_a_conflict() -> Re
         .await?
         .with(200)?;
     assert_eq!(
-        (&again["run"]["id"], &again["point"]),
-        (&first["run"]["id"], &json!(first_point))
+        (&again["id"], &again["point"]),
+        (&first["id"], &json!(first_point))
     );
     for other in [
         json!({ "into": "elsewhere" }),
@@ -148,7 +148,7 @@ async fn a_damaged_point_is_restored_from_only_by_name_and_word() -> Result<()> 
         .await?
         .with(200)?;
     assert_eq!(
-        (&points[0]["id"], &points[0]["usable"]),
+        (&points[0]["id"], &points[0]["is_trusted"]),
         (&json!(point), &json!(false))
     );
     Ok(())
@@ -192,7 +192,7 @@ async fn a_suspect_point_is_restored_from_only_by_name_and_word_until_it_is_conf
         .await?
         .with(200)?;
     assert_eq!(
-        (&points[0]["usable"], &points[0]["suspected_of"]),
+        (&points[0]["is_trusted"], &points[0]["suspected_of"]),
         (&json!(false), &json!(["shrunk"]))
     );
     let path = format!("/restore-points/{suspect}/confirm");
@@ -202,7 +202,7 @@ async fn a_suspect_point_is_restored_from_only_by_name_and_word_until_it_is_conf
     let confirmed = confirm(json!({ "reason": "they purged it" }))
         .await?
         .with(200)?;
-    assert_eq!(confirmed["usable"], json!(true));
+    assert_eq!(confirmed["is_trusted"], json!(true));
     confirm(json!({ "reason": "twice" })).await?.with(409)?;
     let default = ask(json!({})).await?.with(202)?;
     assert_eq!(default["point"], json!(suspect));
@@ -233,12 +233,8 @@ async fn a_repeated_restore_is_answered_whatever_became_of_its_point() -> Result
         api.db.execute(became).await?;
         let again = ask().await?.with(200)?;
         assert_eq!(
-            (
-                &again["run"]["id"],
-                &again["point"],
-                &again["consistent_at"]
-            ),
-            (&first["run"]["id"], &json!(point), consistent_at),
+            (&again["id"], &again["point"], &again["consistent_at"]),
+            (&first["id"], &json!(point), consistent_at),
             "{became}"
         );
     }
@@ -282,8 +278,8 @@ async fn of_two_at_once_the_second_tells_the_point_of_the_first() -> Result<()> 
     let (second, ()) = tokio::try_join!(api.post_once(&token, RESTORES, "k", None), commit)?;
     let second = second.with(200)?;
     assert_eq!(
-        (&second["run"]["id"], &second["point"]),
-        (&first["run"]["id"], &json!(old))
+        (&second["id"], &second["point"]),
+        (&first["id"], &json!(old))
     );
     Ok(())
 }
@@ -307,7 +303,7 @@ async fn the_command_line_and_the_api_tell_requests_apart_alike() -> Result<()> 
         .post_once(&token, RESTORES, "k", Some(json!({ "at": request.at })))
         .await?
         .with(200)?;
-    assert_eq!(same["run"]["id"], json!(first.enqueued.id()));
+    assert_eq!(same["id"], json!(first.enqueued.id()));
     // This request would find the same point.
     let other = RestoreRequest {
         at: at(2),

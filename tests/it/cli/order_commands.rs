@@ -15,7 +15,7 @@ async fn ask(db: &TestCatalog) -> Result<String> {
     let said = run_on(db, &["--json", "backup", "now", "shop"]).await?;
     let answer = said.json()?;
     let run = answer
-        .get("run")
+        .get("id")
         .and_then(|run| run.as_str())
         .map(str::to_owned);
     run.with_context(|| format!("{said:?}"))
@@ -40,7 +40,7 @@ async fn a_run_that_is_not_there_keeps_no_other_from_its_order() -> Result<()> {
         (&json!("cancelled"), &json!("cancelled"))
     );
     ensure!(
-        told[1]["refused"]
+        told[1]["refused_because"]
             .as_str()
             .is_some_and(|why| why.contains("there is no run")),
         "{told}"

@@ -57,7 +57,7 @@ async fn a_file_that_is_wrong_or_doubtful_is_exit_code_1_and_says_why(
     assert!(said.out.contains(why), "{said:?}");
     let json = run(&["plans", "check", &path, "--json"]).await?;
     assert_eq!(json.code, 1);
-    assert_eq!(json.json()?["good"], false);
+    assert_eq!(json.json()?["is_good"], false);
     assert!(
         json.json()?["problems"]
             .as_array()
@@ -86,12 +86,14 @@ async fn show_prints_each_tier_with_the_cadence_that_its_rpo_leads_to() -> Resul
     insta::assert_snapshot!(said.out, @r#"
     [
       {
-        "tier": "paid",
+        "id": "paid",
         "rpo_minutes": 60,
         "cadence": "hourly",
         "cadence_minutes": 60,
-        "backup_retention_days": 30,
+        "retention_days": 30,
+        "keep": null,
         "minimum_kept": 1,
+        "maximum_dump_bytes": null,
         "tolerance_minutes": 6,
         "same_as": null,
         "never_because": null

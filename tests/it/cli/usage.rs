@@ -91,10 +91,11 @@ async fn an_error_is_json_where_json_was_asked_for() -> Result<()> {
     let said = run(&["--json", "status"]).await?;
     let error: serde_json::Value = serde_json::from_str(&said.err)?;
     assert!(
-        error["error"]
+        error["detail"]
             .as_str()
             .is_some_and(|text| text.contains("DATABASE_URL"))
     );
+    assert_eq!(error["type"], "urn:lastgood:problem:failed");
     assert_eq!((said.code, said.out.as_str()), (1, ""));
     Ok(())
 }

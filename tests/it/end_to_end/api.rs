@@ -34,7 +34,7 @@ impl Lab {
             "--json", "token", "create", "--name", name, "--scope", scope,
         ];
         let made = self.run(&args).await?.succeeded()?.json()?;
-        Ok(made["token"].as_str().context("no token")?.to_owned())
+        Ok(made["secret"].as_str().context("no token")?.to_owned())
     }
 }
 
@@ -124,7 +124,7 @@ async fn capabilities_change_when_the_mongodb_consumers_stop() -> Result<()> {
         let tiers = answer["tiers"].as_array().context("no tiers")?;
         let pro = tiers
             .iter()
-            .find(|tier| tier["tier"] == "pro")
+            .find(|tier| tier["id"] == "pro")
             .context("no pro")?;
         let engines = pro["engines"].as_array().context("no engines")?;
         let it = engines
@@ -133,7 +133,7 @@ async fn capabilities_change_when_the_mongodb_consumers_stop() -> Result<()> {
             .context("no engine")?;
         Ok(["backup", "restore", "verification"]
             .iter()
-            .all(|what| it[what]["available"] == true))
+            .all(|what| it[what]["is_available"] == true))
     };
     for engine in ["mongodb", "redis"] {
         eventually(PATIENCE, "all is available", async || {
@@ -260,7 +260,7 @@ async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
     );
     let points = client.restore_points("shop").await?;
     ensure!(
-        points.len() == 1 && points[0].id == run.id && points[0].usable,
+        points.len() == 1 && points[0].id == run.id && points[0].is_trusted,
         "{points:?}"
     );
     ensure!(
@@ -269,7 +269,7 @@ async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
             .await?
             .tiers
             .iter()
-            .any(|tier| tier.tier == "pro")
+            .any(|tier| tier.id == "pro")
     );
 
     let refused = |error: ClientError| {

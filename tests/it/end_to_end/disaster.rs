@@ -149,10 +149,7 @@ async fn a_lost_catalog_comes_back_from_manifests_alone_and_every_resource_from_
         .run(&["--json", "catalog", "rebuild", "--from", &store])
         .await?
         .json()?;
-    ensure!(
-        again["restore_points"] == 0 && again["resources"] == 0,
-        "{again}"
-    );
+    ensure!(again["points"] == 0 && again["resources"] == 0, "{again}");
     let audited = lab
         .catalog
         .catalog

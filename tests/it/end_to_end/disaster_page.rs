@@ -237,7 +237,7 @@ async fn what_a_lost_master_key_costs_is_named_wherever_one_looks() -> Result<()
     let list = vault.lab.run(&["--json", "resource", "list"]).await?;
     let list = list.succeeded()?.json()?;
     ensure!(
-        list[0]["url_opens"].is_null() && list[1]["url_opens"] == false,
+        list[0]["is_openable"].is_null() && list[1]["is_openable"] == false,
         "{list}"
     );
     // The URL that no one can open is replaced.

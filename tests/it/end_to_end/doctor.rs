@@ -172,7 +172,7 @@ async fn a_catalog_that_never_answers_keeps_the_stores_and_tools_from_nothing() 
     ensure!(
         checks
             .iter()
-            .all(|check| check["good"].is_boolean() && check["found"].is_string())
+            .all(|check| check["is_good"].is_boolean() && check["found"].is_string())
     );
     Ok(())
 }

@@ -111,8 +111,10 @@ async fn are_shown(lab: &Lab, producer: &Service, consumer: &Service) -> Result<
             "{resource}"
         );
         assert_eq!(
-            resource.get("never_backed_up"),
-            Some(&(!is_good).into()),
+            resource
+                .get("newest_consistent_at")
+                .map(serde_json::Value::is_null),
+            Some(!is_good),
             "{resource}"
         );
     }

@@ -170,7 +170,7 @@ async fn the_queue_is_paused_drained_and_resumed_by_command_and_status_says_so()
         .await?
         .succeeded()?
         .json()?;
-    assert_eq!(drained["drained"], true);
+    assert_eq!(drained["is_drained"], true);
     assert_eq!(lab.row(run).await?.state, RunState::Succeeded);
     assert_eq!(lab.row(waits).await?.state, RunState::Queued);
     let status = lab.run(&["status"]).await?.succeeded()?.out;

@@ -71,7 +71,7 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
         Ok(format!(
             "{}: {}",
             point["decision"].as_str().unwrap_or(""),
-            point["why"].as_str().unwrap_or("")
+            point["because"].as_str().unwrap_or("")
         ))
     };
     assert_eq!(decided(pinned)?, "keep: pinned");

@@ -82,11 +82,11 @@ async fn a_store_that_is_called_otherwise_is_told_and_its_points_go_once_the_cat
     let listed = lab.run(&["--json", "store", "list"]).await?.succeeded()?;
     let listed = listed.json()?;
     ensure!(
-        listed[0]["store"] == "here"
+        listed[0]["id"] == "here"
             && listed[0]["role"] == "primary"
             && listed[0]["points"] == 1
-            && listed[0]["id"].is_string()
-            && listed[0]["writes_once"] == true
+            && listed[0]["identity"].is_string()
+            && listed[0]["is_write_once"] == true
             && listed.as_array().is_some_and(|all| all.len() == 1),
         "{listed}"
     );

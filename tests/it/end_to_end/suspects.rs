@@ -53,7 +53,7 @@ async fn the_schedule_makes_a_suspect(
     let status = lab.run(&["--json", "status"]).await?.succeeded()?.json()?;
     let resource = status.pointer("/resources/0").context("no resource")?;
     ensure!(
-        resource.get("promise").is_some_and(|it| it == "BROKEN")
+        resource.get("promise").is_some_and(|it| it == "broken")
             && resource
                 .pointer("/suspected_of/0")
                 .is_some_and(|it| it == reason),

@@ -39,7 +39,7 @@ impl Vault {
     pub(super) async fn key(&self, verb: &str, owner: &[&str]) -> Result<Uuid> {
         let args = [&["--json", "key", verb], owner].concat();
         let made = self.lab.run(&args).await?.succeeded()?.json()?;
-        let key = made.get("key").and_then(serde_json::Value::as_str);
+        let key = made.get("id").and_then(serde_json::Value::as_str);
         Ok(key.context("no key")?.parse()?)
     }
 

@@ -82,7 +82,7 @@ async fn points_of_every_engine_are_read_back_and_the_damaged_one_of_each_is_fou
     let said = lab.run(&["--json", "verify", "--all", "--wait"]).await?;
     ensure!(said.code == Some(1), "{said:?}");
     for found in said.json()?.as_array().context("no list")? {
-        ensure!(found["result"] == "DAMAGED", "{found}");
+        ensure!(found["result"] == "damaged", "{found}");
     }
     for engine in ["vector", "mongodb", "redis"] {
         for result in ["whole", "damaged"] {

@@ -144,7 +144,7 @@ async fn a_directory_is_listed_and_a_customer_restored_from_it_alone() -> Result
     let first = &listing["points"][0];
     for (field, is) in [
         ("team", json!("acme")),
-        ("resource_id", json!("shop")),
+        ("resource", json!("shop")),
         ("engine", json!("vector")),
         ("manifest_key", json!(night.newer.manifest_key)),
         ("dump_bytes", json!(night.newer.dump_bytes)),

@@ -396,8 +396,8 @@ async fn what_runs_when_everything_is_paused_goes_on_and_then_nothing_runs() -> 
     .await?;
     let waits = db.catalog.pauses().await?;
     assert_eq!(waits.len(), 1);
-    let stats = db.catalog.queue_stats().await?;
-    let queue = stats.queues.first().context("no queue")?;
+    let stats = db.catalog.queue_figures().await?;
+    let queue = stats.first().context("no queue")?;
     assert_eq!((queue.runnable, queue.running, queue.failed), (2, 0, 0));
     workers.stop().await?;
     assert_eq!(witness.completed(), 2);

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::{
     blocking::Calls,
-    catalog::KeyRow,
     config::StorageArgs,
+    nouns::Key,
     stores::{self, Candidate},
 };
 
@@ -23,7 +23,7 @@ static READS: Calls = Calls::at_most(1);
 #[derive(Debug, Serialize)]
 pub(in crate::cli::key) struct Escrowed {
     #[serde(flatten)]
-    pub(in crate::cli::key) key: KeyRow,
+    pub(in crate::cli::key) key: Key,
     /// The stores that have the escrow.
     escrow_in: Vec<String>,
     /// The stores that do not have it.
@@ -47,7 +47,7 @@ struct Shelf {
 
 /// Returns where the escrow of each key is.
 pub(in crate::cli::key) async fn whereabouts(
-    keys: Vec<KeyRow>,
+    keys: Vec<Key>,
     storage: &StorageArgs,
 ) -> Vec<Escrowed> {
     if keys.is_empty() {
@@ -61,7 +61,7 @@ pub(in crate::cli::key) async fn whereabouts(
         })
     });
     let unknown: Vec<Unknown> = unknown.collect();
-    let escrowed = |key: KeyRow| {
+    let escrowed = |key: Key| {
         let stores = |wanted: bool| {
             let those = shelves.iter().filter(|shelf| {
                 let has = shelf.has.as_ref().map(|has| has.contains(&key.id));

@@ -32,7 +32,7 @@ struct Report {
 /// A key whose escrow could be opened.
 #[derive(Debug, Serialize)]
 struct Recovered {
-    key: Uuid,
+    id: Uuid,
     /// The team that owns it, according to its escrow; `None` for the platform.
     team: Option<String>,
     recipient: String,
@@ -99,7 +99,7 @@ pub(in crate::cli::key) async fn recover(
             continue;
         }
         report.keys.push(Recovered {
-            key: escrow.key,
+            id: escrow.key,
             team: escrow.team.as_ref().map(ToString::to_string),
             recipient,
             created_at: escrow.created_at,
@@ -204,7 +204,7 @@ fn text(report: &Report) -> String {
             report.keys.iter().map(|it| {
                 let owner = it.team.as_ref();
                 [
-                    it.key.to_string(),
+                    it.id.to_string(),
                     owner.map_or_else(|| "the platform".to_owned(), |team| format!("team {team}")),
                     it.recipient.clone(),
                     instant(it.created_at),

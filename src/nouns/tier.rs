@@ -1,13 +1,13 @@
-//! The plans in force as a table, as `lastgood plans show` prints it.
-
-use std::num::NonZeroU32;
+//! A tier: what the plans promise under one name.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Cadence, Keep, Plan, Plans, Protection, Why};
+use crate::plan::{Cadence, Keep, Plan, Plans, Protection, Why};
 
-/// The headings over [`Row::cells`].
+const GIB: u64 = 1 << 30;
+
+/// The headings over [`Tier::cells`].
 pub const HEADINGS: [&str; 7] = [
     "tier",
     "rpo",
@@ -18,11 +18,11 @@ pub const HEADINGS: [&str; 7] = [
     "why never",
 ];
 
-/// One tier of the plans. Serialized, it is a line of `lastgood plans show --json`, with the file's numbers.
+/// One tier of the plans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Row {
-    /// The tier's name.
-    pub tier: String,
+pub struct Tier {
+    /// Its name.
+    pub id: String,
     /// Its RPO in minutes; 0 promises nothing.
     pub rpo_minutes: i32,
     /// How often it is backed up, in words: `hourly`, `every 15 minutes`, `once a day`, `never`.
@@ -30,15 +30,13 @@ pub struct Row {
     /// The same in minutes; null for never.
     pub cadence_minutes: Option<i32>,
     /// How many days restore points are kept.
-    pub backup_retention_days: i32,
-    /// Which of them are kept; absent if all are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_days: i32,
+    /// Which of them are kept; null if all are.
     pub keep: Option<Keep>,
     /// How many of the newest are kept, however old they are.
     pub minimum_kept: u32,
-    /// The largest dump that is accepted, in GiB; absent if there is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maximum_dump_gib: Option<u32>,
+    /// The largest dump that is accepted, in bytes; null if there is no limit.
+    pub maximum_dump_bytes: Option<u64>,
     /// How far exposure may pass the RPO before the promise counts as broken, in minutes; null if it is never backed up.
     pub tolerance_minutes: Option<i64>,
     /// The tier that it is an alias of.
@@ -47,24 +45,24 @@ pub struct Row {
     pub never_because: Option<Why>,
 }
 
-/// Returns a row for each plan, in the order of the file.
+/// Returns the tiers of the plans, in the order of the file.
 #[must_use]
-pub fn rows(plans: &Plans) -> Vec<Row> {
-    plans.iter().map(Row::of).collect()
+pub fn tiers(plans: &Plans) -> Vec<Tier> {
+    plans.iter().map(Tier::of).collect()
 }
 
-impl Row {
+impl Tier {
     fn of(plan: &Plan) -> Self {
         let cadence = plan.protection.cadence();
         Self {
-            tier: plan.tier.to_string(),
+            id: plan.tier.to_string(),
             rpo_minutes: plan.rpo.minutes(),
             cadence: cadence.map_or_else(|| "never".to_owned(), |cadence| cadence.to_string()),
             cadence_minutes: cadence.map(Cadence::minutes),
-            backup_retention_days: plan.retention_days,
+            retention_days: plan.retention_days,
             keep: plan.keep,
             minimum_kept: plan.minimum_kept,
-            maximum_dump_gib: plan.maximum_dump_gib.map(NonZeroU32::get),
+            maximum_dump_bytes: plan.maximum_dump_bytes(),
             tolerance_minutes: cadence.map(|_| plan.tolerance.num_minutes()),
             same_as: plan.same_as.as_ref().map(ToString::to_string),
             never_because: match plan.protection {
@@ -74,21 +72,21 @@ impl Row {
         }
     }
 
-    /// Returns the row as text, with a cell for each of [`HEADINGS`]. A cell that does not apply is a dash.
+    /// Returns the tier as text, with a cell for each of [`HEADINGS`]. A cell that does not apply is a dash.
     #[must_use]
     pub fn cells(&self) -> [String; 7] {
         let dash = || "-".to_owned();
         [
-            self.tier.clone(),
+            self.id.clone(),
             match self.rpo_minutes {
                 0 => dash(),
                 minutes => span(minutes.into()),
             },
-            match self.maximum_dump_gib {
+            match self.maximum_dump_bytes {
                 None => self.cadence.clone(),
-                Some(gib) => format!("{}, {gib} GiB at most", self.cadence),
+                Some(bytes) => format!("{}, {} GiB at most", self.cadence, bytes / GIB),
             },
-            match self.backup_retention_days {
+            match self.retention_days {
                 0 => dash(),
                 days => self.kept(days),
             },

@@ -1,0 +1,38 @@
+//! What a noun looks like in JSON: the command line's `--json` and the HTTP API answer with these shapes, and with no others for the
+//! same noun.
+//!
+//! The rules for names are in docs/reference/nouns.md: a noun's own identity is `id`, a reference is named after the noun that it leads to,
+//! booleans begin with `is_`, and what a person said is a `reason`, what lastgood found a `because`.
+
+mod audit;
+mod consumer;
+mod key;
+mod pause;
+mod point;
+mod problem;
+mod resource;
+mod run;
+mod status;
+mod store;
+mod tier;
+mod token;
+
+pub use self::{
+    audit::AuditEntry,
+    consumer::Consumer,
+    key::Key,
+    pause::{Drained, Pause, PauseCost},
+    point::{Point, PointAndManifest},
+    problem::{ProblemDetails, ProblemKind, Told},
+    resource::{Resource, Shown},
+    run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
+    status::{ClosedDatabase, QueueDepth, StuckRun, Suspended, UnknownTier},
+    store::{Configured, Role, Store},
+    tier::{HEADINGS, Tier, tiers},
+    token::{Token, TokenAndSecret},
+};
+
+/// Returns the rows as they are shown.
+pub(crate) fn all<T, R: Into<T>>(rows: Vec<R>) -> Vec<T> {
+    rows.into_iter().map(Into::into).collect()
+}

@@ -1,0 +1,129 @@
+//! What needs attention, as `status` shows it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    catalog,
+    run::{RunKind, RunState},
+};
+
+/// A tier that resources have but the plans do not define.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UnknownTier {
+    /// Its name.
+    pub id: String,
+    /// How many active resources have it. They are not backed up.
+    pub resources: i64,
+}
+
+impl From<catalog::UnknownTier> for UnknownTier {
+    fn from(row: catalog::UnknownTier) -> Self {
+        Self {
+            id: row.tier,
+            resources: row.resources,
+        }
+    }
+}
+
+/// Resources that are not backed up although their tier is.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Suspended {
+    /// How many are paused.
+    pub paused: i64,
+    /// How many are active, but have a retention of their own of 0 or less.
+    pub vetoed: i64,
+}
+
+impl From<catalog::Suspended> for Suspended {
+    fn from(row: catalog::Suspended) -> Self {
+        Self {
+            paused: row.paused,
+            vetoed: row.vetoed,
+        }
+    }
+}
+
+/// How many runs of one queue are in one state.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct QueueDepth {
+    /// The queue, which is the engine.
+    pub engine: String,
+    /// `queued` or `running`.
+    pub state: RunState,
+    /// How many runs.
+    pub runs: i64,
+    /// For how many seconds the oldest run could have been claimed. Upkeep, which waits by design, and paused runs do not count. 0 if
+    /// there is none, and for running runs.
+    pub oldest_seconds: f64,
+}
+
+impl From<catalog::QueueDepth> for QueueDepth {
+    fn from(row: catalog::QueueDepth) -> Self {
+        Self {
+            engine: row.engine,
+            state: row.state,
+            runs: row.runs,
+            oldest_seconds: row.oldest_seconds,
+        }
+    }
+}
+
+/// A run that is stuck: it should have been claimed, or taken back, by now.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StuckRun {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource: String,
+    /// Its engine.
+    pub engine: String,
+    /// What it does.
+    pub kind: RunKind,
+    /// `queued`: it could be claimed, but no consumer claims it. `running`: its lease has expired, but no producer has taken it back.
+    pub state: RunState,
+    /// Since when.
+    pub stuck_at: DateTime<Utc>,
+}
+
+impl From<catalog::StuckRow> for StuckRun {
+    fn from(row: catalog::StuckRow) -> Self {
+        Self {
+            id: row.id,
+            resource: row.resource_id,
+            engine: row.engine,
+            kind: row.kind,
+            state: row.state,
+            stuck_at: row.since,
+        }
+    }
+}
+
+/// A database that takes no connections because of a restore.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ClosedDatabase {
+    /// The resource whose database it is.
+    pub resource: String,
+    /// Its name.
+    pub database: String,
+    /// The restore that closed it.
+    pub run: Uuid,
+    /// When it was closed.
+    pub closed_at: DateTime<Utc>,
+    /// Why it could not be reopened; null if no consumer has tried yet.
+    pub error: Option<String>,
+}
+
+impl From<catalog::ClosedRow> for ClosedDatabase {
+    fn from(row: catalog::ClosedRow) -> Self {
+        Self {
+            resource: row.resource_id,
+            database: row.database,
+            run: row.run_id,
+            closed_at: row.closed_at,
+            error: row.error,
+        }
+    }
+}
