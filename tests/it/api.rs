@@ -13,6 +13,7 @@ mod document;
 mod errors;
 mod events;
 mod lab;
+mod nouns;
 mod queue;
 mod resources;
 mod restores;

@@ -3,7 +3,7 @@
 mod health;
 mod order_commands;
 mod plans_commands;
-mod process;
+pub(crate) mod process;
 mod producer_process;
 mod resource_commands;
 mod usage;

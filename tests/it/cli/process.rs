@@ -18,15 +18,15 @@ use crate::{
 
 /// A command's output and exit code.
 #[derive(Debug)]
-pub(super) struct Said {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// Returns standard output as JSON.
-    pub(super) fn json(&self) -> Result<serde_json::Value> {
+    pub(crate) fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
     }
 }
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: &[&str]) -> Result<Said> {
 }
 
 /// Runs a command on a catalog.
-pub(super) async fn run_on(catalog: &TestCatalog, arguments: &[&str]) -> Result<Said> {
+pub(crate) async fn run_on(catalog: &TestCatalog, arguments: &[&str]) -> Result<Said> {
     said(command(arguments, Some(catalog))).await
 }
 
