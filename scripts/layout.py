@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the layout of the code: no cycle among the rooms of jobs/src, and no Rust file over 500 lines.
+"""Checks the layout of the repository: no cycle among the rooms of jobs/src, no Rust file over 500 lines, no stray file at the top.
 
 A room is a module of the crate's root, and each engine's and the others below `engine`. Whatever stands in its files that begins with
 `crate::` is what it depends on; tests may reach anywhere.
@@ -11,9 +11,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lastgood_dev.repo import ROOT, Failure, say, tracked_rust_files
+from lastgood_dev.repo import ROOT, Failure, say, tracked_files, tracked_rust_files
 
 LINES_MAX = 500
+TOP_LEVEL = frozenset("""
+    .ci .dockerignore .gitignore .sqlx ARCHITECTURE.md BENCHMARKS.md CHANGELOG.md CONTRIBUTING.md Cargo.lock Cargo.toml Dockerfile
+    LICENSE-APACHE LICENSE-MIT METRICS.md Makefile README.md SECURITY.md build.rs clippy.toml deny.toml deploy docker-compose.yml docs jobs
+    migrations plans.yaml rustfmt.toml scripts sql sqlx.toml src tests typos.toml
+""".split())
 CRATE = ROOT / "jobs" / "src"
 COMMENT = re.compile(r"//[^\n]*")
 TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\nmod \w+ \{.*", re.DOTALL)
@@ -23,12 +28,18 @@ Graph = dict[str, set[str]]
 
 def main() -> int:
     faults = [f"{path.relative_to(ROOT)} has {lines} lines: split it" for path, lines in long_files()]
+    faults += [f"{name} is not known at the top level: move it, or add it to TOP_LEVEL" for name in strays(tracked_files())]
     rooms = graph({path.relative_to(CRATE): path.read_text() for path in tracked_rust_files() if path.is_relative_to(CRATE)})
     faults += [f"rooms of jobs/src depend on each other: {' -> '.join(cycle)}" for cycle in cycles(rooms)]
     if faults:
         raise Failure("\n".join(faults))
     say(f"{len(rooms)} rooms in jobs/src without a cycle, no Rust file over {LINES_MAX} lines")
     return 0
+
+
+def strays(files: list[Path]) -> list[str]:
+    """Returns what lies at the top level and does not belong there."""
+    return sorted({path.relative_to(ROOT).parts[0] for path in files} - TOP_LEVEL)
 
 
 def long_files() -> Iterator[tuple[Path, int]]:

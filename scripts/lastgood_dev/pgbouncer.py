@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 from urllib.parse import quote
 
 from .child import Child, wait_until
@@ -18,9 +19,14 @@ SECONDS_TO_START = 30
 TRIES = 5
 
 
+def pgbouncer_program() -> Path:
+    """Returns the folder with PgBouncer, unpacked if need be."""
+    return unpacked_packages(("pgbouncer",), "pgbouncer", lambda version: version.startswith("1."), "PgBouncer 1")
+
+
 def start_pgbouncer(session: Session, name: str, before: Postgres, pool_mode: str) -> str:
     """Returns the URL of a pooler that hands out connections to `before`, to whoever may log in there."""
-    home = unpacked_packages(("pgbouncer",), "pgbouncer", lambda version: version.startswith("1."), "PgBouncer 1")
+    home = pgbouncer_program()
     user = _unprivileged_user()
     folder = session.run_dir / name
     folder.mkdir()

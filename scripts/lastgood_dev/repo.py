@@ -36,10 +36,15 @@ def target_dir() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 
 
-def tracked_rust_files() -> list[Path]:
-    """Returns the workspace's own sources, as git sees them (new files included, ignored ones not)."""
+def tracked_files(*patterns: str) -> list[Path]:
+    """Returns the repository's files, as git sees them (new files included, ignored ones not)."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.rs"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
     ).stdout.split("\n")
     return [ROOT / name for name in listed if name and (ROOT / name).exists()]
+
+
+def tracked_rust_files() -> list[Path]:
+    """Returns the workspace's own sources."""
+    return tracked_files("*.rs")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .age import age_tools
 from .cargo_tool import cargo_tool
 from .ceph import ceph_programs
 from .contract import schemathesis_packages
 from .mongodb import mongodb_program
+from .pgbouncer import pgbouncer_program
 from .pip import Wheel, installed
 from .postgres import Major, postgis_installation
 from .program import SKIP
@@ -39,7 +41,8 @@ def install_everything() -> None:
     moto_program()
     s3s_program()
     schemathesis_packages()
-    for needs_apt in (*(flavour.program for flavour in Flavour), promtool, postgis_installation, ceph_programs):
+    of_debian = (promtool, postgis_installation, pgbouncer_program, age_tools, ceph_programs)
+    for needs_apt in (*(flavour.program for flavour in Flavour), *of_debian):
         try:
             needs_apt()
         except Unavailable as why:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 
-from layout import cycles, graph
+from layout import cycles, graph, strays
+from lastgood_dev.repo import ROOT
 
 
 def rooms(**files: str) -> dict[str, set[str]]:
@@ -26,6 +27,9 @@ class Layout(unittest.TestCase):
         circle = rooms(a="use crate::b;", b="use crate::c;", c="use crate::a;", d="use crate::a;")
         self.assertEqual(cycles(circle), [["a", "b", "c", "a"]])
         self.assertEqual(cycles(rooms(a="use crate::b;", b="use crate::c;", c="")), [])
+
+    def test_what_a_tool_has_left_at_the_top_level_is_found(self) -> None:
+        self.assertEqual(strays([ROOT / "README.md", ROOT / "src" / "new.rs", ROOT / "some-1.0-any.whl"]), ["some-1.0-any.whl"])
 
 
 if __name__ == "__main__":
