@@ -27,15 +27,17 @@ mod wait;
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use lastgood_jobs::resource::ResourceId;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use uuid::Uuid;
 
 use crate::{
     catalog::Catalog,
     config,
     consumer::Stop,
-    nouns::{ProblemKind, Told},
+    nouns::{ProblemKind, Run, Told},
     version::VERSION,
 };
 use output::Output;
@@ -231,6 +233,14 @@ impl OneResource {
 /// Opens the catalog for a command with only a few queries.
 async fn catalog() -> anyhow::Result<Catalog> {
     Ok(Catalog::open(&config::database_url()?, 2).await?)
+}
+
+/// Returns a run that was enqueued just now.
+async fn read_back(catalog: &Catalog, run: Uuid) -> anyhow::Result<Run> {
+    let row = catalog.run(run).await.with_context(|| {
+        format!("run {run} is enqueued, but cannot be read back: see `lastgood run show {run}`")
+    })?;
+    Ok(row.into())
 }
 
 /// Opens the catalog for a command that also works from a store alone. The error names that way.

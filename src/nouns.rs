@@ -1,5 +1,5 @@
-//! What a noun looks like in JSON: the command line's `--json` and the HTTP API answer with these shapes, and with no others for the
-//! same noun.
+//! What a noun looks like in JSON: the command line's `--json` and the HTTP API answer with these shapes, and with no others for these
+//! nouns.
 //!
 //! The rules for names are in docs/reference/nouns.md: a noun's own identity is `id`, a reference is named after the noun that it leads to,
 //! booleans begin with `is_`, and what a person said is a `reason`, what lastgood found a `because`.

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use strum::EnumCount;
 
 /// A name that is safe in a path, a file name, a metric label and a log line.
 ///
@@ -94,7 +95,9 @@ fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
 }
 
 /// An engine that this build can back up and restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// `PostgreSQL`.
@@ -109,7 +112,7 @@ pub enum Engine {
 
 impl Engine {
     /// Every engine, in display order.
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::Vector, Self::Mongodb, Self::Redis];
+    pub const ALL: [Self; Self::COUNT] = [Self::Postgres, Self::Vector, Self::Mongodb, Self::Redis];
 
     /// Returns the stored name, which is also the name of the engine's queue. Permanent.
     #[must_use]
@@ -131,7 +134,10 @@ impl fmt::Display for Engine {
 
 /// The name of an engine that this build does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("engine {0:?} is not supported by this build: use one of postgres, vector, mongodb, redis")]
+#[error(
+    "engine {0:?} is not supported by this build: use one of {names}",
+    names = Engine::ALL.map(Engine::as_str).join(", ")
+)]
 pub struct UnsupportedEngine(pub String);
 
 impl FromStr for Engine {

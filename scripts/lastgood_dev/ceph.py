@@ -23,7 +23,7 @@ from .session import Session
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
 VERSIONED_BUCKET = f"{BUCKET}-versioned"
 # Without keys there is no encryption, which the gateway would ask the monitor for. The monitor gathers changes for a hundredth of a
-# second and not for a whole one, as each pool that the gateway makes at its first start is a change.
+# second instead of a whole one, because the gateway makes pools one after another at its first start.
 CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -73,7 +73,7 @@ class Ceph:
     home: Path
 
     def prepare(self, monitor_port: int) -> None:
-        """Makes a monitor that knows of one disk from the start: to add one takes a client in Python, which fits one Python alone."""
+        """Makes a monitor that knows of one disk from the start: adding one later needs a client that fits one version of Python only."""
         for part in ("mon", "osd", "gateway"):
             (self.home / part / "data").mkdir(mode=0o700, parents=True)
         fsid = str(uuid.uuid4())

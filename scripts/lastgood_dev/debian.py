@@ -77,4 +77,4 @@ def _download_and_unpack(packages: tuple[str, ...], options: list[str], temporar
     for path in into.rglob("*"):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-            path.chmod(stat.S_IMODE(mode) & 0o777)  # else root would get a second sudo, which nobody installed
+            path.chmod(stat.S_IMODE(mode) & 0o777)  # otherwise root would unpack a setuid sudo that nobody installed

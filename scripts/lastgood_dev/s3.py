@@ -1,8 +1,8 @@
 """How do we get S3 servers of our own, without Docker and without root?
 
 Two that share no line of code. moto is quick to come and knows unfinished uploads and conditions, but believes any signature; s3s-fs
-checks signatures and keeps files, but lists no unfinished uploads and lets two writers at the same instant both win. `ceph` has a third,
-which people use for their data.
+checks signatures and keeps files, but lists no unfinished uploads and lets two writers at the same instant both win. `ceph` starts a third,
+which is used in production.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
--- A point whose key was shredded while it was made can never be read: nobody counts on it, whoever records it. The key is locked, for a
--- shredding that is not committed yet is not seen otherwise. Whoever records several has them in the order of their keys.
+-- Quarantines a point whose key was shredded while it was made, whoever records it: it can never be read. The key is locked, for a
+-- shredding that is not committed yet is not seen otherwise. A statement that inserts several points inserts them in the order of their
+-- keys, so that two cannot wait for each other.
 create or replace function lastgood.restore_points_are_lost() returns trigger language plpgsql as $$
 begin
-    perform from lastgood.archive_keys as k where k.id::text = new.manifest #>> '{archive,encryption,key}' for share of k;
+    perform from lastgood.archive_keys as k where k.id = lastgood.key_of(new.manifest) for share of k;
     if lastgood.is_shredded(new.manifest) then
         new.quarantined_at := now();
         new.quarantined_because := 'its key was shredded';

@@ -116,7 +116,7 @@ pub(super) fn status(enqueued: Enqueued) -> StatusCode {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Which {
+struct ListPoints {
     /// Only restore points from before this instant: the `consistent_at` of the last one on the previous page.
     before: Option<DateTime<Utc>>,
     /// How many to list at most; 50 by default.
@@ -127,14 +127,14 @@ struct Which {
 /// List a resource's restore points, newest first
 #[utoipa::path(
     get, path = "/resources/{id}/restore-points", tag = "backups", operation_id = "list_restore_points", security(("token" = ["read"])),
-    params(("id" = String, Path, description = "The resource's id"), Which),
+    params(("id" = String, Path, description = "The resource's id"), ListPoints),
     responses((status = 200, description = "The restore points", body = Vec<Point>))
 )]
 async fn restore_points(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
     Named(id): Named,
-    Asked(which): Asked<Which>,
+    Asked(which): Asked<ListPoints>,
 ) -> Result<Json<Vec<Point>>, Problem> {
     let (before, limit) = (instant("before", which.before)?, limit(which.limit)?);
     let resource = caller.resource(&api, &id).await?;

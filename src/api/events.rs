@@ -103,11 +103,16 @@ impl Following {
             self.unanswered = 0;
             let is_last = row.has_ended();
             let run = Run::from(row);
-            if self.told.as_ref() == Some(&run) {
+            // A renewal of the lease is no news.
+            let news = Run {
+                lease_expires_at: None,
+                ..run.clone()
+            };
+            if self.told.as_ref() == Some(&news) {
                 continue;
             }
             let event = Event::default().event("run").json_data(&run).ok()?;
-            self.told = Some(run);
+            self.told = Some(news);
             return Some((event, is_last));
         }
     }

@@ -169,7 +169,8 @@ impl From<CatalogError> for Problem {
             | CatalogError::KeyInUse(_)
             | CatalogError::NoKeyInUse(_)
             | CatalogError::PointsHeld { .. }
-            | CatalogError::OnlyCopies { .. } => told(error.to_string()),
+            | CatalogError::OnlyCopies { .. }
+            | CatalogError::StoreVanished(_) => told(error.to_string()),
             CatalogError::BadUrl
             | CatalogError::NotMigrated(_)
             | CatalogError::MadeBefore
@@ -177,8 +178,7 @@ impl From<CatalogError> for Problem {
             | CatalogError::TooOld(_)
             | CatalogError::BadRow { .. }
             | CatalogError::ClocksApart { .. }
-            | CatalogError::Statement(_)
-            | CatalogError::StoreVanished(_) => Self::fault(&error),
+            | CatalogError::Statement(_) => Self::fault(&error),
         }
     }
 }

@@ -91,7 +91,7 @@ async fn pause(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Which {
+struct Covered {
     /// The engine that the pause covers.
     engine: Option<String>,
     /// The tier that the pause covers.
@@ -102,7 +102,7 @@ struct Which {
 
 /// End the pause that covers exactly this engine, tier and team
 #[utoipa::path(
-    delete, path = "/queue/pauses", tag = "queue", operation_id = "resume", security(("token" = ["admin"])), params(Which),
+    delete, path = "/queue/pauses", tag = "queue", operation_id = "resume", security(("token" = ["admin"])), params(Covered),
     responses(
         (status = 200, description = "The pause that was ended", body = Pause),
         (status = 404, description = "There is no such pause"),
@@ -111,7 +111,7 @@ struct Which {
 async fn resume(
     Administrator(caller): Administrator,
     State(api): State<Arc<Api>>,
-    Asked(which): Asked<Which>,
+    Asked(which): Asked<Covered>,
 ) -> Result<Json<Pause>, Problem> {
     let scope = scope(which.engine, which.tier, which.team)
         .map_err(|detail| Problem::new(Kind::BadRequest, detail))?;

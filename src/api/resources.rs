@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Which {
+struct ListResources {
     /// Only this team's resources.
     team: Option<String>,
     /// Include removed resources.
@@ -47,13 +47,13 @@ struct Which {
 
 /// List resources, ordered by id
 #[utoipa::path(
-    get, path = "/resources", tag = "resources", operation_id = "list_resources", security(("token" = ["read"])), params(Which),
+    get, path = "/resources", tag = "resources", operation_id = "list_resources", security(("token" = ["read"])), params(ListResources),
     responses((status = 200, description = "The resources", body = Vec<Resource>))
 )]
 async fn list(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Asked(which): Asked<Which>,
+    Asked(which): Asked<ListResources>,
 ) -> Result<Json<Vec<Resource>>, Problem> {
     let limit = limit(which.limit)?;
     let named = |name: &str, text: &Option<String>| match text {
@@ -90,8 +90,8 @@ async fn show(
     State(api): State<Arc<Api>>,
     Named(id): Named,
 ) -> Result<Json<Resource>, Problem> {
-    let row = caller.resource(&api, &id).await?;
-    Ok(Json(api.resource(&row.id).await?))
+    caller.resource(&api, &id).await?;
+    Ok(Json(api.resource(&id).await?))
 }
 
 /// What to change. A field that is left out keeps its value.

@@ -56,7 +56,7 @@ fn listed(row: RunRow) -> Run {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Which {
+struct ListRuns {
     /// Only runs of this resource.
     resource: Option<String>,
     /// Only runs in this state.
@@ -83,13 +83,13 @@ struct Which {
 ///
 /// Errors of more than 1,000 characters are cut here, and reports of more than 4 KiB are left out: `GET /runs/{id}` has them in full.
 #[utoipa::path(
-    get, path = "/runs", tag = "runs", operation_id = "list_runs", security(("token" = ["read"])), params(Which),
+    get, path = "/runs", tag = "runs", operation_id = "list_runs", security(("token" = ["read"])), params(ListRuns),
     responses((status = 200, description = "The runs", body = Vec<Run>))
 )]
 async fn list(
     Reader(caller): Reader,
     State(api): State<Arc<Api>>,
-    Asked(which): Asked<Which>,
+    Asked(which): Asked<ListRuns>,
 ) -> Result<Json<Vec<Run>>, Problem> {
     let is_no_name = |resource: &String| resource.parse::<ResourceId>().is_err();
     let is_hidden = |team: &String| team.parse::<TeamId>().is_err() || !caller.sees(team);

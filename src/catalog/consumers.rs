@@ -150,9 +150,8 @@ impl Catalog {
             id: id.to_owned(),
             list: "consumer list",
         })?;
-        sqlx::query("select pg_notify('lastgood_orders', $1)")
-            .bind(id)
-            .execute(&mut *transaction)
+        sqlx::query_scalar!("select pg_notify('lastgood_orders', $1)::text", id)
+            .fetch_one(&mut *transaction)
             .await?;
         let entry = Audit {
             action: "drain_consumer",

@@ -6,14 +6,11 @@ use lastgood_jobs::{job::Job, resource::ResourceId};
 
 use super::{
     output::Output,
-    point,
+    point, read_back,
     run::details,
     wait::{exit_code, wait},
 };
-use crate::{
-    catalog::{CatalogError, Enqueued, NewRun, Order, ResourceStatus},
-    nouns::Run,
-};
+use crate::catalog::{CatalogError, Enqueued, NewRun, Order, ResourceStatus};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -64,7 +61,7 @@ async fn now(args: &NowArgs, output: &Output) -> anyhow::Result<ExitCode> {
         output.show(&ended, details)?;
         return Ok(exit_code(&ended));
     }
-    let run = Run::from(catalog.run(enqueued.id()).await?);
+    let run = read_back(&catalog, enqueued.id()).await?;
     output.show(&run, |run| {
         let what = match enqueued {
             Enqueued::New(_) => "enqueued",

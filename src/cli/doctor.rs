@@ -25,7 +25,7 @@ use lastgood_jobs::{
 use tokio::time::timeout;
 
 use self::round::{Check, Impossible, Round, read};
-use super::output::Output;
+use super::output::{Output, counted};
 use crate::{
     catalog::{Catalog, KeySample},
     config::{self, PlansArgs, StorageArgs, ToolsArgs},
@@ -227,8 +227,10 @@ async fn superusers(catalog: Catalog) -> anyhow::Result<String> {
     if named.is_empty() {
         return Ok("no resource is known to have a superuser's URL".to_owned());
     }
+    let have = if all == 1 { "has" } else { "have" };
     Ok(format!(
-        "{all} resources have a superuser's URL: {}; see docs/how-to/restore.md, \"With a superuser's URL\"",
+        "{} {have} a superuser's URL: {}; see docs/how-to/restore.md, \"With a superuser's URL\"",
+        counted(all, "resource"),
         named.join(", ")
     ))
 }

@@ -11,14 +11,17 @@ use lastgood_jobs::{
 use secrecy::SecretString;
 
 use self::options::OptionsArgs;
-use super::output::{Output, instant_or_dash, table};
+use super::{
+    output::{Output, instant_or_dash, table},
+    read_back,
+};
 use crate::{
     catalog::{
         Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter,
         ResourceStatus, StoredConnection,
     },
     config::{self, PlansArgs},
-    nouns::{ProblemKind, Resource, Run, Shown, Told},
+    nouns::{ProblemKind, Resource, Shown, Told},
     plan::PlansFile,
     request,
     secret::{self, MasterKeys, Reference},
@@ -136,7 +139,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             limit,
             plans,
         } => {
-            let here = Here::open(plans).await?;
+            let here = Here::open(plans, output).await?;
             let filter = ResourceFilter {
                 team,
                 with_removed: removed,
@@ -147,7 +150,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             output.show(&here.shown().all(rows).await?, |resources| list(resources))
         }
         Command::Show(args) => {
-            let here = Here::open(args.plans).await?;
+            let here = Here::open(args.plans, output).await?;
             output.show(&here.shown().one(args.id.as_str()).await?, details)
         }
         Command::Pause(args) => {
@@ -174,7 +177,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 asked: None,
             };
             let enqueued = catalog.enqueue(&new, &Order::of_this_user(None)).await?;
-            let run = Run::from(catalog.run(enqueued.id()).await?);
+            let run = read_back(&catalog, enqueued.id()).await?;
             output.show(&run, |run| {
                 format!(
                     "run {} enqueued: see `lastgood run show {}`",
@@ -193,9 +196,15 @@ struct Here {
 }
 
 impl Here {
-    async fn open(plans: PlansArgs) -> anyhow::Result<Self> {
+    async fn open(plans: PlansArgs, output: &Output) -> anyhow::Result<Self> {
+        let plans = PlansFile::load(plans.plans);
+        if let Some(fault) = plans.fault() {
+            output.note(&format!(
+                "{fault}\nwhat is promised is told by the built-in plans"
+            ));
+        }
         Ok(Self {
-            plans: PlansFile::load(plans.plans),
+            plans,
             // Showing resources needs no key, so an unreadable one is ignored here. The doctor reports it.
             master_keys: config::master_keys().ok().flatten(),
             catalog: super::catalog().await?,
@@ -215,7 +224,7 @@ async fn add(args: AddArgs, output: &Output) -> anyhow::Result<()> {
     let options = args
         .options
         .apply(args.engine, ResourceOptions::default())?;
-    let here = Here::open(args.plans).await?;
+    let here = Here::open(args.plans, output).await?;
     let new = NewResource {
         connection: connection(&args.connection, &args.id, args.engine, &here.catalog).await?,
         id: args.id,
@@ -243,7 +252,7 @@ async fn change(args: SetArgs, output: &Output) -> anyhow::Result<()> {
             "say what to change: --tier, --retention-days, a connection, or an option of its engine".to_owned()
         )
     );
-    let here = Here::open(args.plans).await?;
+    let here = Here::open(args.plans, output).await?;
     let before = here.catalog.resource(args.id.as_str()).await?;
     let engine = before.engine.parse()?;
     let options = if args.options.is_given() {
@@ -307,7 +316,7 @@ async fn set(
     output: &Output,
 ) -> anyhow::Result<()> {
     let (nothing_else, order) = (ResourceChange::default(), Order::of_this_user(None));
-    let (here, id) = (Here::open(args.plans).await?, args.id.as_str());
+    let (here, id) = (Here::open(args.plans, output).await?, args.id.as_str());
     match status {
         ResourceStatus::Removed => here.catalog.remove_resource(id, &order).await?,
         ResourceStatus::Active | ResourceStatus::Paused => {

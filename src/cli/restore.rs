@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     output::{Output, instant_or_dash},
+    read_back,
     run::details,
     wait::{exit_code, wait},
 };
@@ -171,7 +172,7 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
         run: if args.wait {
             wait(&catalog, run, output).await?
         } else {
-            catalog.run(run).await?.into()
+            read_back(&catalog, run).await?
         },
         point: restoring.point,
         consistent_at: restoring.consistent_at,

@@ -36,7 +36,7 @@ struct PointPlan {
     /// `keep`, `expire` (with the next upkeep), or `expired` (waits for its removal).
     decision: &'static str,
     because: String,
-    /// The latest time at which the promise that keeps it ends; absent if that does not depend on time.
+    /// The latest time at which the promise that keeps it ends; null if that does not depend on time.
     expires_at: Option<DateTime<Utc>>,
     /// The reason that an operator gave for keeping it.
     kept_reason: Option<String>,

@@ -260,6 +260,7 @@ async fn adopt(
     storage: &StorageArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
+    let configured = Configured::read(storage)?;
     let stores = Stores::open(storage, &Absent::LeftOut).await?;
     let store = stores.get(name).with_context(|| {
         format!(
@@ -291,7 +292,7 @@ async fn adopt(
         writes_once: writes_once.map_err(|error| anyhow::anyhow!(error.report()))?,
     };
     catalog.replace_store(&adopted).await?;
-    let store = Configured::read(storage)?.one(catalog, name).await?;
+    let store = configured.one(catalog, name).await?;
     output.show(&store, |_| {
         format!(
             "store {name} is {} from now on: restart the consumers",

@@ -163,7 +163,7 @@ pub struct Restoring {
 /// A run, and what an order about it did.
 #[derive(Debug, Clone, Serialize)]
 pub struct OrderedRun {
-    /// The run as it is now; in a rehearsal, as it would be.
+    /// The run as it is now; in a rehearsal, with the state that it would have.
     #[serde(flatten)]
     pub run: Run,
     /// Its state before the order.

@@ -89,7 +89,10 @@ impl Ends {
             let together = waiting.len().min(TOGETHER);
             waiting.drain(..together).collect()
         };
-        record_batch(batch, pool, store).await;
+        // A turn that was given up may have taken this end with it.
+        if !batch.is_empty() {
+            record_batch(batch, pool, store).await;
+        }
         drop(turn);
         // If more ends were waiting than one statement takes, a later turn records this one.
         match hears.await {

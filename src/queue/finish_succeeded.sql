@@ -2,8 +2,8 @@
 -- at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9 describe
 -- the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are locked
 -- before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. Triggers quarantine
--- a point whose key was shredded while it was made, and suspect one that its manifest calls so: nobody counts on either. They lock the
--- keys, in their order; a shredding has the resources before the keys.
+-- a point whose key was shredded while it was made, and suspect one that its manifest calls so: nobody counts on either. The first
+-- locks the keys, in their order; a shredding locks the resources before the keys.
 with ending as materialized (
     select * from unnest(
         $1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bigint[], $9::bigint[],

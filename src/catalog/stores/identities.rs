@@ -44,12 +44,12 @@ pub struct StoreFault {
     /// The store's name.
     pub store: String,
     /// The fault, in the words of one of these consumers.
-    #[serde(rename = "failed_because")]
+    #[serde(rename = "failed_because", alias = "why")]
     pub why: String,
     /// How many consumers see it.
     pub consumers: i64,
     /// Since when the first of them has seen it.
-    #[serde(rename = "failed_at")]
+    #[serde(rename = "failed_at", alias = "since")]
     pub since: DateTime<Utc>,
 }
 

@@ -23,7 +23,10 @@ use super::{
     Args,
     in_process::{Outcome, Target, restore_from_one},
 };
-use crate::stores;
+use crate::{
+    nouns::{ProblemKind, Told},
+    stores,
+};
 
 /// How many of the newest points are examined in search of one that can be restored.
 const LOOKED_AT_MAX: usize = 1000;
@@ -67,7 +70,11 @@ pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Res
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
-        "--even-suspect needs --point: a suspect restore point is restored only by its id"
+        Told::new(
+            ProblemKind::NotAccepted,
+            "--even-suspect needs --point: a suspect restore point is restored only by its id"
+                .to_owned()
+        )
     );
     let target = Target::of(args).await?;
     let store = stores::open_one(from, args.storage.stores.as_deref()).await?;

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use chrono::Utc;
 use lastgood_jobs::{
     error::ErrorKind,
@@ -107,7 +108,7 @@ pub(super) async fn retry(
     } else {
         args.ids
     };
-    let answers = each(ids, catalog, |id| catalog.retry_run(id, &order, mode)).await;
+    let answers = each(ids, catalog, mode, |id| catalog.retry_run(id, &order, mode)).await;
     let all_done = answers.show(mode, output)?;
     // A bulk retry does not fail because some runs need no retry.
     Ok(exit_code(all_done || in_bulk))
@@ -120,7 +121,10 @@ pub(super) async fn cancel(
 ) -> anyhow::Result<ExitCode> {
     let mode = args.order.mode();
     let order = Order::of_this_user(args.order.reason.as_deref());
-    let answers = each(args.ids, catalog, |id| catalog.cancel_run(id, &order, mode)).await;
+    let answers = each(args.ids, catalog, mode, |id| {
+        catalog.cancel_run(id, &order, mode)
+    })
+    .await;
     Ok(exit_code(answers.show(mode, output)?))
 }
 
@@ -133,13 +137,19 @@ enum Answer {
 }
 
 impl Answer {
-    async fn of(ordered: Ordered, catalog: &Catalog) -> Result<Self, CatalogError> {
-        let run = Run::from(catalog.run(ordered.id).await?);
+    async fn of(ordered: Ordered, catalog: &Catalog, mode: Mode) -> anyhow::Result<Self> {
+        let row = catalog.run(ordered.id).await.with_context(|| {
+            format!(
+                "the order about run {} is given (it was {}), but the run cannot be read back",
+                ordered.id, ordered.was
+            )
+        })?;
+        let mut run = Run::from(row);
+        if mode == Mode::Rehearsal {
+            run.state = ordered.state;
+        }
         Ok(Self::Given(Box::new(OrderedRun {
-            run: Run {
-                state: ordered.state,
-                ..run
-            },
+            run,
             was: ordered.was,
             refused_because: ordered.refused.map(|refused| refused.to_string()),
         })))
@@ -184,7 +194,7 @@ impl Answer {
 struct Answers {
     given: Vec<Answer>,
     /// The error that stopped the remaining orders.
-    fault: Option<CatalogError>,
+    fault: Option<anyhow::Error>,
 }
 
 /// Gives the order for each run. A run that does not exist does not stop the rest, and if something does, the
@@ -192,17 +202,21 @@ struct Answers {
 async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
     ids: Vec<Uuid>,
     catalog: &Catalog,
+    mode: Mode,
     order: impl Fn(Uuid) -> F,
 ) -> Answers {
     let mut given = Vec::new();
     for id in ids {
-        let answer = async { Answer::of(order(id).await?, catalog).await };
-        match answer.await {
-            Ok(answer) => given.push(answer),
-            Err(error @ CatalogError::NotFound { .. }) => given.push(Answer::NoSuchRun {
+        let answer = match order(id).await {
+            Ok(ordered) => Answer::of(ordered, catalog, mode).await,
+            Err(error @ CatalogError::NotFound { .. }) => Ok(Answer::NoSuchRun {
                 id,
                 refused_because: error.to_string(),
             }),
+            Err(error) => Err(error.into()),
+        };
+        match answer {
+            Ok(answer) => given.push(answer),
             Err(error) => {
                 return Answers {
                     given,
@@ -222,7 +236,7 @@ impl Answers {
             output.show(&given, |given| told(given, mode))?;
         }
         match fault {
-            Some(fault) => Err(fault.into()),
+            Some(fault) => Err(fault),
             None => Ok(given.iter().all(|answer| answer.refused().is_none())),
         }
     }

@@ -1,16 +1,13 @@
 //! Ceph's gateway is used like any bucket. Where it keeps versions, it overwrites, and is used only if that is accepted.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{
     customer::{Customer, Rights},
     faults::skipped,
     lab::Lab,
 };
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
-}
+use crate::variable;
 
 /// Creates a lab whose only store is a bucket of the gateway, and a customer in it. If this machine has no gateway,
 /// reports the skip and returns `None`.

@@ -193,7 +193,7 @@ async fn a_superusers_url_is_named_until_it_is_changed() -> Result<()> {
         lab.succeeds(run).await?;
     }
     let said = lab.run(&["doctor"]).await?.out;
-    let named = "ok   superusers    1 resources have a superuser's URL: theirs;";
+    let named = "ok   superusers    1 resource has a superuser's URL: theirs;";
     ensure!(said.contains(named), "{said}");
 
     superuser

@@ -270,9 +270,9 @@ pub(super) fn free_port() -> Result<u16> {
         .port())
 }
 
-/// Returns the id of the run that a command enqueued, from its JSON output.
+/// Returns the id of the run that a command enqueued, from its JSON output: the run, or what names its run.
 pub(super) fn run_id(answer: &serde_json::Value) -> Result<Uuid> {
-    let id = answer.get("id");
+    let id = answer.get("run").or_else(|| answer.get("id"));
     let id = id.and_then(serde_json::Value::as_str);
     Ok(id.context("the answer names no run")?.parse()?)
 }

@@ -309,7 +309,7 @@ async fn a_catalog_that_is_rebuilt_from_a_mirror_knows_where_the_points_are_and_
         .run(&["--json", "catalog", "rebuild", "--from", &far])
         .await?
         .succeeded()?;
-    assert_eq!(again.json()?["restore_points"], 0);
+    assert_eq!(again.json()?["points"], 0);
     Ok(())
 }
 

@@ -159,5 +159,6 @@ pub(super) fn access(kind: Kind) -> Result<BucketAccess> {
 }
 
 fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run `make test`"))
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run `make test`, which starts the servers"))
 }
