@@ -90,8 +90,9 @@ async fn show(
     State(api): State<Arc<Api>>,
     Named(id): Named,
 ) -> Result<Json<Resource>, Problem> {
-    caller.resource(&api, &id).await?;
-    Ok(Json(api.resource(&id).await?))
+    let row = caller.resource(&api, &id).await?;
+    let plans = api.in_force().plans;
+    Ok(Json(api.shown(&plans).of(row).await?))
 }
 
 /// What to change. A field that is left out keeps its value.

@@ -1,8 +1,8 @@
 -- Records the manifests $2 of store $5, with their keys $1, their instants $3 and the ends of their runs $4. The times are passed separately,
--- because PostgreSQL cannot parse every year that a manifest may contain. Points that are on record stay as they are. Resources that are not on record are made, paused and
--- without a connection, as their newest manifest describes them; one made so by an earlier batch follows a newer manifest; every other
--- stays as it is but for its newest restorable instant. A point that is dated in the future is suspect, and so is one that its manifest
--- calls so: neither moves that instant.
+-- because PostgreSQL cannot parse every year that a manifest may contain. Points that are on record stay as they are. Resources that are
+-- not on record are made, paused and without a connection, as their newest manifest describes them; one made so by an earlier batch
+-- follows a newer manifest; every other stays as it is but for its newest restorable instant. A point that is dated in the future is
+-- suspect, and so is one that its manifest calls so: neither moves that instant.
 with found as materialized (
     select (manifest ->> 'run_id')::uuid as id, manifest ->> 'resource_id' as resource_id, manifest ->> 'team' as team,
         manifest ->> 'tier' as tier, manifest ->> 'engine' as engine, consistent_at, finished_at, manifest_key, manifest,

@@ -77,7 +77,11 @@ impl Shown<'_> {
 
     /// Returns one resource as it is now.
     pub async fn one(&self, id: &str) -> Result<Resource, MasterKeyError> {
-        let row = self.catalog.resource(id).await?;
+        self.of(self.catalog.resource(id).await?).await
+    }
+
+    /// Returns the resource of a row.
+    pub async fn of(&self, row: ResourceRow) -> Result<Resource, MasterKeyError> {
         let nobody_has = match row.sealed_under {
             Some(_) => master::nobody_has(self.catalog, self.master_keys).await?,
             None => Vec::new(),
