@@ -12,6 +12,7 @@ use lastgood_jobs::{
     manifest::{Encryption, Scheme},
 };
 use serde_json::json;
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::workers::{
@@ -152,6 +153,23 @@ async fn what_was_read_before_its_key_was_shredded_is_not_usable_after() -> Resu
     workers.stop().await
 }
 
+/// Shreds every key in a transaction that is still open.
+async fn shredding(db: &TestCatalog) -> Result<Transaction<'_, Postgres>> {
+    let mut shredding = db.pool().begin().await?;
+    sqlx::query("update lastgood.archive_keys set identity_sealed = null, shredded_at = now(), retired_at = now()")
+        .execute(&mut *shredding)
+        .await?;
+    Ok(shredding)
+}
+
+async fn waits_for_the_key(db: &TestCatalog) -> Result<()> {
+    eventually(SOON, "the finish waits for the key", async || {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        Ok(db.count(waiting).await? > 0)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shredding_that_is_not_committed_yet_is_waited_for() -> Result<()> {
     let db = with_a_shop().await?;
@@ -162,33 +180,28 @@ async fn a_shredding_that_is_not_committed_yet_is_waited_for() -> Result<()> {
         .await?;
     db.execute("update lastgood.resources set newest_consistent_at = null")
         .await?;
-    let mut shredding = db.pool().begin().await?;
-    sqlx::query("update lastgood.archive_keys set identity_sealed = null, shredded_at = now(), retired_at = now()")
-        .execute(&mut *shredding)
-        .await?;
+    let shredding = shredding(&db).await?;
     let (witness, gate) = (Witness::default(), Gate::closed());
     gate.open();
     let workers = readers(&db, &witness, &gate);
     let run = verify(&db, point).await?;
-    eventually(SOON, "the finish waits for the key", async || {
-        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        Ok(db.count(waiting).await? > 0)
-    })
-    .await?;
+    waits_for_the_key(&db).await?;
     shredding.commit().await?;
     becomes(&db, run, "succeeded").await?;
     is_lost(&db, point).await?;
     workers.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_ends_after_its_key_was_shredded_is_no_point_to_count_on() -> Result<()> {
-    let db = with_a_shop().await?;
-    let (id, identity) = key(&db).await?;
-    let (witness, gate) = (Witness::default(), Gate::closed());
-    let (w, g, recipient) = (witness.clone(), gate.clone(), identity.recipient());
-    let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
-        let (begun, gate, recipient) = (w.begin(&run), g.clone(), recipient.clone());
+/// Returns workers that make restore points, encrypted to this key, once the gate is open.
+fn encrypted(
+    db: &TestCatalog,
+    (id, identity): (Uuid, Identity),
+    witness: &Witness,
+    gate: &Gate,
+) -> Workers {
+    let (witness, gate, recipient) = (witness.clone(), gate.clone(), identity.recipient());
+    Workers::start(&db.catalog, &Settings::default(), move |run| {
+        let (begun, gate, recipient) = (witness.begin(&run), gate.clone(), recipient.clone());
         async move {
             gate.pass().await;
             begun.complete();
@@ -202,11 +215,34 @@ async fn a_backup_that_ends_after_its_key_was_shredded_is_no_point_to_count_on()
             }
             Ok(made)
         }
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_ends_after_its_key_was_shredded_is_no_point_to_count_on() -> Result<()> {
+    let db = with_a_shop().await?;
+    let (witness, gate) = (Witness::default(), Gate::closed());
+    let workers = encrypted(&db, key(&db).await?, &witness, &gate);
     let run = enqueue(&db, "shop").await?;
     witness.have_begun(1).await?;
     db.catalog.shred_keys("acme").await?;
     gate.open();
+    becomes(&db, run, "succeeded").await?;
+    is_lost(&db, run).await?;
+    workers.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_waits_for_a_shredding_that_is_not_committed_yet() -> Result<()> {
+    let db = with_a_shop().await?;
+    let (witness, gate) = (Witness::default(), Gate::closed());
+    let workers = encrypted(&db, key(&db).await?, &witness, &gate);
+    let run = enqueue(&db, "shop").await?;
+    witness.have_begun(1).await?;
+    let shredding = shredding(&db).await?;
+    gate.open();
+    waits_for_the_key(&db).await?;
+    shredding.commit().await?;
     becomes(&db, run, "succeeded").await?;
     is_lost(&db, run).await?;
     workers.stop().await
