@@ -11,6 +11,7 @@ mod backend;
 mod claim_loop;
 mod claims;
 mod ends;
+mod gathering;
 mod ledger;
 mod listen;
 mod orders;

@@ -40,23 +40,41 @@ begin
     end if;
 
     select l.per_resource, l.per_team into limits from lastgood.adhoc_limits as l;
-    -- The oldest of as many as are allowed: when it is an hour old, there is room again.
-    select r.created_at into full_since from lastgood.runs as r
-    where r.resource_id = ask_for_backup.resource and r.kind = 'backup' and r.trigger = 'adhoc' and r.created_at > since
-    order by r.created_at desc offset greatest(limits.per_resource - 1, 0) limit 1;
+    -- The oldest of as many as are allowed: when it is an hour old, there is room again. Those that run are few, and not in the index of
+    -- the others.
+    select asked.created_at into full_since
+    from (
+        (
+            select r.created_at from lastgood.runs as r
+            where r.resource_id = ask_for_backup.resource and r.kind = 'backup' and r.trigger = 'adhoc' and r.created_at > since
+                and r.state <> 'running'
+            order by r.created_at desc limit greatest(limits.per_resource, 1)
+        )
+        union all
+        select r.created_at from lastgood.runs as r
+        where r.state = 'running' and r.resource_id = ask_for_backup.resource and r.kind = 'backup' and r.trigger = 'adhoc'
+            and r.created_at > since
+    ) as asked
+    order by asked.created_at desc offset greatest(limits.per_resource - 1, 0) limit 1;
     if found or limits.per_resource = 0 then
         outcome := 'resource_limit';
         retry_after_seconds := ceil(extract(epoch from coalesce(full_since, clock_timestamp()) - since));
         return;
     end if;
-    select newest.created_at into full_since
-    from lastgood.resources as of cross join lateral (
-        select r.created_at from lastgood.runs as r
-        where r.resource_id = of.id and r.kind = 'backup' and r.trigger = 'adhoc' and r.created_at > since
-        order by r.created_at desc limit greatest(limits.per_team, 1)
-    ) as newest
-    where of.team = target.team
-    order by newest.created_at desc offset greatest(limits.per_team - 1, 0) limit 1;
+    select asked.created_at into full_since
+    from (
+        select newest.created_at
+        from lastgood.resources as of cross join lateral (
+            select r.created_at from lastgood.runs as r
+            where r.resource_id = of.id and r.kind = 'backup' and r.trigger = 'adhoc' and r.created_at > since and r.state <> 'running'
+            order by r.created_at desc limit greatest(limits.per_team, 1)
+        ) as newest
+        where of.team = target.team
+        union all
+        select r.created_at from lastgood.runs as r join lastgood.resources as of on of.id = r.resource_id
+        where r.state = 'running' and r.kind = 'backup' and r.trigger = 'adhoc' and r.created_at > since and of.team = target.team
+    ) as asked
+    order by asked.created_at desc offset greatest(limits.per_team - 1, 0) limit 1;
     if found or limits.per_team = 0 then
         outcome := 'team_limit';
         retry_after_seconds := ceil(extract(epoch from coalesce(full_since, clock_timestamp()) - since));

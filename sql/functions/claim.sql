@@ -22,8 +22,11 @@ set plan_cache_mode = force_generic_plan as $$
 declare
     team_limit integer := slots_per_team;
     failing_limit integer;
-    -- How many run, of each thing that has a limit.
-    taken jsonb;
+    -- What has a limit, of each run that runs, and then of each that is chosen.
+    shares text[];
+    servers text[];
+    dumps text[];
+    failing bigint;
     lines text[];
     line text;
     room bigint;
@@ -71,20 +74,14 @@ begin
     where from_queue = any (queues) and state = 'running' and seen_at > now() - interval '30 seconds'
     having count(*) > 0;
     team_limit := coalesce(team_limit, slots_per_team);
-    select coalesce(jsonb_object_agg(counted.thing, counted.runs), '{}') into taken
-    from (
-        select things.thing, count(*) as runs
-        from lastgood.runs as run
-        join lastgood.resources as r on r.id = run.resource_id
-        cross join lateral unnest(array[
-            case when run.queue = from_queue then lastgood.team_share(run.kind, r.team) end,
-            case when run.kind = 'backup' then 'server ' || r.server end,
-            case when run.kind = 'backup' then 'dump ' || r.id end,
-            case when run.queue = from_queue and run.trigger = 'scheduled' and (run.attempt > 1 or r.failures_in_a_row > 0) then 'failing' end
-        ]) as things (thing)
-        where run.state = 'running' and things.thing is not null
-        group by things.thing
-    ) as counted;
+    select
+        coalesce(array_agg(lastgood.team_share(run.kind, r.team)) filter (where run.queue = from_queue), '{}'),
+        coalesce(array_agg('server ' || r.server) filter (where run.kind = 'backup'), '{}'),
+        coalesce(array_agg('dump ' || r.id) filter (where run.kind = 'backup'), '{}'),
+        count(*) filter (where run.queue = from_queue and run.trigger = 'scheduled' and (run.attempt > 1 or r.failures_in_a_row > 0))
+    into shares, servers, dumps, failing
+    from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
+    where run.state = 'running';
     -- Lines that move: as many come back as there is room for, and no more than this claim can take.
     foreach line in array coalesce(lines, '{}') loop
         room := least(at_most, case split_part(line, ' ', 1)
@@ -93,10 +90,10 @@ begin
                 when exists (select from lastgood.pauses as pause where lastgood.pause_line(pause.engine, pause.tier, pause.team) = line) then 0
                 else at_most
             end
-            when 'dump' then case when taken ? line then 0 else 1 end
-            when 'failing' then coalesce(failing_limit - coalesce((taken ->> line)::integer, 0), at_most)
-            when 'server' then slots_per_server - coalesce((taken ->> line)::integer, 0)
-            else coalesce(team_limit - coalesce((taken ->> line)::integer, 0), at_most)
+            when 'dump' then case when line = any (dumps) then 0 else 1 end
+            when 'failing' then coalesce(failing_limit - failing, at_most)
+            when 'server' then slots_per_server - cardinality(array_positions(servers, line))
+            else coalesce(team_limit - cardinality(array_positions(shares, line)), at_most)
         end);
         continue when room < 1;
         if line = 'later' then
@@ -137,10 +134,11 @@ begin
         holds := case
             when waiting.run_at > now() then 'later'
             when waiting.pause is not null then waiting.pause
-            when coalesce((taken ->> waiting.share)::integer, 0) >= team_limit then waiting.share
-            when (taken ->> waiting.server)::integer >= slots_per_server then waiting.server
-            when taken ? waiting.dump then waiting.dump
-            when (taken ->> waiting.failing)::integer >= failing_limit then waiting.failing
+            when cardinality(array_positions(shares, waiting.share)) >= team_limit then waiting.share
+            when waiting.server is not null and cardinality(array_positions(servers, waiting.server)) >= slots_per_server
+                then waiting.server
+            when waiting.dump = any (dumps) then waiting.dump
+            when waiting.failing is not null and failing >= failing_limit then waiting.failing
         end;
         if holds is not null then
             held := held || waiting.id;
@@ -154,12 +152,10 @@ begin
         end if;
         chosen := chosen || waiting.id;
         exit when cardinality(chosen) >= at_most;
-        taken := taken || jsonb_build_object(waiting.share, coalesce((taken ->> waiting.share)::integer, 0) + 1)
-            || case when waiting.failing is null then '{}'
-                else jsonb_build_object(waiting.failing, coalesce((taken ->> waiting.failing)::integer, 0) + 1) end
-            || case when waiting.dump is null then '{}' else jsonb_build_object(waiting.dump, 1) end
-            || case when waiting.server is null then '{}'
-                else jsonb_build_object(waiting.server, coalesce((taken ->> waiting.server)::integer, 0) + 1) end;
+        shares := shares || waiting.share;
+        servers := servers || waiting.server;
+        dumps := dumps || waiting.dump;
+        failing := failing + (waiting.failing is not null)::integer;
     end loop;
     if cardinality(held) > 0 then
         -- What somebody else holds is held back the next time: to wait for it could be to wait for each other.

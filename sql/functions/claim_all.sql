@@ -1,5 +1,8 @@
 -- The claims of all lanes of one consumer, in one statement: a list for each argument that differs. The attempts' ids are for all of them,
 -- in order.
+--
+-- A claim of runs that only read from a customer's server is not waited for until it is on disk. Should a crash of the catalog's server forget
+-- it, the run is claimed anew, and the worker that lost it is stopped by its next renewal: two dumps of one database for some seconds.
 create or replace function lastgood.claim_all(
     queues text[], at_most bigint[], lowest_priorities smallint[], highest_priorities smallint[], for_worker text,
     with_lease interval, slots_per_team integer, slots_per_server integer, attempts uuid[]
@@ -7,15 +10,23 @@ create or replace function lastgood.claim_all(
 language plpgsql as $$
 declare
     lane record;
+    claimed lastgood.runs;
     used bigint := 0;
+    writes boolean := false;
 begin
     for lane in
         select * from unnest(queues, at_most, lowest_priorities, highest_priorities) as lanes (queue, slots, lowest, highest)
     loop
-        return query select * from lastgood.claim(
+        for claimed in select * from lastgood.claim(
             lane.queue, lane.slots, for_worker, with_lease, slots_per_team, slots_per_server, lane.lowest, lane.highest,
             attempts[used + 1 : used + lane.slots]
-        );
+        ) loop
+            writes := writes or claimed.kind not in ('backup', 'copy', 'verify');
+            return next claimed;
+        end loop;
         used := used + lane.slots;
     end loop;
+    if not writes then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
 end $$;

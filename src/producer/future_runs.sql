@@ -8,9 +8,10 @@ with future as materialized (
     where state = 'queued' and (run_at > now() + $1::interval + interval '15 minutes' or slot > now() + $1)
     union
     select id, resource_id from lastgood.runs
-    where state = 'running' and (lease_until > now() + $1 + $2::interval or started_at > now() + $1 or slot > now() + $1)
+    where state = 'running'
+        and (lease_until > now() + $1 + $2::interval or started_at > now() + $1 or slot > now() + $1 or created_at > now() + $1)
     union
-    select id, resource_id from lastgood.runs where created_at > now() + $1
+    select id, resource_id from lastgood.runs where state <> 'running' and created_at > now() + $1
     union
     select id, resource_id from lastgood.runs where finished_at > now() + $1
 ),

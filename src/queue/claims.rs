@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sqlx::{Postgres, pool::PoolConnection};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Lane, Queue,
+    gathering::gathered,
     ledger::{Claimed, Ledger},
 };
 
@@ -23,8 +25,9 @@ const MAY_COME_LATE: Duration = Duration::from_mins(1);
 /// A claimed run, and the permit of the slot that it takes.
 pub(super) type Got = (Claimed, OwnedSemaphorePermit);
 
-/// How long a claim that directly follows another waits for more slots to become free: claiming many costs little more than claiming one.
-const GATHERING: Duration = Duration::from_millis(1);
+/// How many runs of a lane one claim takes at most. While their ends are recorded, the next claim is under way: one that took every slot
+/// would leave nothing to record meanwhile, and then wait for the record.
+const AT_ONCE: u32 = 32;
 
 /// Claims for all lanes of a process. Clones share their state and are cheap.
 #[derive(Clone)]
@@ -125,7 +128,16 @@ impl Claims {
         poll
     }
 
-    /// Reserves every free slot of the lanes that take runs.
+    fn free_slots(&self) -> usize {
+        let takers = self.locked();
+        takers
+            .all
+            .iter()
+            .map(|it| it.slots.available_permits())
+            .sum()
+    }
+
+    /// Reserves the free slots of the lanes that take runs.
     fn asking(&self) -> Option<Asking> {
         let takers = self.locked();
         let lanes: Vec<_> = takers
@@ -134,6 +146,7 @@ impl Claims {
             .filter(|taker| (taker.is_taking)())
             .filter_map(|taker| {
                 let free = u32::try_from(taker.slots.available_permits()).unwrap_or(u32::MAX);
+                let free = free.min(AT_ONCE);
                 let slots = Arc::clone(&taker.slots);
                 let permits = slots.try_acquire_many_owned(free).ok();
                 Some(AskingLane {
@@ -155,20 +168,25 @@ impl Claims {
 /// Claims until no lane takes runs any more.
 async fn serve(claims: Claims) {
     let mut pace = Pace::Eager;
-    let mut unanswered = Unanswered::default();
+    let mut claimer = Claimer {
+        ledger: &claims.ledger,
+        connection: None,
+        unanswered: Unanswered::default(),
+    };
     loop {
-        unanswered.give_back(&claims.ledger).await;
+        claimer.unanswered.give_back(&claims.ledger).await;
         let Some(poll) = claims.poll() else {
             return;
         };
         let asking = match pace {
             Pace::Eager => {
-                sleep(GATHERING).await;
+                gathered(&claims.wake, || claims.free_slots()).await;
                 claims.asking()
             }
             Pace::Idle | Pace::Failing(_) => None,
         };
         let Some(asking) = asking else {
+            claimer.connection = None;
             tokio::select! {
                 // After an error, a wake-up is no reason to hurry.
                 () = claims.wake.notified(), if !pace.is_failing() => {}
@@ -176,31 +194,55 @@ async fn serve(claims: Claims) {
             }
             pace = pace.rested();
             if let Some(asking) = claims.asking() {
-                pace = claim(&claims.ledger, asking, pace, &mut unanswered).await;
+                pace = claimer.claim(asking, pace).await;
             }
             continue;
         };
-        pace = claim(&claims.ledger, asking, pace, &mut unanswered).await;
+        pace = claimer.claim(asking, pace).await;
     }
 }
 
-async fn claim(ledger: &Ledger, asking: Asking, pace: Pace, unanswered: &mut Unanswered) -> Pace {
-    let lanes: Vec<_> = asking
-        .lanes
-        .iter()
-        .map(|lane| (&*lane.queue, lane.permits.num_permits(), lane.lane))
-        .collect();
-    match ledger.claim(&lanes, &asking.attempts).await {
-        Ok(rows) => {
-            let found = !rows.is_empty();
-            hand_over(ledger, asking.lanes, rows).await;
-            if found { Pace::Eager } else { Pace::Idle }
+struct Claimer<'a> {
+    ledger: &'a Ledger,
+    /// The connection of the claim before this one. One from the pool is asked first whether it works, which would add a round trip to
+    /// each of many claims in a row.
+    connection: Option<PoolConnection<Postgres>>,
+    unanswered: Unanswered,
+}
+
+impl Claimer<'_> {
+    async fn claim(&mut self, asking: Asking, pace: Pace) -> Pace {
+        match self.claimed(&asking).await {
+            Ok(rows) => {
+                let found = !rows.is_empty();
+                hand_over(self.ledger, asking.lanes, rows).await;
+                if found { Pace::Eager } else { Pace::Idle }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot claim runs, trying again");
+                self.unanswered.add(asking.attempts);
+                pace.after_error()
+            }
         }
-        Err(error) => {
-            tracing::warn!(%error, "cannot claim runs, trying again");
-            unanswered.add(asking.attempts);
-            pace.after_error()
-        }
+    }
+
+    /// Claims, and keeps the connection if it answered.
+    async fn claimed(&mut self, asking: &Asking) -> sqlx::Result<Vec<Claimed>> {
+        let lanes: Vec<_> = asking
+            .lanes
+            .iter()
+            .map(|lane| (&*lane.queue, lane.permits.num_permits(), lane.lane))
+            .collect();
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.ledger.connection().await?,
+        };
+        let rows = self
+            .ledger
+            .claim(&mut connection, &lanes, &asking.attempts)
+            .await?;
+        self.connection = Some(connection);
+        Ok(rows)
     }
 }
 

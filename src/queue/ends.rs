@@ -1,25 +1,22 @@
 //! Records the ends of runs in batches: ends that arrive while a statement is under way are recorded by the next one, each decided alone.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use lastgood_jobs::{backup::RestorePoint, job::Attempt};
 use sqlx::{PgExecutor, PgPool};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::sync::{
+    Notify,
+    oneshot::{self, error::RecvError},
+};
 use uuid::Uuid;
 
-use super::ledger::bigint;
+use super::{gathering::gathered, ledger::bigint};
 use crate::catalog::{CatalogError, is_refused, leave_out};
 
 /// How many ends one statement records at most.
 const TOGETHER: usize = 200;
-
-/// How long the first end of a batch waits for others. No job notices, and a statement for many costs little more than for one.
-const GATHERING: Duration = Duration::from_millis(1);
 
 /// The end of a run that succeeded, as it is recorded.
 #[derive(Debug, Clone)]
@@ -58,6 +55,7 @@ impl EndPoint {
 #[derive(Clone, Default)]
 pub(super) struct Ends {
     waiting: Arc<Mutex<Vec<Waiting>>>,
+    more: Arc<Notify>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -78,12 +76,14 @@ impl Ends {
     ) -> sqlx::Result<bool> {
         let (told, mut hears) = oneshot::channel();
         self.locked().push(Waiting { end, told });
-        let turn = self.turn.lock().await;
-        // The previous turn may have recorded this end as well.
-        if let Ok(recorded) = hears.try_recv() {
-            return recorded;
-        }
-        sleep(GATHERING).await;
+        self.more.notify_one();
+        let turn = tokio::select! {
+            biased;
+            // An earlier turn has recorded this end as well.
+            recorded = &mut hears => return heard(recorded),
+            turn = self.turn.lock() => turn,
+        };
+        gathered(&self.more, || self.locked().len()).await;
         let batch: Vec<Waiting> = {
             let mut waiting = self.locked();
             let together = waiting.len().min(TOGETHER);
@@ -95,16 +95,17 @@ impl Ends {
         }
         drop(turn);
         // If more ends were waiting than one statement takes, a later turn records this one.
-        match hears.await {
-            Ok(recorded) => recorded,
-            // The task that was recording it was stopped, so nobody knows whether it did.
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        }
+        heard(hears.await)
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a turn has told of an end. If the task that was recording it was stopped, nobody knows whether it did.
+fn heard(recorded: Result<sqlx::Result<bool>, RecvError>) -> sqlx::Result<bool> {
+    recorded.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn record_batch(batch: Vec<Waiting>, pool: &PgPool, store: &Arc<str>) {

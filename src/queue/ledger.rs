@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::job::Attempt;
-use sqlx::{PgPool, postgres::types::PgInterval};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::types::PgInterval};
 use uuid::Uuid;
 
 pub(super) use self::lease::Renewal;
@@ -117,9 +117,15 @@ impl Ledger {
         &self.worker
     }
 
+    /// Returns a connection to the catalog that works.
+    pub(super) async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        answered(self.pool.acquire()).await
+    }
+
     /// Claims runs in one statement for these lanes, given as queue, free slots and lane. The claimed attempts get the ids in `attempts`.
     pub(super) async fn claim(
         &self,
+        connection: &mut PgConnection,
         lanes: &[(&str, usize, Lane)],
         attempts: &[Uuid],
     ) -> sqlx::Result<Vec<Claimed>> {
@@ -149,7 +155,7 @@ impl Ledger {
             integer(self.limits.server_slots),
             attempts,
         )
-        .fetch_all(&self.pool);
+        .fetch_all(connection);
         answered(claim).await
     }
 

@@ -150,7 +150,8 @@ async fn until_done(pool: &PgPool, runs: i64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_mins(5);
     loop {
         let left: i64 = sqlx::query_scalar(
-            "select count(*) from lastgood.runs where state in ('queued', 'running')",
+            "select (select count(*) from (select from lastgood.runs where state = 'queued' limit 1) as queued)
+                + (select count(*) from lastgood.runs where state = 'running')",
         )
         .fetch_one(pool)
         .await?;

@@ -11,6 +11,7 @@ use lastgood::{
 };
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgArguments, query::Query};
+use uuid::Uuid;
 
 use crate::database::TestCatalog;
 
@@ -186,6 +187,7 @@ async fn verifying_reads_what_is_due_and_a_bounded_part_of_what_may_be() -> Resu
 #[case::of_one_resource(RunFilter { resource_id: Some("r7".to_owned()), limit: 50, ..RunFilter::default() }, 1)]
 #[case::of_a_kind_without_any(RunFilter { kind: Some(RunKind::Restore), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_a_state_without_any(RunFilter { state: Some(RunState::Failed), limit: 50, ..RunFilter::default() }, 0)]
+#[case::running(RunFilter { state: Some(RunState::Running), limit: 50, ..RunFilter::default() }, 0)]
 #[case::cancelled(RunFilter { state: Some(RunState::Cancelled), limit: 50, ..RunFilter::default() }, 0)]
 #[case::of_an_engine(RunFilter { engine: Some("postgres".to_owned()), limit: 50, ..RunFilter::default() }, 50)]
 #[case::of_an_engine_without_any(RunFilter { engine: Some("redis".to_owned()), limit: 50, ..RunFilter::default() }, 0)]
@@ -231,6 +233,39 @@ async fn a_list_of_runs_reads_what_it_lists(
         .await?;
         ensure!(read <= 60, "{read} rows read");
     }
+    Ok(())
+}
+
+/// The indexes of the history leave out what runs.
+#[rstest]
+#[case::any(RunFilter { limit: 5, ..RunFilter::default() }, "true")]
+#[case::of_its_state(RunFilter { state: Some(RunState::Running), limit: 5, ..RunFilter::default() }, "state = 'running'")]
+#[case::of_another_state(RunFilter { state: Some(RunState::Succeeded), limit: 5, ..RunFilter::default() }, "state = 'succeeded'")]
+#[case::of_an_engine(RunFilter { engine: Some("postgres".to_owned()), limit: 5, ..RunFilter::default() }, "queue = 'postgres'")]
+#[case::of_a_kind(RunFilter { kind: Some(RunKind::Backup), limit: 5, ..RunFilter::default() }, "kind = 'backup'")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_listed_by_its_age_like_any_other(
+    #[case] filter: RunFilter,
+    #[case] expected: &str,
+) -> Result<()> {
+    let db = fleet().await?;
+    db.execute(
+        "update lastgood.runs
+         set state = 'running', attempt = 1, epoch = 1, lease_by = 'w', lease_until = now() + interval '1 hour', finished_at = null
+         where id in (
+             (select id from lastgood.runs order by created_at desc offset 1 limit 2)
+             union all (select id from lastgood.runs order by created_at limit 2)
+         )",
+    )
+    .await?;
+    let listed = db.catalog.runs(&filter).await?;
+    let listed: Vec<_> = listed.into_iter().map(|run| run.id).collect();
+    let newest: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select id from lastgood.runs where {expected} order by created_at desc limit 5"
+    )))
+    .fetch_all(db.pool())
+    .await?;
+    assert_eq!(listed, newest);
     Ok(())
 }
 

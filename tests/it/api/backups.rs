@@ -138,6 +138,15 @@ async fn a_resource_and_a_team_have_limits_that_end_after_an_hour() -> Result<()
     ensure!((3500..=3600).contains(&seconds), "{limited:?}");
     assert_eq!(limited.json()?["retry_after_seconds"], json!(seconds));
 
+    // What runs counts as well.
+    api.db
+        .execute(
+            "update lastgood.runs set state = 'running', attempt = 1, epoch = 1, lease_by = 'w', lease_until = now() + interval '1 hour'",
+        )
+        .await?;
+    api.ask(Method::POST, &token, BACKUPS, None)
+        .await?
+        .with(429)?;
     let other = "/resources/other/backups";
     api.ask(Method::POST, &token, other, None)
         .await?

@@ -12,8 +12,9 @@ use rstest::rstest;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::workers::{
-    Gate, Settings, Workers, becomes, enqueue, epoch, restore_point, with_a_shop,
+use super::{
+    claims_by_hand::ask,
+    workers::{Gate, Settings, Workers, becomes, enqueue, epoch, restore_point, with_a_shop},
 };
 use crate::{
     database::TestCatalog,
@@ -158,5 +159,39 @@ async fn what_an_order_ended_of_one_attempt_is_not_recorded_of_another_of_its_ep
         run.attempts.get(1).map(Uuid::to_string)
     );
     run.workers.stop().await?;
+    Ok(())
+}
+
+/// What a crash of the catalog's server forgets is claimed a second time. For some seconds, two workers then execute it.
+#[rstest]
+#[case::backups("backup", "verify", "off")]
+#[case::a_restore_among_them("backup", "restore", "on")]
+#[case::a_removal_among_them("copy", "expire", "on")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_waited_for_until_it_is_on_disk_only_where_something_may_be_overwritten(
+    #[case] one: &str,
+    #[case] another: &str,
+    #[case] waits: &str,
+) -> Result<()> {
+    let db = with_a_shop().await?;
+    for kind in [one, another] {
+        ask(&db, "postgres", kind, "shop").await?;
+    }
+    let mut transaction = db.pool().begin().await?;
+    sqlx::query("set local synchronous_commit = on")
+        .execute(&mut *transaction)
+        .await?;
+    let claimed: i64 = sqlx::query_scalar(
+        "select count(*) from lastgood.claim_all(
+             '{postgres,postgres}', '{5,5}', '{0,-100}', '{100,-1}', 'by hand', interval '1 hour', 1000, 1000, '{}'
+         )",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    assert_eq!(claimed, 2);
+    let commit: String = sqlx::query_scalar("show synchronous_commit")
+        .fetch_one(&mut *transaction)
+        .await?;
+    assert_eq!(commit, waits);
     Ok(())
 }
