@@ -29,9 +29,8 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
-use lastgood_jobs::resource::ResourceId;
+use lastgood_jobs::{attempt::RunId, resource::ResourceId};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
-use uuid::Uuid;
 
 use crate::{
     catalog::Catalog,
@@ -236,7 +235,7 @@ async fn catalog() -> anyhow::Result<Catalog> {
 }
 
 /// Returns a run that was enqueued just now.
-async fn read_back(catalog: &Catalog, run: Uuid) -> anyhow::Result<Run> {
+async fn read_back(catalog: &Catalog, run: RunId) -> anyhow::Result<Run> {
     let row = catalog.run(run).await.with_context(|| {
         format!("run {run} is enqueued, but cannot be read back: see `lastgood run show {run}`")
     })?;

@@ -143,6 +143,15 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a flag as the environment gives it. Empty is off, as a compose file passes a variable that nobody set.
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("is neither on nor off: give 1 or 0".to_owned()),
+    }
+}
+
 /// The plans.
 #[derive(Debug, Clone, Args)]
 pub struct PlansArgs {

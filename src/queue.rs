@@ -22,9 +22,9 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
     backup::RestorePoint,
     error::{ErrorKind, JobError, told},
-    job::Attempt,
     worker::Progress,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -94,7 +94,7 @@ impl Lane {
 /// A claimed run, as a handler receives it.
 pub struct Run<A> {
     /// Its id.
-    pub id: Uuid,
+    pub id: RunId,
     /// The resource it is about.
     pub resource_id: String,
     /// What it does.
@@ -104,9 +104,9 @@ pub struct Run<A> {
     /// The number of this attempt, from 1.
     pub attempt: i32,
     /// Rises with every claim of the run.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// The fencing token of this attempt: a random id that its claim drew.
-    pub attempt_id: Uuid,
+    pub attempt_id: AttemptId,
     /// When it was enqueued.
     pub created_at: DateTime<Utc>,
     /// The decoded payload.
@@ -122,9 +122,9 @@ impl<A> Run<A> {
     /// Returns the attempt's identity, which all its artefacts carry.
     pub fn as_attempt(&self) -> Attempt {
         Attempt {
-            run_id: self.id,
+            run: self.id,
             epoch: self.epoch,
-            attempt_id: self.attempt_id,
+            id: self.attempt_id,
             created_at: self.created_at,
         }
     }

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     archive::{self},
+    attempt::Attempt,
     detached,
     engine::{self, answer::Dumped},
     error::JobError,
-    job::Attempt,
     key::ArchiveKey,
     manifest::{Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect, Suspicion, VERSION},
     resource::Resource,
@@ -125,9 +125,9 @@ fn describe(
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
-        run_id: attempt.run_id,
+        run_id: attempt.run,
         epoch: attempt.epoch,
-        attempt_id: Some(attempt.attempt_id),
+        attempt_id: Some(attempt.id),
         installation: None,
         resource_id: resource.id.clone(),
         team: resource.team.clone(),
@@ -245,7 +245,7 @@ mod tests {
         storage.create_manifest(key, &manifest).await?;
         // Of the same epoch: only the attempt id, which the claim draws, tells them apart.
         let other = Manifest {
-            attempt_id: Some(uuid::Uuid::from_u128(12)),
+            attempt_id: Some(crate::attempt::AttemptId(uuid::Uuid::from_u128(12))),
             ..manifest.clone()
         };
         retract(&storage, key, &other).await?;

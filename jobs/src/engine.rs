@@ -8,16 +8,15 @@ pub mod postgres;
 pub mod redis;
 mod tls;
 
-use uuid::Uuid;
-
 use self::{
     address::Address,
     answer::{Dumped, Restored},
 };
 use crate::{
+    attempt::{Attempt, RunId},
     clients::Toolbox,
     error::JobError,
-    job::{Attempt, DropReplaced, Restore},
+    job::{DropReplaced, Restore},
     manifest::Manifest,
     names::Engine,
     resource::Resource,
@@ -123,7 +122,7 @@ pub fn to_open_by_hand(database: &str) -> String {
 ///
 /// First ends the sessions of that worker, so that their pending statements cannot run later. Does nothing if the
 /// exchange of the databases had completed.
-pub async fn reopen(resource: &Resource, database: &str, run_id: Uuid) -> Result<(), JobError> {
+pub async fn reopen(resource: &Resource, database: &str, run_id: RunId) -> Result<(), JobError> {
     match &resource.address {
         Address::Postgres(own) => postgres::restore::reopen(own, database, run_id).await,
         // These engines never close a database.

@@ -1,6 +1,5 @@
 //! What a run can be asked to do: its typed payload, as it is stored.
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -123,18 +122,4 @@ pub enum RestoreTarget {
 pub struct DropReplaced {
     /// Its full name, `…__before_restore_…`.
     pub database: String,
-}
-
-/// One execution of a run: the identity that everything it makes carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Attempt {
-    /// The run's id, which is also the id of the restore point that it makes.
-    pub run_id: Uuid,
-    /// Rises with every claim of the run, and so gives the claims' order. Not unique: a catalog that lost commits
-    /// repeats epochs.
-    pub epoch: i64,
-    /// The fencing token: drawn at random by the claim, and never drawn again.
-    pub attempt_id: Uuid,
-    /// When the run was enqueued. Part of the storage key, and the same for every attempt.
-    pub created_at: DateTime<Utc>,
 }

@@ -1,6 +1,7 @@
 //! Makes and reads restore points. This crate does not know when to do so, and keeps no records.
 
 mod archive;
+pub mod attempt;
 pub mod backup;
 pub mod clients;
 pub mod copy;

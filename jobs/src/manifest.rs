@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    attempt::{AttemptId, Epoch, RunId},
     key::Recipient,
     names::{Engine, ResourceId, TeamId, Tier},
     object_key::ObjectKey,
@@ -26,12 +27,12 @@ pub struct Manifest {
     /// Always [`VERSION`].
     pub version: u32,
     /// The restore point's id, which is the id of the run that made it.
-    pub run_id: Uuid,
+    pub run_id: RunId,
     /// The epoch of the attempt that made it.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// The random id that the attempt's claim drew; absent in manifests of builds that drew none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt_id: Option<Uuid>,
+    pub attempt_id: Option<AttemptId>,
     /// The installation of lastgood that made it; absent in manifests of builds that had no identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<Uuid>,
@@ -285,8 +286,8 @@ pub(crate) mod tests {
         Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
-            run_id: Uuid::from_u128(7),
-            epoch: 2,
+            run_id: RunId(Uuid::from_u128(7)),
+            epoch: Epoch(2),
             attempt_id: None,
             installation: None,
             resource_id: "db-1".parse().unwrap(),
@@ -387,7 +388,7 @@ pub(crate) mod tests {
     #[test]
     fn what_makes_a_point_suspect_is_permanent() -> anyhow::Result<()> {
         let manifest = Manifest {
-            attempt_id: Some(Uuid::from_u128(11)),
+            attempt_id: Some(AttemptId(Uuid::from_u128(11))),
             installation: Some(Uuid::from_u128(12)),
             suspicions: vec![
                 Suspicion::new(Suspect::UnfinishedRestore, "a restore mark was found"),

@@ -5,9 +5,10 @@ pub use crate::engine::{
     drop_replaced, reopen, to_open_by_hand,
 };
 use crate::{
+    attempt::Attempt,
     engine::{self, address::Address},
     error::JobError,
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::Manifest,
     resource::Resource,
     sought::Sought,
@@ -69,7 +70,7 @@ fn confirm(resource: &Resource, job: &Restore) -> Result<(), JobError> {
 
 /// Checks that the manifest is the one that the job asks for.
 fn recognise(manifest: &Manifest, resource: &Resource, job: &Restore) -> Result<(), JobError> {
-    if manifest.run_id != job.point {
+    if manifest.run_id.0 != job.point {
         return Err(JobError::OtherPoint {
             what: "run",
             found: manifest.run_id.to_string(),

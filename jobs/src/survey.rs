@@ -208,7 +208,7 @@ impl Wanted<'_> {
             && self
                 .resource
                 .is_none_or(|resource| *resource == manifest.resource_id)
-            && self.point.is_none_or(|point| point == manifest.run_id)
+            && self.point.is_none_or(|point| point == manifest.run_id.0)
             && (self.installation.is_none() || self.installation == manifest.installation)
     }
 }
@@ -217,7 +217,7 @@ impl Found {
     fn new(manifest_key: String, manifest: &Manifest, now: DateTime<Utc>) -> Self {
         Self {
             manifest_key,
-            id: manifest.run_id,
+            id: manifest.run_id.0,
             resource_id: manifest.resource_id.clone(),
             team: manifest.team.clone(),
             tier: manifest.tier.clone(),

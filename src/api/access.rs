@@ -157,10 +157,7 @@ impl Caller {
     /// Returns a run that the caller may see. Another team's run is reported as not found.
     pub(super) async fn run(&self, api: &Api, id: &str) -> Result<RunRow, Problem> {
         let nothing = || Problem::no_such("run", id);
-        let run = api
-            .catalog
-            .run(Uuid::try_parse(id).map_err(|_| nothing())?)
-            .await?;
+        let run = api.catalog.run(id.parse().map_err(|_| nothing())?).await?;
         if self.team().is_some() {
             let owner = api.catalog.resource(&run.resource_id).await?;
             if !self.sees(&owner.team) {

@@ -7,7 +7,7 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
-use lastgood_jobs::error::chain;
+use lastgood_jobs::{attempt::RunId, error::chain};
 use uuid::Uuid;
 
 use super::{
@@ -68,7 +68,7 @@ pub(super) async fn follow(
 struct Following {
     api: Arc<Api>,
     token: Uuid,
-    run: Uuid,
+    run: RunId,
     told: Option<Run>,
     looks: u32,
     unanswered: u32,

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by, wait_briefly};
+
+use lastgood_jobs::attempt::RunId;
 
 /// Limits on the ad-hoc backups and resources that services may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +159,10 @@ async fn ask(
         what: "an answer from lastgood.ask_for_backup".to_owned(),
         why: why.to_owned(),
     };
-    let run = || answer.run.ok_or_else(|| not_understood("it names no run"));
+    let run = || {
+        let run = answer.run.map(RunId);
+        run.ok_or_else(|| not_understood("it names no run"))
+    };
     match answer.outcome.as_str() {
         "new" => Ok(AdhocBackup::Run(Enqueued::New(run()?))),
         "replayed" => Ok(AdhocBackup::Run(Enqueued::Duplicate(run()?))),
@@ -175,7 +179,7 @@ async fn ask(
 impl AdhocBackup {
     /// Returns the run, if there is one.
     #[must_use]
-    pub fn run(self) -> Option<Uuid> {
+    pub fn run(self) -> Option<RunId> {
         match self {
             Self::Run(enqueued) => Some(enqueued.id()),
             Self::Limited { .. } => None,

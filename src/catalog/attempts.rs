@@ -1,16 +1,17 @@
 //! Attempts: what each execution of a run did, and which runs are being executed now.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 use crate::run::{AttemptResult, RunKind};
+
+use lastgood_jobs::attempt::{Epoch, RunId};
 
 /// One execution of a run that has ended.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {
     /// Its fencing token.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// Which attempt it was. After an operator's retry, attempts count from 1 again.
     pub attempt: i32,
     /// Who executed it.
@@ -37,7 +38,7 @@ pub struct AttemptRow {
 #[derive(Debug, Clone)]
 pub struct RunningRow {
     /// Its id.
-    pub id: Uuid,
+    pub id: RunId,
     /// Its resource.
     pub resource_id: String,
     /// Its engine.
@@ -60,12 +61,12 @@ pub struct RunningRow {
 
 impl Catalog {
     /// Returns a run's ended attempts, oldest first.
-    pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptRow>, CatalogError> {
+    pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRow>, CatalogError> {
         let rows = sqlx::query_as!(
             AttemptRow,
             "select epoch, attempt, worker, started_at, ended_at, result, error_kind, error, tool_words, dump_bytes, stored_bytes
              from lastgood.attempts where run_id = $1 order by epoch, started_at",
-            run
+            run.0
         )
         .fetch_all(self.pool())
         .await?;

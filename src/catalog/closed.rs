@@ -1,9 +1,10 @@
 //! Which customers' databases has a restore closed and not reopened?
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+
+use lastgood_jobs::attempt::RunId;
 
 /// How many characters of an error are kept.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -16,7 +17,7 @@ pub struct ClosedRow {
     /// Its name.
     pub database: String,
     /// The restore that closed it.
-    pub run_id: Uuid,
+    pub run_id: RunId,
     /// When it was closed.
     pub closed_at: DateTime<Utc>,
     /// Why it could not be reopened; null if no consumer has tried yet.
@@ -74,7 +75,7 @@ impl Catalog {
     pub async fn strike_out_closed(&self, closed: &ClosedRow) -> Result<(), CatalogError> {
         sqlx::query!(
             "delete from lastgood.closed_databases where run_id = $1 and closed_at = $2",
-            closed.run_id,
+            closed.run_id.0,
             closed.closed_at
         )
         .execute(self.pool())
@@ -95,7 +96,7 @@ impl Catalog {
             .collect();
         sqlx::query!(
             "update lastgood.closed_databases set error = $2 where run_id = $1",
-            closed.run_id,
+            closed.run_id.0,
             error
         )
         .execute(self.pool())

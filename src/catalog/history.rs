@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
-use lastgood_jobs::error::chain;
+use lastgood_jobs::{attempt::RunId, error::chain};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ended, interval, leave_out};
@@ -13,14 +13,14 @@ use super::{Catalog, CatalogError, ended, interval, leave_out};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bookmark {
     finished_at: DateTime<Utc>,
-    id: Uuid,
+    id: RunId,
 }
 
 impl Bookmark {
     /// Before the oldest run.
     pub const START: Self = Self {
         finished_at: DateTime::<Utc>::UNIX_EPOCH,
-        id: Uuid::nil(),
+        id: RunId(Uuid::nil()),
     };
 }
 
@@ -55,7 +55,7 @@ impl Catalog {
                order by finished_at, id limit $4"#,
             interval(history),
             from.finished_at,
-            from.id,
+            from.id.0,
             most
         )
         .fetch_all(self.pool())
@@ -86,16 +86,16 @@ impl Catalog {
         history: Duration,
         from: Bookmark,
         most: i64,
-        runs: Option<Vec<Uuid>>,
+        runs: Option<Vec<RunId>>,
     ) -> Result<Pruned, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let pruned = sqlx::query_file!(
             "src/catalog/prune.sql",
             interval(history),
             from.finished_at,
-            from.id,
+            from.id.0,
             most,
-            runs.as_deref()
+            runs.as_deref() as Option<&[RunId]>
         )
         .fetch_one(&mut *transaction)
         .await;
@@ -106,7 +106,10 @@ impl Catalog {
             gone: row.gone,
             next: last
                 .filter(|_| row.looked_at == most)
-                .map(|(finished_at, id)| Bookmark { finished_at, id }),
+                .map(|(finished_at, id)| Bookmark {
+                    finished_at,
+                    id: RunId(id),
+                }),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::printable::steers;
+use lastgood_jobs::{attempt::RunId, printable::steers};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
@@ -81,7 +81,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordered {
     /// The run.
-    pub id: Uuid,
+    pub id: RunId,
     /// Its resource.
     pub resource_id: String,
     /// What it does.
@@ -136,7 +136,7 @@ pub enum Refusal {
     )]
     Superseded {
         /// The newer run.
-        by: Uuid,
+        by: RunId,
         /// Its state.
         state: RunState,
     },

@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::{Catalog, CatalogError};
 use crate::run::RunState;
 
+use lastgood_jobs::attempt::RunId;
+
 /// The most verifications asked for at once: a run for each of millions of points would bury the queue.
 pub const ASKED_AT_ONCE: i64 = 10_000;
 
@@ -58,7 +60,7 @@ pub struct Selection<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub struct Asked {
     /// Its run.
-    pub run: Uuid,
+    pub run: RunId,
     /// The restore point.
     pub point: Uuid,
     /// The resource.
@@ -70,7 +72,7 @@ pub struct Asked {
 #[derive(Debug, Clone)]
 pub struct ProofVerdict {
     /// How the run ended.
-    pub run: Uuid,
+    pub run: RunId,
     /// How it ended.
     pub state: RunState,
     /// Why it failed.
@@ -83,7 +85,7 @@ pub struct ProofVerdict {
 
 impl Catalog {
     /// Returns the results of those of the verifications that have ended.
-    pub async fn verdicts(&self, runs: &[Uuid]) -> Result<Vec<ProofVerdict>, CatalogError> {
+    pub async fn verdicts(&self, runs: &[RunId]) -> Result<Vec<ProofVerdict>, CatalogError> {
         let rows = sqlx::query_as!(
             ProofVerdict,
             r#"select run.id as "run!", run.state as "state!", run.error, coalesce(run.result ? 'verified', false) as "is_proof!",
@@ -91,7 +93,7 @@ impl Catalog {
                from lastgood.runs as run
                left join lastgood.restore_points as point on point.id = (run.args ->> 'point')::uuid
                where run.id = any($1) and run.finished_at is not null"#,
-            runs
+            runs as &[RunId]
         )
         .fetch_all(self.pool())
         .await?;

@@ -87,7 +87,7 @@ impl Catalog {
         batch: &[FoundPoint],
         seen: &mut BTreeSet<String>,
     ) -> Result<Rebuilt, CatalogError> {
-        let ids: Vec<_> = batch.iter().map(|it| it.manifest.run_id).collect();
+        let ids: Vec<_> = batch.iter().map(|it| it.manifest.run_id.0).collect();
         let resources: Vec<_> = batch
             .iter()
             .map(|it| it.manifest.resource_id.to_string())

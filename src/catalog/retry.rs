@@ -1,13 +1,14 @@
 //! Retries failed and cancelled runs on an operator's order.
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
     Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal, ResourceStatus,
     runs::{protect, run_not_found},
 };
 use crate::run::{RunKind, RunState, Trigger};
+
+use lastgood_jobs::attempt::RunId;
 
 impl Catalog {
     /// Puts a failed or cancelled run back into the queue with all its attempts.
@@ -16,7 +17,7 @@ impl Catalog {
     /// happened since, is refused; see [`Refusal`].
     pub async fn retry_run(
         &self,
-        id: Uuid,
+        id: RunId,
         order: &Order,
         mode: Mode,
     ) -> Result<Ordered, CatalogError> {
@@ -42,7 +43,7 @@ impl Catalog {
 
     /// Returns the failed runs that a retry in bulk covers, oldest first: backups and upkeep, but of each resource's scheduled backups only
     /// the newest. A restore overwrites what was written since, so it is retried by its id alone.
-    pub async fn failed_runs(&self, filter: &FailedFilter) -> Result<Vec<Uuid>, CatalogError> {
+    pub async fn failed_runs(&self, filter: &FailedFilter) -> Result<Vec<RunId>, CatalogError> {
         let ids = sqlx::query_scalar!(
             "select run.id from lastgood.runs as run join lastgood.resources as r on r.id = run.resource_id
              where run.finished_at >= coalesce($4::timestamptz, '-infinity') and run.state = 'failed'
@@ -69,7 +70,7 @@ impl Catalog {
 
 /// A run, locked together with its resource.
 struct Locked {
-    id: Uuid,
+    id: RunId,
     resource_id: String,
     kind: RunKind,
     trigger: Trigger,
@@ -79,18 +80,18 @@ struct Locked {
 }
 
 /// Locks the resource before the run, the same order as in a tick.
-async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Locked, CatalogError> {
+async fn lock(connection: &mut PgConnection, id: RunId) -> Result<Locked, CatalogError> {
     let status = sqlx::query_scalar!(
         "select status from lastgood.resources
          where id = (select resource_id from lastgood.runs where id = $1) for no key update",
-        id
+        id.0
     )
     .fetch_optional(&mut *connection)
     .await?
     .ok_or_else(|| run_not_found(id))?;
     let row = sqlx::query!(
         "select resource_id, kind, trigger, state, args from lastgood.runs where id = $1 for update",
-        id
+        id.0
     )
     .fetch_optional(connection)
     .await?
@@ -133,7 +134,7 @@ async fn refusal(
 }
 
 /// Looks for a scheduled backup of the same slot or a later one: a slot can have only one, and a later one has done this run's work.
-async fn newer(connection: &mut PgConnection, id: Uuid) -> Result<Option<Refusal>, CatalogError> {
+async fn newer(connection: &mut PgConnection, id: RunId) -> Result<Option<Refusal>, CatalogError> {
     let row = sqlx::query!(
         "select other.id, other.state
          from lastgood.runs as run join lastgood.runs as other on other.resource_id = run.resource_id
@@ -141,7 +142,7 @@ async fn newer(connection: &mut PgConnection, id: Uuid) -> Result<Option<Refusal
              and other.kind = 'backup' and other.trigger = 'scheduled'
              and other.state in ('queued', 'running', 'succeeded')
          order by other.slot desc limit 1",
-        id
+        id.0
     )
     .fetch_optional(connection)
     .await?;
@@ -179,7 +180,7 @@ async fn requeue(
              returning queue
          )
          select pg_notify('lastgood_runs', queue) from requeued",
-        run.id
+        run.id.0
     )
     .fetch_one(connection)
     .await;

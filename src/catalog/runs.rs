@@ -1,7 +1,7 @@
 //! Runs as callers see them: enqueued, looked up, listed. Claiming and finishing is the queue's business.
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::job::Job;
+use lastgood_jobs::{attempt::RunId, job::Job};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub struct NewRun<'a> {
 #[derive(Debug, Clone)]
 pub struct FirstRun {
     /// Its id.
-    pub id: Uuid,
+    pub id: RunId,
     /// Its job, as stored.
     pub args: serde_json::Value,
     /// What the caller said.
@@ -52,15 +52,15 @@ impl FirstRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
     /// A new run.
-    New(Uuid),
+    New(RunId),
     /// The run that the first request with this key made.
-    Duplicate(Uuid),
+    Duplicate(RunId),
 }
 
 impl Enqueued {
     /// Returns the run's id.
     #[must_use]
-    pub fn id(self) -> Uuid {
+    pub fn id(self) -> RunId {
         match self {
             Self::New(id) | Self::Duplicate(id) => id,
         }
@@ -71,7 +71,7 @@ impl Enqueued {
 #[derive(Debug, Clone)]
 pub struct RunRow {
     /// Its id.
-    pub id: Uuid,
+    pub id: RunId,
     /// Its resource.
     pub resource_id: String,
     /// Its queue: the engine.
@@ -214,13 +214,13 @@ impl Catalog {
     }
 
     /// Returns one run.
-    pub async fn run(&self, id: Uuid) -> Result<RunRow, CatalogError> {
+    pub async fn run(&self, id: RunId) -> Result<RunRow, CatalogError> {
         sqlx::query_as!(
             RunRow,
             "select id, resource_id, queue as engine, kind, trigger, slot, state, attempt, max_attempts, run_at, lease_by,
                  lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
              from lastgood.runs where id = $1",
-            id
+            id.0
         )
         .fetch_optional(self.pool())
         .await?
@@ -286,7 +286,7 @@ pub(super) async fn protect(
     }
 }
 
-pub(super) fn run_not_found(id: Uuid) -> CatalogError {
+pub(super) fn run_not_found(id: RunId) -> CatalogError {
     CatalogError::NotFound {
         what: "run",
         id: id.to_string(),

@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long, env = "LASTGOOD_LISTEN", default_value = "127.0.0.1:9752")]
     listen: SocketAddr,
     /// Serve /api/v1/capabilities to anybody without a token, e.g. for a website
-    #[arg(long, env = "LASTGOOD_PUBLIC_CAPABILITIES")]
+    #[arg(long, env = "LASTGOOD_PUBLIC_CAPABILITIES", value_parser = crate::config::flag)]
     public_capabilities: bool,
     #[command(flatten)]
     plans: PlansArgs,

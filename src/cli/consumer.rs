@@ -53,7 +53,7 @@ struct WorkArgs {
     #[command(flatten)]
     tools: ToolsArgs,
     /// Refuse servers that do not have to prove their identity: see docs/explanation/transport.md
-    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS", value_parser = crate::config::flag)]
     require_verified_tls: bool,
     /// How long a lease lasts without renewal; after that, a lost worker's runs are taken over
     #[arg(long, env = "LASTGOOD_LEASE", default_value = "30s", value_parser = crate::config::duration)]

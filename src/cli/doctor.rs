@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[command(flatten)]
     plans: PlansArgs,
     /// Fail if a server is reached without proof of its identity: set it if the consumers have it set
-    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS")]
+    #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS", value_parser = crate::config::flag)]
     require_verified_tls: bool,
     /// How long to wait for all answers together: raise it if a store is slow to reach
     #[arg(long, default_value = "9s", value_name = "TIME", value_parser = config::some_time)]

@@ -6,8 +6,10 @@ mod report;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::{Engine, ResourceId, TeamId};
-use uuid::Uuid;
+use lastgood_jobs::{
+    attempt::RunId,
+    resource::{Engine, ResourceId, TeamId},
+};
 
 use super::{
     audit::since,
@@ -51,7 +53,7 @@ pub(super) enum Command {
     /// Show one run and each of its attempts
     Show {
         /// Its id
-        id: Uuid,
+        id: RunId,
     },
     /// Put failed or cancelled runs back into the queue, with all their attempts
     Retry(orders::RetryArgs),

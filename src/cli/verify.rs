@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
-use lastgood_jobs::resource::ResourceId;
+use lastgood_jobs::{attempt::RunId, resource::ResourceId};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ fn percent(text: &str) -> Result<f64, String> {
 /// What a verification showed.
 #[derive(Serialize)]
 struct Shown {
-    run: Uuid,
+    run: RunId,
     point: Uuid,
     resource: String,
     result: &'static str,
@@ -135,8 +135,8 @@ async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::
 /// Waits until all runs have ended, and returns what they showed.
 async fn ended(
     catalog: &Catalog,
-    runs: &[Uuid],
-) -> anyhow::Result<HashMap<Uuid, (&'static str, Option<String>)>> {
+    runs: &[RunId],
+) -> anyhow::Result<HashMap<RunId, (&'static str, Option<String>)>> {
     let mut unanswered = 0;
     loop {
         match catalog.verdicts(runs).await {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use uuid::Uuid;
 
 use super::{output::Output, queue::described};
 use crate::{
@@ -14,6 +13,8 @@ use crate::{
     nouns::Run,
     run::RunState,
 };
+
+use lastgood_jobs::attempt::RunId;
 
 /// How many times in a row the catalog may fail to answer.
 const PATIENCE: u32 = 120;
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Follows a run, and returns it when it has ended.
 ///
 /// A catalog that does not answer for a while is no reason to stop: the run continues regardless.
-pub(super) async fn wait(catalog: &Catalog, run: Uuid, output: &Output) -> anyhow::Result<Run> {
+pub(super) async fn wait(catalog: &Catalog, run: RunId, output: &Output) -> anyhow::Result<Run> {
     output.note(&format!(
         "run {run} continues if this command is interrupted: see `lastgood run show {run}`"
     ));

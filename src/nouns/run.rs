@@ -10,11 +10,14 @@ use crate::{
     run::{AttemptResult, RunKind, RunState, Trigger},
 };
 
+use lastgood_jobs::attempt::{Epoch, RunId};
+
 /// One job in the queue, and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Run {
     /// Its id.
-    pub id: Uuid,
+    #[schema(value_type = Uuid)]
+    pub id: RunId,
     /// Its resource.
     pub resource: String,
     /// Its engine, which is its queue.
@@ -86,7 +89,8 @@ impl From<RunRow> for Run {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Attempt {
     /// The number of the claim: it orders attempts.
-    pub epoch: i64,
+    #[schema(value_type = i64)]
+    pub epoch: Epoch,
     /// Which attempt it was. After an operator's retry, attempts count from 1 again.
     pub attempt: i32,
     /// The consumer that executed it.
@@ -176,7 +180,8 @@ pub struct OrderedRun {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RunningRun {
     /// Its id.
-    pub id: Uuid,
+    #[schema(value_type = Uuid)]
+    pub id: RunId,
     /// Its resource.
     pub resource: String,
     /// Its engine.

@@ -10,6 +10,8 @@ use crate::{
     run::{RunKind, RunState},
 };
 
+use lastgood_jobs::attempt::RunId;
+
 /// A tier that resources have but the plans do not define.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UnknownTier {
@@ -109,7 +111,8 @@ pub struct ClosedDatabase {
     /// Its name.
     pub database: String,
     /// The restore that closed it.
-    pub run: Uuid,
+    #[schema(value_type = Uuid)]
+    pub run: RunId,
     /// When it was closed.
     pub closed_at: DateTime<Utc>,
     /// Why it could not be reopened; null if no consumer has tried yet.

@@ -19,6 +19,8 @@ use super::{
     ledger::{Claimed, Ledger},
 };
 
+use lastgood_jobs::attempt::AttemptId;
+
 /// How long after a claim whose answer was lost the server may still execute it.
 const MAY_COME_LATE: Duration = Duration::from_mins(1);
 
@@ -58,7 +60,7 @@ struct Taker {
 struct Asking {
     lanes: Vec<AskingLane>,
     /// The ids of the attempts, chosen in advance so that they are known even if the answer is lost.
-    attempts: Vec<Uuid>,
+    attempts: Vec<AttemptId>,
 }
 
 struct AskingLane {
@@ -160,7 +162,7 @@ impl Claims {
         let slots: usize = lanes.iter().map(|lane| lane.permits.num_permits()).sum();
         (slots > 0).then(|| Asking {
             lanes,
-            attempts: (0..slots).map(|_| Uuid::new_v4()).collect(),
+            attempts: (0..slots).map(|_| AttemptId(Uuid::new_v4())).collect(),
         })
     }
 }
@@ -263,10 +265,10 @@ async fn hand_over(ledger: &Ledger, mut lanes: Vec<AskingLane>, rows: Vec<Claime
 
 /// The attempts of claims whose answer was lost. The catalog may have made them, but nobody executes them.
 #[derive(Default)]
-struct Unanswered(Vec<(Instant, Vec<Uuid>)>);
+struct Unanswered(Vec<(Instant, Vec<AttemptId>)>);
 
 impl Unanswered {
-    fn add(&mut self, attempts: Vec<Uuid>) {
+    fn add(&mut self, attempts: Vec<AttemptId>) {
         self.0.push((Instant::now(), attempts));
     }
 
@@ -275,7 +277,7 @@ impl Unanswered {
         if self.0.is_empty() {
             return;
         }
-        let attempts: Vec<Uuid> = self.0.iter().flat_map(|(_, ids)| ids).copied().collect();
+        let attempts: Vec<AttemptId> = self.0.iter().flat_map(|(_, ids)| ids).copied().collect();
         match ledger.give_back(&attempts).await {
             Ok(given_back) => {
                 self.0.retain(|(asked, _)| asked.elapsed() < MAY_COME_LATE);

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
-use lastgood_jobs::{backup::RestorePoint, job::Attempt};
+use lastgood_jobs::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
+    backup::RestorePoint,
+};
 use sqlx::{PgExecutor, PgPool};
 use tokio::sync::{
     Notify,
     oneshot::{self, error::RecvError},
 };
-use uuid::Uuid;
 
 use super::{gathering::gathered, ledger::bigint};
 use crate::catalog::{CatalogError, is_refused, leave_out};
@@ -112,7 +114,7 @@ async fn record_batch(batch: Vec<Waiting>, pool: &PgPool, store: &Arc<str>) {
     let (ends, hearers): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .map(|waiting| {
-            let id = waiting.end.attempt.attempt_id;
+            let id = waiting.end.attempt.id;
             (waiting.end, (id, waiting.told))
         })
         .unzip();
@@ -144,20 +146,20 @@ async fn record_batch(batch: Vec<Waiting>, pool: &PgPool, store: &Arc<str>) {
     }
 }
 
-type LeftOut = (Vec<Vec<Uuid>>, Vec<(End, CatalogError)>);
+type LeftOut = (Vec<Vec<AttemptId>>, Vec<(End, CatalogError)>);
 
 fn tell(
-    hearers: Vec<(Uuid, oneshot::Sender<sqlx::Result<bool>>)>,
+    hearers: Vec<(AttemptId, oneshot::Sender<sqlx::Result<bool>>)>,
     outcome: Result<LeftOut, CatalogError>,
 ) {
     let Ok((done, refused)) = outcome else {
         // Dropping the senders makes the callers try again.
         return;
     };
-    let done: Vec<Uuid> = done.into_iter().flatten().collect();
+    let done: Vec<AttemptId> = done.into_iter().flatten().collect();
     let mut refused: Vec<_> = refused
         .into_iter()
-        .map(|(end, error)| (end.attempt.attempt_id, error))
+        .map(|(end, error)| (end.attempt.id, error))
         .collect();
     for (id, told) in hearers {
         let place = refused.iter().position(|(of, _)| *of == id);
@@ -175,10 +177,10 @@ pub(super) async fn finish(
     ends: &[End],
     executor: impl PgExecutor<'_>,
     store: &str,
-) -> sqlx::Result<Vec<Uuid>> {
-    let ids: Vec<_> = ends.iter().map(|end| end.attempt.run_id).collect();
+) -> sqlx::Result<Vec<AttemptId>> {
+    let ids: Vec<_> = ends.iter().map(|end| end.attempt.run).collect();
     let epochs: Vec<_> = ends.iter().map(|end| end.attempt.epoch).collect();
-    let attempts: Vec<_> = ends.iter().map(|end| end.attempt.attempt_id).collect();
+    let attempts: Vec<_> = ends.iter().map(|end| end.attempt.id).collect();
     let reports: Vec<_> = ends.iter().map(|end| end.report.clone()).collect();
     let points: Vec<_> = ends.iter().map(|end| end.point.as_ref()).collect();
     let consistent: Vec<_> = points
@@ -202,9 +204,9 @@ pub(super) async fn finish(
     let written: Vec<_> = ends.iter().map(|end| bigint(end.stored_bytes)).collect();
     sqlx::query_file_scalar!(
         "src/queue/finish_succeeded.sql",
-        &ids,
-        &epochs,
-        &attempts,
+        &ids as &[RunId],
+        &epochs as &[Epoch],
+        &attempts as &[AttemptId],
         &reports as &[Option<serde_json::Value>],
         &consistent as &[Option<DateTime<Utc>>],
         &keys as &[Option<String>],

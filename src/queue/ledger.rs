@@ -7,9 +7,8 @@ mod reap;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::job::Attempt;
+use lastgood_jobs::attempt::{Attempt, AttemptId, Epoch, RunId};
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::types::PgInterval};
-use uuid::Uuid;
 
 pub(super) use self::lease::Renewal;
 pub use self::{lease::LeaseHandle, reap::Reaped};
@@ -52,7 +51,7 @@ impl Default for Limits {
 
 /// A claimed row whose payload is not decoded yet.
 pub(super) struct Claimed {
-    pub(super) id: Uuid,
+    pub(super) id: RunId,
     pub(super) queue: String,
     pub(super) priority: Priority,
     pub(super) resource_id: String,
@@ -60,8 +59,8 @@ pub(super) struct Claimed {
     pub(super) kind: String,
     pub(super) slot: Option<DateTime<Utc>>,
     pub(super) attempt: i32,
-    pub(super) epoch: i64,
-    pub(super) attempt_id: Uuid,
+    pub(super) epoch: Epoch,
+    pub(super) attempt_id: AttemptId,
     pub(super) created_at: DateTime<Utc>,
     pub(super) args: serde_json::Value,
 }
@@ -69,9 +68,9 @@ pub(super) struct Claimed {
 impl Claimed {
     pub(super) fn as_attempt(&self) -> Attempt {
         Attempt {
-            run_id: self.id,
+            run: self.id,
             epoch: self.epoch,
-            attempt_id: self.attempt_id,
+            id: self.attempt_id,
             created_at: self.created_at,
         }
     }
@@ -127,7 +126,7 @@ impl Ledger {
         &self,
         connection: &mut PgConnection,
         lanes: &[(&str, usize, Lane)],
-        attempts: &[Uuid],
+        attempts: &[AttemptId],
     ) -> sqlx::Result<Vec<Claimed>> {
         let queues: Vec<_> = lanes
             .iter()
@@ -153,14 +152,14 @@ impl Ledger {
             interval(self.lease),
             self.limits.team_slots.map(integer),
             integer(self.limits.server_slots),
-            attempts,
+            attempts as &[AttemptId],
         )
         .fetch_all(connection);
         answered(claim).await
     }
 
     /// Gives back, unspent, those of these attempts that were made by a claim whose answer was lost. Returns how many there were.
-    pub(super) async fn give_back(&self, attempts: &[Uuid]) -> sqlx::Result<u64> {
+    pub(super) async fn give_back(&self, attempts: &[AttemptId]) -> sqlx::Result<u64> {
         let giving = sqlx::query!(
             "with given as (
                  update lastgood.runs
@@ -169,7 +168,7 @@ impl Ledger {
                  returning queue
              )
              select pg_notify('lastgood_runs', queue) from given",
-            attempts,
+            attempts as &[AttemptId],
             &*self.worker,
         )
         .fetch_all(&self.pool);
@@ -186,13 +185,13 @@ impl Ledger {
                  returning queue
              )
              select pg_notify('lastgood_runs', queue) from released",
-            attempt.run_id,
-            attempt.epoch,
-            attempt.attempt_id,
+            attempt.run.0,
+            attempt.epoch.0,
+            attempt.id.0,
         )
         .fetch_optional(&self.pool);
         if let Err(error) = answered(release).await {
-            tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot give a run back, the reaper will take it");
+            tracing::warn!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "cannot give a run back, the reaper will take it");
         }
     }
 
@@ -200,19 +199,19 @@ impl Ledger {
     pub(super) async fn over(&self, attempts: &[Attempt]) -> sqlx::Result<Vec<Attempt>> {
         let (ids, of_attempts): (Vec<_>, Vec<_>) = attempts
             .iter()
-            .map(|attempt| (attempt.run_id, attempt.attempt_id))
+            .map(|attempt| (attempt.run, attempt.id))
             .unzip();
         let over = sqlx::query_scalar!(
-            r#"select mine.attempt_id as "attempt_id!"
+            r#"select mine.attempt_id as "attempt_id!: AttemptId"
                from unnest($1::uuid[], $2::uuid[]) as mine (id, attempt_id)
                left join lastgood.runs as run on run.id = mine.id
                where run.attempt_id is distinct from mine.attempt_id or run.state <> 'running'"#,
-            &ids,
-            &of_attempts
+            &ids as &[RunId],
+            &of_attempts as &[AttemptId]
         )
         .fetch_all(&self.pool);
         let over = answered(over).await?;
-        let is_over = |attempt: &&Attempt| over.contains(&attempt.attempt_id);
+        let is_over = |attempt: &&Attempt| over.contains(&attempt.id);
         Ok(attempts.iter().filter(is_over).copied().collect())
     }
 
@@ -223,9 +222,9 @@ impl Ledger {
                    select from lastgood.attempts
                    where run_id = $1 and epoch = $2 and attempt_id = $3 and result = 'cancelled'
                ) as "cancelled!""#,
-            attempt.run_id,
-            attempt.epoch,
-            attempt.attempt_id,
+            attempt.run.0,
+            attempt.epoch.0,
+            attempt.id.0,
         )
         .fetch_one(&self.pool);
         answered(cancelled).await.unwrap_or(false)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Ledger;
-use lastgood_jobs::job::Attempt;
+use lastgood_jobs::attempt::Attempt;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 

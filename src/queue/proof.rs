@@ -7,6 +7,8 @@ use uuid::Uuid;
 use super::{Condemned, Lacking};
 use crate::catalog::{Audit, record};
 
+use lastgood_jobs::attempt::RunId;
+
 /// Records that a restore point was read to its last byte in these stores and is intact. A quarantined one becomes usable again: its bytes
 /// match its manifest, whatever was wrong before.
 pub(super) async fn acquit(
@@ -34,7 +36,7 @@ pub(super) async fn acquit(
 pub(super) async fn condemn(
     connection: &mut PgConnection,
     condemned: Condemned,
-    by: Uuid,
+    by: RunId,
     because: &str,
 ) -> sqlx::Result<()> {
     let because = because.replace('\0', "\u{fffd}");

@@ -8,7 +8,7 @@ use std::{
 
 use apalis::prelude::{AbortError, BoxDynError, Task};
 use futures::future::{BoxFuture, FutureExt};
-use lastgood_jobs::{error::ErrorKind, job::Attempt, worker::Progress};
+use lastgood_jobs::{attempt::Attempt, error::ErrorKind, worker::Progress};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
@@ -80,7 +80,7 @@ where
             progress: Arc::clone(&run.progress),
         };
         let span = tracing::info_span!(
-            "run", run.id = %run.id, run.kind = %run.kind, run.attempt = run.attempt, run.epoch = run.epoch,
+            "run", run.id = %run.id, run.kind = %run.kind, run.attempt = run.attempt, run.epoch = run.epoch.0,
             resource.id = %run.resource_id, queue.name = %self.queue.name,
         );
         let work = self.inner.call(task).instrument(span.clone());

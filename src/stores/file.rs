@@ -238,6 +238,9 @@ fn credentials(entry: &Entry) -> Result<Option<KeySource>, StoresError> {
             "has both keys and `credentials:` that name another source: leave one out",
         )),
         (Some(id), Some(key)) => Ok(Some(key_source(id, key, token))),
+        (None, None) if token.is_some() => Err(refused(
+            "has session_token without the keys that it belongs to: give access_key_id and secret_access_key as well",
+        )),
         (None, None) if entry.storage.starts_with("s3://") => {
             environment::granted(grant, &entry.name)
         }

@@ -80,6 +80,10 @@ async fn the_first_store_of_a_file_is_the_primary_and_the_others_are_mirrors() -
     "version: 1\nstores: [{name: a, storage: 's3://bucket', access_key_id: 'env:PATH'}]",
     "only one of access_key_id and secret_access_key"
 )]
+#[case::token_alone(
+    "version: 1\nstores: [{name: a, storage: 's3://bucket', session_token: 'env:PATH'}]",
+    "give access_key_id and secret_access_key as well"
+)]
 #[case::grant(
     "version: 1\nstores: [{name: a, storage: 's3://bucket', credentials: hunter2}]",
     "one of keys, chain, web_identity, container, profile, instance"

@@ -11,9 +11,10 @@ use lastgood::{
 };
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgArguments, query::Query};
-use uuid::Uuid;
 
 use crate::database::TestCatalog;
+
+use lastgood_jobs::attempt::RunId;
 
 /// Creates a fleet of several thousand resources, planned, backed up, copied and proven as they should be.
 async fn fleet() -> Result<TestCatalog> {
@@ -260,7 +261,7 @@ async fn what_runs_is_listed_by_its_age_like_any_other(
     .await?;
     let listed = db.catalog.runs(&filter).await?;
     let listed: Vec<_> = listed.into_iter().map(|run| run.id).collect();
-    let newest: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
+    let newest: Vec<RunId> = sqlx::query_scalar(AssertSqlSafe(format!(
         "select id from lastgood.runs where {expected} order by created_at desc limit 5"
     )))
     .fetch_all(db.pool())

@@ -235,7 +235,7 @@ async fn a_manifest_that_is_not_the_recorded_one_is_neither_copied_nor_written_o
 -> anyhow::Result<()> {
     let lab = Lab::new().await?;
     let mut other = lab.manifest.clone();
-    other.epoch += 1;
+    other.epoch.0 += 1;
     lab.to.create_manifest(KEY, &other).await?;
     let refused = lab.copy(&lab.alive()).await.unwrap_err().report();
     assert!(

@@ -3,7 +3,7 @@
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
-    job::Attempt,
+    attempt::{Attempt, AttemptId, Epoch},
     key::ArchiveKey,
     names::{Engine, ResourceId, TeamId},
 };
@@ -34,8 +34,8 @@ const fn suffix(engine: Engine) -> &'static str {
 pub(crate) struct Keys {
     directory: String,
     run: String,
-    epoch: i64,
-    attempt_id: Uuid,
+    epoch: Epoch,
+    attempt_id: AttemptId,
     suffix: &'static str,
     is_encrypted: bool,
 }
@@ -50,13 +50,9 @@ impl Keys {
         let day = attempt.created_at.format("%Y/%m/%d");
         Self {
             directory: format!("v1/{team}/{resource}/{day}/"),
-            run: format!(
-                "{}Z-{}",
-                attempt.created_at.format("%H%M%S"),
-                attempt.run_id
-            ),
+            run: format!("{}Z-{}", attempt.created_at.format("%H%M%S"), attempt.run),
             epoch: attempt.epoch,
-            attempt_id: attempt.attempt_id,
+            attempt_id: attempt.id,
             suffix: suffix(engine),
             is_encrypted: false,
         }
@@ -81,7 +77,7 @@ impl Keys {
             self.directory,
             self.run,
             self.epoch,
-            self.attempt_id.simple(),
+            self.attempt_id.0.simple(),
             self.suffix
         )
     }
@@ -141,11 +137,11 @@ mod tests {
 
     const RUN: &str = "050607Z-00000000-0000-0000-0000-000000000007";
 
-    fn keys(epoch: i64) -> Keys {
+    fn keys(epoch: Epoch) -> Keys {
         let attempt = Attempt {
-            run_id: Uuid::from_u128(7),
+            run: crate::attempt::RunId(Uuid::from_u128(7)),
             epoch,
-            attempt_id: Uuid::from_u128(0xe1),
+            id: AttemptId(Uuid::from_u128(0xe1)),
             created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
         };
         Keys::new(
@@ -159,10 +155,10 @@ mod tests {
     #[test]
     fn keys_are_permanent() {
         let run = format!("v1/acme/db-1/2026/03/04/{RUN}");
-        assert_eq!(keys(3).manifest(), format!("{run}.manifest.json"));
+        assert_eq!(keys(Epoch(3)).manifest(), format!("{run}.manifest.json"));
         let archive = format!("{run}-e3-000000000000000000000000000000e1.pgdump.zst");
-        assert_eq!(keys(3).archive(), archive);
-        assert!(is_manifest(&keys(3).manifest()) && !is_manifest(&keys(3).archive()));
+        assert_eq!(keys(Epoch(3)).archive(), archive);
+        assert!(is_manifest(&keys(Epoch(3)).manifest()) && !is_manifest(&keys(Epoch(3)).archive()));
     }
 
     #[test]
@@ -171,8 +167,8 @@ mod tests {
             id: Uuid::from_u128(9),
             recipient: crate::key::Identity::generate().recipient(),
         };
-        let plain = keys(3).archive();
-        let encrypted = keys(3).encrypted_to(Some(&key)).archive();
+        let plain = keys(Epoch(3)).archive();
+        let encrypted = keys(Epoch(3)).encrypted_to(Some(&key)).archive();
         assert_eq!(encrypted, format!("{plain}.age"));
         let name = encrypted.rsplit_once('/').unwrap().1;
         assert!(ArchiveName::parse(name).unwrap().is_whole);
@@ -191,7 +187,7 @@ mod tests {
         let name = format!("{RUN}{of_attempt}.pgdump.zst");
         let archive = ArchiveName::parse(&name).unwrap();
         assert_eq!((archive.run, archive.is_whole), (RUN, true));
-        let manifest = keys(9).manifest();
+        let manifest = keys(Epoch(9)).manifest();
         assert_eq!(archive.manifest(), manifest.rsplit_once('/').unwrap().1);
     }
 

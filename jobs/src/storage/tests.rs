@@ -14,7 +14,10 @@ use std::{future::Future, time::Instant};
 use chrono::{TimeZone as _, Utc};
 
 use super::*;
-use crate::{job::Attempt, manifest::tests::example};
+use crate::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
+    manifest::tests::example,
+};
 
 struct Store {
     storage: Storage,
@@ -67,9 +70,9 @@ impl Store {
 
 fn keys(epoch: i64) -> Keys {
     let attempt = Attempt {
-        run_id: uuid::Uuid::from_u128(7),
-        epoch,
-        attempt_id: uuid::Uuid::from_u128(11),
+        run: RunId(uuid::Uuid::from_u128(7)),
+        epoch: Epoch(epoch),
+        id: AttemptId(uuid::Uuid::from_u128(11)),
         created_at: Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap(),
     };
     Keys::new(

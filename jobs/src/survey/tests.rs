@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::TimeZone as _;
 
 use super::*;
-use crate::manifest::tests::example;
+use crate::{attempt::RunId, manifest::tests::example};
 
 struct Store {
     storage: Storage,
@@ -49,7 +49,7 @@ fn noon() -> DateTime<Utc> {
 /// Returns a point of `team`'s resource `db-1`, consistent this many minutes before noon.
 fn point(number: u128, team: &str, minutes: i64) -> Manifest {
     let mut manifest = Manifest {
-        run_id: Uuid::from_u128(number),
+        run_id: RunId(Uuid::from_u128(number)),
         team: team.parse().unwrap(),
         consistent_at: noon() - TimeDelta::minutes(minutes),
         ..example()

@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result};
 use chrono::Utc;
 use futures::future::BoxFuture;
 use lastgood_jobs::{
+    attempt::{Attempt, AttemptId, Epoch},
     backup::Previous,
-    job::{Attempt, RestoreTarget},
+    job::RestoreTarget,
     manifest::{Details, Manifest, Suspect},
     worker::{Lease, Worker},
 };
@@ -95,7 +96,12 @@ async fn a_second_delivery_adopts_the_point_that_is_there() -> Result<()> {
     let lab = Lab::owner(Server::pg17()?).await?;
     let run = attempt();
     let first = lab.backup(run).await?;
-    let again = lab.backup(Attempt { epoch: 2, ..run }).await?;
+    let again = lab
+        .backup(Attempt {
+            epoch: Epoch(2),
+            ..run
+        })
+        .await?;
     assert_eq!(again, first);
     assert_eq!(lab.files()?.len(), 2);
 
@@ -106,8 +112,13 @@ async fn a_second_delivery_adopts_the_point_that_is_there() -> Result<()> {
             .join("objects")
             .join(&first.manifest.archive.key),
     )?;
-    let third = lab.backup(Attempt { epoch: 3, ..run }).await?;
-    assert_eq!(third.manifest.epoch, 3);
+    let third = lab
+        .backup(Attempt {
+            epoch: Epoch(3),
+            ..run
+        })
+        .await?;
+    assert_eq!(third.manifest.epoch, Epoch(3));
     assert_eq!(lab.files()?.len(), 2);
     lab.clean().await
 }
@@ -116,7 +127,13 @@ async fn a_second_delivery_adopts_the_point_that_is_there() -> Result<()> {
 async fn of_two_attempts_at_the_same_time_one_commits_and_both_agree() -> Result<()> {
     let lab = Lab::owner(Server::pg18()?).await?;
     let run = attempt();
-    let (first, second) = tokio::join!(lab.backup(run), lab.backup(Attempt { epoch: 2, ..run }));
+    let (first, second) = tokio::join!(
+        lab.backup(run),
+        lab.backup(Attempt {
+            epoch: Epoch(2),
+            ..run
+        })
+    );
     // The earlier attempt may lose its lease; the later one never does.
     let second = second?;
     if let Ok(first) = first {
@@ -162,7 +179,7 @@ async fn an_attempt_that_comes_second_takes_nothing_from_one_of_the_same_epoch(
     let lab = Lab::owner(Server::pg18()?).await?;
     let second = attempt();
     let first = Attempt {
-        attempt_id: Uuid::new_v4(),
+        id: AttemptId(Uuid::new_v4()),
         ..second
     };
     let overtaken = Worker {
@@ -177,7 +194,7 @@ async fn an_attempt_that_comes_second_takes_nothing_from_one_of_the_same_epoch(
     let made = backup(second, &lab.resource, None, &overtaken).await;
     let manifest_key = match (believes, made) {
         (true, Ok(point)) => {
-            assert_eq!(point.manifest.attempt_id, Some(first.attempt_id));
+            assert_eq!(point.manifest.attempt_id, Some(first.id));
             point.manifest_key
         }
         (false, Err(error)) => {
@@ -191,7 +208,7 @@ async fn an_attempt_that_comes_second_takes_nothing_from_one_of_the_same_epoch(
     };
     let manifest = lab.worker.storage.manifest(&manifest_key).await?;
     let manifest = manifest.context("there is no manifest")?;
-    assert_eq!(manifest.attempt_id, Some(first.attempt_id));
+    assert_eq!(manifest.attempt_id, Some(first.id));
     let archive = format!("objects/{}", manifest.archive.key);
     until("only the point is left", || async {
         Ok(lab.files()?.len() == 2)

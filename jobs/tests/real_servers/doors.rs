@@ -43,7 +43,7 @@ async fn an_exchange_that_waits_for_a_lock_opens_the_database_and_tries_again() 
     lab.run("truncate shop").await?;
     let mut busy = comments_on_it(&lab).await?;
     let job = Restore {
-        point: point.manifest.run_id,
+        point: point.manifest.run_id.0,
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,
@@ -105,7 +105,7 @@ async fn what_a_dead_worker_still_waits_to_do_is_ended_before_the_database_is_op
     let run = attempt();
     let url = secrecy::ExposeSecret::expose_secret(&lab.resource.url).to_owned();
     let dead = url.parse::<PgConnectOptions>()?.database("postgres");
-    let dead = dead.application_name(&format!("lastgood swap {}", run.run_id));
+    let dead = dead.application_name(&format!("lastgood swap {}", run.run));
     let mut busy = comments_on_it(&lab).await?;
     let mut dead = dead.disable_statement_logging().connect().await?;
     let close = format!("alter database \"{}\" allow_connections false", lab.name);
@@ -119,7 +119,7 @@ async fn what_a_dead_worker_still_waits_to_do_is_ended_before_the_database_is_op
     })
     .await?;
 
-    reopen(&lab.resource, &lab.name, run.run_id)
+    reopen(&lab.resource, &lab.name, run.run)
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;
     ensure!(is_open(&lab).await?);
@@ -127,10 +127,10 @@ async fn what_a_dead_worker_still_waits_to_do_is_ended_before_the_database_is_op
     ensure!(waiting.await?.is_err(), "the dead worker's rename was done");
     lab.has_no_other_database().await?;
     // Repeating it changes nothing, and neither does a record of a database that no longer exists.
-    reopen(&lab.resource, &lab.name, run.run_id)
+    reopen(&lab.resource, &lab.name, run.run)
         .await
         .map_err(|error| anyhow::anyhow!(error.report()))?;
-    let gone = reopen(&lab.resource, "nowhere", run.run_id).await;
+    let gone = reopen(&lab.resource, "nowhere", run.run).await;
     ensure!(gone.err().context("it was there")?.is_permanent());
     lab.clean().await
 }

@@ -176,7 +176,7 @@ async fn the_role_for_restores_fills_its_own_database_and_touches_no_other() -> 
     let restored_to = format!("{}-restored", lab.name);
     let target = as_role(&lab, "restore", &restored_to)?;
     let job = Restore {
-        point: point.manifest.run_id,
+        point: point.manifest.run_id.0,
         target: RestoreTarget::Reference {
             reference: "env:X".to_owned(),
         },

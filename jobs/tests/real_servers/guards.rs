@@ -158,7 +158,7 @@ async fn nothing_is_restored_into_what_belongs_to_the_server_or_to_others() -> R
             continue;
         }
         let job = Restore {
-            point: point.manifest.run_id,
+            point: point.manifest.run_id.0,
             target: RestoreTarget::Reference {
                 reference: "env:X".to_owned(),
             },
@@ -186,7 +186,7 @@ async fn nothing_is_restored_into_what_belongs_to_the_server_or_to_others() -> R
     let others = Lab::owner(Server::pg18()?).await?;
     others.run("create table secret_plans (a int)").await?;
     let job = |name: &str| Restore {
-        point: point.manifest.run_id,
+        point: point.manifest.run_id.0,
         target: RestoreTarget::Database {
             name: name.to_owned(),
         },

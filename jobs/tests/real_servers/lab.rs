@@ -16,10 +16,11 @@ use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
 use futures::future::BoxFuture;
 use lastgood_jobs::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
     backup::RestorePoint,
     clients::Toolbox,
     error::JobError,
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     resource::{Engine, ResourceOptions},
     restore::{Contents, Restored},
     sought::Sought,
@@ -308,7 +309,7 @@ impl Lab {
         target: RestoreTarget,
     ) -> Result<Restored, JobError> {
         let job = Restore {
-            point: point.manifest.run_id,
+            point: point.manifest.run_id.0,
             target,
             no_owner: false,
             no_acl: false,
@@ -381,9 +382,9 @@ impl Lab {
 
 pub(crate) fn attempt() -> Attempt {
     Attempt {
-        run_id: Uuid::new_v4(),
-        epoch: 1,
-        attempt_id: uuid::Uuid::new_v4(),
+        run: RunId(Uuid::new_v4()),
+        epoch: Epoch(1),
+        id: AttemptId(uuid::Uuid::new_v4()),
         created_at: Utc::now(),
     }
 }

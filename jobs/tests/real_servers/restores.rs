@@ -6,7 +6,8 @@ mod tablespaces;
 
 use anyhow::Result;
 use lastgood_jobs::{
-    job::{Attempt, DropReplaced, Restore, RestoreTarget},
+    attempt::{Attempt, Epoch},
+    job::{DropReplaced, Restore, RestoreTarget},
     sought::Sought,
 };
 
@@ -243,7 +244,10 @@ async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Resu
     lab.server
         .run(&into, "insert into orders (name) values ('new')")
         .await?;
-    let again = Attempt { epoch: 2, ..run };
+    let again = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     let again = lab.restore_as(again, &point, target.clone()).await?;
     assert_eq!(
         (&again.database, tables(&again), again.notes.len()),
@@ -254,14 +258,17 @@ async fn a_second_delivery_finds_an_empty_database_filled_by_the_first() -> Resu
     let comment = "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()";
     assert_eq!(
         lab.server.ask(&into, comment).await?,
-        format!("it's theirs\ntarget of lastgood run {}", run.run_id)
+        format!("it's theirs\ntarget of lastgood run {}", run.run)
     );
 
     // Another run may not use it, and a database that is not whole never counts as success.
     let error = lab.restore(&point, target.clone()).await.unwrap_err();
     assert!(!error.to_string().contains("attempt"), "{error}");
     lab.server.run(&into, "drop table part_1").await?;
-    let again = Attempt { epoch: 3, ..run };
+    let again = Attempt {
+        epoch: Epoch(3),
+        ..run
+    };
     let error = lab.restore_as(again, &point, target).await.unwrap_err();
     assert_eq!(
         (error.kind().as_str(), error.is_permanent()),
@@ -289,7 +296,10 @@ async fn who_may_not_mark_a_database_is_told_that_an_earlier_attempt_may_have_fi
     let count = "select count(*)::text from a";
     assert_eq!(lab.server.ask(&into, count).await?, "1000");
 
-    let again = Attempt { epoch: 2, ..run };
+    let again = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     let error = lab.restore_as(again, &point, target).await.unwrap_err();
     assert_eq!(
         (error.kind().as_str(), error.is_permanent()),
@@ -338,7 +348,7 @@ async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()
     restore(
         attempt(),
         &lab.resource,
-        &job(id),
+        &job(id.0),
         &sought,
         Some(url),
         &lab.worker,
@@ -369,7 +379,7 @@ async fn a_reference_leads_to_another_server_unless_that_is_older() -> Result<()
     let refused = restore(
         attempt(),
         &newer.resource,
-        &job(id),
+        &job(id.0),
         &sought,
         Some(url),
         &newer.worker,
@@ -421,7 +431,10 @@ async fn a_restore_in_place_needs_the_word_and_is_all_or_nothing() -> Result<()>
     // A second delivery does it again, with the same outcome.
     let run = attempt();
     for epoch in [1, 2] {
-        let attempt = Attempt { epoch, ..run };
+        let attempt = Attempt {
+            epoch: Epoch(epoch),
+            ..run
+        };
         let restored = lab.restore_as(attempt, &point, target.clone()).await?;
         assert_eq!(restored.kept, None);
         assert_eq!(lab.ask(CHECKSUM).await?, sum);

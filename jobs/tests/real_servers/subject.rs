@@ -1,17 +1,17 @@
 //! A resource as the tests describe it: by a URL, which may be one that does not parse as an address.
 
 use lastgood_jobs::{
+    attempt::{Attempt, RunId},
     backup::{self, Previous, RestorePoint},
     engine::address::Address,
     error::JobError,
-    job::{Attempt, DropReplaced, Restore},
+    job::{DropReplaced, Restore},
     resource::{Engine, Resource, ResourceId, ResourceOptions, TeamId, Tier},
     restore::{self, Restored},
     sought::Sought,
     worker::Worker,
 };
 use secrecy::SecretString;
-use uuid::Uuid;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
@@ -63,6 +63,6 @@ pub(crate) async fn drop_replaced(subject: &Subject, job: &DropReplaced) -> Resu
     restore::drop_replaced(&subject.resource()?, job).await
 }
 
-pub(crate) async fn reopen(subject: &Subject, database: &str, run: Uuid) -> Result<(), JobError> {
+pub(crate) async fn reopen(subject: &Subject, database: &str, run: RunId) -> Result<(), JobError> {
     restore::reopen(&subject.resource()?, database, run).await
 }

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
     detached,
     engine::address::Address,
     error::{JobError, KeyError, PostgresError},
     escrow,
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::Manifest,
     resource::{Resource, ResourceId, ResourceOptions},
     restore::{Restored, restore},
@@ -217,7 +218,7 @@ async fn in_this_process(
     worker: &Worker,
 ) -> anyhow::Result<Result<Restored, JobError>> {
     let job = Restore {
-        point: manifest.run_id,
+        point: manifest.run_id.0,
         target: RestoreTarget::Reference {
             reference: target.reference.to_string(),
         },
@@ -233,9 +234,9 @@ async fn in_this_process(
         Err(error) => return Ok(Err(error)),
     };
     let attempt = Attempt {
-        run_id: Uuid::new_v4(),
-        epoch: 1,
-        attempt_id: Uuid::new_v4(),
+        run: RunId(Uuid::new_v4()),
+        epoch: Epoch(1),
+        id: AttemptId(Uuid::new_v4()),
         created_at: Utc::now(),
     };
     let stop = stop_on_signal()?.drain;

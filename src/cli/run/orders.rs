@@ -5,11 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use chrono::Utc;
 use lastgood_jobs::{
+    attempt::RunId,
     error::ErrorKind,
     resource::{Engine, TeamId, Tier},
 };
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::{
     catalog::{Catalog, CatalogError, FailedFilter, Mode, Order, Ordered},
@@ -21,7 +21,7 @@ use crate::{
 pub(in crate::cli) struct RetryArgs {
     /// The runs
     #[arg(required_unless_present = "failed", conflicts_with = "failed")]
-    ids: Vec<Uuid>,
+    ids: Vec<RunId>,
     /// All failed backups and upkeep. A restore is retried only by its id
     #[arg(long)]
     failed: bool,
@@ -48,7 +48,7 @@ pub(in crate::cli) struct RetryArgs {
 pub(in crate::cli) struct CancelArgs {
     /// The runs
     #[arg(required = true)]
-    ids: Vec<Uuid>,
+    ids: Vec<RunId>,
     #[command(flatten)]
     order: OrderArgs,
 }
@@ -133,7 +133,7 @@ pub(super) async fn cancel(
 #[serde(untagged)]
 enum Answer {
     Given(Box<OrderedRun>),
-    NoSuchRun { id: Uuid, refused_because: String },
+    NoSuchRun { id: RunId, refused_because: String },
 }
 
 impl Answer {
@@ -200,10 +200,10 @@ struct Answers {
 /// Gives the order for each run. A run that does not exist does not stop the rest, and if something does, the
 /// outcomes so far are returned.
 async fn each<F: Future<Output = Result<Ordered, CatalogError>>>(
-    ids: Vec<Uuid>,
+    ids: Vec<RunId>,
     catalog: &Catalog,
     mode: Mode,
-    order: impl Fn(Uuid) -> F,
+    order: impl Fn(RunId) -> F,
 ) -> Answers {
     let mut given = Vec::new();
     for id in ids {

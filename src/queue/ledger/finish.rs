@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lastgood_jobs::{backup::RestorePoint, error::ErrorKind, job::Attempt};
+use lastgood_jobs::{attempt::Attempt, backup::RestorePoint, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -40,7 +40,7 @@ impl Ledger {
                 Ok(state) => return state,
                 // The schema will refuse the same outcome for ever, and the run must not hold its slot that long.
                 Err(error) if is_refused(&error) => {
-                    tracing::error!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "the catalog refuses the outcome of a run");
+                    tracing::error!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "the catalog refuses the outcome of a run");
                     refused = Err(Failure::permanent(
                         ErrorKind::Internal,
                         format!("the catalog refuses the outcome: {error}"),
@@ -48,7 +48,7 @@ impl Ledger {
                     outcome = &refused;
                 }
                 Err(error) => {
-                    tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot record the outcome of a run, trying again");
+                    tracing::warn!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "cannot record the outcome of a run, trying again");
                 }
             }
             tokio::select! {
@@ -84,7 +84,7 @@ impl Ledger {
             }
             let mut transaction = self.pool.begin().await?;
             let done = finish(&[end], &mut *transaction, &self.primary).await?;
-            let finished = done.contains(&attempt.attempt_id);
+            let finished = done.contains(&attempt.id);
             match outcome {
                 Outcome::Proof { point, stores, .. } if finished => {
                     proof::acquit(&mut transaction, *point, stores).await?;
@@ -113,9 +113,9 @@ impl Ledger {
                  run_at = now() + interval '5 s' * (0.75 + random() / 2), error_kind = $4, error = $5
              where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
              returning state",
-            attempt.run_id,
-            attempt.epoch,
-            attempt.attempt_id,
+            attempt.run.0,
+            attempt.epoch.0,
+            attempt.id.0,
             failure.kind,
             without_nul(&failure.message),
         )
@@ -131,27 +131,21 @@ impl Ledger {
     ) -> sqlx::Result<Option<RunState>> {
         let finish = sqlx::query_file_scalar!(
             "src/queue/finish_failed.sql",
-            attempt.run_id,
-            attempt.epoch,
+            attempt.run.0,
+            attempt.epoch.0,
             failure.kind,
             without_nul(&failure.message),
             failure.permanent,
             failure.tool_words.as_deref().map(without_nul),
             bigint(dump_bytes),
             bigint(stored_bytes),
-            attempt.attempt_id,
+            attempt.id.0,
         );
         let recording = async {
             let mut transaction = self.pool.begin().await?;
             let state = finish.fetch_optional(&mut *transaction).await?;
             if let (Some(_), Some(condemned)) = (&state, failure.condemned) {
-                proof::condemn(
-                    &mut transaction,
-                    condemned,
-                    attempt.run_id,
-                    &failure.message,
-                )
-                .await?;
+                proof::condemn(&mut transaction, condemned, attempt.run, &failure.message).await?;
             }
             if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
                 proof::forget(&mut transaction, lacking).await?;
@@ -172,15 +166,15 @@ impl Ledger {
             .map_err(|error| sqlx::Error::Encode(error.into()))?;
         let recording = sqlx::query_file_scalar!(
             "src/queue/late_point.sql",
-            attempt.run_id,
-            attempt.epoch,
+            attempt.run.0,
+            attempt.epoch.0,
             point.manifest.consistent_at,
             point.manifest_key,
             manifest,
             bigint(point.manifest.dump.size_bytes),
             bigint(point.manifest.archive.size_bytes),
             &*self.primary,
-            attempt.attempt_id,
+            attempt.id.0,
         )
         .fetch_one(&self.pool);
         Ok(answered(recording).await? == 1)
@@ -195,10 +189,10 @@ impl Ledger {
         let recording = sqlx::query!(
             "update lastgood.runs set result = $3
              where id = $1 and epoch = $2::bigint + 1 and attempt_id = $4 and state = 'cancelled'",
-            attempt.run_id,
-            attempt.epoch,
+            attempt.run.0,
+            attempt.epoch.0,
             report,
-            attempt.attempt_id,
+            attempt.id.0,
         )
         .execute(&self.pool);
         Ok(answered(recording).await?.rows_affected() == 1)

@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood_jobs::{
-    job::Attempt,
+    attempt::{Attempt, RunId},
     worker::{Lease, Progress},
 };
-use uuid::Uuid;
 
 use super::{ANSWER_WITHIN, Ledger, answered, bigint, interval};
 
@@ -31,7 +30,7 @@ impl Lease for LeaseHandle {
     }
 
     fn is_open(&self) -> BoxFuture<'_, ()> {
-        self.ledger.note_open(self.attempt.run_id).boxed()
+        self.ledger.note_open(self.attempt.run).boxed()
     }
 }
 
@@ -51,12 +50,12 @@ impl Ledger {
         let renewal = sqlx::query!(
             "update lastgood.runs set lease_until = now() + $3, dump_bytes = $4, stored_bytes = $5
              where id = $1 and epoch = $2 and attempt_id = $6 and state = 'running'",
-            attempt.run_id,
-            attempt.epoch,
+            attempt.run.0,
+            attempt.epoch.0,
             interval(self.lease),
             bigint(dump_bytes),
             bigint(stored_bytes),
-            attempt.attempt_id,
+            attempt.id.0,
         )
         .execute(&self.pool);
         Ok(match answered(renewal).await?.rows_affected() {
@@ -74,7 +73,7 @@ impl Ledger {
             match self.renew(attempt, progress).await {
                 Ok(renewal) => return renewal == Renewal::Extended,
                 Err(error) => {
-                    tracing::warn!(run.id = %attempt.run_id, run.epoch = attempt.epoch, %error, "cannot prove the lease, trying again");
+                    tracing::warn!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "cannot prove the lease, trying again");
                 }
             }
             if tokio::time::Instant::now() >= deadline {
@@ -92,26 +91,26 @@ impl Ledger {
              select id, resource_id, $4 from lastgood.runs
              where id = $1 and epoch = $2 and attempt_id = $3 and state = 'running'
              on conflict (run_id) do update set database = excluded.database, closed_at = excluded.closed_at, tried_at = null, error = null",
-            attempt.run_id,
-            attempt.epoch,
-            attempt.attempt_id,
+            attempt.run.0,
+            attempt.epoch.0,
+            attempt.id.0,
             database
         )
         .execute(&self.pool);
         match answered(noting).await {
             Ok(noted) => noted.rows_affected() == 1,
             Err(error) => {
-                tracing::warn!(run.id = %attempt.run_id, %error, "cannot record that a database is about to be closed: it is left as it is");
+                tracing::warn!(run.id = %attempt.run, %error, "cannot record that a database is about to be closed: it is left as it is");
                 false
             }
         }
     }
 
     /// Removes that record. If this fails, a consumer looks at the database later and finds it open.
-    async fn note_open(&self, id: Uuid) {
+    async fn note_open(&self, id: RunId) {
         let noting = sqlx::query!(
             "delete from lastgood.closed_databases where run_id = $1",
-            id
+            id.0
         )
         .execute(&self.pool);
         if let Err(error) = answered(noting).await {

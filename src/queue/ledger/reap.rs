@@ -1,8 +1,7 @@
 //! Takes back or fails the runs that no worker will end: those whose lease ran out, and those of engines that nobody serves.
 
 use futures::FutureExt as _;
-use lastgood_jobs::error::chain;
-use uuid::Uuid;
+use lastgood_jobs::{attempt::RunId, error::chain};
 
 use super::{Ledger, answered, interval};
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Reaped {
     /// Its id.
-    pub id: Uuid,
+    pub id: RunId,
     /// Its queue.
     pub queue: String,
     /// What it does.
@@ -43,13 +42,18 @@ impl Ledger {
         }
     }
 
-    async fn reap_those(&self, runs: Option<Vec<Uuid>>) -> Result<Vec<Reaped>, CatalogError> {
+    async fn reap_those(&self, runs: Option<Vec<RunId>>) -> Result<Vec<Reaped>, CatalogError> {
         let lease = interval(self.lease);
         let reaping = async {
             let mut transaction = self.pool.begin().await?;
-            let reaped = sqlx::query_file_as!(Reaped, "src/queue/reap.sql", lease, runs.as_deref())
-                .fetch_all(&mut *transaction)
-                .await;
+            let reaped = sqlx::query_file_as!(
+                Reaped,
+                "src/queue/reap.sql",
+                lease,
+                runs.as_deref() as Option<&[RunId]>
+            )
+            .fetch_all(&mut *transaction)
+            .await;
             ended(transaction, reaped).await
         };
         Ok(answered(reaping).await?)
@@ -75,7 +79,7 @@ impl Ledger {
     async fn refuse_those(
         &self,
         known: &[String],
-        runs: Option<Vec<Uuid>>,
+        runs: Option<Vec<RunId>>,
     ) -> Result<Vec<Reaped>, CatalogError> {
         let refusing = async {
             let mut transaction = self.pool.begin().await?;
@@ -83,7 +87,7 @@ impl Ledger {
                 Reaped,
                 "src/queue/refuse_unknown.sql",
                 known,
-                runs.as_deref()
+                runs.as_deref() as Option<&[RunId]>
             )
             .fetch_all(&mut *transaction)
             .await;
@@ -96,7 +100,7 @@ impl Ledger {
 /// Logs the runs that the catalog refuses to change, and returns the others.
 fn told(
     statement: &'static str,
-    (done, left_out): (Vec<Vec<Reaped>>, Vec<(Uuid, CatalogError)>),
+    (done, left_out): (Vec<Vec<Reaped>>, Vec<(RunId, CatalogError)>),
 ) -> Vec<Reaped> {
     metrics::rows_left_out(statement, left_out.len() as u64);
     for (run, error) in left_out {

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::lab::{Api, request};
 use crate::eventually::{SOON, within};
 
+use lastgood_jobs::attempt::RunId;
+
 async fn run(api: &Api, token: &str) -> Result<Uuid> {
     api.db.add("shop", "acme", "pro").await?;
     let run = api
@@ -38,7 +40,7 @@ async fn the_stream_tells_each_change_and_ends_with_the_run() -> Result<()> {
     ensure!(first.starts_with(b"event: run\ndata: {"), "{first:?}");
     api.db
         .catalog
-        .cancel_run(run, &Order::new("test", None), Mode::Real)
+        .cancel_run(RunId(run), &Order::new("test", None), Mode::Real)
         .await?;
     let mut rest = String::new();
     let reading = async {

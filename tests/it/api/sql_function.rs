@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use crate::database::{TestCatalog, reads_of_runs};
 
+use lastgood_jobs::attempt::RunId;
+
 /// A catalog, and a role with the documented grants.
 struct Shared {
     db: TestCatalog,
@@ -85,7 +87,7 @@ async fn a_run_exists_if_and_when_its_transaction_commits() -> Result<()> {
     let run = ask(&mut transaction, "shop", Some("k")).await?;
     assert_eq!(shared.runs().await?, 0);
     transaction.commit().await?;
-    let row = shared.db.catalog.run(run).await?;
+    let row = shared.db.catalog.run(RunId(run)).await?;
     assert_eq!(
         (
             row.kind.as_str(),

@@ -38,6 +38,29 @@ async fn a_usage_error_is_exit_code_2(
     Ok(())
 }
 
+/// Compose files and units write flags in many ways.
+#[rstest]
+#[case::one("1", None)]
+#[case::yes("yes", None)]
+#[case::truth("TRUE", None)]
+#[case::zero("0", None)]
+#[case::off("off", None)]
+#[case::empty("", None)]
+#[case::misspelt("ture", Some("is neither on nor off: give 1 or 0"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_in_the_environment_is_on_or_off(
+    #[case] value: &str,
+    #[case] refusal: Option<&str>,
+) -> Result<()> {
+    let variable = ("LASTGOOD_PUBLIC_CAPABILITIES", value);
+    let said = run_with(variable, &["api"]).await?;
+    // Without a refusal, it goes on, and misses the catalog.
+    let text = refusal.unwrap_or("DATABASE_URL");
+    assert!(said.err.contains(text), "{said:?}");
+    assert_eq!(said.code == 2, refusal.is_some(), "{said:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn help_and_version_are_answers() -> Result<()> {
     let help = run(&["--help"]).await?;

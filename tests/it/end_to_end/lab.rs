@@ -25,6 +25,8 @@ use crate::{
 };
 use secrecy::ExposeSecret as _;
 
+use lastgood_jobs::attempt::RunId;
+
 /// Long enough for processes on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// 32 bytes in base64.
@@ -198,7 +200,7 @@ impl Lab {
     }
 
     pub(super) async fn row(&self, run: Uuid) -> Result<RunRow> {
-        Ok(self.catalog.catalog.run(run).await?)
+        Ok(self.catalog.catalog.run(RunId(run)).await?)
     }
 
     pub(super) async fn runs(&self) -> Result<Vec<RunRow>> {

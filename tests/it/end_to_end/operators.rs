@@ -14,6 +14,8 @@ use super::{
 };
 use crate::eventually::eventually;
 
+use lastgood_jobs::attempt::RunId;
+
 /// Creates an installation whose dumps stop half way until a gate opens.
 async fn gated() -> Result<(Lab, Customer, FakeTools)> {
     let (mut lab, shop) = (Lab::create().await?, Customer::create(Rights::Owner).await?);
@@ -247,7 +249,7 @@ async fn a_second_sigterm_gives_the_leases_back_and_ends_at_once() -> Result<()>
     ensure!(consumer.exit().await?.success(), "{}", consumer.log()?);
     let row = lab.row(run).await?;
     assert_eq!((row.state.as_str(), row.attempt), ("queued", 0));
-    let attempts = lab.catalog.catalog.attempts(run).await?;
+    let attempts = lab.catalog.catalog.attempts(RunId(run)).await?;
     assert_eq!(
         attempts.first().map(|it| it.result.as_str()),
         Some("given_back")

@@ -121,7 +121,8 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .run_with_key("shop", &format!("quarantine-{}", newer.id))
         .await?
         .context("no backup was asked for")?
-        .id;
+        .id
+        .0;
     lab.succeeds(replacement).await?;
     // The backup is lastgood's own, and does not count towards the limits on services' requests.
     assert_eq!(lab.row(replacement).await?.trigger, Trigger::Upkeep);

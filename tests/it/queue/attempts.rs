@@ -9,8 +9,10 @@ use lastgood::{
     queue::{Failure, Ledger},
     run::RunState,
 };
-use lastgood_jobs::error::ErrorKind;
-use uuid::Uuid;
+use lastgood_jobs::{
+    attempt::{Epoch, RunId},
+    error::ErrorKind,
+};
 
 use super::{
     claims_by_hand::Claim,
@@ -39,7 +41,7 @@ type Told<'a> = (
 
 fn told(row: &AttemptRow) -> Told<'_> {
     (
-        (row.epoch, row.attempt, row.result.as_str(), &row.worker),
+        (row.epoch.0, row.attempt, row.result.as_str(), &row.worker),
         row.error_kind.as_deref(),
         row.error.as_deref(),
         row.tool_words.as_deref(),
@@ -60,12 +62,12 @@ fn workers_of_every_result(db: &TestCatalog, name: &'static str) -> (Workers, Wi
         let begun = w.begin(&run);
         async move {
             let _begun = begun;
-            run.progress.add_dump(10 * run.epoch.unsigned_abs());
-            run.progress.add_stored(run.epoch.unsigned_abs());
-            match run.epoch {
+            run.progress.add_dump(10 * run.epoch.0.unsigned_abs());
+            run.progress.add_stored(run.epoch.0.unsigned_abs());
+            match run.epoch.0 {
                 1 | 9 => {
                     let words = format!("pg_dump: {}", run.epoch);
-                    let failure = if run.epoch == 1 {
+                    let failure = if run.epoch == Epoch(1) {
                         Failure::retryable(ErrorKind::Dump, "a lock")
                     } else {
                         Failure::permanent(ErrorKind::Config, "no such table")
@@ -85,7 +87,7 @@ fn workers_of_every_result(db: &TestCatalog, name: &'static str) -> (Workers, Wi
 }
 
 /// Returns when the present attempt began.
-async fn started_at(db: &TestCatalog, id: Uuid) -> Result<DateTime<Utc>> {
+async fn started_at(db: &TestCatalog, id: RunId) -> Result<DateTime<Utc>> {
     let run = db.catalog.run(id).await?;
     anyhow::ensure!(run.state == RunState::Running, "the run is {}", run.state);
     run.started_at.context("a run without a begin")
@@ -182,7 +184,7 @@ async fn each_attempt_is_on_record_with_what_became_of_it_and_no_other_attempts_
     Ok(())
 }
 
-async fn claim_for_another(db: &TestCatalog, id: Uuid) -> Result<()> {
+async fn claim_for_another(db: &TestCatalog, id: RunId) -> Result<()> {
     make_runnable(db, id).await?;
     let claim = Claim {
         worker: "another",

@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::workers::{Settings, Witness, Workers, becomes, enqueue, report, with_a_shop};
+
+use lastgood_jobs::attempt::RunId;
 
 #[rstest]
 #[case::a_field_too_many("backup", r#"{"kind": "backup", "surprise": 1}"#)]
@@ -22,7 +23,7 @@ async fn a_payload_that_does_not_decode_fails_alone(
     // On another resource, because two restores of one resource would be refused whatever their payload.
     db.add("blog", "acme", "pro").await?;
     // All in one batch, with the bad ones first and among the good ones.
-    let ids: Vec<Uuid> = sqlx::query_scalar(
+    let ids: Vec<RunId> = sqlx::query_scalar(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args, run_at)
            select 'postgres', case when n % 2 = 0 and n < 3 then $1 else 'backup' end, 'adhoc',
                case when n = 2 then 'blog' else 'shop' end,

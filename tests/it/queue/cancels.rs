@@ -8,7 +8,6 @@ use lastgood::{
     producer::tick,
     queue::{Wakers, listen},
 };
-use uuid::Uuid;
 
 use super::workers::{
     Settings, Workers, becomes, enqueue, epoch, report, restore_point, with_a_shop,
@@ -17,6 +16,8 @@ use crate::{
     database::{TestCatalog, plans},
     eventually::{SOON, within},
 };
+
+use lastgood_jobs::attempt::RunId;
 
 fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
@@ -28,7 +29,7 @@ fn daily() -> Result<Plans> {
 }
 
 /// Creates a resource whose backup of this slot is queued, and returns that run.
-async fn with_a_scheduled_backup() -> Result<(TestCatalog, Uuid)> {
+async fn with_a_scheduled_backup() -> Result<(TestCatalog, RunId)> {
     let db = with_a_shop().await?;
     let now = db.catalog.now().await?;
     tick(&db.catalog, &daily()?, now).await?;
@@ -53,7 +54,7 @@ async fn next_due_at(db: &TestCatalog) -> Result<Option<DateTime<Utc>>> {
     Ok(db.catalog.resource("shop").await?.next_due_at)
 }
 
-async fn cancel(db: &TestCatalog, id: Uuid) -> Result<()> {
+async fn cancel(db: &TestCatalog, id: RunId) -> Result<()> {
     let answer = db.catalog.cancel_run(id, &order(), Mode::Real).await?;
     assert_eq!((answer.state.as_str(), answer.refused), ("cancelled", None));
     Ok(())

@@ -9,7 +9,10 @@ use lastgood::{
     producer::tick,
     run::{RunKind, Trigger},
 };
-use lastgood_jobs::job::{Job, Restore, RestoreTarget};
+use lastgood_jobs::{
+    attempt::RunId,
+    job::{Job, Restore, RestoreTarget},
+};
 use uuid::Uuid;
 
 use super::workers::{
@@ -48,7 +51,7 @@ async fn each_run_is_executed_once_by_two_workers_with_many_slots() -> Result<()
         worker.stop().await?;
     }
     let began = witness.began();
-    let distinct: HashSet<Uuid> = began.iter().copied().collect();
+    let distinct: HashSet<RunId> = began.iter().copied().collect();
     assert_eq!(began.len(), 400, "some were executed twice");
     assert_eq!(distinct, ids.into_iter().collect());
     let odd = "select count(*) from lastgood.runs where attempt <> 1 or epoch <> 1";

@@ -1,9 +1,10 @@
 //! Claims without a worker: what the catalog hands out, and what it notifies of when something is enqueued.
 
 use anyhow::Result;
-use uuid::Uuid;
 
 use crate::database::TestCatalog;
+
+use lastgood_jobs::attempt::RunId;
 
 /// The arguments of one call of `lastgood.claim`.
 pub(super) struct Claim {
@@ -32,7 +33,7 @@ impl Default for Claim {
 
 impl Claim {
     /// Claims and returns the runs.
-    pub(super) async fn runs(&self, db: &TestCatalog) -> Result<Vec<Uuid>> {
+    pub(super) async fn runs(&self, db: &TestCatalog) -> Result<Vec<RunId>> {
         let ids = sqlx::query_scalar(
             "select id from lastgood.claim($1, $2, $3, interval '1 hour', $4, $5, $6, $7)",
         )
@@ -66,7 +67,7 @@ pub(super) async fn ask(
     queue: &str,
     kind: &str,
     resource_id: &str,
-) -> Result<Uuid> {
+) -> Result<RunId> {
     let priority: i16 = match kind {
         "restore" => 100,
         "copy" | "verify" | "expire" => -10,
@@ -88,7 +89,7 @@ pub(super) async fn ask(
 }
 
 /// Finishes a run that was claimed by hand.
-pub(super) async fn succeed(db: &TestCatalog, id: Uuid) -> Result<()> {
+pub(super) async fn succeed(db: &TestCatalog, id: RunId) -> Result<()> {
     let ended = sqlx::query(
         "update lastgood.runs set state = 'succeeded', lease_by = null, lease_until = null, finished_at = now()
          where id = $1 and state = 'running'",

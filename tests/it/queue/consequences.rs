@@ -8,7 +8,7 @@ use lastgood::{
     queue::{Failure, Ledger},
     run::RunState,
 };
-use lastgood_jobs::{error::ErrorKind, manifest::Manifest};
+use lastgood_jobs::{attempt::RunId, error::ErrorKind, manifest::Manifest};
 use rstest::rstest;
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ enum Of {
 }
 
 /// Creates a run of the shop: waiting, in its last attempt, or held by a lost worker.
-async fn run(db: &TestCatalog, of: Of, queue: &str, state: &str) -> Result<Uuid> {
+async fn run(db: &TestCatalog, of: Of, queue: &str, state: &str) -> Result<RunId> {
     let (kind, trigger) = match of {
         Of::ScheduledBackup => ("backup", "scheduled"),
         Of::AdhocBackup => ("backup", "adhoc"),
@@ -267,10 +267,10 @@ async fn a_manifest_that_the_catalog_refuses_keeps_no_other_from_being_recorded(
     });
     becomes(&db, id, "succeeded").await?;
     workers.stop().await?;
-    let good = db.catalog.point(id).await?.recorded()?;
+    let good = db.catalog.point(id.0).await?.recorded()?;
     let found = |change: fn(&mut Manifest)| {
         let mut manifest = good.clone();
-        manifest.run_id = Uuid::new_v4();
+        manifest.run_id = RunId(Uuid::new_v4());
         change(&mut manifest);
         FoundPoint {
             manifest_key: format!("v1/acme/shop/{}.manifest.json", manifest.run_id),

@@ -7,6 +7,8 @@ use super::workers::{
 };
 use crate::eventually::{SOON, eventually, soon};
 
+use lastgood_jobs::attempt::RunId;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_when_a_drain_begins_finishes_and_nothing_new_begins() -> Result<()> {
     let db = with_a_shop().await?;
@@ -85,7 +87,7 @@ async fn is_given_back_unspent() -> Result<bool> {
     sqlx::query("lock table lastgood.runs in access exclusive mode")
         .execute(&mut *lock)
         .await?;
-    let claimed: uuid::Uuid = sqlx::query_scalar(
+    let claimed: RunId = sqlx::query_scalar(
         r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
            values ('postgres', 'backup', 'adhoc', 'other', '{"kind": "backup"}') returning id"#,
     )

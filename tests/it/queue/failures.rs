@@ -6,9 +6,8 @@ use anyhow::Result;
 use apalis::prelude::AbortError;
 use chrono::TimeDelta;
 use lastgood::{catalog::RunRow, plan::Plans, producer::tick, queue::Failure};
-use lastgood_jobs::error::ErrorKind;
+use lastgood_jobs::{attempt::RunId, error::ErrorKind};
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::workers::{
     Settings, Witness, Workers, becomes, enqueue, is_queued_after, make_runnable, report,
@@ -27,7 +26,7 @@ enum Wrong {
 }
 
 /// Starts workers whose handler goes wrong with `victim` and succeeds with every other run.
-fn start(db: &TestCatalog, victim: Uuid, wrong: Wrong) -> (Workers, Witness) {
+fn start(db: &TestCatalog, victim: RunId, wrong: Wrong) -> (Workers, Witness) {
     let witness = Witness::default();
     let w = witness.clone();
     let settings = Settings {
@@ -155,7 +154,7 @@ async fn a_scheduled_backup_that_fails_for_good_makes_its_resource_due_again_aft
     let db = with_a_shop().await?;
     let now = db.catalog.now().await?;
     tick(&db.catalog, &Plans::built_in(), now).await?;
-    let id: Uuid = sqlx::query_scalar("select id from lastgood.runs")
+    let id: RunId = sqlx::query_scalar("select id from lastgood.runs")
         .fetch_one(db.pool())
         .await?;
     let before = db.catalog.now().await?;
@@ -184,7 +183,7 @@ async fn a_success_publishes_its_restore_point_and_forgets_earlier_failures() ->
     workers.stop().await?;
     assert_eq!((run.dump_bytes, run.stored_bytes), (1000, 100));
     assert_eq!(error(&run), ("", ""));
-    let point = db.catalog.point(id).await?;
+    let point = db.catalog.point(id.0).await?;
     assert_eq!(point.resource_id, "shop");
     let row = db.catalog.resource("shop").await?;
     assert_eq!(row.failures_in_a_row, 0);

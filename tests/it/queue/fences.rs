@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lastgood::queue::Failure;
-use lastgood_jobs::worker::Lease as _;
+use lastgood_jobs::{attempt::RunId, worker::Lease as _};
 use rstest::rstest;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::workers::{Gate, Settings, Witness, Workers, enqueue, restore_point, with_a_shop};
 use crate::{
@@ -34,7 +33,7 @@ enum End {
 }
 
 /// Returns everything that the catalog knows about a run.
-async fn whole(db: &TestCatalog, id: Uuid) -> Result<Value> {
+async fn whole(db: &TestCatalog, id: RunId) -> Result<Value> {
     let row = sqlx::query_scalar("select to_jsonb(run) from lastgood.runs as run where id = $1")
         .bind(id)
         .fetch_one(db.pool())

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::claims_by_hand::{Claim, succeed};
 use crate::database::{TestCatalog, reads_of_runs};
+
+use lastgood_jobs::attempt::RunId;
 
 /// What holds back the loud team's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ async fn let_go(db: &TestCatalog, gate: Gate) -> Result<()> {
             db.execute("delete from lastgood.pauses").await?;
         }
         Gate::Team | Gate::Server | Gate::Dump => {
-            let id: Uuid = sqlx::query_scalar(
+            let id: RunId = sqlx::query_scalar(
                 "select id from lastgood.runs where state = 'running' and resource_id like 'loud%'",
             )
             .fetch_one(db.pool())
@@ -139,7 +140,7 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     // What was held back is claimed again, the most urgent first.
     let_go(&db, gate).await?;
     let took = claim.runs(&db).await?;
-    let urgent: Vec<Uuid> = sqlx::query_scalar(
+    let urgent: Vec<RunId> = sqlx::query_scalar(
         "select id from lastgood.runs where resource_id like 'loud%' and state <> 'succeeded' order by due_by, run_at, id limit $1",
     )
     .bind(match gate {
@@ -159,7 +160,7 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     Ok(())
 }
 
-async fn claim_of(db: &TestCatalog, runs: &[Uuid]) -> Result<Vec<String>> {
+async fn claim_of(db: &TestCatalog, runs: &[RunId]) -> Result<Vec<String>> {
     let of = sqlx::query_scalar("select resource_id from lastgood.runs where id = any ($1)")
         .bind(runs)
         .fetch_all(db.pool())

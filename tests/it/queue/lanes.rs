@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use lastgood::queue::Lane;
-use uuid::Uuid;
 
 use super::{
     claims_by_hand::ask,
@@ -10,8 +9,10 @@ use super::{
 };
 use crate::database::TestCatalog;
 
+use lastgood_jobs::attempt::RunId;
+
 /// Enqueues a run with a priority, of a kind that can have it.
-async fn waits_with(db: &TestCatalog, priority: i16) -> Result<Uuid> {
+async fn waits_with(db: &TestCatalog, priority: i16) -> Result<RunId> {
     let kind = if priority < 0 { "verify" } else { "backup" };
     let resource = format!("shop-{priority}");
     db.add(&resource, "acme", "pro").await?;

@@ -10,10 +10,10 @@ use lastgood::{
     run::RunState,
 };
 use lastgood_jobs::{
+    attempt::RunId,
     job::Job,
     manifest::{Encryption, Manifest, Scheme, Suspect, Suspicion},
 };
-use uuid::Uuid;
 
 use super::{
     proofs::{is_lost, key},
@@ -50,7 +50,7 @@ async fn made_too_late(
     becomes(db, id, "cancelled").await?;
     workers.stop().await?;
     assert_eq!(db.catalog.run(id).await?.state, RunState::Cancelled);
-    Ok(db.catalog.point(id).await?)
+    Ok(db.catalog.point(id.0).await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn a_point_that_is_recorded_late_counts_for_nothing_once_its_key_is_shredd
 async fn cancel_while_committing(
     db: &TestCatalog,
     outcome: impl Fn(&Run<Job>) -> Result<Outcome> + Send + Sync + 'static,
-) -> Result<Uuid> {
+) -> Result<RunId> {
     let ids = enqueue_many(db, "shop", 2).await?;
     let [committing, other] = ids.as_slice() else {
         anyhow::bail!("{ids:?}");
@@ -150,7 +150,7 @@ async fn a_commit_that_has_begun_is_waited_for_and_recorded_though_the_run_is_ca
     let db = with_a_shop().await?;
     let id = cancel_while_committing(&db, restore_point).await?;
     assert_eq!(
-        db.catalog.point(id).await?.resource_id,
+        db.catalog.point(id.0).await?.resource_id,
         db.catalog.run(id).await?.resource_id
     );
     Ok(())

@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{plan::Plans, producer::tick, queue::Ledger, run::RunState};
-use lastgood_jobs::worker::Lease as _;
+use lastgood_jobs::{
+    attempt::{Epoch, RunId},
+    worker::Lease as _,
+};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::workers::{
     Gate, Settings, Witness, Workers, becomes, enqueue, epoch, report, restore_point, take_away,
@@ -111,7 +113,7 @@ async fn a_stale_worker_does_not_touch_the_attempt_of_its_successor() -> Result<
     let workers = Workers::start(&db.catalog, &Settings::default(), move |run| {
         let (begun, [stale, successor]) = (w.begin(&run), gates.clone());
         async move {
-            if run.epoch == 1 {
+            if run.epoch == Epoch(1) {
                 stale.pass().await;
                 drop(begun);
                 return Err("too late".into());
@@ -137,7 +139,7 @@ async fn a_stale_worker_does_not_touch_the_attempt_of_its_successor() -> Result<
     let run = becomes(&db, id, "succeeded").await?;
     workers.stop().await?;
     assert_eq!(run.attempt, 2);
-    let point = db.catalog.point(id).await?;
+    let point = db.catalog.point(id.0).await?;
     assert_eq!(point.manifest["epoch"], 3, "the successor's own");
     Ok(())
 }
@@ -171,13 +173,13 @@ async fn a_handler_whose_lease_was_taken_is_stopped() -> Result<()> {
 }
 
 /// Enqueues a run that a worker has claimed and will never renew.
-async fn lost_run(db: &TestCatalog) -> Result<Uuid> {
+async fn lost_run(db: &TestCatalog) -> Result<RunId> {
     let id = enqueue(db, "shop").await?;
     lose(db, id).await?;
     Ok(id)
 }
 
-async fn lose(db: &TestCatalog, id: Uuid) -> Result<()> {
+async fn lose(db: &TestCatalog, id: RunId) -> Result<()> {
     sqlx::query(
         "update lastgood.runs
          set state = 'running', attempt = attempt + 1, epoch = epoch + 1, lease_by = 'lost', lease_until = now() - interval '1 second'
@@ -233,7 +235,7 @@ async fn a_run_that_loses_its_worker_in_every_attempt_fails_as_worker_lost() -> 
     let db = with_a_shop().await?;
     let now = db.catalog.now().await?;
     tick(&db.catalog, &Plans::built_in(), now).await?;
-    let id: Uuid = sqlx::query_scalar("select id from lastgood.runs")
+    let id: RunId = sqlx::query_scalar("select id from lastgood.runs")
         .fetch_one(db.pool())
         .await?;
     for attempt in 1..=5 {

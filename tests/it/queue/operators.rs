@@ -8,7 +8,10 @@ use lastgood::{
     queue::Failure,
     run::{RunKind, RunState},
 };
-use lastgood_jobs::error::ErrorKind;
+use lastgood_jobs::{
+    attempt::{Epoch, RunId},
+    error::ErrorKind,
+};
 use uuid::Uuid;
 
 use super::workers::{
@@ -24,7 +27,7 @@ fn order() -> Order {
 }
 
 /// Fails a run for good, as its worker would.
-async fn fail(db: &TestCatalog, id: Uuid, kind: &str) -> Result<()> {
+async fn fail(db: &TestCatalog, id: RunId, kind: &str) -> Result<()> {
     sqlx::query(
         "update lastgood.runs set state = 'failed', attempt = max_attempts, epoch = epoch + max_attempts,
              finished_at = now(), error_kind = $2, error = 'it did not work' where id = $1",
@@ -53,7 +56,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     db.execute("update lastgood.runs set max_attempts = 1")
         .await?;
     let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
-        if run.epoch == 1 {
+        if run.epoch == Epoch(1) {
             return Err(Failure {
                 tool_words: Some("pg_dump: no space\0left".into()),
                 ..Failure::retryable(ErrorKind::Dump, "pg_dump failed")
@@ -82,7 +85,14 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     let attempts = db.catalog.attempts(id).await?;
     let told: Vec<_> = attempts
         .iter()
-        .map(|it| (it.epoch, it.attempt, it.result.as_str(), it.worker.as_str()))
+        .map(|it| {
+            (
+                it.epoch.0,
+                it.attempt,
+                it.result.as_str(),
+                it.worker.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         told,
@@ -105,7 +115,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
     );
     let error = db
         .catalog
-        .retry_run(Uuid::new_v4(), &order(), Mode::Real)
+        .retry_run(RunId(Uuid::new_v4()), &order(), Mode::Real)
         .await;
     assert!(
         matches!(error, Err(CatalogError::NotFound { .. })),
@@ -121,7 +131,7 @@ async fn a_retry_that_would_be_needless_or_a_second_of_its_kind_is_refused_with_
     let promised = plans(&[("pro", 60, 7)])?;
     let now = db.catalog.now().await?;
     tick(&db.catalog, &promised, now).await?;
-    let old: Uuid = sqlx::query_scalar("select id from lastgood.runs")
+    let old: RunId = sqlx::query_scalar("select id from lastgood.runs")
         .fetch_one(db.pool())
         .await?;
     fail(&db, old, "dump").await?;
@@ -137,9 +147,9 @@ async fn a_retry_that_would_be_needless_or_a_second_of_its_kind_is_refused_with_
     // Two verifications of one point: the schema allows one at a time.
     let verify = r#"insert into lastgood.runs (queue, kind, trigger, resource_id, args)
         values ('postgres', 'verify', 'upkeep', 'shop', '{"kind": "verify", "point": "1"}') returning id"#;
-    let first: Uuid = sqlx::query_scalar(verify).fetch_one(db.pool()).await?;
+    let first: RunId = sqlx::query_scalar(verify).fetch_one(db.pool()).await?;
     fail(&db, first, "storage").await?;
-    sqlx::query_scalar::<_, Uuid>(verify)
+    sqlx::query_scalar::<_, RunId>(verify)
         .fetch_one(db.pool())
         .await?;
     let answer = db.catalog.retry_run(first, &order(), Mode::Real).await?;
@@ -220,7 +230,7 @@ async fn of_a_resources_failed_slots_a_retry_in_bulk_takes_the_newest() -> Resul
            from generate_series(0, 3) as i"#,
     )
     .await?;
-    let newest: Uuid =
+    let newest: RunId =
         sqlx::query_scalar("select id from lastgood.runs order by slot desc limit 1")
             .fetch_one(db.pool())
             .await?;
@@ -265,7 +275,7 @@ async fn a_run_that_is_cancelled_stops_at_once_and_can_neither_publish_nor_finis
     );
     let attempts = db.catalog.attempts(id).await?;
     assert_eq!(
-        attempts.first().map(|it| (it.epoch, it.result.as_str())),
+        attempts.first().map(|it| (it.epoch.0, it.result.as_str())),
         Some((1, "cancelled"))
     );
     assert_eq!(audited(&db, "cancel").await?.len(), 1);
@@ -305,7 +315,7 @@ async fn a_scheduled_backup_that_is_cancelled_leaves_its_resource_due_at_the_nex
     let promised = plans(&[("pro", 60, 7)])?;
     let now = db.catalog.now().await?;
     tick(&db.catalog, &promised, now).await?;
-    let id: Uuid = sqlx::query_scalar("select id from lastgood.runs")
+    let id: RunId = sqlx::query_scalar("select id from lastgood.runs")
         .fetch_one(db.pool())
         .await?;
     db.execute("update lastgood.resources set next_due_at = now()")

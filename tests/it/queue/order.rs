@@ -10,7 +10,10 @@ use lastgood::{
     producer::tick,
     queue::Limits,
 };
-use lastgood_jobs::job::{Job, Restore, RestoreTarget};
+use lastgood_jobs::{
+    attempt::RunId,
+    job::{Job, Restore, RestoreTarget},
+};
 use uuid::Uuid;
 
 use super::workers::{
@@ -59,7 +62,7 @@ async fn running_by(db: &TestCatalog, what: &str) -> Result<HashMap<String, i64>
     Ok(rows.into_iter().collect())
 }
 
-async fn resources_in_order(db: &TestCatalog, ids: &[Uuid]) -> Result<Vec<String>> {
+async fn resources_in_order(db: &TestCatalog, ids: &[RunId]) -> Result<Vec<String>> {
     let mut resources = Vec::new();
     for id in ids {
         resources.push(db.catalog.run(*id).await?.resource_id);

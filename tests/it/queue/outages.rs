@@ -29,6 +29,8 @@ use crate::{
     eventually::{SOON, eventually},
 };
 
+use lastgood_jobs::attempt::Epoch;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_connections_are_cut_finishes_once_and_the_worker_lives_on() -> Result<()> {
     let db = with_a_shop().await?;
@@ -103,7 +105,7 @@ async fn an_outage_longer_than_the_lease_is_survived_where_nobody_took_the_run()
     db.set_reachable(true).await?;
     let run = becomes(&db, id, "succeeded").await?;
     assert_eq!(run.attempt, 1);
-    assert_eq!(db.catalog.point(id).await?.resource_id, "shop");
+    assert_eq!(db.catalog.point(id.0).await?.resource_id, "shop");
     let next = enqueue(&db, "shop").await?;
     becomes(&db, next, "succeeded").await?;
     workers.stop().await?;
@@ -212,7 +214,7 @@ async fn a_handler_that_cannot_reach_the_catalog_spends_no_attempt() -> Result<(
     assert!(Failure::from(away).is_outage);
     let db = with_a_shop().await?;
     let workers = Workers::start(&db.catalog, &Settings::default(), |run| async move {
-        if run.epoch < 12 {
+        if run.epoch < Epoch(12) {
             return Err(Failure::outage("cannot reach the catalog").into());
         }
         Ok(report())

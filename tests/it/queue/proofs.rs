@@ -6,6 +6,7 @@ use lastgood::{
     queue::{Condemned, Failure, Lacking, Lane, Outcome},
 };
 use lastgood_jobs::{
+    attempt::RunId,
     error::ErrorKind,
     job::{Job, Verify},
     key::Identity,
@@ -61,7 +62,7 @@ pub(super) async fn key(db: &TestCatalog) -> Result<(Uuid, Identity)> {
     Ok((id, identity))
 }
 
-async fn verify(db: &TestCatalog, point: Uuid) -> Result<Uuid> {
+async fn verify(db: &TestCatalog, point: Uuid) -> Result<RunId> {
     let job = Job::Verify(Verify { point, store: None });
     let new = NewRun {
         resource_id: "shop",
@@ -228,7 +229,7 @@ async fn a_backup_that_ends_after_its_key_was_shredded_is_no_point_to_count_on()
     db.catalog.shred_keys("acme").await?;
     gate.open();
     becomes(&db, run, "succeeded").await?;
-    is_lost(&db, run).await?;
+    is_lost(&db, run.0).await?;
     workers.stop().await
 }
 
@@ -244,7 +245,7 @@ async fn a_backup_waits_for_a_shredding_that_is_not_committed_yet() -> Result<()
     waits_for_the_key(&db).await?;
     shredding.commit().await?;
     becomes(&db, run, "succeeded").await?;
-    is_lost(&db, run).await?;
+    is_lost(&db, run.0).await?;
     workers.stop().await
 }
 

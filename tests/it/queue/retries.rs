@@ -5,7 +5,6 @@ use lastgood::{
     catalog::{FailedFilter, Mode, Order, Refusal},
     run::RunState,
 };
-use uuid::Uuid;
 
 use super::{
     claims_by_hand::Claim,
@@ -15,6 +14,8 @@ use crate::{
     database::TestCatalog,
     eventually::{SOON, within},
 };
+
+use lastgood_jobs::attempt::RunId;
 
 fn order() -> Order {
     Order::new("olga", Some("the disk was full"))
@@ -27,7 +28,7 @@ async fn there_is(
     kind: &str,
     state: &str,
     slot: Option<i32>,
-) -> Result<Uuid> {
+) -> Result<RunId> {
     let id = sqlx::query_scalar(
         "insert into lastgood.runs
              (queue, kind, trigger, resource_id, slot, args, state, attempt, epoch, lease_by, lease_until, finished_at, error_kind, error)
@@ -50,7 +51,7 @@ async fn there_is(
 }
 
 /// Does the same from the table's words: `slot HOURS STATE` is a scheduled backup.
-async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Result<Uuid> {
+async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Result<RunId> {
     match said.split(' ').collect::<Vec<_>>().as_slice() {
         ["slot", hours, state] => {
             there_is(db, resource, "backup", state, Some(hours.parse()?)).await
@@ -61,7 +62,7 @@ async fn there_is_as_said(db: &TestCatalog, resource: &str, said: &str) -> Resul
 }
 
 /// Returns the table's word for a refusal.
-fn word(refused: Option<&Refusal>, other: Option<Uuid>) -> String {
+fn word(refused: Option<&Refusal>, other: Option<RunId>) -> String {
     match refused {
         None => "taken".to_owned(),
         Some(Refusal::Superseded { by, state }) if Some(*by) == other => {
@@ -214,7 +215,7 @@ async fn a_retry_of_a_restore_is_refused_when_what_it_would_restore_from_has_exp
     )
     .await?;
     let answer = db.catalog.retry_run(restore, &order(), Mode::Real).await?;
-    assert_eq!(answer.refused, Some(Refusal::PointExpired(point)));
+    assert_eq!(answer.refused, Some(Refusal::PointExpired(point.0)));
     Ok(())
 }
 

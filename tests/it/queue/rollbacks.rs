@@ -7,10 +7,12 @@ use std::sync::{
 
 use anyhow::{Context as _, Result};
 use lastgood::catalog::{Mode, Order};
-use lastgood_jobs::worker::Lease as _;
+use lastgood_jobs::{
+    attempt::{AttemptId, Epoch, RunId},
+    worker::Lease as _,
+};
 use rstest::rstest;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::{
     claims_by_hand::ask,
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// Puts the catalog back to before the claim, like a standby that was promoted too early.
-async fn lose_the_claim(db: &TestCatalog, id: Uuid) -> Result<()> {
+async fn lose_the_claim(db: &TestCatalog, id: RunId) -> Result<()> {
     let lost = sqlx::query(
         "update lastgood.runs
          set state = 'queued', attempt = attempt - 1, epoch = epoch - 1, attempt_id = null, lease_by = null, lease_until = null,
@@ -39,14 +41,14 @@ async fn lose_the_claim(db: &TestCatalog, id: Uuid) -> Result<()> {
 /// Two attempts of one run, both with epoch 1. The catalog has forgotten the first, which continues when the test lets it.
 struct Doubled {
     db: TestCatalog,
-    id: Uuid,
+    id: RunId,
     workers: Workers,
     /// The attempts' ids, in the order of their claims.
-    attempts: Vec<Uuid>,
+    attempts: Vec<AttemptId>,
     /// One gate for each attempt.
     gates: [Gate; 2],
     /// Whether the lease was alive when each attempt continued.
-    told: mpsc::UnboundedReceiver<(Uuid, bool)>,
+    told: mpsc::UnboundedReceiver<(AttemptId, bool)>,
     ended: usize,
 }
 
@@ -123,7 +125,7 @@ async fn of_two_attempts_of_one_epoch_the_one_that_the_catalog_knows_finishes(
     becomes(&run.db, run.id, "succeeded").await?;
     assert_eq!(
         run.made_by().await?,
-        run.attempts.get(1).map(Uuid::to_string)
+        run.attempts.get(1).map(|it| it.0.to_string())
     );
     // Both have the same epoch, and both are on record.
     let attempts = run.db.catalog.attempts(run.id).await?;
@@ -131,7 +133,10 @@ async fn of_two_attempts_of_one_epoch_the_one_that_the_catalog_knows_finishes(
         .iter()
         .map(|it| (it.epoch, it.result.as_str()))
         .collect();
-    assert_eq!(attempts, [(1, "given_back"), (1, "succeeded")]);
+    assert_eq!(
+        attempts,
+        [(Epoch(1), "given_back"), (Epoch(1), "succeeded")]
+    );
     run.workers.stop().await?;
     Ok(())
 }
@@ -156,7 +161,7 @@ async fn what_an_order_ended_of_one_attempt_is_not_recorded_of_another_of_its_ep
     run.workers.idle().await?;
     assert_eq!(
         run.made_by().await?,
-        run.attempts.get(1).map(Uuid::to_string)
+        run.attempts.get(1).map(|it| it.0.to_string())
     );
     run.workers.stop().await?;
     Ok(())

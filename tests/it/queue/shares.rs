@@ -299,6 +299,27 @@ async fn one_dump_of_a_resource_runs_at_a_time_and_its_restore_or_upkeep_beside_
     Ok(())
 }
 
+/// Of a connection behind a reference, nobody knows the server until it was opened once.
+#[tokio::test]
+async fn resources_of_unknown_servers_share_no_servers_limit_but_have_the_others() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 3).await?;
+    db.execute("update lastgood.resources set server = null")
+        .await?;
+    for _ in 0..2 {
+        for i in 1..=3 {
+            ask(&db, "postgres", "backup", &format!("acme-{i}")).await?;
+        }
+    }
+    let claim = Claim {
+        server_slots: 1,
+        ..Claim::default()
+    };
+    let one_of_each = [1, 2, 3].map(|i| ("backup".to_owned(), format!("acme-{i}")));
+    assert_eq!(claim.take(&db).await?, one_of_each);
+    Ok(())
+}
+
 /// One customer's unresponsive servers hold each slot until a timeout. Somebody else's database must still get one.
 #[tokio::test]
 async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<()> {

@@ -6,7 +6,10 @@ use lastgood::{
     catalog::{CatalogError, FoundPoint, Order},
     queue::Outcome,
 };
-use lastgood_jobs::manifest::{Manifest, Suspect, Suspicion};
+use lastgood_jobs::{
+    attempt::RunId,
+    manifest::{Manifest, Suspect, Suspicion},
+};
 use uuid::Uuid;
 
 use super::workers::{Settings, Workers, becomes, enqueue, restore_point, with_a_shop};
@@ -31,7 +34,7 @@ async fn back_up(db: &TestCatalog, suspicions: Vec<Suspicion>) -> Result<Uuid> {
     });
     becomes(db, id, "succeeded").await?;
     workers.stop().await?;
-    Ok(id)
+    Ok(id.0)
 }
 
 async fn newest(db: &TestCatalog) -> Result<Option<Uuid>> {
@@ -149,7 +152,7 @@ async fn ends(
     let asked = db.catalog.ask_for_verifications(&selection).await?;
     let run = asked.first().context("nothing was asked for")?.run;
     let workers = Workers::start(&db.catalog, &Settings::default(), move |run| async move {
-        Ok(outcome(run.id)?)
+        Ok(outcome(run.id.0)?)
     });
     crate::eventually::eventually(
         std::time::Duration::from_mins(1),
@@ -169,7 +172,7 @@ async fn manifest(db: &TestCatalog) -> Result<Manifest> {
 
 fn found(manifest: &Manifest, change: impl FnOnce(&mut Manifest)) -> FoundPoint {
     let mut manifest = manifest.clone();
-    manifest.run_id = Uuid::new_v4();
+    manifest.run_id = RunId(Uuid::new_v4());
     change(&mut manifest);
     FoundPoint {
         manifest_key: format!("v1/acme/shop/{}.manifest.json", manifest.run_id),
@@ -194,15 +197,15 @@ async fn a_rebuild_records_what_manifests_say_and_believes_no_date_that_is_yet_t
     });
     let honest = found(&good, |it| it.consistent_at = now - TimeDelta::hours(3));
     let (forged_id, doubtful_id, honest_id) = (
-        forged.manifest.run_id,
-        doubtful.manifest.run_id,
-        honest.manifest.run_id,
+        forged.manifest.run_id.0,
+        doubtful.manifest.run_id.0,
+        honest.manifest.run_id.0,
     );
     let both_reasons = found(&good, |it| {
         it.consistent_at = now + TimeDelta::days(1);
         it.suspicions = doubts(Suspect::UnfinishedRestore);
     });
-    let both_id = both_reasons.manifest.run_id;
+    let both_id = both_reasons.manifest.run_id.0;
     fresh
         .catalog
         .rebuild("primary", &[forged, doubtful, honest, both_reasons])

@@ -20,6 +20,7 @@ use lastgood::{
     run::RunState,
 };
 use lastgood_jobs::{
+    attempt::RunId,
     backup::RestorePoint,
     job::Job,
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
@@ -27,7 +28,6 @@ use lastgood_jobs::{
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     database::TestCatalog,
@@ -211,7 +211,7 @@ async fn handle(run: Run<Job>, handler: Data<Handler>, worker: WorkerContext) ->
 /// Counts the handlers that began and ended.
 #[derive(Clone, Default)]
 pub(super) struct Witness {
-    began: Arc<Mutex<Vec<Uuid>>>,
+    began: Arc<Mutex<Vec<RunId>>>,
     running: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     completed: Arc<AtomicUsize>,
@@ -230,7 +230,7 @@ impl Witness {
     }
 
     /// Returns the run of every handler that began, in order, with repetitions.
-    pub(super) fn began(&self) -> Vec<Uuid> {
+    pub(super) fn began(&self) -> Vec<RunId> {
         self.began
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -359,18 +359,18 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         suspicions: Vec::new(),
     };
     Ok(Outcome::RestorePoint(Box::new(RestorePoint {
-        manifest_key: format!("{}-{}.json", run.id, run.attempt_id),
+        manifest_key: format!("{}-{}.json", run.id, run.attempt_id.0),
         manifest,
     })))
 }
 
 /// Enqueues an ad-hoc backup and returns its id.
-pub(super) async fn enqueue(db: &TestCatalog, resource_id: &str) -> Result<Uuid> {
+pub(super) async fn enqueue(db: &TestCatalog, resource_id: &str) -> Result<RunId> {
     enqueue_on(db, "postgres", resource_id).await
 }
 
 /// Enqueues a backup on any queue and returns its id.
-pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str) -> Result<Uuid> {
+pub(super) async fn enqueue_on(db: &TestCatalog, queue: &str, resource_id: &str) -> Result<RunId> {
     let new = NewRun {
         resource_id,
         queue,
@@ -392,7 +392,7 @@ pub(super) async fn enqueue_many(
     db: &TestCatalog,
     resource_id: &str,
     count: i32,
-) -> Result<Vec<Uuid>> {
+) -> Result<Vec<RunId>> {
     sqlx::query(
         "insert into lastgood.resources (id, team, tier, engine, connection_ref)
          select r.id || '-' || i, r.team, r.tier, r.engine, r.connection_ref
@@ -416,7 +416,7 @@ pub(super) async fn enqueue_many(
 }
 
 /// Waits until a run is in `state`, and returns it.
-pub(super) async fn becomes(db: &TestCatalog, id: Uuid, state: &str) -> Result<RunRow> {
+pub(super) async fn becomes(db: &TestCatalog, id: RunId, state: &str) -> Result<RunRow> {
     let what = format!("run {id} is {state}");
     eventually(SOON, &what, async || {
         Ok(db.catalog.run(id).await?.state.as_str() == state)
@@ -427,7 +427,7 @@ pub(super) async fn becomes(db: &TestCatalog, id: Uuid, state: &str) -> Result<R
 }
 
 /// Waits until a run is queued after this many attempts, and returns it.
-pub(super) async fn is_queued_after(db: &TestCatalog, id: Uuid, attempts: i32) -> Result<RunRow> {
+pub(super) async fn is_queued_after(db: &TestCatalog, id: RunId, attempts: i32) -> Result<RunRow> {
     let what = format!("run {id} is queued after {attempts} attempts");
     eventually(SOON, &what, async || {
         let run = db.catalog.run(id).await?;
@@ -438,7 +438,7 @@ pub(super) async fn is_queued_after(db: &TestCatalog, id: Uuid, attempts: i32) -
 }
 
 /// Ends a run's back-off.
-pub(super) async fn make_runnable(db: &TestCatalog, id: Uuid) -> Result<()> {
+pub(super) async fn make_runnable(db: &TestCatalog, id: RunId) -> Result<()> {
     sqlx::query("update lastgood.runs set run_at = now() where id = $1 and state = 'queued'")
         .bind(id)
         .execute(db.pool())
@@ -447,7 +447,7 @@ pub(super) async fn make_runnable(db: &TestCatalog, id: Uuid) -> Result<()> {
 }
 
 /// Takes a run from its worker, as the reaper does, and keeps it from being claimed again.
-pub(super) async fn take_away(db: &TestCatalog, id: Uuid) -> Result<()> {
+pub(super) async fn take_away(db: &TestCatalog, id: RunId) -> Result<()> {
     let taken = sqlx::query(
         "update lastgood.runs
          set state = 'queued', epoch = epoch + 1, lease_by = null, lease_until = null, run_at = now() + interval '1 day'
@@ -461,7 +461,7 @@ pub(super) async fn take_away(db: &TestCatalog, id: Uuid) -> Result<()> {
 }
 
 /// Returns a run's fencing token.
-pub(super) async fn epoch(db: &TestCatalog, id: Uuid) -> Result<i64> {
+pub(super) async fn epoch(db: &TestCatalog, id: RunId) -> Result<i64> {
     let epoch = sqlx::query_scalar("select epoch from lastgood.runs where id = $1")
         .bind(id)
         .fetch_one(db.pool())

@@ -34,12 +34,13 @@ use self::{
 };
 use super::session::{self, Session};
 use crate::{
+    attempt::Attempt,
     engine::{
         address::mongodb::Address,
         answer::{Contents, Restored},
     },
     error::{JobError, RestoreFault},
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::Manifest,
     resource::ReadPreference,
     worker::Worker,

@@ -6,13 +6,12 @@
 //! waited for it is dead.
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
     names::{identifier, literal},
     session::{answer, run},
 };
-use crate::error::JobError;
+use crate::{attempt::RunId, error::JobError};
 
 const MARK: &str = "target of lastgood run ";
 
@@ -22,7 +21,7 @@ const MARK: &str = "target of lastgood run ";
 pub(super) async fn mark(
     session: &mut PgConnection,
     database: &str,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<bool, JobError> {
     let comment = comment(session, database).await?;
     let statement = format!(
@@ -41,7 +40,7 @@ pub(super) async fn mark(
 pub(super) async fn is_marked(
     session: &mut PgConnection,
     database: &str,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<bool, JobError> {
     let comment = comment(session, database).await?;
     Ok(comment.lines().any(|line| line == line_of(run_id)))
@@ -59,7 +58,7 @@ async fn comment(session: &mut PgConnection, database: &str) -> Result<String, J
 }
 
 /// Returns the comment with this run's mark in place of any other.
-fn marked(comment: &str, run_id: Uuid) -> String {
+fn marked(comment: &str, run_id: RunId) -> String {
     let mut lines: Vec<&str> = comment.lines().collect();
     lines.retain(|line| !line.starts_with(MARK));
     let line = line_of(run_id);
@@ -67,7 +66,7 @@ fn marked(comment: &str, run_id: Uuid) -> String {
     lines.join("\n")
 }
 
-fn line_of(run_id: Uuid) -> String {
+fn line_of(run_id: RunId) -> String {
     format!("{MARK}{run_id}")
 }
 
@@ -82,7 +81,7 @@ mod tests {
     #[case::theirs("theirs\n\nand more", "theirs\n\nand more\n")]
     #[case::of_another_run("theirs\ntarget of lastgood run x", "theirs\n")]
     fn a_mark_leaves_the_rest_of_the_comment(#[case] comment: &str, #[case] rest: &str) {
-        let run = Uuid::from_u128(7);
+        let run = RunId(uuid::Uuid::from_u128(7));
         let expected = format!("{rest}target of lastgood run {run}");
         assert_eq!(marked(comment, run), expected);
         assert_eq!(marked(&expected, run), expected);

@@ -1,7 +1,8 @@
 //! Names in SQL, and the names of the databases that a restore creates.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
+
+use crate::attempt::{Epoch, RunId};
 
 /// The longest name that a server keeps, in bytes. It truncates longer ones silently.
 const NAME_BYTES_MAX: usize = 63;
@@ -29,24 +30,24 @@ pub(crate) fn conninfo(database: &str) -> String {
 }
 
 /// Returns the first eight digits of a run's id, which tell which restore a database belongs to.
-pub(crate) fn run8(run: Uuid) -> String {
-    let mut digits = run.simple().to_string();
+pub(crate) fn run8(run: RunId) -> String {
+    let mut digits = run.0.simple().to_string();
     digits.truncate(8);
     digits
 }
 
 /// Returns the name of the database that a restore fills: `{db}__restore_{run8}_{epoch}`.
-pub(crate) fn fresh(database: &str, run: Uuid, epoch: i64) -> String {
+pub(crate) fn fresh(database: &str, run: RunId, epoch: Epoch) -> String {
     format!("{}{epoch}", fresh_prefix(database, run))
 }
 
 /// Returns the common prefix of the databases that the attempts of one restore fill.
-pub(crate) fn fresh_prefix(database: &str, run: Uuid) -> String {
+pub(crate) fn fresh_prefix(database: &str, run: RunId) -> String {
     format!("{}{RESTORE}{}_", short(database), run8(run))
 }
 
 /// Returns the name under which the replaced database is kept: `{db}__before_restore_{YYYYMMDDHHMMSS}_{run8}`.
-pub(crate) fn kept(database: &str, run: Uuid, at: DateTime<Utc>) -> String {
+pub(crate) fn kept(database: &str, run: RunId, at: DateTime<Utc>) -> String {
     format!(
         "{}{BEFORE_RESTORE}{}_{}",
         short(database),
@@ -61,7 +62,7 @@ pub(crate) fn is_kept(name: &str, database: &str) -> bool {
 }
 
 /// Returns whether `name` is one that [`kept`] gives for `database` in this run.
-pub(crate) fn is_kept_by(name: &str, database: &str, run: Uuid) -> bool {
+pub(crate) fn is_kept_by(name: &str, database: &str, run: RunId) -> bool {
     parse_kept(name, database).is_some_and(|digits| digits == run8(run))
 }
 
@@ -97,7 +98,9 @@ mod tests {
 
     use super::*;
 
-    const RUN: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+    const RUN: RunId = RunId(uuid::Uuid::from_u128(
+        0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
+    ));
 
     fn at() -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 3, 4, 5, 6, 7).unwrap()
@@ -105,13 +108,17 @@ mod tests {
 
     #[test]
     fn names_tell_what_a_database_is() {
-        assert_eq!(fresh("app", RUN, 3), "app__restore_01234567_3");
+        assert_eq!(fresh("app", RUN, Epoch(3)), "app__restore_01234567_3");
         assert_eq!(
             kept("app", RUN, at()),
             "app__before_restore_20260304050607_01234567"
         );
         assert!(is_kept_by(&kept("app", RUN, at()), "app", RUN));
-        assert!(!is_kept_by(&kept("app", RUN, at()), "app", Uuid::nil()));
+        assert!(!is_kept_by(
+            &kept("app", RUN, at()),
+            "app",
+            RunId(uuid::Uuid::nil())
+        ));
     }
 
     #[test]
@@ -140,7 +147,7 @@ mod tests {
         fn every_name_fits_and_is_its_own(database in "\\PC{1,63}", other in "\\PC{1,63}") {
             let name = kept(&database, RUN, at());
             prop_assert!(name.len() <= NAME_BYTES_MAX);
-            prop_assert!(fresh(&database, RUN, 999_999).len() <= NAME_BYTES_MAX);
+            prop_assert!(fresh(&database, RUN, Epoch(999_999)).len() <= NAME_BYTES_MAX);
             prop_assert!(is_kept(&name, &database));
             prop_assert!(database == other || !is_kept(&name, &other));
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
     fill::{Target, fill},
@@ -13,6 +12,7 @@ use super::{
 };
 use crate::{
     archive,
+    attempt::{Attempt, RunId},
     engine::{
         address::postgres::Address,
         answer::{Contents, Restored},
@@ -22,7 +22,7 @@ use crate::{
         FormatError, Inspect,
         pg_dump::{Entry, Keep, Scanner, Summary},
     },
-    job::{Attempt, DropReplaced, Restore, RestoreTarget},
+    job::{DropReplaced, Restore, RestoreTarget},
     manifest::{Details, Manifest},
     worker::Worker,
 };
@@ -216,10 +216,10 @@ async fn filled_before(
     manifest: &Manifest,
 ) -> Result<Filled, JobError> {
     let tables = tables_of(manifest)?;
-    let is_marked = mark::is_marked(session, database, attempt.run_id).await?;
+    let is_marked = mark::is_marked(session, database, attempt.run).await?;
     if is_marked && session::count_tables(session).await? == tables {
         Ok(Filled::ByThisRun)
-    } else if is_marked || attempt.epoch > 1 {
+    } else if is_marked || attempt.epoch.is_later() {
         Ok(Filled::Perhaps)
     } else {
         Ok(Filled::ByOthers)
@@ -237,7 +237,7 @@ async fn mark_target(target: &Address, attempt: Attempt) -> Result<(), JobError>
             found: found.join(", "),
         });
     }
-    let marked = mark::mark(&mut session, database, attempt.run_id).await;
+    let marked = mark::mark(&mut session, database, attempt.run).await;
     session::close(session).await;
     if !marked? {
         tracing::debug!(%database, "only its owner could mark the target as this run's");
@@ -336,7 +336,7 @@ pub(crate) fn to_open_by_hand(database: &str) -> String {
 }
 
 /// Opens a database that the exchange of a run has closed.
-pub(crate) async fn reopen(own: &Address, database: &str, run_id: Uuid) -> Result<(), JobError> {
+pub(crate) async fn reopen(own: &Address, database: &str, run_id: RunId) -> Result<(), JobError> {
     swap::reopen_after(own, database, run_id).await
 }
 

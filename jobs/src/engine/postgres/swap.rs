@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use chrono::Utc;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use self::{
     exchange::{Exchange, exchange},
@@ -27,10 +26,11 @@ use super::{
     session::{self, answer, run},
 };
 use crate::{
+    attempt::{Attempt, RunId},
     detached,
     engine::{address::postgres::Address, answer::Restored},
     error::{JobError, PostgresError},
-    job::{Attempt, Restore},
+    job::Restore,
     manifest::Manifest,
     worker::Worker,
 };
@@ -53,7 +53,7 @@ pub(super) async fn swap(
 ) -> Result<Restored, JobError> {
     let mut admin = connect_beside(own).await?;
     session::may_run_their_code(&mut admin, job).await?;
-    if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run_id).await? {
+    if let Some(kept) = swapped_before(&mut admin, own.database(), attempt.run).await? {
         return done_before(own.database(), Some(kept), manifest);
     }
     let major = session::server_version(&mut admin).await?.major;
@@ -72,12 +72,12 @@ pub(super) async fn swap(
 
     let fresh = Fresh {
         beside: own.clone(),
-        name: names::fresh(own.database(), attempt.run_id, attempt.epoch),
+        name: names::fresh(own.database(), attempt.run, attempt.epoch),
         major,
         is_ours: true,
     };
     match fill_fresh(&fresh, old.as_ref(), &source, job, worker).await {
-        Ok(notes) => put_in_place(fresh, old, source, notes, attempt.run_id, job, worker).await,
+        Ok(notes) => put_in_place(fresh, old, source, notes, attempt.run, job, worker).await,
         Err(error) => {
             fresh.remove().await;
             Err(error)
@@ -91,7 +91,7 @@ pub(super) async fn swap(
 pub(crate) async fn reopen_after(
     own: &Address,
     database: &str,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<(), JobError> {
     let own = own.with_database(database);
     let mut admin = connect_beside(&own).await?;
@@ -151,7 +151,7 @@ pub(super) async fn drop_database(
 async fn swapped_before(
     admin: &mut PgConnection,
     database: &str,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<Option<String>, JobError> {
     let names = databases(admin).await?;
     let is_there = names.iter().any(|name| name == database);
@@ -179,13 +179,13 @@ async fn clear_earlier_attempts(
     major: u32,
 ) -> Result<(), JobError> {
     // Statements of a dead worker that still wait on the server must not run during this attempt.
-    end_marked(admin, &marker(attempt.run_id)).await?;
+    end_marked(admin, &marker(attempt.run)).await?;
     // If the first attempt finds the database closed, somebody closed it on purpose.
-    if attempt.epoch > 1 && is_closed(admin, database).await? {
+    if attempt.epoch.is_later() && is_closed(admin, database).await? {
         let opened = open(admin, database).await;
         opened.map_err(|error| left_closed(database, error))?;
     }
-    let prefix = names::fresh_prefix(database, attempt.run_id);
+    let prefix = names::fresh_prefix(database, attempt.run);
     for name in databases(admin).await? {
         if name.starts_with(&prefix) {
             drop_database(admin, &name, major).await?;
@@ -211,7 +211,7 @@ async fn put_in_place(
     old: Option<Properties>,
     source: Source<'_>,
     mut notes: Vec<String>,
-    run_id: Uuid,
+    run_id: RunId,
     job: &Restore,
     worker: &Worker,
 ) -> Result<Restored, JobError> {

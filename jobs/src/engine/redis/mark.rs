@@ -1,12 +1,11 @@
 //! The key that marks a half restored target, and tells whose restore it was.
 
-use uuid::Uuid;
-
 use super::{
     connection::{Connection, meaning},
     reply::Reply,
 };
 use crate::{
+    attempt::RunId,
     error::{JobError, RedisError},
     format::rdb::{self, Stored},
 };
@@ -52,12 +51,12 @@ fn is_run(value: Option<&[u8]>) -> bool {
     run_in(value).is_some()
 }
 
-fn run_in(value: Option<&[u8]>) -> Option<Uuid> {
+fn run_in(value: Option<&[u8]>) -> Option<RunId> {
     std::str::from_utf8(value?).ok()?.parse().ok()
 }
 
 /// Looks for marks. Database 0 must be selected.
-pub(crate) async fn look(connection: &mut Connection, run: Uuid) -> Result<Found, JobError> {
+pub(crate) async fn look(connection: &mut Connection, run: RunId) -> Result<Found, JobError> {
     let doing = "look for the mark of a restore (GET)";
     let mut found = Found {
         marked: Marked::No,
@@ -76,7 +75,7 @@ pub(crate) async fn look(connection: &mut Connection, run: Uuid) -> Result<Found
 }
 
 impl Found {
-    fn note(&mut self, name: &'static str, by: Option<Uuid>, run: Uuid) {
+    fn note(&mut self, name: &'static str, by: Option<RunId>, run: RunId) {
         match by {
             None => {
                 self.taken.push(name);
@@ -104,7 +103,7 @@ impl Found {
 pub(crate) async fn set(
     connection: &mut Connection,
     name: &str,
-    run: Uuid,
+    run: RunId,
 ) -> Result<(), JobError> {
     let run = run.to_string();
     let doing = "mark the target as half restored (SET)";

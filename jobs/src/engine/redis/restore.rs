@@ -18,8 +18,6 @@ mod survey;
 mod target;
 mod tidy;
 
-use uuid::Uuid;
-
 use self::{
     encode::Counts,
     fill::{Filled, Taken, fill, now_ms},
@@ -30,12 +28,13 @@ use self::{
 use super::mark::{self, Marked};
 use crate::{
     archive::{self, Pulled},
+    attempt::{Attempt, RunId},
     engine::{
         address::redis::Address,
         answer::{Contents, Restored},
     },
     error::{JobError, RedisError},
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::{Details, Manifest},
     worker::Worker,
 };
@@ -88,7 +87,7 @@ pub(crate) async fn restore(
 
 /// What is to be written, and how.
 struct Plan<'a> {
-    run: Uuid,
+    run: RunId,
     /// The name of the key that marks the target in the meantime.
     mark: &'static str,
     existing: Existing,
@@ -107,7 +106,7 @@ async fn into(
     made_by_this_engine(manifest)?;
     let server = shown(address);
     // Checked before the archive is read, which takes long, and again after it.
-    let found = Target::look(address, attempt.run_id).await?;
+    let found = Target::look(address, attempt.run).await?;
     admit(&found, existing, attempt, &server)?;
     drop(found);
     let now_ms = now_ms();
@@ -119,14 +118,14 @@ async fn into(
         inspector,
     )
     .await?;
-    let mut target = Target::look(address, attempt.run_id).await?;
+    let mut target = Target::look(address, attempt.run).await?;
     admit(&target, existing, attempt, &server)?;
-    target.can_take(&survey, existing, attempt.run_id).await?;
+    target.can_take(&survey, existing, attempt.run).await?;
     alive(worker).await?;
 
     let mark = target.marks.free_name(&survey.own_marks)?;
     let mut plan = Plan {
-        run: attempt.run_id,
+        run: attempt.run,
         mark,
         existing,
         manifest,
@@ -180,7 +179,7 @@ fn admit(
     }
     let (database, found) = (server.to_owned(), target.found());
     // If there is another run's mark, that run left the keys, not this one.
-    if attempt.epoch > 1 && target.marks.marked == Marked::No {
+    if attempt.epoch.is_later() && target.marks.marked == Marked::No {
         Err(JobError::PerhapsFilledBefore { database, found })
     } else {
         Err(JobError::TargetNotEmpty { database, found })

@@ -13,7 +13,7 @@ use super::{
     },
     until,
 };
-use crate::manifest::tests::example;
+use crate::{attempt::Epoch, manifest::tests::example};
 
 /// Regression test for what the documentation says of Ceph 16: it takes the condition, answers 200, and overwrites.
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn ceph_ignores_the_condition_in_a_bucket_with_versions_and_the_check_tell
     let storage = Store::in_bucket_of(kind, &access).await?.storage;
     let (key, first) = (keys(1).manifest(), example());
     let mut second = example();
-    second.epoch = 77;
+    second.epoch = Epoch(77);
     for manifest in [&first, &second] {
         let created = storage.create_manifest(&key, manifest).await?;
         assert_eq!(created, Created::New);

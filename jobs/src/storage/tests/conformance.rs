@@ -14,7 +14,7 @@ use super::{
     },
     until,
 };
-use crate::manifest::tests::example;
+use crate::{attempt::Epoch, manifest::tests::example};
 
 /// Larger than three parts of a bucket, and not a multiple of a part.
 pub(super) const LARGE: usize = 27 * 1024 * 1024 + 1;
@@ -133,7 +133,7 @@ async fn a_manifest_is_written_once(
     };
     let (key, first) = (keys(1).manifest(), example());
     let mut second = example();
-    second.epoch = 77;
+    second.epoch = Epoch(77);
     assert_eq!(
         store.storage.create_manifest(&key, &first).await?,
         Created::New

@@ -13,7 +13,10 @@ use super::{
     proxy::{Fault, Proxy, Rule},
     stores::{Kind, Store, access},
 };
-use crate::manifest::tests::example;
+use crate::{
+    attempt::{Epoch, RunId},
+    manifest::tests::example,
+};
 
 const LARGE: usize = 20 * 1024 * 1024;
 const KEY: &str = "v1/a";
@@ -158,7 +161,7 @@ async fn a_manifest_whose_answer_was_lost_is_known_as_ours_and_a_strangers_is_no
 
     let behind = Behind::new(&[rule("PUT", "manifest", 1, Fault::Busy)]).await?;
     let mut others = example();
-    others.epoch = 77;
+    others.epoch = Epoch(77);
     behind
         .straight
         .storage
@@ -373,7 +376,7 @@ async fn a_store_that_does_not_know_the_condition_is_seen_and_used_only_where_th
     ensure!(!storage.writes_once().await?);
     storage.check().await?;
     let (key, ours, mut theirs) = (keys(1).manifest(), example(), example());
-    theirs.epoch = 77;
+    theirs.epoch = Epoch(77);
     assert_eq!(storage.create_manifest(&key, &ours).await?, Created::New);
     assert_eq!(
         storage.create_manifest(&key, &theirs).await?,
@@ -408,7 +411,7 @@ async fn a_survey_names_what_the_store_does_not_give_and_ends_where_it_gives_not
     let behind = Behind::new(&[rule("HEAD", ".manifest.json", denied, Fault::Deny)]).await?;
     for number in 0..25_u128 {
         let manifest = crate::manifest::Manifest {
-            run_id: uuid::Uuid::from_u128(number),
+            run_id: RunId(uuid::Uuid::from_u128(number)),
             ..example()
         };
         let key = format!("v1/acme/db-1/2026/03/04/{number}.manifest.json");

@@ -205,7 +205,7 @@ async fn a_name_from_a_team_counts_where_the_servers_own_rights_do(
     lab.run(doc! {"drop": "a"}).await?;
     let resource = grant(file, "lastgood_restore", &lab).await?;
     let job = Restore {
-        point: point.manifest.run_id,
+        point: point.manifest.run_id.0,
         target: RestoreTarget::Database {
             name: lab.name.clone(),
         },

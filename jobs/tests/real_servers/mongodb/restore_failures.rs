@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use anyhow::{Context as _, Result};
 use bson::{Document, doc, rawdoc};
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch},
     error::{ErrorKind, JobError},
-    job::{Attempt, RestoreTarget},
+    job::RestoreTarget,
 };
 
 use super::{
@@ -163,9 +164,9 @@ fn large(lab: &Lab) -> Result<(Point, i32)> {
 
 /// Restores in further attempts, as the queue does. A batch that the first attempt sent may arrive during the second.
 async fn restore_again(lab: &Lab, first: Attempt, point: &Point) -> Result<()> {
-    let epoch = AtomicI64::new(first.epoch);
+    let epoch = AtomicI64::new(first.epoch.0);
     until("an attempt finishes", || async {
-        let epoch = epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let epoch = Epoch(epoch.fetch_add(1, Ordering::SeqCst) + 1);
         match lab.restore_as(Attempt { epoch, ..first }, point, OWN).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_permanent() => Err(error.into()),

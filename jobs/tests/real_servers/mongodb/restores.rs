@@ -3,8 +3,9 @@
 use anyhow::Result;
 use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch},
     error::JobError,
-    job::{Attempt, RestoreTarget},
+    job::RestoreTarget,
 };
 use mongodb::Client;
 
@@ -79,7 +80,7 @@ fn person(n: i32) -> Document {
 
 fn next(attempt: Attempt) -> Attempt {
     Attempt {
-        epoch: attempt.epoch + 1,
+        epoch: Epoch(attempt.epoch.0 + 1),
         ..attempt
     }
 }

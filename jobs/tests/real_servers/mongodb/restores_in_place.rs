@@ -9,8 +9,9 @@ use anyhow::Result;
 use bson::{doc, rawdoc};
 use futures::future::BoxFuture;
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch},
     error::{ErrorKind, JobError},
-    job::{Attempt, RestoreTarget},
+    job::RestoreTarget,
     worker::Lease,
 };
 
@@ -230,7 +231,10 @@ async fn a_failure_between_two_replacements_says_what_is_new_and_the_next_attemp
         (2, 1)
     );
     lab.resource.url = direct;
-    let second = Attempt { epoch: 2, ..first };
+    let second = Attempt {
+        epoch: Epoch(2),
+        ..first
+    };
     lab.restore_as(second, &point, lab.over_itself()).await?;
     let after = lab.state().await?;
     assert!(after.keys().eq(["first", "second"]), "{:?}", after.keys());

@@ -7,8 +7,9 @@ use bson::{Document, RawDocumentBuf, doc};
 use chrono::Utc;
 use futures::TryStreamExt as _;
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch, RunId},
     error::{ErrorKind, JobError},
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
     restore::{Contents, Restored},
@@ -25,7 +26,7 @@ use crate::{
 
 /// A restore point that lastgood's backup did not make.
 pub(crate) struct Point {
-    pub(crate) run_id: Uuid,
+    pub(crate) run_id: RunId,
     pub(crate) manifest_key: String,
     pub(crate) archive_key: String,
 }
@@ -34,14 +35,14 @@ impl Lab {
     /// Stores an archive with its manifest, either of this lab's database or of a whole deployment.
     pub(crate) fn store(&self, dump: &[u8], database: Option<&str>) -> Result<Point> {
         let stored = zstd::encode_all(dump, 1)?;
-        let run_id = Uuid::new_v4();
+        let run_id = RunId(Uuid::new_v4());
         let archive_key = format!("v1/acme/db-1/{run_id}.mongoarchive.zst");
         let manifest_key = format!("v1/acme/db-1/{run_id}.manifest.json");
         let manifest = Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
             run_id,
-            epoch: 1,
+            epoch: Epoch(1),
             attempt_id: None,
             installation: None,
             resource_id: self.resource.id.clone(),
@@ -119,7 +120,7 @@ impl Lab {
         url: Option<String>,
     ) -> Result<Restored, JobError> {
         let job = Restore {
-            point: point.run_id,
+            point: point.run_id.0,
             target,
             no_owner: false,
             no_acl: false,

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch},
     error::JobError,
-    job::{Attempt, RestoreTarget},
+    job::RestoreTarget,
 };
 
 use super::{
@@ -70,18 +71,21 @@ async fn a_connection_that_breaks_leaves_a_mark_and_the_next_attempt_finishes() 
     assert!(!error.is_permanent());
     assert_eq!(
         target.ask::<String>(0, &["GET", MARK]).await?,
-        run.run_id.to_string()
+        run.run.to_string()
     );
 
     // Another run may not fill it.
     let error = lab.restore(&point, &url, own.clone()).await.unwrap_err();
     assert!(
-        error.report().contains(&format!("(run {}", run.run_id)),
+        error.report().contains(&format!("(run {}", run.run)),
         "{}",
         error.report()
     );
 
-    let again = Attempt { epoch: 2, ..run };
+    let again = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     let restored = lab.restore_as(again, &point, &url, own).await?;
     assert_eq!(counts(&restored), (KEYS, 0, 0, 0));
     assert_eq!(restored.notes.len(), 1, "{restored:?}");
@@ -103,7 +107,10 @@ async fn a_server_that_dies_is_filled_by_the_next_attempt() -> Result<()> {
     killed?;
     is_half(&failed.unwrap_err(), "connect", "went away")?;
     target.start_again().await?;
-    let again = Attempt { epoch: 2, ..run };
+    let again = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     lab.restore_as(again, &point, &url, RestoreTarget::Own {})
         .await?;
     assert_eq!(target.digest().await?, source.digest().await?);

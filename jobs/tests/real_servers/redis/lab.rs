@@ -5,9 +5,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 use anyhow::Result;
 use chrono::Utc;
 use lastgood_jobs::{
+    attempt::{Attempt, Epoch, RunId},
     clients::Toolbox,
     error::JobError,
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION},
     resource::{Engine, ResourceOptions},
     restore::{Contents, Restored},
@@ -36,7 +37,7 @@ pub(crate) struct Lab {
 pub(crate) struct Point {
     pub(crate) manifest_key: String,
     pub(crate) archive: std::path::PathBuf,
-    pub(crate) run_id: uuid::Uuid,
+    pub(crate) run_id: RunId,
 }
 
 impl Lab {
@@ -63,7 +64,7 @@ impl Lab {
     /// Makes a restore point of a file, as a backup would.
     pub(crate) fn point_of(&self, rdb: &[u8]) -> Result<Point> {
         let archive = zstd::encode_all(rdb, 3)?;
-        let run_id = uuid::Uuid::new_v4();
+        let run_id = RunId(uuid::Uuid::new_v4());
         let key = format!("v1/acme/{ID}/{run_id}-e1.rdb.zst");
         let manifest_key = format!("v1/acme/{ID}/{run_id}.manifest.json");
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
@@ -72,7 +73,7 @@ impl Lab {
             format: FORMAT.to_owned(),
             version: VERSION,
             run_id,
-            epoch: 1,
+            epoch: Epoch(1),
             attempt_id: None,
             installation: None,
             resource_id: ID.parse()?,
@@ -154,7 +155,7 @@ impl Lab {
             url: own.to_owned().into(),
         };
         let job = Restore {
-            point: point.run_id,
+            point: point.run_id.0,
             target,
             no_owner: false,
             no_acl: false,

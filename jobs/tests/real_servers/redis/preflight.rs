@@ -278,7 +278,10 @@ async fn a_restore_that_fails_half_way_has_removed_no_function() -> Result<()> {
     ensure!(report.contains("half restored"), "{report}");
     assert_eq!(target.ask::<i64>(0, &["FCALL", "f", "0"]).await?, 1);
 
-    let again = lastgood_jobs::job::Attempt { epoch: 2, ..run };
+    let again = lastgood_jobs::attempt::Attempt {
+        epoch: lastgood_jobs::attempt::Epoch(2),
+        ..run
+    };
     lab.restore_as(again, &point, &url, exact()?).await?;
     assert_eq!(state(&target).await?, state(&source).await?);
     Ok(())

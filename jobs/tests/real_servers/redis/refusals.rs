@@ -142,8 +142,8 @@ async fn a_server_that_is_not_empty() -> Result<()> {
     pair.is_refused(reference, "target", says).await?;
 
     // An earlier attempt may have died between its last key and its report.
-    let again = lastgood_jobs::job::Attempt {
-        epoch: 2,
+    let again = lastgood_jobs::attempt::Attempt {
+        epoch: lastgood_jobs::attempt::Epoch(2),
         ..attempt()
     };
     let own = RestoreTarget::Own {};

@@ -4,7 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
 use lastgood_jobs::{
-    job::{Attempt, Restore, RestoreTarget},
+    attempt::{Attempt, Epoch},
+    job::{Restore, RestoreTarget},
     sought::Sought,
     worker::{Progress, Worker},
 };
@@ -95,7 +96,7 @@ async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
     let point = lab.backup(attempt()).await?;
     // As if the worker had died after closing the old database and before the renames.
     let run = attempt();
-    let digits = &run.run_id.simple().to_string()[..8];
+    let digits = &run.run.0.simple().to_string()[..8];
     lab.run(&format!(
         "create database \"{}__restore_{digits}_1\"",
         lab.name
@@ -106,7 +107,10 @@ async fn what_a_dead_attempt_left_is_cleared_by_the_next_one() -> Result<()> {
         lab.name
     );
     lab.server.run("postgres", &close).await?;
-    let next = Attempt { epoch: 2, ..run };
+    let next = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     let restored = lab.restore_as(next, &point, RestoreTarget::Swap {}).await?;
     assert_eq!(lab.ask(CHECKSUM).await?, sum);
     let databases = lab.server.databases_like(&lab.name).await?;
@@ -173,7 +177,10 @@ async fn a_database_that_a_dead_attempt_closed_is_opened_by_the_next_one_whateve
     assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
     assert_eq!(lab.server.ask("postgres", &is_open).await?, "false");
 
-    let next = Attempt { epoch: 2, ..run };
+    let next = Attempt {
+        epoch: Epoch(2),
+        ..run
+    };
     let damaged = lab.restore_as(next, &point, RestoreTarget::Swap {}).await;
     assert_eq!(damaged.unwrap_err().kind().as_str(), "corrupt");
     assert_eq!(lab.server.ask("postgres", &is_open).await?, "true");
@@ -189,7 +196,7 @@ async fn a_cancelled_swap_leaves_the_old_database_and_nothing_else() -> Result<(
     .await?;
     let point = lab.backup(attempt()).await?;
     let job = Restore {
-        point: point.manifest.run_id,
+        point: point.manifest.run_id.0,
         target: RestoreTarget::Swap {},
         no_owner: false,
         no_acl: false,

@@ -1,14 +1,13 @@
 //! Merges users and roles into the existing ones, with the server's own command for it, where possible.
 
 use bson::{Bson, doc};
-use uuid::Uuid;
 
 use super::{
     batch::{Destination, Doubles, EmptyTimestamps, Order, Rules, Stored},
     plan::{Access, AccessOf, Plan},
     target::{self, empty_timestamps, has_code, run, run_long, version},
 };
-use crate::{engine::mongodb::session::Session, error::JobError};
+use crate::{attempt::RunId, engine::mongodb::session::Session, error::JobError};
 
 /// The database in which the command runs, and which holds the collections that it merges from.
 const ADMIN: &str = "admin";
@@ -56,7 +55,7 @@ pub(super) struct Merge<'a> {
 pub(super) async fn prepare<'a>(
     session: &Session,
     plan: &'a Plan,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<(Merge<'a>, Vec<String>), JobError> {
     let none = |why: &str| {
         let note = format!(
@@ -86,7 +85,7 @@ pub(super) async fn prepare<'a>(
         Err(JobError::Statement { .. }) | Ok(_) => {}
         Err(error) => return Err(error),
     }
-    let run = run_id.simple().to_string();
+    let run = run_id.0.simple().to_string();
     let run = run.get(..8).unwrap_or_default();
     let named = |it: &'a Access| (it, format!("lastgood_restore.{run}.{}", it.name()));
     let parts = plan.access.iter().map(named).collect();

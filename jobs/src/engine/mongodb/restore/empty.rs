@@ -21,12 +21,12 @@ use super::{
     target::{self, Found, contents, prefix, run},
 };
 use crate::{
+    attempt::Attempt,
     engine::{
         answer::Restored,
         mongodb::session::{Session, Topology, number},
     },
     error::{ErrorKind, JobError, RestoreFault},
-    job::Attempt,
     manifest::Manifest,
     worker::Worker,
 };
@@ -45,7 +45,7 @@ pub(super) async fn into_empty(
 ) -> Result<Restored, JobError> {
     let session = &target.session;
     let known = target.renamed.as_deref().or(source::database(manifest)?);
-    if let Some(database) = known.filter(|_| attempt.epoch <= 1) {
+    if let Some(database) = known.filter(|_| !attempt.epoch.is_later()) {
         // Checked long before the archive is read: in a first attempt, everything that is there is somebody else's.
         let found = besides_mark(contents(session, database).await?);
         refuse(attempt, database, &found)?;
@@ -65,12 +65,12 @@ pub(super) async fn into_empty(
             return Ok(restored(&source, &plan, known, Made::just(notes)));
         }
     }
-    let (merge, notes) = access::prepare(session, &plan, attempt.run_id).await?;
+    let (merge, notes) = access::prepare(session, &plan, attempt.run).await?;
     alive(worker).await?;
-    mark::set(session, home, attempt.run_id).await?;
+    mark::set(session, home, attempt.run).await?;
     match make(attempt, session, &source, &plan, merge, worker).await {
         Ok(mut made) => {
-            if !mark::is_set(session, home, attempt.run_id).await? {
+            if !mark::is_set(session, home, attempt.run).await? {
                 // The run that took over the target may have dropped what was filled.
                 let database = home.to_owned();
                 return Err(RestoreFault::TakenOver { database }.into());
@@ -108,7 +108,7 @@ async fn occupancy(
     for database in plan.databases() {
         found.push((database, contents(session, database).await?));
     }
-    if mark::is_set(session, home, attempt.run_id).await? {
+    if mark::is_set(session, home, attempt.run).await? {
         for (database, found) in found {
             let mut ours = plan.names(database);
             ours.extend((database == home).then_some(MARK));
@@ -128,7 +128,7 @@ async fn occupancy(
     }
     // Equal counts prove little: an earlier attempt may never have got this far, and the documents may be somebody's
     // who wants the state of the backup back.
-    if attempt.epoch > 1
+    if attempt.epoch.is_later()
         && is_done(session, plan, &found).await?
         && has_the_same(session, source, plan, worker).await?
     {
@@ -191,7 +191,7 @@ fn refuse(attempt: Attempt, database: &str, found: &[Found]) -> Result<(), JobEr
         shown.push(format!("{} more", found.len() - EXAMPLES));
     }
     let (database, found) = (database.to_owned(), shown.join(", "));
-    Err(match attempt.epoch {
+    Err(match attempt.epoch.0 {
         ..=1 => JobError::TargetNotEmpty { database, found },
         _ => JobError::PerhapsFilledBefore { database, found },
     })

@@ -19,6 +19,7 @@ use super::{
     target::{self, contents, prefix},
 };
 use crate::{
+    attempt::Attempt,
     engine::{
         answer::Restored,
         mongodb::{
@@ -27,7 +28,6 @@ use crate::{
         },
     },
     error::{ErrorKind, JobError, RestoreFault},
-    job::Attempt,
     manifest::Manifest,
     worker::Worker,
 };
@@ -43,7 +43,7 @@ pub(super) async fn in_place(
     let known = target.renamed.as_deref().or(source::database(manifest)?);
     let source = Source::verify(manifest, worker).await?;
     let plan = Plan::new(&source, target.renamed.as_deref())?;
-    let (merge, mut notes) = access::prepare(session, &plan, attempt.run_id).await?;
+    let (merge, mut notes) = access::prepare(session, &plan, attempt.run).await?;
     alive(worker).await?;
     let prefix = prefix(attempt);
     notes.extend(clear(session, &plan, &prefix).await?);

@@ -6,16 +6,15 @@
 //! them.
 
 use bson::doc;
-use uuid::Uuid;
 
 use super::target::{self, run};
-use crate::{engine::mongodb::session::Session, error::JobError};
+use crate::{attempt::RunId, engine::mongodb::session::Session, error::JobError};
 
 /// The collection that serves as the mark.
 pub(in crate::engine::mongodb) const MARK: &str = "lastgood_restore.mark";
 
 /// Marks a database as being filled by this run and by no other.
-pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Result<(), JobError> {
+pub(super) async fn set(session: &Session, database: &str, run_id: RunId) -> Result<(), JobError> {
     let mark = doc! {
         "_id": run_id.to_string(),
         "about": "lastgood is filling this database; it removes this collection once it is done",
@@ -34,7 +33,7 @@ pub(super) async fn set(session: &Session, database: &str, run_id: Uuid) -> Resu
 pub(super) async fn is_set(
     session: &Session,
     database: &str,
-    run_id: Uuid,
+    run_id: RunId,
 ) -> Result<bool, JobError> {
     let count = |query| {
         let command = doc! {"count": MARK, "query": query};

@@ -10,6 +10,7 @@ use super::{
     plan::{Item, Shape},
 };
 use crate::{
+    attempt::Attempt,
     engine::{
         address::mongodb::NEVER_IN_NAMES,
         mongodb::{
@@ -19,7 +20,6 @@ use crate::{
         },
     },
     error::{JobError, RestoreFault, ServerFault},
-    job::Attempt,
 };
 
 /// The first version that keeps the buckets of a time series under the name of the time series.
@@ -78,7 +78,7 @@ pub(super) async fn contents(session: &Session, database: &str) -> Result<Vec<Fo
 
 /// Returns the prefix of the collections that a run creates for itself.
 pub(super) fn prefix(attempt: Attempt) -> String {
-    let run = attempt.run_id.simple().to_string();
+    let run = attempt.run.0.simple().to_string();
     format!("{OURS}{}.", run.get(..8).unwrap_or_default())
 }
 

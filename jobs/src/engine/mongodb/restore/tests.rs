@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{MARK, restore};
 use crate::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
     clients::Toolbox,
     engine::{
         address::mongodb::Address,
@@ -21,7 +22,7 @@ use crate::{
     },
     error::{ErrorKind, JobError},
     format::mongodump::{Body, Header, Kind, Namespace, Prelude},
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     manifest::{Details, Dump, Manifest, Stored, tests::example},
     storage::Storage,
     worker::{Lease, Progress, Worker},
@@ -119,7 +120,7 @@ impl Lab {
     async fn restore(&self, server: &Pretend, target: RestoreTarget) -> Result<Restored, JobError> {
         let own = Address::parse(&server.url("shop").into())?;
         let job = Restore {
-            point: self.manifest.run_id,
+            point: self.manifest.run_id.0,
             target,
             no_owner: false,
             no_acl: false,
@@ -129,9 +130,9 @@ impl Lab {
             of_owner: false,
         };
         let attempt = Attempt {
-            run_id: Uuid::from_u128(0x0123_4567 << 96),
-            epoch: 1,
-            attempt_id: uuid::Uuid::new_v4(),
+            run: RunId(Uuid::from_u128(0x0123_4567 << 96)),
+            epoch: Epoch(1),
+            id: AttemptId(uuid::Uuid::new_v4()),
             created_at: chrono::Utc::now(),
         };
         restore(attempt, &own, &job, &self.manifest, None, &self.worker).await

@@ -4,13 +4,12 @@
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::SESSIONS_END_TIMEOUT;
-use crate::{engine::postgres::session::answer, error::JobError};
+use crate::{attempt::RunId, engine::postgres::session::answer, error::JobError};
 
 /// Returns the `application_name` of a run's exchange.
-pub(super) fn marker(run_id: Uuid) -> String {
+pub(super) fn marker(run_id: RunId) -> String {
     format!("lastgood swap {run_id}")
 }
 

@@ -2,14 +2,13 @@
 
 mod trials;
 
-use uuid::Uuid;
-
 use self::trials::{EXPIRY, FIELD_EXPIRY, Trial, commands_of};
 use super::{
     Existing,
     survey::{Sample, Survey},
 };
 use crate::{
+    attempt::RunId,
     engine::{
         address::redis::Address,
         redis::{
@@ -49,7 +48,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Connects, and looks at what is there. Changes nothing.
-    pub(super) async fn look(address: &Address, run: Uuid) -> Result<Self, JobError> {
+    pub(super) async fn look(address: &Address, run: RunId) -> Result<Self, JobError> {
         let mut connection = Connection::open(address).await?;
         let server = info::must_ask(&mut connection).await?;
         info::refuse_cluster(&server)?;
@@ -106,7 +105,7 @@ impl Target {
         &mut self,
         survey: &Survey,
         existing: Existing,
-        run: Uuid,
+        run: RunId,
     ) -> Result<(), JobError> {
         self.has_memory(survey)?;
         let highest = survey.census.keys.keys().next_back().copied();

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::dump;
 use crate::{
+    attempt::{Attempt, AttemptId, Epoch, RunId},
     backup::{RestorePoint, backup},
     clients::Toolbox,
     engine::{
@@ -19,7 +20,7 @@ use crate::{
     },
     error::JobError,
     format::mongodump::{FormatError, Prelude, Reader, Visit},
-    job::{Attempt, Restore, RestoreTarget},
+    job::{Restore, RestoreTarget},
     names::Engine,
     resource::{Resource, ResourceOptions},
     restore::restore,
@@ -51,9 +52,9 @@ fn resource(url: String) -> Result<Resource, JobError> {
 
 fn attempt() -> Attempt {
     Attempt {
-        run_id: Uuid::new_v4(),
-        epoch: 1,
-        attempt_id: uuid::Uuid::new_v4(),
+        run: RunId(Uuid::new_v4()),
+        epoch: Epoch(1),
+        id: AttemptId(uuid::Uuid::new_v4()),
         created_at: chrono::Utc::now(),
     }
 }
@@ -99,7 +100,7 @@ impl Lab {
         })?;
         let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
         let job = Restore {
-            point: point.manifest.run_id,
+            point: point.manifest.run_id.0,
             target: RestoreTarget::Database { name: name.clone() },
             no_owner: false,
             no_acl: false,
