@@ -12,7 +12,7 @@ use crate::{
     error::JobError,
     key::{Identity, Recipient},
     names::TeamId,
-    storage::{Created, Storage},
+    storage::{Created, ESCROWS, Storage},
 };
 
 /// More bytes than any escrow has. A larger object is not an escrow.
@@ -25,7 +25,7 @@ const CREATED: &str = "# created: ";
 /// Returns the object key of a key's escrow. Permanent.
 #[must_use]
 pub fn object(key: Uuid) -> String {
-    format!("keys/{key}.age")
+    format!("{ESCROWS}{key}.age")
 }
 
 /// A key as its escrow describes it.
@@ -78,7 +78,7 @@ fn sealed(escrow: &Escrow, recovery: &Recipient) -> Result<Bytes, JobError> {
 pub async fn list(storage: &Storage) -> Result<Vec<Uuid>, JobError> {
     let objects = storage.escrow_keys().await?;
     let names = objects.iter().filter_map(|object| {
-        let name = object.strip_prefix("keys/")?.strip_suffix(".age")?;
+        let name = object.strip_prefix(ESCROWS)?.strip_suffix(".age")?;
         Uuid::try_parse(name).ok()
     });
     Ok(names.collect())

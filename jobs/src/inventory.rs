@@ -1,6 +1,11 @@
 //! What a store holds, without a catalog: whether the object at a manifest's key describes a restore point.
 
-use crate::{error::JobError, manifest::Manifest, sought::Sought, storage::Storage};
+use crate::{
+    error::JobError,
+    manifest::Manifest,
+    sought::Sought,
+    storage::{Storage, home},
+};
 
 /// Reads a manifest, and checks that it is in its place and that its archive is there with the right size.
 ///
@@ -21,7 +26,7 @@ pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), Job
         key: manifest_key.to_owned(),
         why,
     };
-    let home = format!("v1/{}/{}/", manifest.team, manifest.resource_id);
+    let home = home(&manifest.team, &manifest.resource_id);
     if !manifest_key.starts_with(&home) {
         return Err(bad(format!("it belongs under {home}, not at this key")));
     }

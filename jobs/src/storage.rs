@@ -28,6 +28,7 @@ use self::{
     bucket::Bucket,
     directory::Directory,
     fault::{REMOVE, failure, gives_no_reason, io_failure},
+    keys::CHECKS,
     parts::PART_BYTES_MIN,
     upload::Sharing,
 };
@@ -43,7 +44,7 @@ pub use self::{
     spelling::{ManifestKeyError, manifest_key},
 };
 pub(crate) use self::{
-    keys::Keys,
+    keys::{ESCROWS, Keys, home},
     upload::{Unpublished, Upload, UploadWriter},
 };
 pub use crate::object_key::{ObjectKey, ObjectKeyError};
@@ -163,7 +164,7 @@ impl Storage {
     /// Checks that the store works: writes, reads back and removes an object the way an archive is written (two parts
     /// in a bucket), and tries to write it twice. `doctor` shows the result.
     pub async fn check(&self) -> Result<(), JobError> {
-        let key = format!("check/{}", uuid::Uuid::new_v4());
+        let key = format!("{CHECKS}{}", uuid::Uuid::new_v4());
         let wrong = |doing, why: &str| JobError::Store {
             doing,
             key: key.clone(),
@@ -197,7 +198,7 @@ impl Storage {
                 "it overwrites objects that must be written once: it does not support the condition `If-None-Match: *`",
             ));
         }
-        self.unfinished("check/").await.map(drop)
+        self.unfinished(CHECKS).await.map(drop)
     }
 
     /// Reads a restore point's manifest. `None` if there is none.

@@ -138,7 +138,7 @@ begin
             when waiting.server is not null and cardinality(array_positions(servers, waiting.server)) >= slots_per_server
                 then waiting.server
             when waiting.dump = any (dumps) then waiting.dump
-            when waiting.failing is not null and failing >= failing_limit then waiting.failing
+            when failing >= failing_limit then waiting.failing
         end;
         if holds is not null then
             held := held || waiting.id;

@@ -14,12 +14,12 @@ use super::{
     bucket::{Bucket, Pending},
     directory::{Directory, Entry},
     failure,
-    keys::ArchiveName,
+    keys::{ArchiveName, CHECKS, ESCROWS, POINTS},
 };
 use crate::{error::JobError, object_key::ObjectKey};
 
 /// The prefixes of lastgood's own uploads. A store may be a whole bucket that others use too.
-const OURS: [&str; 3] = ["v1/", "keys/", "check/"];
+const OURS: [&str; 3] = [POINTS, ESCROWS, CHECKS];
 
 /// What the janitor removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

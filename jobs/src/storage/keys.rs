@@ -8,6 +8,12 @@ use crate::{
     names::{Engine, ResourceId, TeamId},
 };
 
+/// Where restore points are.
+pub(super) const POINTS: &str = "v1/";
+/// Where the escrows of keys are.
+pub(crate) const ESCROWS: &str = "keys/";
+/// Where a store is tried out.
+pub(super) const CHECKS: &str = "check/";
 pub(super) const MANIFEST: &str = ".manifest.json";
 /// The end of an encrypted archive's name. Permanent.
 const ENCRYPTED: &str = ".age";
@@ -15,6 +21,16 @@ const ENCRYPTED: &str = ".age";
 /// Returns whether an object's name is that of an encrypted archive.
 pub(super) fn is_encrypted(key: &str) -> bool {
     key.ends_with(ENCRYPTED)
+}
+
+/// Returns where everything of a team is.
+pub(super) fn home_of(team: &TeamId) -> String {
+    format!("{POINTS}{team}/")
+}
+
+/// Returns where everything of a resource is. Nothing of another resource begins like it.
+pub(crate) fn home(team: &TeamId, resource: &ResourceId) -> String {
+    format!("{}{resource}/", home_of(team))
 }
 
 /// Returns the end of the names of an engine's archives. Permanent.
@@ -49,7 +65,7 @@ impl Keys {
     ) -> Self {
         let day = attempt.created_at.format("%Y/%m/%d");
         Self {
-            directory: format!("v1/{team}/{resource}/{day}/"),
+            directory: format!("{}{day}/", home(team, resource)),
             run: format!("{}Z-{}", attempt.created_at.format("%H%M%S"), attempt.run),
             epoch: attempt.epoch,
             attempt_id: attempt.id,
@@ -125,7 +141,7 @@ impl<'a> ArchiveName<'a> {
 
 /// Returns whether an object is a manifest.
 pub(crate) fn is_manifest(key: &str) -> bool {
-    key.starts_with("v1/") && key.ends_with(MANIFEST)
+    key.starts_with(POINTS) && key.ends_with(MANIFEST)
 }
 
 #[cfg(test)]

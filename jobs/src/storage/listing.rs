@@ -55,7 +55,7 @@ impl Listing {
 impl Storage {
     /// Returns the keys of all manifests, from which a catalog can be rebuilt.
     pub async fn manifest_keys(&self) -> Result<Keys, JobError> {
-        self.manifest_keys_below("v1/".to_owned()).await
+        self.manifest_keys_below(keys::POINTS.to_owned()).await
     }
 
     /// Returns the keys of the manifests of one team, of one resource, or of one resource in any team.
@@ -65,9 +65,9 @@ impl Storage {
         resource: Option<&ResourceId>,
     ) -> Result<Keys, JobError> {
         let below = match (team, resource) {
-            (None, None) => "v1/".to_owned(),
-            (Some(team), None) => format!("v1/{team}/"),
-            (Some(team), Some(resource)) => format!("v1/{team}/{resource}/"),
+            (None, None) => keys::POINTS.to_owned(),
+            (Some(team), None) => keys::home_of(team),
+            (Some(team), Some(resource)) => keys::home(team, resource),
             (None, Some(resource)) => return self.manifest_keys_in_every_team(resource).await,
         };
         self.manifest_keys_below(below).await
@@ -76,7 +76,7 @@ impl Storage {
     async fn manifest_keys_in_every_team(&self, resource: &ResourceId) -> Result<Keys, JobError> {
         let names = match &self.backend {
             Backend::Directory(directory) => {
-                let entries = directory.entries(&Entry::directory("v1/")).await?;
+                let entries = directory.entries(&Entry::directory(keys::POINTS)).await?;
                 let directories = entries.into_iter().filter(|entry| entry.is_directory);
                 stream::iter(directories.map(|entry| Ok(entry.name()))).boxed()
             }
@@ -87,17 +87,21 @@ impl Storage {
         let teams = names.try_filter_map(|name| ready(Ok(name.parse::<TeamId>().ok())));
         let (storage, resource) = (self.clone(), resource.clone());
         let of_each = teams.and_then(move |team| {
-            let (storage, below) = (storage.clone(), format!("v1/{team}/{resource}/"));
+            let (storage, below) = (storage.clone(), keys::home(&team, &resource));
             async move { storage.manifest_keys_below(below).await }
         });
         Ok(of_each.try_flatten_unordered(LISTED_AT_ONCE).boxed())
     }
 
     async fn prefixes_below_v1(&self) -> Result<Keys, JobError> {
-        let cannot = |error: opendal::Error| failure("list", "v1/", &error);
-        let entries = self.operator.lister_with("v1/").await.map_err(cannot)?;
+        let cannot = |error: opendal::Error| failure("list", keys::POINTS, &error);
+        let entries = self
+            .operator
+            .lister_with(keys::POINTS)
+            .await
+            .map_err(cannot)?;
         let names = entries.map_err(cannot).try_filter_map(|entry| {
-            let name = entry.path().strip_prefix("v1/");
+            let name = entry.path().strip_prefix(keys::POINTS);
             ready(Ok(name
                 .and_then(|name| name.strip_suffix('/'))
                 .map(str::to_owned)))
@@ -112,7 +116,7 @@ impl Storage {
 
     /// Returns the keys of all objects below `keys/`, which are the escrows, in no particular order.
     pub(crate) async fn escrow_keys(&self) -> Result<Vec<String>, JobError> {
-        self.keys_below("keys/".to_owned())
+        self.keys_below(keys::ESCROWS.to_owned())
             .await?
             .try_collect()
             .await
@@ -120,7 +124,7 @@ impl Storage {
 
     /// Returns whether the store has an archive of this team whose name says that it is encrypted.
     pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
-        let mut keys = self.keys_below(format!("v1/{team}/")).await?;
+        let mut keys = self.keys_below(keys::home_of(team)).await?;
         while let Some(key) = keys.try_next().await? {
             if keys::is_encrypted(&key) {
                 return Ok(true);
@@ -164,7 +168,7 @@ impl Storage {
         }
         let hasher = RandomState::new();
         let mut fingerprints = Vec::new();
-        let mut keys = self.keys_below("v1/".to_owned()).await?;
+        let mut keys = self.keys_below(keys::POINTS.to_owned()).await?;
         while let Some(key) = keys.try_next().await? {
             fingerprints.push(hasher.hash_one(key));
         }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{
     address::{Place, StorageUrl},
     directory::OBJECTS,
-    keys::{ArchiveName, MANIFEST, is_manifest},
+    keys::{ArchiveName, MANIFEST, POINTS, is_manifest},
 };
 use crate::object_key::{ObjectKey, ObjectKeyError};
 
@@ -111,19 +111,19 @@ fn bare(text: &str, stores: &[&StorageUrl]) -> Option<String> {
     while let Some(rest) = key.strip_prefix("./") {
         key = rest;
     }
-    if key.starts_with("v1/") {
+    if key.starts_with(POINTS) {
         return Some(key.to_owned());
     }
     let of_bucket = stores.iter().find_map(|store| match &store.place {
         Place::Bucket { prefix, .. } => {
-            below_prefix(key, prefix).filter(|it| it.starts_with("v1/"))
+            below_prefix(key, prefix).filter(|it| it.starts_with(POINTS))
         }
         Place::Directory(_) => None,
     });
     let of_store = || {
         // As `find .` prints it in the store's own directory.
         let key = key.strip_prefix(OBJECTS)?.strip_prefix('/')?;
-        key.starts_with("v1/").then(|| key.to_owned())
+        key.starts_with(POINTS).then(|| key.to_owned())
     };
     of_bucket
         .or_else(|| below_directory(Path::new(text), stores))

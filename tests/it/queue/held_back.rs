@@ -135,6 +135,12 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     assert_eq!(after.whole, before.whole, "all runs were read");
     let rows = after.rows - before.rows;
     assert!(rows < 400, "{rows} rows were read for two runs");
+    let written: i64 = sqlx::query_scalar(
+        "select count(*) from lastgood.runs where resource_id like 'loud%' and xmin = pg_current_xact_id()::xid",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    assert_eq!(written, 0, "a line moved although nothing had room");
     transaction.commit().await?;
 
     // What was held back is claimed again, the most urgent first.

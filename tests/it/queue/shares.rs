@@ -1,6 +1,7 @@
 //! What a limit counts and what it does not: a team's share of a queue, its default, and the dumps of one server.
 
 use anyhow::Result;
+use rstest::rstest;
 
 use super::{
     claims_by_hand::{Claim, ask, succeed},
@@ -282,6 +283,39 @@ async fn dumps_of_one_server_count_together_whatever_their_queue_and_restores_do
     Ok(())
 }
 
+/// Counted are the scheduled runs of the queue itself.
+#[rstest]
+#[case::scheduled("trigger = 'scheduled', slot = now()", 1)]
+#[case::of_another_queue("trigger = 'scheduled', slot = now(), queue = 'mongodb'", 2)]
+#[case::ad_hoc("trigger = 'adhoc', slot = null", 2)]
+#[tokio::test]
+async fn what_runs_again_after_a_failure_takes_a_slot_of_those_that_failed(
+    #[case] running: &str,
+    #[case] expected: usize,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "evil", 4).await?;
+    for i in 1..=4 {
+        ask(&db, "postgres", "backup", &format!("evil-{i}")).await?;
+    }
+    db.execute(
+        "update lastgood.runs set trigger = 'scheduled', slot = now(), attempt = 1, epoch = 1",
+    )
+    .await?;
+    let begun = format!(
+        "update lastgood.runs
+         set state = 'running', attempt = 2, epoch = 2, lease_by = 'w', lease_until = now() + interval '1 hour', {running}
+         where resource_id = 'evil-1'"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(begun))
+        .execute(db.pool())
+        .await?;
+    // One of the three slots is never theirs.
+    consumer(&db, "postgres 3 running").await?;
+    assert_eq!(Claim::default().take(&db).await?.len(), expected);
+    Ok(())
+}
+
 #[tokio::test]
 async fn one_dump_of_a_resource_runs_at_a_time_and_its_restore_or_upkeep_beside_it() -> Result<()> {
     let db = TestCatalog::create().await?;
@@ -350,7 +384,11 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
         consumer(&db, said).await?;
         let claim = Claim::default();
         assert_eq!(claim.take(&db).await?.len(), expected, "{why}");
+        let versions = "select string_agg(xmin::text, ' ' order by id) from lastgood.runs where held_by = 'failing'";
+        let before: String = sqlx::query_scalar(versions).fetch_one(db.pool()).await?;
         assert_eq!(claim.take(&db).await?.len(), 0, "{why}");
+        let after: String = sqlx::query_scalar(versions).fetch_one(db.pool()).await?;
+        assert_eq!(after, before, "{why}: their line moved");
         // They were first, but a run waiting for one of their slots holds up no other.
         ask(&db, "postgres", "backup", "acme-1").await?;
         let healthy = [("backup".to_owned(), "acme-1".to_owned())];
