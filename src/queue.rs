@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 pub use backend::Runs;
 pub use claims::Claims;
-pub use ledger::{LeaseHandle, Ledger, Limits, Reaped};
+pub use ledger::{Claimed, LeaseHandle, Ledger, Limits, Reaped};
 pub use listen::{Wakers, listen};
 pub use orders::{InFlight, watch};
 pub use supervise::Supervise;

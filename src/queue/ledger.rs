@@ -50,11 +50,13 @@ impl Default for Limits {
 }
 
 /// A claimed row whose payload is not decoded yet.
-pub(super) struct Claimed {
-    pub(super) id: RunId,
+pub struct Claimed {
+    /// The run.
+    pub id: RunId,
+    /// Its resource.
+    pub resource_id: String,
     pub(super) queue: String,
     pub(super) priority: Priority,
-    pub(super) resource_id: String,
     /// The stored text: a newer lastgood may have written a kind that this build does not know.
     pub(super) kind: String,
     pub(super) slot: Option<DateTime<Utc>>,
@@ -66,7 +68,9 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
-    pub(super) fn as_attempt(&self) -> Attempt {
+    /// Returns the attempt that the claim made.
+    #[must_use]
+    pub fn as_attempt(&self) -> Attempt {
         Attempt {
             run: self.id,
             epoch: self.epoch,
@@ -117,12 +121,12 @@ impl Ledger {
     }
 
     /// Returns a connection to the catalog that works.
-    pub(super) async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+    pub async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         answered(self.pool.acquire()).await
     }
 
     /// Claims runs in one statement for these lanes, given as queue, free slots and lane. The claimed attempts get the ids in `attempts`.
-    pub(super) async fn claim(
+    pub async fn claim(
         &self,
         connection: &mut PgConnection,
         lanes: &[(&str, usize, Lane)],

@@ -16,8 +16,6 @@ use crate::{
     simulation::{Simulation, minutes},
 };
 
-use lastgood_jobs::attempt::RunId;
-
 const AT: &str = "2031-03-05T09:37:00Z";
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -37,7 +35,7 @@ async fn after_six_hours_ahead() -> Result<Simulation> {
     sim.db.add("late", "others", "pro").await?;
     sim.tick().await?;
     for claim in sim.claim().await? {
-        let resource = sim.db.catalog.run(RunId(claim.id())).await?.resource_id;
+        let resource = sim.db.catalog.run(claim.id).await?.resource_id;
         match resource.as_str() {
             "failed" => sim.fail(&claim).await?,
             "shop" => sim.succeed(&claim, sim.now).await?,

@@ -28,3 +28,5 @@ mod unknown_engines;
 mod waiting;
 mod wake_ups;
 mod workers;
+
+pub(crate) use workers::restore_point_of;

@@ -1,16 +1,22 @@
-//! A producer in simulated time: the repository's own statements, and a clock that the test moves.
+//! A producer and a queue in simulated time: the product's own statements, and a clock that the test moves.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{
     plan::Plans,
     producer::{Ticked, tick},
+    queue::{Claimed, Failure, Lane, Ledger, Limits, Outcome},
+    run::RunState,
 };
-use serde_json::json;
-use sqlx::{Row as _, postgres::types::PgInterval};
+use lastgood_jobs::{attempt::AttemptId, error::ErrorKind};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::database::TestCatalog;
+use crate::{database::TestCatalog, queue::restore_point_of};
+
+const AT_ONCE: usize = 1000;
 
 /// A catalog, its plans, and a clock that the test moves.
 pub(crate) struct Simulation {
@@ -35,72 +41,51 @@ impl Simulation {
         Ok(tick(&self.db.catalog, &self.plans, self.now).await?)
     }
 
-    /// Claims everything that can be claimed, with the queue's own statement.
-    pub(crate) async fn claim(&self) -> Result<Vec<Claim>> {
-        let rows = sqlx::query(include_str!("../../src/queue/claim.sql"))
-            .bind(vec!["postgres"])
-            .bind(vec![1000_i64])
-            .bind(vec![i16::MIN])
-            .bind(vec![i16::MAX])
-            .bind("simulated-worker")
-            .bind(PgInterval {
-                months: 0,
-                days: 0,
-                microseconds: 30_000_000,
-            })
-            .bind(None::<i32>)
-            .bind(2_i32)
-            .bind(Vec::<Uuid>::new())
-            .fetch_all(self.db.pool())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Claim {
-                    id: row.try_get("id!")?,
-                    epoch: row.try_get("epoch!")?,
-                    attempt_id: row.try_get("attempt_id!")?,
-                })
-            })
-            .collect()
+    fn ledger(&self) -> Ledger {
+        Ledger::new(
+            self.db.pool().clone(),
+            "simulated-worker",
+            Duration::from_secs(30),
+        )
+        .within(Limits::default())
+        .storing_in(lastgood::stores::PRIMARY)
     }
 
-    /// Finishes a run successfully with a restore point consistent to `consistent_at`, using the queue's own statement.
-    pub(crate) async fn succeed(&self, claim: &Claim, consistent_at: DateTime<Utc>) -> Result<()> {
-        let finished: Vec<Uuid> =
-            sqlx::query_scalar(include_str!("../../src/queue/finish_succeeded.sql"))
-                .bind(vec![claim.id])
-                .bind(vec![claim.epoch])
-                .bind(vec![claim.attempt_id])
-                .bind(vec![None::<serde_json::Value>])
-                .bind(vec![consistent_at])
-                .bind(vec![format!("manifests/{}.json", claim.id)])
-                .bind(vec![json!({})])
-                .bind(vec![1000_i64])
-                .bind(vec![100_i64])
-                .bind(vec![1000_i64])
-                .bind(vec![100_i64])
-                .bind(lastgood::stores::PRIMARY)
-                .fetch_all(self.db.pool())
-                .await?;
-        anyhow::ensure!(finished == [claim.attempt_id], "the finish was refused");
-        Ok(())
+    /// Claims everything that can be claimed.
+    pub(crate) async fn claim(&self) -> Result<Vec<Claimed>> {
+        let ledger = self.ledger();
+        let attempts: Vec<_> = (0..AT_ONCE).map(|_| AttemptId(Uuid::new_v4())).collect();
+        let lanes = [("postgres", AT_ONCE, Lane::Whole)];
+        let mut connection = ledger.connection().await?;
+        Ok(ledger.claim(&mut connection, &lanes, &attempts).await?)
     }
 
-    /// Fails a run for good, using the queue's own statement.
-    pub(crate) async fn fail(&self, claim: &Claim) -> Result<()> {
-        let state: String = sqlx::query_scalar(include_str!("../../src/queue/finish_failed.sql"))
-            .bind(claim.id)
-            .bind(claim.epoch)
-            .bind("dump")
-            .bind("the dump was cut short")
-            .bind(true)
-            .bind(None::<String>)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(claim.attempt_id)
-            .fetch_one(self.db.pool())
-            .await?;
-        anyhow::ensure!(state == "failed", "the run is {state}");
+    /// Finishes a run successfully with a restore point consistent to `consistent_at`.
+    pub(crate) async fn succeed(
+        &self,
+        claim: &Claimed,
+        consistent_at: DateTime<Utc>,
+    ) -> Result<()> {
+        let point = restore_point_of(claim.as_attempt(), &claim.resource_id, consistent_at)?;
+        self.ends(claim, Ok(point), RunState::Succeeded).await
+    }
+
+    /// Fails a run for good.
+    pub(crate) async fn fail(&self, claim: &Claimed) -> Result<()> {
+        let failure = Failure::permanent(ErrorKind::Dump, "the dump was cut short");
+        self.ends(claim, Err(failure), RunState::Failed).await
+    }
+
+    async fn ends(
+        &self,
+        claim: &Claimed,
+        outcome: Result<Outcome, Failure>,
+        expected: RunState,
+    ) -> Result<()> {
+        let (ledger, never) = (self.ledger(), CancellationToken::new());
+        let state = ledger.finish(claim.as_attempt(), &outcome, (1000, 100), &never);
+        let state = state.await.context("the end was refused")?;
+        anyhow::ensure!(state == expected, "the run is {state}");
         Ok(())
     }
 
@@ -170,18 +155,6 @@ impl Simulation {
         .fetch_all(self.db.pool())
         .await?;
         Ok(points)
-    }
-}
-
-pub(crate) struct Claim {
-    id: Uuid,
-    epoch: i64,
-    attempt_id: Uuid,
-}
-
-impl Claim {
-    pub(crate) fn id(&self) -> Uuid {
-        self.id
     }
 }
 

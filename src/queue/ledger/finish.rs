@@ -20,7 +20,7 @@ impl Ledger {
     ///
     /// Retries until the database answers (harmless, because of the fence) or `stop` is cancelled. `None`: the run is no longer this
     /// attempt's, or the database did not answer; then the reaper decides.
-    pub(in crate::queue) async fn finish(
+    pub async fn finish(
         &self,
         attempt: Attempt,
         mut outcome: &Result<Outcome, Failure>,

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
+use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
     catalog::{Catalog, NewRun, Order, RunRow},
@@ -20,7 +21,7 @@ use lastgood::{
     run::RunState,
 };
 use lastgood_jobs::{
-    attempt::RunId,
+    attempt::{Attempt, RunId},
     backup::RestorePoint,
     job::Job,
     manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
@@ -314,27 +315,36 @@ pub(super) fn report() -> Outcome {
 
 /// Returns an outcome with a restore point.
 pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
-    let now = chrono::Utc::now();
     run.progress.add_dump(1000);
     run.progress.add_stored(100);
+    restore_point_of(run.as_attempt(), &run.resource_id, chrono::Utc::now())
+}
+
+/// Returns an outcome with a restore point that is consistent to this instant.
+pub(crate) fn restore_point_of(
+    attempt: Attempt,
+    resource_id: &str,
+    consistent_at: DateTime<Utc>,
+) -> Result<Outcome> {
+    let Attempt { run, epoch, id, .. } = attempt;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
-        run_id: run.id,
-        epoch: run.epoch,
-        attempt_id: Some(run.attempt_id),
+        run_id: run,
+        epoch,
+        attempt_id: Some(id),
         installation: None,
-        resource_id: run.resource_id.parse()?,
+        resource_id: resource_id.parse()?,
         team: "acme".parse()?,
         tier: "pro".parse()?,
         engine: Engine::Postgres,
-        consistent_at: now,
+        consistent_at,
         consistency: Consistency::Snapshot,
-        started_at: now,
-        finished_at: now,
+        started_at: consistent_at,
+        finished_at: consistent_at,
         made_by: "a test".to_owned(),
         archive: Stored {
-            key: format!("{}.zst", run.id).parse()?,
+            key: format!("{run}.zst").parse()?,
             size_bytes: 100,
             blake3: "0".repeat(64),
             compression: "zstd".to_owned(),
@@ -359,7 +369,7 @@ pub(super) fn restore_point(run: &Run<Job>) -> Result<Outcome> {
         suspicions: Vec::new(),
     };
     Ok(Outcome::RestorePoint(Box::new(RestorePoint {
-        manifest_key: format!("{}-{}.json", run.id, run.attempt_id.0),
+        manifest_key: format!("{run}-{}.json", id.0),
         manifest,
     })))
 }
