@@ -1,5 +1,5 @@
--- A claim writes a new version of each run that it takes, and an entry for it into every index that has the run. The indexes of the history
--- leave out what runs: it is little, and found by its state.
+-- A claim writes a new version of each run that it takes, and an entry for it into every index that has the run. The indexes by age leave
+-- out running runs: they are few, and `runs_running` finds them.
 drop index lastgood.runs_newest, lastgood.runs_of_engine, lastgood.runs_by_kind, lastgood.runs_adhoc_of;
 create index runs_newest on lastgood.runs (created_at desc) where state <> 'running';
 create index runs_of_engine on lastgood.runs (queue, created_at desc) where state <> 'running';

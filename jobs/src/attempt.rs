@@ -43,9 +43,9 @@ pub struct Attempt {
 }
 
 impl Epoch {
-    /// Returns whether an earlier attempt may have left something behind.
+    /// Returns whether an earlier claim of the run may have left something behind.
     #[must_use]
-    pub fn is_later(self) -> bool {
+    pub fn has_predecessor(self) -> bool {
         self.0 > 1
     }
 }

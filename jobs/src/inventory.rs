@@ -4,7 +4,7 @@ use crate::{
     error::JobError,
     manifest::Manifest,
     sought::Sought,
-    storage::{Storage, home},
+    storage::{Storage, resource_prefix},
 };
 
 /// Reads a manifest, and checks that it is in its place and that its archive is there with the right size.
@@ -26,7 +26,7 @@ pub(crate) fn belongs(manifest: &Manifest, manifest_key: &str) -> Result<(), Job
         key: manifest_key.to_owned(),
         why,
     };
-    let home = home(&manifest.team, &manifest.resource_id);
+    let home = resource_prefix(&manifest.team, &manifest.resource_id);
     if !manifest_key.starts_with(&home) {
         return Err(bad(format!("it belongs under {home}, not at this key")));
     }

@@ -44,7 +44,7 @@ pub use self::{
     spelling::{ManifestKeyError, manifest_key},
 };
 pub(crate) use self::{
-    keys::{ESCROWS, Keys, home},
+    keys::{ESCROWS, Keys, resource_prefix},
     upload::{Unpublished, Upload, UploadWriter},
 };
 pub use crate::object_key::{ObjectKey, ObjectKeyError};

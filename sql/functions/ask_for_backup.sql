@@ -40,8 +40,8 @@ begin
     end if;
 
     select l.per_resource, l.per_team into limits from lastgood.adhoc_limits as l;
-    -- The oldest of as many as are allowed: when it is an hour old, there is room again. Those that run are few, and not in the index of
-    -- the others.
+    -- The oldest of as many as are allowed: when it is an hour old, there is room again. Running backups are few, and not in
+    -- `runs_adhoc_of`: they are read by their state.
     select asked.created_at into full_since
     from (
         (

@@ -22,10 +22,11 @@ set plan_cache_mode = force_generic_plan as $$
 declare
     team_limit integer := slots_per_team;
     failing_limit integer;
-    -- What has a limit, of each run that runs, and then of each that is chosen.
+    -- The team's share, the server and the database of each running run, then also of each chosen one. Limits count these.
     shares text[];
     servers text[];
     dumps text[];
+    -- How many of them failed before.
     failing bigint;
     lines text[];
     line text;
@@ -163,8 +164,9 @@ begin
             select run.id from lastgood.runs as run where run.id = any (held) and run.state = 'queued' for update skip locked
         )
         update lastgood.runs as run
-        set held_by = standing.line
-        from free join unnest(held, held_by_what) as standing (id, line) on standing.id = free.id
+        -- By its place and not by a join: a plan that guesses few rows would compare each with each.
+        set held_by = held_by_what[array_position(held, run.id)]
+        from free
         where run.id = free.id;
     end if;
     return query

@@ -1,8 +1,8 @@
 -- The claims of all lanes of one consumer, in one statement: a list for each argument that differs. The attempts' ids are for all of them,
 -- in order.
 --
--- A claim of runs that only read from a customer's server is not waited for until it is on disk. Should a crash of the catalog's server forget
--- it, the run is claimed anew, and the worker that lost it is stopped by its next renewal: two dumps of one database for some seconds.
+-- Claims of backups, copies and verifications commit asynchronously: two attempts at one of these at once do no harm. If the catalog's
+-- server crashes or fails over within a second or so, the run is claimed again, and two workers execute it until the first notices.
 create or replace function lastgood.claim_all(
     queues text[], at_most bigint[], lowest_priorities smallint[], highest_priorities smallint[], for_worker text,
     with_lease interval, slots_per_team integer, slots_per_server integer, attempts uuid[]

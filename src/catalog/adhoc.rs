@@ -1,12 +1,11 @@
 //! Ad-hoc backups that services ask for, through one SQL function and within limits.
 
+use lastgood_jobs::attempt::RunId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{Audit, Catalog, CatalogError, Enqueued, Order, audit::record_by, wait_briefly};
-
-use lastgood_jobs::attempt::RunId;
 
 /// Limits on the ad-hoc backups and resources that services may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,10 @@
 //! Attempts: what each execution of a run did, and which runs are being executed now.
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::attempt::{Epoch, RunId};
 
 use super::{Catalog, CatalogError};
 use crate::run::{AttemptResult, RunKind};
-
-use lastgood_jobs::attempt::{Epoch, RunId};
 
 /// One execution of a run that has ended.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Cancels queued and running runs on an operator's order.
 
+use lastgood_jobs::attempt::RunId;
+
 use super::{Catalog, CatalogError, Mode, Order, Ordered, Refusal, runs::run_not_found};
 use crate::run::RunState;
-
-use lastgood_jobs::attempt::RunId;
 
 impl Catalog {
     /// Cancels a queued or running run. From then on its worker can neither

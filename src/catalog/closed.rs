@@ -1,10 +1,9 @@
 //! Which customers' databases has a restore closed and not reopened?
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::attempt::RunId;
 
 use super::{Catalog, CatalogError};
-
-use lastgood_jobs::attempt::RunId;
 
 /// How many characters of an error are kept.
 const ERROR_CHARS_MAX: usize = 2000;

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::attempt::RunId;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
 use crate::run::RunState;
-
-use lastgood_jobs::attempt::RunId;
 
 /// The most verifications asked for at once: a run for each of millions of points would bury the queue.
 pub const ASKED_AT_ONCE: i64 = 10_000;

@@ -1,5 +1,6 @@
 //! Retries failed and cancelled runs on an operator's order.
 
+use lastgood_jobs::attempt::RunId;
 use sqlx::PgConnection;
 
 use super::{
@@ -7,8 +8,6 @@ use super::{
     runs::{protect, run_not_found},
 };
 use crate::run::{RunKind, RunState, Trigger};
-
-use lastgood_jobs::attempt::RunId;
 
 impl Catalog {
     /// Puts a failed or cancelled run back into the queue with all its attempts.

@@ -7,7 +7,7 @@ select id as "id!: RunId", resource_id as "resource_id!", queue as "engine!", ki
 from (
     (
         select * from lastgood.runs
-        where state <> 'running' and ($1::text is null or state = $1)
+        where state <> 'running' and $1::text is distinct from 'running' and ($1::text is null or state = $1)
             and ($2::text is null or kind = $2) and ($4::timestamptz is null or created_at < $4)
             and ($5::text is null or queue = $5) and ($6::timestamptz is null or created_at >= $6)
         order by created_at desc limit $3

@@ -6,6 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lastgood_jobs::attempt::RunId;
 
 use super::{output::Output, queue::described};
 use crate::{
@@ -13,8 +14,6 @@ use crate::{
     nouns::Run,
     run::RunState,
 };
-
-use lastgood_jobs::attempt::RunId;
 
 /// How many times in a row the catalog may fail to answer.
 const PATIENCE: u32 = 120;

@@ -1,6 +1,7 @@
 //! A run: one job in the queue, and its history.
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::attempt::{Epoch, RunId};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -9,8 +10,6 @@ use crate::{
     catalog::{AttemptRow, RunRow, RunningRow},
     run::{AttemptResult, RunKind, RunState, Trigger},
 };
-
-use lastgood_jobs::attempt::{Epoch, RunId};
 
 /// One job in the queue, and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! What needs attention, as `status` shows it.
 
 use chrono::{DateTime, Utc};
+use lastgood_jobs::attempt::RunId;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -9,8 +10,6 @@ use crate::{
     catalog,
     run::{RunKind, RunState},
 };
-
-use lastgood_jobs::attempt::RunId;
 
 /// A tier that resources have but the plans do not define.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -1,10 +1,14 @@
 //! Claims runs for all lanes of one process in one statement, and loses no run if the answer is lost.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use lastgood_jobs::attempt::AttemptId;
 use sqlx::{Postgres, pool::PoolConnection};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
@@ -19,16 +23,14 @@ use super::{
     ledger::{Claimed, Ledger},
 };
 
-use lastgood_jobs::attempt::AttemptId;
-
 /// How long after a claim whose answer was lost the server may still execute it.
 const MAY_COME_LATE: Duration = Duration::from_mins(1);
 
 /// A claimed run, and the permit of the slot that it takes.
 pub(super) type Got = (Claimed, OwnedSemaphorePermit);
 
-/// How many runs of a lane one claim takes at most. While their ends are recorded, the next claim is under way: one that took every slot
-/// would leave nothing to record meanwhile, and then wait for the record.
+/// The most runs of one lane that a claim takes. While the ends of one batch are recorded, the next is claimed: a claim for every slot
+/// would make the two take turns.
 const AT_ONCE: u32 = 32;
 
 /// Claims for all lanes of a process. Clones share their state and are cheap.
@@ -53,6 +55,8 @@ struct Taker {
     slots: Arc<Semaphore>,
     poll: Duration,
     is_taking: Box<dyn Fn() -> bool + Send>,
+    /// Whether the last claim found runs for it.
+    found: Arc<AtomicBool>,
     gives: mpsc::UnboundedSender<Got>,
 }
 
@@ -67,7 +71,14 @@ struct AskingLane {
     queue: Arc<str>,
     lane: Lane,
     permits: OwnedSemaphorePermit,
+    found: Arc<AtomicBool>,
     gives: mpsc::UnboundedSender<Got>,
+}
+
+impl AskingLane {
+    fn takes(&self, row: &Claimed) -> bool {
+        *self.queue == *row.queue && self.lane.has(row.priority)
+    }
 }
 
 impl Claims {
@@ -100,6 +111,7 @@ impl Claims {
             slots: Arc::clone(&queue.slots),
             poll: queue.poll,
             is_taking: Box::new(is_taking),
+            found: Arc::default(),
             gives,
         });
         self.keep_serving();
@@ -130,13 +142,14 @@ impl Claims {
         poll
     }
 
+    /// Counts the free slots of the lanes that had something to claim the last time: others may be idle for long.
     fn free_slots(&self) -> usize {
         let takers = self.locked();
-        takers
+        let busy = takers
             .all
             .iter()
-            .map(|it| it.slots.available_permits())
-            .sum()
+            .filter(|taker| taker.found.load(Ordering::Relaxed));
+        busy.map(|taker| taker.slots.available_permits()).sum()
     }
 
     /// Reserves the free slots of the lanes that take runs.
@@ -155,6 +168,7 @@ impl Claims {
                     queue: Arc::clone(&taker.queue),
                     lane: taker.lane,
                     permits: permits.filter(|permits| permits.num_permits() > 0)?,
+                    found: Arc::clone(&taker.found),
                     gives: taker.gives.clone(),
                 })
             })
@@ -206,8 +220,7 @@ async fn serve(claims: Claims) {
 
 struct Claimer<'a> {
     ledger: &'a Ledger,
-    /// The connection of the claim before this one. One from the pool is asked first whether it works, which would add a round trip to
-    /// each of many claims in a row.
+    /// Kept from the claim before: a connection from the pool is asked first whether it works, which is a round trip for each claim.
     connection: Option<PoolConnection<Postgres>>,
     unanswered: Unanswered,
 }
@@ -249,10 +262,12 @@ impl Claimer<'_> {
 }
 
 async fn hand_over(ledger: &Ledger, mut lanes: Vec<AskingLane>, rows: Vec<Claimed>) {
+    for lane in &lanes {
+        let found = rows.iter().any(|row| lane.takes(row));
+        lane.found.store(found, Ordering::Relaxed);
+    }
     for row in rows {
-        let lane = lanes
-            .iter_mut()
-            .find(|lane| *lane.queue == *row.queue && lane.lane.has(row.priority));
+        let lane = lanes.iter_mut().find(|lane| lane.takes(&row));
         let attempt = row.as_attempt();
         let permit = lane.and_then(|lane| Some((lane.permits.split(1)?, lane.gives.clone())));
         let is_taken = permit.is_some_and(|(permit, gives)| gives.send((row, permit)).is_ok());

@@ -105,7 +105,7 @@ impl Ends {
     }
 }
 
-/// What a turn has told of an end. If the task that was recording it was stopped, nobody knows whether it did.
+/// Returns what was recorded. If the task that was recording was stopped, nobody knows whether it did, and the caller tries again.
 fn heard(recorded: Result<sqlx::Result<bool>, RecvError>) -> sqlx::Result<bool> {
     recorded.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

@@ -1,9 +1,9 @@
 -- The fenced ends of runs that succeeded, each decided alone: its outcome, its restore point and the resource's next due time, or nothing
 -- at all where the run is no longer this attempt's. A list for each column. $1, $2, $3: the attempts. $4: what was done. $5 to $9 describe
--- the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources that get a
--- point are locked before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. Triggers
--- quarantine a point whose key was shredded while it was made, and suspect one that its manifest calls so: nobody counts on either. The
--- first locks the keys, in their order; a shredding locks the resources before the keys.
+-- the restore points, null where the run made none. $10, $11: bytes moved. $12: the store that the points are in. Resources are locked
+-- before runs, as a tick does, so that the two cannot wait for each other, and in their order, as two of these do. Triggers quarantine
+-- a point whose key was shredded while it was made, and suspect one that its manifest calls so: nobody counts on either. The first
+-- locks the keys, in their order; a shredding locks the resources before the keys.
 with ending as materialized (
     select * from unnest(
         $1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bigint[], $9::bigint[],
@@ -15,9 +15,7 @@ with ending as materialized (
 ),
 owner as materialized (
     select id from lastgood.resources
-    where id in (
-        select run.resource_id from lastgood.runs as run join ending on ending.id = run.id where ending.consistent_at is not null
-    )
+    where id in (select run.resource_id from lastgood.runs as run join ending on ending.id = run.id)
     order by id
     for no key update
 ),
@@ -25,9 +23,9 @@ done as (
     update lastgood.runs as run
     set state = 'succeeded', lease_by = null, lease_until = null, error_kind = null, error = null, error_detail = null,
         finished_at = clock_timestamp(), result = ending.report, dump_bytes = ending.dump_bytes, stored_bytes = ending.stored_bytes
-    from ending
+    from ending, owner
     where run.id = ending.id and run.epoch = ending.epoch and run.attempt_id = ending.attempt_id and run.state = 'running'
-        and (ending.consistent_at is null or exists (select from owner where owner.id = run.resource_id))
+        and owner.id = run.resource_id
     returning run.id, run.resource_id, run.slot, run.attempt_id,
         -- A worker whose clock is ahead must not hide exposure: nothing is consistent to an instant yet to come. Nor did the attempt
         -- begin then, whatever the catalog's clock said.

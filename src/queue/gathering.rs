@@ -1,4 +1,4 @@
-//! Waits a moment for company: a statement for many runs costs little more than one for a single run.
+//! Waits up to a millisecond for more of the same, because a statement for many runs costs little more than one for a single run.
 
 use std::time::Duration;
 

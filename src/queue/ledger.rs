@@ -120,7 +120,7 @@ impl Ledger {
         &self.worker
     }
 
-    /// Returns a connection to the catalog that works.
+    /// Returns a connection from the pool that has just answered.
     pub async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         answered(self.pool.acquire()).await
     }

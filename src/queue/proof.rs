@@ -1,13 +1,12 @@
 //! Records what a run learned about a restore point's bytes, in the transaction of its fenced finish.
 
+use lastgood_jobs::attempt::RunId;
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Condemned, Lacking};
 use crate::catalog::{Audit, record};
-
-use lastgood_jobs::attempt::RunId;
 
 /// Records that a restore point was read to its last byte in these stores and is intact. A quarantined one becomes usable again: its bytes
 /// match its manifest, whatever was wrong before.

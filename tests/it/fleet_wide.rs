@@ -9,12 +9,11 @@ use lastgood::{
     catalog::{RunFilter, Work},
     run::{RunKind, RunState},
 };
+use lastgood_jobs::attempt::RunId;
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgArguments, query::Query};
 
 use crate::database::TestCatalog;
-
-use lastgood_jobs::attempt::RunId;
 
 /// Creates a fleet of several thousand resources, planned, backed up, copied and proven as they should be.
 async fn fleet() -> Result<TestCatalog> {

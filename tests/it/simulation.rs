@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use lastgood::{
     plan::Plans,
     producer::{Ticked, tick},
-    queue::{Claimed, Failure, Lane, Ledger, Limits, Outcome},
+    queue::{Claimed, Failure, Lane, Ledger, Outcome},
     run::RunState,
 };
 use lastgood_jobs::{attempt::AttemptId, error::ErrorKind};
@@ -47,8 +47,6 @@ impl Simulation {
             "simulated-worker",
             Duration::from_secs(30),
         )
-        .within(Limits::default())
-        .storing_in(lastgood::stores::PRIMARY)
     }
 
     /// Claims everything that can be claimed.

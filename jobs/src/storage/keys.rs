@@ -8,11 +8,11 @@ use crate::{
     names::{Engine, ResourceId, TeamId},
 };
 
-/// Where restore points are.
+/// The prefix of all restore points' keys.
 pub(super) const POINTS: &str = "v1/";
-/// Where the escrows of keys are.
+/// The prefix of the escrows' keys.
 pub(crate) const ESCROWS: &str = "keys/";
-/// Where a store is tried out.
+/// The prefix of the objects with which a store is tried out.
 pub(super) const CHECKS: &str = "check/";
 pub(super) const MANIFEST: &str = ".manifest.json";
 /// The end of an encrypted archive's name. Permanent.
@@ -23,14 +23,14 @@ pub(super) fn is_encrypted(key: &str) -> bool {
     key.ends_with(ENCRYPTED)
 }
 
-/// Returns where everything of a team is.
-pub(super) fn home_of(team: &TeamId) -> String {
+/// Returns the prefix of a team's keys.
+pub(super) fn team_prefix(team: &TeamId) -> String {
     format!("{POINTS}{team}/")
 }
 
-/// Returns where everything of a resource is. Nothing of another resource begins like it.
-pub(crate) fn home(team: &TeamId, resource: &ResourceId) -> String {
-    format!("{}{resource}/", home_of(team))
+/// Returns the prefix of a resource's keys, which no other resource's keys have.
+pub(crate) fn resource_prefix(team: &TeamId, resource: &ResourceId) -> String {
+    format!("{}{resource}/", team_prefix(team))
 }
 
 /// Returns the end of the names of an engine's archives. Permanent.
@@ -65,7 +65,7 @@ impl Keys {
     ) -> Self {
         let day = attempt.created_at.format("%Y/%m/%d");
         Self {
-            directory: format!("{}{day}/", home(team, resource)),
+            directory: format!("{}{day}/", resource_prefix(team, resource)),
             run: format!("{}Z-{}", attempt.created_at.format("%H%M%S"), attempt.run),
             epoch: attempt.epoch,
             attempt_id: attempt.id,

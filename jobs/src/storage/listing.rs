@@ -66,8 +66,8 @@ impl Storage {
     ) -> Result<Keys, JobError> {
         let below = match (team, resource) {
             (None, None) => keys::POINTS.to_owned(),
-            (Some(team), None) => keys::home_of(team),
-            (Some(team), Some(resource)) => keys::home(team, resource),
+            (Some(team), None) => keys::team_prefix(team),
+            (Some(team), Some(resource)) => keys::resource_prefix(team, resource),
             (None, Some(resource)) => return self.manifest_keys_in_every_team(resource).await,
         };
         self.manifest_keys_below(below).await
@@ -87,7 +87,7 @@ impl Storage {
         let teams = names.try_filter_map(|name| ready(Ok(name.parse::<TeamId>().ok())));
         let (storage, resource) = (self.clone(), resource.clone());
         let of_each = teams.and_then(move |team| {
-            let (storage, below) = (storage.clone(), keys::home(&team, &resource));
+            let (storage, below) = (storage.clone(), keys::resource_prefix(&team, &resource));
             async move { storage.manifest_keys_below(below).await }
         });
         Ok(of_each.try_flatten_unordered(LISTED_AT_ONCE).boxed())
@@ -124,7 +124,7 @@ impl Storage {
 
     /// Returns whether the store has an archive of this team whose name says that it is encrypted.
     pub async fn has_encrypted_archives(&self, team: &TeamId) -> Result<bool, JobError> {
-        let mut keys = self.keys_below(keys::home_of(team)).await?;
+        let mut keys = self.keys_below(keys::team_prefix(team)).await?;
         while let Some(key) = keys.try_next().await? {
             if keys::is_encrypted(&key) {
                 return Ok(true);

@@ -4,12 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use axum::{body::to_bytes, http::Method};
 use futures::StreamExt as _;
 use lastgood::catalog::{Mode, Order};
+use lastgood_jobs::attempt::RunId;
 use uuid::Uuid;
 
 use super::lab::{Api, request};
 use crate::eventually::{SOON, within};
-
-use lastgood_jobs::attempt::RunId;
 
 async fn run(api: &Api, token: &str) -> Result<Uuid> {
     api.db.add("shop", "acme", "pro").await?;

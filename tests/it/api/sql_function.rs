@@ -2,14 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::catalog::{AuditFilter, Order};
+use lastgood_jobs::attempt::RunId;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use crate::database::{TestCatalog, reads_of_runs};
-
-use lastgood_jobs::attempt::RunId;
 
 /// A catalog, and a role with the documented grants.
 struct Shared {

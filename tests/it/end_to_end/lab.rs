@@ -12,6 +12,7 @@ use lastgood::{
     catalog::{PointFilter, PointRow, RunFilter, RunRow},
     run::RunState,
 };
+use lastgood_jobs::attempt::RunId;
 use uuid::Uuid;
 
 use super::{
@@ -24,8 +25,6 @@ use crate::{
     eventually::{eventually, within},
 };
 use secrecy::ExposeSecret as _;
-
-use lastgood_jobs::attempt::RunId;
 
 /// Long enough for processes on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::run::RunState;
+use lastgood_jobs::attempt::RunId;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -13,8 +14,6 @@ use super::{
     store,
 };
 use crate::eventually::eventually;
-
-use lastgood_jobs::attempt::RunId;
 
 /// Creates an installation whose dumps stop half way until a gate opens.
 async fn gated() -> Result<(Lab, Customer, FakeTools)> {

@@ -1,11 +1,10 @@
 //! A payload that cannot be decoded fails its own run at once, and nothing else.
 
 use anyhow::{Context as _, Result};
+use lastgood_jobs::attempt::RunId;
 use rstest::rstest;
 
 use super::workers::{Settings, Witness, Workers, becomes, enqueue, report, with_a_shop};
-
-use lastgood_jobs::attempt::RunId;
 
 #[rstest]
 #[case::a_field_too_many("backup", r#"{"kind": "backup", "surprise": 1}"#)]

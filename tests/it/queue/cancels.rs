@@ -8,6 +8,7 @@ use lastgood::{
     producer::tick,
     queue::{Wakers, listen},
 };
+use lastgood_jobs::attempt::RunId;
 
 use super::workers::{
     Settings, Workers, becomes, enqueue, epoch, report, restore_point, with_a_shop,
@@ -16,8 +17,6 @@ use crate::{
     database::{TestCatalog, plans},
     eventually::{SOON, within},
 };
-
-use lastgood_jobs::attempt::RunId;
 
 fn order() -> Order {
     Order::new("olga", Some("the disk was full"))

@@ -1,10 +1,9 @@
 //! Claims without a worker: what the catalog hands out, and what it notifies of when something is enqueued.
 
 use anyhow::Result;
+use lastgood_jobs::attempt::RunId;
 
 use crate::database::TestCatalog;
-
-use lastgood_jobs::attempt::RunId;
 
 /// The arguments of one call of `lastgood.claim`.
 pub(super) struct Claim {

@@ -1,13 +1,12 @@
 //! A drain claims nothing new, lets running work finish, and loses neither a run nor an attempt.
 
 use anyhow::Result;
+use lastgood_jobs::attempt::RunId;
 
 use super::workers::{
     Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, epoch, report, with_a_shop,
 };
 use crate::eventually::{SOON, eventually, soon};
-
-use lastgood_jobs::attempt::RunId;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_when_a_drain_begins_finishes_and_nothing_new_begins() -> Result<()> {

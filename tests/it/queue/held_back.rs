@@ -1,12 +1,11 @@
 //! A claim costs the same, whatever is held back by a pause, a team's or a server's limit, a dump under way or a back-off.
 
 use anyhow::Result;
+use lastgood_jobs::attempt::RunId;
 use rstest::rstest;
 
 use super::claims_by_hand::{Claim, succeed};
 use crate::database::{TestCatalog, reads_of_runs};
-
-use lastgood_jobs::attempt::RunId;
 
 /// What holds back the loud team's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use lastgood::queue::Lane;
+use lastgood_jobs::attempt::RunId;
 
 use super::{
     claims_by_hand::ask,
     workers::{Settings, Witness, Workers, becomes, report, with_a_shop},
 };
 use crate::database::TestCatalog;
-
-use lastgood_jobs::attempt::RunId;
 
 /// Enqueues a run with a priority, of a kind that can have it.
 async fn waits_with(db: &TestCatalog, priority: i16) -> Result<RunId> {

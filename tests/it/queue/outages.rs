@@ -14,6 +14,7 @@ use lastgood::{
     queue::Failure,
     run::RunState,
 };
+use lastgood_jobs::attempt::Epoch;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -28,8 +29,6 @@ use crate::{
     database::TestCatalog,
     eventually::{SOON, eventually},
 };
-
-use lastgood_jobs::attempt::Epoch;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_connections_are_cut_finishes_once_and_the_worker_lives_on() -> Result<()> {

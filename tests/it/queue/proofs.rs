@@ -233,6 +233,38 @@ async fn a_backup_that_ends_after_its_key_was_shredded_is_no_point_to_count_on()
     workers.stop().await
 }
 
+/// A shredding, retention and a tick lock the resource first. What a proof locks before it, it would hold while it waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_locks_its_resource_before_anything_else() -> Result<()> {
+    let db = with_a_shop().await?;
+    let point = point(&db, 10, None).await?;
+    let run = verify(&db, point).await?;
+    let mut other = db.pool().begin().await?;
+    sqlx::query("select from lastgood.resources where id = 'shop' for no key update")
+        .execute(&mut *other)
+        .await?;
+    let workers = Workers::start(&db.catalog, &Settings::default(), move |_| async move {
+        Ok(whole(point))
+    });
+    eventually(SOON, "the end waits for the resource", async || {
+        let waiting = "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock' and query like '%fenced ends%'";
+        Ok(db.count(waiting).await? == 1)
+    })
+    .await?;
+    for row in [
+        "select from lastgood.runs where id = $1 for update nowait",
+        "select from lastgood.restore_points where id = $1 for update nowait",
+    ] {
+        let id = if row.contains("points") { point } else { run.0 };
+        sqlx::query(row).bind(id).execute(&mut *other).await?;
+    }
+    other.commit().await?;
+    becomes(&db, run, "succeeded").await?;
+    workers.stop().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_waits_for_a_shredding_that_is_not_committed_yet() -> Result<()> {
     let db = with_a_shop().await?;

@@ -5,6 +5,7 @@ use lastgood::{
     catalog::{FailedFilter, Mode, Order, Refusal},
     run::RunState,
 };
+use lastgood_jobs::attempt::RunId;
 
 use super::{
     claims_by_hand::Claim,
@@ -14,8 +15,6 @@ use crate::{
     database::TestCatalog,
     eventually::{SOON, within},
 };
-
-use lastgood_jobs::attempt::RunId;
 
 fn order() -> Order {
     Order::new("olga", Some("the disk was full"))

@@ -219,7 +219,7 @@ async fn filled_before(
     let is_marked = mark::is_marked(session, database, attempt.run).await?;
     if is_marked && session::count_tables(session).await? == tables {
         Ok(Filled::ByThisRun)
-    } else if is_marked || attempt.epoch.is_later() {
+    } else if is_marked || attempt.epoch.has_predecessor() {
         Ok(Filled::Perhaps)
     } else {
         Ok(Filled::ByOthers)

@@ -181,7 +181,7 @@ async fn clear_earlier_attempts(
     // Statements of a dead worker that still wait on the server must not run during this attempt.
     end_marked(admin, &marker(attempt.run)).await?;
     // If the first attempt finds the database closed, somebody closed it on purpose.
-    if attempt.epoch.is_later() && is_closed(admin, database).await? {
+    if attempt.epoch.has_predecessor() && is_closed(admin, database).await? {
         let opened = open(admin, database).await;
         opened.map_err(|error| left_closed(database, error))?;
     }

@@ -179,7 +179,7 @@ fn admit(
     }
     let (database, found) = (server.to_owned(), target.found());
     // If there is another run's mark, that run left the keys, not this one.
-    if attempt.epoch.is_later() && target.marks.marked == Marked::No {
+    if attempt.epoch.has_predecessor() && target.marks.marked == Marked::No {
         Err(JobError::PerhapsFilledBefore { database, found })
     } else {
         Err(JobError::TargetNotEmpty { database, found })

@@ -45,7 +45,7 @@ pub(super) async fn into_empty(
 ) -> Result<Restored, JobError> {
     let session = &target.session;
     let known = target.renamed.as_deref().or(source::database(manifest)?);
-    if let Some(database) = known.filter(|_| !attempt.epoch.is_later()) {
+    if let Some(database) = known.filter(|_| !attempt.epoch.has_predecessor()) {
         // Checked long before the archive is read: in a first attempt, everything that is there is somebody else's.
         let found = besides_mark(contents(session, database).await?);
         refuse(attempt, database, &found)?;
@@ -128,7 +128,7 @@ async fn occupancy(
     }
     // Equal counts prove little: an earlier attempt may never have got this far, and the documents may be somebody's
     // who wants the state of the backup back.
-    if attempt.epoch.is_later()
+    if attempt.epoch.has_predecessor()
         && is_done(session, plan, &found).await?
         && has_the_same(session, source, plan, worker).await?
     {
