@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from lastgood_dev.child import run
@@ -13,6 +14,8 @@ from lastgood_dev.test_servers import environment, start_test_servers
 
 def main(session: Session) -> int:
     env = environment(start_test_servers(session))
+    # Most tests wait for servers most of the time.
+    env.setdefault("RUST_TEST_THREADS", str(2 * (os.cpu_count() or 1)))
     return run(["cargo", "test", "--workspace", "--locked", "--no-fail-fast", *sys.argv[1:]], env=env, cwd=ROOT, interactive=True).returncode
 
 

@@ -46,7 +46,7 @@ async fn a_usage_error_is_exit_code_2(
 #[case::zero("0", None)]
 #[case::off("off", None)]
 #[case::empty("", None)]
-#[case::misspelt("ture", Some("is neither on nor off: give 1 or 0"))]
+#[case::neither("maybe", Some("is neither on nor off: give 1 or 0"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flag_in_the_environment_is_on_or_off(
     #[case] value: &str,
