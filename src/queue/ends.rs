@@ -79,25 +79,25 @@ impl Ends {
         let (told, mut hears) = oneshot::channel();
         self.locked().push(Waiting { end, told });
         self.more.notify_one();
-        let turn = tokio::select! {
-            biased;
-            // An earlier turn has recorded this end as well.
-            recorded = &mut hears => return heard(recorded),
-            turn = self.turn.lock() => turn,
-        };
-        gathered(&self.more, || self.locked().len()).await;
-        let batch: Vec<Waiting> = {
-            let mut waiting = self.locked();
-            let together = waiting.len().min(TOGETHER);
-            waiting.drain(..together).collect()
-        };
-        // A turn that was given up may have taken this end with it.
-        if !batch.is_empty() {
-            record_batch(batch, pool, store).await;
+        // Somebody else's turn may record this end; its own may not, if more are waiting than one statement takes.
+        loop {
+            let turn = tokio::select! {
+                biased;
+                recorded = &mut hears => return heard(recorded),
+                turn = self.turn.lock() => turn,
+            };
+            gathered(&self.more, || self.locked().len()).await;
+            let batch: Vec<Waiting> = {
+                let mut waiting = self.locked();
+                let together = waiting.len().min(TOGETHER);
+                waiting.drain(..together).collect()
+            };
+            // A turn that was given up may have taken all of it.
+            if !batch.is_empty() {
+                record_batch(batch, pool, store).await;
+            }
+            drop(turn);
         }
-        drop(turn);
-        // If more ends were waiting than one statement takes, a later turn records this one.
-        heard(hears.await)
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
