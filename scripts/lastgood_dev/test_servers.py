@@ -2,6 +2,9 @@
 
 A variable that begins with `skip: ` says why there is no such server here. Those that end in `_PROGRAM` hold a `Program` in JSON, for a
 test that needs a server of its own.
+
+Where `LASTGOOD_TEST_MONGODB_URL`, or that of another version, already has an address, the tests use that server and none is started. It
+must be a replica set, and the address root's: the tests create databases and users there.
 """
 
 from __future__ import annotations
@@ -15,17 +18,18 @@ from typing import Callable
 from .age import age_tools
 from .ceph import VERSIONED_BUCKET, start_ceph
 from .certificates import Certificates, make_certificates
-from .mongodb import Topology, mongodb_program, start_mongodb
+from .mongodb import MongoVersion, Topology, mongodb_program, start_mongodb
 from .pgbouncer import start_pgbouncer
 from .postgres import Major, Postgres, postgis_installation, start_postgres, without_libpq
 from .program import SKIP
 from .redis import Flavour, redis_cli, start_redis
-from .repo import Unavailable, say
+from .repo import Failure, Unavailable, say
 from .s3 import BUCKET, S3Server, start_moto, start_s3s
 from .session import Session
 from .standby import start_standby
 
 MONGO_TOOLS = ("mongodump", "mongorestore")
+MONGODB_SCHEMES = ("mongodb://", "mongodb+srv://")
 
 
 def start_test_servers(session: Session) -> dict[str, str]:
@@ -84,11 +88,28 @@ def _poolers(session: Session, before: Postgres) -> dict[str, str]:
 
 def _mongodb(session: Session) -> dict[str, str]:
     return {
-        "LASTGOOD_TEST_MONGODB_URL": start_mongodb(session, "mongodb").url(),
+        "LASTGOOD_TEST_MONGODB_URL": _mongodb_url(session, "LASTGOOD_TEST_MONGODB_URL", MongoVersion.MONGODB_6_0),
+        **_other_mongodbs(session),
         "LASTGOOD_TEST_MONGODB_STANDALONE_URL": start_mongodb(session, "mongodb-standalone", Topology.STANDALONE).url(),
         "LASTGOOD_TEST_MONGODB_PROGRAM": mongodb_program().json(),
         "LASTGOOD_TEST_MONGO_TOOLS": _or_skip(_mongo_tools),
     }
+
+
+def _other_mongodbs(session: Session) -> dict[str, str]:
+    others = {f"LASTGOOD_TEST_{version.name}_URL": version for version in MongoVersion if version is not MongoVersion.MONGODB_6_0}
+    return {variable: _or_skip(partial(_mongodb_url, session, variable, version)) for variable, version in others.items()}
+
+
+def _mongodb_url(session: Session, variable: str, version: MongoVersion) -> str:
+    """Returns the address that the variable already has, or that of a server of ours."""
+    address = os.environ.get(variable, "")
+    if address.startswith(MONGODB_SCHEMES):
+        say(f"# {variable} is set: the tests use that server")
+        return address
+    if address and not address.startswith(SKIP):
+        raise Failure(f"{variable} must begin with {' or '.join(MONGODB_SCHEMES)}; unset it to test on a private server")
+    return start_mongodb(session, f"mongodb-{version.release}", version=version).url()
 
 
 def _redis(session: Session, certificates: Certificates | None, tls_dir: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
 import tempfile
@@ -136,9 +137,43 @@ class WhatIsNotHere(WithSession):
             variables = test_servers._flavour(self.session, Flavour.REDIS6, None)
         self.assertIn("this is riscv64", variables["LASTGOOD_TEST_REDIS6_URL"])
 
+    def test_on_another_processor_the_other_versions_of_mongodb_are_a_skip(self) -> None:
+        with mock.patch("platform.machine", return_value="riscv64"), mock.patch.dict(os.environ, clear=True):
+            variables = test_servers._other_mongodbs(self.session)
+        self.assertEqual(set(variables), {f"LASTGOOD_TEST_MONGODB_{version}_URL" for version in ("4_4", "5_0", "6_0_27")})
+        for variable, why in variables.items():
+            with self.subTest(variable):
+                self.assertRegex(why, f"^{SKIP}MongoDB .* comes from a wheel for Linux on x86_64, and this is .* on riscv64$")
+
     def test_another_python_is_told_which_to_use(self) -> None:
         with mock.patch("sys.version_info", (3, 9, 0)), self.assertRaisesRegex(Failure, "use one of 3.11, 3.12, 3.13"):
             mongodb.mongodb_program()
+
+
+class ServersOfOnesOwn(WithSession):
+    def test_an_address_that_a_variable_already_has_is_used_and_no_server_is_started(self) -> None:
+        for variable in ("LASTGOOD_TEST_MONGODB_URL", "LASTGOOD_TEST_MONGODB_4_4_URL"):
+            for address in ("mongodb://root:secret@db:27017/?authSource=admin", "mongodb+srv://root:secret@db.example.org"):
+                with self.subTest(variable, address=address):
+                    url, starts = self.mongodb_url(variable, address)
+                    self.assertEqual((url, starts), (address, 0))
+
+    def test_a_variable_that_is_empty_or_a_skip_leads_to_a_server_of_ours(self) -> None:
+        for value in ("", SKIP + "there was none"):
+            with self.subTest(value):
+                self.assertEqual(self.mongodb_url("LASTGOOD_TEST_MONGODB_URL", value), ("mongodb://ours", 1))
+
+    def test_what_is_no_address_is_refused_and_not_repeated(self) -> None:
+        with self.assertRaises(Failure) as refused:
+            self.mongodb_url("LASTGOOD_TEST_MONGODB_URL", "root:secret@db:27017")
+        self.assertIn("LASTGOOD_TEST_MONGODB_URL must begin with mongodb://", str(refused.exception))
+        self.assertNotIn("secret", str(refused.exception))
+
+    def mongodb_url(self, variable: str, value: str) -> tuple[str, int]:
+        """Returns where the tests find the server, and how many servers were started."""
+        with mock.patch.dict(os.environ, {variable: value}), mock.patch.object(test_servers, "start_mongodb") as start:
+            start.return_value.url.return_value = "mongodb://ours"
+            return test_servers._mongodb_url(self.session, variable, MongoVersion.MONGODB_6_0), start.call_count
 
 
 class WhatTestsRead(unittest.TestCase):
