@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{catalog::CatalogError, master::MasterKeyError, secret::SecretError};
 
-pub use registry::{Promise, changed_options, promise, seal, stored_options};
+pub use registry::{OptionsChange, Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
 
 /// Why a request is refused.
@@ -37,7 +37,7 @@ pub enum RequestError {
     #[error(transparent)]
     MasterKey(MasterKeyError),
     /// The engine does not have this option.
-    #[error("--read-preference and --users-and-roles are for MongoDB only, not for {0}")]
+    #[error("--read-preference, --users-and-roles and --shard are for MongoDB only, not for {0}")]
     NoOptions(Engine),
     /// This build does not understand the stored options.
     #[error("this build does not understand the stored options of {0}")]

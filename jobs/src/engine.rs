@@ -86,7 +86,15 @@ pub(crate) async fn restore(
         }
         Address::Mongodb(own) => {
             let target = target.and_then(Address::as_mongodb);
-            let restoring = mongodb::restore::restore(attempt, own, job, manifest, target, worker);
+            let restoring = mongodb::restore::restore(
+                attempt,
+                own,
+                resource.options,
+                job,
+                manifest,
+                target,
+                worker,
+            );
             Box::pin(restoring).await
         }
         Address::Redis(own) => {

@@ -32,6 +32,9 @@ pub struct ResourceOptions {
     /// Whether the backup includes the database's users and roles with their password hashes. MongoDB only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub users_and_roles: bool,
+    /// Whether the replica set may be one shard of a sharded cluster. MongoDB only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shard: bool,
 }
 
 /// Which member of a MongoDB replica set a dump reads.

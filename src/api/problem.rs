@@ -214,7 +214,7 @@ impl From<RequestError> for Problem {
                 )
             }
             RequestError::Engine(_) | RequestError::StoredOptions(..) => Self::fault(&error),
-            RequestError::NoOptions(engine) => told(format!("`read_preference` and `users_and_roles` are for MongoDB only: leave them out for {engine}")),
+            RequestError::NoOptions(engine) => told(format!("`read_preference`, `users_and_roles` and `shard` are for MongoDB only: leave them out for {engine}")),
             RequestError::NoOwners(engine) => told(format!("`no_owner` and `no_acl` are for PostgreSQL only: leave them out for {engine}")),
             RequestError::PostgresOnly { word, engine } => told(format!("`{word}` is for PostgreSQL only: leave it out for {engine}")),
             RequestError::ServersOwn(database) => told(format!(

@@ -27,7 +27,7 @@ use crate::{
         StoredConnection,
     },
     nouns::Resource,
-    request,
+    request::{self, OptionsChange},
 };
 
 /// The state that a resource is to have.
@@ -61,6 +61,9 @@ pub(super) struct NewBody {
     /// MongoDB: also back up the database's users and roles, including their password hashes.
     #[serde(default)]
     users_and_roles: Option<bool>,
+    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone.
+    #[serde(default)]
+    shard: Option<bool>,
 }
 
 /// Register a resource, or change it to the state that is sent
@@ -95,12 +98,12 @@ pub(super) async fn put(
         );
         return Err(Problem::new(Kind::NotAllowed, detail));
     }
-    let options = request::changed_options(
-        body.read_preference,
-        body.users_and_roles,
-        body.engine,
-        ResourceOptions::default(),
-    )?;
+    let options = OptionsChange {
+        read_preference: body.read_preference,
+        users_and_roles: body.users_and_roles,
+        shard: body.shard,
+    };
+    let options = request::changed_options(options, body.engine, ResourceOptions::default())?;
     let given = Given {
         url: body.url.as_ref(),
         reference: body.connection.as_deref(),

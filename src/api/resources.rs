@@ -21,7 +21,7 @@ use crate::{
     catalog::{CatalogError, OwnRetention, ResourceChange, ResourceFilter, ResourceStatus},
     nouns::{Resource, Shown},
     plan::Plans,
-    request,
+    request::{self, OptionsChange},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -128,6 +128,9 @@ struct ChangeBody {
     /// MongoDB: also back up the database's users and roles.
     #[serde(default)]
     users_and_roles: Option<bool>,
+    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone.
+    #[serde(default)]
+    shard: Option<bool>,
 }
 
 /// Whether a resource is backed up.
@@ -203,14 +206,14 @@ async fn patch(
     }
     let engine: Engine = row.engine.parse().map_err(request::RequestError::from)?;
     let id: ResourceId = row.id.parse().map_err(request::RequestError::from)?;
-    let options = if body.read_preference.is_some() || body.users_and_roles.is_some() {
+    let options = OptionsChange {
+        read_preference: body.read_preference,
+        users_and_roles: body.users_and_roles,
+        shard: body.shard,
+    };
+    let options = if options.is_any() {
         let before = request::stored_options(&row)?;
-        Some(request::changed_options(
-            body.read_preference,
-            body.users_and_roles,
-            engine,
-            before,
-        )?)
+        Some(request::changed_options(options, engine, before)?)
     } else {
         None
     };

@@ -35,10 +35,33 @@ pub async fn seal(
     })
 }
 
+/// The options of a resource that are to be set; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OptionsChange {
+    /// Which member of a replica set is read.
+    pub read_preference: Option<ReadPreference>,
+    /// Whether the backup includes users and roles.
+    pub users_and_roles: Option<bool>,
+    /// Whether the replica set may be one shard of a sharded cluster.
+    pub shard: Option<bool>,
+}
+
+impl OptionsChange {
+    /// Returns whether any option is to be set.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        let Self {
+            read_preference,
+            users_and_roles,
+            shard,
+        } = self;
+        read_preference.is_some() || users_and_roles.is_some() || shard.is_some()
+    }
+}
+
 /// Returns `before` with the given options changed, or an error if the engine has no options.
 pub fn changed_options(
-    read_preference: Option<ReadPreference>,
-    users_and_roles: Option<bool>,
+    change: OptionsChange,
     engine: Engine,
     before: ResourceOptions,
 ) -> Result<ResourceOptions, RequestError> {
@@ -46,12 +69,13 @@ pub fn changed_options(
         Engine::Mongodb => true,
         Engine::Postgres | Engine::Vector | Engine::Redis => false,
     };
-    if !has_options && (read_preference.is_some() || users_and_roles.is_some()) {
+    if !has_options && change.is_any() {
         return Err(RequestError::NoOptions(engine));
     }
     Ok(ResourceOptions {
-        read_preference: read_preference.or(before.read_preference),
-        users_and_roles: users_and_roles.unwrap_or(before.users_and_roles),
+        read_preference: change.read_preference.or(before.read_preference),
+        users_and_roles: change.users_and_roles.unwrap_or(before.users_and_roles),
+        shard: change.shard.unwrap_or(before.shard),
     })
 }
 

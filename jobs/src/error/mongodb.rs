@@ -44,6 +44,24 @@ pub enum MongodbError {
         /// The latest version of the wire protocol that it speaks.
         wire_version: i32,
     },
+    /// The URL leads to a router of a sharded cluster.
+    #[error(
+        "the URL leads to a mongos, and lastgood cannot back up or restore a sharded cluster as a whole: register each shard's \
+         replica set with --shard; their backups are not of one instant of the cluster"
+    )]
+    ShardedCluster,
+    /// The server is a shard, and the resource does not say that this is meant.
+    #[error(
+        "the server is one shard of a cluster: it holds only part of the data, and writes past the cluster's routers can damage \
+         the cluster; if this shard alone is meant, set --shard for the resource"
+    )]
+    Shard,
+    /// The server is one of the config servers of a sharded cluster.
+    #[error(
+        "the server is a config server of a sharded cluster: lastgood leaves its database config out of every backup, so there is \
+         nothing to back up; use mongodump"
+    )]
+    ConfigServers,
     /// An answer has a length or kind that no MongoDB server sends. It was not read.
     #[error(
         "the server {what}: it is not a MongoDB server, or something answers in its place; check that the URL names yours"
@@ -83,6 +101,9 @@ impl MongodbError {
             | Self::Certificate { .. }
             | Self::ReplicaSetName { .. }
             | Self::TooOld { .. }
+            | Self::ShardedCluster
+            | Self::Shard
+            | Self::ConfigServers
             | Self::Unbelievable { .. } => ErrorKind::Config,
             Self::OddAnswer { .. } => ErrorKind::Internal,
             Self::Restore(fault) => fault.kind(),
@@ -97,6 +118,9 @@ impl MongodbError {
             | Self::Certificate { .. }
             | Self::ReplicaSetName { .. }
             | Self::TooOld { .. }
+            | Self::ShardedCluster
+            | Self::Shard
+            | Self::ConfigServers
             | Self::Unbelievable { .. } => true,
             Self::OddAnswer { .. } => false,
             Self::Restore(fault) => fault.is_permanent(),

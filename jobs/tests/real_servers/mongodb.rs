@@ -17,4 +17,6 @@ mod restores;
 mod restores_in_place;
 mod restoring;
 mod round_trips;
+mod sharded;
 mod transports;
+mod versions;

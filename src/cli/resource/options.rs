@@ -2,7 +2,7 @@
 
 use lastgood_jobs::resource::{Engine, ReadPreference, ResourceOptions};
 
-use crate::request;
+use crate::request::{self, OptionsChange};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct OptionsArgs {
@@ -12,11 +12,22 @@ pub(super) struct OptionsArgs {
     /// MongoDB: also back up the users and roles of the database, including their password hashes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     users_and_roles: Option<bool>,
+    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    shard: Option<bool>,
 }
 
 impl OptionsArgs {
     pub(super) fn is_given(&self) -> bool {
-        self.read_preference.is_some() || self.users_and_roles.is_some()
+        self.change().is_any()
+    }
+
+    fn change(&self) -> OptionsChange {
+        OptionsChange {
+            read_preference: self.read_preference,
+            users_and_roles: self.users_and_roles,
+            shard: self.shard,
+        }
     }
 
     /// Returns `before` with the given flags applied.
@@ -25,12 +36,7 @@ impl OptionsArgs {
         engine: Engine,
         before: ResourceOptions,
     ) -> anyhow::Result<ResourceOptions> {
-        Ok(request::changed_options(
-            self.read_preference,
-            self.users_and_roles,
-            engine,
-            before,
-        )?)
+        Ok(request::changed_options(self.change(), engine, before)?)
     }
 }
 
@@ -51,14 +57,16 @@ mod tests {
         let given = OptionsArgs {
             read_preference: None,
             users_and_roles: Some(true),
+            shard: None,
         };
         let before = ResourceOptions {
             read_preference: Some(ReadPreference::SecondaryPreferred),
             users_and_roles: false,
+            shard: true,
         };
         let after = given.apply(Engine::Mongodb, before)?;
         assert_eq!(after.read_preference, before.read_preference);
-        assert!(after.users_and_roles);
+        assert!(after.users_and_roles && after.shard);
         Ok(())
     }
 
@@ -67,6 +75,7 @@ mod tests {
         let given = OptionsArgs {
             read_preference: None,
             users_and_roles: Some(false),
+            shard: None,
         };
         let refused = given.apply(Engine::Redis, ResourceOptions::default());
         assert!(refused.unwrap_err().to_string().contains("MongoDB"));

@@ -209,7 +209,7 @@ async fn a_server_starts_from_a_redis_archive_without_lastgood() -> Result<()> {
     Ok(())
 }
 
-/// The README's "restore without lastgood": `zstd -d | mongorestore --archive`.
+/// The README's "restore without lastgood": `zstd -d | mongorestore --archive --bypassDocumentValidation`.
 #[tokio::test]
 async fn mongorestore_takes_a_mongodb_archive_without_lastgood() -> Result<()> {
     let tools = variable("LASTGOOD_TEST_MONGO_TOOLS")?;
@@ -219,6 +219,7 @@ async fn mongorestore_takes_a_mongodb_archive_without_lastgood() -> Result<()> {
     }
     let (lab, orders) = (Lab::create().await?, Orders::create().await?);
     orders.fill().await?;
+    orders.break_the_rule().await?;
     let before = orders.state().await?;
     add(&lab, "orders", "mongodb", "free", &orders.url()).await?;
     let _consumer = lab.consumer("consumer", &[]).await?;
@@ -233,6 +234,7 @@ async fn mongorestore_takes_a_mongodb_archive_without_lastgood() -> Result<()> {
     let restored = Command::new(std::path::Path::new(&tools).join("mongorestore"))
         .arg(format!("--config={}", configuration.display()))
         .arg(format!("--archive={}", dump.display()))
+        .arg("--bypassDocumentValidation")
         .output()?;
     ensure!(restored.status.success(), "{restored:?}");
     ensure!(orders.state().await? == before);

@@ -80,6 +80,15 @@ impl Orders {
         Ok(())
     }
 
+    /// Adds a document that breaks the collection's validator.
+    pub(super) async fn break_the_rule(&self) -> Result<()> {
+        let one = doc! { "_id": -1, "total": -1 };
+        let insert =
+            doc! { "insert": "orders", "documents": [one], "bypassDocumentValidation": true };
+        self.database().run_command(insert).await?;
+        Ok(())
+    }
+
     /// Returns what a restore must bring back: every document's bytes, and the server's descriptions of collections and indexes.
     pub(super) async fn state(&self) -> Result<Vec<String>> {
         let database = self.database();

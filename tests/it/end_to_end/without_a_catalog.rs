@@ -2,6 +2,7 @@
 //! catalog.
 
 mod advice;
+mod another_user;
 mod choices;
 mod strangers;
 

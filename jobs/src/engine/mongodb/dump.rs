@@ -59,7 +59,7 @@ pub(crate) async fn dump(
     key: &str,
     worker: &Worker,
 ) -> Result<Dumped, JobError> {
-    let session = session::connect(address, options.read_preference).await?;
+    let session = session::connect(address, options).await?;
     let tool_version = format!("lastgood {}, {DRIVER}", env!("CARGO_PKG_VERSION"));
     let header = Header {
         concurrent_collections: i32::try_from(READ_AT_ONCE).unwrap_or(i32::MAX),

@@ -42,7 +42,7 @@ use crate::{
     error::{JobError, RestoreFault},
     job::{Restore, RestoreTarget},
     manifest::Manifest,
-    resource::ReadPreference,
+    resource::{ReadPreference, ResourceOptions},
     worker::Worker,
 };
 
@@ -57,11 +57,16 @@ struct Target {
 pub(crate) async fn restore(
     attempt: Attempt,
     own: &Address,
+    options: ResourceOptions,
     job: &Restore,
     manifest: &Manifest,
     target: Option<&Address>,
     worker: &Worker,
 ) -> Result<Restored, JobError> {
+    let options = ResourceOptions {
+        read_preference: Some(ReadPreference::Primary),
+        ..options
+    };
     let not_this_way = |how, instead| {
         let engine = manifest.engine;
         Err(JobError::NotThisWay {
@@ -80,7 +85,7 @@ pub(crate) async fn restore(
             "leave `merge` (--merge) out: collections that the backup does not have stay in any case",
         ),
         RestoreTarget::Own {} => {
-            let target = connect(own, None, manifest).await?;
+            let target = connect(own, options, None, manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::Database { name } => {
@@ -91,7 +96,7 @@ pub(crate) async fn restore(
                 );
             }
             target::check_name(name)?;
-            let target = connect(own, Some(name), manifest).await?;
+            let target = connect(own, options, Some(name), manifest).await?;
             if job.of_owner && access::is_everywhere(&target.session).await? {
                 let database = name.clone();
                 return Err(RestoreFault::OthersPerhaps { database }.into());
@@ -100,11 +105,11 @@ pub(crate) async fn restore(
         }
         RestoreTarget::Reference { .. } => {
             let target = target.ok_or(JobError::NoTargetUrl)?;
-            let target = connect(target, None, manifest).await?;
+            let target = connect(target, options, None, manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }
         RestoreTarget::InPlace { merge: false, .. } => {
-            let target = connect(own, None, manifest).await?;
+            let target = connect(own, options, None, manifest).await?;
             in_place::in_place(attempt, &target, manifest, worker).await
         }
     }
@@ -113,11 +118,12 @@ pub(crate) async fn restore(
 /// Connects to the server to write to. The archive's database gets the given name, otherwise the one in the URL.
 async fn connect(
     address: &Address,
+    options: ResourceOptions,
     name: Option<&str>,
     manifest: &Manifest,
 ) -> Result<Target, JobError> {
     let archived = source::database(manifest)?;
-    let session = session::connect(address, Some(ReadPreference::Primary)).await?;
+    let session = session::connect(address, options).await?;
     let renamed = match name.or(session.database.as_deref()) {
         Some(renamed) if archived.is_none() => {
             return Err(RestoreFault::WholeDeployment {

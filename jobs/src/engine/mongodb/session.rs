@@ -16,7 +16,7 @@ use super::{
 use crate::{
     engine::address::mongodb::Address,
     error::{JobError, MongodbError, ServerFault},
-    resource,
+    resource::{self, ResourceOptions},
 };
 
 /// How long finding a server and connecting to it may take, if the URL does not say.
@@ -67,14 +67,19 @@ pub(crate) enum Topology {
     Standalone,
     /// A replica set, or a server that says it is a member of one.
     ReplicaSet,
-    /// Routers in front of shards.
-    Sharded,
+    /// The replica set of one shard of a sharded cluster.
+    Shard,
+    /// The config servers of a sharded cluster.
+    ConfigServers,
+    /// A router in front of shards.
+    Router,
 }
 
-/// Connects, and reads from the members that the resource or else the URL asks for.
+/// Connects, and reads from the members that the resource or else the URL asks for. A sharded cluster is refused, and so
+/// is a shard unless the resource says that it is meant.
 pub(crate) async fn connect(
     address: &Address,
-    read_preference: Option<resource::ReadPreference>,
+    resource_options: ResourceOptions,
 ) -> Result<Session, JobError> {
     let doing = "connect";
     let resolved = answer_within(CONNECT_TIMEOUT_MAX, doing, async {
@@ -85,7 +90,7 @@ pub(crate) async fn connect(
         .map_err(|error| meaning_of_options(doing, &error))?;
     options.app_name = Some("lastgood".to_owned());
     bound(&mut options);
-    if let Some(preference) = read_preference {
+    if let Some(preference) = resource_options.read_preference {
         options.selection_criteria = Some(criteria(preference));
     }
     let (watch, heard) = (Watch::default(), Heard::default());
@@ -111,6 +116,7 @@ pub(crate) async fn connect(
         }
         server => server?,
     };
+    server.topology.admit(resource_options)?;
     Ok(Session {
         client,
         database,
@@ -171,11 +177,26 @@ impl Server {
 impl Topology {
     fn of(hello: &Document) -> Self {
         if hello.get_str("msg").is_ok_and(|it| it == "isdbgrid") {
-            Self::Sharded
+            Self::Router
+        } else if hello.contains_key("configsvr") {
+            Self::ConfigServers
+        // A server adds this for its cluster's routers, and only once it is a shard.
+        } else if hello.contains_key("lastCommittedOpTime") {
+            Self::Shard
         } else if hello.contains_key("setName") {
             Self::ReplicaSet
         } else {
             Self::Standalone
+        }
+    }
+
+    /// Fails if lastgood does not work on this kind of deployment, or not without being told to.
+    fn admit(self, options: ResourceOptions) -> Result<(), MongodbError> {
+        match self {
+            Self::Router => Err(MongodbError::ShardedCluster),
+            Self::ConfigServers => Err(MongodbError::ConfigServers),
+            Self::Shard if !options.shard => Err(MongodbError::Shard),
+            Self::Shard | Self::ReplicaSet | Self::Standalone => Ok(()),
         }
     }
 }
@@ -262,6 +283,7 @@ pub(crate) fn number(document: &Document, name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use bson::Timestamp;
     use rstest::rstest;
 
     use super::*;
@@ -269,9 +291,31 @@ mod tests {
     #[rstest]
     #[case::alone(doc! {"isWritablePrimary": true}, Topology::Standalone)]
     #[case::member(doc! {"setName": "rs0"}, Topology::ReplicaSet)]
-    #[case::router(doc! {"msg": "isdbgrid"}, Topology::Sharded)]
+    #[case::shard(doc! {"setName": "s0", "lastCommittedOpTime": Timestamp { time: 1, increment: 1 }}, Topology::Shard)]
+    #[case::config_servers(doc! {"setName": "cfg", "configsvr": 2, "lastCommittedOpTime": Timestamp { time: 1, increment: 1 }}, Topology::ConfigServers)]
+    #[case::router(doc! {"msg": "isdbgrid"}, Topology::Router)]
     fn a_server_says_how_it_is_made_up(#[case] hello: Document, #[case] topology: Topology) {
         assert_eq!(Topology::of(&hello), topology);
+    }
+
+    #[rstest]
+    #[case::alone(Topology::Standalone, [true, true])]
+    #[case::replica_set(Topology::ReplicaSet, [true, true])]
+    #[case::shard(Topology::Shard, [false, true])]
+    #[case::config_servers(Topology::ConfigServers, [false, false])]
+    #[case::router(Topology::Router, [false, false])]
+    fn a_sharded_cluster_is_refused_and_a_shard_unless_it_is_meant(
+        #[case] topology: Topology,
+        #[case] is_admitted: [bool; 2],
+    ) {
+        let admitted = [false, true].map(|shard| {
+            let options = ResourceOptions {
+                shard,
+                ..ResourceOptions::default()
+            };
+            topology.admit(options).is_ok()
+        });
+        assert_eq!(admitted, is_admitted);
     }
 
     /// The driver waits for no other time in a URL.

@@ -16,22 +16,25 @@ use crate::{
     subject::{Subject, backup, restore},
 };
 
-const BACKUP: &str = include_str!("../../../../deploy/grants/mongodb-backup.json");
+pub(super) const BACKUP: &str = include_str!("../../../../deploy/grants/mongodb-backup.json");
 const BACKUP_ALL: &str = include_str!("../../../../deploy/grants/mongodb-backup-all.json");
 const OPLOG: &str = include_str!("../../../../deploy/grants/mongodb-oplog.json");
-const RESTORE: &str = include_str!("../../../../deploy/grants/mongodb-restore.json");
+pub(super) const RESTORE: &str = include_str!("../../../../deploy/grants/mongodb-restore.json");
 const RESTORE_ALL: &str = include_str!("../../../../deploy/grants/mongodb-restore-all.json");
 const UNAUTHORIZED: i32 = 13;
 
 /// Creates a file's role and user, and returns the resource as that user reaches it.
-async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Subject> {
+pub(super) async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Subject> {
     let text = file
         .replace("\"shop\"", &format!("\"{}\"", lab.name))
         .replace(user, &format!("{user}-{}", lab.name))
         .replace("lastgood_oplog", &format!("lastgood_oplog-{}", lab.name))
         .replace("PASSWORD", MARKER);
     let admin = lab.client.database("admin");
-    for command in serde_json::from_str::<Vec<Document>>(&text)? {
+    for mut command in serde_json::from_str::<Vec<Document>>(&text)? {
+        if !lab.has_time_series() {
+            leave_out_time_series(&mut command)?;
+        }
         admin.run_command(command).await?;
     }
     let mut resource = lab.with_url(
@@ -42,7 +45,25 @@ async fn grant(file: &str, user: &str, lab: &Lab) -> Result<Subject> {
     Ok(resource)
 }
 
-async fn add_series(lab: &Lab) -> Result<()> {
+/// Removes the rights that a server before 5.0 does not know, as docs/how-to/grants.md says.
+fn leave_out_time_series(command: &mut Document) -> Result<()> {
+    if let Ok(privileges) = command.get_array_mut("privileges") {
+        let is_of_series = |it: &bson::Bson| {
+            let resource = it
+                .as_document()
+                .and_then(|it| it.get_document("resource").ok());
+            resource.is_some_and(|it| it.contains_key("system_buckets"))
+        };
+        privileges.retain(|it| !is_of_series(it));
+    }
+    Ok(())
+}
+
+/// Adds a time series, if the server knows any.
+pub(super) async fn add_series(lab: &Lab) -> Result<()> {
+    if !lab.has_time_series() {
+        return Ok(());
+    }
     lab.run(doc! {"create": "series", "timeseries": {"timeField": "at", "metaField": "of"}})
         .await?;
     lab.run(
@@ -68,7 +89,10 @@ async fn may_not(database: &Database, command: Document) -> Result<()> {
     Ok(())
 }
 
-async fn clean(lab: Lab, users: &[&str]) -> Result<()> {
+pub(super) async fn clean(lab: Lab, users: &[&str]) -> Result<()> {
+    let oplog = format!("lastgood_oplog-{}", lab.name);
+    let admin = lab.client.database("admin");
+    admin.run_command(doc! {"dropRole": oplog}).await.ok();
     for user in users {
         for home in [lab.database(), lab.client.database("admin")] {
             let name = format!("{user}-{}", lab.name);
@@ -117,16 +141,19 @@ async fn with_the_role_for_it_the_user_for_backups_reads_the_oplog() -> Result<(
     let local = database(&resource, &lab).await?.client().database("local");
     let find = doc! {"find": "oplog.rs", "limit": 1, "singleBatch": true};
     may_not(&local, find.clone()).await?;
-    grant(OPLOG, "lastgood_backup", &lab).await?;
+    grant_oplog(&lab).await?;
+    local.run_command(find).await?;
+    clean(lab, &["lastgood_backup"]).await
+}
+
+/// Lets the user for backups read the oplog.
+pub(super) async fn grant_oplog(lab: &Lab) -> Result<()> {
+    grant(OPLOG, "lastgood_backup", lab).await?;
     let role = format!("lastgood_oplog-{}", lab.name);
     let user = format!("lastgood_backup-{}", lab.name);
-    let admin = lab.client.database("admin");
-    admin
-        .run_command(doc! {"grantRolesToUser": user, "roles": [&role]})
-        .await?;
-    local.run_command(find).await?;
-    admin.run_command(doc! {"dropRole": role}).await?;
-    clean(lab, &["lastgood_backup"]).await
+    let command = doc! {"grantRolesToUser": user, "roles": [&role]};
+    lab.client.database("admin").run_command(command).await?;
+    Ok(())
 }
 
 #[rstest]

@@ -1,6 +1,8 @@
 //! A private database, store and user, and servers that tests may kill.
 
 use std::{
+    collections::BTreeMap,
+    io::Write as _,
     process::{Child, Command, Stdio},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -52,9 +54,11 @@ impl Private {
         let client = server.direct().await?;
         let admin = client.database("admin");
         let members = vec![doc! {"_id": 0, "host": format!("127.0.0.1:{}", server.port)}];
-        admin
-            .run_command(doc! {"replSetInitiate": {"_id": "rs0", "members": members}})
-            .await?;
+        let mut config = doc! {"_id": "rs0", "members": members};
+        if server.args.iter().any(|it| it == "--configsvr") {
+            config.insert("configsvr", true);
+        }
+        admin.run_command(doc! {"replSetInitiate": config}).await?;
         server.is_primary().await?;
         Ok(server)
     }
@@ -132,23 +136,7 @@ impl Drop for Private {
 }
 
 fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
-    let program: serde_json::Value =
-        serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
-    let words = program
-        .get("argv")
-        .and_then(|it| it.as_array())
-        .context("argv")?;
-    let mut words = words.iter().filter_map(serde_json::Value::as_str);
-    let mut command = Command::new(words.next().context("no program")?);
-    for (name, value) in program
-        .get("env")
-        .and_then(|it| it.as_object())
-        .context("env")?
-    {
-        command.env(name, value.as_str().unwrap_or_default());
-    }
-    let child = command
-        .args(words)
+    let child = program()?
         .args(["--port", &port.to_string()])
         .args(args)
         .arg("--dbpath")
@@ -161,6 +149,35 @@ fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
     Ok(child)
 }
 
+/// Returns the program that starts a private server.
+fn program() -> Result<Command> {
+    #[derive(serde::Deserialize)]
+    struct Program {
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+    }
+    let program: Program = serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
+    let (first, rest) = program.argv.split_first().context("a program's name")?;
+    let mut command = Command::new(first);
+    command.args(rest).envs(program.env);
+    Ok(command)
+}
+
+/// Whether private servers have snapshot reads and time series, which a test is about. If not, reports the skip.
+pub(crate) fn private_servers_read_snapshots() -> Result<bool> {
+    let told = program()?.arg("--version").output()?.stdout;
+    let told = String::from_utf8(told)?;
+    let version = told.strip_prefix("db version v").context("a version")?;
+    let is_recent = parsed(version)? >= (5, 0);
+    if !is_recent {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: MongoDB before 5.0 reads no snapshots"
+        )?;
+    }
+    Ok(is_recent)
+}
+
 /// A private database with its own user, and a private store.
 pub(crate) struct Lab {
     pub(crate) name: String,
@@ -169,6 +186,8 @@ pub(crate) struct Lab {
     pub(crate) store: tempfile::TempDir,
     pub(crate) worker: Worker,
     pub(crate) resource: Subject,
+    /// The server's version, e.g. 6.0.
+    pub(super) version: (i32, i32),
 }
 
 impl Lab {
@@ -182,15 +201,31 @@ impl Lab {
         Self::on("LASTGOOD_TEST_MONGODB_STANDALONE_URL").await
     }
 
+    /// A lab on a server of another version. If this machine has none, reports the skip and returns `None`.
+    pub(crate) async fn of_version(server: &str) -> Result<Option<Self>> {
+        let url = variable(server)?;
+        if url.starts_with("skip: ") {
+            writeln!(std::io::stderr(), "SKIPPED: {server}: {url}")?;
+            return Ok(None);
+        }
+        Self::on(server).await.map(Some)
+    }
+
     async fn on(server: &str) -> Result<Self> {
         let root = variable(server)?;
         let client = Client::with_uri_str(&root).await?;
+        let version = version(&client).await?;
         let name = format!("t-{}", &Uuid::new_v4().simple().to_string()[..12]);
         // As in deploy/grants: an owner does not have every right to the buckets of a time series.
         let buckets = doc! {"resource": {"db": &name, "system_buckets": ""}, "actions": [
             "find", "insert", "remove", "bypassDocumentValidation", "createCollection", "createIndex", "dropCollection",
         ]};
-        let role = doc! {"createRole": &name, "privileges": [buckets], "roles": []};
+        let privileges = if has_time_series(version) {
+            vec![buckets]
+        } else {
+            Vec::new()
+        };
+        let role = doc! {"createRole": &name, "privileges": privileges, "roles": []};
         client.database("admin").run_command(role).await?;
         let roles = ["dbOwner", &name].map(|role| {
             let db = if role == name { "admin" } else { &name };
@@ -211,6 +246,7 @@ impl Lab {
     }
 
     async fn of(name: String, client: Client, url: String) -> Result<Self> {
+        let version = version(&client).await?;
         let store = tempfile::tempdir()?;
         let worker = Worker {
             storage: Storage::open(&store.path().display().to_string().parse()?).await?,
@@ -235,7 +271,26 @@ impl Lab {
             store,
             worker,
             resource,
+            version,
         })
+    }
+
+    pub(crate) fn has_time_series(&self) -> bool {
+        has_time_series(self.version)
+    }
+
+    /// Whether keys of documents may contain a dot or begin with a dollar sign.
+    pub(crate) fn has_odd_keys(&self) -> bool {
+        self.version >= (5, 0)
+    }
+
+    pub(crate) fn has_clustered_collections(&self) -> bool {
+        self.version >= (5, 3)
+    }
+
+    /// Whether a `find` outside a transaction reads from a snapshot.
+    pub(crate) fn has_snapshot_reads(&self) -> bool {
+        self.version >= (5, 0)
     }
 
     pub(crate) fn database(&self) -> Database {
@@ -326,4 +381,21 @@ impl Lab {
         self.database().drop().await?;
         Ok(())
     }
+}
+
+async fn version(client: &Client) -> Result<(i32, i32)> {
+    let build = doc! {"buildInfo": 1};
+    let build = client.database("admin").run_command(build).await?;
+    parsed(build.get_str("version")?)
+}
+
+/// Returns the first two numbers of a version.
+fn parsed(version: &str) -> Result<(i32, i32)> {
+    let mut numbers = version.split('.').map(str::parse);
+    let mut next = || numbers.next().with_context(|| version.to_owned());
+    Ok((next()??, next()??))
+}
+
+fn has_time_series(version: (i32, i32)) -> bool {
+    version >= (5, 0)
 }

@@ -1,6 +1,6 @@
 //! A restore into an empty target brings back exactly what was there, and changes nothing else.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 use lastgood_jobs::{
     attempt::{Attempt, Epoch},
@@ -24,7 +24,7 @@ pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
         doc! {"create": "people", "validator": {"age": {"$gte": 0}, "name": {"$regex": "^[a-z]", "$options": "i"}}, "validationLevel": "moderate"},
         doc! {"create": "log", "capped": true, "size": 65_536, "max": 1000},
         doc! {"create": "noms", "collation": {"locale": "fr", "strength": 1}},
-        doc! {"create": "clustered", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}},
+        clustered(lab, "by id"),
         doc! {"create": "nothing"},
         doc! {"create": "odd.name \u{1f980} \"'"},
         doc! {"create": "adults", "viewOn": "people", "pipeline": [{"$match": {"age": {"$gte": 18}}}]},
@@ -48,9 +48,10 @@ pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
     let simple = doc! {"key": {"rang": 1}, "name": "rang", "collation": {"locale": "simple"}};
     lab.run(doc! {"createIndexes": "noms", "indexes": [french, simple]})
         .await?;
-    let people: Vec<Document> = (0..2500).map(person).collect();
+    let people: Vec<Document> = (0..2500).map(|n| person(n, lab)).collect();
     let bypass = doc! {"insert": "people", "documents": people, "bypassDocumentValidation": true};
-    lab.run(bypass).await?;
+    let answer = lab.run(bypass).await?;
+    ensure!(answer.get_i32("n")? == 2500, "{answer}");
     let lines: Vec<Document> = (0..500).rev().map(|n| doc! {"_id": n, "line": n}).collect();
     lab.insert("log", &lines).await?;
     lab.insert("noms", &[doc! {"_id": "É"}, doc! {"_id": "a", "nom": "b"}])
@@ -66,11 +67,26 @@ pub(crate) async fn furnish(lab: &Lab) -> Result<()> {
     lab.insert("large", &[large, doc! {"_id": 2}]).await
 }
 
+/// Returns the command that creates `clustered`, an ordinary collection where the server has no other.
+pub(crate) fn clustered(lab: &Lab, index: &str) -> Document {
+    let mut create = doc! {"create": "clustered"};
+    if lab.has_clustered_collections() {
+        let by_id = doc! {"key": {"_id": 1}, "unique": true, "name": index};
+        create.insert("clusteredIndex", by_id);
+    }
+    create
+}
+
 /// Returns a document; some ages are below the validator's limit.
-fn person(n: i32) -> Document {
+fn person(n: i32, lab: &Lab) -> Document {
+    let odd = if lab.has_odd_keys() {
+        "$odd.key"
+    } else {
+        "odd key"
+    };
     doc! {
         "_id": bson::oid::ObjectId::from_bytes(u128::from(n.unsigned_abs()).to_be_bytes()[4..].try_into().unwrap_or_default()),
-        "z": n, "a": i64::from(n), "age": n - 10, "double": 1.0, "text": "ä\u{1f980}\n\"$", "nothing": null, "$odd.key": 1,
+        "z": n, "a": i64::from(n), "age": n - 10, "double": 1.0, "text": "ä\u{1f980}\n\"$", "nothing": null, odd: 1,
         "name": "x", "email": n, "at": bson::DateTime::from_millis(4_000_000_000_000), "list": [1, "x", {"y": []}],
         "place": {"type": "Point", "coordinates": [1.0, 2.0]},
         "binary": bson::Binary { subtype: bson::spec::BinarySubtype::UserDefined(0x80), bytes: vec![0, 255] },

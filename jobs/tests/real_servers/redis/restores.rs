@@ -172,3 +172,38 @@ async fn a_million_keys_come_back() -> Result<()> {
     assert_eq!(read, restored.dump_bytes);
     Ok(())
 }
+
+/// Regression test: a stream of more than 64 MiB lost what was pending of deleted messages, which no command can add.
+#[tokio::test]
+async fn a_large_stream_keeps_what_is_pending_of_deleted_messages() -> Result<()> {
+    let settings = ["rdbcompression no"];
+    let (Some(source), Some(target)) = (
+        Server::start(Redis7, &settings).await?,
+        Server::start(Redis7, &[]).await?,
+    ) else {
+        return Ok(());
+    };
+    let large = "
+        local body = string.rep('x', 1024 * 1024)
+        for n = 1, 70 do redis.call('xadd', 'stream', n .. '-0', 'body', body) end
+    ";
+    source.ask::<()>(0, &["EVAL", large, "0"]).await?;
+    let pending = "
+        XGROUP CREATE stream workers 0
+        XREADGROUP GROUP workers one COUNT 3 STREAMS stream >
+        XDEL stream 1-0 3-0
+    ";
+    source.run(0, pending).await?;
+    let lab = Lab::new().await?;
+    let point = lab.point_of(&source.rdb().await?)?;
+    let restored = lab
+        .restore(&point, &target.url(), RestoreTarget::Own {})
+        .await?;
+    assert_eq!(restored.notes, Vec::<String>::new());
+    let ids = ["XPENDING", "stream", "workers", "-", "+", "10"];
+    let ids: Vec<(String, String, u64, u64)> = target.ask(0, &ids).await?;
+    let ids: Vec<&str> = ids.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(ids, ["1-0", "2-0", "3-0"]);
+    assert_eq!(target.digest().await?, source.digest().await?);
+    Ok(())
+}

@@ -130,7 +130,7 @@ async fn without_snapshot(
     wanted: Wanted<'_>,
     why: String,
 ) -> Result<Frozen, JobError> {
-    if session.server.topology == Topology::ReplicaSet {
+    if session.server.topology != Topology::Standalone {
         return Err(MongodbError::Dump(DumpFault::NoSnapshots { why }).into());
     }
     loose(session, wanted, why).await
@@ -308,7 +308,7 @@ mod tests {
     #[case::standalone(Topology::Standalone, 21, Some("a replica set"))]
     #[case::old(Topology::ReplicaSet, 9, Some("5.0"))]
     #[case::member(Topology::ReplicaSet, 13, None)]
-    #[case::routers(Topology::Sharded, 25, None)]
+    #[case::shard(Topology::Shard, 17, None)]
     fn who_reads_no_snapshots_is_known_beforehand(
         #[case] topology: Topology,
         #[case] wire_version: i32,

@@ -24,7 +24,7 @@ use crate::{
     attempt::Attempt,
     engine::{
         answer::Restored,
-        mongodb::session::{Session, Topology, number},
+        mongodb::session::{Session, number},
     },
     error::{ErrorKind, JobError, RestoreFault},
     manifest::Manifest,
@@ -228,10 +228,6 @@ async fn make(
     settle(session, &mut made.items, &prefix).await?;
     collections::make_views(session, made.views.as_ref().unwrap_or(&plan.items)).await?;
     merge.finish(session).await?;
-    if session.server.topology == Topology::Sharded {
-        made.notes
-            .push("the cluster is sharded, but the restored collections are not".to_owned());
-    }
     Ok(made)
 }
 

@@ -22,10 +22,7 @@ use crate::{
     attempt::Attempt,
     engine::{
         answer::Restored,
-        mongodb::{
-            OURS,
-            session::{Session, Topology},
-        },
+        mongodb::{OURS, session::Session},
     },
     error::{ErrorKind, JobError, RestoreFault},
     manifest::Manifest,
@@ -90,10 +87,6 @@ pub(super) async fn in_place(
     made.notes.extend(notes);
     made.notes
         .push("collections that the backup does not have were left as they were".to_owned());
-    if session.server.topology == Topology::Sharded {
-        let note = "the cluster is sharded, but the restored collections are not";
-        made.notes.push(note.to_owned());
-    }
     Ok(restored(&source, &plan, known, made))
 }
 

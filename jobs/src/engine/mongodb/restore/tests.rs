@@ -24,6 +24,7 @@ use crate::{
     format::mongodump::{Body, Header, Kind, Namespace, Prelude},
     job::{Restore, RestoreTarget},
     manifest::{Details, Dump, Manifest, Stored, tests::example},
+    resource::ResourceOptions,
     storage::Storage,
     worker::{Lease, Progress, Worker},
 };
@@ -135,7 +136,16 @@ impl Lab {
             id: AttemptId(uuid::Uuid::new_v4()),
             created_at: chrono::Utc::now(),
         };
-        restore(attempt, &own, &job, &self.manifest, None, &self.worker).await
+        restore(
+            attempt,
+            &own,
+            ResourceOptions::default(),
+            &job,
+            &self.manifest,
+            None,
+            &self.worker,
+        )
+        .await
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     frame::{OP_COMPRESSED, OP_MSG, message},
     *,
 };
-use crate::{engine::address::mongodb::Address, error::ErrorKind};
+use crate::{engine::address::mongodb::Address, error::ErrorKind, resource::ResourceOptions};
 
 /// How many bytes the sockets of both sides may hold, besides the chunk that we read.
 const READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -120,7 +120,12 @@ fn is_greeting(command: &Document) -> bool {
 
 async fn connected(url: &str) -> Result<Session, JobError> {
     let address = Address::parse(&url.to_owned().into())?;
-    let Ok(connected) = timeout(WITHIN, session::connect(&address, None)).await else {
+    let Ok(connected) = timeout(
+        WITHIN,
+        session::connect(&address, ResourceOptions::default()),
+    )
+    .await
+    else {
         panic!("no end within {WITHIN:?}");
     };
     connected
