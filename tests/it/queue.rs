@@ -14,6 +14,7 @@ mod idle;
 mod lanes;
 mod late;
 mod leases;
+mod nothing_to_claim;
 mod operators;
 mod order;
 mod outages;
