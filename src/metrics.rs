@@ -22,9 +22,9 @@ use self::described::{
 };
 use crate::{
     catalog::{
-        MissingCopies, ProofCount, QueueDepth, Removals, StoreFault, StoreListing, SuspectCount,
-        TierExposure, UnknownTier,
+        MissingCopies, ProofCount, Removals, StoreFault, StoreListing, SuspectCount, TierExposure,
     },
+    nouns::{QueueDepth, UnknownTier},
     plan::Plans,
     run::{RunKind, RunState},
 };

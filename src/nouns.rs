@@ -31,8 +31,3 @@ pub use self::{
     tier::{HEADINGS, Tier, tiers},
     token::{Token, TokenAndSecret},
 };
-
-/// Returns the rows as they are shown.
-pub(crate) fn all<T, R: Into<T>>(rows: Vec<R>) -> Vec<T> {
-    rows.into_iter().map(Into::into).collect()
-}

@@ -5,7 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    catalog::{Catalog, CatalogError, ResourceExposure, Suspended},
+    catalog::{Catalog, CatalogError, ResourceExposure},
+    nouns::Suspended,
     plan::{Plan, Plans},
     schedule::{Exposure, Verdict, exposure, verdict},
 };

@@ -101,7 +101,7 @@ async fn accepted(
     Ok((
         status(enqueued),
         [(LOCATION, format!("/api/v1/runs/{}", run.id))],
-        Json(run.into()),
+        Json(run),
     ))
 }
 

@@ -18,8 +18,7 @@ use super::{
 use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
     nouns::{
-        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, all,
-        tiers,
+        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, tiers,
     },
     plan::Source,
     status::{ResourcePromise, TierStatus, exposed},
@@ -102,8 +101,8 @@ async fn status(
         plans: in_force.source_name(),
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended.into(),
-        closed_databases: all(api.catalog.closed_databases(caller.team()).await?),
+        suspended: exposed.suspended,
+        closed_databases: api.catalog.closed_databases(caller.team()).await?,
         platform: match caller.team() {
             None => Some(platform(&api, &in_force).await?),
             Some(_) => None,
@@ -119,10 +118,10 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
         .collect();
     let live = api.catalog.live_consumers().await?;
     Ok(Platform {
-        unknown_tiers: all(api.catalog.unknown_tiers(&known).await?),
-        queue: all(api.catalog.queue_depths().await?),
-        pauses: all(api.catalog.pauses().await?),
-        stuck: all(api.catalog.stuck_runs(PATIENCE_SECONDS).await?),
+        unknown_tiers: api.catalog.unknown_tiers(&known).await?,
+        queue: api.catalog.queue_depths().await?,
+        pauses: api.catalog.pauses().await?,
+        stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
         live_consumers: live.iter().filter(|it| it.takes_new()).count(),
         is_scheduling: api.catalog.scheduling().await?.is_alive(),
     })
@@ -209,7 +208,7 @@ async fn consumers(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<Vec<Consumer>>, Problem> {
     caller.speaks_for_all()?;
-    Ok(Json(all(api.catalog.live_consumers().await?)))
+    Ok(Json(api.catalog.live_consumers().await?))
 }
 
 impl Api {

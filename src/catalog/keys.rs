@@ -6,23 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, record};
-
-/// An archive key without its secret.
-#[derive(Debug, Clone)]
-pub struct KeyRow {
-    /// Its id, which manifests name.
-    pub id: Uuid,
-    /// The team whose archives it encrypts; `None`: the platform's key, for every team without one of its own.
-    pub team: Option<String>,
-    /// Its public half.
-    pub recipient: String,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When its successor took its place.
-    pub retired_at: Option<DateTime<Utc>>,
-    /// When its secret was destroyed.
-    pub shredded_at: Option<DateTime<Utc>>,
-}
+use crate::nouns::Key;
 
 /// An archive key with its sealed secret.
 pub struct SealedKey {
@@ -98,9 +82,9 @@ pub struct KeySample {
 
 impl Catalog {
     /// Returns all keys: the platform's first, and each owner's newest first.
-    pub async fn keys(&self) -> Result<Vec<KeyRow>, CatalogError> {
+    pub async fn keys(&self) -> Result<Vec<Key>, CatalogError> {
         let rows = sqlx::query_as!(
-            KeyRow,
+            Key,
             "select id, team, recipient, created_at, retired_at, shredded_at from lastgood.archive_keys
              order by team nulls first, created_at desc"
         )

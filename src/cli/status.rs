@@ -15,14 +15,12 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, ConsumerState, MissingCopies, ProofCount, QuarantinedPoint, Removals, StoreFault,
-        StoreListing, StoreOnRecord, SuspectCount, SuspectPoint, UnopenedUrl, UnverifiedTransport,
+        Catalog, MissingCopies, ProofCount, QuarantinedPoint, Removals, StoreFault, StoreListing,
+        StoreOnRecord, SuspectCount, SuspectPoint, UnopenedUrl, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
-    nouns::{
-        ClosedDatabase, Consumer, PauseCost, QueueDepth, StuckRun, Suspended, UnknownTier, all,
-    },
+    nouns::{ClosedDatabase, Consumer, PauseCost, QueueDepth, StuckRun, Suspended, UnknownTier},
     plan::{PlansFile, Source},
     schedule::Exposure,
     status::{ResourcePromise, TierStatus, exposed, paid},
@@ -116,10 +114,7 @@ impl Status {
 
     /// Returns how many consumers take new runs. A draining consumer is alive, but takes none.
     fn taking_new(&self) -> usize {
-        self.consumers
-            .iter()
-            .filter(|consumer| consumer.state == ConsumerState::Running)
-            .count()
+        self.consumers.iter().filter(|it| it.takes_new()).count()
     }
 }
 
@@ -146,14 +141,14 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         },
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended.into(),
-        unknown_tiers: all(catalog.unknown_tiers(&known).await?),
-        queue: all(catalog.queue_depths().await?),
-        pauses: all(catalog.pause_costs(&paid, &allowed).await?),
-        stuck: all(catalog.stuck_runs(PATIENCE_SECONDS).await?),
+        suspended: exposed.suspended,
+        unknown_tiers: catalog.unknown_tiers(&known).await?,
+        queue: catalog.queue_depths().await?,
+        pauses: catalog.pause_costs(&paid, &allowed).await?,
+        stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
-        closed_databases: all(catalog.closed_databases(None).await?),
+        closed_databases: catalog.closed_databases(None).await?,
         suspect_counts: catalog.suspect_counts().await?,
         suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
@@ -168,7 +163,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
             .map(|store| store.name)
             .collect(),
         stores: catalog.store_listings(&stores).await?,
-        consumers: all(catalog.live_consumers().await?),
+        consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
         unverified,
         unverified_in_all,

@@ -2,31 +2,19 @@
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::attempt::RunId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    catalog,
-    run::{RunKind, RunState},
-};
+use crate::run::{RunKind, RunState};
 
 /// A tier that resources have but the plans do not define.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UnknownTier {
     /// Its name.
     pub id: String,
     /// How many active resources have it. They are not backed up.
     pub resources: i64,
-}
-
-impl From<catalog::UnknownTier> for UnknownTier {
-    fn from(row: catalog::UnknownTier) -> Self {
-        Self {
-            id: row.tier,
-            resources: row.resources,
-        }
-    }
 }
 
 /// Resources that are not backed up although their tier is.
@@ -38,17 +26,8 @@ pub struct Suspended {
     pub vetoed: i64,
 }
 
-impl From<catalog::Suspended> for Suspended {
-    fn from(row: catalog::Suspended) -> Self {
-        Self {
-            paused: row.paused,
-            vetoed: row.vetoed,
-        }
-    }
-}
-
 /// How many runs of one queue are in one state.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QueueDepth {
     /// The queue, which is the engine.
     pub engine: String,
@@ -59,17 +38,6 @@ pub struct QueueDepth {
     /// For how many seconds the oldest run could have been claimed. Upkeep, which waits by design, and paused runs do not count. 0 if
     /// there is none, and for running runs.
     pub oldest_seconds: f64,
-}
-
-impl From<catalog::QueueDepth> for QueueDepth {
-    fn from(row: catalog::QueueDepth) -> Self {
-        Self {
-            engine: row.engine,
-            state: row.state,
-            runs: row.runs,
-            oldest_seconds: row.oldest_seconds,
-        }
-    }
 }
 
 /// A run that is stuck: it should have been claimed, or taken back, by now.
@@ -89,19 +57,6 @@ pub struct StuckRun {
     pub stuck_at: DateTime<Utc>,
 }
 
-impl From<catalog::StuckRow> for StuckRun {
-    fn from(row: catalog::StuckRow) -> Self {
-        Self {
-            id: row.id,
-            resource: row.resource_id,
-            engine: row.engine,
-            kind: row.kind,
-            state: row.state,
-            stuck_at: row.since,
-        }
-    }
-}
-
 /// A database that takes no connections because of a restore.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClosedDatabase {
@@ -116,16 +71,4 @@ pub struct ClosedDatabase {
     pub closed_at: DateTime<Utc>,
     /// Why it could not be reopened; null if no consumer has tried yet.
     pub error: Option<String>,
-}
-
-impl From<catalog::ClosedRow> for ClosedDatabase {
-    fn from(row: catalog::ClosedRow) -> Self {
-        Self {
-            resource: row.resource_id,
-            database: row.database,
-            run: row.run_id,
-            closed_at: row.closed_at,
-            error: row.error,
-        }
-    }
 }

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 
 use crate::{
     catalog::{
-        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreFault,
-        StoreListing, SuspectCount, TierExposure, UnknownTier, Work, answered,
+        Catalog, CatalogError, ProofCount, Removals, StoreFault, StoreListing, SuspectCount,
+        TierExposure, Work, answered,
     },
     metrics,
+    nouns::{Consumer, QueueDepth, UnknownTier},
     plan::Plans,
 };
 
@@ -158,8 +159,8 @@ async fn measure(
         depths: catalog.queue_depths().await?,
         alive: alive
             .into_iter()
-            .filter(ConsumerRow::takes_new)
-            .map(|ConsumerRow { queues, .. }| queues)
+            .filter(Consumer::takes_new)
+            .map(|Consumer { engines, .. }| engines)
             .collect(),
         paid,
     })
@@ -176,11 +177,11 @@ impl Shown {
 
     /// Logs each unknown tier once, when it first appears.
     fn tell_new(&mut self, unknown: &[UnknownTier]) {
-        let names = unknown.iter().map(|tier| tier.tier.clone()).collect();
+        let names = unknown.iter().map(|tier| tier.id.clone()).collect();
         let before = std::mem::replace(&mut self.unknown, names);
-        for tier in unknown.iter().filter(|tier| !before.contains(&tier.tier)) {
+        for tier in unknown.iter().filter(|tier| !before.contains(&tier.id)) {
             tracing::warn!(
-                tier = tier.tier,
+                tier = tier.id,
                 resources = tier.resources,
                 "a tier is not in the plans: its resources are not backed up"
             );

@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    catalog::{Audit, Catalog, KeyRow, NewKey},
+    catalog::{Audit, Catalog, NewKey},
     cli::output::{Output, counted},
     config::{self, StorageArgs},
     keys,
@@ -114,7 +114,7 @@ pub(super) async fn rewrite(
             identity,
         };
         put(&stores, &escrow, recovery).await?;
-        written.push(row.into());
+        written.push(row);
     }
     output.show(&written, |written| {
         format!(
@@ -125,7 +125,7 @@ pub(super) async fn rewrite(
 }
 
 /// Returns how many keys have a secret, and so an escrow.
-fn living(keys: &[KeyRow]) -> usize {
+fn living(keys: &[Key]) -> usize {
     keys.iter().filter(|key| key.shredded_at.is_none()).count()
 }
 

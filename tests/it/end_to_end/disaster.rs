@@ -386,7 +386,7 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
         let_out.len() == 4
             && let_out
                 .iter()
-                .all(|it| it.point_id == Some(run) && !it.actor.is_empty()),
+                .all(|it| it.point == Some(run) && !it.by.is_empty()),
         "{audited:?}"
     );
     Ok(())
