@@ -61,10 +61,10 @@ pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use master_keys::MasterKeyRow;
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
 pub use pauses::{Paused, Scope};
-pub use points::{PointFilter, PointRow, SuspectCount, SuspectPoint};
+pub use points::{PointFilter, PointRow, SuspectCount};
 pub use producers::{GoesBy, PlansOnRecord, Scheduling};
 pub(crate) use proofs::interval;
-pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, Selection};
 pub use queue_stats::QueueFigures;
 pub use rebuild::{FoundPoint, Rebuilt};
 use resources::resource_not_found;
@@ -76,7 +76,7 @@ pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals
 pub(crate) use retention::{let_go, points_to_judge};
 pub use runs::{Enqueued, FirstRun, NewRun, RunFilter};
 pub use sealed::{FreshUrl, SealedCount, SealedUrl, UnopenedUrl};
-pub use stores::{Forgotten, Installations, OnlyCopy, StoreFault, StoreIdentity, StoreOnRecord};
+pub use stores::{Forgotten, Installations, OnlyCopy, StoreIdentity, StoreOnRecord};
 pub use tokens::{Holder, NewToken};
 pub use transports::UnverifiedTransport;
 

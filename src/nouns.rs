@@ -26,7 +26,10 @@ pub use self::{
     problem::{ProblemDetails, ProblemKind, Told},
     resource::{Resource, Shown},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
-    status::{ClosedDatabase, QueueDepth, StuckRun, Suspended, UnknownTier},
+    status::{
+        ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
+        Suspended, UnknownTier,
+    },
     store::{Configured, Role, Store},
     tier::{HEADINGS, Tier, tiers},
     token::{Token, TokenAndSecret},

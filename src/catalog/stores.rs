@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 
-pub use self::identities::{Installations, StoreFault, StoreIdentity};
+pub use self::identities::{Installations, StoreIdentity};
 use super::{Audit, Catalog, CatalogError, record};
 
 /// A store in which restore points are on record.

@@ -15,12 +15,15 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, MissingCopies, ProofCount, QuarantinedPoint, Removals, StoreFault, StoreListing,
-        StoreOnRecord, SuspectCount, SuspectPoint, UnopenedUrl, UnverifiedTransport,
+        Catalog, MissingCopies, ProofCount, Removals, StoreListing, StoreOnRecord, SuspectCount,
+        UnopenedUrl, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
-    nouns::{ClosedDatabase, Consumer, PauseCost, QueueDepth, StuckRun, Suspended, UnknownTier},
+    nouns::{
+        ClosedDatabase, Consumer, PauseCost, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
+        SuspectPoint, Suspended, UnknownTier,
+    },
     plan::{PlansFile, Source},
     schedule::Exposure,
     status::{ResourcePromise, TierStatus, exposed, paid},
@@ -293,8 +296,8 @@ fn text(status: &Status) -> String {
             "STORE FAILS: {} cannot be used by {}, since {}: {}",
             printable(&fault.store),
             counted(fault.consumers, "consumer"),
-            instant(fault.since),
-            printable(&fault.why)
+            instant(fault.failed_at),
+            printable(&fault.failed_because)
         )
     }));
     parts.extend(status.overwriting_stores.iter().map(|store| {
@@ -326,10 +329,10 @@ fn text(status: &Status) -> String {
         format!(
             "QUARANTINED: restore point {} of {} ({}), since {}: {}",
             point.id,
-            point.resource_id,
+            point.resource,
             instant(point.consistent_at),
             instant(point.quarantined_at),
-            printable(&point.because)
+            printable(&point.quarantined_because)
         )
     }));
     parts.extend(status.suspects.iter().map(suspect));
@@ -364,10 +367,10 @@ fn suspect(point: &SuspectPoint) -> String {
     format!(
         "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood point confirm {} --reason …` if it is right",
         point.id,
-        point.resource_id,
+        point.resource,
         instant(point.consistent_at),
         point.suspected_of.join(", "),
-        printable(&point.because),
+        printable(&point.suspected_because),
         point.id
     )
 }

@@ -72,3 +72,48 @@ pub struct ClosedDatabase {
     /// Why it could not be reopened; null if no consumer has tried yet.
     pub error: Option<String>,
 }
+
+/// A suspect restore point.
+#[derive(Debug, Clone, Serialize)]
+pub struct SuspectPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource: String,
+    /// The instant that it would bring back.
+    pub consistent_at: DateTime<Utc>,
+    /// The reasons, in the manifest's words.
+    pub suspected_of: Vec<String>,
+    /// What was observed, for an operator to read.
+    pub suspected_because: String,
+    /// Whether its resource has no newer point to count on.
+    pub is_newest: bool,
+}
+
+/// A quarantined restore point.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource: String,
+    /// The instant that it would bring back.
+    pub consistent_at: DateTime<Utc>,
+    /// When it was quarantined.
+    pub quarantined_at: DateTime<Utc>,
+    /// Why it is quarantined.
+    pub quarantined_because: String,
+}
+
+/// A fault that live consumers see in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFault {
+    /// The store's name.
+    pub store: String,
+    /// The fault, in the words of one of these consumers.
+    pub failed_because: String,
+    /// How many consumers see it.
+    pub consumers: i64,
+    /// Since when the first of them has seen it.
+    pub failed_at: DateTime<Utc>,
+}

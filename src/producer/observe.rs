@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use crate::{
     catalog::{
-        Catalog, CatalogError, ProofCount, Removals, StoreFault, StoreListing, SuspectCount,
-        TierExposure, Work, answered,
+        Catalog, CatalogError, ProofCount, Removals, StoreListing, SuspectCount, TierExposure,
+        Work, answered,
     },
     metrics,
-    nouns::{Consumer, QueueDepth, UnknownTier},
+    nouns::{Consumer, QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
 };
 

@@ -1,11 +1,12 @@
 //! Which installation is this catalog, which store does each name mean, and what is wrong with a store?
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::catalog::{Audit, Catalog, CatalogError, record};
+use crate::{
+    catalog::{Audit, Catalog, CatalogError, record},
+    nouns::StoreFault,
+};
 
 /// How many characters of a fault's text are kept.
 const WORDS_MAX: usize = 1000;
@@ -36,21 +37,6 @@ pub struct StoreIdentity {
     pub store_id: Uuid,
     /// Whether it was observed to refuse overwriting an object.
     pub writes_once: bool,
-}
-
-/// A fault that live consumers see in a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreFault {
-    /// The store's name.
-    pub store: String,
-    /// The fault, in the words of one of these consumers.
-    #[serde(rename = "failed_because", alias = "why")]
-    pub why: String,
-    /// How many consumers see it.
-    pub consumers: i64,
-    /// Since when the first of them has seen it.
-    #[serde(rename = "failed_at", alias = "since")]
-    pub since: DateTime<Utc>,
 }
 
 impl Catalog {
@@ -188,7 +174,7 @@ impl Catalog {
     pub async fn store_faults(&self) -> Result<Vec<StoreFault>, CatalogError> {
         let rows = sqlx::query_as!(
             StoreFault,
-            r#"select store, min(why) as "why!", count(*) as "consumers!", min(since) as "since!"
+            r#"select store, min(why) as "failed_because!", count(*) as "consumers!", min(since) as "failed_at!"
                from lastgood.store_faults as fault join lastgood.consumers as consumer on consumer.id = fault.consumer_id
                where consumer.state <> 'stopped' and consumer.seen_at > now() - interval '30 seconds'
                group by store order by store"#

@@ -97,7 +97,7 @@ pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
                 "{} cannot be used by {}: {}",
                 it.store,
                 counted(it.consumers, "consumer"),
-                it.why
+                it.failed_because
             )
         })
         .collect();

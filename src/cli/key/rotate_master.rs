@@ -160,7 +160,7 @@ fn verdict(report: &Report) -> String {
 fn under(count: &SealedCount) -> String {
     format!(
         "under master key {}, {} and {}",
-        count.number,
+        count.master_key,
         counted(count.urls, "URL"),
         counted(count.keys, "archive key")
     )
