@@ -30,6 +30,7 @@ mod retry;
 mod runs;
 mod schema;
 mod sealed;
+mod shown_points;
 mod standing;
 mod stores;
 mod superusers;
@@ -49,7 +50,7 @@ pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
 pub(crate) use audit::record;
 pub use audit::{Audit, AuditFilter};
 pub(crate) use batch::{ended, leave_out};
-pub use consumers::{Beat, ConsumerState, Registration};
+pub use consumers::{Beat, Registration};
 pub use copies::MissingCopies;
 pub use error::CatalogError;
 pub(crate) use error::is_refused;
@@ -69,8 +70,7 @@ pub use queue_stats::QueueFigures;
 pub use rebuild::{FoundPoint, Rebuilt};
 use resources::resource_not_found;
 pub use resources::{
-    NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
-    StoredConnection,
+    NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, StoredConnection,
 };
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};

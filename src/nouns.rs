@@ -19,18 +19,18 @@ mod token;
 
 pub use self::{
     audit::AuditEntry,
-    consumer::Consumer,
+    consumer::{Consumer, ConsumerState},
     key::Key,
     pause::{Drained, Pause, PauseCost},
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
-    resource::{Resource, Shown},
+    resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     status::{
         ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
         Suspended, UnknownTier,
     },
-    store::{Configured, Role, Store},
+    store::{Role, Store},
     tier::{HEADINGS, Tier, tiers},
     token::{Token, TokenAndSecret},
 };

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
-use crate::{closed_set::closed_set, nouns::Consumer};
+use crate::nouns::{Consumer, ConsumerState};
 
 /// What a consumer reports about itself at start.
 pub struct Registration {
@@ -25,18 +25,6 @@ pub struct Registration {
     /// The numbers of the master keys that it holds.
     pub master_keys: Vec<i32>,
 }
-
-closed_set!(
-    /// What a consumer is doing.
-    ConsumerState, "state of a consumer" {
-        /// It claims runs.
-        Running,
-        /// It claims no more runs, and ends when its last one has ended.
-        Draining,
-        /// It has ended.
-        Stopped,
-    }
-);
 
 /// What a consumer learns from its heartbeat.
 #[derive(Debug, Clone, Copy)]

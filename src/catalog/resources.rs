@@ -7,7 +7,7 @@ use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use sqlx::PgConnection;
 
 use super::{Catalog, CatalogError};
-use crate::closed_set::closed_set;
+use crate::nouns::ResourceStatus;
 
 /// A connection as the catalog stores it: a reference to the secret, or the sealed secret. Never a URL in clear.
 #[derive(Clone)]
@@ -91,18 +91,6 @@ pub enum OwnRetention {
     /// It becomes this many days; 0 or less vetoes backups.
     Days(i32),
 }
-
-closed_set!(
-    /// Whether a resource is backed up.
-    ResourceStatus, "status of a resource" {
-        /// It is backed up as its tier says.
-        Active,
-        /// It is not backed up for now: its promise is suspended.
-        Paused,
-        /// It is never backed up again; its restore points stay until they expire.
-        Removed,
-    }
-);
 
 /// A resource as recorded, without its secret.
 #[derive(Debug, Clone)]

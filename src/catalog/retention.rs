@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, ResourceStatus, record};
+use super::{Audit, Catalog, CatalogError, record};
 use crate::{
+    nouns::ResourceStatus,
     plan::Plans,
     retention::{Life, Point, Policy, Promise, Record, TierKnown},
 };

@@ -4,7 +4,19 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::catalog::ConsumerState;
+use crate::closed_set::closed_set;
+
+closed_set!(
+    /// What a consumer is doing.
+    ConsumerState, "state of a consumer" {
+        /// It claims runs.
+        Running,
+        /// It claims no more runs, and ends when its last one has ended.
+        Draining,
+        /// It has ended.
+        Stopped,
+    }
+);
 
 /// A process that claims runs and executes them.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -6,8 +6,8 @@ mod missed;
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use lastgood::{
-    catalog::{CatalogError, Order, ResourceChange, ResourceStatus},
-    nouns::UnknownTier,
+    catalog::{CatalogError, Order, ResourceChange},
+    nouns::{ResourceStatus, UnknownTier},
     plan::Plans,
     producer::{apply_plans, limit_dumps, tick},
 };

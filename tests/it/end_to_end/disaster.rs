@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow, ResourceStatus};
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    nouns::ResourceStatus,
+};
 
 use super::{
     cache::Cache,
