@@ -11,6 +11,9 @@ use crate::{
     schedule::{Exposure, Verdict, exposure, verdict},
 };
 
+/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
+pub const PATIENCE_SECONDS: f64 = 300.0;
+
 /// Exposure at one instant, of one team's resources or of all.
 pub struct Exposed {
     /// The tiers that are backed up and have resources, the one furthest over its RPO first.

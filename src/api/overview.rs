@@ -20,12 +20,8 @@ use crate::{
     nouns::{
         ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, tiers,
     },
-    plan::Source,
-    status::{ResourcePromise, TierStatus, exposed},
+    status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed},
 };
-
-/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
-const PATIENCE_SECONDS: f64 = 300.0;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -98,7 +94,7 @@ async fn status(
     let exposed = exposed(&api.catalog, &in_force.plans, caller.team(), at, limit).await?;
     Ok(Json(Status {
         at,
-        plans: in_force.source_name(),
+        plans: in_force.source.into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
         suspended: exposed.suspended,
@@ -181,7 +177,7 @@ async fn capabilities(
     };
     Ok(Json(Capabilities {
         at: api.catalog.now().await?,
-        plans: in_force.source_name(),
+        plans: in_force.source.into(),
         tiers: capabilities::capabilities(&in_force.plans, &alive),
     }))
 }
@@ -214,14 +210,5 @@ async fn consumers(
 impl Api {
     pub(super) fn in_force(&self) -> InForce {
         self.plans.borrow().clone()
-    }
-}
-
-impl InForce {
-    fn source_name(&self) -> &'static str {
-        match self.source {
-            Source::File => "file",
-            Source::BuiltIn => "built_in",
-        }
     }
 }

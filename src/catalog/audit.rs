@@ -21,6 +21,19 @@ pub struct Audit<'a> {
     pub detail: serde_json::Value,
 }
 
+impl<'a> Audit<'a> {
+    /// Returns an action that was done to no single resource.
+    #[must_use]
+    pub fn new(action: &'a str, detail: serde_json::Value) -> Self {
+        Self {
+            action,
+            resource_id: None,
+            point_id: None,
+            detail,
+        }
+    }
+}
+
 /// Which recorded actions to return.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditFilter<'a> {

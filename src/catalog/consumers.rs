@@ -105,20 +105,14 @@ impl Catalog {
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "live consumer",
-            id: id.to_owned(),
-            list: "consumer list",
-        })?;
+        .ok_or_else(|| CatalogError::not_found("live consumer", id, "consumer list"))?;
         sqlx::query_scalar!("select pg_notify('lastgood_orders', $1)::text", id)
             .fetch_one(&mut *transaction)
             .await?;
-        let entry = Audit {
-            action: "drain_consumer",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "consumer": id, "reason": order.reason() }),
-        };
+        let entry = Audit::new(
+            "drain_consumer",
+            json!({ "consumer": id, "reason": order.reason() }),
+        );
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(asked)

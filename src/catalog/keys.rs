@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, record};
+use super::{Audit, Catalog, CatalogError, error::violated, record};
 use crate::nouns::Key;
 
 /// An archive key with its sealed secret.
@@ -164,21 +164,17 @@ impl Catalog {
         )
         .execute(&mut *transaction)
         .await;
-        added.map_err(|error| match error.as_database_error() {
-            Some(said) if said.constraint() == Some("archive_keys_one_in_use") => {
-                CatalogError::KeyInUse(owner)
-            }
-            _ => error.into(),
+        added.map_err(|error| match violated(&error) {
+            Some("archive_keys_one_in_use") => CatalogError::KeyInUse(owner),
+            Some(_) | None => error.into(),
         })?;
-        let entry = Audit {
-            action: match succession {
+        let entry = Audit::new(
+            match succession {
                 Succession::First => "create_key",
                 Succession::Next => "rotate_key",
             },
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "key": key.id, "team": key.team, "recipient": key.recipient }),
-        };
+            json!({ "key": key.id, "team": key.team, "recipient": key.recipient }),
+        );
         record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(())
@@ -257,12 +253,7 @@ impl Catalog {
             points_lost: points.lost,
             points_left: points.left,
         };
-        let entry = Audit {
-            action: "shred",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "team": team, "shredded": shredded }),
-        };
+        let entry = Audit::new("shred", json!({ "team": team, "shredded": shredded }));
         record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(shredded)

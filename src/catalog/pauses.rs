@@ -194,12 +194,10 @@ impl Scope {
 }
 
 fn act<'a>(action: &'a str, scope: &Scope, order: &Order) -> Audit<'a> {
-    Audit {
+    Audit::new(
         action,
-        resource_id: None,
-        point_id: None,
-        detail: json!({
+        json!({
             "engine": scope.engine, "tier": scope.tier, "team": scope.team, "reason": order.reason(),
         }),
-    }
+    )
 }

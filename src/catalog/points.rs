@@ -97,11 +97,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "restore point",
-            id: id.to_string(),
-            list: "point list",
-        })
+        .ok_or_else(|| CatalogError::not_found("restore point", &id, "point list"))
     }
 
     /// Returns a resource's newest trusted restore point at or before `at`; `None`: the newest of all.

@@ -238,9 +238,5 @@ pub(super) async fn protect(
 }
 
 pub(super) fn run_not_found(id: RunId) -> CatalogError {
-    CatalogError::NotFound {
-        what: "run",
-        id: id.to_string(),
-        list: "run list",
-    }
+    CatalogError::not_found("run", &id, "run list")
 }

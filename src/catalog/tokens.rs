@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by, error::violated};
 use crate::{
     nouns,
     token::{Scope, Token, TokenHash},
@@ -59,15 +59,16 @@ impl Catalog {
         )
         .fetch_one(&mut *transaction)
         .await
-        .map_err(|error| name_in_use(error, new.name))?;
-        let entry = Audit {
-            action: "create_token",
-            resource_id: None,
-            point_id: None,
-            detail: json!({
+        .map_err(|error| match violated(&error) {
+            Some("tokens_name_in_use") => CatalogError::TokenNameInUse(new.name.to_owned()),
+            Some(_) | None => error.into(),
+        })?;
+        let entry = Audit::new(
+            "create_token",
+            json!({
                 "token": token.id, "name": new.name, "scopes": scopes, "team": new.team, "expires_at": new.expires_at,
             }),
-        };
+        );
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok((row, token))
@@ -112,17 +113,8 @@ impl Catalog {
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "token",
-            id: id.to_string(),
-            list: "token list",
-        })?;
-        let entry = Audit {
-            action: "revoke_token",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "token": id, "name": revoked.name }),
-        };
+        .ok_or_else(|| CatalogError::not_found("token", &id, "token list"))?;
+        let entry = Audit::new("revoke_token", json!({ "token": id, "name": revoked.name }));
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(revoked)
@@ -178,14 +170,4 @@ impl Catalog {
         .await?;
         Ok(good)
     }
-}
-
-fn name_in_use(error: sqlx::Error, name: &str) -> CatalogError {
-    let constraint = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::constraint);
-    if constraint == Some("tokens_name_in_use") {
-        return CatalogError::TokenNameInUse(name.to_owned());
-    }
-    error.into()
 }

@@ -24,14 +24,11 @@ use crate::{
         ClosedDatabase, Consumer, PauseCost, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
         SuspectPoint, Suspended, UnknownTier,
     },
-    plan::{PlansFile, Source},
+    plan::PlansFile,
     schedule::Exposure,
-    status::{ResourcePromise, TierStatus, exposed, paid},
+    status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
 };
-
-/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
-const PATIENCE_SECONDS: f64 = 300.0;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -138,10 +135,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
-        plans: match file.source() {
-            Source::File => "file",
-            Source::BuiltIn => "built_in",
-        },
+        plans: file.source().into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
         suspended: exposed.suspended,

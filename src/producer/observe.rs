@@ -17,6 +17,7 @@ use crate::{
     metrics,
     nouns::{Consumer, QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
+    status::paid,
 };
 
 /// The time limit of one measurement: a connection can hang without an error.
@@ -139,10 +140,7 @@ async fn measure(
     plans: &Plans,
     observer: &Observer,
 ) -> Result<Figures, CatalogError> {
-    let (paid, allowed): (Vec<_>, Vec<_>) = plans
-        .paid()
-        .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
-        .unzip();
+    let (paid, allowed) = paid(plans);
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let alive = catalog.live_consumers().await?;
     Ok(Figures {

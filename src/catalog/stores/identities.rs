@@ -46,11 +46,8 @@ impl Catalog {
             .fetch_all(self.pool())
             .await?;
         let own = rows.iter().find(|row| row.is_own).map(|row| row.id);
-        let own = own.ok_or_else(|| CatalogError::NotFound {
-            what: "installation",
-            id: "of this catalog".to_owned(),
-            list: "migrate",
-        })?;
+        let own = own
+            .ok_or_else(|| CatalogError::not_found("installation", "of this catalog", "migrate"))?;
         let adopted = rows.iter().filter(|row| !row.is_own).map(|row| row.id);
         Ok(Installations {
             own,
@@ -61,12 +58,7 @@ impl Catalog {
     /// Takes the place of another installation, and records that. Idempotent.
     pub async fn adopt_installation(&self, id: Uuid) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let audit = Audit {
-            action: "adopt_installation",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "installation": id }),
-        };
+        let audit = Audit::new("adopt_installation", json!({ "installation": id }));
         record(&mut transaction, &audit).await?;
         sqlx::query!(
             "insert into lastgood.installations (id) values ($1) on conflict (id) do nothing",
@@ -114,12 +106,10 @@ impl Catalog {
     /// Makes a name mean another store from now on, and records that an operator ordered it.
     pub async fn replace_store(&self, found: &StoreIdentity) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let audit = Audit {
-            action: "adopt_store",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "store": found.name, "id": found.store_id }),
-        };
+        let audit = Audit::new(
+            "adopt_store",
+            json!({ "store": found.name, "id": found.store_id }),
+        );
         record(&mut transaction, &audit).await?;
         // A store has only one name: this one replaces any other.
         sqlx::query!(

@@ -91,12 +91,10 @@ pub(super) async fn rewrite(
     let master = master_keys()?;
     let stores = stores(storage, catalog).await?;
     let keys = catalog.keys().await?;
-    let entry = Audit {
-        action: "escrow",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
-    };
+    let entry = Audit::new(
+        "escrow",
+        json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
+    );
     catalog.audit(&entry).await?;
     let mut written: Vec<Key> = Vec::new();
     for row in keys {

@@ -137,12 +137,7 @@ async fn given_up(
 /// Records that the remaining keys are tried again.
 async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
     let number = master::hold(catalog, keys).await?.sealing;
-    let entry = Audit {
-        action: "reseal_keys",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "to": number }),
-    };
+    let entry = Audit::new("reseal_keys", json!({ "to": number }));
     catalog.audit(&entry).await?;
     Ok(number)
 }
