@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    catalog::PauseRow,
+    nouns::Pause,
     plan::{Cadence, Plan, Plans, Protection},
 };
 
@@ -22,7 +22,7 @@ pub struct Alive {
     /// Whether restore points are read back (`--verify-within` is not 0).
     pub is_verifying: bool,
     /// The pauses in force.
-    pub pauses: Vec<PauseRow>,
+    pub pauses: Vec<Pause>,
 }
 
 /// Whether what the plans say is scheduled.
@@ -203,7 +203,7 @@ impl Alive {
 
     /// Returns why the tier is paused, if it is. A pause of a single team does not change what the tier promises.
     fn paused(&self, plan: &Plan, engine: Engine) -> Option<String> {
-        let covers = |pause: &&PauseRow| {
+        let covers = |pause: &&Pause| {
             pause.team.is_none()
                 && pause
                     .engine
@@ -260,8 +260,8 @@ mod tests {
         }
     }
 
-    fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> PauseRow {
-        PauseRow {
+    fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> Pause {
+        Pause {
             engine: engine.map(str::to_owned),
             tier: tier.map(str::to_owned),
             team: team.map(str::to_owned),

@@ -30,6 +30,7 @@ mod retry;
 mod runs;
 mod schema;
 mod sealed;
+mod shown_points;
 mod standing;
 mod stores;
 mod superusers;
@@ -46,40 +47,37 @@ use sqlx::{
 };
 
 pub use adhoc::{AdhocBackup, AdhocLimits, LimitOf};
-pub use attempts::{AttemptRow, RunningRow};
 pub(crate) use audit::record;
-pub use audit::{Audit, AuditFilter, AuditRow};
+pub use audit::{Audit, AuditFilter};
 pub(crate) use batch::{ended, leave_out};
-pub use closed::ClosedRow;
-pub use consumers::{Beat, ConsumerRow, ConsumerState, Registration};
+pub use consumers::{Beat, Registration};
 pub use copies::MissingCopies;
 pub use error::CatalogError;
 pub(crate) use error::is_refused;
-pub use exposure::{QueueDepth, ResourceExposure, StuckRow, Suspended, TierExposure, UnknownTier};
+pub use exposure::{ResourceExposure, TierExposure};
 pub use history::{Bookmark, Pruned};
-pub use keys::{KeyInUse, KeyRow, KeySample, NewKey, SealedKey, Shredded, Succession};
+pub use keys::{KeyInUse, KeySample, NewKey, SealedKey, Shredded, Succession};
 pub use leadership::Work;
 pub use listings::{Disappearance, ExpectedPoint, Lost, StoreListing};
 pub use master_keys::MasterKeyRow;
 pub use order::{FailedFilter, Mode, Order, Ordered, Refusal};
-pub use pauses::{PauseCost, PauseRow, Paused, Scope};
-pub use points::{PointFilter, PointRow, SuspectCount, SuspectPoint};
+pub use pauses::{Paused, Scope};
+pub use points::{PointFilter, PointRow, SuspectCount};
 pub use producers::{GoesBy, PlansOnRecord, Scheduling};
 pub(crate) use proofs::interval;
-pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, QuarantinedPoint, Selection};
+pub use proofs::{ASKED_AT_ONCE, Asked, ProofCount, ProofVerdict, Selection};
 pub use queue_stats::QueueFigures;
 pub use rebuild::{FoundPoint, Rebuilt};
 use resources::resource_not_found;
 pub use resources::{
-    NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, ResourceStatus,
-    StoredConnection,
+    NewResource, OwnRetention, ResourceChange, ResourceFilter, ResourceRow, StoredConnection,
 };
 pub use retention::{Custody, Doomed, Fate, JUDGED_AT_ONCE, JudgedPoint, Removals, Retained};
 pub(crate) use retention::{let_go, points_to_judge};
-pub use runs::{Enqueued, FirstRun, NewRun, RunFilter, RunRow};
+pub use runs::{Enqueued, FirstRun, NewRun, RunFilter};
 pub use sealed::{FreshUrl, SealedCount, SealedUrl, UnopenedUrl};
-pub use stores::{Forgotten, Installations, OnlyCopy, StoreFault, StoreIdentity, StoreOnRecord};
-pub use tokens::{Holder, NewToken, TokenRow};
+pub use stores::{Forgotten, Installations, OnlyCopy, StoreIdentity, StoreOnRecord};
+pub use tokens::{Holder, NewToken};
 pub use transports::UnverifiedTransport;
 
 /// The longest that a statement of a service or a command may take. A statement that nobody waits for any more ends here, and gives its

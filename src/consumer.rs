@@ -24,8 +24,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    catalog::{Catalog, ConsumerState},
+    catalog::Catalog,
     http, master, metrics,
+    nouns::ConsumerState,
     queue::{Claims, InFlight, Lane, Ledger, Limits, Queue, Runs, Wakers, listen, watch},
     secret::MasterKeys,
     stores::Stores,

@@ -187,12 +187,10 @@ pub async fn give_up(
                 .await?;
             continue;
         };
-        let entry = Audit {
-            action: "give_up_master_key",
-            resource_id: None,
-            point_id: None,
-            detail: serde_json::json!({ "lost": lost, "to": number }),
-        };
+        let entry = Audit::new(
+            "give_up_master_key",
+            serde_json::json!({ "lost": lost, "to": number }),
+        );
         if number == held.sealing || catalog.let_seal(lost, number, &entry).await? {
             return Ok(number);
         }

@@ -21,10 +21,8 @@ use self::described::{
     UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
 };
 use crate::{
-    catalog::{
-        MissingCopies, ProofCount, QueueDepth, Removals, StoreFault, StoreListing, SuspectCount,
-        TierExposure, UnknownTier,
-    },
+    catalog::{MissingCopies, ProofCount, Removals, StoreListing, SuspectCount, TierExposure},
+    nouns::{QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
     run::{RunKind, RunState},
 };

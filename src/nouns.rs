@@ -19,20 +19,18 @@ mod token;
 
 pub use self::{
     audit::AuditEntry,
-    consumer::Consumer,
+    consumer::{Consumer, ConsumerState},
     key::Key,
     pause::{Drained, Pause, PauseCost},
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
-    resource::{Resource, Shown},
+    resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
-    status::{ClosedDatabase, QueueDepth, StuckRun, Suspended, UnknownTier},
-    store::{Configured, Role, Store},
+    status::{
+        ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
+        Suspended, UnknownTier,
+    },
+    store::{Role, Store},
     tier::{HEADINGS, Tier, tiers},
     token::{Token, TokenAndSecret},
 };
-
-/// Returns the rows as they are shown.
-pub(crate) fn all<T, R: Into<T>>(rows: Vec<R>) -> Vec<T> {
-    rows.into_iter().map(Into::into).collect()
-}

@@ -2,6 +2,7 @@
 
 mod registry;
 mod restore;
+mod shown;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use lastgood_jobs::{
@@ -14,6 +15,7 @@ use crate::{catalog::CatalogError, master::MasterKeyError, secret::SecretError};
 
 pub use registry::{OptionsChange, Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
+pub use shown::Shown;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]

@@ -123,7 +123,7 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::catalog::{ConsumerState, ResourceStatus};
+    use crate::nouns::{ConsumerState, ResourceStatus};
 
     fn is_called_the_same<T>(all: &[T], stored: fn(T) -> &'static str) -> Result<()>
     where

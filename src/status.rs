@@ -5,10 +5,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    catalog::{Catalog, CatalogError, ResourceExposure, Suspended},
+    catalog::{Catalog, CatalogError, ResourceExposure},
+    nouns::Suspended,
     plan::{Plan, Plans},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
+
+/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
+pub const PATIENCE_SECONDS: f64 = 300.0;
 
 /// Exposure at one instant, of one team's resources or of all.
 pub struct Exposed {

@@ -15,7 +15,8 @@ use super::{
     problem::{Kind, Problem},
 };
 use crate::{
-    catalog::{Holder, Order, ResourceRow, RunRow},
+    catalog::{Holder, Order, ResourceRow},
+    nouns::Run,
     token::{Scope, Token},
 };
 
@@ -155,11 +156,11 @@ impl Caller {
     }
 
     /// Returns a run that the caller may see. Another team's run is reported as not found.
-    pub(super) async fn run(&self, api: &Api, id: &str) -> Result<RunRow, Problem> {
+    pub(super) async fn run(&self, api: &Api, id: &str) -> Result<Run, Problem> {
         let nothing = || Problem::no_such("run", id);
         let run = api.catalog.run(id.parse().map_err(|_| nothing())?).await?;
         if self.team().is_some() {
-            let owner = api.catalog.resource(&run.resource_id).await?;
+            let owner = api.catalog.resource(&run.resource).await?;
             if !self.sees(&owner.team) {
                 return Err(nothing());
             }

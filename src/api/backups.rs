@@ -101,7 +101,7 @@ async fn accepted(
     Ok((
         status(enqueued),
         [(LOCATION, format!("/api/v1/runs/{}", run.id))],
-        Json(run.into()),
+        Json(run),
     ))
 }
 
@@ -145,7 +145,7 @@ async fn restore_points(
         limit,
     };
     let points = api.catalog.points(&filter).await?;
-    Ok(Json(Point::all(&api.catalog, points).await?))
+    Ok(Json(api.catalog.with_stores(points).await?))
 }
 
 /// Why a suspect restore point can be trusted.
@@ -192,5 +192,5 @@ async fn confirm(
     }
     let order = caller.order(Some(&body.reason));
     api.catalog.confirm(point.id, &body.reason, &order).await?;
-    Ok(Json(Point::one(&api.catalog, point.id).await?))
+    Ok(Json(api.catalog.shown_point(point.id).await?.point))
 }

@@ -89,8 +89,8 @@ impl Following {
             if self.looks.is_multiple_of(LOOKS_TO_TOKEN) && !self.is_welcome().await {
                 return None;
             }
-            let row = match self.api.catalog.run(self.run).await {
-                Ok(row) => row,
+            let run = match self.api.catalog.run(self.run).await {
+                Ok(run) => run,
                 Err(error) if error.may_pass() && self.unanswered < PATIENCE => {
                     self.unanswered += 1;
                     continue;
@@ -101,8 +101,7 @@ impl Following {
                 }
             };
             self.unanswered = 0;
-            let is_last = row.has_ended();
-            let run = Run::from(row);
+            let is_last = run.state.has_ended();
             // A renewal of the lease is no news.
             let news = Run {
                 lease_expires_at: None,

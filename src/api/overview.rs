@@ -18,15 +18,10 @@ use super::{
 use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
     nouns::{
-        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, all,
-        tiers,
+        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, tiers,
     },
-    plan::Source,
-    status::{ResourcePromise, TierStatus, exposed},
+    status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed},
 };
-
-/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
-const PATIENCE_SECONDS: f64 = 300.0;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -99,11 +94,11 @@ async fn status(
     let exposed = exposed(&api.catalog, &in_force.plans, caller.team(), at, limit).await?;
     Ok(Json(Status {
         at,
-        plans: in_force.source_name(),
+        plans: in_force.source.into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended.into(),
-        closed_databases: all(api.catalog.closed_databases(caller.team()).await?),
+        suspended: exposed.suspended,
+        closed_databases: api.catalog.closed_databases(caller.team()).await?,
         platform: match caller.team() {
             None => Some(platform(&api, &in_force).await?),
             Some(_) => None,
@@ -119,10 +114,10 @@ async fn platform(api: &Api, in_force: &InForce) -> Result<Platform, Problem> {
         .collect();
     let live = api.catalog.live_consumers().await?;
     Ok(Platform {
-        unknown_tiers: all(api.catalog.unknown_tiers(&known).await?),
-        queue: all(api.catalog.queue_depths().await?),
-        pauses: all(api.catalog.pauses().await?),
-        stuck: all(api.catalog.stuck_runs(PATIENCE_SECONDS).await?),
+        unknown_tiers: api.catalog.unknown_tiers(&known).await?,
+        queue: api.catalog.queue_depths().await?,
+        pauses: api.catalog.pauses().await?,
+        stuck: api.catalog.stuck_runs(PATIENCE_SECONDS).await?,
         live_consumers: live.iter().filter(|it| it.takes_new()).count(),
         is_scheduling: api.catalog.scheduling().await?.is_alive(),
     })
@@ -182,7 +177,7 @@ async fn capabilities(
     };
     Ok(Json(Capabilities {
         at: api.catalog.now().await?,
-        plans: in_force.source_name(),
+        plans: in_force.source.into(),
         tiers: capabilities::capabilities(&in_force.plans, &alive),
     }))
 }
@@ -209,20 +204,11 @@ async fn consumers(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<Vec<Consumer>>, Problem> {
     caller.speaks_for_all()?;
-    Ok(Json(all(api.catalog.live_consumers().await?)))
+    Ok(Json(api.catalog.live_consumers().await?))
 }
 
 impl Api {
     pub(super) fn in_force(&self) -> InForce {
         self.plans.borrow().clone()
-    }
-}
-
-impl InForce {
-    fn source_name(&self) -> &'static str {
-        match self.source {
-            Source::File => "file",
-            Source::BuiltIn => "built_in",
-        }
     }
 }

@@ -23,10 +23,9 @@ use super::{
 };
 use crate::{
     catalog::{
-        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, ResourceStatus,
-        StoredConnection,
+        CatalogError, NewResource, OwnRetention, ResourceChange, ResourceRow, StoredConnection,
     },
-    nouns::Resource,
+    nouns::{Resource, ResourceStatus},
     request::{self, OptionsChange},
 };
 

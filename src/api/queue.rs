@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     catalog::{Paused, Scope},
-    nouns::{Drained, Pause, all},
+    nouns::{Drained, Pause},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -37,7 +37,7 @@ async fn pauses(
 ) -> Result<Json<Vec<Pause>>, Problem> {
     let mut pauses = api.catalog.pauses().await?;
     pauses.retain(|pause| caller.team().is_none() || pause.team.as_deref() == caller.team());
-    Ok(Json(all(pauses)))
+    Ok(Json(pauses))
 }
 
 /// What to pause. A field that is left out covers all. A token that is bound to a team must name its team.
@@ -83,8 +83,8 @@ async fn pause(
         caller.speaks_for_all()?;
     }
     Ok(match api.catalog.pause(&scope, &order).await? {
-        Paused::New(pause) => (StatusCode::CREATED, Json(Pause::from(pause))),
-        Paused::Already(pause) => (StatusCode::OK, Json(Pause::from(pause))),
+        Paused::New(pause) => (StatusCode::CREATED, Json(pause)),
+        Paused::Already(pause) => (StatusCode::OK, Json(pause)),
     })
 }
 
@@ -125,7 +125,7 @@ async fn resume(
         return Err(nothing());
     }
     let ended = api.catalog.resume(&scope, &caller.order(None)).await?;
-    Ok(Json(ended.ok_or_else(nothing)?.into()))
+    Ok(Json(ended.ok_or_else(nothing)?))
 }
 
 /// Pause everything, and show what is still running
@@ -144,7 +144,7 @@ async fn drain(
     caller.speaks_for_all()?;
     let order = caller.order(Some(body.checked()?.unwrap_or("drain")));
     api.catalog.pause(&Scope::default(), &order).await?;
-    Ok(Json(Drained::now(&api.catalog).await?))
+    Ok(Json(api.catalog.drained().await?))
 }
 
 /// Returns the scope, or an error if a name is malformed or the engine unknown.

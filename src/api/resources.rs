@@ -18,8 +18,8 @@ use super::{
     read::{Asked, Body, Named, limit, retention},
 };
 use crate::{
-    catalog::{CatalogError, OwnRetention, ResourceChange, ResourceFilter, ResourceStatus},
-    nouns::{Resource, Shown},
+    catalog::{CatalogError, OwnRetention, ResourceChange, ResourceFilter},
+    nouns::{Resource, ResourceStatus},
     plan::Plans,
     request::{self, OptionsChange},
 };
@@ -263,8 +263,8 @@ async fn remove(
 }
 
 impl Api {
-    fn shown<'a>(&'a self, plans: &'a Plans) -> Shown<'a> {
-        Shown {
+    fn shown<'a>(&'a self, plans: &'a Plans) -> request::Shown<'a> {
+        request::Shown {
             catalog: &self.catalog,
             plans,
             master_keys: self.master_keys.as_ref(),

@@ -125,7 +125,7 @@ async fn bring_back(
         status(restoring.enqueued),
         [(LOCATION, format!("/api/v1/runs/{}", run.id))],
         Json(Restoring {
-            run: run.into(),
+            run,
             point: restoring.point,
             consistent_at: restoring.consistent_at,
         }),

@@ -18,7 +18,7 @@ use super::{
     resources::EngineName,
 };
 use crate::{
-    catalog::{Mode, Ordered, RunFilter, RunRow},
+    catalog::{Mode, Ordered, RunFilter},
     nouns::{Run, RunAndAttempts},
     run::{RunKind, RunState},
 };
@@ -37,8 +37,7 @@ const LISTED_CHARS: usize = 1000;
 const LISTED_REPORT_BYTES: usize = 4096;
 
 /// Returns the run as lists show it: a long error is cut and a large report left out. `GET /runs/{id}` has both in full.
-fn listed(row: RunRow) -> Run {
-    let mut run = Run::from(row);
+fn listed(mut run: Run) -> Run {
     if let Some(error) = &mut run.error
         && let Some((end, _)) = error.char_indices().nth(LISTED_CHARS)
     {
@@ -126,7 +125,7 @@ async fn show(
 ) -> Result<Json<RunAndAttempts>, Problem> {
     let run = caller.run(&api, &id).await?;
     let attempts = api.catalog.attempts(run.id).await?;
-    Ok(Json(RunAndAttempts::of(run, attempts)))
+    Ok(Json(RunAndAttempts { run, attempts }))
 }
 
 /// Why this is done, for the audit log.
@@ -203,6 +202,6 @@ async fn cancel(
 async fn done(api: &Api, ordered: Ordered) -> Result<Json<Run>, Problem> {
     match ordered.refused {
         Some(refusal) => Err(Problem::new(Kind::Conflict, refusal.to_string())),
-        None => Ok(Json(api.catalog.run(ordered.id).await?.into())),
+        None => Ok(Json(api.catalog.run(ordered.id).await?)),
     }
 }

@@ -102,12 +102,7 @@ impl Catalog {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        let entry = Audit {
-            action: "set_limits",
-            resource_id: None,
-            point_id: None,
-            detail: json!(limits),
-        };
+        let entry = Audit::new("set_limits", json!(limits));
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(limits)

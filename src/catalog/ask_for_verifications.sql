@@ -27,4 +27,4 @@ where turn <= least($4::bigint, greatest(1, ceil(of * coalesce($3::float8, 1))))
 on conflict ((args ->> 'point'), kind, (coalesce(args ->> 'store', '')))
     where kind in ('copy', 'verify', 'expire') and state in ('queued', 'running')
     do update set priority = greatest(runs.priority, excluded.priority)
-returning id as "run!", (args ->> 'point')::uuid as "point!", resource_id as "resource_id!"
+returning id as "run!", (args ->> 'point')::uuid as "point!", resource_id as "resource!"

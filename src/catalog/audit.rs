@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+use crate::nouns::AuditEntry;
 
 /// An action to be recorded. `detail` must hold no secret.
 #[derive(Debug, Clone)]
@@ -20,21 +21,17 @@ pub struct Audit<'a> {
     pub detail: serde_json::Value,
 }
 
-/// A recorded action.
-#[derive(Debug, Clone)]
-pub struct AuditRow {
-    /// When it was recorded, by the catalog's clock.
-    pub at: DateTime<Utc>,
-    /// Who did it.
-    pub actor: String,
-    /// What was done.
-    pub action: String,
-    /// The resource it was done to.
-    pub resource_id: Option<String>,
-    /// The restore point it was done to.
-    pub point_id: Option<Uuid>,
-    /// Further details, as a JSON object.
-    pub detail: serde_json::Value,
+impl<'a> Audit<'a> {
+    /// Returns an action that was done to no single resource.
+    #[must_use]
+    pub fn new(action: &'a str, detail: serde_json::Value) -> Self {
+        Self {
+            action,
+            resource_id: None,
+            point_id: None,
+            detail,
+        }
+    }
 }
 
 /// Which recorded actions to return.
@@ -70,10 +67,10 @@ impl Catalog {
     }
 
     /// Returns recorded actions, newest first.
-    pub async fn audited(&self, filter: &AuditFilter<'_>) -> Result<Vec<AuditRow>, CatalogError> {
+    pub async fn audited(&self, filter: &AuditFilter<'_>) -> Result<Vec<AuditEntry>, CatalogError> {
         let rows = sqlx::query_as!(
-            AuditRow,
-            "select at, actor, action, resource_id, point_id, detail from lastgood.audit
+            AuditEntry,
+            "select at as recorded_at, actor as by, action, resource_id as resource, point_id as point, detail from lastgood.audit
              where ($1::text is null or resource_id = $1) and at >= coalesce($2, '-infinity'::timestamptz)
              order by at desc, id desc limit $3",
             filter.resource_id,

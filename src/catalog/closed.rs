@@ -1,27 +1,10 @@
 //! Which customers' databases has a restore closed and not reopened?
 
-use chrono::{DateTime, Utc};
-use lastgood_jobs::attempt::RunId;
-
 use super::{Catalog, CatalogError};
+use crate::nouns::ClosedDatabase;
 
 /// How many characters of an error are kept.
 const ERROR_CHARS_MAX: usize = 2000;
-
-/// A database that takes no connections because of a restore.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClosedRow {
-    /// The resource whose database it is.
-    pub resource_id: String,
-    /// Its name.
-    pub database: String,
-    /// The restore that closed it.
-    pub run_id: RunId,
-    /// When it was closed.
-    pub closed_at: DateTime<Utc>,
-    /// Why it could not be reopened; null if no consumer has tried yet.
-    pub error: Option<String>,
-}
 
 impl Catalog {
     /// Returns the databases that should be open again: no worker is exchanging
@@ -29,10 +12,10 @@ impl Catalog {
     pub async fn closed_databases(
         &self,
         team: Option<&str>,
-    ) -> Result<Vec<ClosedRow>, CatalogError> {
+    ) -> Result<Vec<ClosedDatabase>, CatalogError> {
         let rows = sqlx::query_as!(
-            ClosedRow,
-            "select closed.resource_id, closed.database, closed.run_id, closed.closed_at, closed.error
+            ClosedDatabase,
+            "select closed.resource_id as resource, closed.database, closed.run_id as run, closed.closed_at, closed.error
              from lastgood.closed_databases as closed
              join lastgood.resources as resource on resource.id = closed.resource_id
              where ($1::text is null or resource.team = $1)
@@ -52,9 +35,9 @@ impl Catalog {
     pub async fn take_closed_databases(
         &self,
         engines: &[String],
-    ) -> Result<Vec<ClosedRow>, CatalogError> {
+    ) -> Result<Vec<ClosedDatabase>, CatalogError> {
         let rows = sqlx::query_as!(
-            ClosedRow,
+            ClosedDatabase,
             "update lastgood.closed_databases as closed set tried_at = now()
              from lastgood.resources as resource
              where resource.id = closed.resource_id and resource.engine = any($1)
@@ -62,7 +45,7 @@ impl Catalog {
                and not exists (
                    select from lastgood.runs as run
                    where run.id = closed.run_id and run.state = 'running' and run.lease_until > now())
-             returning closed.resource_id, closed.database, closed.run_id, closed.closed_at, closed.error",
+             returning closed.resource_id as resource, closed.database, closed.run_id as run, closed.closed_at, closed.error",
             engines
         )
         .fetch_all(self.pool())
@@ -71,10 +54,10 @@ impl Catalog {
     }
 
     /// Removes a reopened database from the record, unless it has been closed again meanwhile.
-    pub async fn strike_out_closed(&self, closed: &ClosedRow) -> Result<(), CatalogError> {
+    pub async fn strike_out_closed(&self, closed: &ClosedDatabase) -> Result<(), CatalogError> {
         sqlx::query!(
             "delete from lastgood.closed_databases where run_id = $1 and closed_at = $2",
-            closed.run_id.0,
+            closed.run.0,
             closed.closed_at
         )
         .execute(self.pool())
@@ -85,7 +68,7 @@ impl Catalog {
     /// Records why a database could not be reopened.
     pub async fn note_still_closed(
         &self,
-        closed: &ClosedRow,
+        closed: &ClosedDatabase,
         error: &str,
     ) -> Result<(), CatalogError> {
         let error: String = error
@@ -95,7 +78,7 @@ impl Catalog {
             .collect();
         sqlx::query!(
             "update lastgood.closed_databases set error = $2 where run_id = $1",
-            closed.run_id.0,
+            closed.run.0,
             error
         )
         .execute(self.pool())

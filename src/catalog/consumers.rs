@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
-use crate::closed_set::closed_set;
+use crate::nouns::{Consumer, ConsumerState};
 
 /// What a consumer reports about itself at start.
 pub struct Registration {
@@ -24,47 +24,6 @@ pub struct Registration {
     pub capabilities: serde_json::Value,
     /// The numbers of the master keys that it holds.
     pub master_keys: Vec<i32>,
-}
-
-closed_set!(
-    /// What a consumer is doing.
-    ConsumerState, "state of a consumer" {
-        /// It claims runs.
-        Running,
-        /// It claims no more runs, and ends when its last one has ended.
-        Draining,
-        /// It has ended.
-        Stopped,
-    }
-);
-
-/// A consumer, as recorded in the catalog.
-#[derive(Debug, Clone)]
-pub struct ConsumerRow {
-    /// Its id.
-    pub id: String,
-    /// Its version.
-    pub version: String,
-    /// Its queues.
-    pub queues: Vec<String>,
-    /// Its slots per queue.
-    pub slots: i32,
-    /// What it is doing.
-    pub state: ConsumerState,
-    /// When it started.
-    pub started_at: DateTime<Utc>,
-    /// When it was last seen.
-    pub seen_at: DateTime<Utc>,
-    /// When an operator asked it to drain and stop.
-    pub drain_requested_at: Option<DateTime<Utc>>,
-}
-
-impl ConsumerRow {
-    /// Returns whether it takes new runs. A draining consumer is alive but takes none.
-    #[must_use]
-    pub fn takes_new(&self) -> bool {
-        self.state == ConsumerState::Running && self.drain_requested_at.is_none()
-    }
 }
 
 /// What a consumer learns from its heartbeat.
@@ -117,11 +76,15 @@ impl Catalog {
     }
 
     /// Returns the consumers seen in the last 30 seconds that have not stopped.
-    pub async fn live_consumers(&self) -> Result<Vec<ConsumerRow>, CatalogError> {
+    pub async fn live_consumers(&self) -> Result<Vec<Consumer>, CatalogError> {
         let rows = sqlx::query_as!(
-            ConsumerRow,
-            "select id, version, queues, slots, state, started_at, seen_at, drain_requested_at from lastgood.consumers
-             where state <> 'stopped' and seen_at > now() - interval '30 seconds' order by id"
+            Consumer,
+            // The consumer itself reports that it drains with its next heartbeat only.
+            r#"select id, version, queues as engines, slots,
+                 case when state = 'running' and drain_requested_at is not null then 'draining' else state end
+                     as "state!: ConsumerState",
+                 started_at, seen_at, drain_requested_at
+               from lastgood.consumers where state <> 'stopped' and seen_at > now() - interval '30 seconds' order by id"#
         )
         .fetch_all(self.pool())
         .await?;
@@ -130,35 +93,26 @@ impl Catalog {
 
     /// Asks a live consumer to drain and end, as SIGTERM does, and returns it. It learns this at once by notification, or else with its
     /// next heartbeat.
-    pub async fn drain_consumer(
-        &self,
-        id: &str,
-        order: &Order,
-    ) -> Result<ConsumerRow, CatalogError> {
+    pub async fn drain_consumer(&self, id: &str, order: &Order) -> Result<Consumer, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let asked = sqlx::query_as!(
-            ConsumerRow,
-            "update lastgood.consumers set drain_requested_at = coalesce(drain_requested_at, now())
-             where id = $1 and state <> 'stopped' and seen_at > now() - interval '30 seconds'
-             returning id, version, queues, slots, state, started_at, seen_at, drain_requested_at",
+            Consumer,
+            r#"update lastgood.consumers set drain_requested_at = coalesce(drain_requested_at, now())
+               where id = $1 and state <> 'stopped' and seen_at > now() - interval '30 seconds'
+               returning id, version, queues as engines, slots, 'draining' as "state!: ConsumerState", started_at, seen_at,
+                   drain_requested_at"#,
             id
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "live consumer",
-            id: id.to_owned(),
-            list: "consumer list",
-        })?;
+        .ok_or_else(|| CatalogError::not_found("live consumer", id, "consumer list"))?;
         sqlx::query_scalar!("select pg_notify('lastgood_orders', $1)::text", id)
             .fetch_one(&mut *transaction)
             .await?;
-        let entry = Audit {
-            action: "drain_consumer",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "consumer": id, "reason": order.reason() }),
-        };
+        let entry = Audit::new(
+            "drain_consumer",
+            json!({ "consumer": id, "reason": order.reason() }),
+        );
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(asked)

@@ -165,14 +165,11 @@ impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
         let is_busy =
             |said: &dyn sqlx::error::DatabaseError| said.code().as_deref() == Some("55P03");
-        let is_of_old_key = |said: &dyn sqlx::error::DatabaseError| {
-            said.constraint() == Some("sealed_under_the_key_in_force")
-        };
         if is_of_connection(&error) {
             Self::Unreachable(error)
         } else if error.as_database_error().is_some_and(is_busy) {
             Self::Busy(error)
-        } else if error.as_database_error().is_some_and(is_of_old_key) {
+        } else if violated(&error) == Some("sealed_under_the_key_in_force") {
             Self::MasterKeyReplaced
         } else {
             Self::Statement(error)
@@ -181,6 +178,16 @@ impl From<sqlx::Error> for CatalogError {
 }
 
 impl CatalogError {
+    /// Returns that there is no `what` with this id. The command `list` lists those that there are.
+    pub(super) fn not_found(
+        what: &'static str,
+        id: &(impl ToString + ?Sized),
+        list: &'static str,
+    ) -> Self {
+        let id = id.to_string();
+        Self::NotFound { what, id, list }
+    }
+
     /// Returns whether the catalog refuses the contents of a row, and always will. The statement may succeed for other rows.
     #[must_use]
     pub fn is_of_a_row(&self) -> bool {
@@ -193,6 +200,13 @@ impl CatalogError {
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Busy(_))
     }
+}
+
+/// Returns the name of the constraint that a statement violated.
+pub(super) fn violated(error: &sqlx::Error) -> Option<&str> {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint)
 }
 
 /// Returns whether the server did not answer, or not in time. SQLSTATEs: 08 is a broken connection, 57P a shutdown, 53 insufficient

@@ -7,10 +7,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
-use crate::run::{RunKind, RunState};
+use crate::{
+    nouns::{QueueDepth, StuckRun, Suspended, UnknownTier},
+    run::{RunKind, RunState},
+};
 
 /// One active resource of a tier that is backed up.
 #[derive(Debug, Clone)]
@@ -54,55 +56,6 @@ pub struct TierExposure {
     pub worst_seconds: i64,
     /// Exposure in seconds at the quantiles 0.5, 0.9, 0.99 and 1; what was never backed up counts from registration.
     pub quantiles: Vec<f64>,
-}
-
-/// A tier that resources have but `plans.yaml` does not define.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct UnknownTier {
-    /// Its name.
-    pub tier: String,
-    /// How many active resources have it. They are not backed up.
-    pub resources: i64,
-}
-
-/// Resources that are not backed up although their tier is.
-#[derive(Debug, Clone)]
-pub struct Suspended {
-    /// How many are paused.
-    pub paused: i64,
-    /// How many are active, but have a retention of their own of 0 or less.
-    pub vetoed: i64,
-}
-
-/// How many runs of one queue are in one state.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct QueueDepth {
-    /// The queue, which is the engine.
-    pub engine: String,
-    /// `queued` or `running`.
-    pub state: RunState,
-    /// How many runs.
-    pub runs: i64,
-    /// For how many seconds the oldest run could have been claimed. Upkeep, which waits by design, and paused runs do not count. 0 if
-    /// there is none, and for running runs.
-    pub oldest_seconds: f64,
-}
-
-/// A run that is stuck: it should have been claimed, or taken back, by now.
-#[derive(Debug, Clone)]
-pub struct StuckRow {
-    /// Its id.
-    pub id: Uuid,
-    /// Its resource.
-    pub resource_id: String,
-    /// Its engine.
-    pub engine: String,
-    /// What it does.
-    pub kind: RunKind,
-    /// `queued`: it could be claimed, but no consumer claims it. `running`: its lease has expired, but no producer has taken it back.
-    pub state: RunState,
-    /// Since when.
-    pub since: DateTime<Utc>,
 }
 
 impl Catalog {
@@ -258,8 +211,8 @@ impl Catalog {
 
     /// Returns up to 100 stuck runs: those that could have been claimed for `patience_seconds` and were not, and those whose lease ran out
     /// that long ago. Upkeep waits by design, and paused runs wait by order: neither is stuck.
-    pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRow>, CatalogError> {
-        let rows = sqlx::query_file_as!(StuckRow, "src/catalog/stuck_runs.sql", patience_seconds)
+    pub async fn stuck_runs(&self, patience_seconds: f64) -> Result<Vec<StuckRun>, CatalogError> {
+        let rows = sqlx::query_file_as!(StuckRun, "src/catalog/stuck_runs.sql", patience_seconds)
             .fetch_all(self.pool())
             .await?;
         Ok(rows)

@@ -5,24 +5,8 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, record};
-
-/// An archive key without its secret.
-#[derive(Debug, Clone)]
-pub struct KeyRow {
-    /// Its id, which manifests name.
-    pub id: Uuid,
-    /// The team whose archives it encrypts; `None`: the platform's key, for every team without one of its own.
-    pub team: Option<String>,
-    /// Its public half.
-    pub recipient: String,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When its successor took its place.
-    pub retired_at: Option<DateTime<Utc>>,
-    /// When its secret was destroyed.
-    pub shredded_at: Option<DateTime<Utc>>,
-}
+use super::{Audit, Catalog, CatalogError, error::violated, record};
+use crate::nouns::Key;
 
 /// An archive key with its sealed secret.
 pub struct SealedKey {
@@ -98,9 +82,9 @@ pub struct KeySample {
 
 impl Catalog {
     /// Returns all keys: the platform's first, and each owner's newest first.
-    pub async fn keys(&self) -> Result<Vec<KeyRow>, CatalogError> {
+    pub async fn keys(&self) -> Result<Vec<Key>, CatalogError> {
         let rows = sqlx::query_as!(
-            KeyRow,
+            Key,
             "select id, team, recipient, created_at, retired_at, shredded_at from lastgood.archive_keys
              order by team nulls first, created_at desc"
         )
@@ -180,21 +164,17 @@ impl Catalog {
         )
         .execute(&mut *transaction)
         .await;
-        added.map_err(|error| match error.as_database_error() {
-            Some(said) if said.constraint() == Some("archive_keys_one_in_use") => {
-                CatalogError::KeyInUse(owner)
-            }
-            _ => error.into(),
+        added.map_err(|error| match violated(&error) {
+            Some("archive_keys_one_in_use") => CatalogError::KeyInUse(owner),
+            Some(_) | None => error.into(),
         })?;
-        let entry = Audit {
-            action: match succession {
+        let entry = Audit::new(
+            match succession {
                 Succession::First => "create_key",
                 Succession::Next => "rotate_key",
             },
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "key": key.id, "team": key.team, "recipient": key.recipient }),
-        };
+            json!({ "key": key.id, "team": key.team, "recipient": key.recipient }),
+        );
         record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(())
@@ -273,12 +253,7 @@ impl Catalog {
             points_lost: points.lost,
             points_left: points.left,
         };
-        let entry = Audit {
-            action: "shred",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "team": team, "shredded": shredded }),
-        };
+        let entry = Audit::new("shred", json!({ "team": team, "shredded": shredded }));
         record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(shredded)

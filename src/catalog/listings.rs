@@ -160,12 +160,10 @@ impl Catalog {
         .fetch_optional(self.pool())
         .await?;
         if began == Some(true) {
-            let entry = Audit {
-                action: "store_vanished",
-                resource_id: None,
-                point_id: None,
-                detail: json!({ "store": store, "points": points, "missing": missing }),
-            };
+            let entry = Audit::new(
+                "store_vanished",
+                json!({ "store": store, "points": points, "missing": missing }),
+            );
             self.audit(&entry).await?;
         }
         Ok(if is_mass {
@@ -286,17 +284,8 @@ impl Catalog {
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "listing of a store",
-            id: store.to_owned(),
-            list: "store list",
-        })?;
-        let entry = Audit {
-            action: "accept_loss",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "store": store, "points": accepted }),
-        };
+        .ok_or_else(|| CatalogError::not_found("listing of a store", store, "store list"))?;
+        let entry = Audit::new("accept_loss", json!({ "store": store, "points": accepted }));
         record(&mut transaction, &entry).await?;
         transaction.commit().await?;
         Ok(accepted)

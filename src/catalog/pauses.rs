@@ -5,10 +5,10 @@
     reason = "sqlx's macros expand to such attributes"
 )]
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
+use crate::nouns::{Drained, Pause, PauseCost};
 
 /// What a pause covers; `None` covers any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,45 +21,13 @@ pub struct Scope {
     pub team: Option<String>,
 }
 
-/// A pause in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PauseRow {
-    /// The engine it covers; null: all.
-    pub engine: Option<String>,
-    /// The tier it covers; null: all.
-    pub tier: Option<String>,
-    /// The team it covers; null: all.
-    pub team: Option<String>,
-    /// The reason.
-    pub reason: String,
-    /// Who ordered it.
-    pub by: String,
-    /// When it began.
-    pub created_at: DateTime<Utc>,
-}
-
 /// The outcome of an order to pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Paused {
     /// The scope is paused from now on.
-    New(PauseRow),
+    New(Pause),
     /// The scope was paused already, for the reason that was given first.
-    Already(PauseRow),
-}
-
-/// What a pause costs in exposure.
-#[derive(Debug, Clone)]
-pub struct PauseCost {
-    /// The pause.
-    pub pause: PauseRow,
-    /// How many protected resources it covers.
-    pub resources: i64,
-    /// Of these, those whose promise has broken since the pause began.
-    pub broken: i64,
-    /// Of these, those whose promise breaks within the next hour.
-    pub breaking: i64,
-    /// When the next promise breaks.
-    pub next_break_at: Option<DateTime<Utc>>,
+    Already(Pause),
 }
 
 impl Catalog {
@@ -71,7 +39,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?;
         let new = sqlx::query_as!(
-            PauseRow,
+            Pause,
             "insert into lastgood.pauses (engine, tier, team, because, by) values ($1, $2, $3, $4, $5)
              on conflict do nothing
              returning engine, tier, team, because as reason, by, created_at",
@@ -89,12 +57,7 @@ impl Catalog {
             return Ok(Paused::New(pause));
         }
         transaction.rollback().await?;
-        match self
-            .pauses()
-            .await?
-            .into_iter()
-            .find(|it| it.covers_just(scope))
-        {
+        match self.pauses().await?.into_iter().find(|it| scope.is_of(it)) {
             Some(pause) => Ok(Paused::Already(pause)),
             // Somebody resumed it this instant: try again.
             None => Box::pin(self.pause(scope, order)).await,
@@ -106,10 +69,10 @@ impl Catalog {
         &self,
         scope: &Scope,
         order: &Order,
-    ) -> Result<Option<PauseRow>, CatalogError> {
+    ) -> Result<Option<Pause>, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let ended = sqlx::query_as!(
-            PauseRow,
+            Pause,
             "delete from lastgood.pauses
              where coalesce(engine, '') = coalesce($1, '') and coalesce(tier, '') = coalesce($2, '')
                  and coalesce(team, '') = coalesce($3, '')
@@ -134,9 +97,9 @@ impl Catalog {
     }
 
     /// Returns the pauses in force, oldest first.
-    pub async fn pauses(&self) -> Result<Vec<PauseRow>, CatalogError> {
+    pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
         let rows = sqlx::query_as!(
-            PauseRow,
+            Pause,
             "select engine, tier, team, because as reason, by, created_at from lastgood.pauses order by created_at, engine, tier, team"
         )
         .fetch_all(self.pool())
@@ -147,7 +110,19 @@ impl Catalog {
     /// Returns whether exactly this scope is paused.
     pub async fn is_paused(&self, scope: &Scope) -> Result<bool, CatalogError> {
         let pauses = self.pauses().await?;
-        Ok(pauses.iter().any(|pause| pause.covers_just(scope)))
+        Ok(pauses.iter().any(|pause| scope.is_of(pause)))
+    }
+
+    /// Returns what a drain has reached now.
+    pub async fn drained(&self) -> Result<Drained, CatalogError> {
+        let running = self.running().await?;
+        // Checked after listing the runs: if the pause still holds now, nothing was claimed in the meantime.
+        let is_paused = self.is_paused(&Scope::default()).await?;
+        Ok(Drained {
+            is_drained: is_paused && running.is_empty(),
+            is_paused,
+            running,
+        })
     }
 
     /// Counts the resources that a scope covers, except removed ones.
@@ -166,9 +141,9 @@ impl Catalog {
     }
 
     /// Returns a pause that keeps a resource's runs from being claimed, if there is one.
-    pub async fn pause_over(&self, resource_id: &str) -> Result<Option<PauseRow>, CatalogError> {
+    pub async fn pause_over(&self, resource_id: &str) -> Result<Option<Pause>, CatalogError> {
         let pause = sqlx::query_as!(
-            PauseRow,
+            Pause,
             "select pause.engine, pause.tier, pause.team, pause.because as reason, pause.by, pause.created_at
              from lastgood.pauses as pause join lastgood.resources as r
                  on coalesce(pause.engine, r.engine) = r.engine and coalesce(pause.tier, r.tier) = r.tier
@@ -212,19 +187,17 @@ impl Catalog {
     }
 }
 
-impl PauseRow {
-    fn covers_just(&self, scope: &Scope) -> bool {
-        (&self.engine, &self.tier, &self.team) == (&scope.engine, &scope.tier, &scope.team)
+impl Scope {
+    fn is_of(&self, pause: &Pause) -> bool {
+        (&self.engine, &self.tier, &self.team) == (&pause.engine, &pause.tier, &pause.team)
     }
 }
 
 fn act<'a>(action: &'a str, scope: &Scope, order: &Order) -> Audit<'a> {
-    Audit {
+    Audit::new(
         action,
-        resource_id: None,
-        point_id: None,
-        detail: json!({
+        json!({
             "engine": scope.engine, "tier": scope.tier, "team": scope.team, "reason": order.reason(),
         }),
-    }
+    )
 }

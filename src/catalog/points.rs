@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
-use crate::standing::{Marks, Standing};
+use crate::{
+    nouns::SuspectPoint,
+    standing::{Marks, Standing},
+};
 
 /// A restore point as recorded.
 #[derive(Debug, Clone)]
@@ -94,11 +97,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "restore point",
-            id: id.to_string(),
-            list: "point list",
-        })
+        .ok_or_else(|| CatalogError::not_found("restore point", &id, "point list"))
     }
 
     /// Returns a resource's newest trusted restore point at or before `at`; `None`: the newest of all.
@@ -159,8 +158,8 @@ impl Catalog {
     pub async fn suspects(&self, limit: i64) -> Result<Vec<SuspectPoint>, CatalogError> {
         let rows = sqlx::query_as!(
             SuspectPoint,
-            r#"select point.id as "id!", point.resource_id as "resource_id!", point.consistent_at as "consistent_at!",
-                 point.suspected_of as "suspected_of!", point.suspected_because as "because!",
+            r#"select point.id as "id!", point.resource_id as "resource!", point.consistent_at as "consistent_at!",
+                 point.suspected_of as "suspected_of!", point.suspected_because as "suspected_because!",
                  r.status <> 'removed' and point.consistent_at > coalesce(r.newest_consistent_at, '-infinity') as "is_newest!"
                from lastgood.usable_points as point join lastgood.resources as r on r.id = point.resource_id
                where point.suspected_at is not null
@@ -216,25 +215,6 @@ impl Catalog {
         transaction.commit().await?;
         Ok(())
     }
-}
-
-/// A suspect restore point.
-#[derive(Debug, Clone, Serialize)]
-pub struct SuspectPoint {
-    /// Its id.
-    pub id: Uuid,
-    /// Its resource.
-    #[serde(rename = "resource")]
-    pub resource_id: String,
-    /// The instant that it would bring back.
-    pub consistent_at: DateTime<Utc>,
-    /// The reasons, in the manifest's words.
-    pub suspected_of: Vec<String>,
-    /// What was observed, for an operator to read.
-    #[serde(rename = "suspected_because")]
-    pub because: String,
-    /// Whether its resource has no newer point to count on.
-    pub is_newest: bool,
 }
 
 /// How many of an engine's points and resources promise less than they should.

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use lastgood_jobs::attempt::RunId;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
-use crate::run::RunState;
+use crate::{nouns::QuarantinedPoint, run::RunState};
 
 /// The most verifications asked for at once: a run for each of millions of points would bury the queue.
 pub const ASKED_AT_ONCE: i64 = 10_000;
@@ -25,23 +24,6 @@ pub struct ProofCount {
     pub unreplaced: i64,
     /// Usable points that some store has not read back in time.
     pub overdue: i64,
-}
-
-/// A quarantined restore point.
-#[derive(Debug, Clone, Serialize)]
-pub struct QuarantinedPoint {
-    /// Its id.
-    pub id: Uuid,
-    /// Its resource.
-    #[serde(rename = "resource")]
-    pub resource_id: String,
-    /// The instant that it would bring back.
-    pub consistent_at: DateTime<Utc>,
-    /// When it was quarantined.
-    pub quarantined_at: DateTime<Utc>,
-    /// Why it is quarantined.
-    #[serde(rename = "quarantined_because")]
-    pub because: String,
 }
 
 /// Which restore points to read back.
@@ -63,8 +45,7 @@ pub struct Asked {
     /// The restore point.
     pub point: Uuid,
     /// The resource.
-    #[serde(rename = "resource")]
-    pub resource_id: String,
+    pub resource: String,
 }
 
 /// The result of an ended verification.
@@ -137,8 +118,8 @@ impl Catalog {
     pub async fn quarantined(&self, limit: i64) -> Result<Vec<QuarantinedPoint>, CatalogError> {
         let rows = sqlx::query_as!(
             QuarantinedPoint,
-            r#"select id, resource_id, consistent_at, quarantined_at as "quarantined_at!",
-                 quarantined_because as "because!"
+            r#"select id, resource_id as resource, consistent_at, quarantined_at as "quarantined_at!",
+                 quarantined_because as "quarantined_because!"
                from lastgood.restore_points where quarantined_at is not null
                order by quarantined_at desc limit $1"#,
             limit

@@ -4,13 +4,14 @@ use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{
-    Audit, Catalog, CatalogError, NewResource, Order, OwnRetention, ResourceChange, ResourceStatus,
+    Audit, Catalog, CatalogError, NewResource, Order, OwnRetention, ResourceChange,
     StoredConnection,
     adhoc::take_turn,
     audit::record_by,
     resources::{add, change, set_status},
     wait_briefly,
 };
+use crate::nouns::ResourceStatus;
 
 impl Catalog {
     /// Registers a resource for a team that registers its own, unless the team has reached its limit. Requests of one team take turns.

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use sqlx::PgConnection;
 
-use super::{Catalog, CatalogError};
-use crate::closed_set::closed_set;
+use super::{Catalog, CatalogError, error::violated};
+use crate::nouns::ResourceStatus;
 
 /// A connection as the catalog stores it: a reference to the secret, or the sealed secret. Never a URL in clear.
 #[derive(Clone)]
@@ -91,18 +91,6 @@ pub enum OwnRetention {
     /// It becomes this many days; 0 or less vetoes backups.
     Days(i32),
 }
-
-closed_set!(
-    /// Whether a resource is backed up.
-    ResourceStatus, "status of a resource" {
-        /// It is backed up as its tier says.
-        Active,
-        /// It is not backed up for now: its promise is suspended.
-        Paused,
-        /// It is never backed up again; its restore points stay until they expire.
-        Removed,
-    }
-);
 
 /// A resource as recorded, without its secret.
 #[derive(Debug, Clone)]
@@ -299,7 +287,11 @@ pub(super) async fn set_status(
     )
     .execute(&mut *connection)
     .await
-    .map_err(|error| without_connection(error, id))?;
+    .map_err(|error| match violated(&error) {
+        // A resource without a connection can only be paused or removed.
+        Some("resources_one_connection") => CatalogError::NoConnection(id.to_owned()),
+        Some(_) | None => error.into(),
+    })?;
     if changed.rows_affected() == 0 {
         return Err(resource_not_found(id));
     }
@@ -328,21 +320,6 @@ fn stored(options: ResourceOptions) -> Result<serde_json::Value, CatalogError> {
     serde_json::to_value(options).map_err(|error| sqlx::Error::Encode(error.into()).into())
 }
 
-/// Translates the constraint that a resource without a connection can only be paused or removed.
-fn without_connection(error: sqlx::Error, id: &str) -> CatalogError {
-    let constraint = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::constraint);
-    if constraint == Some("resources_one_connection") {
-        return CatalogError::NoConnection(id.to_owned());
-    }
-    error.into()
-}
-
 pub(super) fn resource_not_found(id: &str) -> CatalogError {
-    CatalogError::NotFound {
-        what: "resource",
-        id: id.to_owned(),
-        list: "resource list",
-    }
+    CatalogError::not_found("resource", id, "resource list")
 }

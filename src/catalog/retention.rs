@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, ResourceStatus, record};
+use super::{Audit, Catalog, CatalogError, record, resource_not_found};
 use crate::{
+    nouns::ResourceStatus,
     plan::Plans,
     retention::{Life, Point, Policy, Promise, Record, TierKnown},
 };
@@ -192,11 +193,7 @@ impl Catalog {
         )
         .fetch_optional(self.pool())
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "resource",
-            id: resource_id.to_owned(),
-            list: "resource list",
-        })
+        .ok_or_else(|| resource_not_found(resource_id))
     }
 
     /// Returns the next resources with restore points after `after`, by id; removed ones too.

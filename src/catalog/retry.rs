@@ -4,10 +4,13 @@ use lastgood_jobs::attempt::RunId;
 use sqlx::PgConnection;
 
 use super::{
-    Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal, ResourceStatus,
+    Catalog, CatalogError, FailedFilter, Mode, Order, Ordered, Refusal,
     runs::{protect, run_not_found},
 };
-use crate::run::{RunKind, RunState, Trigger};
+use crate::{
+    nouns::ResourceStatus,
+    run::{RunKind, RunState, Trigger},
+};
 
 impl Catalog {
     /// Puts a failed or cancelled run back into the queue with all its attempts.

@@ -7,7 +7,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Audit, Catalog, CatalogError, Order, audit::record_by, wait_briefly};
-use crate::run::{RunKind, RunState, Trigger};
+use crate::{
+    nouns::Run,
+    run::{RunKind, RunState, Trigger},
+};
 
 /// A run that somebody asks for.
 pub struct NewRun<'a> {
@@ -64,59 +67,6 @@ impl Enqueued {
         match self {
             Self::New(id) | Self::Duplicate(id) => id,
         }
-    }
-}
-
-/// A run as stored.
-#[derive(Debug, Clone)]
-pub struct RunRow {
-    /// Its id.
-    pub id: RunId,
-    /// Its resource.
-    pub resource_id: String,
-    /// Its queue: the engine.
-    pub engine: String,
-    /// What it does.
-    pub kind: RunKind,
-    /// What made it.
-    pub trigger: Trigger,
-    /// The cadence window it covers.
-    pub slot: Option<DateTime<Utc>>,
-    /// Where it is in its life.
-    pub state: RunState,
-    /// Attempts begun.
-    pub attempt: i32,
-    /// Attempts allowed.
-    pub max_attempts: i32,
-    /// When it may be claimed.
-    pub run_at: DateTime<Utc>,
-    /// Who executes it.
-    pub lease_by: Option<String>,
-    /// Until when, without renewal.
-    pub lease_until: Option<DateTime<Utc>>,
-    /// The family of the last error.
-    pub error_kind: Option<String>,
-    /// The last error; kept when a later attempt is under way.
-    pub error: Option<String>,
-    /// What a restore reported.
-    pub result: Option<serde_json::Value>,
-    /// Bytes of the dump so far.
-    pub dump_bytes: i64,
-    /// Bytes of the archive so far.
-    pub stored_bytes: i64,
-    /// When it was asked for.
-    pub created_at: DateTime<Utc>,
-    /// When its last attempt began.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
-impl RunRow {
-    /// Returns whether the run will change no more.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.state.has_ended()
     }
 }
 
@@ -214,11 +164,12 @@ impl Catalog {
     }
 
     /// Returns one run.
-    pub async fn run(&self, id: RunId) -> Result<RunRow, CatalogError> {
+    pub async fn run(&self, id: RunId) -> Result<Run, CatalogError> {
         sqlx::query_as!(
-            RunRow,
-            "select id, resource_id, queue as engine, kind, trigger, slot, state, attempt, max_attempts, run_at, lease_by,
-                 lease_until, error_kind, error, result, dump_bytes, stored_bytes, created_at, started_at, finished_at
+            Run,
+            "select id, resource_id as resource, queue as engine, kind, trigger, state, attempt, max_attempts, slot as slot_at,
+                 run_at as runnable_at, lease_by as consumer, lease_until as lease_expires_at, error_kind, error, result as report,
+                 dump_bytes, stored_bytes, created_at, started_at, finished_at
              from lastgood.runs where id = $1",
             id.0
         )
@@ -228,7 +179,7 @@ impl Catalog {
     }
 
     /// Returns runs, newest first.
-    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, CatalogError> {
+    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         // A plan made for any filter uses the index of none.
         sqlx::query("set local plan_cache_mode = force_custom_plan")
@@ -236,7 +187,7 @@ impl Catalog {
             .await?;
         let rows = if filter.resource_id.is_some() || filter.team.is_some() {
             sqlx::query_file_as!(
-                RunRow,
+                Run,
                 "src/catalog/runs_of_owners.sql",
                 filter.resource_id,
                 filter.state.map(RunState::as_str),
@@ -251,7 +202,7 @@ impl Catalog {
             .await?
         } else {
             sqlx::query_file_as!(
-                RunRow,
+                Run,
                 "src/catalog/runs.sql",
                 filter.state.map(RunState::as_str),
                 filter.kind.map(RunKind::as_str),
@@ -287,9 +238,5 @@ pub(super) async fn protect(
 }
 
 pub(super) fn run_not_found(id: RunId) -> CatalogError {
-    CatalogError::NotFound {
-        what: "run",
-        id: id.to_string(),
-        list: "run list",
-    }
+    CatalogError::not_found("run", &id, "run list")
 }

@@ -1,9 +1,9 @@
 -- The newest $3 runs, in state $1, of kind $2 and engine $5, created before $4 and from $6 on (null: any). The indexes by age leave out the
 -- few that run, so that a claim need not write into each of them.
-select id as "id!: RunId", resource_id as "resource_id!", queue as "engine!", kind as "kind!: RunKind", trigger as "trigger!: Trigger", slot,
-    state as "state!: RunState", attempt as "attempt!", max_attempts as "max_attempts!", run_at as "run_at!", lease_by, lease_until,
-    error_kind, error, result, dump_bytes as "dump_bytes!", stored_bytes as "stored_bytes!", created_at as "created_at!", started_at,
-    finished_at
+select id as "id!: RunId", resource_id as "resource!", queue as "engine!", kind as "kind!: RunKind", trigger as "trigger!: Trigger",
+    slot as slot_at, state as "state!: RunState", attempt as "attempt!", max_attempts as "max_attempts!", run_at as "runnable_at!",
+    lease_by as consumer, lease_until as lease_expires_at, error_kind, error, result as report, dump_bytes as "dump_bytes!",
+    stored_bytes as "stored_bytes!", created_at as "created_at!", started_at, finished_at
 from (
     (
         select * from lastgood.runs

@@ -43,8 +43,7 @@ pub struct FreshUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SealedCount {
     /// The number of the master key.
-    #[serde(rename = "master_key")]
-    pub number: i32,
+    pub master_key: i32,
     /// URLs of resources that were not removed.
     pub urls: i64,
     /// Archive keys.
@@ -97,7 +96,7 @@ impl Catalog {
     ) -> Result<Vec<SealedCount>, CatalogError> {
         let counts = sqlx::query_as!(
             SealedCount,
-            r#"select sealed.sealed_under as "number!", sum(sealed.urls)::bigint as "urls!", sum(sealed.keys)::bigint as "keys!"
+            r#"select sealed.sealed_under as "master_key!", sum(sealed.urls)::bigint as "urls!", sum(sealed.keys)::bigint as "keys!"
                from (
                    select sealed_under, 1 as urls, 0 as keys from lastgood.resources
                    where connection_sealed is not null and sealed_under = any ($1) and status <> 'removed'

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 
-pub use self::identities::{Installations, StoreFault, StoreIdentity};
+pub use self::identities::{Installations, StoreIdentity};
 use super::{Audit, Catalog, CatalogError, record};
 
 /// A store in which restore points are on record.
@@ -107,12 +107,10 @@ impl Catalog {
             .execute(&mut *transaction)
             .await?;
         forget_listing(&mut transaction, old).await?;
-        let audit = Audit {
-            action: "rename_store",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "from": old, "to": new, "points": renamed }),
-        };
+        let audit = Audit::new(
+            "rename_store",
+            json!({ "from": old, "to": new, "points": renamed }),
+        );
         record(&mut transaction, &audit).await?;
         transaction.commit().await?;
         Ok(renamed)
@@ -153,12 +151,10 @@ impl Catalog {
             points: points.cast_signed(),
             lost,
         };
-        let audit = Audit {
-            action: "forget_store",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "store": store, "forgotten": forgotten }),
-        };
+        let audit = Audit::new(
+            "forget_store",
+            json!({ "store": store, "forgotten": forgotten }),
+        );
         record(&mut transaction, &audit).await?;
         transaction.commit().await?;
         Ok(forgotten)

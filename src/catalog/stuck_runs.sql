@@ -1,8 +1,8 @@
 -- Runs that could have been claimed $1 seconds ago, and that nobody has; and runs whose lease ran out as long ago. Neither what a
 -- pause holds back nor upkeep (below priority 0) is stuck: queue_depths.sql says the same of its oldest.
 select
-    run.id as "id!", run.resource_id as "resource_id!", run.queue as "engine!", run.kind as "kind!: RunKind", run.state as "state!: RunState",
-    run.run_at as "since!"
+    run.id as "id!", run.resource_id as "resource!", run.queue as "engine!", run.kind as "kind!: RunKind", run.state as "state!: RunState",
+    run.run_at as "stuck_at!"
 from lastgood.runs as run
 where run.state = 'queued' and run.run_at < now() - make_interval(secs => $1) and run.priority >= 0
     and not exists (

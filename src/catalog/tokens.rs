@@ -4,8 +4,11 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Audit, Catalog, CatalogError, Order, audit::record_by};
-use crate::token::{Scope, Token, TokenHash};
+use super::{Audit, Catalog, CatalogError, Order, audit::record_by, error::violated};
+use crate::{
+    nouns,
+    token::{Scope, Token, TokenHash},
+};
 
 /// A token to be created.
 pub struct NewToken<'a> {
@@ -17,27 +20,6 @@ pub struct NewToken<'a> {
     pub team: Option<&'a str>,
     /// When it expires; `None`: never.
     pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// A token as recorded, without its hash.
-#[derive(Debug, Clone)]
-pub struct TokenRow {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name in the audit log.
-    pub name: String,
-    /// What its holder may do.
-    pub scopes: Vec<String>,
-    /// The only team whose resources it may see and change; `None`: all teams.
-    pub team: Option<String>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it expires; `None`: never.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
-    pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
-    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// The holder of a valid token.
@@ -59,13 +41,13 @@ impl Catalog {
         &self,
         new: &NewToken<'_>,
         order: &Order,
-    ) -> Result<(TokenRow, Token), CatalogError> {
+    ) -> Result<(nouns::Token, Token), CatalogError> {
         let token = Token::generate();
         let scopes: Vec<_> = new.scopes.iter().map(ToString::to_string).collect();
         let hash = token.hash();
         let mut transaction = self.pool().begin().await?;
         let row = sqlx::query_as!(
-            TokenRow,
+            nouns::Token,
             "insert into lastgood.tokens (id, name, hash, scopes, team, expires_at) values ($1, $2, $3, $4, $5, $6)
              returning id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at",
             token.id,
@@ -77,24 +59,25 @@ impl Catalog {
         )
         .fetch_one(&mut *transaction)
         .await
-        .map_err(|error| name_in_use(error, new.name))?;
-        let entry = Audit {
-            action: "create_token",
-            resource_id: None,
-            point_id: None,
-            detail: json!({
+        .map_err(|error| match violated(&error) {
+            Some("tokens_name_in_use") => CatalogError::TokenNameInUse(new.name.to_owned()),
+            Some(_) | None => error.into(),
+        })?;
+        let entry = Audit::new(
+            "create_token",
+            json!({
                 "token": token.id, "name": new.name, "scopes": scopes, "team": new.team, "expires_at": new.expires_at,
             }),
-        };
+        );
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok((row, token))
     }
 
     /// Returns all tokens, revoked ones last.
-    pub async fn tokens(&self) -> Result<Vec<TokenRow>, CatalogError> {
+    pub async fn tokens(&self) -> Result<Vec<nouns::Token>, CatalogError> {
         let rows = sqlx::query_as!(
-            TokenRow,
+            nouns::Token,
             "select id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at from lastgood.tokens
              order by revoked_at is not null, name, created_at"
         )
@@ -116,27 +99,22 @@ impl Catalog {
     }
 
     /// Revokes a token. Idempotent.
-    pub async fn revoke_token(&self, id: Uuid, order: &Order) -> Result<TokenRow, CatalogError> {
+    pub async fn revoke_token(
+        &self,
+        id: Uuid,
+        order: &Order,
+    ) -> Result<nouns::Token, CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let revoked = sqlx::query_as!(
-            TokenRow,
+            nouns::Token,
             "update lastgood.tokens set revoked_at = coalesce(revoked_at, now()) where id = $1
              returning id, name, scopes, team, created_at, expires_at, revoked_at, last_used_at",
             id
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| CatalogError::NotFound {
-            what: "token",
-            id: id.to_string(),
-            list: "token list",
-        })?;
-        let entry = Audit {
-            action: "revoke_token",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "token": id, "name": revoked.name }),
-        };
+        .ok_or_else(|| CatalogError::not_found("token", &id, "token list"))?;
+        let entry = Audit::new("revoke_token", json!({ "token": id, "name": revoked.name }));
         record_by(&mut transaction, order.by(), &entry).await?;
         transaction.commit().await?;
         Ok(revoked)
@@ -192,14 +170,4 @@ impl Catalog {
         .await?;
         Ok(good)
     }
-}
-
-fn name_in_use(error: sqlx::Error, name: &str) -> CatalogError {
-    let constraint = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::constraint);
-    if constraint == Some("tokens_name_in_use") {
-        return CatalogError::TokenNameInUse(name.to_owned());
-    }
-    error.into()
 }

@@ -5,6 +5,6 @@ with recursive steps as (
     select (select r.tier from lastgood.resources as r where r.status = 'active' and r.tier > steps.tier order by r.tier limit 1)
     from steps where steps.tier is not null
 )
-select steps.tier as "tier!",
+select steps.tier as "id!",
     (select count(*) from lastgood.resources as r where r.status = 'active' and r.tier = steps.tier) as "resources!"
 from steps where steps.tier is not null and steps.tier <> all ($1::text[])

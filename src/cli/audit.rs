@@ -4,10 +4,7 @@ use chrono::{DateTime, Utc};
 use lastgood_jobs::resource::ResourceId;
 
 use super::output::{Output, instant, table};
-use crate::{
-    catalog::AuditFilter,
-    nouns::{AuditEntry, all},
-};
+use crate::{catalog::AuditFilter, nouns::AuditEntry};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,7 +36,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
         since: args.since,
         limit: args.limit,
     };
-    let entries: Vec<AuditEntry> = all(super::catalog().await?.audited(&filter).await?);
+    let entries: Vec<AuditEntry> = super::catalog().await?.audited(&filter).await?;
     output.show(&entries, |entries| text(entries))
 }
 

@@ -10,7 +10,10 @@ use super::{
     run::details,
     wait::{exit_code, wait},
 };
-use crate::catalog::{CatalogError, Enqueued, NewRun, Order, ResourceStatus};
+use crate::{
+    catalog::{CatalogError, Enqueued, NewRun, Order},
+    nouns::ResourceStatus,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {

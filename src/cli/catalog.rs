@@ -89,12 +89,10 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
     ours.adopted.extend(adopt_installation);
     is_ours(&storage, &from, &ours).await?;
     if !dry_run {
-        let entry = Audit {
-            action: "rebuild",
-            resource_id: None,
-            point_id: None,
-            detail: serde_json::json!({ "from": from.to_string(), "store": name }),
-        };
+        let entry = Audit::new(
+            "rebuild",
+            serde_json::json!({ "from": from.to_string(), "store": name }),
+        );
         catalog.audit(&entry).await?;
         if let Some(adopted) = adopt_installation {
             catalog.adopt_installation(adopted).await?;

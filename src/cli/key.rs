@@ -23,7 +23,7 @@ use crate::{
     config::{self, StorageArgs},
     keys,
     master::{self, Sealer},
-    nouns::{Key, ProblemKind, Told, all},
+    nouns::{Key, ProblemKind, Told},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -108,7 +108,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
         Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
         Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
         Command::List { storage } => {
-            let keys = whereabouts(all(catalog.keys().await?), &storage).await;
+            let keys = whereabouts(catalog.keys().await?, &storage).await;
             output.show(&keys, |keys| list(keys))
         }
         Command::Shred {
@@ -188,8 +188,8 @@ async fn make(
 
 /// Returns a key as it is now.
 async fn key(catalog: &Catalog, id: Uuid) -> anyhow::Result<Key> {
-    let keys = catalog.keys().await?.into_iter();
-    let found = keys.map(Key::from).find(|key| key.id == id);
+    let mut keys = catalog.keys().await?.into_iter();
+    let found = keys.find(|key| key.id == id);
     found.with_context(|| format!("key {id} is not on record"))
 }
 
@@ -226,7 +226,7 @@ async fn shred(
             })?;
         }
     }
-    let keys = catalog.keys().await?.into_iter().map(Key::from);
+    let keys = catalog.keys().await?.into_iter();
     let shredded = ShreddedKeys {
         keys: keys.filter(|key| shredded.keys.contains(&key.id)).collect(),
         points_lost: shredded.points_lost,

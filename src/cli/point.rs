@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, Custody, PointFilter},
-    nouns::{Point, PointAndManifest},
+    nouns::Point,
     standing::Standing,
 };
 
@@ -99,13 +99,13 @@ pub(super) async fn list(args: ListArgs, output: &Output) -> anyhow::Result<Exit
         before: args.at.map(|at| at + TimeDelta::microseconds(1)),
         limit: i64::from(args.limit),
     };
-    let points = Point::all(&catalog, catalog.points(&filter).await?).await?;
+    let points = catalog.with_stores(catalog.points(&filter).await?).await?;
     output.show(&points, |points| listed(points))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(catalog: &Catalog, id: Uuid, output: &Output) -> anyhow::Result<()> {
-    let shown = PointAndManifest::one(catalog, id).await?;
+    let shown = catalog.shown_point(id).await?;
     let point = &shown.point;
     output.note(&format!("in the stores: {}", point.stores.join(", ")));
     if let (Some(_), Some(because)) = (point.suspected_at, &point.suspected_because) {

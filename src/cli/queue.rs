@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::output::{Output, bytes, instant, printable, span, table};
 use crate::{
     catalog::{Catalog, Order, Paused, QueueFigures, Scope},
-    nouns::{Drained, Pause, ProblemKind, RunningRun, Told, all},
+    nouns::{Pause, ProblemKind, RunningRun, Told},
 };
 
 /// How often a drain checks whether something still runs.
@@ -91,7 +91,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
             let figures = QueueStats {
                 queues: catalog.queue_figures().await?,
                 at: catalog.now().await?,
-                pauses: all(catalog.pauses().await?),
+                pauses: catalog.pauses().await?,
             };
             output.show(&figures, stats)?;
         }
@@ -112,7 +112,7 @@ async fn pause(
                 // A pause with a misspelt name covers nothing, and would look like success.
                 output.note("NOTHING IS IN IT NOW: is the name right? `lastgood resource list` shows all names");
             }
-            output.show(&Pause::from(pause), |pause| {
+            output.show(&pause, |pause| {
                 format!(
                     "paused {} ({resources} resources): none of their runs are claimed until `{}`",
                     covered(pause),
@@ -120,7 +120,7 @@ async fn pause(
                 )
             })
         }
-        Paused::Already(pause) => output.show(&Pause::from(pause), |pause| {
+        Paused::Already(pause) => output.show(&pause, |pause| {
             format!("already paused: {}", described(pause))
         }),
     }
@@ -134,13 +134,11 @@ async fn resume(
 ) -> anyhow::Result<()> {
     if let Some(pause) = catalog.resume(scope, order).await? {
         for pause in catalog.pauses().await? {
-            output.note(&format!("still paused: {}", described(&pause.into())));
+            output.note(&format!("still paused: {}", described(&pause)));
         }
-        return output.show(&Pause::from(pause), |pause| {
-            format!("resumed {}", covered(pause))
-        });
+        return output.show(&pause, |pause| format!("resumed {}", covered(pause)));
     }
-    let pauses: Vec<Pause> = all(catalog.pauses().await?);
+    let pauses = catalog.pauses().await?;
     let there: Vec<_> = pauses.iter().map(how_to_resume).collect();
     let others = if there.is_empty() {
         ", nor any other pause".to_owned()
@@ -169,11 +167,11 @@ async fn drain(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     let pause = match catalog.pause(&Scope::default(), order).await? {
-        Paused::New(pause) | Paused::Already(pause) => pause.into(),
+        Paused::New(pause) | Paused::Already(pause) => pause,
     };
     let deadline = Instant::now() + timeout;
     let drained = loop {
-        let drained = Drained::now(catalog).await?;
+        let drained = catalog.drained().await?;
         if drained.is_drained || !drained.is_paused || Instant::now() >= deadline {
             break drained;
         }

@@ -18,10 +18,10 @@ use super::{
 use crate::{
     catalog::{
         Catalog, NewResource, NewRun, Order, OwnRetention, ResourceChange, ResourceFilter,
-        ResourceStatus, StoredConnection,
+        StoredConnection,
     },
     config::{self, PlansArgs},
-    nouns::{ProblemKind, Resource, Shown, Told},
+    nouns::{ProblemKind, Resource, ResourceStatus, Told},
     plan::PlansFile,
     request,
     secret::{self, MasterKeys, Reference},
@@ -211,8 +211,8 @@ impl Here {
         })
     }
 
-    fn shown(&self) -> Shown<'_> {
-        Shown {
+    fn shown(&self) -> request::Shown<'_> {
+        request::Shown {
             catalog: &self.catalog,
             plans: self.plans.plans(),
             master_keys: self.master_keys.as_ref(),

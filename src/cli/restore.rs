@@ -146,9 +146,6 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
     if let Some(key) = &args.from_manifest {
         return from_manifest::run(key, &args, output).await;
     }
-    if let Some(store) = &args.from {
-        return from_store::run(store, &args, output).await;
-    }
     let resource = args.resource.as_ref().context("name the resource")?;
     anyhow::ensure!(
         !args.even_suspect || args.point.is_some(),
@@ -158,6 +155,9 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode>
                 .to_owned()
         )
     );
+    if let Some(store) = &args.from {
+        return from_store::run(store, resource, &args, output).await;
+    }
     let instead = format!("lastgood restore --from STORE {resource} --into env:NAME");
     let catalog = super::catalog_or(&instead).await?;
     let row = catalog.resource(resource.as_str()).await?;

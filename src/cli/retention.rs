@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::output::{Output, bytes, instant, instant_or_dash, printable, table};
 use crate::{
-    catalog::{Catalog, Fate, ResourceStatus, Retained},
+    catalog::{Catalog, Fate, Retained},
     config::{PlansArgs, RetentionArgs},
+    nouns::ResourceStatus,
     plan::{Plans, PlansFile, Source},
     retention::{Decision, Expired, decide},
 };

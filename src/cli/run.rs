@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     catalog::RunFilter,
-    nouns::{Attempt, Run, RunAndAttempts, all},
+    nouns::{Attempt, Run, RunAndAttempts},
     run::{RunKind, RunState},
 };
 
@@ -84,11 +84,14 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<Exi
                 before,
                 limit,
             };
-            let runs: Vec<Run> = all(catalog.runs(&filter).await?);
+            let runs = catalog.runs(&filter).await?;
             output.show(&runs, |runs| list(runs))?;
         }
         Command::Show { id } => {
-            let shown = RunAndAttempts::of(catalog.run(id).await?, catalog.attempts(id).await?);
+            let shown = RunAndAttempts {
+                run: catalog.run(id).await?,
+                attempts: catalog.attempts(id).await?,
+            };
             output.show(&shown, |shown| {
                 details(&shown.run) + &attempts(&shown.attempts)
             })?;

@@ -15,22 +15,20 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, ConsumerState, MissingCopies, ProofCount, QuarantinedPoint, Removals, StoreFault,
-        StoreListing, StoreOnRecord, SuspectCount, SuspectPoint, UnopenedUrl, UnverifiedTransport,
+        Catalog, MissingCopies, ProofCount, Removals, StoreListing, StoreOnRecord, SuspectCount,
+        UnopenedUrl, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
     nouns::{
-        ClosedDatabase, Consumer, PauseCost, QueueDepth, StuckRun, Suspended, UnknownTier, all,
+        ClosedDatabase, Consumer, PauseCost, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
+        SuspectPoint, Suspended, UnknownTier,
     },
-    plan::{PlansFile, Source},
+    plan::PlansFile,
     schedule::Exposure,
-    status::{ResourcePromise, TierStatus, exposed, paid},
+    status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
 };
-
-/// How long a run may wait, or go without renewing its lease, before it is reported as stuck.
-const PATIENCE_SECONDS: f64 = 300.0;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -116,10 +114,7 @@ impl Status {
 
     /// Returns how many consumers take new runs. A draining consumer is alive, but takes none.
     fn taking_new(&self) -> usize {
-        self.consumers
-            .iter()
-            .filter(|consumer| consumer.state == ConsumerState::Running)
-            .count()
+        self.consumers.iter().filter(|it| it.takes_new()).count()
     }
 }
 
@@ -140,20 +135,17 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let exposed = exposed(catalog, plans, None, at, limit).await?;
     Ok(Status {
         at,
-        plans: match file.source() {
-            Source::File => "file",
-            Source::BuiltIn => "built_in",
-        },
+        plans: file.source().into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
-        suspended: exposed.suspended.into(),
-        unknown_tiers: all(catalog.unknown_tiers(&known).await?),
-        queue: all(catalog.queue_depths().await?),
-        pauses: all(catalog.pause_costs(&paid, &allowed).await?),
-        stuck: all(catalog.stuck_runs(PATIENCE_SECONDS).await?),
+        suspended: exposed.suspended,
+        unknown_tiers: catalog.unknown_tiers(&known).await?,
+        queue: catalog.queue_depths().await?,
+        pauses: catalog.pause_costs(&paid, &allowed).await?,
+        stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
         quarantined: catalog.quarantined(limit).await?,
-        closed_databases: all(catalog.closed_databases(None).await?),
+        closed_databases: catalog.closed_databases(None).await?,
         suspect_counts: catalog.suspect_counts().await?,
         suspects: catalog.suspects(limit).await?,
         removals: catalog.removals().await?,
@@ -168,7 +160,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
             .map(|store| store.name)
             .collect(),
         stores: catalog.store_listings(&stores).await?,
-        consumers: all(catalog.live_consumers().await?),
+        consumers: catalog.live_consumers().await?,
         encryption: encryption(catalog).await?,
         unverified,
         unverified_in_all,
@@ -298,8 +290,8 @@ fn text(status: &Status) -> String {
             "STORE FAILS: {} cannot be used by {}, since {}: {}",
             printable(&fault.store),
             counted(fault.consumers, "consumer"),
-            instant(fault.since),
-            printable(&fault.why)
+            instant(fault.failed_at),
+            printable(&fault.failed_because)
         )
     }));
     parts.extend(status.overwriting_stores.iter().map(|store| {
@@ -331,10 +323,10 @@ fn text(status: &Status) -> String {
         format!(
             "QUARANTINED: restore point {} of {} ({}), since {}: {}",
             point.id,
-            point.resource_id,
+            point.resource,
             instant(point.consistent_at),
             instant(point.quarantined_at),
-            printable(&point.because)
+            printable(&point.quarantined_because)
         )
     }));
     parts.extend(status.suspects.iter().map(suspect));
@@ -369,10 +361,10 @@ fn suspect(point: &SuspectPoint) -> String {
     format!(
         "SUSPECT: restore point {} of {} ({}), {}: {}; {then}; `lastgood point confirm {} --reason …` if it is right",
         point.id,
-        point.resource_id,
+        point.resource,
         instant(point.consistent_at),
         point.suspected_of.join(", "),
-        printable(&point.because),
+        printable(&point.suspected_because),
         point.id
     )
 }

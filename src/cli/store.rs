@@ -1,5 +1,7 @@
 //! `lastgood store list|rename|adopt|forget|compare|accept-loss`: the stores' names in the catalog, and what the stores contain.
 
+mod configured;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
@@ -9,11 +11,12 @@ use lastgood_jobs::{
 };
 use serde::Serialize;
 
+use self::configured::Configured;
 use super::output::{Output, counted, printable, table};
 use crate::{
     catalog::{Catalog, OnlyCopy, StoreIdentity},
     config::StorageArgs,
-    nouns::{Configured, ProblemKind, Store, Told},
+    nouns::{ProblemKind, Store, Told},
     stores::{self, Absent, Candidate, Compared, Stores, StoresError},
 };
 

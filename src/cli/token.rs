@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::output::{Output, instant, instant_or_dash, table};
 use crate::{
     catalog::{NewToken, Order},
-    nouns::{Token, TokenAndSecret, all},
+    nouns::{Token, TokenAndSecret},
     token::Scope,
 };
 
@@ -68,7 +68,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
                 team: team.as_ref().map(TeamId::as_str),
                 expires_at,
             };
-            let (row, token) = catalog.create_token(&new, &order).await?;
+            let (made, token) = catalog.create_token(&new, &order).await?;
             let text = token.reveal();
             output.note(&format!(
                 "made token {name}, which is shown only once; send it as `Authorization: Bearer …`; `lastgood token revoke {}` revokes it",
@@ -76,17 +76,17 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             ));
             // The secret token is the answer itself: it goes to the caller and to no log.
             let made = TokenAndSecret {
-                token: row.into(),
+                token: made,
                 secret: text.expose_secret(),
             };
             output.show(&made, |made| made.secret.to_owned())
         }
         Command::List => {
-            let tokens: Vec<Token> = all(catalog.tokens().await?);
+            let tokens = catalog.tokens().await?;
             output.show(&tokens, |tokens| list(tokens))
         }
         Command::Revoke { id } => {
-            let revoked = Token::from(catalog.revoke_token(id, &order).await?);
+            let revoked = catalog.revoke_token(id, &order).await?;
             output.show(&revoked, |revoked| {
                 format!(
                     "token {} is revoked: from now on it is refused",

@@ -100,7 +100,7 @@ async fn wait(catalog: &Catalog, asked: Vec<Asked>, output: &Output) -> anyhow::
             Shown {
                 run: it.run,
                 point: it.point,
-                resource: it.resource_id,
+                resource: it.resource,
                 result,
                 because,
             }

@@ -10,7 +10,7 @@ use lastgood_jobs::attempt::RunId;
 
 use super::{output::Output, queue::described};
 use crate::{
-    catalog::{Catalog, CatalogError, RunRow},
+    catalog::{Catalog, CatalogError},
     nouns::Run,
     run::RunState,
 };
@@ -32,12 +32,12 @@ pub(super) async fn wait(catalog: &Catalog, run: RunId, output: &Output) -> anyh
     let mut unanswered = 0;
     let ended = loop {
         match catalog.run(run).await {
-            Ok(row) if row.has_ended() => break row,
-            Ok(row) => {
+            Ok(run) if run.state.has_ended() => break run,
+            Ok(run) => {
                 unanswered = 0;
-                show(&bar, &row);
-                if row.state == RunState::Queued {
-                    hindrance.tell(catalog, &row, output).await;
+                show(&bar, &run);
+                if run.state == RunState::Queued {
+                    hindrance.tell(catalog, &run, output).await;
                 }
             }
             Err(error) if unanswered < PATIENCE && error.may_pass() => {
@@ -49,7 +49,7 @@ pub(super) async fn wait(catalog: &Catalog, run: RunId, output: &Output) -> anyh
         tokio::time::sleep(Duration::from_millis(250)).await;
     };
     bar.finish_and_clear();
-    Ok(ended.into())
+    Ok(ended)
 }
 
 /// Returns success only if the run succeeded.
@@ -70,12 +70,12 @@ struct Hindrance {
 
 impl Hindrance {
     /// Prints the reason, if there is a new one. If the catalog does not answer now, the next call asks again.
-    async fn tell(&mut self, catalog: &Catalog, row: &RunRow, output: &Output) {
+    async fn tell(&mut self, catalog: &Catalog, run: &Run, output: &Output) {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
         self.looked_at = Some(Instant::now());
-        if let Ok(Some(why)) = why_it_waits(catalog, row).await
+        if let Ok(Some(why)) = why_it_waits(catalog, run).await
             && self.told.as_ref() != Some(&why)
         {
             output.note(&why);
@@ -84,21 +84,21 @@ impl Hindrance {
     }
 }
 
-async fn why_it_waits(catalog: &Catalog, row: &RunRow) -> Result<Option<String>, CatalogError> {
-    if let Some(pause) = catalog.pause_over(&row.resource_id).await? {
+async fn why_it_waits(catalog: &Catalog, run: &Run) -> Result<Option<String>, CatalogError> {
+    if let Some(pause) = catalog.pause_over(&run.resource).await? {
         return Ok(Some(format!(
             "it waits for a pause to end: {}",
-            described(&pause.into())
+            described(&pause)
         )));
     }
     let consumers = catalog.live_consumers().await?;
     let is_served = consumers
         .iter()
-        .any(|consumer| consumer.takes_new() && consumer.queues.contains(&row.engine));
+        .any(|consumer| consumer.takes_new() && consumer.engines.contains(&run.engine));
     Ok((!is_served).then(|| {
         format!(
             "it waits for a consumer that serves {}: there is no live one now",
-            row.engine
+            run.engine
         )
     }))
 }
@@ -117,14 +117,14 @@ fn bar(output: &Output) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, row: &RunRow) {
-    let (kind, most) = (row.kind, row.max_attempts);
-    let is_waiting = row.state == RunState::Queued;
-    bar.set_message(match (is_waiting, row.attempt) {
+fn show(bar: &ProgressBar, run: &Run) {
+    let (kind, most) = (run.kind, run.max_attempts);
+    let is_waiting = run.state == RunState::Queued;
+    bar.set_message(match (is_waiting, run.attempt) {
         (true, 0) => format!("{kind} waits for a consumer"),
         (true, attempt) => format!("{kind} waits after attempt {attempt} of {most}"),
         (false, 1) => format!("{kind} runs"),
         (false, attempt) => format!("{kind} runs, attempt {attempt} of {most}"),
     });
-    bar.set_position(row.dump_bytes.unsigned_abs());
+    bar.set_position(run.dump_bytes.unsigned_abs());
 }

@@ -23,8 +23,9 @@ use super::{
     verify,
 };
 use crate::{
-    catalog::{CatalogError, PointRow, ResourceRow, ResourceStatus, StoredConnection, answered},
+    catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
+    nouns::ResourceStatus,
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };

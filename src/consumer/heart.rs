@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::Settings;
 use crate::{
-    catalog::{Beat, Catalog, CatalogError, ConsumerState, Registration, answered},
+    catalog::{Beat, Catalog, CatalogError, Registration, answered},
     metrics,
+    nouns::ConsumerState,
     version::VERSION,
 };
 

@@ -8,7 +8,10 @@ use super::{
     Shared,
     handle::{READ_WITHIN, resource},
 };
-use crate::catalog::{CatalogError, ClosedRow, answered};
+use crate::{
+    catalog::{CatalogError, answered},
+    nouns::ClosedDatabase,
+};
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// The time limit for reopening one database.
@@ -37,7 +40,7 @@ pub(super) async fn reopen_for_ever(shared: Shared, engines: Vec<Engine>) {
     }
 }
 
-async fn try_to_open(shared: &Shared, closed: &ClosedRow) {
+async fn try_to_open(shared: &Shared, closed: &ClosedDatabase) {
     let opened = match tokio::time::timeout(OPENED_WITHIN, open(shared, closed)).await {
         Ok(opened) => opened,
         Err(_) => Err(format!(
@@ -45,14 +48,14 @@ async fn try_to_open(shared: &Shared, closed: &ClosedRow) {
             OPENED_WITHIN.as_secs()
         )),
     };
-    let (id, database) = (&closed.resource_id, &closed.database);
+    let (id, database) = (&closed.resource, &closed.database);
     let recorded = match opened {
         Ok(()) => {
-            tracing::warn!(resource.id = id, run.id = %closed.run_id, %database, "a database that a restore had left closed is open again");
+            tracing::warn!(resource.id = id, run.id = %closed.run, %database, "a database that a restore had left closed is open again");
             shared.catalog.strike_out_closed(closed).await
         }
         Err(error) => {
-            tracing::error!(resource.id = id, run.id = %closed.run_id, %database, %error, "a database that a restore has closed cannot be opened yet");
+            tracing::error!(resource.id = id, run.id = %closed.run, %database, %error, "a database that a restore has closed cannot be opened yet");
             shared.catalog.note_still_closed(closed, &error).await
         }
     };
@@ -64,10 +67,10 @@ async fn try_to_open(shared: &Shared, closed: &ClosedRow) {
     }
 }
 
-async fn open(shared: &Shared, closed: &ClosedRow) -> Result<(), String> {
+async fn open(shared: &Shared, closed: &ClosedDatabase) -> Result<(), String> {
     let reading = async {
-        let row = shared.catalog.resource(&closed.resource_id).await?;
-        let connection = shared.catalog.connection(&closed.resource_id).await?;
+        let row = shared.catalog.resource(&closed.resource).await?;
+        let connection = shared.catalog.connection(&closed.resource).await?;
         Ok::<_, CatalogError>((row, connection))
     };
     let (row, connection) = answered(READ_WITHIN, reading)
@@ -76,6 +79,6 @@ async fn open(shared: &Shared, closed: &ClosedRow) -> Result<(), String> {
     let resource = resource(&row, connection, shared)
         .await
         .map_err(|failure| failure.message)?;
-    let opening = reopen(&resource, &closed.database, closed.run_id);
+    let opening = reopen(&resource, &closed.database, closed.run);
     opening.await.map_err(|error| error.report())
 }

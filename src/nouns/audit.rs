@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::catalog::AuditRow;
-
 /// An action that cannot be undone, or that let data out.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditEntry {
@@ -21,17 +19,4 @@ pub struct AuditEntry {
     pub point: Option<Uuid>,
     /// Further details, as they were recorded.
     pub detail: serde_json::Value,
-}
-
-impl From<AuditRow> for AuditEntry {
-    fn from(row: AuditRow) -> Self {
-        Self {
-            recorded_at: row.at,
-            by: row.actor,
-            action: row.action,
-            resource: row.resource_id,
-            point: row.point_id,
-            detail: row.detail,
-        }
-    }
 }

@@ -4,7 +4,19 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::catalog::{ConsumerRow, ConsumerState};
+use crate::closed_set::closed_set;
+
+closed_set!(
+    /// What a consumer is doing.
+    ConsumerState, "state of a consumer" {
+        /// It claims runs.
+        Running,
+        /// It claims no more runs, and ends when its last one has ended.
+        Draining,
+        /// It has ended.
+        Stopped,
+    }
+);
 
 /// A process that claims runs and executes them.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -27,21 +39,10 @@ pub struct Consumer {
     pub drain_requested_at: Option<DateTime<Utc>>,
 }
 
-impl From<ConsumerRow> for Consumer {
-    fn from(row: ConsumerRow) -> Self {
-        Self {
-            // The consumer itself reports it with its next heartbeat only.
-            state: match (row.state, row.drain_requested_at) {
-                (ConsumerState::Running, Some(_)) => ConsumerState::Draining,
-                (state, _) => state,
-            },
-            id: row.id,
-            version: row.version,
-            engines: row.queues,
-            slots: row.slots,
-            started_at: row.started_at,
-            seen_at: row.seen_at,
-            drain_requested_at: row.drain_requested_at,
-        }
+impl Consumer {
+    /// Returns whether it takes new runs. A draining consumer is alive but takes none.
+    #[must_use]
+    pub fn takes_new(&self) -> bool {
+        self.state == ConsumerState::Running
     }
 }

@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::catalog::KeyRow;
-
 /// A key that archives are encrypted to, without its secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct Key {
@@ -21,19 +19,6 @@ pub struct Key {
     pub retired_at: Option<DateTime<Utc>>,
     /// When its secret was destroyed.
     pub shredded_at: Option<DateTime<Utc>>,
-}
-
-impl From<KeyRow> for Key {
-    fn from(row: KeyRow) -> Self {
-        Self {
-            id: row.id,
-            team: row.team,
-            recipient: row.recipient,
-            created_at: row.created_at,
-            retired_at: row.retired_at,
-            shredded_at: row.shredded_at,
-        }
-    }
 }
 
 impl Key {

@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RunningRun, all};
-use crate::catalog::{self, Catalog, CatalogError, PauseRow, Scope};
+use super::RunningRun;
 
 /// A pause in force. It has no id: what it covers says which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -24,19 +23,6 @@ pub struct Pause {
     pub created_at: DateTime<Utc>,
 }
 
-impl From<PauseRow> for Pause {
-    fn from(row: PauseRow) -> Self {
-        Self {
-            engine: row.engine,
-            tier: row.tier,
-            team: row.team,
-            reason: row.reason,
-            by: row.by,
-            created_at: row.created_at,
-        }
-    }
-}
-
 /// A pause, and what it costs in exposure.
 #[derive(Debug, Clone, Serialize)]
 pub struct PauseCost {
@@ -53,18 +39,6 @@ pub struct PauseCost {
     pub next_break_at: Option<DateTime<Utc>>,
 }
 
-impl From<catalog::PauseCost> for PauseCost {
-    fn from(row: catalog::PauseCost) -> Self {
-        Self {
-            pause: row.pause.into(),
-            resources: row.resources,
-            broken: row.broken,
-            breaking: row.breaking,
-            next_break_at: row.next_break_at,
-        }
-    }
-}
-
 /// What a drain has reached.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Drained {
@@ -74,18 +48,4 @@ pub struct Drained {
     pub is_paused: bool,
     /// The runs that are still running.
     pub running: Vec<RunningRun>,
-}
-
-impl Drained {
-    /// Returns what a drain has reached now.
-    pub async fn now(catalog: &Catalog) -> Result<Self, CatalogError> {
-        let running = catalog.running().await?;
-        // Checked after listing the runs: if the pause still holds now, nothing was claimed in the meantime.
-        let is_paused = catalog.is_paused(&Scope::default()).await?;
-        Ok(Self {
-            is_drained: is_paused && running.is_empty(),
-            is_paused,
-            running: all(running),
-        })
-    }
 }

@@ -1,16 +1,11 @@
 //! A restore point: an archive whose manifest exists.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    catalog::{Catalog, CatalogError, PointRow},
-    standing::{Marks, Standing},
-};
+use crate::standing::{Marks, Standing};
 
 /// A restore point: an archive whose manifest exists, from which a resource can be restored.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -70,49 +65,6 @@ pub struct PointAndManifest {
 }
 
 impl Point {
-    fn of(row: PointRow, stores: &mut HashMap<Uuid, Vec<String>>) -> Self {
-        let consistency = row
-            .manifest
-            .get("consistency")
-            .and_then(serde_json::Value::as_str);
-        Self {
-            consistency: consistency.map(str::to_owned),
-            is_trusted: row.standing() == Standing::Trusted,
-            stores: stores.remove(&row.id).unwrap_or_default(),
-            id: row.id,
-            resource: row.resource_id,
-            consistent_at: row.consistent_at,
-            manifest_key: row.manifest_key,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-            created_at: row.created_at,
-            verified_at: row.verified_at,
-            quarantined_at: row.quarantined_at,
-            quarantined_because: row.quarantined_because,
-            suspected_at: row.suspected_at,
-            suspected_of: row.suspected_of,
-            suspected_because: row.suspected_because,
-            confirmed_at: row.confirmed_at,
-            confirmed_reason: row.confirmed_because,
-            expired_at: row.expired_at,
-            pinned_at: row.pinned_at,
-            held_at: row.held_at,
-        }
-    }
-
-    /// Returns the points with the stores that hold them, in the rows' order.
-    pub async fn all(catalog: &Catalog, rows: Vec<PointRow>) -> Result<Vec<Self>, CatalogError> {
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let mut stores = catalog.stores_of(&ids).await?;
-        let points = rows.into_iter().map(|row| Self::of(row, &mut stores));
-        Ok(points.collect())
-    }
-
-    /// Returns one point as it is now.
-    pub async fn one(catalog: &Catalog, id: Uuid) -> Result<Self, CatalogError> {
-        Ok(PointAndManifest::one(catalog, id).await?.point)
-    }
-
     /// Returns what the point may be used for.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -120,19 +72,6 @@ impl Point {
             suspected_at: self.suspected_at,
             quarantined_at: self.quarantined_at,
             expired_at: self.expired_at,
-        })
-    }
-}
-
-impl PointAndManifest {
-    /// Returns one point as it is now, with its manifest.
-    pub async fn one(catalog: &Catalog, id: Uuid) -> Result<Self, CatalogError> {
-        let row = catalog.point(id).await?;
-        let manifest = row.manifest.clone();
-        let mut stores = catalog.stores_of(&[id]).await?;
-        Ok(Self {
-            point: Point::of(row, &mut stores),
-            manifest,
         })
     }
 }

@@ -1,17 +1,22 @@
 //! A resource: one protected database.
 
 use chrono::{DateTime, Utc};
-use lastgood_jobs::resource::Tier;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    catalog::{Catalog, ResourceRow, ResourceStatus},
-    master::{self, MasterKeyError},
-    plan::Plans,
-    request::promise,
-    secret::MasterKeys,
-};
+use crate::closed_set::closed_set;
+
+closed_set!(
+    /// Whether a resource is backed up.
+    ResourceStatus, "status of a resource" {
+        /// It is backed up as its tier says.
+        Active,
+        /// It is not backed up for now: its promise is suspended.
+        Paused,
+        /// It is never backed up again; its restore points stay until they expire.
+        Removed,
+    }
+);
 
 /// One protected database.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -50,74 +55,7 @@ pub struct Resource {
     pub failures_in_a_row: i32,
 }
 
-/// What a resource is shown with, besides its row.
-#[derive(Clone, Copy)]
-pub struct Shown<'a> {
-    /// Where the keys of live consumers are on record.
-    pub catalog: &'a Catalog,
-    /// The plans of this process.
-    pub plans: &'a Plans,
-    /// The master keys of this process.
-    pub master_keys: Option<&'a MasterKeys>,
-}
-
-impl Shown<'_> {
-    /// Returns the resources, in the rows' order.
-    pub async fn all(&self, rows: Vec<ResourceRow>) -> Result<Vec<Resource>, MasterKeyError> {
-        let nobody_has = if rows.iter().any(|row| row.sealed_under.is_some()) {
-            master::nobody_has(self.catalog, self.master_keys).await?
-        } else {
-            Vec::new()
-        };
-        let resources = rows
-            .into_iter()
-            .map(|row| Resource::of(row, self.plans, &nobody_has));
-        Ok(resources.collect())
-    }
-
-    /// Returns one resource as it is now.
-    pub async fn one(&self, id: &str) -> Result<Resource, MasterKeyError> {
-        self.of(self.catalog.resource(id).await?).await
-    }
-
-    /// Returns the resource of a row.
-    pub async fn of(&self, row: ResourceRow) -> Result<Resource, MasterKeyError> {
-        let nobody_has = match row.sealed_under {
-            Some(_) => master::nobody_has(self.catalog, self.master_keys).await?,
-            None => Vec::new(),
-        };
-        Ok(Resource::of(row, self.plans, &nobody_has))
-    }
-}
-
 impl Resource {
-    fn of(row: ResourceRow, plans: &Plans, nobody_has: &[i32]) -> Self {
-        let promise = row.tier.parse::<Tier>().map_or_else(
-            |error| error.to_string(),
-            |tier| promise(plans, &tier, row.retention_days).to_string(),
-        );
-        Self {
-            promise,
-            connection: row
-                .connection_ref
-                .or_else(|| row.is_sealed.then(|| "sealed".to_owned())),
-            is_openable: row.sealed_under.map(|number| !nobody_has.contains(&number)),
-            sealed_under: row.sealed_under,
-            id: row.id,
-            team: row.team,
-            tier: row.tier,
-            engine: row.engine,
-            status: row.status,
-            retention_days: row.retention_days,
-            options: row.options,
-            cadence_minutes: row.cadence_minutes,
-            created_at: row.created_at,
-            newest_consistent_at: row.newest_consistent_at,
-            next_due_at: row.next_due_at,
-            failures_in_a_row: row.failures_in_a_row,
-        }
-    }
-
     /// Returns what is wrong with its URL and what to do about it, if it cannot be opened.
     #[must_use]
     pub fn lost(&self) -> Option<String> {

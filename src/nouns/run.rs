@@ -6,10 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    catalog::{AttemptRow, RunRow, RunningRow},
-    run::{AttemptResult, RunKind, RunState, Trigger},
-};
+use crate::run::{AttemptResult, RunKind, RunState, Trigger};
 
 /// One job in the queue, and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -57,33 +54,6 @@ pub struct Run {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-impl From<RunRow> for Run {
-    fn from(row: RunRow) -> Self {
-        Self {
-            id: row.id,
-            resource: row.resource_id,
-            engine: row.engine,
-            kind: row.kind,
-            trigger: row.trigger,
-            state: row.state,
-            attempt: row.attempt,
-            max_attempts: row.max_attempts,
-            slot_at: row.slot,
-            runnable_at: row.run_at,
-            consumer: row.lease_by,
-            lease_expires_at: row.lease_until,
-            error_kind: row.error_kind,
-            error: row.error,
-            report: row.result,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-            created_at: row.created_at,
-            started_at: row.started_at,
-            finished_at: row.finished_at,
-        }
-    }
-}
-
 /// One execution of a run that has ended.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Attempt {
@@ -112,24 +82,6 @@ pub struct Attempt {
     pub stored_bytes: i64,
 }
 
-impl From<AttemptRow> for Attempt {
-    fn from(row: AttemptRow) -> Self {
-        Self {
-            epoch: row.epoch,
-            attempt: row.attempt,
-            consumer: row.worker,
-            started_at: row.started_at,
-            finished_at: row.ended_at,
-            result: row.result,
-            error_kind: row.error_kind,
-            error: row.error,
-            tool_words: row.tool_words,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-        }
-    }
-}
-
 /// A run with every attempt that has ended.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RunAndAttempts {
@@ -138,17 +90,6 @@ pub struct RunAndAttempts {
     pub run: Run,
     /// Its attempts that have ended, in order.
     pub attempts: Vec<Attempt>,
-}
-
-impl RunAndAttempts {
-    /// Returns the run with its attempts.
-    #[must_use]
-    pub fn of(run: RunRow, attempts: Vec<AttemptRow>) -> Self {
-        Self {
-            run: run.into(),
-            attempts: super::all(attempts),
-        }
-    }
 }
 
 /// The run of a restore, and what it restores.
@@ -199,21 +140,4 @@ pub struct RunningRun {
     pub dump_bytes: i64,
     /// Bytes of the archive so far.
     pub stored_bytes: i64,
-}
-
-impl From<RunningRow> for RunningRun {
-    fn from(row: RunningRow) -> Self {
-        Self {
-            id: row.id,
-            resource: row.resource_id,
-            engine: row.engine,
-            kind: row.kind,
-            consumer: row.worker,
-            attempt: row.attempt,
-            started_at: row.started_at,
-            running_seconds: row.seconds,
-            dump_bytes: row.dump_bytes,
-            stored_bytes: row.stored_bytes,
-        }
-    }
 }

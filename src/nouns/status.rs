@@ -2,31 +2,19 @@
 
 use chrono::{DateTime, Utc};
 use lastgood_jobs::attempt::RunId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    catalog,
-    run::{RunKind, RunState},
-};
+use crate::run::{RunKind, RunState};
 
 /// A tier that resources have but the plans do not define.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UnknownTier {
     /// Its name.
     pub id: String,
     /// How many active resources have it. They are not backed up.
     pub resources: i64,
-}
-
-impl From<catalog::UnknownTier> for UnknownTier {
-    fn from(row: catalog::UnknownTier) -> Self {
-        Self {
-            id: row.tier,
-            resources: row.resources,
-        }
-    }
 }
 
 /// Resources that are not backed up although their tier is.
@@ -38,17 +26,8 @@ pub struct Suspended {
     pub vetoed: i64,
 }
 
-impl From<catalog::Suspended> for Suspended {
-    fn from(row: catalog::Suspended) -> Self {
-        Self {
-            paused: row.paused,
-            vetoed: row.vetoed,
-        }
-    }
-}
-
 /// How many runs of one queue are in one state.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct QueueDepth {
     /// The queue, which is the engine.
     pub engine: String,
@@ -59,17 +38,6 @@ pub struct QueueDepth {
     /// For how many seconds the oldest run could have been claimed. Upkeep, which waits by design, and paused runs do not count. 0 if
     /// there is none, and for running runs.
     pub oldest_seconds: f64,
-}
-
-impl From<catalog::QueueDepth> for QueueDepth {
-    fn from(row: catalog::QueueDepth) -> Self {
-        Self {
-            engine: row.engine,
-            state: row.state,
-            runs: row.runs,
-            oldest_seconds: row.oldest_seconds,
-        }
-    }
 }
 
 /// A run that is stuck: it should have been claimed, or taken back, by now.
@@ -89,19 +57,6 @@ pub struct StuckRun {
     pub stuck_at: DateTime<Utc>,
 }
 
-impl From<catalog::StuckRow> for StuckRun {
-    fn from(row: catalog::StuckRow) -> Self {
-        Self {
-            id: row.id,
-            resource: row.resource_id,
-            engine: row.engine,
-            kind: row.kind,
-            state: row.state,
-            stuck_at: row.since,
-        }
-    }
-}
-
 /// A database that takes no connections because of a restore.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClosedDatabase {
@@ -118,14 +73,47 @@ pub struct ClosedDatabase {
     pub error: Option<String>,
 }
 
-impl From<catalog::ClosedRow> for ClosedDatabase {
-    fn from(row: catalog::ClosedRow) -> Self {
-        Self {
-            resource: row.resource_id,
-            database: row.database,
-            run: row.run_id,
-            closed_at: row.closed_at,
-            error: row.error,
-        }
-    }
+/// A suspect restore point.
+#[derive(Debug, Clone, Serialize)]
+pub struct SuspectPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource: String,
+    /// The instant that it would bring back.
+    pub consistent_at: DateTime<Utc>,
+    /// The reasons, in the manifest's words.
+    pub suspected_of: Vec<String>,
+    /// What was observed, for an operator to read.
+    pub suspected_because: String,
+    /// Whether its resource has no newer point to count on.
+    pub is_newest: bool,
+}
+
+/// A quarantined restore point.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedPoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its resource.
+    pub resource: String,
+    /// The instant that it would bring back.
+    pub consistent_at: DateTime<Utc>,
+    /// When it was quarantined.
+    pub quarantined_at: DateTime<Utc>,
+    /// Why it is quarantined.
+    pub quarantined_because: String,
+}
+
+/// A fault that live consumers see in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFault {
+    /// The store's name.
+    pub store: String,
+    /// The fault, in the words of one of these consumers.
+    pub failed_because: String,
+    /// How many consumers see it.
+    pub consumers: i64,
+    /// Since when the first of them has seen it.
+    pub failed_at: DateTime<Utc>,
 }

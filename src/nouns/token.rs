@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::catalog::TokenRow;
-
 /// A token of the HTTP API, without its secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct Token {
@@ -25,21 +23,6 @@ pub struct Token {
     pub revoked_at: Option<DateTime<Utc>>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-}
-
-impl From<TokenRow> for Token {
-    fn from(row: TokenRow) -> Self {
-        Self {
-            id: row.id,
-            name: row.name,
-            scopes: row.scopes,
-            team: row.team,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            revoked_at: row.revoked_at,
-            last_used_at: row.last_used_at,
-        }
-    }
 }
 
 /// A token that was just made, with its secret, which is shown this once.

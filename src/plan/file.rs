@@ -25,7 +25,8 @@ pub struct PlansFile {
 }
 
 /// Where the plans in force come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// The file, in its present or its last good state.
     File,

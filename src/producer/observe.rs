@@ -11,11 +11,13 @@ use tokio::sync::watch;
 
 use crate::{
     catalog::{
-        Catalog, CatalogError, ConsumerRow, ProofCount, QueueDepth, Removals, StoreFault,
-        StoreListing, SuspectCount, TierExposure, UnknownTier, Work, answered,
+        Catalog, CatalogError, ProofCount, Removals, StoreListing, SuspectCount, TierExposure,
+        Work, answered,
     },
     metrics,
+    nouns::{Consumer, QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
+    status::paid,
 };
 
 /// The time limit of one measurement: a connection can hang without an error.
@@ -138,10 +140,7 @@ async fn measure(
     plans: &Plans,
     observer: &Observer,
 ) -> Result<Figures, CatalogError> {
-    let (paid, allowed): (Vec<_>, Vec<_>) = plans
-        .paid()
-        .map(|(plan, _)| (plan.tier.to_string(), plan.allowed().as_seconds_f64()))
-        .unzip();
+    let (paid, allowed) = paid(plans);
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let alive = catalog.live_consumers().await?;
     Ok(Figures {
@@ -158,8 +157,8 @@ async fn measure(
         depths: catalog.queue_depths().await?,
         alive: alive
             .into_iter()
-            .filter(ConsumerRow::takes_new)
-            .map(|ConsumerRow { queues, .. }| queues)
+            .filter(Consumer::takes_new)
+            .map(|Consumer { engines, .. }| engines)
             .collect(),
         paid,
     })
@@ -176,11 +175,11 @@ impl Shown {
 
     /// Logs each unknown tier once, when it first appears.
     fn tell_new(&mut self, unknown: &[UnknownTier]) {
-        let names = unknown.iter().map(|tier| tier.tier.clone()).collect();
+        let names = unknown.iter().map(|tier| tier.id.clone()).collect();
         let before = std::mem::replace(&mut self.unknown, names);
-        for tier in unknown.iter().filter(|tier| !before.contains(&tier.tier)) {
+        for tier in unknown.iter().filter(|tier| !before.contains(&tier.id)) {
             tracing::warn!(
-                tier = tier.tier,
+                tier = tier.id,
                 resources = tier.resources,
                 "a tier is not in the plans: its resources are not backed up"
             );

@@ -35,7 +35,7 @@ async fn after_six_hours_ahead() -> Result<Simulation> {
     sim.db.add("late", "others", "pro").await?;
     sim.tick().await?;
     for claim in sim.claim().await? {
-        let resource = sim.db.catalog.run(claim.id).await?.resource_id;
+        let resource = sim.db.catalog.run(claim.id).await?.resource;
         match resource.as_str() {
             "failed" => sim.fail(&claim).await?,
             "shop" => sim.succeed(&claim, sim.now).await?,

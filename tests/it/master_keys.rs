@@ -53,12 +53,7 @@ async fn add(catalog: &Catalog, keys: &MasterKeys, id: &str) -> Result<()> {
 }
 
 fn entry() -> Audit<'static> {
-    Audit {
-        action: "rotate_master_key",
-        resource_id: None,
-        point_id: None,
-        detail: serde_json::json!({}),
-    }
+    Audit::new("rotate_master_key", serde_json::json!({}))
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ mod missed;
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use lastgood::{
-    catalog::{CatalogError, Order, ResourceChange, ResourceStatus, UnknownTier},
+    catalog::{CatalogError, Order, ResourceChange},
+    nouns::{ResourceStatus, UnknownTier},
     plan::Plans,
     producer::{apply_plans, limit_dumps, tick},
 };
@@ -358,7 +359,7 @@ async fn a_tier_that_no_plan_knows_is_reported_not_backed_up_and_picked_up_once_
         .unknown_tiers(&known)
         .await?
         .into_iter()
-        .map(|UnknownTier { tier, resources }| (tier, resources))
+        .map(|UnknownTier { id, resources }| (id, resources))
         .collect();
     assert_eq!(
         unknown,

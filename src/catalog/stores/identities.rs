@@ -1,11 +1,12 @@
 //! Which installation is this catalog, which store does each name mean, and what is wrong with a store?
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::catalog::{Audit, Catalog, CatalogError, record};
+use crate::{
+    catalog::{Audit, Catalog, CatalogError, record},
+    nouns::StoreFault,
+};
 
 /// How many characters of a fault's text are kept.
 const WORDS_MAX: usize = 1000;
@@ -38,21 +39,6 @@ pub struct StoreIdentity {
     pub writes_once: bool,
 }
 
-/// A fault that live consumers see in a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreFault {
-    /// The store's name.
-    pub store: String,
-    /// The fault, in the words of one of these consumers.
-    #[serde(rename = "failed_because", alias = "why")]
-    pub why: String,
-    /// How many consumers see it.
-    pub consumers: i64,
-    /// Since when the first of them has seen it.
-    #[serde(rename = "failed_at", alias = "since")]
-    pub since: DateTime<Utc>,
-}
-
 impl Catalog {
     /// Returns the installations whose restore points belong to this catalog.
     pub async fn installations(&self) -> Result<Installations, CatalogError> {
@@ -60,11 +46,8 @@ impl Catalog {
             .fetch_all(self.pool())
             .await?;
         let own = rows.iter().find(|row| row.is_own).map(|row| row.id);
-        let own = own.ok_or_else(|| CatalogError::NotFound {
-            what: "installation",
-            id: "of this catalog".to_owned(),
-            list: "migrate",
-        })?;
+        let own = own
+            .ok_or_else(|| CatalogError::not_found("installation", "of this catalog", "migrate"))?;
         let adopted = rows.iter().filter(|row| !row.is_own).map(|row| row.id);
         Ok(Installations {
             own,
@@ -75,12 +58,7 @@ impl Catalog {
     /// Takes the place of another installation, and records that. Idempotent.
     pub async fn adopt_installation(&self, id: Uuid) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let audit = Audit {
-            action: "adopt_installation",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "installation": id }),
-        };
+        let audit = Audit::new("adopt_installation", json!({ "installation": id }));
         record(&mut transaction, &audit).await?;
         sqlx::query!(
             "insert into lastgood.installations (id) values ($1) on conflict (id) do nothing",
@@ -128,12 +106,10 @@ impl Catalog {
     /// Makes a name mean another store from now on, and records that an operator ordered it.
     pub async fn replace_store(&self, found: &StoreIdentity) -> Result<(), CatalogError> {
         let mut transaction = self.pool().begin().await?;
-        let audit = Audit {
-            action: "adopt_store",
-            resource_id: None,
-            point_id: None,
-            detail: json!({ "store": found.name, "id": found.store_id }),
-        };
+        let audit = Audit::new(
+            "adopt_store",
+            json!({ "store": found.name, "id": found.store_id }),
+        );
         record(&mut transaction, &audit).await?;
         // A store has only one name: this one replaces any other.
         sqlx::query!(
@@ -188,7 +164,7 @@ impl Catalog {
     pub async fn store_faults(&self) -> Result<Vec<StoreFault>, CatalogError> {
         let rows = sqlx::query_as!(
             StoreFault,
-            r#"select store, min(why) as "why!", count(*) as "consumers!", min(since) as "since!"
+            r#"select store, min(why) as "failed_because!", count(*) as "consumers!", min(since) as "failed_at!"
                from lastgood.store_faults as fault join lastgood.consumers as consumer on consumer.id = fault.consumer_id
                where consumer.state <> 'stopped' and consumer.seen_at > now() - interval '30 seconds'
                group by store order by store"#

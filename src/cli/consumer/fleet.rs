@@ -9,7 +9,7 @@ use crate::{
         output::{Output, instant, span, table},
         queue,
     },
-    nouns::{Consumer, RunningRun, all},
+    nouns::{Consumer, RunningRun},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,8 +37,8 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
     let catalog = crate::cli::catalog().await?;
     match command {
         Command::List => {
-            let consumers: Vec<Consumer> = all(catalog.live_consumers().await?);
-            let running: Vec<RunningRun> = all(catalog.running().await?);
+            let consumers = catalog.live_consumers().await?;
+            let running = catalog.running().await?;
             let now = catalog.now().await?;
             let listed: Vec<_> = consumers
                 .into_iter()
@@ -55,7 +55,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         }
         Command::Drain { id, reason } => {
             let order = Order::of_this_user(reason.as_deref());
-            let asked = Consumer::from(catalog.drain_consumer(&id, &order).await?);
+            let asked = catalog.drain_consumer(&id, &order).await?;
             output.show(&asked, |_| {
                 format!(
                     "{id} was asked to drain: it claims no more runs, and exits when its last one has ended"

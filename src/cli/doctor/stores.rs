@@ -6,7 +6,8 @@ use lastgood_jobs::escrow;
 
 use super::{super::output::counted, Args};
 use crate::{
-    catalog::{Catalog, KeyRow},
+    catalog::Catalog,
+    nouns::Key,
     stores::{self, Candidate, NamedStore},
 };
 
@@ -77,7 +78,7 @@ pub(super) async fn escrows(store: Candidate, catalog: Catalog) -> anyhow::Resul
     ))
 }
 
-fn named(keys: &[&KeyRow]) -> String {
+fn named(keys: &[&Key]) -> String {
     let first = keys.iter().take(KEYS_NAMED);
     let mut names: Vec<String> = first.map(|key| key.id.to_string()).collect();
     if keys.len() > KEYS_NAMED {
@@ -96,7 +97,7 @@ pub(super) async fn faults(catalog: Catalog) -> anyhow::Result<String> {
                 "{} cannot be used by {}: {}",
                 it.store,
                 counted(it.consumers, "consumer"),
-                it.why
+                it.failed_because
             )
         })
         .collect();

@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    catalog::{Audit, Catalog, KeyRow, NewKey},
+    catalog::{Audit, Catalog, NewKey},
     cli::output::{Output, counted},
     config::{self, StorageArgs},
     keys,
@@ -91,12 +91,10 @@ pub(super) async fn rewrite(
     let master = master_keys()?;
     let stores = stores(storage, catalog).await?;
     let keys = catalog.keys().await?;
-    let entry = Audit {
-        action: "escrow",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
-    };
+    let entry = Audit::new(
+        "escrow",
+        json!({ "recipient": recovery.to_string(), "keys": living(&keys) }),
+    );
     catalog.audit(&entry).await?;
     let mut written: Vec<Key> = Vec::new();
     for row in keys {
@@ -114,7 +112,7 @@ pub(super) async fn rewrite(
             identity,
         };
         put(&stores, &escrow, recovery).await?;
-        written.push(row.into());
+        written.push(row);
     }
     output.show(&written, |written| {
         format!(
@@ -125,7 +123,7 @@ pub(super) async fn rewrite(
 }
 
 /// Returns how many keys have a secret, and so an escrow.
-fn living(keys: &[KeyRow]) -> usize {
+fn living(keys: &[Key]) -> usize {
     keys.iter().filter(|key| key.shredded_at.is_none()).count()
 }
 

@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::escrow::{Opened, master_keys, open_all, stores_to_read};
 use crate::{
-    catalog::{Audit, Catalog, KeyRow, SealedKey, UnopenedUrl},
+    catalog::{Audit, Catalog, SealedKey, UnopenedUrl},
     cli::output::{Output, counted, printable},
     config::StorageArgs,
     keys,
     master::{self, Held},
+    nouns::Key,
     secret::{MasterKeys, read_secret_file},
 };
 
@@ -75,7 +76,7 @@ pub(super) async fn reseal(
     };
     let stores = stores_to_read(storage).await?;
     let found = open_all(&stores, &recovery, &mut report.faults).await;
-    let is_living = |key: &KeyRow| key.shredded_at.is_none();
+    let is_living = |key: &Key| key.shredded_at.is_none();
     if lost.is_some() && found.is_empty() && catalog.keys().await?.iter().any(is_living) {
         for fault in &report.faults {
             output.note(&format!("SKIPPED: {}", printable(fault)));
@@ -136,12 +137,7 @@ async fn given_up(
 /// Records that the remaining keys are tried again.
 async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
     let number = master::hold(catalog, keys).await?.sealing;
-    let entry = Audit {
-        action: "reseal_keys",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "to": number }),
-    };
+    let entry = Audit::new("reseal_keys", json!({ "to": number }));
     catalog.audit(&entry).await?;
     Ok(number)
 }
@@ -150,7 +146,7 @@ async fn again(catalog: &Catalog, keys: &MasterKeys) -> anyhow::Result<i32> {
 async fn bring_back(
     catalog: &Catalog,
     keys: &MasterKeys,
-    row: &KeyRow,
+    row: &Key,
     found: &BTreeMap<Uuid, Opened>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -169,7 +165,7 @@ async fn bring_back(
         Err(why) => {
             report
                 .left
-                .push(format!("{} of {}: {why}", row.id, owner(row)));
+                .push(format!("{} of {}: {why}", row.id, row.owner()));
             return Ok(());
         }
     };
@@ -183,7 +179,7 @@ async fn bring_back(
         let why = "it was changed concurrently: run this again";
         report
             .left
-            .push(format!("{} of {}: {why}", row.id, owner(row)));
+            .push(format!("{} of {}: {why}", row.id, row.owner()));
     }
     Ok(())
 }
@@ -203,12 +199,6 @@ fn in_escrow<'a>(
     } else {
         Err("its escrow holds a different secret from the key on record")
     }
-}
-
-fn owner(row: &KeyRow) -> String {
-    row.team
-        .as_ref()
-        .map_or_else(|| "the platform".to_owned(), |team| format!("team {team}"))
 }
 
 fn text(report: &Report) -> String {

@@ -59,12 +59,10 @@ pub(super) async fn rotate_master(catalog: &Catalog, output: &Output) -> anyhow:
 
 /// Seals new secrets under the key `number` from here on. Every consumer must have it first, or its jobs would fail.
 async fn begin(catalog: &Catalog, held: &Held, number: i32) -> anyhow::Result<()> {
-    let entry = Audit {
-        action: "rotate_master_key",
-        resource_id: None,
-        point_id: None,
-        detail: json!({ "from": held.sealing, "to": number }),
-    };
+    let entry = Audit::new(
+        "rotate_master_key",
+        json!({ "from": held.sealing, "to": number }),
+    );
     if held.sealing == number {
         return Ok(catalog.audit(&entry).await?);
     }
@@ -160,7 +158,7 @@ fn verdict(report: &Report) -> String {
 fn under(count: &SealedCount) -> String {
     format!(
         "under master key {}, {} and {}",
-        count.number,
+        count.master_key,
         counted(count.urls, "URL"),
         counted(count.keys, "archive key")
     )

@@ -5,7 +5,6 @@ use uuid::Uuid;
 use crate::{
     catalog::{Custody, Order},
     cli::{catalog, output::Output},
-    nouns::Point,
 };
 
 /// Which point, and why.
@@ -32,7 +31,7 @@ pub(super) async fn keep(custody: Custody, args: &KeepArgs, output: &Output) -> 
         Custody::Pin => ("pinned", "unpin"),
         Custody::Hold => ("held", "release"),
     };
-    output.show(&Point::one(&catalog, args.id).await?, |point| {
+    output.show(&catalog.shown_point(args.id).await?.point, |point| {
         format!(
             "{done}: it does not expire until `lastgood point {how} {}`",
             point.id
@@ -44,7 +43,7 @@ pub(super) async fn confirm(args: &KeepArgs, output: &Output) -> anyhow::Result<
     let order = Order::of_this_user(Some(&args.reason));
     let catalog = catalog().await?;
     catalog.confirm(args.id, &args.reason, &order).await?;
-    output.show(&Point::one(&catalog, args.id).await?, |_| {
+    output.show(&catalog.shown_point(args.id).await?.point, |_| {
         "confirmed: it is trusted like any other, and older ones expire as usual".to_owned()
     })
 }
@@ -60,7 +59,7 @@ pub(super) async fn keep_no_more(
         Custody::Pin => "unpinned",
         Custody::Hold => "released",
     };
-    output.show(&Point::one(&catalog, args.id).await?, |_| {
+    output.show(&catalog.shown_point(args.id).await?.point, |_| {
         format!("{done}: its retention applies again, see `lastgood retention plan`")
     })
 }

@@ -23,10 +23,7 @@ use super::{
     Args,
     in_process::{Outcome, Target, restore_from_one},
 };
-use crate::{
-    nouns::{ProblemKind, Told},
-    stores,
-};
+use crate::stores;
 
 /// How many of the newest points are examined in search of one that can be restored.
 const LOOKED_AT_MAX: usize = 1000;
@@ -66,16 +63,12 @@ struct PassedOver {
 }
 
 /// Restores the point that the flags choose into the empty target of `--into`.
-pub(super) async fn run(from: &str, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
-    let resource = args.resource.as_ref().context("name the resource")?;
-    anyhow::ensure!(
-        !args.even_suspect || args.point.is_some(),
-        Told::new(
-            ProblemKind::NotAccepted,
-            "--even-suspect needs --point: a suspect restore point is restored only by its id"
-                .to_owned()
-        )
-    );
+pub(super) async fn run(
+    from: &str,
+    resource: &ResourceId,
+    args: &Args,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     let target = Target::of(args).await?;
     let store = stores::open_one(from, args.storage.stores.as_deref()).await?;
     let asked = Asked {

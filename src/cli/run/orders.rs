@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     catalog::{Catalog, CatalogError, FailedFilter, Mode, Order, Ordered},
     cli::output::{Output, table},
-    nouns::{OrderedRun, Run},
+    nouns::OrderedRun,
 };
 
 #[derive(Debug, clap::Args)]
@@ -138,13 +138,12 @@ enum Answer {
 
 impl Answer {
     async fn of(ordered: Ordered, catalog: &Catalog, mode: Mode) -> anyhow::Result<Self> {
-        let row = catalog.run(ordered.id).await.with_context(|| {
+        let mut run = catalog.run(ordered.id).await.with_context(|| {
             format!(
                 "the order about run {} is given (it was {}), but the run cannot be read back",
                 ordered.id, ordered.was
             )
         })?;
-        let mut run = Run::from(row);
         if mode == Mode::Rehearsal {
             run.state = ordered.state;
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
-use lastgood::{catalog::ResourceStatus, token::Scope};
+use lastgood::{nouns::ResourceStatus, token::Scope};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

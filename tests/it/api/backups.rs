@@ -61,7 +61,7 @@ async fn a_request_sent_again_is_answered_with_the_first_ones_run() -> Result<()
         .filter(|row| row.action == "backup")
         .collect();
     ensure!(
-        mine.len() == 1 && mine.iter().all(|row| row.actor.starts_with("token:")),
+        mine.len() == 1 && mine.iter().all(|row| row.by.starts_with("token:")),
         "{audited:?}"
     );
     Ok(())

@@ -91,7 +91,7 @@ async fn a_run_is_cancelled_and_tried_again() -> Result<()> {
         .find(|act| act.action == "cancel")
         .context("not recorded")?;
     ensure!(
-        cancel.actor.starts_with("token:") && cancel.detail["reason"] == "the wrong one",
+        cancel.by.starts_with("token:") && cancel.detail["reason"] == "the wrong one",
         "{cancel:?}"
     );
     Ok(())

@@ -63,7 +63,7 @@ async fn put_registers_then_brings_to_what_is_sent() -> Result<()> {
         .await?;
     let told: Vec<_> = acts
         .iter()
-        .filter(|act| act.resource_id.is_some())
+        .filter(|act| act.resource.is_some())
         .map(|act| act.action.as_str())
         .collect();
     assert_eq!(told, ["change", "register"]);

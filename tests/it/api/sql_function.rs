@@ -229,7 +229,7 @@ async fn who_asked_is_on_record_once() -> Result<()> {
     let told: Vec<_> = acts
         .iter()
         .filter(|act| act.action == "backup")
-        .map(|act| (act.actor.clone(), act.resource_id.as_deref(), &act.detail))
+        .map(|act| (act.by.clone(), act.resource.as_deref(), &act.detail))
         .collect();
     assert_eq!(
         told,

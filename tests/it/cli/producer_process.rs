@@ -1,7 +1,7 @@
 //! The producer as operators run it: it starts whatever the plans file says, shows what it does, and ends when asked to.
 
 use anyhow::{Context as _, Result};
-use lastgood::catalog::{ConsumerState, Registration};
+use lastgood::{catalog::Registration, nouns::ConsumerState};
 
 use super::process::{Producer, run_on};
 use crate::{

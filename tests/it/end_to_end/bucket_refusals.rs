@@ -337,7 +337,7 @@ async fn a_signed_address_gives_the_archive_over_plain_http_and_is_on_record() -
     let acts = lab.catalog.catalog.audited(&AuditFilter::newest(1)).await?;
     let act = acts.first().context("nothing is on record")?;
     assert_eq!(
-        (act.action.as_str(), act.point_id, &act.detail["seconds"]),
+        (act.action.as_str(), act.point, &act.detail["seconds"]),
         ("url", Some(point.id), &serde_json::json!(300))
     );
     let (_, signature) = url.split_once("X-Amz-Signature=").context("not signed")?;

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::catalog::{AuditFilter, PointRow, ResourceStatus};
+use lastgood::{
+    catalog::{AuditFilter, PointRow},
+    nouns::ResourceStatus,
+};
 
 use super::{
     cache::Cache,
@@ -386,7 +389,7 @@ async fn an_archive_is_let_out_whole_on_record_and_never_over_a_file() -> Result
         let_out.len() == 4
             && let_out
                 .iter()
-                .all(|it| it.point_id == Some(run) && !it.actor.is_empty()),
+                .all(|it| it.point == Some(run) && !it.by.is_empty()),
         "{audited:?}"
     );
     Ok(())

@@ -68,7 +68,7 @@ async fn what_does_not_is_given_back_and_its_attempt_is_not_spent() -> Result<()
     assert!(consumer.exit().await?.success(), "{}", consumer.log()?);
     let row = lab.row(run).await?;
     assert_eq!(
-        (row.state.as_str(), row.attempt, row.lease_by),
+        (row.state.as_str(), row.attempt, row.consumer),
         ("queued", 0, None)
     );
     assert_eq!(row.error_kind, None);
@@ -105,7 +105,7 @@ async fn a_sigterm_after_an_operators_drain_is_the_second_order_to_stop() -> Res
     let mut consumer = lab.consumer("consumer", &["--drain-timeout", "1h"]).await?;
     let run = lab.enqueue_backup("shop").await?;
     stands_half_way(&lab).await?;
-    let id = lab.row(run).await?.lease_by.context("nobody has it")?;
+    let id = lab.row(run).await?.consumer.context("nobody has it")?;
     lab.run(&["consumer", "drain", &id]).await?;
     eventually(PATIENCE, "the consumer drains", async || {
         Ok(consumer.get("/readyz").await?.contains("503"))

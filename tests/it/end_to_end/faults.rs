@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood::{catalog::RunRow, run::RunState};
+use lastgood::{nouns::Run, run::RunState};
 
 use super::{
     customer::{Customer, PASSWORD, Rights},
@@ -21,7 +21,7 @@ const SUCCEEDED: &str =
     "lastgood_runs_total{engine=\"vector\",kind=\"backup\",result=\"succeeded\"}";
 
 /// Checks that a run failed for this reason, and that `run show` says so.
-pub(super) async fn says_why(lab: &Lab, row: &RunRow, kind: &str, words: &str) -> Result<()> {
+pub(super) async fn says_why(lab: &Lab, row: &Run, kind: &str, words: &str) -> Result<()> {
     ensure!(row.state == RunState::Failed, "{row:?}");
     assert_eq!(row.error_kind.as_deref(), Some(kind), "{row:?}");
     let shown = lab
@@ -73,17 +73,17 @@ async fn customers_that_cannot_be_reached_are_told_of_and_hold_up_nobody() -> Re
         .await?;
     let consumer = lab.consumer("consumer", &[]).await?;
     eventually(PATIENCE, "all four have ended", async || {
-        Ok(lab.runs().await?.iter().all(RunRow::has_ended))
+        Ok(lab.runs().await?.iter().all(|it| it.state.has_ended()))
     })
     .await?;
 
     for row in lab.runs().await? {
-        match row.resource_id.as_str() {
+        match row.resource.as_str() {
             "refused" => says_why(&lab, &row, "auth", "password authentication failed").await?,
             "gone" => says_why(&lab, &row, "config", "\"e2e_nowhere\" does not exist").await?,
             "down" => says_why(&lab, &row, "connect", "could not be reached").await?,
             _ => assert_eq!(
-                (row.resource_id.as_str(), row.state.as_str()),
+                (row.resource.as_str(), row.state.as_str()),
                 ("good", "succeeded")
             ),
         }

@@ -54,7 +54,7 @@ async fn two_consumers_back_up_each_slot_of_thirty_resources_once() -> Result<()
     let runs = lab.runs().await?;
     let mut slots: Vec<_> = runs
         .iter()
-        .map(|run| (&run.resource_id, run.slot))
+        .map(|run| (&run.resource, run.slot_at))
         .collect();
     slots.sort();
     let all = slots.len();

@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::{
-    catalog::{PointFilter, PointRow, RunFilter, RunRow},
+    catalog::{PointFilter, PointRow, RunFilter},
+    nouns::Run,
     run::RunState,
 };
 use lastgood_jobs::attempt::RunId;
@@ -198,11 +199,11 @@ impl Lab {
             .await?)
     }
 
-    pub(super) async fn row(&self, run: Uuid) -> Result<RunRow> {
+    pub(super) async fn row(&self, run: Uuid) -> Result<Run> {
         Ok(self.catalog.catalog.run(RunId(run)).await?)
     }
 
-    pub(super) async fn runs(&self) -> Result<Vec<RunRow>> {
+    pub(super) async fn runs(&self) -> Result<Vec<Run>> {
         let all = RunFilter {
             limit: 1000,
             ..RunFilter::default()
@@ -227,8 +228,8 @@ impl Lab {
         &self,
         run: Uuid,
         what: &str,
-        wanted: impl Fn(&RunRow) -> bool,
-    ) -> Result<RunRow> {
+        wanted: impl Fn(&Run) -> bool,
+    ) -> Result<Run> {
         eventually(PATIENCE, what, async || Ok(wanted(&self.row(run).await?)))
             .await
             .with_context(|| format!("run {run}"))?;
@@ -236,12 +237,13 @@ impl Lab {
     }
 
     /// Waits until the run has ended, and returns it.
-    pub(super) async fn ends(&self, run: Uuid) -> Result<RunRow> {
-        self.becomes(run, "the run ends", RunRow::has_ended).await
+    pub(super) async fn ends(&self, run: Uuid) -> Result<Run> {
+        self.becomes(run, "the run ends", |it| it.state.has_ended())
+            .await
     }
 
     /// Waits until the run has ended and checks that it succeeded.
-    pub(super) async fn succeeds(&self, run: Uuid) -> Result<RunRow> {
+    pub(super) async fn succeeds(&self, run: Uuid) -> Result<Run> {
         let row = self.ends(run).await?;
         ensure!(row.state == RunState::Succeeded, "{row:?}");
         Ok(row)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
-use lastgood::{catalog::RunRow, run::RunState};
+use lastgood::{nouns::Run, run::RunState};
 use lastgood_jobs::storage::Storage;
 use uuid::Uuid;
 
@@ -25,8 +25,8 @@ async fn installation() -> Result<(Lab, Customer)> {
 }
 
 /// Returns the index in `consumers` of the one that holds the run.
-fn holder(row: &RunRow, consumers: &[Service]) -> Result<usize> {
-    let lease_by = row.lease_by.as_deref().context("nobody holds the run")?;
+fn holder(row: &Run, consumers: &[Service]) -> Result<usize> {
+    let lease_by = row.consumer.as_deref().context("nobody holds the run")?;
     let holds = |consumer: &Service| lease_by.contains(&format!("-{}-", consumer.pid()));
     let place = consumers.iter().position(holds);
     place.with_context(|| format!("{lease_by} is none of the consumers"))
@@ -174,7 +174,7 @@ async fn a_run_that_kills_its_worker_each_time_fails_when_its_attempts_are_spent
             deaths += 1;
             consumer = lab.start("killed", &["consumer"])?;
         }
-        Ok(lab.row(run).await?.has_ended())
+        Ok(lab.row(run).await?.state.has_ended())
     })
     .await?;
     let row = lab.row(run).await?;

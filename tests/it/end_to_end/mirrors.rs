@@ -149,7 +149,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     house
         .lab
         .becomes(run, "it will be tried again", |row| {
-            row.state == RunState::Queued && row.error.is_some() || row.has_ended()
+            row.state == RunState::Queued && row.error.is_some() || row.state.has_ended()
         })
         .await?;
     house.is_held_by(&point, &["far", "here"]).await?;
@@ -167,7 +167,7 @@ async fn a_mirror_that_is_away_has_lost_nothing_and_saves_its_points_from_being_
     house
         .lab
         .becomes(run, "it is tried again", |row| {
-            row.attempt > 1 && row.state != RunState::Running || row.has_ended()
+            row.attempt > 1 && row.state != RunState::Running || row.state.has_ended()
         })
         .await?;
     ensure!(house.lab.catalog.catalog.quarantined(10).await?.is_empty());
@@ -219,7 +219,7 @@ async fn a_manifest_and_an_archive_that_were_exchanged_together_prove_nothing() 
         let runs = house.lab.runs().await?;
         Ok(runs.iter().any(|run| {
             run.kind == RunKind::Copy
-                && run.resource_id == "shop"
+                && run.resource == "shop"
                 && run
                     .error
                     .as_ref()

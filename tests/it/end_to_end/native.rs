@@ -145,7 +145,7 @@ async fn in_place_only_what_the_backup_has_is_replaced_or_all_of_a_server() -> R
     // However often a restore has read the dump.
     let points = lab.points().await?;
     for run in lab.runs().await? {
-        let point = points.iter().find(|it| it.resource_id == run.resource_id);
+        let point = points.iter().find(|it| it.resource_id == run.resource);
         let bytes = point.context("no point")?.dump_bytes;
         let has_restored = run.kind == RunKind::Restore && run.state == RunState::Succeeded;
         ensure!(

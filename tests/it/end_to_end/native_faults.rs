@@ -88,17 +88,13 @@ async fn an_engine_that_nobody_knows_fails_its_run_and_holds_up_no_queue() -> Re
             .runs()
             .await?
             .iter()
-            .filter(|run| run.has_ended())
+            .filter(|run| run.state.has_ended())
             .count()
             >= 2)
     };
     eventually(PATIENCE, "both have ended", ended).await?;
     let runs = lab.runs().await?;
-    let of = |id: &str| {
-        runs.iter()
-            .find(|run| run.resource_id == id)
-            .context("no run")
-    };
+    let of = |id: &str| runs.iter().find(|run| run.resource == id).context("no run");
     says_why(
         &lab,
         of("old")?,

@@ -97,8 +97,8 @@ async fn after_its_expiry_nothing_is_left_of_a_point_and_the_newest_stays() -> R
         .await?;
     let told: Vec<_> = acts
         .iter()
-        .filter(|act| act.point_id.is_some())
-        .map(|act| (act.action.as_str(), act.point_id))
+        .filter(|act| act.point.is_some())
+        .map(|act| (act.action.as_str(), act.point))
         .collect();
     assert_eq!(told, [("expire", Some(old)), ("pin", Some(pinned))]);
 

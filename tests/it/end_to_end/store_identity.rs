@@ -199,7 +199,7 @@ async fn a_store_that_vanishes_under_a_consumer_is_told_and_used_again_once_it_i
     let run = lab.enqueue_backup("shop").await?;
     let tried = lab
         .becomes(run, "it will be tried again", |row| {
-            row.state == RunState::Queued && row.error.is_some() || row.has_ended()
+            row.state == RunState::Queued && row.error.is_some() || row.state.has_ended()
         })
         .await?;
     ensure!(

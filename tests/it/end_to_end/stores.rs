@@ -84,7 +84,7 @@ async fn a_point_is_copied_into_the_mirror_and_restored_from_it_when_the_bucket_
     said.succeeded()?;
     let restores = lab.runs().await?;
     let restore = restores.iter().find(|run| run.kind == RunKind::Restore);
-    let result = restore.and_then(|run| run.result.clone());
+    let result = restore.and_then(|run| run.report.clone());
     let store = result.as_ref().and_then(|result| result.pointer("/store"));
     assert_eq!(store, Some(&"mirror".into()), "{result:?}");
     assert_eq!(shop.ask("select count(*)::text from items").await?, "1000");

@@ -100,7 +100,7 @@ async fn half_restore(lab: &Lab, cache: &Cache) -> Result<()> {
         eventually(PATIENCE, "the restore writes, or has ended", async || {
             Ok(
                 cache.ask::<i64>(&["EXISTS", "lastgood:restore"]).await? == 1
-                    || lab.row(run).await?.has_ended(),
+                    || lab.row(run).await?.state.has_ended(),
             )
         })
         .await?;

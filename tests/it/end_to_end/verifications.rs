@@ -144,7 +144,7 @@ async fn a_damaged_point_is_set_aside_replaced_told_of_and_acquitted_once_it_is_
         .await?;
     let of_points: Vec<_> = audited
         .iter()
-        .filter_map(|it| Some((it.action.as_str(), it.point_id?)))
+        .filter_map(|it| Some((it.action.as_str(), it.point?)))
         .collect();
     ensure!(of_points == [("quarantine", newer.id)], "{audited:?}");
 

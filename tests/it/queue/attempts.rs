@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use lastgood::{
-    catalog::{AttemptRow, Mode, Order},
+    catalog::{Mode, Order},
+    nouns::Attempt,
     queue::{Failure, Ledger},
     run::RunState,
 };
@@ -39,9 +40,9 @@ type Told<'a> = (
     (i64, i64),
 );
 
-fn told(row: &AttemptRow) -> Told<'_> {
+fn told(row: &Attempt) -> Told<'_> {
     (
-        (row.epoch.0, row.attempt, row.result.as_str(), &row.worker),
+        (row.epoch.0, row.attempt, row.result.as_str(), &row.consumer),
         row.error_kind.as_deref(),
         row.error.as_deref(),
         row.tool_words.as_deref(),
@@ -177,9 +178,9 @@ async fn each_attempt_is_on_record_with_what_became_of_it_and_no_other_attempts_
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
     let begins: Vec<_> = rows.iter().map(|row| row.started_at).collect();
     assert_eq!(begins, started);
-    assert!(rows.iter().all(|row| row.started_at <= row.ended_at));
+    assert!(rows.iter().all(|row| row.started_at <= row.finished_at));
     for pair in rows.windows(2) {
-        assert!(pair[0].ended_at <= pair[1].started_at, "{pair:?}");
+        assert!(pair[0].finished_at <= pair[1].started_at, "{pair:?}");
     }
     Ok(())
 }
@@ -241,7 +242,7 @@ async fn an_attempt_that_was_cancelled_before_the_last_records_nothing() -> Resu
         workers.stop().await?;
         let run = db.catalog.run(id).await?;
         assert_eq!((run.state.as_str(), run.attempt), (state, 1));
-        assert_eq!(run.result, None, "{state}");
+        assert_eq!(run.report, None, "{state}");
         let points = "select count(*) from lastgood.restore_points";
         assert_eq!(db.count(points).await?, 0, "{state}");
         assert_eq!(db.count("select count(*) from lastgood.copies").await?, 0);
@@ -280,11 +281,11 @@ async fn a_stale_worker_gives_nothing_back() -> Result<()> {
     workers.stop().await?;
     let after = db.catalog.run(id).await?;
     assert_eq!(
-        (after.state.as_str(), after.lease_by.as_deref()),
+        (after.state.as_str(), after.consumer.as_deref()),
         ("running", Some("another"))
     );
     assert_eq!((after.attempt, epoch(&db, id).await?), (2, 3));
-    assert_eq!(after.lease_until, before.lease_until);
+    assert_eq!(after.lease_expires_at, before.lease_expires_at);
     assert_eq!(db.catalog.attempts(id).await?.len(), 1);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use apalis::prelude::AbortError;
 use chrono::TimeDelta;
-use lastgood::{catalog::RunRow, plan::Plans, producer::tick, queue::Failure};
+use lastgood::{nouns::Run, plan::Plans, producer::tick, queue::Failure};
 use lastgood_jobs::{attempt::RunId, error::ErrorKind};
 use rstest::rstest;
 
@@ -63,7 +63,7 @@ fn start(db: &TestCatalog, victim: RunId, wrong: Wrong) -> (Workers, Witness) {
     (workers, witness)
 }
 
-fn error(run: &RunRow) -> (&str, &str) {
+fn error(run: &Run) -> (&str, &str) {
     (
         run.error_kind.as_deref().unwrap_or_default(),
         run.error.as_deref().unwrap_or_default(),
@@ -82,10 +82,10 @@ async fn a_failed_attempt_is_tried_again_after_a_stored_back_off_until_attempts_
         let run = is_queued_after(&db, id, attempt).await?;
         let after = db.catalog.now().await?;
         let back_off = TimeDelta::seconds(5 << (attempt - 1));
-        assert!(run.run_at >= before + back_off * 3 / 4, "{run:?}");
-        assert!(run.run_at <= after + back_off * 5 / 4, "{run:?}");
+        assert!(run.runnable_at >= before + back_off * 3 / 4, "{run:?}");
+        assert!(run.runnable_at <= after + back_off * 5 / 4, "{run:?}");
         assert_eq!(error(&run), ("connect", "no\u{fffd} answer"));
-        assert_eq!((run.lease_by, run.lease_until), (None, None));
+        assert_eq!((run.consumer, run.lease_expires_at), (None, None));
         before = db.catalog.now().await?;
         make_runnable(&db, id).await?;
     }

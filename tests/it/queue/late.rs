@@ -151,7 +151,7 @@ async fn a_commit_that_has_begun_is_waited_for_and_recorded_though_the_run_is_ca
     let id = cancel_while_committing(&db, restore_point).await?;
     assert_eq!(
         db.catalog.point(id.0).await?.resource_id,
-        db.catalog.run(id).await?.resource_id
+        db.catalog.run(id).await?.resource
     );
     Ok(())
 }
@@ -162,7 +162,7 @@ async fn what_a_cancelled_restore_had_done_already_is_in_its_history() -> Result
     let report = serde_json::json!({ "kept": "shop_replaced_1" });
     let told = report.clone();
     let id = cancel_while_committing(&db, move |_| Ok(Outcome::Report(told.clone()))).await?;
-    assert_eq!(db.catalog.run(id).await?.result, Some(report));
+    assert_eq!(db.catalog.run(id).await?.report, Some(report));
     Ok(())
 }
 

@@ -50,7 +50,7 @@ async fn a_handler_that_outlasts_its_lease_keeps_it_and_is_executed_once() -> Re
         anyhow::ensure!(taken.is_empty(), "{taken:?}");
         let run = db.catalog.run(id).await?;
         let outlasted = run
-            .lease_until
+            .lease_expires_at
             .zip(run.started_at)
             .is_some_and(|(until, started)| until - started > TimeDelta::seconds(4));
         Ok(outlasted && run.dump_bytes == 77)

@@ -43,7 +43,7 @@ async fn audited(db: &TestCatalog, action: &str) -> Result<Vec<serde_json::Value
     let rows = db.catalog.audited(&AuditFilter::newest(100)).await?;
     Ok(rows
         .into_iter()
-        .filter(|row| row.action == action && row.actor == "olga")
+        .filter(|row| row.action == action && row.by == "olga")
         .map(|row| row.detail)
         .collect())
 }
@@ -90,7 +90,7 @@ async fn what_failed_is_tried_again_with_all_its_attempts_and_every_attempt_is_o
                 it.epoch.0,
                 it.attempt,
                 it.result.as_str(),
-                it.worker.as_str(),
+                it.consumer.as_str(),
             )
         })
         .collect();

@@ -65,7 +65,7 @@ async fn running_by(db: &TestCatalog, what: &str) -> Result<HashMap<String, i64>
 async fn resources_in_order(db: &TestCatalog, ids: &[RunId]) -> Result<Vec<String>> {
     let mut resources = Vec::new();
     for id in ids {
-        resources.push(db.catalog.run(*id).await?.resource_id);
+        resources.push(db.catalog.run(*id).await?.resource);
     }
     Ok(resources)
 }

@@ -55,9 +55,9 @@ async fn a_job_whose_connections_are_cut_finishes_once_and_the_worker_lives_on()
         let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
              where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
         assert!(db.count(cut).await? > 0);
-        let before = db.catalog.run(id).await?.lease_until;
+        let before = db.catalog.run(id).await?.lease_expires_at;
         eventually(SOON, "the lease was renewed again", async || {
-            Ok(db.catalog.run(id).await?.lease_until > before)
+            Ok(db.catalog.run(id).await?.lease_expires_at > before)
         })
         .await?;
     }
@@ -91,7 +91,12 @@ async fn an_outage_longer_than_the_lease_is_survived_where_nobody_took_the_run()
     });
     let id = enqueue(&db, "shop").await?;
     witness.are_running(1).await?;
-    let until = db.catalog.run(id).await?.lease_until.context("no lease")?;
+    let until = db
+        .catalog
+        .run(id)
+        .await?
+        .lease_expires_at
+        .context("no lease")?;
     db.set_reachable(false).await?;
     let gone = until + chrono::TimeDelta::seconds(2);
     eventually(SOON, "the lease ran out", async || {

@@ -382,7 +382,7 @@ async fn each_store_is_proven_by_what_was_read_there_and_one_that_lacks_a_point_
     assert_eq!(missing, [("far", 1), ("here", 0)]);
     let audited = db.catalog.audited(&AuditFilter::newest(1)).await?;
     ensure!(
-        audited[0].action == "copy_lost" && audited[0].point_id == Some(point),
+        audited[0].action == "copy_lost" && audited[0].point == Some(point),
         "{audited:?}"
     );
     workers.stop().await

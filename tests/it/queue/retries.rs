@@ -264,7 +264,7 @@ async fn a_run_that_is_retried_may_be_claimed_at_once_and_consumers_are_told() -
     }
     let run = db.catalog.run(id).await?;
     assert_eq!((run.attempt, run.finished_at), (0, None));
-    assert!(run.run_at >= retried_after && run.run_at <= db.catalog.now().await?);
+    assert!(run.runnable_at >= retried_after && run.runnable_at <= db.catalog.now().await?);
     assert_eq!(epoch(&db, id).await?, 6, "fenced against the old attempts");
     assert_eq!(Claim::default().runs(&db).await?, [id]);
     Ok(())

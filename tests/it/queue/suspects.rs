@@ -157,7 +157,7 @@ async fn ends(
     crate::eventually::eventually(
         std::time::Duration::from_mins(1),
         "the verification ends",
-        async || Ok(db.catalog.run(run).await?.has_ended()),
+        async || Ok(db.catalog.run(run).await?.state.has_ended()),
     )
     .await?;
     workers.stop().await?;

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lastgood::{
-    catalog::{ConsumerState, Registration},
-    queue::Ledger,
-    run::RunState,
-};
+use lastgood::{catalog::Registration, nouns::ConsumerState, queue::Ledger, run::RunState};
 
 use super::workers::enqueue_on;
 use crate::database::TestCatalog;

@@ -14,7 +14,8 @@ use apalis::prelude::{BoxDynError, Data, Monitor, WorkerBuilder, WorkerContext};
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use lastgood::{
-    catalog::{Catalog, NewRun, Order, RunRow},
+    catalog::{Catalog, NewRun, Order},
+    nouns,
     queue::{
         Claims, InFlight, Lane, Ledger, Limits, Outcome, Queue, Run, Runs, Wakers, listen, watch,
     },
@@ -426,7 +427,7 @@ pub(super) async fn enqueue_many(
 }
 
 /// Waits until a run is in `state`, and returns it.
-pub(super) async fn becomes(db: &TestCatalog, id: RunId, state: &str) -> Result<RunRow> {
+pub(super) async fn becomes(db: &TestCatalog, id: RunId, state: &str) -> Result<nouns::Run> {
     let what = format!("run {id} is {state}");
     eventually(SOON, &what, async || {
         Ok(db.catalog.run(id).await?.state.as_str() == state)
@@ -437,7 +438,11 @@ pub(super) async fn becomes(db: &TestCatalog, id: RunId, state: &str) -> Result<
 }
 
 /// Waits until a run is queued after this many attempts, and returns it.
-pub(super) async fn is_queued_after(db: &TestCatalog, id: RunId, attempts: i32) -> Result<RunRow> {
+pub(super) async fn is_queued_after(
+    db: &TestCatalog,
+    id: RunId,
+    attempts: i32,
+) -> Result<nouns::Run> {
     let what = format!("run {id} is queued after {attempts} attempts");
     eventually(SOON, &what, async || {
         let run = db.catalog.run(id).await?;

@@ -31,8 +31,8 @@ async fn what_is_kept_by_hand_stays_until_it_is_not_and_both_are_recorded(
     let told: Vec<_> = acts.iter().rev().map(|act| act.action.as_str()).collect();
     assert_eq!(told, [kept, no_more]);
     let first = acts.last().context("nothing is recorded")?;
-    assert_eq!(first.point_id, Some(old));
-    assert_eq!(first.resource_id.as_deref(), Some("shop"));
+    assert_eq!(first.point, Some(old));
+    assert_eq!(first.resource.as_deref(), Some("shop"));
     assert_eq!(first.detail["reason"], "the auditors come");
     Ok(())
 }

@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
 use lastgood::{
-    catalog::{CatalogError, Order, ResourceChange, ResourceStatus},
+    catalog::{CatalogError, Order, ResourceChange},
+    nouns::ResourceStatus,
     producer::{ask_for_removals, retain},
 };
 use uuid::Uuid;

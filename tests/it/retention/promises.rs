@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use chrono::TimeDelta;
-use lastgood::catalog::{Order, ResourceChange, ResourceStatus};
+use lastgood::{
+    catalog::{Order, ResourceChange},
+    nouns::ResourceStatus,
+};
 
 use super::{House, sorted};
 use crate::database::plans;

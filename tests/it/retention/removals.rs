@@ -135,7 +135,7 @@ async fn what_has_lost_its_manifest_can_not_be_kept_even_if_its_archive_is_refus
     house.db.catalog.finish_removal(old).await?;
     let acts = house.db.catalog.audited(&AuditFilter::newest(10)).await?;
     assert_eq!(acts.len(), 1, "removed once");
-    let act = acts.first().map(|act| (act.action.as_str(), act.point_id));
+    let act = acts.first().map(|act| (act.action.as_str(), act.point));
     assert_eq!(act, Some(("expire", Some(old))));
     Ok(())
 }

@@ -65,11 +65,9 @@ pub(in crate::cli::key) async fn recover(
     let mut report = Report::default();
     let stores = stores_to_read(storage).await?;
     let found = open_all(&stores, &recovery, &mut report.faults).await;
-    let entry = Audit {
-        action: "recover_keys",
-        resource_id: None,
-        point_id: None,
-        detail: json!({
+    let entry = Audit::new(
+        "recover_keys",
+        json!({
             "keys": found.values().map(|it| json!({
                 "key": it.escrow.key,
                 "team": it.escrow.team.as_ref().map(TeamId::as_str),
@@ -78,7 +76,7 @@ pub(in crate::cli::key) async fn recover(
             })).collect::<Vec<_>>(),
             "faults": report.faults.len(),
         }),
-    };
+    );
     catalog.audit(&entry).await?;
     for Opened { escrow, store } in found.into_values() {
         let recipient = escrow.identity.recipient().to_string();
