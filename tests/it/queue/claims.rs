@@ -15,6 +15,7 @@ use lastgood_jobs::{
 };
 use uuid::Uuid;
 
+use super::claims_by_hand::{Claim, ask};
 use super::workers::{
     Gate, Settings, Witness, Workers, becomes, enqueue, enqueue_many, enqueue_on, report,
     with_a_shop,
@@ -209,5 +210,19 @@ async fn a_run_whose_time_has_not_come_is_not_claimed() -> Result<()> {
     workers.stop().await?;
     assert_eq!(witness.began(), [now]);
     assert_eq!(db.catalog.run(later).await?.attempt, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_attempt_begins_with_no_bytes() -> Result<()> {
+    let db = with_a_shop().await?;
+    ask(&db, "postgres", "backup", "shop").await?;
+    db.execute("update lastgood.runs set attempt = 1, epoch = 1, dump_bytes = 5, stored_bytes = 4")
+        .await?;
+    assert_eq!(Claim::default().take(&db).await?.len(), 1);
+    let bytes: (i64, i64) = sqlx::query_as("select dump_bytes, stored_bytes from lastgood.runs")
+        .fetch_one(db.pool())
+        .await?;
+    assert_eq!(bytes, (0, 0));
     Ok(())
 }

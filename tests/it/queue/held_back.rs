@@ -3,9 +3,13 @@
 use anyhow::Result;
 use lastgood_jobs::attempt::RunId;
 use rstest::rstest;
+use sqlx::postgres::PgListener;
 
 use super::claims_by_hand::{Claim, succeed};
-use crate::database::{TestCatalog, reads_of_runs};
+use crate::{
+    database::{TestCatalog, reads_of_runs},
+    eventually::{SOON, within},
+};
 
 /// What holds back the loud team's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +110,18 @@ async fn a_claim_passes_once_over_what_is_held_back(#[case] gate: Gate) -> Resul
     let db = held_back(gate).await?;
     // The team does not matter: a claim may find any team at its limit.
     let claim = claim(gate);
-    // A claim passes over at most two thousand runs, so the first one may find nothing else.
+    // A claim passes over at most two thousand runs, so the first one may find nothing else. It then calls for the next.
+    let mut listener = PgListener::connect_with(db.pool()).await?;
+    listener.listen("lastgood_runs").await?;
     let mut first = claim.take(&db).await?;
+    let passed: i64 = sqlx::query_scalar("select count(*) from lastgood.runs where held_by <> ''")
+        .fetch_one(db.pool())
+        .await?;
+    assert!((1..=2000).contains(&passed), "{passed}");
+    if passed == 2000 {
+        let called = within(SOON, "the next claim is called for", listener.recv()).await??;
+        assert_eq!(called.payload(), "postgres");
+    }
     if first.is_empty() {
         first = claim.take(&db).await?;
     }

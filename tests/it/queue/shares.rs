@@ -426,6 +426,25 @@ async fn what_failed_before_leaves_a_slot_to_what_can_be_backed_up() -> Result<(
 }
 
 #[tokio::test]
+async fn what_never_failed_takes_no_slot_of_what_failed_before() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    resources(&db, "acme", 4).await?;
+    for i in 1..=4 {
+        ask(&db, "postgres", "backup", &format!("acme-{i}")).await?;
+    }
+    db.execute("update lastgood.runs set trigger = 'scheduled', slot = now(), due_by = now()")
+        .await?;
+    // The last one in the order of a claim. One of the four slots is never for what failed.
+    db.execute(
+        "update lastgood.runs set attempt = 1, epoch = 1, due_by = now() + interval '1 hour' where resource_id = 'acme-4'",
+    )
+    .await?;
+    consumer(&db, "postgres 4 running").await?;
+    assert_eq!(Claim::default().take(&db).await?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
 async fn restores_and_whatever_waits_without_consumers_know_no_limit_of_what_failed() -> Result<()>
 {
     let db = TestCatalog::create().await?;

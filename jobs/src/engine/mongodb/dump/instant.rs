@@ -321,6 +321,7 @@ mod tests {
             document_bytes_max: 0,
             message_bytes_max: 0,
             batch_max: 0,
+            round_trip: Duration::ZERO,
         });
         assert_eq!(why.is_some(), says.is_some());
         assert!(why.unwrap_or_default().contains(says.unwrap_or_default()));

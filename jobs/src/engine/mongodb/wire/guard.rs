@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How many bytes are carried at once.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 512 * 1024;
 /// How long the driver may take to read our final answer, or to send its first command.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
