@@ -17,8 +17,6 @@ pub(crate) use self::{
     seal::{SealError, Sealed, in_chunks, seal},
 };
 
-/// The name of the compression, as manifests record it.
-pub(crate) const COMPRESSION: &str = "zstd";
 /// How many bytes pass between two stages at a time.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// How many chunks may wait between two stages.

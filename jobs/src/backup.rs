@@ -3,13 +3,15 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    archive::{self},
     attempt::Attempt,
     detached,
     engine::{self, answer::Dumped},
     error::JobError,
     key::ArchiveKey,
-    manifest::{Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect, Suspicion, VERSION},
+    manifest::{
+        Compression, Dump, Encryption, FORMAT, Manifest, Scheme, Stored, Suspect, Suspicion,
+        VERSION,
+    },
     resource::Resource,
     storage::{Created, Keys, Storage, Unpublished},
     worker::Worker,
@@ -148,7 +150,7 @@ fn describe(
             key: keys.archive().parse()?,
             size_bytes: dumped.archive.size_bytes,
             blake3: dumped.archive.blake3,
-            compression: archive::COMPRESSION.to_owned(),
+            compression: Compression::Zstd,
             encryption: None,
         },
         dump: Dump {

@@ -139,8 +139,8 @@ pub struct Stored {
     pub size_bytes: u64,
     /// BLAKE3 of the stored bytes as 64 lower-case hex digits, as `b3sum` prints it.
     pub blake3: String,
-    /// The compression: `zstd`.
-    pub compression: String,
+    /// How the dump is compressed.
+    pub compression: Compression,
     /// How the archive is encrypted; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
@@ -155,6 +155,14 @@ pub struct Encryption {
     pub key: Uuid,
     /// The key's public half.
     pub recipient: Recipient,
+}
+
+/// A format of compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// One zstd frame.
+    Zstd,
 }
 
 /// A format of encryption.
@@ -305,7 +313,7 @@ pub(crate) mod tests {
                     .unwrap(),
                 size_bytes: 1000,
                 blake3: blake3::hash(b"stored").to_hex().to_string(),
-                compression: "zstd".to_owned(),
+                compression: Compression::Zstd,
                 encryption: None,
             },
             dump: Dump {
@@ -419,5 +427,8 @@ pub(crate) mod tests {
             "it has version 2, and this build reads version 1"
         );
         assert!(why("{").contains("EOF"));
+        let json = String::from_utf8(example().to_json().unwrap()).unwrap();
+        let of_tomorrow = json.replace(r#""zstd""#, r#""brotli""#);
+        assert!(why(&of_tomorrow).contains("unknown variant `brotli`, expected `zstd`"));
     }
 }

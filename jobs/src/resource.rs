@@ -32,7 +32,7 @@ pub struct ResourceOptions {
     /// Whether the backup includes the database's users and roles with their password hashes. MongoDB only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub users_and_roles: bool,
-    /// Whether the replica set may be one shard of a sharded cluster. MongoDB only.
+    /// Whether the replica set is one shard of a sharded cluster, to be backed up alone. MongoDB only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shard: bool,
 }

@@ -29,7 +29,7 @@ from .session import Session
 from .standby import start_standby
 
 MONGO_TOOLS = ("mongodump", "mongorestore")
-MONGODB_SCHEMES = ("mongodb://", "mongodb+srv://")
+MONGODB_SCHEME = "mongodb://"
 
 
 def start_test_servers(session: Session) -> dict[str, str]:
@@ -98,17 +98,20 @@ def _mongodb(session: Session) -> dict[str, str]:
 
 def _other_mongodbs(session: Session) -> dict[str, str]:
     others = {f"LASTGOOD_TEST_{version.name}_URL": version for version in MongoVersion if version is not MongoVersion.MONGODB_6_0}
-    return {variable: _or_skip(partial(_mongodb_url, session, variable, version)) for variable, version in others.items()}
+    programs = {f"LASTGOOD_TEST_{version.name}_PROGRAM": _or_skip(lambda: mongodb_program(version).json()) for version in others.values()}
+    return {
+        **programs, **{variable: _or_skip(partial(_mongodb_url, session, variable, version)) for variable, version in others.items()},
+    }
 
 
 def _mongodb_url(session: Session, variable: str, version: MongoVersion) -> str:
     """Returns the address that the variable already has, or that of a server of ours."""
     address = os.environ.get(variable, "")
-    if address.startswith(MONGODB_SCHEMES):
+    if address.startswith(MONGODB_SCHEME):
         say(f"# {variable} is set: the tests use that server")
         return address
     if address and not address.startswith(SKIP):
-        raise Failure(f"{variable} must begin with {' or '.join(MONGODB_SCHEMES)}; unset it to test on a private server")
+        raise Failure(f"{variable} must begin with {MONGODB_SCHEME}; unset it to test on a private server")
     return start_mongodb(session, f"mongodb-{version.release}", version=version).url()
 
 

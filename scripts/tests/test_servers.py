@@ -140,7 +140,9 @@ class WhatIsNotHere(WithSession):
     def test_on_another_processor_the_other_versions_of_mongodb_are_a_skip(self) -> None:
         with mock.patch("platform.machine", return_value="riscv64"), mock.patch.dict(os.environ, clear=True):
             variables = test_servers._other_mongodbs(self.session)
-        self.assertEqual(set(variables), {f"LASTGOOD_TEST_MONGODB_{version}_URL" for version in ("4_4", "5_0", "6_0_27")})
+        self.assertEqual(set(variables), {
+            f"LASTGOOD_TEST_MONGODB_{version}_{what}" for version in ("4_4", "5_0", "6_0_27") for what in ("URL", "PROGRAM")
+        })
         for variable, why in variables.items():
             with self.subTest(variable):
                 self.assertRegex(why, f"^{SKIP}MongoDB .* comes from a wheel for Linux on x86_64, and this is .* on riscv64$")
@@ -153,10 +155,9 @@ class WhatIsNotHere(WithSession):
 class ServersOfOnesOwn(WithSession):
     def test_an_address_that_a_variable_already_has_is_used_and_no_server_is_started(self) -> None:
         for variable in ("LASTGOOD_TEST_MONGODB_URL", "LASTGOOD_TEST_MONGODB_4_4_URL"):
-            for address in ("mongodb://root:secret@db:27017/?authSource=admin", "mongodb+srv://root:secret@db.example.org"):
-                with self.subTest(variable, address=address):
-                    url, starts = self.mongodb_url(variable, address)
-                    self.assertEqual((url, starts), (address, 0))
+            with self.subTest(variable):
+                address = "mongodb://root:secret@db:27017/?authSource=admin"
+                self.assertEqual(self.mongodb_url(variable, address), (address, 0))
 
     def test_a_variable_that_is_empty_or_a_skip_leads_to_a_server_of_ours(self) -> None:
         for value in ("", SKIP + "there was none"):

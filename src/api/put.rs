@@ -60,7 +60,7 @@ pub(super) struct NewBody {
     /// MongoDB: also back up the database's users and roles, including their password hashes.
     #[serde(default)]
     users_and_roles: Option<bool>,
-    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone.
+    /// MongoDB: back up and restore this one shard of a sharded cluster.
     #[serde(default)]
     shard: Option<bool>,
 }

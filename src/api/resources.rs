@@ -128,7 +128,7 @@ struct ChangeBody {
     /// MongoDB: also back up the database's users and roles.
     #[serde(default)]
     users_and_roles: Option<bool>,
-    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone.
+    /// MongoDB: back up and restore this one shard of a sharded cluster.
     #[serde(default)]
     shard: Option<bool>,
 }

@@ -79,7 +79,7 @@ impl Catalog {
     pub async fn live_consumers(&self) -> Result<Vec<Consumer>, CatalogError> {
         let rows = sqlx::query_as!(
             Consumer,
-            // The consumer itself reports that it drains with its next heartbeat only.
+            // The consumer itself reports `draining` only with its next heartbeat.
             r#"select id, version, queues as engines, slots,
                  case when state = 'running' and drain_requested_at is not null then 'draining' else state end
                      as "state!: ConsumerState",

@@ -42,7 +42,7 @@ pub struct OptionsChange {
     pub read_preference: Option<ReadPreference>,
     /// Whether the backup includes users and roles.
     pub users_and_roles: Option<bool>,
-    /// Whether the replica set may be one shard of a sharded cluster.
+    /// Whether the replica set is one shard of a sharded cluster, to be backed up alone.
     pub shard: Option<bool>,
 }
 

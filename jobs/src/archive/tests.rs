@@ -9,7 +9,7 @@ use crate::{
     error::{Damage, JobError},
     format::{FormatError, Inspect},
     key::{ArchiveKey, Identity, KeyError, Keyring, NoKeys, OneKey},
-    manifest::{Dump, Encryption, Scheme, Stored},
+    manifest::{Compression, Dump, Encryption, Scheme, Stored},
     storage::Storage,
     worker::Progress,
 };
@@ -80,7 +80,7 @@ async fn archive_for(bytes: &[u8], identity: Option<Identity>) -> anyhow::Result
         key: KEY.parse().unwrap(),
         size_bytes: sealed.archive.size_bytes,
         blake3: sealed.archive.blake3,
-        compression: COMPRESSION.to_owned(),
+        compression: Compression::Zstd,
         encryption: key.map(|key| Encryption {
             scheme: Scheme::Age,
             key: key.id,

@@ -53,13 +53,13 @@ pub enum MongodbError {
     /// The server is a shard, and the resource does not say that this is meant.
     #[error(
         "the server is one shard of a cluster: it holds only part of the data, and writes past the cluster's routers can damage \
-         the cluster; if this shard alone is meant, set --shard for the resource"
+         the cluster; to back up this shard alone, set --shard for its resource; to restore, use a replica set that belongs to no \
+         cluster"
     )]
     Shard,
     /// The server is one of the config servers of a sharded cluster.
     #[error(
-        "the server is a config server of a sharded cluster: lastgood leaves its database config out of every backup, so there is \
-         nothing to back up; use mongodump"
+        "the server is a config server of a sharded cluster, and lastgood backs up none of those: use mongodump"
     )]
     ConfigServers,
     /// An answer has a length or kind that no MongoDB server sends. It was not read.

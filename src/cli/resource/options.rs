@@ -12,7 +12,7 @@ pub(super) struct OptionsArgs {
     /// MongoDB: also back up the users and roles of the database, including their password hashes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     users_and_roles: Option<bool>,
-    /// MongoDB: the replica set is one shard of a sharded cluster, and is backed up and restored alone
+    /// MongoDB: back up and restore this one shard of a sharded cluster
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     shard: Option<bool>,
 }

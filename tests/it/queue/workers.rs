@@ -25,7 +25,7 @@ use lastgood_jobs::{
     attempt::{Attempt, RunId},
     backup::RestorePoint,
     job::Job,
-    manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
+    manifest::{Compression, Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -348,7 +348,7 @@ pub(crate) fn restore_point_of(
             key: format!("{run}.zst").parse()?,
             size_bytes: 100,
             blake3: "0".repeat(64),
-            compression: "zstd".to_owned(),
+            compression: Compression::Zstd,
             encryption: None,
         },
         dump: Dump {

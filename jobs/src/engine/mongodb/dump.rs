@@ -25,7 +25,7 @@ use self::{
 use super::{
     DRIVER,
     restore::MARK,
-    session::{self, Session},
+    session::{self, Session, Topology},
 };
 use crate::{
     engine::{
@@ -47,6 +47,9 @@ use crate::{
 pub(crate) const FORMAT: &str = "mongodump archive 0.1";
 /// Less than the smallest archive: that of one empty collection has about 300 bytes.
 const FLOOR_BYTES: u64 = 200;
+/// What every backup of a shard is warned of.
+const OF_A_SHARD: &str = "the server is one shard of a cluster: the backup shows no instant of the cluster, and may hold old \
+                          copies of documents that have moved to another shard";
 /// How many collections are read at once. Each holds two batches in memory.
 const READ_AT_ONCE: usize = 2;
 
@@ -122,12 +125,16 @@ async fn dump_by(
     let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make);
     let poured = Box::pin(poured).await?;
     let verdict = poured.maker;
+    let mut warnings = verdict.doubts.warnings();
+    if session.server.topology == Topology::Shard {
+        warnings.push(OF_A_SHARD.to_owned());
+    }
     let in_collections = poured.contents.namespaces.iter().take(entries);
     Ok(Dumped {
         format: FORMAT,
         consistent_at: verdict.consistent_at,
         consistency: verdict.doubts.consistency(&collections),
-        warnings: verdict.doubts.warnings(),
+        warnings,
         suspicions: Vec::new(),
         object: poured.object,
         server_version: format!("MongoDB {}", session.server.version),

@@ -105,6 +105,11 @@ pub(crate) async fn restore(
         }
         RestoreTarget::Reference { .. } => {
             let target = target.ok_or(JobError::NoTargetUrl)?;
+            // What the resource says of its own server says nothing of another.
+            let options = ResourceOptions {
+                shard: false,
+                ..options
+            };
             let target = connect(target, options, None, manifest).await?;
             empty::into_empty(attempt, &target, manifest, worker).await
         }

@@ -26,10 +26,15 @@ use crate::{
     subject::{Subject, backup},
 };
 
+/// The variable with the program of most private servers.
+pub(crate) const PROGRAM: &str = "LASTGOOD_TEST_MONGODB_PROGRAM";
+
 /// A server without passwords, for one test only.
 pub(crate) struct Private {
     child: Child,
     home: tempfile::TempDir,
+    /// The variable with the program.
+    program: &'static str,
     args: Vec<String>,
     pub(crate) port: u16,
 }
@@ -49,8 +54,16 @@ impl Private {
 
     /// Does the same with arguments.
     pub(crate) async fn with_args(args: &[impl AsRef<str>]) -> Result<Self> {
+        Self::of_program(PROGRAM, args).await
+    }
+
+    /// Does the same with the program in a variable.
+    pub(crate) async fn of_program(
+        program: &'static str,
+        args: &[impl AsRef<str>],
+    ) -> Result<Self> {
         let args = args.iter().map(|it| it.as_ref().to_owned());
-        let server = Self::spawned(args.collect()).await?;
+        let server = Self::spawned(program, args.collect()).await?;
         let client = server.direct().await?;
         let admin = client.database("admin");
         let members = vec![doc! {"_id": 0, "host": format!("127.0.0.1:{}", server.port)}];
@@ -63,17 +76,18 @@ impl Private {
         Ok(server)
     }
 
-    async fn spawned(mut args: Vec<String>) -> Result<Self> {
+    async fn spawned(variable: &'static str, mut args: Vec<String>) -> Result<Self> {
         let home = tempfile::tempdir()?;
         std::fs::create_dir(home.path().join("data"))?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
         args.extend(["--replSet".to_owned(), "rs0".to_owned()]);
-        let child = spawn(home.path(), port, &args)?;
+        let child = spawn(variable, home.path(), port, &args)?;
         let server = Self {
             child,
             home,
+            program: variable,
             args,
             port,
         };
@@ -83,7 +97,7 @@ impl Private {
 
     /// Restarts a killed server with its data.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.child = spawn(self.home.path(), self.port, &self.args)?;
+        self.child = spawn(self.program, self.home.path(), self.port, &self.args)?;
         self.answers().await?;
         self.is_primary().await
     }
@@ -135,8 +149,8 @@ impl Drop for Private {
     }
 }
 
-fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
-    let child = program()?
+fn spawn(variable: &str, home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
+    let child = program(variable)?
         .args(["--port", &port.to_string()])
         .args(args)
         .arg("--dbpath")
@@ -149,23 +163,33 @@ fn spawn(home: &std::path::Path, port: u16, args: &[String]) -> Result<Child> {
     Ok(child)
 }
 
-/// Returns the program that starts a private server.
-fn program() -> Result<Command> {
+/// Returns the program in a variable.
+fn program(name: &str) -> Result<Command> {
     #[derive(serde::Deserialize)]
     struct Program {
         argv: Vec<String>,
         env: BTreeMap<String, String>,
     }
-    let program: Program = serde_json::from_str(&variable("LASTGOOD_TEST_MONGODB_PROGRAM")?)?;
+    let program: Program = serde_json::from_str(&variable(name)?)?;
     let (first, rest) = program.argv.split_first().context("a program's name")?;
     let mut command = Command::new(first);
     command.args(rest).envs(program.env);
     Ok(command)
 }
 
+/// Returns whether this machine has no such server, and reports the skip.
+pub(crate) fn is_skipped(name: &str) -> Result<bool> {
+    let said = variable(name)?;
+    let is_skipped = said.starts_with("skip: ");
+    if is_skipped {
+        writeln!(std::io::stderr(), "SKIPPED: {name}: {said}")?;
+    }
+    Ok(is_skipped)
+}
+
 /// Whether private servers have snapshot reads and time series, which a test is about. If not, reports the skip.
 pub(crate) fn private_servers_read_snapshots() -> Result<bool> {
-    let told = program()?.arg("--version").output()?.stdout;
+    let told = program(PROGRAM)?.arg("--version").output()?.stdout;
     let told = String::from_utf8(told)?;
     let version = told.strip_prefix("db version v").context("a version")?;
     let is_recent = parsed(version)? >= (5, 0);
@@ -203,9 +227,7 @@ impl Lab {
 
     /// A lab on a server of another version. If this machine has none, reports the skip and returns `None`.
     pub(crate) async fn of_version(server: &str) -> Result<Option<Self>> {
-        let url = variable(server)?;
-        if url.starts_with("skip: ") {
-            writeln!(std::io::stderr(), "SKIPPED: {server}: {url}")?;
+        if is_skipped(server)? {
             return Ok(None);
         }
         Self::on(server).await.map(Some)

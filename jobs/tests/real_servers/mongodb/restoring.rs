@@ -10,7 +10,7 @@ use lastgood_jobs::{
     attempt::{Attempt, Epoch, RunId},
     error::{ErrorKind, JobError},
     job::{Restore, RestoreTarget},
-    manifest::{Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
+    manifest::{Compression, Consistency, Details, Dump, FORMAT, Manifest, Stored, VERSION},
     resource::Engine,
     restore::{Contents, Restored},
     sought::Sought,
@@ -58,7 +58,7 @@ impl Lab {
                 key: archive_key.parse()?,
                 size_bytes: stored.len() as u64,
                 blake3: blake3::hash(&stored).to_hex().to_string(),
-                compression: "zstd".to_owned(),
+                compression: Compression::Zstd,
                 encryption: None,
             },
             dump: Dump {

@@ -1,8 +1,9 @@
 //! Each version of MongoDB that there is for the tests is backed up and restored by the users of deploy/grants.
 //!
-//! The other tests of MongoDB run on any of them too, if `LASTGOOD_TEST_MONGODB_URL` has its address.
+//! The other tests of MongoDB run on any of them too, if `LASTGOOD_TEST_MONGODB_URL` has its address and
+//! `LASTGOOD_TEST_MONGODB_PROGRAM` starts it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bson::doc;
 use lastgood_jobs::{
     backup::RestorePoint,
@@ -29,7 +30,7 @@ const MONGODB_6_0_27: &str = "LASTGOOD_TEST_MONGODB_6_0_27_URL";
 
 #[rstest]
 #[tokio::test]
-async fn everything_comes_back_as_of_one_instant(
+async fn everything_comes_back_with_the_documented_grants(
     #[values(MONGODB_4_4, MONGODB_5_0, MONGODB_6_0_27)] server: &str,
 ) -> Result<()> {
     let Some(mut lab) = Lab::of_version(server).await? else {
@@ -82,8 +83,11 @@ async fn what_is_restored_adds_up(
         return Ok(());
     };
     let root = variable(server)?;
-    lab.resource.url = root.replace("/?", &format!("/{}?", lab.name)).into();
-    adds_up(&lab).await?;
+    let (server, options) = root
+        .split_once("/?")
+        .context("an address without a database")?;
+    lab.resource.url = format!("{server}/{}?{options}", lab.name).into();
+    assert_eq!(adds_up(&lab).await?, [Consistency::Snapshot; 5]);
     lab.clean().await
 }
 

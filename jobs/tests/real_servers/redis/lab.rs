@@ -9,7 +9,9 @@ use lastgood_jobs::{
     clients::Toolbox,
     error::JobError,
     job::{Restore, RestoreTarget},
-    manifest::{Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION},
+    manifest::{
+        Compression, Consistency, Details, Dump, FORMAT, Manifest, RedisRead, Stored, VERSION,
+    },
     resource::{Engine, ResourceOptions},
     restore::{Contents, Restored},
     sought::Sought,
@@ -89,7 +91,7 @@ impl Lab {
                 key: key.parse()?,
                 size_bytes: archive.len() as u64,
                 blake3: hash(&archive),
-                compression: "zstd".to_owned(),
+                compression: Compression::Zstd,
                 encryption: None,
             },
             dump: Dump {

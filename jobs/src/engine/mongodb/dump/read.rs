@@ -23,7 +23,7 @@ use crate::{
 
 /// How long the next documents may take to arrive.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
-/// The size of the smallest batches. They fit in the processor's cache, where 8 MiB took 1.2 times as long.
+/// The size of the smallest batches. They fit in the processor's cache.
 const BATCH_BYTES_MIN: usize = 512 * 1024;
 /// The size of the largest batches. The driver briefly holds each batch three times, while the next is already on its
 /// way.
@@ -277,7 +277,8 @@ async fn batch_documents(session: &Session, source: &Source) -> u32 {
 }
 
 /// Returns the size to aim for in a batch: as much as arrives in the time that it takes to ask for the next one, twice
-/// over, so that a distant server is not asked too often.
+/// over, so that a distant server is not asked too often. The time is that of the nearest member that may be read, which
+/// need not be the one that is.
 fn batch_bytes(round_trip: Duration) -> usize {
     let bytes = (2 * BYTES_PER_MICROSECOND).saturating_mul(round_trip.as_micros());
     usize::try_from(bytes).map_or(BATCH_BYTES_MAX, |bytes| {
@@ -470,10 +471,7 @@ mod tests {
     #[case::in_another_room(Duration::from_millis(2), 2_000_000)]
     #[case::on_another_continent(Duration::from_millis(150), BATCH_BYTES_MAX)]
     #[case::no_answer_takes_so_long(Duration::MAX, BATCH_BYTES_MAX)]
-    fn the_further_a_server_is_the_larger_are_its_batches(
-        #[case] round_trip: Duration,
-        #[case] bytes: usize,
-    ) {
+    fn distant_servers_get_larger_batches(#[case] round_trip: Duration, #[case] bytes: usize) {
         assert_eq!(batch_bytes(round_trip), bytes);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     error::{ErrorKind, JobError},
     format::mongodump::{Body, Header, Kind, Namespace, Prelude},
     job::{Restore, RestoreTarget},
-    manifest::{Details, Dump, Manifest, Stored, tests::example},
+    manifest::{Compression, Details, Dump, Manifest, Stored, tests::example},
     resource::ResourceOptions,
     storage::Storage,
     worker::{Lease, Progress, Worker},
@@ -84,7 +84,7 @@ impl Lab {
                 key: "x".parse()?,
                 size_bytes: archive.len() as u64,
                 blake3: blake3(&archive),
-                compression: "zstd".to_owned(),
+                compression: Compression::Zstd,
                 encryption: None,
             },
             dump: Dump {

@@ -21,7 +21,11 @@ use super::{
     frame::{OP_COMPRESSED, OP_MSG, message},
     *,
 };
-use crate::{engine::address::mongodb::Address, error::ErrorKind, resource::ResourceOptions};
+use crate::{
+    engine::address::mongodb::Address,
+    error::{ErrorKind, MongodbError},
+    resource::ResourceOptions,
+};
 
 /// How many bytes the sockets of both sides may hold, besides the chunk that we read.
 const READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -35,6 +39,7 @@ type Bomb = fn(&Document) -> Option<(i32, i32)>;
 #[derive(Clone)]
 struct Rogue {
     bomb: Bomb,
+    is_router: bool,
     /// How many bytes it sent after its bombs' headers.
     sent: Arc<AtomicU64>,
     /// How many connections are open.
@@ -44,7 +49,12 @@ struct Rogue {
 impl Rogue {
     fn new(bomb: Bomb) -> Self {
         let (sent, open) = Default::default();
-        Self { bomb, sent, open }
+        Self {
+            bomb,
+            is_router: false,
+            sent,
+            open,
+        }
     }
 
     /// Serves until the test ends, and returns its URL.
@@ -87,7 +97,11 @@ impl Rogue {
             let id = i32::from_le_bytes(*rest.first_chunk().context("an id")?);
             let command = bson::deserialize_from_slice(rest.get(17..).context("a command")?)?;
             match (self.bomb)(&command) {
-                None => client.write_all(&answer(id, &command)?).await?,
+                None => {
+                    client
+                        .write_all(&answer(id, &command, self.is_router)?)
+                        .await?
+                }
                 Some((length, kind)) => {
                     let head = [length, 0, id, kind].map(i32::to_le_bytes).concat();
                     client.write_all(&head).await?;
@@ -102,8 +116,8 @@ impl Rogue {
     }
 }
 
-fn answer(id: i32, command: &Document) -> Result<Vec<u8>> {
-    let told = match name(command).to_ascii_lowercase().as_str() {
+fn answer(id: i32, command: &Document, is_router: bool) -> Result<Vec<u8>> {
+    let mut told = match name(command).to_ascii_lowercase().as_str() {
         "hello" | "ismaster" => doc! {
             "ok": 1.0, "helloOk": true, "isWritablePrimary": true, "ismaster": true, "minWireVersion": 0, "maxWireVersion": 21,
             "maxBsonObjectSize": i32::MAX, "maxMessageSizeBytes": i32::MAX, "maxWriteBatchSize": i32::MAX,
@@ -111,6 +125,9 @@ fn answer(id: i32, command: &Document) -> Result<Vec<u8>> {
         },
         _ => doc! {"ok": 1.0, "version": "7.0.1"},
     };
+    if is_router && is_greeting(command) {
+        told.insert("msg", "isdbgrid");
+    }
     Ok(message(id, OP_MSG, &bson::serialize_to_vec(&told)?))
 }
 
@@ -205,6 +222,19 @@ async fn a_message_that_is_refused_in_the_middle_of_a_session_is_final_too() -> 
         "announced a message of 100000000 bytes",
     )?;
     ensure!(rogue.sent.load(Ordering::SeqCst) < READ_BYTES_MAX);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_router_is_refused_by_name() -> Result<()> {
+    let mut router = Rogue::new(|_| None);
+    router.is_router = true;
+    let refused = connected(&router.url().await?).await.err();
+    let is_named = matches!(
+        refused,
+        Some(JobError::Mongodb(MongodbError::ShardedCluster))
+    );
+    ensure!(is_named, "{refused:?}");
     Ok(())
 }
 
