@@ -100,7 +100,7 @@ impl Rogue {
                 None => {
                     client
                         .write_all(&answer(id, &command, self.is_router)?)
-                        .await?
+                        .await?;
                 }
                 Some((length, kind)) => {
                     let head = [length, 0, id, kind].map(i32::to_le_bytes).concat();
