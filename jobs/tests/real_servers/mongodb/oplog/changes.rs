@@ -8,7 +8,11 @@ use super::super::{
     lab::{Lab, private_servers_read_snapshots},
     restoring::{Point, state},
 };
-use super::{Forgetful, archive, entries};
+use super::{Forgetful, archive, code, entries};
+use crate::lab::until;
+
+/// The error code of a transaction that the server has no room for.
+const TOO_LARGE_FOR_CACHE: i32 = 388;
 
 pub(super) fn hex(text: &str) -> String {
     use std::fmt::Write as _;
@@ -116,14 +120,22 @@ async fn change_everything(lab: &Lab) -> Result<()> {
         set.session(session).await
     });
     over_two.await?;
-    let of_several_entries = session.start_transaction().and_run2(async |session| {
-        for n in 0..3 {
-            let document = doc! {"_id": n, "text": "y".repeat(9_000_000)};
-            large.insert_one(document).session(&mut *session).await?;
+    // Longer than the 16 MB of one oplog entry. A busy server may not have written out enough of its cache yet.
+    until("a large transaction fits in the server's cache", || async {
+        let mut session = lab.client.start_session().await?;
+        let of_two_entries = session.start_transaction().and_run2(async |session| {
+            for n in 0..2 {
+                let document = doc! {"_id": n, "text": "y".repeat(9_000_000)};
+                large.insert_one(document).session(&mut *session).await?;
+            }
+            Ok(())
+        });
+        match of_two_entries.await {
+            Err(error) if code(&error) == Some(TOO_LARGE_FOR_CACHE) => Ok(false),
+            done => Ok(done.map(|()| true)?),
         }
-        Ok(())
-    });
-    of_several_entries.await?;
+    })
+    .await?;
     session.start_transaction().await?;
     plain
         .insert_one(doc! {"_id": "never"})
