@@ -4,6 +4,7 @@ mod archive;
 pub mod attempt;
 pub mod backup;
 pub mod clients;
+pub mod contents;
 pub mod copy;
 pub mod detached;
 pub mod download;
