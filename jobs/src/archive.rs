@@ -6,12 +6,14 @@
 
 mod encryption;
 mod fetch;
+mod list;
 mod open;
 mod pull;
 mod seal;
 
 pub(crate) use self::{
     fetch::{ARCHIVE, is_there},
+    list::contents,
     open::{DUMP, Reading, open, opens, verify},
     pull::{DumpRead, Pulled},
     seal::{SealError, Sealed, in_chunks, seal},

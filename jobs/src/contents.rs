@@ -36,6 +36,9 @@ pub struct Item {
     /// The hash of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<ItemHash>,
+    /// How these are written, e.g. the order of columns. Hashes of different shapes cannot be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
     /// What else must be the same: a version, a sequence's value, an index's definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
@@ -55,6 +58,7 @@ impl Item {
             name: name.into(),
             count: None,
             hash: None,
+            shape: None,
             value: None,
             until: None,
             unknown: None,

@@ -321,6 +321,12 @@ pub enum JobError {
         "the lease is gone: another worker owns the run, and this one published nothing: see how the run ends"
     )]
     LeaseLost,
+    /// The scratch server of a drill is not there.
+    #[error("the drill's own server failed, which says nothing about the restore point: {how}")]
+    ScratchDied {
+        /// How it ended, with the end of its log.
+        how: String,
+    },
     /// The server refused a statement for a reason that no other variant covers.
     #[error("cannot {doing}: the server refused the statement")]
     Statement {
@@ -379,6 +385,7 @@ impl JobError {
             | Damage::Encrypted
             | Damage::NotEncrypted
             | Damage::Compression(_)
+            | Damage::Contents(_)
             | Damage::Dump(_)) => Self::Damaged {
                 key: key.to_owned(),
                 source,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     attempt::{AttemptId, Epoch, RunId},
+    contents::Recorded,
     key::Recipient,
     names::{Engine, ResourceId, TeamId, Tier},
     object_key::ObjectKey,
@@ -62,6 +63,9 @@ pub struct Manifest {
     pub server_version: String,
     /// The tool that made the dump, e.g. `pg_dump (PostgreSQL) 18.6`.
     pub tool_version: String,
+    /// What the dump holds, of which the archive has the list; absent in manifests of builds that recorded none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Recorded>,
     /// What else the engine records.
     pub details: Details,
     /// Oddities that did not fail the dump, e.g. a collection that was skipped.
@@ -161,7 +165,7 @@ pub struct Encryption {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// One zstd frame.
+    /// One zstd frame, behind which a skippable frame may hold the list of the dump's contents.
     Zstd,
 }
 
@@ -323,6 +327,7 @@ pub(crate) mod tests {
             },
             server_version: "PostgreSQL 18.6".to_owned(),
             tool_version: "pg_dump (PostgreSQL) 18.6".to_owned(),
+            contents: None,
             details: Details::Postgres {
                 database: "app".to_owned(),
                 server_major: 18,

@@ -69,6 +69,8 @@ pub struct Storage {
     expected_bytes: u64,
     /// The store that is meant; `None` accepts any.
     meant: Option<Binding>,
+    /// Whether what is uploaded is thrown away.
+    discards: bool,
 }
 
 /// The kind of store.
@@ -133,6 +135,7 @@ impl Storage {
             backend,
             expected_bytes: 0,
             meant: None,
+            discards: false,
         })
     }
 
@@ -157,6 +160,15 @@ impl Storage {
     pub fn expecting(&self, bytes: u64) -> Self {
         Self {
             expected_bytes: bytes,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same store for reading, whose uploads go nowhere: for a dump that is only looked at.
+    #[must_use]
+    pub(crate) fn discarding(&self) -> Self {
+        Self {
+            discards: true,
             ..self.clone()
         }
     }
@@ -236,6 +248,9 @@ impl Storage {
 
     /// Begins an object that only this attempt writes.
     pub(crate) fn upload(&self, key: &str) -> Upload {
+        if self.discards {
+            return Upload::to_nowhere(self.clone());
+        }
         Upload::start(self.clone(), key.to_owned(), Sharing::Alone)
     }
 

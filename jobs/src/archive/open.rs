@@ -132,14 +132,14 @@ impl ReadingEnd {
 
 /// Why a reading stopped.
 #[derive(Debug)]
-enum Wrong {
+pub(super) enum Wrong {
     Damage(Damage),
     Store(JobError),
     /// The reader of the dump has gone.
     Unwanted,
 }
 
-fn in_archive<T>(
+pub(super) fn in_archive<T>(
     stored: &Stored,
     result: Result<Result<T, Wrong>, tokio::task::JoinError>,
 ) -> Result<T, JobError> {
@@ -162,7 +162,10 @@ fn expected_of(stored: &Stored) -> Measured {
 }
 
 /// Returns the identity that opens the archive, or `None` if the archive is not encrypted.
-async fn identity(stored: &Stored, keyring: &dyn Keyring) -> Result<Option<Identity>, JobError> {
+pub(super) async fn identity(
+    stored: &Stored,
+    keyring: &dyn Keyring,
+) -> Result<Option<Identity>, JobError> {
     let Some(encryption) = &stored.encryption else {
         return Ok(None);
     };
@@ -187,11 +190,17 @@ fn open_header(mut source: Fetched, identity: &Identity) -> Result<(), Wrong> {
 }
 
 /// Reports a failure of the store before any other fault, which it explains.
-fn explained(source: Fetched, result: Result<(), Damage>) -> Result<(), Wrong> {
+pub(super) fn explained(source: Fetched, result: Result<(), Damage>) -> Result<(), Wrong> {
     match (source.into_failure(), result) {
         (Some(error), _) => Err(Wrong::Store(error)),
         (None, result) => result.map_err(Wrong::Damage),
     }
+}
+
+/// Checks the size and the hash of all stored bytes.
+pub(super) fn compare_stored(source: Fetched, stored: &Stored) -> Result<(), Wrong> {
+    let found = source.finish().map_err(Wrong::Store)?;
+    compare(ARCHIVE, &expected_of(stored), &found)
 }
 
 fn verify_chunks<I: Inspect>(

@@ -1,4 +1,4 @@
-//! The way out: dump → BLAKE3 → zstd → age → BLAKE3 → store.
+//! The way out: dump → BLAKE3 → zstd → age → BLAKE3 → store. Behind the dump follows the list of its contents.
 
 use std::{
     cell::Cell,
@@ -12,11 +12,12 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
 };
 
 use super::{CHUNK_BYTES, CHUNKS_WAITING, Measured, Meter, encryption::Wrapping};
 use crate::{
+    contents::{Contents, Recorded},
     format::{FormatError, Inspect},
     key::ArchiveKey,
     storage::UploadWriter,
@@ -28,6 +29,10 @@ use crate::{
 pub(crate) struct Sealed<T> {
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
+    /// What the dump holds, item by item.
+    pub(crate) items: Contents,
+    /// The list of these, as it stands in the archive.
+    pub(crate) recorded: Recorded,
     /// What the inspector found, or what it misses in a dump that has ended.
     pub(crate) contents: Result<T, FormatError>,
 }
@@ -35,7 +40,7 @@ pub(crate) struct Sealed<T> {
 /// Why a dump could not be sealed.
 #[derive(Debug)]
 pub(crate) enum SealError {
-    /// The dump could not be read, compressed or encrypted.
+    /// The dump could not be read, compressed or encrypted, or its contents could not be recorded.
     Io(io::Error),
     /// The inspector refused the dump.
     Refused(FormatError),
@@ -65,22 +70,33 @@ pub(crate) async fn seal<I: Inspect>(
 ) -> Result<Sealed<I::Contents>, SealError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
     let (looked_at, ready) = mpsc::channel(CHUNKS_WAITING);
+    let (listed, list) = oneshot::channel();
     // On two threads, so that one chunk is inspected while another is compressed: a fast dump then waits for the slower
     // of the two, not for both.
     let (pressing, level) = (progress.clone(), inspector.level());
-    let look = tokio::task::spawn_blocking(move || look(waiting, inspector, &progress, &looked_at));
-    let press =
-        tokio::task::spawn_blocking(move || press(ready, level, key.as_ref(), into, &pressing));
+    let look = tokio::task::spawn_blocking(move || {
+        look(waiting, inspector, &progress, &looked_at, listed)
+    });
+    let press = tokio::task::spawn_blocking(move || {
+        press(ready, list, level, key.as_ref(), into, &pressing)
+    });
     let pumped = pump(dump, chunks, on_first_chunk).await;
     let looked = look.await.map_err(|_| SealError::Stopped)?;
     let pressed = press.await.map_err(|_| SealError::Stopped)?;
     pumped.map_err(SealError::Io)?;
-    let (dump, contents) = looked?;
+    let Looked {
+        dump,
+        items,
+        recorded,
+        contents,
+    } = looked?;
     // Before the contents are looked at: a failed `press` stops `look`, which then misses the end of the dump.
     let archive = pressed?;
     Ok(Sealed {
         dump,
         archive,
+        items,
+        recorded,
         contents,
     })
 }
@@ -112,16 +128,25 @@ async fn pump(
     Ok(())
 }
 
-/// The dump's size and hash, and what the inspector found in it or misses.
-type Looked<T> = (Measured, Result<T, FormatError>);
+/// What is known of a dump that has passed.
+struct Looked<T> {
+    dump: Measured,
+    items: Contents,
+    recorded: Recorded,
+    /// What the inspector found in it, or misses.
+    contents: Result<T, FormatError>,
+}
 
 /// Feeds the dump to its inspector, measures it, and passes it on. Stops when the inspector refuses it, and at the
 /// first byte beyond the limit. The limit is enforced here so that it bounds every engine's dumps.
+///
+/// Last, hands over the list of what the dump holds.
 fn look<I: Inspect>(
     mut chunks: mpsc::Receiver<Bytes>,
     mut inspector: I,
     progress: &Progress,
     looked_at: &mpsc::Sender<Bytes>,
+    listed: oneshot::Sender<Vec<u8>>,
 ) -> Result<Looked<I::Contents>, SealError> {
     let mut dump = Meter::default();
     let mut left = progress.dump_limit();
@@ -141,17 +166,30 @@ fn look<I: Inspect>(
             break;
         }
     }
-    Ok((dump.finish(), inspector.finish()))
+    let items = inspector.contents();
+    let (frame, recorded) = items.to_frame().map_err(SealError::Io)?;
+    // If nobody listens, the next stage has failed and knows why.
+    let _taken = listed.send(frame);
+    Ok(Looked {
+        dump: dump.finish(),
+        items,
+        recorded,
+        contents: inspector.finish(),
+    })
 }
 
-/// Compresses and encrypts the chunks, measures the result, and hands it to the upload.
+/// Compresses and encrypts the chunks and the list behind them, measures the result, and hands it to the upload.
 fn press(
     chunks: mpsc::Receiver<Bytes>,
+    list: oneshot::Receiver<Vec<u8>>,
     level: i32,
     key: Option<&ArchiveKey>,
     into: UploadWriter,
     progress: &Progress,
 ) -> Result<Measured, SealError> {
+    if !into.is_kept() {
+        return Ok(pass_by(chunks));
+    }
     let has_failed = Rc::new(Cell::new(false));
     let archive = ArchiveSink {
         meter: Meter::default(),
@@ -160,7 +198,7 @@ fn press(
         has_failed: has_failed.clone(),
         progress,
     };
-    press_into(archive, chunks, level, key).map_err(|error| {
+    press_into(archive, chunks, list, level, key).map_err(|error| {
         if has_failed.get() {
             SealError::Upload
         } else {
@@ -169,9 +207,16 @@ fn press(
     })
 }
 
+/// Lets the chunks of a dump pass that nobody keeps.
+fn pass_by(mut chunks: mpsc::Receiver<Bytes>) -> Measured {
+    while chunks.blocking_recv().is_some() {}
+    Meter::default().finish()
+}
+
 fn press_into(
     archive: ArchiveSink<'_>,
     mut chunks: mpsc::Receiver<Bytes>,
+    list: oneshot::Receiver<Vec<u8>>,
     level: i32,
     key: Option<&ArchiveKey>,
 ) -> io::Result<Measured> {
@@ -181,7 +226,13 @@ fn press_into(
     while let Some(chunk) = chunks.blocking_recv() {
         zstd.write_all(&chunk)?;
     }
-    let mut archive = zstd.finish()?.finish()?;
+    let mut wrapping = zstd.finish()?;
+    // Only after the last chunk: the other stage, which has the list, waits for us while it has chunks.
+    match list.blocking_recv() {
+        Ok(frame) => wrapping.write_all(&frame)?,
+        Err(_) => return Err(io::Error::other("the dump was not read to its end")),
+    }
+    let mut archive = wrapping.finish()?;
     archive.send()?;
     Ok(archive.meter.finish())
 }

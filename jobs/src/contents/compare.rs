@@ -135,16 +135,22 @@ impl Comparison {
 
     fn one(&mut self, name: &Name<'_>, dumped: &Item, back: &Item) {
         if let Some(because) = dumped.unknown.as_ref().or(back.unknown.as_ref()) {
-            self.leave_out(name, because);
-        } else if dumped.count != back.count {
+            return self.leave_out(name, because);
+        }
+        if dumped.count != back.count {
             let shown = |item: &Item| item.count.map(|count| count.to_string());
             return self.differs(name, Fact::Count, shown(dumped), shown(back));
+        }
+        if dumped.shape != back.shape {
+            self.leave_out(
+                name,
+                "it is printed in another form than before; only counted",
+            );
         } else if dumped.hash != back.hash {
             let shown = |item: &Item| item.hash.map(|hash| hash.to_string());
             return self.differs(name, Fact::Hash, shown(dumped), shown(back));
-        } else {
-            self.records += dumped.count.unwrap_or_default();
         }
+        self.records += dumped.count.unwrap_or_default();
         if dumped.value != back.value {
             self.differs(name, Fact::Value, dumped.value.clone(), back.value.clone());
         }

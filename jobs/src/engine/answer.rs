@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     archive::Measured,
+    contents::{self, Recorded},
     manifest::{Consistency, Details, Suspicion},
     storage::Unpublished,
 };
@@ -16,6 +17,10 @@ pub(crate) struct Dumped {
     pub(crate) consistency: Consistency,
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
+    /// What it holds, item by item.
+    pub(crate) items: contents::Contents,
+    /// The list of these, as it stands in the archive.
+    pub(crate) recorded: Recorded,
     pub(crate) object: Unpublished,
     pub(crate) server_version: String,
     pub(crate) tool_version: String,

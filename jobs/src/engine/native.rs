@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     archive::{self, Measured, SealError, Sealed},
+    contents::{Contents, Recorded},
     error::JobError,
     format::Inspect,
     storage::{Unpublished, Upload},
@@ -61,6 +62,8 @@ pub(crate) struct Poured<M, T> {
     pub(crate) contents: T,
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
+    pub(crate) items: Contents,
+    pub(crate) recorded: Recorded,
     pub(crate) object: Unpublished,
 }
 
@@ -87,11 +90,13 @@ pub(crate) async fn pour<I: Inspect, M, F: Future<Output = Result<M, Stopped>>>(
     );
     let (told, sealed) = tokio::join!(make(Spout { chunks }), sealing);
     match believe(told, sealed, floor_bytes) {
-        Ok((maker, contents, dump, archive)) => Ok(Poured {
+        Ok((maker, sealed)) => Ok(Poured {
             maker,
-            contents,
-            dump,
-            archive,
+            contents: sealed.contents,
+            dump: sealed.dump,
+            archive: sealed.archive,
+            items: sealed.items,
+            recorded: sealed.recorded,
             object: upload.finish().await?,
         }),
         Err(Doubt::Known(error)) => {
@@ -115,11 +120,20 @@ impl From<JobError> for Doubt {
     }
 }
 
+/// A dump that is whole.
+struct Accepted<T> {
+    contents: T,
+    dump: Measured,
+    archive: Measured,
+    items: Contents,
+    recorded: Recorded,
+}
+
 fn believe<M, T>(
     made: Result<M, Stopped>,
     sealed: Result<Sealed<T>, SealError>,
     floor_bytes: u64,
-) -> Result<(M, T, Measured, Measured), Doubt> {
+) -> Result<(M, Accepted<T>), Doubt> {
     if let Err(Stopped::Failed(error)) = made {
         return Err(error.into());
     }
@@ -144,7 +158,14 @@ fn believe<M, T>(
             floor_bytes,
         }));
     }
-    Ok((maker, contents, sealed.dump, sealed.archive))
+    let accepted = Accepted {
+        contents,
+        dump: sealed.dump,
+        archive: sealed.archive,
+        items: sealed.items,
+        recorded: sealed.recorded,
+    };
+    Ok((maker, accepted))
 }
 
 async fn explain(upload: Upload) -> JobError {

@@ -38,6 +38,9 @@ pub enum Damage {
     /// zstd cannot read the bytes.
     #[error("it does not decompress: {0}")]
     Compression(String),
+    /// The list of the dump's contents cannot be read.
+    #[error("{0}")]
+    Contents(String),
     /// The dump in the archive is not whole.
     #[error("the dump in it is not whole")]
     Dump(#[source] FormatError),

@@ -35,7 +35,10 @@ impl JobError {
             }
             Self::TargetNotEmpty { .. } | Self::PerhapsFilledBefore { .. } => ErrorKind::Target,
             Self::LeaseLost => ErrorKind::LeaseLost,
-            Self::Statement { .. } | Self::Io { .. } | Self::Stopped { .. } => ErrorKind::Internal,
+            Self::ScratchDied { .. }
+            | Self::Statement { .. }
+            | Self::Io { .. }
+            | Self::Stopped { .. } => ErrorKind::Internal,
         }
     }
 
@@ -95,6 +98,7 @@ impl JobError {
             | Self::Store { .. }
             | Self::StoreChanged { .. }
             | Self::LeaseLost
+            | Self::ScratchDied { .. }
             | Self::Io { .. }
             | Self::Stopped { .. } => false,
         }

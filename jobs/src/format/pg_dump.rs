@@ -18,6 +18,7 @@ mod entries;
 mod layout;
 mod state;
 mod summary;
+mod tally;
 
 use std::collections::HashSet;
 
@@ -27,7 +28,9 @@ use self::{
         MINOR_OLDEST, OFFSET_BYTES, fields_of, int,
     },
     state::State,
+    tally::Tally,
 };
+use crate::contents::Contents;
 
 pub use summary::{Entry, FormatError, Keep, Summary};
 
@@ -53,6 +56,7 @@ pub struct Scanner {
     entries: Vec<Entry>,
     pending: HashSet<u32>,
     summary: Summary,
+    tally: Tally,
 }
 
 impl Scanner {
@@ -72,6 +76,7 @@ impl Scanner {
             entries: Vec::new(),
             pending: HashSet::new(),
             summary: Summary::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -108,6 +113,11 @@ impl Scanner {
         }
     }
 
+    /// Returns what the dump holds, if it was started with [`Keep::Contents`]. To be called at the end of the stream.
+    pub fn contents(&mut self) -> Contents {
+        std::mem::take(&mut self.tally).into_contents()
+    }
+
     /// Returns whether the whole table of contents has been read.
     #[must_use]
     pub fn has_contents(&self) -> bool {
@@ -141,10 +151,14 @@ impl Scanner {
         if self.state != State::DataChunk || !matches!(self.item, Item::Fixed { have: 0, .. }) {
             return bytes;
         }
+        let records = self.keep == Keep::Contents;
         while let [0, a, b, c, d, rest @ ..] = bytes {
             let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            match rest.get(length..) {
-                Some(after) if length > 0 => {
+            match rest.split_at_checked(length) {
+                Some((chunk, after)) if length > 0 => {
+                    if records {
+                        self.tally.data(chunk);
+                    }
                     self.at += (1 + INT_BYTES + length) as u64;
                     bytes = after;
                 }
@@ -180,6 +194,11 @@ impl Scanner {
                     .unwrap_or(usize::MAX)
                     .min(bytes.len());
                 *left -= taken as u64;
+                if self.keep == Keep::Contents
+                    && matches!(self.state, State::DataChunk | State::ObjectChunk)
+                {
+                    self.tally.data(bytes.get(..taken).unwrap_or_default());
+                }
                 taken
             }
         };
@@ -240,7 +259,8 @@ impl Scanner {
             State::EntryField => self.entry_field(bytes),
             State::BlockType => self.block(bytes[0]),
             State::DataId => {
-                self.data_of(int(bytes))?;
+                let id = self.data_of(int(bytes))?;
+                self.tally.begin(id);
                 self.state = State::DataChunk;
                 Ok(())
             }
@@ -251,7 +271,10 @@ impl Scanner {
             }
             State::DataChunk => {
                 match self.length(int(bytes))? {
-                    0 => self.next_block(),
+                    0 => {
+                        self.tally.end();
+                        self.next_block();
+                    }
                     left => self.item = Item::Skip { left },
                 }
                 Ok(())
@@ -260,13 +283,17 @@ impl Scanner {
                 if bytes[1..=INT_BYTES].iter().all(|byte| *byte == 0) {
                     self.next_block();
                 } else {
+                    self.tally.begin_object(bytes);
                     self.state = State::ObjectChunk;
                 }
                 Ok(())
             }
             State::ObjectChunk => {
                 match self.length(int(bytes))? {
-                    0 => self.state = State::ObjectOid,
+                    0 => {
+                        self.tally.end();
+                        self.state = State::ObjectOid;
+                    }
                     left => self.item = Item::Skip { left },
                 }
                 Ok(())
@@ -328,10 +355,10 @@ impl Scanner {
     }
 
     /// Crosses an entry's data off the list of what has to come.
-    fn data_of(&mut self, id: i64) -> Result<(), FormatError> {
+    fn data_of(&mut self, id: i64) -> Result<u32, FormatError> {
         let id = self.id(id)?;
         if self.pending.remove(&id) {
-            Ok(())
+            Ok(id)
         } else {
             Err(self.malformed("data of an entry that has none, or whose data came before"))
         }

@@ -24,6 +24,7 @@ const WRITES_WAITING: usize = 4;
 pub(crate) struct Upload {
     writes: mpsc::Sender<Write>,
     result: oneshot::Receiver<Result<Unpublished, JobError>>,
+    is_kept: bool,
 }
 
 /// Who may write an object.
@@ -45,6 +46,7 @@ pub(super) enum Write {
 #[derive(Clone)]
 pub(crate) struct UploadWriter {
     writes: mpsc::Sender<Write>,
+    is_kept: bool,
 }
 
 /// The upload has failed; [`Upload::finish`] says why.
@@ -61,12 +63,33 @@ impl Upload {
             // If the receiver is gone, the value comes back, and dropping it removes the object.
             let _nobody_waits = answer.send(stored);
         });
-        Self { writes, result }
+        Self {
+            writes,
+            result,
+            is_kept: true,
+        }
+    }
+
+    /// Begins an upload that keeps nothing and never fails.
+    pub(super) fn to_nowhere(storage: Storage) -> Self {
+        let (writes, mut incoming) = mpsc::channel(WRITES_WAITING);
+        let (answer, result) = oneshot::channel();
+        detached::spawn(async move {
+            while let Some(Write::Bytes(_)) = incoming.recv().await {}
+            let nothing = Unpublished { storage, key: None };
+            let _nobody_waits = answer.send(Ok(nothing));
+        });
+        Self {
+            writes,
+            result,
+            is_kept: false,
+        }
     }
 
     pub(crate) fn writer(&self) -> UploadWriter {
         UploadWriter {
             writes: self.writes.clone(),
+            is_kept: self.is_kept,
         }
     }
 
@@ -128,6 +151,11 @@ impl Drop for Unpublished {
 }
 
 impl UploadWriter {
+    /// Returns whether anybody keeps the bytes: else they need not be compressed.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// Hands bytes over, from a thread that may block. Waits while the store is behind.
     pub(crate) fn blocking_write(&self, bytes: Bytes) -> Result<(), UploadFailed> {
         let sent = self.writes.blocking_send(Write::Bytes(bytes));

@@ -137,6 +137,8 @@ async fn dump_by(
         warnings,
         suspicions: Vec::new(),
         object: poured.object,
+        items: poured.items,
+        recorded: poured.recorded,
         server_version: format!("MongoDB {}", session.server.version),
         tool_version: header.tool_version.clone(),
         details: Details::Mongodb {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     archive::{self, Measured, SealError, Sealed},
     clients::Client,
+    contents::{Contents, Item, Recorded},
     engine::{address::postgres::Address, answer::Dumped},
     error::{JobError, PostgresError},
     format::{
@@ -100,6 +101,8 @@ async fn dump_there(found: Found, key: &str, worker: &Worker) -> Result<Dumped, 
         warnings,
         suspicions: Vec::new(),
         object,
+        items: flowed.items,
+        recorded: flowed.recorded,
         server_version: format!("PostgreSQL {}", version.text),
         tool_version: client.dump_version.clone(),
         details: Details::Postgres {
@@ -144,6 +147,8 @@ async fn explained(status: String, stderr: String, address: &Address) -> JobErro
 struct Flowed {
     dump: Measured,
     archive: Measured,
+    items: Contents,
+    recorded: Recorded,
     summary: Summary,
     warnings: Vec<String>,
 }
@@ -191,6 +196,8 @@ struct Flow {
     tool: Tool,
     pipe: ChildStdout,
     session: PgConnection,
+    /// Which the dump names without their versions.
+    extensions: BTreeMap<String, String>,
     _password: tempfile::NamedTempFile,
 }
 
@@ -220,7 +227,9 @@ impl Flow {
         let mut environment = address.environment(password.path(), client.major);
         // If a dump that waits for a lock is killed, its backend would otherwise keep waiting, and block the customer's
         // own schema changes.
-        environment.extend(looks.environment());
+        environment.extend(looks.environment_with("-c bytea_output=hex"));
+        // So that values are printed the same on any server.
+        environment.push(("PGTZ", "UTC".into()));
         let cannot_start = |source| {
             JobError::Postgres(PostgresError::ToolStart {
                 tool: program.display().to_string(),
@@ -235,6 +244,7 @@ impl Flow {
             tool,
             pipe,
             session: snapshot.session,
+            extensions: snapshot.extensions,
             _password: password,
         })
     }
@@ -248,10 +258,13 @@ impl Flow {
     ) -> Result<(Flowed, Unpublished), JobError> {
         let (flowing, flows) = oneshot::channel();
         let on_first_chunk = move || drop(flowing);
-        let scanner = Scanner::new(Keep::Nothing);
+        let recorder = Recorder {
+            scanner: Scanner::new(Keep::Contents),
+            extensions: self.extensions,
+        };
         let sealing = archive::seal(
             archive::in_chunks(self.pipe),
-            scanner,
+            recorder,
             worker.encrypt_to.clone(),
             upload.writer(),
             worker.progress.clone(),
@@ -330,6 +343,8 @@ async fn judge(sealed: Sealed<Summary>, tool: Tool) -> Result<Flowed, JobError> 
     Ok(Flowed {
         dump: sealed.dump,
         archive: sealed.archive,
+        items: sealed.items,
+        recorded: sealed.recorded,
         summary,
         warnings: warnings(&exit.stderr),
     })
@@ -372,6 +387,36 @@ fn error_first(stderr: &str) -> String {
 /// Returns a reader that checks a whole dump, up to its end marker.
 pub(crate) fn whole() -> impl Inspect {
     Scanner::new(Keep::Nothing)
+}
+
+/// Checks a dump as [`whole`] does, and records what it holds.
+struct Recorder {
+    scanner: Scanner,
+    extensions: BTreeMap<String, String>,
+}
+
+impl Inspect for Recorder {
+    type Contents = Summary;
+
+    fn inspect(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        Ok(self.scanner.feed(bytes)?)
+    }
+
+    fn contents(&mut self) -> Contents {
+        let mut contents = self.scanner.contents();
+        let extensions = std::mem::take(&mut self.extensions).into_iter();
+        contents
+            .items
+            .extend(extensions.map(|(name, version)| Item {
+                value: Some(version),
+                ..Item::new("extension", name)
+            }));
+        contents
+    }
+
+    fn finish(self) -> Result<Summary, FormatError> {
+        Ok(self.scanner.finish()?)
+    }
 }
 
 impl Inspect for Scanner {

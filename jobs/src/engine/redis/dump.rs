@@ -184,6 +184,8 @@ fn describe<M>(poured: Poured<M, Census>, begin: &Begin, read_by: RedisRead) -> 
         dump: poured.dump,
         archive: poured.archive,
         object: poured.object,
+        items: poured.items,
+        recorded: poured.recorded,
         server_version: begin.version(&census),
         tool_version: TOOL.to_owned(),
         warnings: begin

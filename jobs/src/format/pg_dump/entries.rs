@@ -22,9 +22,17 @@ impl Scanner {
             }
             Some(Field::Definition) => {
                 let length = int(bytes);
-                let is_kept = self.keep == Keep::Entries
-                    && length <= DEFINITION_BYTES_MAX
-                    && self.entry.has_sql_to_keep();
+                let is_needed = match self.keep {
+                    Keep::Nothing => false,
+                    Keep::Contents => self.entry.has_sql_to_record(),
+                    Keep::Entries => self.entry.has_sql_to_keep(),
+                };
+                let is_kept = is_needed && length <= DEFINITION_BYTES_MAX;
+                return self.string(length, is_kept);
+            }
+            Some(Field::Copy) => {
+                let length = int(bytes);
+                let is_kept = self.keep == Keep::Contents && length <= DEFINITION_BYTES_MAX;
                 return self.string(length, is_kept);
             }
             Some(Field::Dependency) => match int(bytes) {
@@ -58,7 +66,10 @@ impl Scanner {
                 left: length as u64,
             }
         } else if length <= NAME_BYTES_MAX
-            || self.fields.get(self.field) == Some(&Field::Definition)
+            || matches!(
+                self.fields.get(self.field),
+                Some(Field::Definition | Field::Copy)
+            )
         {
             Item::Name {
                 bytes: Vec::new(),
@@ -87,6 +98,7 @@ impl Scanner {
                     Some(Field::Tag) => self.entry.tag = text,
                     Some(Field::Kind) => self.entry.kind = text,
                     Some(Field::Definition) => self.entry.definition = text,
+                    Some(Field::Copy) => self.entry.copy = text,
                     Some(Field::Namespace) => self.entry.namespace = text,
                     Some(Field::Tablespace) => self.entry.tablespace = text,
                     // More dependencies follow, up to one that is NULL.
@@ -135,8 +147,10 @@ impl Scanner {
         if self.entry_has_data && !self.pending.insert(entry.id) {
             return Err(self.malformed("two entries of the same id"));
         }
-        if self.keep == Keep::Entries {
-            self.entries.push(entry);
+        match self.keep {
+            Keep::Nothing => {}
+            Keep::Contents => self.tally.entry(entry),
+            Keep::Entries => self.entries.push(entry),
         }
         self.entries_left -= 1;
         self.next_entry();

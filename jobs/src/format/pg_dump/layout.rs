@@ -21,6 +21,7 @@ pub(super) enum Field {
     Tag,
     Kind,
     Definition,
+    Copy,
     Namespace,
     Tablespace,
     Dependency,
@@ -29,25 +30,31 @@ pub(super) enum Field {
 
 /// Up to 1.13: …, section, definition, drop, copy, namespace, tablespace, owner, oids, dependencies, offset.
 const FIELDS_12: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
+    use Field::{
+        Copy, Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text,
+    };
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Copy, Namespace, Tablespace, Text,
         Text, Dependency, Offset,
     ]
 };
 /// From 1.14: with the table access method after the tablespace.
 const FIELDS_14: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
+    use Field::{
+        Copy, Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text,
+    };
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Copy, Namespace, Tablespace, Text,
         Text, Text, Dependency, Offset,
     ]
 };
 /// From 1.16: with the kind of relation after that.
 const FIELDS_16: &[Field] = {
-    use Field::{Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text};
+    use Field::{
+        Copy, Definition, Dependency, Id, Int, Kind, Namespace, Offset, Tablespace, Tag, Text,
+    };
     &[
-        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Text, Namespace, Tablespace, Text,
+        Id, Int, Text, Text, Tag, Kind, Int, Definition, Text, Copy, Namespace, Tablespace, Text,
         Int, Text, Text, Dependency, Offset,
     ]
 };

@@ -30,6 +30,8 @@ pub struct Entry {
     pub tablespace: String,
     /// Its SQL, for the kinds whose SQL a restore tries or translates itself; empty for all others.
     pub definition: String,
+    /// Its `COPY` statement; empty unless the dump's contents are recorded.
+    pub copy: String,
     /// The ids of the entries that it depends on; empty for kinds where nothing needs them.
     pub dependencies: Vec<u32>,
 }
@@ -46,6 +48,11 @@ impl Entry {
         }
     }
 
+    /// Returns whether its SQL says what the entry holds.
+    pub(super) fn has_sql_to_record(&self) -> bool {
+        self.kind == "SEQUENCE SET"
+    }
+
     /// Returns whether a restore needs the dependencies of such an entry.
     pub(super) fn has_dependencies_to_keep(&self) -> bool {
         matches!(self.kind.as_str(), "ACL" | "TABLE DATA")
@@ -55,8 +62,10 @@ impl Entry {
 /// What to keep of the table of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Nothing but counts: for a dump in progress.
+    /// Nothing but counts: for a verification.
     Nothing,
+    /// What the dump holds, item by item: for a dump in progress.
+    Contents,
     /// Every entry: for a restore that has to choose among them.
     Entries,
 }

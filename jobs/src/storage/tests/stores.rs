@@ -39,6 +39,7 @@ impl Store {
                     backend: Backend::Memory,
                     expected_bytes: 0,
                     meant: None,
+                    discards: false,
                 },
                 directory: None,
             },

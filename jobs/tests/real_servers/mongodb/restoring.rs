@@ -68,6 +68,7 @@ impl Lab {
             },
             server_version: "MongoDB 8.0.4".to_owned(),
             tool_version: "a test".to_owned(),
+            contents: None,
             details: Details::Mongodb {
                 database: database.map(str::to_owned),
                 collections: 0,

@@ -101,6 +101,7 @@ impl Lab {
             },
             server_version: "a test".to_owned(),
             tool_version: "a test".to_owned(),
+            contents: None,
             details: Details::Redis {
                 rdb_version: 9,
                 keys: std::collections::BTreeMap::new(),
