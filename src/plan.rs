@@ -13,7 +13,9 @@ mod document;
 mod doubt;
 mod fields;
 mod file;
+mod hold;
 mod keep;
+mod objective;
 mod problem;
 mod read;
 #[cfg(test)]
@@ -22,8 +24,13 @@ mod tests;
 pub use cadence::{Cadence, CadenceError, Rpo, RpoError};
 pub use doubt::doubts;
 pub use file::{PlansFile, PlansFileError, Reload, Source, check};
+pub use hold::Hold;
 pub use keep::Keep;
+pub use objective::{Objective, ObjectiveError};
 pub use problem::{PlanProblem, PlanProblems};
+
+/// Within how many days a point is drilled where the tier does not say.
+const DEFAULT_DRILL_DAYS: u32 = 7;
 
 /// What one tier is promised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +51,14 @@ pub struct Plan {
     pub protection: Protection,
     /// How far exposure may pass the RPO before the promise counts as broken.
     pub tolerance: TimeDelta,
+    /// In how many of the minutes of 30 days the promise must have held; `None` sets no objective.
+    pub objective: Option<Objective>,
+    /// How closely the RPO is held.
+    pub hold: Hold,
+    /// Within how many days a restore point is drilled: 0 is never. `None` if the tier is never backed up.
+    pub drill_within_days: Option<u32>,
+    /// How long a restore may take, in minutes; `None` promises nothing.
+    pub rto_minutes: Option<NonZeroU32>,
     /// The tier that it is an alias of, as written. The other fields are already that tier's.
     pub same_as: Option<Tier>,
 }
@@ -54,6 +69,24 @@ impl Plan {
     pub fn maximum_dump_bytes(&self) -> Option<u64> {
         let gib = self.maximum_dump_gib?;
         Some(u64::from(gib.get()) << 30)
+    }
+
+    /// Writes what the fingerprint has to say about how the promise is held and proven: nothing for a plan that leaves it at the defaults.
+    fn write_proof(&self, text: &mut String) {
+        if let Some(objective) = self.objective {
+            let _ = write!(text, ",objective={}", objective.percent());
+        }
+        if self.hold != Hold::default() {
+            let _ = write!(text, ",hold={}", self.hold);
+        }
+        if let Some(days) = self.drill_within_days
+            && days != DEFAULT_DRILL_DAYS
+        {
+            let _ = write!(text, ",drill={days}");
+        }
+        if let Some(minutes) = self.rto_minutes {
+            let _ = write!(text, ",rto={minutes}");
+        }
     }
 
     /// Returns the exposure above which the promise counts as broken.
@@ -198,6 +231,7 @@ impl Plans {
             if let Some(gib) = plan.maximum_dump_gib {
                 let _ = write!(text, ",dump={gib}");
             }
+            plan.write_proof(&mut text);
         }
         text
     }

@@ -1,25 +1,30 @@
 //! A tier: what the plans promise under one name.
 
+use std::num::NonZeroU32;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::plan::{Cadence, Keep, Plan, Plans, Protection, Why};
+use crate::plan::{Cadence, Hold, Keep, Objective, Plan, Plans, Protection, Why};
 
 const GIB: u64 = 1 << 30;
 
 /// The headings over [`Tier::cells`].
-pub const HEADINGS: [&str; 7] = [
+pub const HEADINGS: [&str; 10] = [
     "tier",
     "rpo",
     "backed up",
     "kept",
     "tolerance",
+    "objective",
+    "drilled",
+    "rto",
     "same as",
     "why never",
 ];
 
 /// One tier of the plans.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Tier {
     /// Its name.
     pub id: String,
@@ -39,6 +44,14 @@ pub struct Tier {
     pub maximum_dump_bytes: Option<u64>,
     /// How far exposure may pass the RPO before the promise counts as broken, in minutes; null if it is never backed up.
     pub tolerance_minutes: Option<i64>,
+    /// In how many percent of the minutes of 30 days the promise must have held; null if there is no objective.
+    pub objective_percent: Option<f64>,
+    /// How closely the RPO is held; null if it is never backed up.
+    pub hold: Option<Hold>,
+    /// Within how many days a restore point is drilled: 0 is never; null if it is never backed up.
+    pub drill_within_days: Option<u32>,
+    /// How long a restore may take, in minutes; null promises nothing.
+    pub rto_minutes: Option<u32>,
     /// The tier that it is an alias of.
     pub same_as: Option<String>,
     /// Why it is never backed up.
@@ -64,6 +77,10 @@ impl Tier {
             minimum_kept: plan.minimum_kept,
             maximum_dump_bytes: plan.maximum_dump_bytes(),
             tolerance_minutes: cadence.map(|_| plan.tolerance.num_minutes()),
+            objective_percent: plan.objective.map(Objective::percent),
+            hold: cadence.map(|_| plan.hold),
+            drill_within_days: plan.drill_within_days,
+            rto_minutes: plan.rto_minutes.map(NonZeroU32::get),
             same_as: plan.same_as.as_ref().map(ToString::to_string),
             never_because: match plan.protection {
                 Protection::Every(_) => None,
@@ -74,12 +91,15 @@ impl Tier {
 
     /// Returns the tier as text, with a cell for each of [`HEADINGS`]. A cell that does not apply is a dash.
     #[must_use]
-    pub fn cells(&self) -> [String; 7] {
+    pub fn cells(&self) -> [String; 10] {
         let dash = || "-".to_owned();
         [
             self.id.clone(),
             match self.rpo_minutes {
                 0 => dash(),
+                minutes if self.hold == Some(Hold::Strict) => {
+                    format!("{}, strict", span(minutes.into()))
+                }
                 minutes => span(minutes.into()),
             },
             match self.maximum_dump_bytes {
@@ -91,6 +111,16 @@ impl Tier {
                 days => self.kept(days),
             },
             self.tolerance_minutes.map_or_else(dash, span),
+            self.objective_percent
+                .map_or_else(dash, |percent| format!("{percent} %")),
+            match self.drill_within_days {
+                None => dash(),
+                Some(0) => "never".to_owned(),
+                Some(1) => "each day".to_owned(),
+                Some(days) => format!("within {days} days"),
+            },
+            self.rto_minutes
+                .map_or_else(dash, |minutes| span(minutes.into())),
             self.same_as.clone().unwrap_or_else(dash),
             self.never_because
                 .map_or_else(dash, |why| why.as_str().to_owned()),

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use super::{Plan, Plans, Protection, Why};
 
+/// In percent. Below it, something else is meant: a share of 1, or the minutes that may be lost.
+const LOWEST_LIKELY_OBJECTIVE: f64 = 50.0;
+
 /// Returns what is valid but doubtful, one sentence each. The strict check refuses a file with any doubt.
 #[must_use]
 pub fn doubts(plans: &Plans) -> Vec<String> {
@@ -53,6 +56,25 @@ fn of_plan(plan: &Plan) -> Vec<String> {
         doubts.push(format!(
             "tier {tier:?}: keep has {} hourly, but the tier is backed up {cadence}: did you mean daily?",
             keep.hourly
+        ));
+    }
+    doubts.extend(of_proof(plan));
+    doubts
+}
+
+fn of_proof(plan: &Plan) -> Vec<String> {
+    let tier = plan.tier.as_str();
+    let mut doubts = Vec::new();
+    if let Some(objective) = plan.objective
+        && objective.percent() < LOWEST_LIKELY_OBJECTIVE
+    {
+        doubts.push(format!(
+            "tier {tier:?}: objective is {objective}, so the promise may be broken for days on end: did you mean a share, such as 99.9?",
+        ));
+    }
+    if let (Some(minutes), Some(0)) = (plan.rto_minutes, plan.drill_within_days) {
+        doubts.push(format!(
+            "tier {tier:?}: promises an RTO of {minutes} minutes, but drill_within_days is 0: only a real restore would tell whether it holds"
         ));
     }
     doubts

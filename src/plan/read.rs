@@ -1,5 +1,7 @@
 //! Turns the values of a plans file into plans, or reports everything that is wrong with it.
 
+mod proof;
+
 use std::{collections::HashMap, num::NonZeroU32};
 
 use chrono::TimeDelta;
@@ -13,6 +15,8 @@ use super::{
     problem::PlanProblem,
 };
 
+use proof::Proof;
+
 const VERSION: i64 = 1;
 const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_TOLERANCE_MINUTES: i64 = Rpo::LONGEST_MINUTES;
@@ -23,7 +27,7 @@ const LARGEST_DUMP_GIB: u32 = 1024 * 1024;
 const TOP: [&str; 2] = ["version", "tiers"];
 /// The highest count in `keep` and `minimum_kept`: more than a century of days.
 const MOST_KEPT: u32 = 36_600;
-const TIER: [&str; 8] = [
+const TIER: [&str; 12] = [
     "rpo_minutes",
     "backup_retention_days",
     "keep",
@@ -31,6 +35,10 @@ const TIER: [&str; 8] = [
     "cadence_minutes",
     "tolerance_minutes",
     "maximum_dump_gib",
+    "objective",
+    "hold",
+    "drill_within_days",
+    "rto_minutes",
     "same_as",
 ];
 
@@ -192,7 +200,13 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
     let minimum_kept = number(at, "minimum_kept", fields, problems, kept);
     let maximum_dump_gib = number(at, "maximum_dump_gib", fields, problems, dump_gib);
     let keep = keep(at, retention_days, fields, problems);
+    let proof = Proof::read(at, fields, problems);
     let (rpo, retention_days) = (rpo?, retention_days?);
+    let protection = match cadence {
+        None => Protection::Never(Why::ZeroRpo),
+        Some(_) if retention_days == 0 => Protection::Never(Why::ZeroRetention),
+        Some(cadence) => Protection::Every(cadence),
+    };
     Some(Plan {
         tier: tier.clone(),
         rpo,
@@ -200,12 +214,12 @@ fn own(at: At<'_>, tier: &Tier, fields: &Fields<'_>, problems: &mut Problems) ->
         keep,
         minimum_kept: minimum_kept.unwrap_or(1),
         maximum_dump_gib,
-        protection: match cadence {
-            None => Protection::Never(Why::ZeroRpo),
-            Some(_) if retention_days == 0 => Protection::Never(Why::ZeroRetention),
-            Some(cadence) => Protection::Every(cadence),
-        },
+        protection,
         tolerance: tolerance.unwrap_or_else(|| default_tolerance(rpo)),
+        objective: proof.objective,
+        hold: proof.hold.unwrap_or_default(),
+        drill_within_days: proof.drill_within_days(protection),
+        rto_minutes: proof.rto_minutes,
         same_as: None,
     })
 }
@@ -294,7 +308,14 @@ fn kept(number: i64) -> Result<u32, String> {
 }
 
 fn meaningless(at: At<'_>, rpo: Rpo, fields: &Fields<'_>, problems: &mut Problems) {
-    for name in ["cadence_minutes", "tolerance_minutes"] {
+    for name in [
+        "cadence_minutes",
+        "tolerance_minutes",
+        "objective",
+        "hold",
+        "drill_within_days",
+        "rto_minutes",
+    ] {
         if let (Some(field), 0) = (fields.get(name), rpo.minutes()) {
             let what = "has no meaning where rpo_minutes is 0: remove it, or set an RPO";
             problems.add(at.field(field.line, name), what);

@@ -7,6 +7,7 @@ use rstest::rstest;
 use super::*;
 use crate::nouns::{HEADINGS, tiers};
 
+mod proof;
 mod refusals;
 
 fn refused(text: &str) -> String {
@@ -225,6 +226,8 @@ fn what_is_valid_but_odd_is_a_doubt() -> anyhow::Result<()> {
         \x20 short: {rpo_minutes: 10080, backup_retention_days: 6}\n\
         \x20 lax: {rpo_minutes: 60, backup_retention_days: 7, tolerance_minutes: 61}\n\
         \x20 hours_of_days: {rpo_minutes: 1440, backup_retention_days: 7, keep: {hourly: 168}}\n\
+        \x20 share: {rpo_minutes: 60, backup_retention_days: 7, objective: 0.999}\n\
+        \x20 undrilled: {rpo_minutes: 60, backup_retention_days: 7, rto_minutes: 30, drill_within_days: 0}\n\
         \x20 Lax: {rpo_minutes: 60, backup_retention_days: 7}\n";
     insta::assert_snapshot!(doubts(&Plans::parse(text)?).join("\n"));
     Ok(())

@@ -116,15 +116,15 @@ fn a_retention_that_is_none_is_refused_in_words(#[case] field: &str, #[case] wha
 )]
 #[case::abbreviated(
     "rpo: 60",
-    "rpo: unknown field: did you mean rpo_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "rpo: unknown field: did you mean rpo_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, objective, hold, drill_within_days, rto_minutes, same_as"
 )]
 #[case::misspelt(
     "tolerance_minute: 9",
-    "tolerance_minute: unknown field: did you mean tolerance_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "tolerance_minute: unknown field: did you mean tolerance_minutes? The known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, objective, hold, drill_within_days, rto_minutes, same_as"
 )]
 #[case::foreign(
     "price: 9",
-    "price: unknown field: the known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, same_as"
+    "price: unknown field: the known fields are rpo_minutes, backup_retention_days, keep, minimum_kept, cadence_minutes, tolerance_minutes, maximum_dump_gib, objective, hold, drill_within_days, rto_minutes, same_as"
 )]
 #[case::twice(
     "rpo_minutes: 5",

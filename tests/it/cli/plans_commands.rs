@@ -95,6 +95,10 @@ async fn show_prints_each_tier_with_the_cadence_that_its_rpo_leads_to() -> Resul
         "minimum_kept": 1,
         "maximum_dump_bytes": null,
         "tolerance_minutes": 6,
+        "objective_percent": null,
+        "hold": "cadence",
+        "drill_within_days": 7,
+        "rto_minutes": null,
         "same_as": null,
         "never_because": null
       }
