@@ -1,4 +1,6 @@
 //! PostgreSQL's client tools: which versions are installed on this machine, and where.
+//!
+//! Server programs are looked for in the same places: see `scratch/programs.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +22,8 @@ const USUAL_PLACES: [(&str, &str, &str); 4] = [
 ];
 /// How long a tool may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of that is read.
+const VERSION_BYTES_MAX: u64 = 64 * 1024;
 
 /// The client tools found on this machine: one directory per major version.
 #[derive(Debug, Clone, Default)]
@@ -43,12 +47,7 @@ impl Toolbox {
     ///
     /// If several directories have the same major version, the first wins.
     pub async fn discover(first: &[PathBuf], last: &[PathBuf]) -> Self {
-        let mut directories = first.to_vec();
-        for (parent, prefix, child) in USUAL_PLACES {
-            directories.extend(versioned(Path::new(parent), prefix, child));
-        }
-        directories.extend_from_slice(last);
-        Self::only(&directories).await
+        Self::only(&places(first, last)).await
     }
 
     /// Looks for client tools in these directories only.
@@ -123,6 +122,16 @@ impl Client {
     }
 }
 
+/// Returns the `first` directories, the usual places and the `last` directories, in this order.
+pub(crate) fn places(first: &[PathBuf], last: &[PathBuf]) -> Vec<PathBuf> {
+    let mut directories = first.to_vec();
+    for (parent, prefix, child) in USUAL_PLACES {
+        directories.extend(versioned(Path::new(parent), prefix, child));
+    }
+    directories.extend_from_slice(last);
+    directories
+}
+
 /// Returns the directories `parent/prefix*/child`, in descending order of their names.
 fn versioned(parent: &Path, prefix: &str, child: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(parent) else {
@@ -138,15 +147,21 @@ fn versioned(parent: &Path, prefix: &str, child: &str) -> Vec<PathBuf> {
 
 /// Asks a tool for its version. `None` if there is no such tool, or if it does not answer.
 async fn version_of(tool: &Path) -> Option<(u32, String)> {
+    parse_version(&said_of_version(tool).await?)
+}
+
+/// Returns what a program prints for `--version`. `None` if there is no such program, or if it does not answer.
+pub(crate) async fn said_of_version(tool: &Path) -> Option<String> {
     let real = tokio::fs::canonicalize(tool).await.ok()?;
     // Debian's wrapper chooses a version by its own rules, from an environment that it does not have here.
     if real.file_name().is_some_and(|name| name == "pg_wrapper") {
         return None;
     }
     let mut child = Tool::start(tool, &["--version".into()], &[], Secrets::default()).ok()?;
-    let mut pipe = child.take_stdout().ok()?;
+    let pipe = child.take_stdout().ok()?;
     let mut said = String::new();
     let answered = async {
+        let mut pipe = tokio::io::AsyncReadExt::take(pipe, VERSION_BYTES_MAX);
         tokio::io::AsyncReadExt::read_to_string(&mut pipe, &mut said)
             .await
             .ok()?;
@@ -155,11 +170,11 @@ async fn version_of(tool: &Path) -> Option<(u32, String)> {
     tokio::time::timeout(VERSION_TIMEOUT, answered)
         .await
         .ok()??;
-    parse_version(&said)
+    Some(said)
 }
 
 /// Reads `pg_dump (PostgreSQL) 17.10 (Debian 17.10-1)` as 17 and `pg_dump (PostgreSQL) 17.10`.
-fn parse_version(said: &str) -> Option<(u32, String)> {
+pub(crate) fn parse_version(said: &str) -> Option<(u32, String)> {
     let (tool, rest) = said.split_once(" (PostgreSQL) ")?;
     let number = rest.split_whitespace().next()?;
     let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;

@@ -25,6 +25,7 @@ pub mod printable;
 mod process;
 pub mod resource;
 pub mod restore;
+pub mod scratch;
 pub mod sought;
 pub mod storage;
 pub mod survey;

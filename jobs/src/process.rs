@@ -130,7 +130,7 @@ impl Secrets {
     }
 
     /// Returns `text` with every secret replaced.
-    fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         let mut clean = text.to_owned();
         for form in &self.0 {
             clean = clean.replace(form, "***");

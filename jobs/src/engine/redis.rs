@@ -1,10 +1,10 @@
 //! Redis and Valkey: dumped and restored by this process itself, over the network.
 
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod dump;
-mod info;
+pub(crate) mod info;
 mod mark;
-mod reply;
+pub(crate) mod reply;
 pub(crate) mod restore;
 mod tls;
 

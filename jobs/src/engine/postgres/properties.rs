@@ -13,7 +13,7 @@ use crate::error::JobError;
 
 /// `encoding`, `collate`, `ctype`, `locale_provider`, `locale`, `icu_rules`, `owner`, `tablespace`, `connection_limit`,
 /// and `is_template` if it is one.
-pub(super) type Properties = BTreeMap<String, String>;
+pub(crate) type Properties = BTreeMap<String, String>;
 
 /// Reads a database's properties; `None` if there is no such database.
 pub(super) async fn read(
@@ -69,7 +69,7 @@ fn named(row: &Value) -> Properties {
 }
 
 /// Returns the options of `create database` for the same encoding, locale and tablespace.
-pub(super) fn create_options(properties: &Properties, server_major: u32) -> String {
+pub(crate) fn create_options(properties: &Properties, server_major: u32) -> String {
     let mut options = String::new();
     let mut add = |option: &str, value: Option<String>| {
         if let Some(value) = value {
