@@ -38,7 +38,10 @@ pub use listen::{Wakers, listen};
 pub use orders::{InFlight, watch};
 pub use supervise::Supervise;
 
-use crate::run::{Priority, RunKind};
+use crate::{
+    proof::NewProof,
+    run::{Priority, RunKind},
+};
 
 /// One queue, as one consumer process works on it.
 #[derive(Clone)]
@@ -145,6 +148,8 @@ pub enum Outcome {
         stores: Vec<String>,
         /// The report.
         report: serde_json::Value,
+        /// What the ledger records.
+        proof: Box<NewProof>,
     },
     /// A report of work done from one store after other stores could not provide the restore point.
     Salvaged {
@@ -152,7 +157,21 @@ pub enum Outcome {
         lacking: Lacking,
         /// The report.
         report: serde_json::Value,
+        /// What the ledger records, if the work proved something.
+        proof: Option<Box<NewProof>>,
     },
+}
+
+impl Outcome {
+    /// Returns the proof that the fenced finish appends to the ledger.
+    #[must_use]
+    pub fn proof(&self) -> Option<&NewProof> {
+        match self {
+            Self::RestorePoint(_) | Self::Report(_) => None,
+            Self::Proof { proof, .. } => Some(proof),
+            Self::Salvaged { proof, .. } => proof.as_deref(),
+        }
+    }
 }
 
 /// Why an attempt failed, as it is stored.
@@ -169,6 +188,8 @@ pub struct Failure {
     pub condemned: Option<Condemned>,
     /// The stores found to lack a restore point that another store holds.
     pub lacking: Option<Lacking>,
+    /// What it showed about a restore point; the fenced finish appends it to the ledger.
+    pub proof: Option<Box<NewProof>>,
     /// What the tool itself printed, without secrets; `None` if no tool ran.
     pub tool_words: Option<Box<str>>,
     /// Whether the catalog was unreachable: the run then goes back to the queue, and no attempt is spent.
@@ -212,6 +233,7 @@ impl Failure {
             permanent: true,
             condemned: None,
             lacking: None,
+            proof: None,
             tool_words: None,
             is_outage: false,
         }
@@ -233,6 +255,7 @@ impl Failure {
             permanent: false,
             condemned: None,
             lacking: None,
+            proof: None,
             tool_words: None,
             is_outage: false,
         }
@@ -259,6 +282,7 @@ impl From<JobError> for Failure {
             permanent: error.is_permanent(),
             condemned: None,
             lacking: None,
+            proof: None,
             tool_words: error.tool_words().map(Into::into),
             // The attempt could not ask the catalog about its lease. If the run is still this attempt's when the failure is recorded, the
             // catalog was merely unreachable.

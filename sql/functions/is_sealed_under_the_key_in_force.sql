@@ -25,3 +25,10 @@ create or replace trigger archive_keys_sealed_new after insert on lastgood.archi
 create or replace trigger archive_keys_sealed_anew after update of identity_sealed on lastgood.archive_keys
     for each row when (new.identity_sealed is not null and new.identity_sealed is distinct from old.identity_sealed)
     execute function lastgood.is_sealed_under_the_key_in_force();
+
+create or replace trigger signing_keys_sealed_new after insert on lastgood.signing_keys
+    for each row execute function lastgood.is_sealed_under_the_key_in_force();
+
+create or replace trigger signing_keys_sealed_anew after update of seed_sealed on lastgood.signing_keys
+    for each row when (new.seed_sealed is distinct from old.seed_sealed)
+    execute function lastgood.is_sealed_under_the_key_in_force();

@@ -15,12 +15,13 @@ const OLDEST_SERVER: i32 = 140_000;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Raised with every change of a released file in `sql/functions`. Older builds work with newer functions, so these only ever add.
-const FUNCTIONS_VERSION: i32 = 3;
+const FUNCTIONS_VERSION: i32 = 4;
 
 /// Every file of `sql/functions`, in the order of their names. None needs another to be there when it is made.
-const FUNCTIONS: [&str; 29] = [
+const FUNCTIONS: [&str; 33] = [
     include_str!("../../sql/functions/ask_for_backup.sql"),
     include_str!("../../sql/functions/backups_fail.sql"),
+    include_str!("../../sql/functions/canonical_json.sql"),
     include_str!("../../sql/functions/claim.sql"),
     include_str!("../../sql/functions/claim_all.sql"),
     include_str!("../../sql/functions/copies_arrive.sql"),
@@ -36,6 +37,9 @@ const FUNCTIONS: [&str; 29] = [
     include_str!("../../sql/functions/points_are_missed.sql"),
     include_str!("../../sql/functions/points_are_proven.sql"),
     include_str!("../../sql/functions/priority.sql"),
+    include_str!("../../sql/functions/proof_as_hashed.sql"),
+    include_str!("../../sql/functions/proofs_stay.sql"),
+    include_str!("../../sql/functions/record_proof.sql"),
     include_str!("../../sql/functions/resources_are_let_go.sql"),
     include_str!("../../sql/functions/resources_are_looked_at.sql"),
     include_str!("../../sql/functions/resources_touch.sql"),
@@ -186,7 +190,7 @@ mod tests {
         let hash = blake3::hash(FUNCTIONS.concat().as_bytes()).to_hex();
         assert_eq!(
             &hash[..16],
-            "1e6646ed5e1c9afb",
+            "84063ca1f8905a76",
             "sql/functions has changed: raise FUNCTIONS_VERSION if the last one was released, and write the new hash here"
         );
         Ok(())

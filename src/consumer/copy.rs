@@ -58,7 +58,11 @@ pub(super) async fn copy(run: &Run<Job>, job: &Copy, shared: &Shared) -> Result<
             Ok(copied) => {
                 let report = json!({ "store": target.name, "from": source.name, "copied": copied });
                 let lacking = lacking(&faults, &point, shared).await;
-                let done = Outcome::Salvaged { lacking, report };
+                let done = Outcome::Salvaged {
+                    lacking,
+                    report,
+                    proof: None,
+                };
                 return kept(&point, target, done, run, shared).await;
             }
             // Another worker owns the run: nothing more may be written.

@@ -1,6 +1,9 @@
 //! Handles one run: turns the catalog's row into a job, and the job's result into an outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use apalis::prelude::Data;
 use lastgood_jobs::{
@@ -26,6 +29,7 @@ use crate::{
     catalog::{CatalogError, PointRow, ResourceRow, StoredConnection, answered},
     keys::{self, CatalogKeyring},
     nouns::ResourceStatus,
+    proof::{NewProof, ProofKind},
     queue::{Failure, Outcome, Run},
     secret::{Reference, SecretError},
 };
@@ -224,6 +228,7 @@ async fn make_restore(
     let sought = sought(&point, &recorded);
     let mut faults = Vec::new();
     for store in holders(&point, shared).await?.all() {
+        let began = Instant::now();
         let restored = Box::pin(restore(
             run.as_attempt(),
             resource,
@@ -238,15 +243,21 @@ async fn make_restore(
             // store could not provide the point, that store remains unproven.
             Ok(restored) => {
                 let report = report_from(&store.name, &point, &restored)?;
+                let proof = NewProof::restored(point.id, &store.name, began.elapsed()).into();
                 return Ok(if faults.is_empty() {
                     Outcome::Proof {
                         point: point.id,
                         stores: vec![store.name.clone()],
                         report,
+                        proof,
                     }
                 } else {
                     let lacking = lacking(&faults, &point, shared).await;
-                    Outcome::Salvaged { lacking, report }
+                    Outcome::Salvaged {
+                        lacking,
+                        report,
+                        proof: Some(proof),
+                    }
                 });
             }
             Err(error) if error.is_of_the_store() || is_shredded(&error) => {
@@ -260,7 +271,7 @@ async fn make_restore(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(judge(faults, &point, shared).await)
+    Err(judge(faults, &point, ProofKind::Restore, shared).await)
 }
 
 async fn drop_database(job: &DropReplaced, resource: &Resource) -> Result<Outcome, Failure> {

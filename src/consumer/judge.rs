@@ -8,6 +8,7 @@ use lastgood_jobs::{
 use super::{Shared, handle::READ_WITHIN};
 use crate::{
     catalog::{PointRow, answered},
+    proof::{self, Because, NewProof, ProofKind},
     queue::{Condemned, Failure, Lacking},
     stores::NamedStore,
 };
@@ -17,10 +18,20 @@ pub(super) type Fault<'a> = (&'a NamedStore, JobError);
 
 /// Returns the failure of a job whose every attempt to read a restore point failed, one fault per store, and condemns the point if all
 /// stores have lost it. A store that cannot be read, or is the wrong one, may hold the point intact, so that it is not condemned.
-pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Shared) -> Failure {
+///
+/// The ledger records what condemns a point, as found by a job of this `kind`.
+pub(super) async fn judge(
+    faults: Vec<Fault<'_>>,
+    point: &PointRow,
+    kind: ProofKind,
+    shared: &Shared,
+) -> Failure {
     if let Some((_, error)) = faults.iter().find(|(_, error)| is_shredded(error)) {
+        let because = Because::new("key_shredded", error.report());
+        let proof = NewProof::new(kind, point.id, proof::Verdict::NotPossible(because));
         return Failure {
             condemned: Some(Condemned::Shredded(point.id)),
+            proof: Some(proof.into()),
             ..Failure::permanent(error.kind(), error.report())
         };
     }
@@ -58,11 +69,16 @@ pub(super) async fn judge(faults: Vec<Fault<'_>>, point: &PointRow, shared: &Sha
     }
     match guilty {
         None => Failure::permanent(ErrorKind::Config, "no store is configured"),
-        Some(error) => Failure {
-            permanent: true,
-            condemned: Some(Condemned::Damaged(point.id)),
-            ..Failure::from(error)
-        },
+        Some(error) => {
+            let because = Because::new("damaged", error.report());
+            let proof = NewProof::new(kind, point.id, proof::Verdict::Failed(because));
+            Failure {
+                permanent: true,
+                condemned: Some(Condemned::Damaged(point.id)),
+                proof: Some(proof.into()),
+                ..Failure::from(error)
+            }
+        }
     }
 }
 

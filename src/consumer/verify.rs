@@ -1,5 +1,7 @@
 //! Reads a whole restore point back, and acquits or condemns it.
 
+use std::time::Instant;
+
 use lastgood_jobs::{
     error::{ErrorKind, JobError},
     job::{Job, Verify},
@@ -18,6 +20,7 @@ use super::{
 };
 use crate::{
     catalog::{PointRow, answered},
+    proof::{NewProof, ProofKind},
     queue::{Failure, Outcome, Run},
     standing::Standing,
     stores::NamedStore,
@@ -46,6 +49,7 @@ pub(super) async fn verify(
     let sought = sought(&point, &recorded);
     let (asked, others) = asked(job, holders(&point, shared).await?, shared)?;
     let (mut whole, mut faults) = (Vec::new(), Vec::new());
+    let began = Instant::now();
     for store in asked {
         match read(&sought, store, run, shared).await {
             Ok(()) => whole.push(store.name.clone()),
@@ -53,7 +57,8 @@ pub(super) async fn verify(
         }
     }
     if faults.is_empty() {
-        return Ok(proof(&point, &recorded, whole));
+        let new = NewProof::read_whole(point.id, &whole, began.elapsed());
+        return Ok(proof(&point, &recorded, whole, new));
     }
     for store in others {
         if !whole.is_empty() {
@@ -66,7 +71,7 @@ pub(super) async fn verify(
     }
     match whole.first() {
         Some(store) => Err(held_by(store, &faults, &point, shared).await),
-        None => Err(judge(faults, &point, shared).await),
+        None => Err(judge(faults, &point, ProofKind::Verification, shared).await),
     }
 }
 
@@ -105,7 +110,7 @@ async fn read(
     verify::verify(sought, &worker).await.map(drop)
 }
 
-fn proof(point: &PointRow, recorded: &Manifest, stores: Vec<String>) -> Outcome {
+fn proof(point: &PointRow, recorded: &Manifest, stores: Vec<String>, new: NewProof) -> Outcome {
     Outcome::Proof {
         point: point.id,
         report: json!({
@@ -116,6 +121,7 @@ fn proof(point: &PointRow, recorded: &Manifest, stores: Vec<String>) -> Outcome 
             "stored_bytes": recorded.archive.size_bytes,
         }),
         stores,
+        proof: new.into(),
     }
 }
 

@@ -1,25 +1,31 @@
-//! Records what a run learned about a restore point's bytes, in the transaction of its fenced finish.
+//! Records what a run learned about a restore point, in the transaction of its fenced finish.
 
-use lastgood_jobs::attempt::RunId;
+use lastgood_jobs::attempt::{Attempt, RunId};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Condemned, Lacking};
-use crate::catalog::{Audit, record};
+use crate::{
+    catalog::{Audit, record},
+    proof::NewProof,
+};
 
 /// Records that a restore point was read to its last byte in these stores and is intact. A quarantined one becomes usable again: its bytes
 /// match its manifest, whatever was wrong before.
+///
+/// Returns `false` if that proves nothing any more: the point is gone, or its key was shredded meanwhile.
 pub(super) async fn acquit(
     connection: &mut PgConnection,
     point: Uuid,
     stores: &[String],
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let acquitted = sqlx::query_file!("src/queue/acquit.sql", point, stores)
         .fetch_optional(&mut *connection)
         .await?;
+    let is_proven = acquitted.is_some();
     let Some(was) = acquitted.filter(|was| was.quarantined_because.is_some()) else {
-        return Ok(());
+        return Ok(is_proven);
     };
     let entry = Audit {
         action: "acquit",
@@ -27,7 +33,8 @@ pub(super) async fn acquit(
         point_id: Some(point),
         detail: json!({ "was": was.quarantined_because }),
     };
-    record(connection, &entry).await
+    record(connection, &entry).await?;
+    Ok(true)
 }
 
 /// Quarantines a restore point that can never be read again, and asks for a backup if damage has taken the resource's newest trusted one.
@@ -81,5 +88,32 @@ pub(super) async fn forget(connection: &mut PgConnection, lacking: &Lacking) -> 
         };
         record(connection, &entry).await?;
     }
+    Ok(())
+}
+
+/// Appends a proof to the ledger. The last statement of its transaction: its turn in the chain, a lock, lasts until that ends, and whoever
+/// has it waits for no other lock.
+pub(super) async fn enter(
+    connection: &mut PgConnection,
+    attempt: Attempt,
+    worker: &str,
+    proof: &NewProof,
+) -> sqlx::Result<()> {
+    let because = proof.verdict.because();
+    sqlx::query_scalar!(
+        "select lastgood.record_proof($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        attempt.run.0,
+        attempt.id.0,
+        worker,
+        proof.kind.as_str(),
+        proof.verdict.outcome().as_str(),
+        because.map(|it| it.reason.as_str()),
+        because.map(|it| it.kind),
+        proof.point,
+        proof.seconds(),
+        proof.compared(),
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(())
 }

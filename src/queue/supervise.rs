@@ -299,6 +299,7 @@ fn failure(error: BoxDynError) -> Failure {
             permanent: error.is::<AbortError>(),
             condemned: None,
             lacking: None,
+            proof: None,
             tool_words: None,
             is_outage: false,
             message: error.to_string(),

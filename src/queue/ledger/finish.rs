@@ -85,9 +85,10 @@ impl Ledger {
             let mut transaction = self.pool.begin().await?;
             let done = finish(&[end], &mut *transaction, &self.primary).await?;
             let finished = done.contains(&attempt.id);
+            let mut counts = finished;
             match outcome {
                 Outcome::Proof { point, stores, .. } if finished => {
-                    proof::acquit(&mut transaction, *point, stores).await?;
+                    counts = proof::acquit(&mut transaction, *point, stores).await?;
                 }
                 Outcome::Salvaged { lacking, .. } if finished => {
                     proof::forget(&mut transaction, lacking).await?;
@@ -96,6 +97,9 @@ impl Ledger {
                 | Outcome::Report(_)
                 | Outcome::Proof { .. }
                 | Outcome::Salvaged { .. } => {}
+            }
+            if let (true, Some(proof)) = (counts, outcome.proof()) {
+                proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
             transaction.commit().await?;
             Ok(finished)
@@ -149,6 +153,9 @@ impl Ledger {
             }
             if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
                 proof::forget(&mut transaction, lacking).await?;
+            }
+            if let (Some(_), Some(proof)) = (&state, &failure.proof) {
+                proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
             transaction.commit().await?;
             Ok(state)

@@ -48,6 +48,7 @@ fn failure(is_outage: bool) -> Failure {
         permanent: true,
         condemned: None,
         lacking: None,
+        proof: None,
         tool_words: None,
         is_outage,
     }

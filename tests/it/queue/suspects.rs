@@ -12,7 +12,10 @@ use lastgood_jobs::{
 };
 use uuid::Uuid;
 
-use super::workers::{Settings, Workers, becomes, enqueue, restore_point, with_a_shop};
+use super::{
+    proofs::proven,
+    workers::{Settings, Workers, becomes, enqueue, restore_point, with_a_shop},
+};
 use crate::database::TestCatalog;
 
 fn doubts(reason: Suspect) -> Vec<Suspicion> {
@@ -123,6 +126,7 @@ async fn verified(db: &TestCatalog, point: Uuid) -> Result<()> {
             point,
             stores: vec!["primary".to_owned()],
             report: serde_json::json!({ "verified": "whole" }),
+            proof: proven(point),
         })
     })
     .await
