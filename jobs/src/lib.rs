@@ -8,6 +8,7 @@ pub mod contents;
 pub mod copy;
 pub mod detached;
 pub mod download;
+pub mod drill;
 pub mod engine;
 pub mod error;
 pub mod escrow;

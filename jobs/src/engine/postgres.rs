@@ -1,6 +1,7 @@
 //! PostgreSQL and pgvector: dumped by the `pg_dump` of the server's own major version, restored by the `pg_restore` of
 //! the target's.
 
+pub(crate) mod drilled;
 pub(crate) mod dump;
 mod dumped_facts;
 mod fill;

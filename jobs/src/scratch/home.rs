@@ -176,6 +176,13 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // If no server was started in it, it is still there, and almost empty.
+        drop(remove(&self.dir));
+    }
+}
+
 /// Removes a directory that somebody else may be removing too.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {

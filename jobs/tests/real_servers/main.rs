@@ -13,6 +13,7 @@
 mod backups;
 mod connections;
 mod doors;
+mod drills;
 mod environment;
 mod extensions;
 mod failures;

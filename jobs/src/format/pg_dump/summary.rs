@@ -50,7 +50,10 @@ impl Entry {
 
     /// Returns whether its SQL says what the entry holds.
     pub(super) fn has_sql_to_record(&self) -> bool {
-        self.kind == "SEQUENCE SET"
+        matches!(
+            self.kind.as_str(),
+            "SEQUENCE SET" | "CHECK CONSTRAINT" | "FK CONSTRAINT"
+        )
     }
 
     /// Returns whether a restore needs the dependencies of such an entry.

@@ -74,7 +74,11 @@ impl Tally {
             }),
             _ => {
                 if let Some(kind) = compared(&entry) {
-                    self.list(Item::new(kind, full_name(&entry)));
+                    let is_not_valid = entry.definition.trim_end().ends_with("NOT VALID;");
+                    self.list(Item {
+                        value: is_not_valid.then(|| "not valid".to_owned()),
+                        ..Item::new(kind, full_name(&entry))
+                    });
                 }
             }
         }
@@ -176,7 +180,6 @@ fn compared(entry: &Entry) -> Option<String> {
         | "DEFAULT ACL"
         | "ACL LANGUAGE"
         | "SECURITY LABEL"
-        | "MATERIALIZED VIEW DATA"
         | "STATISTICS DATA"
         | "SUBSCRIPTION"
         | "SUBSCRIPTION TABLE" => true,

@@ -1,0 +1,246 @@
+//! Proves that a restore point can be restored: restores it into a server of its own, and compares what came back with
+//! what was dumped.
+//!
+//! The customer's server takes no part. What a scratch server shows is what the archive holds, the list of contents that
+//! was recorded when it was made, and whether this build restores it.
+
+mod outcome;
+mod verdict;
+
+use std::time::Instant;
+
+use chrono::Utc;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+pub use self::outcome::{Drilled, Outcome, Seconds, Unproven};
+use crate::{
+    archive,
+    attempt::Attempt,
+    contents::{self, Comparison, Contents},
+    engine::{
+        self,
+        address::Address,
+        postgres::drilled::{self, Indexes},
+    },
+    error::JobError,
+    job::{Restore, RestoreTarget},
+    manifest::{Details, Manifest},
+    resource::{Resource, ResourceOptions},
+    scratch::{self, Scratch, ScratchSpace, ServerPrograms},
+    sought::Sought,
+    worker::Worker,
+};
+
+/// What a consumer has for drills.
+#[derive(Debug, Clone)]
+pub struct Drills {
+    /// The servers' programs on this machine.
+    pub programs: ServerPrograms,
+    /// Where their data may go.
+    pub space: ScratchSpace,
+}
+
+/// Restores a restore point into a scratch server, and compares it with its list of contents, item by item.
+///
+/// An error says nothing about the restore point, unless it is [`JobError::Damaged`], [`JobError::BadManifest`] or
+/// [`JobError::NoSuchPoint`], which mean what they mean for a verification. Everything else is an [`Outcome`].
+///
+/// The scratch server is gone when this returns. If this process is killed, the next [`scratch::sweep`] removes it.
+pub async fn drill(
+    attempt: Attempt,
+    sought: &Sought<'_>,
+    drills: &Drills,
+    worker: &Worker,
+) -> Result<Drilled, JobError> {
+    let manifest = sought.read(&worker.storage).await?;
+    let mut drilled = Drilled::of(&manifest);
+    let Some(recorded) = &manifest.contents else {
+        return Ok(drilled.ends(Outcome::nothing_recorded()));
+    };
+    if let Err(error) = recorded.frame_bytes() {
+        return Ok(drilled.ends(Outcome::NotPossible {
+            reason: Unproven::NewerList,
+            because: error.to_string(),
+        }));
+    }
+    let begun = Instant::now();
+    let (storage, keyring) = (&worker.storage, &*worker.keyring);
+    let expected = archive::contents(storage, keyring, &manifest.archive, recorded).await?;
+    drilled.seconds.verify = begun.elapsed().as_secs_f64();
+
+    let begun = Instant::now();
+    let started = scratch::start(&drills.programs, &drills.space, attempt.run, &manifest).await;
+    let mut scratch = match started {
+        Ok(scratch) => scratch,
+        Err(error) => match error.not_possible() {
+            Some(reason) => {
+                let outcome = Outcome::NotPossible {
+                    reason: reason.into(),
+                    because: reason.to_string(),
+                };
+                return Ok(drilled.ends(outcome));
+            }
+            None => return Err(verdict::of_start(&error)),
+        },
+    };
+    drilled.seconds.start = begun.elapsed().as_secs_f64();
+    drilled.server = Some(scratch.version().to_owned());
+
+    let tried = try_out(
+        attempt,
+        &manifest,
+        &expected,
+        &scratch,
+        worker,
+        &mut drilled,
+    )
+    .await;
+    // A server that ran out of memory says nothing about the restore point.
+    let died = scratch.died();
+    if let Err(error) = scratch.stop().await {
+        tracing::warn!(%error, "the drill's server was not removed: the next sweep tries again");
+    }
+    match (died, tried) {
+        (Some(how), _) => Err(JobError::ScratchDied { how }),
+        (None, Ok(outcome)) => Ok(drilled.ends(outcome)),
+        (None, Err(error)) => Ok(drilled.ends(verdict::of(error)?)),
+    }
+}
+
+/// Restores, dumps again, and compares.
+async fn try_out(
+    attempt: Attempt,
+    manifest: &Manifest,
+    expected: &Contents,
+    scratch: &Scratch,
+    worker: &Worker,
+    drilled: &mut Drilled,
+) -> Result<Outcome, JobError> {
+    let target = address(manifest, scratch.url())?;
+    let admin = scratch.admin_url().map(|url| address(manifest, url));
+    let admin = admin.transpose()?;
+    let superuser = admin.as_ref().and_then(Address::as_postgres);
+
+    let begun = Instant::now();
+    if let (Some(superuser), Some(owner)) = (superuser, target.as_postgres())
+        && let Details::Postgres { extensions, .. } = &manifest.details
+    {
+        let owner = owner.user();
+        let created =
+            drilled::create_extensions(superuser, owner, manifest, extensions, worker).await?;
+        if let Some(because) = created {
+            let reason = Unproven::ExtensionAbsent;
+            return Ok(Outcome::NotPossible { reason, because });
+        }
+    }
+    let resource = stand_in(manifest, target);
+    let job = Restore {
+        point: manifest.run_id.0,
+        target: RestoreTarget::Reference {
+            reference: "the drill's own server".to_owned(),
+        },
+        // The roles of the customer's server do not exist here.
+        no_owner: true,
+        no_acl: true,
+        as_superuser: false,
+        no_tablespaces: true,
+        break_replication: false,
+        of_owner: false,
+    };
+    let target = Some(&resource.address);
+    let restored = engine::restore(attempt, &resource, &job, manifest, target, worker);
+    let restored = Box::pin(restored).await?;
+    drilled.notes = restored.notes;
+    drilled.seconds.restore = begun.elapsed().as_secs_f64();
+
+    let begun = Instant::now();
+    let again = Resource {
+        // A dump as the superuser sees every row, whatever row security says.
+        address: admin.clone().unwrap_or_else(|| resource.address.clone()),
+        ..resource.clone()
+    };
+    let mut found = dump_to_nowhere(&again, worker).await?;
+    drilled::accept_other_versions(expected, &mut found);
+    let comparison = contents::compare(expected, &found, Utc::now());
+    let indexes = match superuser {
+        Some(superuser) if comparison.is_equal() => drilled::check_indexes(superuser).await?,
+        Some(_) | None => Indexes::Sound,
+    };
+    drilled.seconds.check = begun.elapsed().as_secs_f64();
+    let outcome = match indexes {
+        Indexes::Broken { because } => Outcome::Failed { because },
+        Indexes::Sound => judged(&comparison),
+        Indexes::NotChecked => {
+            let note = "the scratch server has no amcheck: its indexes were not checked";
+            drilled.notes.push(note.to_owned());
+            judged(&comparison)
+        }
+    };
+    drilled.comparison = Some(comparison);
+    Ok(outcome)
+}
+
+fn judged(comparison: &Comparison) -> Outcome {
+    if comparison.is_equal() {
+        return Outcome::Proven;
+    }
+    let first = comparison.differences.iter().take(3);
+    let first: Vec<String> = first.map(ToString::to_string).collect();
+    let because = format!(
+        "{} of the dump's items came back otherwise: {}",
+        comparison.differing,
+        first.join("; ")
+    );
+    Outcome::Differs { because }
+}
+
+/// Dumps a resource as a backup does, and keeps nothing but the list of contents.
+async fn dump_to_nowhere(resource: &Resource, worker: &Worker) -> Result<Contents, JobError> {
+    let worker = Worker {
+        storage: worker.storage.discarding(),
+        encrypt_to: None,
+        ..worker.clone()
+    };
+    let dumped = Box::pin(engine::dump(resource, "drill", &worker)).await?;
+    Ok(dumped.items)
+}
+
+/// Returns the resource that the scratch server stands in for.
+fn stand_in(manifest: &Manifest, address: Address) -> Resource {
+    let users_and_roles = match &manifest.details {
+        Details::Mongodb {
+            users_and_roles, ..
+        } => *users_and_roles,
+        Details::Postgres { .. } | Details::Redis { .. } => false,
+    };
+    Resource {
+        id: manifest.resource_id.clone(),
+        team: manifest.team.clone(),
+        tier: manifest.tier.clone(),
+        engine: manifest.engine,
+        address,
+        options: ResourceOptions {
+            users_and_roles,
+            ..ResourceOptions::default()
+        },
+    }
+}
+
+/// Returns the address of the scratch server, or of the database of the same name on it.
+fn address(manifest: &Manifest, url: &SecretString) -> Result<Address, JobError> {
+    let database = match &manifest.details {
+        Details::Mongodb {
+            database: Some(database),
+            ..
+        } => database,
+        Details::Mongodb { database: None, .. }
+        | Details::Postgres { .. }
+        | Details::Redis { .. } => return Address::parse(manifest.engine, url),
+    };
+    let Ok(mut named) = url.expose_secret().parse::<Url>() else {
+        return Address::parse(manifest.engine, url);
+    };
+    named.set_path(database);
+    Address::parse(manifest.engine, &SecretString::from(String::from(named)))
+}
