@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    RunAs, ScratchSpace, bounds,
+    RunAs, ScratchSpace,
     error::{NotPossible, StartError},
 };
 use crate::attempt::RunId;
@@ -157,10 +157,6 @@ impl Home {
         let (path, new) = (self.dir.join(RECORD), self.dir.join("server.new"));
         let written = fs::write(&new, record).and_then(|()| fs::rename(&new, &path));
         written.map_err(StartError::files("record the process"))
-    }
-
-    pub(super) fn used_bytes(&self) -> io::Result<u64> {
-        bounds::used_bytes(&self.dir)
     }
 
     /// Removes everything. The server must have ended.

@@ -27,6 +27,7 @@ mod proxy;
 mod redis;
 mod regression;
 mod restores;
+mod scratch;
 mod standbys;
 mod subject;
 mod throughput;
