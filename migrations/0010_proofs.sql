@@ -89,14 +89,15 @@ create table lastgood.signing_keys (
     id uuid primary key,
     public_key bytea not null unique
         constraint signing_keys_public_key_is_ed25519 check (length(public_key) = 32),
-    seed_sealed bytea not null,
+    seed_sealed bytea,
     sealed_under integer not null,
     created_at timestamptz not null default now(),
-    retired_at timestamptz
+    retired_at timestamptz,
+    constraint signing_keys_retired_has_no_seed check ((seed_sealed is null) = (retired_at is not null))
 );
 
 comment on table lastgood.signing_keys is 'The Ed25519 keys that sign exports of the ledger, one after another. Public halves stay.';
-comment on column lastgood.signing_keys.seed_sealed is 'The private half, sealed under a master key.';
+comment on column lastgood.signing_keys.seed_sealed is 'The private half, sealed under a master key. Null: retired, and so destroyed.';
 comment on column lastgood.signing_keys.sealed_under is 'The number of that master key.';
 comment on column lastgood.signing_keys.retired_at is 'Exports made since then are signed with the next key.';
 

@@ -2,6 +2,11 @@
 //!
 //! The ledger is a chain of rows in the catalog: `lastgood.record_proof` appends to it, in the transaction that finishes the run.
 
+mod canonical;
+pub mod chain;
+pub mod envelope;
+pub mod statement;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use lastgood_jobs::{contents::Comparison, error::told};
