@@ -12,10 +12,10 @@ create table lastgood.proofs (
         constraint proofs_kind_is_known check (kind in ('drill', 'verification', 'restore')),
     outcome text not null
         constraint proofs_outcome_is_known check (outcome in ('proven', 'differs', 'failed', 'not_possible')),
-    reason text
-        constraint proofs_reason_is_bounded check (octet_length(reason) between 1 and 8192),
-    reason_kind text
-        constraint proofs_reason_kind_is_a_word check (length(reason_kind) <= 64 and reason_kind ~ '^[a-z][a-z0-9_]*$'),
+    because text
+        constraint proofs_because_is_bounded check (octet_length(because) between 1 and 8192),
+    because_kind text
+        constraint proofs_because_kind_is_a_word check (length(because_kind) <= 64 and because_kind ~ '^[a-z][a-z0-9_]*$'),
     resource_id text not null,
     team text not null,
     tier text not null,
@@ -43,16 +43,15 @@ create table lastgood.proofs (
         constraint proofs_previous_hash_is_sha256 check (length(previous_hash) = 32),
     hash bytea not null unique
         constraint proofs_hash_is_sha256 check (length(hash) = 32),
-    constraint proofs_all_but_proven_say_why check ((outcome = 'proven') = (reason is null)),
-    constraint proofs_proven_has_no_reason check (outcome <> 'proven' or reason_kind is null)
+    constraint proofs_all_but_proven_say_why check (num_nonnulls(because, because_kind) = case when outcome = 'proven' then 0 else 2 end)
 );
 
 comment on table lastgood.proofs is
     'What was proven about restore points, and what was not: an append-only chain. It outlives resources, points and runs.';
 comment on column lastgood.proofs.number is 'The position in the chain, from 1, without gaps.';
 comment on column lastgood.proofs.version is 'Of what is hashed, and how.';
-comment on column lastgood.proofs.reason is 'Why the point was not proven, for people.';
-comment on column lastgood.proofs.reason_kind is 'The same in a stable word.';
+comment on column lastgood.proofs.because is 'Why the point was not proven, for people.';
+comment on column lastgood.proofs.because_kind is 'The same in a stable word.';
 comment on column lastgood.proofs.resource_id is 'Not a reference, like every id here. Team and tier are those of the time.';
 comment on column lastgood.proofs.consistent_at is 'Of the restore point. Null, as are the archive''s facts: it was not on record any more.';
 comment on column lastgood.proofs.attempt_id is 'The attempt that found it. One attempt writes one proof.';
@@ -90,14 +89,15 @@ create table lastgood.signing_keys (
     id uuid primary key,
     public_key bytea not null unique
         constraint signing_keys_public_key_is_ed25519 check (length(public_key) = 32),
-    seed_sealed bytea not null,
+    seed_sealed bytea,
     sealed_under integer not null,
     created_at timestamptz not null default now(),
-    retired_at timestamptz
+    retired_at timestamptz,
+    constraint signing_keys_retired_has_no_seed check ((seed_sealed is null) = (retired_at is not null))
 );
 
 comment on table lastgood.signing_keys is 'The Ed25519 keys that sign exports of the ledger, one after another. Public halves stay.';
-comment on column lastgood.signing_keys.seed_sealed is 'The private half, sealed under a master key.';
+comment on column lastgood.signing_keys.seed_sealed is 'The private half, sealed under a master key. Null: retired, and so destroyed.';
 comment on column lastgood.signing_keys.sealed_under is 'The number of that master key.';
 comment on column lastgood.signing_keys.retired_at is 'Exports made since then are signed with the next key.';
 

@@ -14,6 +14,7 @@ mod output;
 mod plans;
 mod point;
 mod producer;
+mod proof;
 mod queue;
 mod resource;
 mod restore;
@@ -106,9 +107,12 @@ enum Command {
     /// Check a plans file, or show the plans
     #[command(subcommand)]
     Plans(plans::Command),
-    /// Make, rotate, list and shred the keys that archives are encrypted to
+    /// Make, rotate, list and shred the keys that archives are encrypted to, and those that sign exports of the ledger
     #[command(subcommand)]
     Key(key::Command),
+    /// Show what is proven about restore points, check the ledger's chain, and export it, signed
+    #[command(subcommand)]
+    Proof(proof::Command),
     /// Show who took actions that cannot be undone, or that let data out
     Audit(audit::Args),
     /// Check the database, the store, the client tools, the clock and the keys
@@ -197,6 +201,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
+        Command::Proof(command) => return proof::run(command, output).await,
         Command::Store(command) => return store::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output),
         Command::Key(command) => return key::run(command, output).await,

@@ -26,6 +26,7 @@ pub mod retention;
 pub mod run;
 pub mod schedule;
 pub mod secret;
+pub mod signing;
 pub mod standing;
 pub mod status;
 pub mod stores;

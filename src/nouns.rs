@@ -10,8 +10,10 @@ mod key;
 mod pause;
 mod point;
 mod problem;
+mod proof;
 mod resource;
 mod run;
+mod signing_key;
 mod status;
 mod store;
 mod tier;
@@ -24,8 +26,10 @@ pub use self::{
     pause::{Drained, Pause, PauseCost},
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
+    proof::Proof,
     resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
+    signing_key::SigningKey,
     status::{
         ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
         Suspended, UnknownTier,

@@ -2,6 +2,11 @@
 //!
 //! The ledger is a chain of rows in the catalog: `lastgood.record_proof` appends to it, in the transaction that finishes the run.
 
+mod canonical;
+pub mod chain;
+pub mod envelope;
+pub mod statement;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use lastgood_jobs::{contents::Comparison, error::told};
@@ -75,20 +80,20 @@ pub struct Because {
     /// A stable word in snake case, e.g. `no_server`, `too_large`, `extension_absent`.
     pub kind: &'static str,
     /// A sentence for people, without secrets.
-    pub reason: String,
+    pub sentence: String,
 }
 
 impl Because {
-    /// Returns a reason. `reason` is cut to a bounded length.
+    /// Returns a reason. `sentence` is cut to a bounded length.
     #[must_use]
-    pub fn new(kind: &'static str, reason: impl Into<String>) -> Self {
-        let reason = reason.into().replace('\0', "\u{fffd}");
-        let reason = if reason.trim().is_empty() {
+    pub fn new(kind: &'static str, sentence: impl Into<String>) -> Self {
+        let sentence = sentence.into().replace('\0', "\u{fffd}");
+        let sentence = if sentence.trim().is_empty() {
             kind.replace('_', " ")
         } else {
-            told(reason)
+            told(sentence)
         };
-        Self { kind, reason }
+        Self { kind, sentence }
     }
 }
 
@@ -270,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_reason_is_never_empty_nor_too_long() {
-        assert_eq!(Because::new("no_server", " ").reason, "no server");
+        assert_eq!(Because::new("no_server", " ").sentence, "no server");
         let long = Because::new("too_large", "x\0".repeat(20_000));
-        assert!(long.reason.len() <= 8192);
+        assert!(long.sentence.len() <= 8192);
     }
 }

@@ -30,5 +30,5 @@ create or replace trigger signing_keys_sealed_new after insert on lastgood.signi
     for each row execute function lastgood.is_sealed_under_the_key_in_force();
 
 create or replace trigger signing_keys_sealed_anew after update of seed_sealed on lastgood.signing_keys
-    for each row when (new.seed_sealed is distinct from old.seed_sealed)
+    for each row when (new.seed_sealed is not null and new.seed_sealed is distinct from old.seed_sealed)
     execute function lastgood.is_sealed_under_the_key_in_force();

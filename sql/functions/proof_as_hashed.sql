@@ -9,8 +9,8 @@ language sql stable parallel safe as $$
         'recorded_at', to_char(proof.recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'kind', proof.kind,
         'outcome', proof.outcome,
-        'reason', proof.reason,
-        'reason_kind', proof.reason_kind,
+        'because', proof.because,
+        'because_kind', proof.because_kind,
         'resource', proof.resource_id,
         'team', proof.team,
         'tier', proof.tier,
@@ -21,8 +21,8 @@ language sql stable parallel safe as $$
         'archive_bytes', proof.archive_bytes,
         'dump_bytes', proof.dump_bytes,
         'run', proof.run_id,
-        'attempt', proof.attempt_id,
-        'worker', proof.worker,
+        'attempt_id', proof.attempt_id,
+        'consumer', proof.worker,
         'seconds', proof.seconds,
         'compared', proof.compared
     ))

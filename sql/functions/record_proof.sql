@@ -7,7 +7,7 @@
 -- What is known of the point and its owner is read here. That an archive of an expired point cannot be read is no finding: it is being
 -- removed.
 create or replace function lastgood.record_proof(
-    of_run uuid, of_attempt uuid, by_worker text, of_kind text, with_outcome text, because text, because_kind text, of_point uuid,
+    of_run uuid, of_attempt uuid, by_worker text, of_kind text, with_outcome text, why text, why_kind text, of_point uuid,
     took jsonb, with_comparison jsonb
 ) returns bigint
 language plpgsql set lock_timeout = '5s' as $$
@@ -40,8 +40,8 @@ begin
     proof.recorded_at := clock_timestamp();
     proof.kind := of_kind;
     proof.outcome := with_outcome;
-    proof.reason := because;
-    proof.reason_kind := because_kind;
+    proof.because := why;
+    proof.because_kind := why_kind;
     proof.point := of_point;
     proof.run_id := of_run;
     proof.attempt_id := of_attempt;

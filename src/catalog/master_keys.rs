@@ -57,6 +57,7 @@ impl Catalog {
                  proof is null
                  or not exists (select from lastgood.resources where connection_sealed is not null)
                  and not exists (select from lastgood.archive_keys where identity_sealed is not null)
+                 and not exists (select from lastgood.signing_keys where seed_sealed is not null)
                  and not exists (
                      select from lastgood.consumers
                      where state <> 'stopped' and seen_at > now() - interval '30 seconds' and $1 = any (master_keys)

@@ -48,6 +48,8 @@ pub struct SealedCount {
     pub urls: i64,
     /// Archive keys.
     pub keys: i64,
+    /// Signing keys: one or none.
+    pub signing_keys: i64,
 }
 
 impl Catalog {
@@ -96,13 +98,17 @@ impl Catalog {
     ) -> Result<Vec<SealedCount>, CatalogError> {
         let counts = sqlx::query_as!(
             SealedCount,
-            r#"select sealed.sealed_under as "master_key!", sum(sealed.urls)::bigint as "urls!", sum(sealed.keys)::bigint as "keys!"
+            r#"select sealed.sealed_under as "master_key!", sum(sealed.urls)::bigint as "urls!", sum(sealed.keys)::bigint as "keys!",
+                 sum(sealed.signing_keys)::bigint as "signing_keys!"
                from (
-                   select sealed_under, 1 as urls, 0 as keys from lastgood.resources
+                   select sealed_under, 1 as urls, 0 as keys, 0 as signing_keys from lastgood.resources
                    where connection_sealed is not null and sealed_under = any ($1) and status <> 'removed'
                    union all
-                   select sealed_under, 0, 1 from lastgood.archive_keys
+                   select sealed_under, 0, 1, 0 from lastgood.archive_keys
                    where identity_sealed is not null and sealed_under = any ($1)
+                   union all
+                   select sealed_under, 0, 0, 1 from lastgood.signing_keys
+                   where seed_sealed is not null and sealed_under = any ($1)
                ) as sealed
                group by 1 order by 1"#,
             numbers

@@ -1,8 +1,9 @@
-//! `lastgood key create|rotate|list|shred|escrow|recover|rotate-master|reseal`.
+//! `lastgood key create|rotate|list|signing|shred|escrow|recover|rotate-master|reseal`.
 
 mod escrow;
 mod reseal;
 mod rotate_master;
+mod signing;
 
 use std::process::ExitCode;
 
@@ -28,15 +29,17 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a key: from then on, its owner's archives are encrypted
+    /// Make a key: from then on, its owner's archives are encrypted, or with --signing, exports of the ledger of proofs are signed
     Create(Making),
-    /// Make the next key: new archives use it, old ones stay readable with the old one
+    /// Make the next key: new archives use it, old ones stay readable with the old one. What an old signing key signed stays signed
     Rotate(Making),
     /// List keys, without their secrets, and show which stores have their escrows
     List {
         #[command(flatten)]
         storage: StorageArgs,
     },
+    /// Print the public halves of the signing keys as PEM, the one in use first
+    Signing,
     /// Destroy all keys of a team: archives encrypted to them can never be read again
     Shred {
         /// The team
@@ -100,11 +103,21 @@ struct Owner {
     /// For the archives of every team that has no key of its own
     #[arg(long)]
     platform: bool,
+    /// For signing exports of the ledger of proofs; needs no store
+    #[arg(long)]
+    signing: bool,
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     let catalog = super::catalog().await?;
     let done = match command {
+        Command::Create(making) if making.owner.signing => {
+            signing::make(&catalog, Succession::First, output).await
+        }
+        Command::Rotate(making) if making.owner.signing => {
+            signing::make(&catalog, Succession::Next, output).await
+        }
+        Command::Signing => signing::list(&catalog, output).await,
         Command::Create(making) => make(&catalog, &making, Succession::First, output).await,
         Command::Rotate(making) => make(&catalog, &making, Succession::Next, output).await,
         Command::List { storage } => {

@@ -9,6 +9,7 @@ use crate::{
     catalog::{Catalog, CatalogError, FreshUrl, SealedCount, SealedKey, SealedUrl},
     keys,
     secret::{MasterKey, MasterKeys, SecretError},
+    signing::Signer,
 };
 
 /// How many URLs are read and written in one batch.
@@ -41,10 +42,14 @@ pub struct Resealed {
     pub urls: u64,
     /// Archive keys that were resealed.
     pub keys: u64,
+    /// Signing keys that were resealed: one or none.
+    pub signing_keys: u64,
     /// Resources whose URL no key of this process opens.
     pub unopened_urls: Named,
     /// Archive keys whose secret no key of this process opens.
     pub unopened_keys: Named,
+    /// The signing key, if no key of this process opens it.
+    pub unopened_signing_keys: Named,
     /// Resources and archive keys whose row the catalog refuses to change, with the reason.
     pub refused: Named,
     /// Removed resources whose URL no key of this process opens. Nothing needs these URLs.
@@ -74,8 +79,9 @@ impl Resealed {
     /// Returns whether everything is sealed under one key and opens.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unopened_urls.all + self.unopened_keys.all + self.refused.all == 0
-            && self.others.is_empty()
+        let unopened =
+            self.unopened_urls.all + self.unopened_keys.all + self.unopened_signing_keys.all;
+        unopened + self.refused.all == 0 && self.others.is_empty()
     }
 
     /// Returns whether the other keys are no longer needed.
@@ -111,6 +117,7 @@ pub async fn reseal(
         }
     }
     reseal_keys(catalog, keys, to, &mut done).await?;
+    reseal_signing_key(catalog, keys, to, &mut done).await?;
     done.others = others(catalog, to.number).await?;
     Ok(done)
 }
@@ -186,6 +193,36 @@ async fn reseal_keys(
             }
             Err(_) => done.unopened_keys.note(row.id.to_string()),
         }
+    }
+    Ok(())
+}
+
+async fn reseal_signing_key(
+    catalog: &Catalog,
+    keys: &MasterKeys,
+    to: &Sealer<'_>,
+    done: &mut Resealed,
+) -> Result<(), MasterKeyError> {
+    let Some(sealed) = catalog.signing_key_in_use().await? else {
+        return Ok(());
+    };
+    let is_under_it = Signer::open(Some(&MasterKeys::from(to.key.clone())), &sealed).is_ok();
+    if is_under_it && sealed.under == to.number {
+        return Ok(());
+    }
+    let Ok(signer) = Signer::open(Some(keys), &sealed) else {
+        done.unopened_signing_keys.note(sealed.id.to_string());
+        return Ok(());
+    };
+    let fresh = signer.sealed(sealed.id, to.key)?;
+    let written = catalog.reseal_signing_key(to.number, &sealed, &fresh).await;
+    match written {
+        Ok(written) => done.signing_keys += u64::from(written),
+        Err(error) if error.is_of_a_row() => {
+            let text = format!("signing key {}: {}", sealed.id, chain(&error));
+            done.refused.note(text);
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ pub(super) async fn enter(
         worker,
         proof.kind.as_str(),
         proof.verdict.outcome().as_str(),
-        because.map(|it| it.reason.as_str()),
+        because.map(|it| it.sentence.as_str()),
         because.map(|it| it.kind),
         proof.point,
         proof.seconds(),

@@ -102,6 +102,9 @@ fn text(report: &Report) -> String {
         counted(done.urls, "URL"),
         counted(done.keys, "archive key")
     ));
+    if done.signing_keys > 0 {
+        lines.push("and the signing key".to_owned());
+    }
     lines.extend(left(&done.unopened_urls, |id| {
         format!("no key here opens the URL of {id}: set it again with `lastgood resource set {id} --url-stdin`")
     }));
@@ -109,6 +112,9 @@ fn text(report: &Report) -> String {
         format!(
             "no key here opens the secret of archive key {id}: see `lastgood key reseal --help`"
         )
+    }));
+    lines.extend(left(&done.unopened_signing_keys, |id| {
+        format!("no key here opens signing key {id}: make the next one with `lastgood key rotate --signing`")
     }));
     lines.extend(left(&done.refused, |why| {
         format!("the catalog refuses to change {why}")
@@ -156,8 +162,13 @@ fn verdict(report: &Report) -> String {
 }
 
 fn under(count: &SealedCount) -> String {
+    let and_signing = if count.signing_keys > 0 {
+        " and the signing key"
+    } else {
+        ""
+    };
     format!(
-        "under master key {}, {} and {}",
+        "under master key {}, {} and {}{and_signing}",
         count.master_key,
         counted(count.urls, "URL"),
         counted(count.keys, "archive key")
