@@ -34,6 +34,11 @@ pub(crate) trait Inspect: Send + 'static {
         false
     }
 
+    /// Returns what the dump holds, item by item. To be called after the last byte, before [`Inspect::finish`].
+    fn contents(&mut self) -> crate::contents::Contents {
+        crate::contents::Contents::default()
+    }
+
     /// Returns, after the last byte, whether the dump was whole.
     fn finish(self) -> Result<Self::Contents, FormatError>;
 }
