@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod contents;
 pub mod mongodb;
 mod native;
 pub mod postgres;

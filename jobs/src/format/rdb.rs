@@ -22,6 +22,7 @@ mod intset;
 mod layout;
 mod listpack;
 mod lzf;
+mod opener;
 mod packed;
 mod payload;
 mod pieces;
@@ -38,13 +39,14 @@ use std::io::Read;
 use self::splitter::Splitter;
 
 pub(crate) use layout::Version;
+pub(crate) use opener::{Opener, Unopened};
 pub(crate) use payload::{
     functions_payload, module_id, parse_dump_payload, restore_payload, string_of, stub_payload,
 };
 pub(crate) use skim::module_name;
 pub(crate) use value::{
-    Checksum, Element, FormatError, Header, SplitError, Stored, StreamId, StreamMeta, Summary,
-    Value, ValueKind,
+    Checksum, Element, FormatError, Header, SplitError, Stored, StreamHistory, StreamId,
+    StreamMeta, Summary, Value, ValueKind,
 };
 pub(crate) use writer::RdbWriter;
 

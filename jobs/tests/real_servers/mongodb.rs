@@ -5,6 +5,7 @@
 //! argv and env in JSON that start another server.
 
 mod archive;
+mod contents;
 mod dump_failures;
 mod dumps;
 mod forge;

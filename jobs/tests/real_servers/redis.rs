@@ -1,5 +1,6 @@
 //! Tests of Redis and Valkey against real servers.
 
+mod contents;
 mod dumps;
 mod halves;
 mod lab;

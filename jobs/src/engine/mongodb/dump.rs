@@ -3,6 +3,7 @@
 mod accounts;
 mod capture;
 mod catalog;
+mod contents;
 mod doubt;
 mod instant;
 mod metadata;
@@ -17,8 +18,9 @@ use tokio::sync::oneshot;
 
 use self::{
     catalog::{Entry, Wanted},
+    contents::{Reads, Recording},
     instant::Frozen,
-    read::Read,
+    read::{How, Read},
     verdict::Verdict,
     way::Way,
 };
@@ -121,8 +123,12 @@ async fn dump_by(
     let collections = frozen.entries.iter().filter(|it| it.is_data());
     let collections: Vec<String> = collections.map(catalog::Entry::name).collect();
     let entries = frozen.entries.len();
+    let recording = Recording::start(match frozen.how() {
+        How::Snapshot(..) | How::Follow(_) => Reads::Once,
+        How::Loose => Reads::Loosely,
+    });
     let make = |spout| write(&session, wanted, &prelude, frozen, spout);
-    let poured = native::pour(key, worker, Whole(Reader::new(())), FLOOR_BYTES, make);
+    let poured = native::pour(key, worker, recording, FLOOR_BYTES, make);
     let poured = Box::pin(poured).await?;
     let verdict = poured.maker;
     let mut warnings = verdict.doubts.warnings();
@@ -227,6 +233,11 @@ async fn read_on<'a>(
 /// Returns a reader that checks a whole archive: lengths, checksums and ends.
 pub(crate) fn whole() -> impl Inspect {
     Whole(Reader::new(()))
+}
+
+/// Returns a reader that does the same, and records what the dump holds.
+pub(crate) fn recording() -> impl Inspect {
+    Recording::start(Reads::Once)
 }
 
 /// Reads the archive again as it streams by, and checks lengths, checksums and ends.

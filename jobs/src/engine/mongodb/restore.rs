@@ -26,11 +26,16 @@ mod same;
 mod source;
 mod target;
 
-pub(super) use self::mark::MARK;
 use self::{
     collections::Made,
     plan::{Item, Plan, Shape},
     source::Source,
+};
+pub(super) use self::{
+    mark::MARK,
+    plan::{AccessOf, Item as RestoredItem, Shape as RestoredShape},
+    replay::{Foreseen, Outlook},
+    source::oplog_at,
 };
 use super::session::{self, Session};
 use crate::{

@@ -1,6 +1,8 @@
 //! Dumps a server: takes the snapshot that it sends to replicas, or reads key by key if it accepts no replica of ours.
 
 pub(super) mod census;
+mod contents;
+mod recording;
 mod replica;
 mod scan;
 
@@ -8,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
     census::Census,
+    recording::Recording,
     replica::{Begun, Ending},
 };
 use super::{
@@ -61,6 +64,11 @@ const LEVEL: i32 = -3;
 /// Returns a reader that checks a whole dump, up to its end and its checksum.
 pub(crate) fn whole() -> impl Inspect<Contents = Census> {
     Pulled::start(census::take).at_level(LEVEL)
+}
+
+/// Returns a reader that does the same, and records what the dump holds.
+pub(crate) fn recording() -> impl Inspect<Contents = Census> {
+    Recording::start()
 }
 
 /// What was known before the dump was requested.
@@ -142,7 +150,7 @@ async fn follow(
     {
         return Err(JobError::DumpTooLarge { limit_bytes });
     }
-    let poured = native::pour(key, worker, whole(), FLOOR_BYTES, |spout| async move {
+    let poured = native::pour(key, worker, recording(), FLOOR_BYTES, |spout| async move {
         replica::receive(&mut connection.replies, ending, &spout).await
     });
     let poured = poured.await?;
@@ -165,7 +173,7 @@ async fn scan(
         .server
         .as_ref()
         .map(|it| it.keys.keys().copied().collect());
-    let poured = native::pour(key, worker, whole(), FLOOR_BYTES, |spout| async move {
+    let poured = native::pour(key, worker, recording(), FLOOR_BYTES, |spout| async move {
         scan::read(&mut connection, databases, &spout).await
     });
     let mut dumped = describe(poured.await?, &begin, RedisRead::Scan);

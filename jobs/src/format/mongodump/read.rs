@@ -83,6 +83,11 @@ impl<V: Visit> Reader<V> {
         }
     }
 
+    /// Returns the visitor, with what it has been shown so far.
+    pub(crate) fn visitor(&mut self) -> &mut V {
+        &mut self.visit
+    }
+
     /// Returns how many bytes are kept of an item that arrived in pieces.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {

@@ -78,7 +78,11 @@ impl Expander {
                 reader.malformed("a compressed string that refers to bytes before its start")
             );
         };
-        // A reference may overlap what it produces: a run of equal bytes.
+        if count <= back {
+            out.extend_from_within(from..from + count);
+            return Ok(true);
+        }
+        // The reference overlaps what it produces: a run of equal bytes.
         for at in from..from + count {
             let byte = out.get(at).copied().unwrap_or_default();
             out.push(byte);

@@ -33,6 +33,13 @@ pub(super) struct Scratch {
     ends: Vec<usize>,
 }
 
+impl Scratch {
+    /// Returns the buffer for a string that is not part of an element.
+    pub(super) fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.node
+    }
+}
+
 /// What could not be given as an element.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Dropped {

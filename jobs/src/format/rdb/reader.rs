@@ -80,7 +80,7 @@ impl<R: Read> Reader<R> {
     pub(super) fn new(source: R, buffer_bytes: usize, limits: Limits) -> Self {
         Self {
             source,
-            buffer: vec![0; buffer_bytes.max(1)],
+            buffer: vec![0; buffer_bytes],
             position: 0,
             end: 0,
             hold: None,
@@ -338,7 +338,7 @@ impl<R: Read> Reader<R> {
         while self.end - self.position < wanted {
             if self.end == self.buffer.len() {
                 // Arrived bytes fill the buffer, so a mere header cannot provoke the doubling.
-                self.buffer.resize(self.buffer.len() * 2, 0);
+                self.buffer.resize((self.buffer.len() * 2).max(1), 0);
             }
             let free = self.buffer.get_mut(self.end..).unwrap_or_default();
             match self.source.read(free) {
@@ -369,7 +369,44 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Writes an integer as the text that it stands for.
+impl Reader<std::io::Empty> {
+    /// Starts to read these bytes, copied into a buffer that [`into_buffer`](Self::into_buffer) gives back.
+    pub(super) fn of_bytes(bytes: &[u8], mut buffer: Vec<u8>, limits: Limits) -> Self {
+        buffer.clear();
+        if buffer.capacity() > IDLE_BYTES_MAX {
+            buffer.shrink_to(IDLE_BYTES_MAX);
+        }
+        buffer.extend_from_slice(bytes);
+        let end = buffer.len();
+        Self {
+            buffer,
+            end,
+            ..Self::new(std::io::empty(), 0, limits)
+        }
+    }
+
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
+/// Writes an integer as the text that it stands for. Packed values are full of them, so it avoids the formatting
+/// machinery.
 pub(super) fn write_decimal(number: i64, text: &mut Vec<u8>) {
-    text.extend_from_slice(number.to_string().as_bytes());
+    if number < 0 {
+        text.push(b'-');
+    }
+    let begin = text.len();
+    let mut left = number.unsigned_abs();
+    loop {
+        // Less than ten, so nothing is truncated.
+        text.push(b'0' + (left % 10).to_le_bytes()[0]);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = text.get_mut(begin..) {
+        digits.reverse();
+    }
 }

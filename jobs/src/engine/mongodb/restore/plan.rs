@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use bson::Document;
 use uuid::Uuid;
 
-use super::{mark::MARK, metadata, source::Source};
+use super::{
+    mark::MARK,
+    metadata,
+    source::{Source, oplog_at},
+};
 use crate::{
     engine::mongodb::OURS,
     error::{JobError, RestoreFault},
-    format::mongodump::{Kind, Namespace},
+    format::mongodump::{Kind, Namespace, Prelude},
 };
 
 /// The longest names that servers accept, in bytes: of a database, and of a database and a collection together.
@@ -50,17 +54,17 @@ pub(super) struct Oplog {
 
 /// One collection, view or time series to restore.
 #[derive(Debug, Clone)]
-pub(super) struct Item {
+pub(in crate::engine::mongodb) struct Item {
     /// Its index in the archive's prelude; `None` for a collection that the oplog creates.
-    pub(super) place: Option<usize>,
+    pub(in crate::engine::mongodb) place: Option<usize>,
     /// Where it goes.
-    pub(super) database: String,
-    pub(super) collection: String,
-    pub(super) shape: Shape,
+    pub(in crate::engine::mongodb) database: String,
+    pub(in crate::engine::mongodb) collection: String,
+    pub(in crate::engine::mongodb) shape: Shape,
     /// The options for `create`.
-    pub(super) options: Document,
+    pub(in crate::engine::mongodb) options: Document,
     /// The indexes to build after the documents.
-    pub(super) indexes: Vec<Document>,
+    pub(in crate::engine::mongodb) indexes: Vec<Document>,
     /// How many of its documents the archive has.
     pub(super) documents: u64,
     /// Its identity in the oplog.
@@ -71,7 +75,7 @@ pub(super) struct Item {
 
 /// The kind of an item, as far as its restore depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(in crate::engine::mongodb) enum Shape {
     Collection,
     /// Keeps the order of insertion.
     Capped,
@@ -93,7 +97,7 @@ pub(super) struct Access {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AccessOf {
+pub(in crate::engine::mongodb) enum AccessOf {
     Users,
     Roles,
 }
@@ -121,6 +125,22 @@ impl Plan {
             let told = source.summary.namespaces.get(place);
             let documents = told.map(|it| it.documents).unwrap_or_default();
             plan.add(place, namespace, documents, renamed)?;
+        }
+        Ok(plan)
+    }
+
+    /// Plans the restore of an archive whose documents are still to come, into databases of the same names.
+    pub(super) fn ahead(prelude: &Prelude) -> Result<Self, JobError> {
+        let mut plan = Self {
+            items: Vec::new(),
+            access: Vec::new(),
+            left_out: Vec::new(),
+            ours: Vec::new(),
+            oplog: oplog_at(prelude).map(|_| Oplog::default()),
+            renamed: None,
+        };
+        for (place, namespace) in prelude.namespaces.iter().enumerate() {
+            plan.add(place, namespace, 0, None)?;
         }
         Ok(plan)
     }
@@ -217,7 +237,7 @@ impl Item {
     }
 
     /// Returns `database.collection`.
-    pub(super) fn namespace(&self) -> String {
+    pub(in crate::engine::mongodb) fn namespace(&self) -> String {
         format!("{}.{}", self.database, self.collection)
     }
 }
@@ -240,7 +260,8 @@ impl Shape {
 }
 
 impl AccessOf {
-    fn of(namespace: &Namespace) -> Option<Self> {
+    /// Returns which of both a namespace holds, if any.
+    pub(in crate::engine::mongodb) fn of(namespace: &Namespace) -> Option<Self> {
         let name = namespace.collection.as_str();
         let name = match name.strip_prefix(AUTHORISATION) {
             Some(name) => name,

@@ -4,6 +4,7 @@
 //! than at the first entry. Collections that the oplog creates first get a name of ours, and their own at the end.
 //! Indexes are built after all entries, so that no intermediate state can violate a unique one.
 
+mod foresee;
 mod pending;
 mod table;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use bson::{Document, RawDocument, RawDocumentBuf, doc};
 use tokio::sync::mpsc;
 
+pub(in crate::engine::mongodb) use self::foresee::{Foreseen, Outlook};
 use self::table::{Fate, Table};
 use super::{
     collections::kept_views,
@@ -217,40 +219,18 @@ impl Replay<'_> {
         self.table.find(at.uuid, self.database(&at.database), name)
     }
 
-    async fn create(&mut self, at: &Place, mut options: Document) -> Result<(), JobError> {
+    async fn create(&mut self, at: &Place, options: Document) -> Result<(), JobError> {
         let name = at.time_series().unwrap_or(&at.collection);
         let is_known = at.uuid.is_some_and(|it| self.table.by_uuid(it).is_some());
         if is_known || self.find(at).is_some() || at.collection == "system.views" {
             // It was created before its documents were read.
             return Ok(());
         }
-        let is_temporary = super::metadata::strip(&mut options);
-        let shape = if at.time_series().is_some() {
-            // The server itself adds the rest of what makes them buckets.
-            options.remove("validator");
-            options.remove("clusteredIndex");
-            Shape::TimeSeries
-        } else if at.collection == "system.js" {
-            Shape::Functions
-        } else if options.get_bool("capped").unwrap_or(false) {
-            Shape::Capped
-        } else {
-            Shape::Collection
-        };
+        let item = made_by(at, self.database(&at.database), options);
+        let shape = item.shape;
         if !self.how.part.has(shape) {
             return Ok(());
         }
-        let item = Item {
-            place: None,
-            database: self.database(&at.database).to_owned(),
-            collection: name.to_owned(),
-            shape,
-            options,
-            indexes: Vec::new(),
-            documents: 0,
-            uuid: at.uuid,
-            is_temporary,
-        };
         let stands_as = match shape {
             Shape::Collection | Shape::Capped | Shape::View => {
                 self.created += 1;
@@ -397,6 +377,34 @@ impl Replay<'_> {
             views: Some(self.views.into_values().collect()),
             notes: self.notes,
         })
+    }
+}
+
+/// Returns the collection that an oplog creates here.
+fn made_by(at: &Place, database: &str, mut options: Document) -> Item {
+    let is_temporary = super::metadata::strip(&mut options);
+    let shape = if at.time_series().is_some() {
+        // The server itself adds the rest of what makes them buckets.
+        options.remove("validator");
+        options.remove("clusteredIndex");
+        Shape::TimeSeries
+    } else if at.collection == "system.js" {
+        Shape::Functions
+    } else if options.get_bool("capped").unwrap_or(false) {
+        Shape::Capped
+    } else {
+        Shape::Collection
+    };
+    Item {
+        place: None,
+        database: database.to_owned(),
+        collection: at.time_series().unwrap_or(&at.collection).to_owned(),
+        shape,
+        options,
+        indexes: Vec::new(),
+        documents: 0,
+        uuid: at.uuid,
+        is_temporary,
     }
 }
 

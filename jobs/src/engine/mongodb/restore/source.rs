@@ -64,7 +64,7 @@ pub(super) fn database(manifest: &Manifest) -> Result<Option<&str>, JobError> {
 }
 
 /// Returns the index of the oplog in a prelude.
-pub(super) fn oplog_at(prelude: &Prelude) -> Option<usize> {
+pub(in crate::engine::mongodb) fn oplog_at(prelude: &Prelude) -> Option<usize> {
     let is_it = |it: &Namespace| it.database.is_empty() && it.collection == oplog::COLLECTION;
     prelude.namespaces.iter().position(is_it)
 }

@@ -50,15 +50,18 @@ impl Table {
         table
     }
 
-    pub(super) fn add(&mut self, item: Item, fate: Fate) {
+    /// Adds a collection, and returns its index.
+    pub(super) fn add(&mut self, item: Item, fate: Fate) -> usize {
+        let tracked = self.all.len();
         if let Some(uuid) = item.uuid {
-            self.by_uuid.insert(uuid, self.all.len());
+            self.by_uuid.insert(uuid, tracked);
         }
         self.all.push(Tracked {
             item,
             fate,
             pending: Pending::default(),
         });
+        tracked
     }
 
     /// Returns the collection with this UUID, whether it still exists or not.
@@ -93,6 +96,12 @@ impl Table {
             Fate::StandsAs(name) => Some((&tracked.item, name)),
             Fate::Gone => None,
         }
+    }
+
+    /// Returns the collections that exist.
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
+        let standing = (0..self.all.len()).filter_map(|it| self.standing(it));
+        standing.map(|(item, _)| item)
     }
 
     /// Marks a collection as dropped. Returns it and its last current name.
@@ -234,8 +243,15 @@ impl Table {
 
     /// Returns the collections that exist.
     pub(super) fn into_standing(self) -> Vec<(Item, String)> {
-        let standing = self.all.into_iter().filter_map(|it| match it.fate {
-            Fate::StandsAs(name) => Some((it.item, name)),
+        let tracked = self.into_tracked().into_iter();
+        tracked.map(|(_, item, name)| (item, name)).collect()
+    }
+
+    /// Returns the collections that exist, each with its index.
+    pub(super) fn into_tracked(self) -> Vec<(usize, Item, String)> {
+        let all = self.all.into_iter().enumerate();
+        let standing = all.filter_map(|(tracked, it)| match it.fate {
+            Fate::StandsAs(name) => Some((tracked, it.item, name)),
             Fate::Gone => None,
         });
         standing.collect()
