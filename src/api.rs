@@ -4,6 +4,7 @@ mod access;
 mod backups;
 mod connection;
 mod document;
+mod drills;
 mod envelope;
 mod events;
 mod overview;
@@ -231,6 +232,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .nest("/api/v1", resources::routes())
         .nest("/api/v1", backups::routes())
         .nest("/api/v1", restores::routes())
+        .nest("/api/v1", drills::routes())
         .nest("/api/v1", runs::routes())
         .nest("/api/v1", queue::routes())
         .nest("/api/v1", overview::routes())

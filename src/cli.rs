@@ -6,6 +6,7 @@ mod backup;
 mod catalog;
 mod consumer;
 mod doctor;
+mod drill;
 mod health;
 mod key;
 mod limits;
@@ -87,6 +88,9 @@ enum Command {
     Restore(restore::Args),
     /// Read restore points back, all of them or some, and report whether they are whole
     Verify(verify::Args),
+    /// Prove by a restore into a server of the consumer's own that a restore point can be restored
+    #[command(subcommand)]
+    Drill(drill::Command),
     /// Explain which restore points are kept and which expire
     #[command(subcommand)]
     Retention(retention::Command),
@@ -196,6 +200,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Point(command) => return point::run(command, output).await,
         Command::Restore(args) => return restore::run(args, output).await,
         Command::Verify(args) => return verify::run(args, output).await,
+        Command::Drill(command) => return drill::run(command, output).await,
         Command::Retention(command) => return retention::run(command, output).await,
         Command::Run(command) => return run::run(command, output).await,
         Command::Queue(command) => return queue::run(command, output).await,

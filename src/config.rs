@@ -1,12 +1,18 @@
 //! What the environment and the flags configure. A flag overrides the environment; secrets have no flag.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use clap::Args;
 use lastgood_jobs::{
     clients::Toolbox,
+    drill::Drills,
     key::{Recipient, RecipientError},
+    scratch::{RunAs, ScratchSpace, ServerPrograms},
 };
 use secrecy::SecretString;
 
@@ -201,6 +207,67 @@ impl ToolsArgs {
         let on_path: Vec<_> = env::split_paths(&path).collect();
         Toolbox::discover(&self.pg_client_dirs, &on_path).await
     }
+}
+
+/// Drills: restores into servers of the consumer's own.
+#[derive(Debug, Clone, Args)]
+pub struct DrillArgs {
+    /// How many drills of each engine to execute at once, beside everything else; 0: none
+    #[arg(long, env = "LASTGOOD_DRILL_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1024))]
+    pub drill_slots: u32,
+    /// Where drills put their servers' data. Default: a directory beside the private files
+    #[arg(long, env = "LASTGOOD_DRILL_DIR", value_name = "DIR")]
+    drill_dir: Option<PathBuf>,
+    /// The most that one drill may take, on disk or, for Redis and Valkey, in memory
+    #[arg(long, env = "LASTGOOD_DRILL_MAX_BYTES", default_value_t = 64 << 30, value_name = "BYTES")]
+    drill_max_bytes: u64,
+    /// A directory with server programs (`initdb` and `postgres`, `mongod`, `redis-server`, `valkey-server`), searched before the usual
+    /// places; repeat it for each version
+    #[arg(
+        long = "drill-program-dir",
+        env = "LASTGOOD_DRILL_PROGRAM_DIRS",
+        value_delimiter = ':',
+        value_name = "DIR"
+    )]
+    drill_program_dirs: Vec<PathBuf>,
+    /// The user whom drills' servers run as, if this consumer runs as root: UID:GID
+    #[arg(long, env = "LASTGOOD_DRILL_USER", value_name = "UID:GID", value_parser = run_as)]
+    drill_user: Option<RunAs>,
+}
+
+impl DrillArgs {
+    /// Returns what drills restore into, or `None` if there are to be none.
+    pub async fn discover(&self, work_dir: &Path) -> Option<Drills> {
+        if self.drill_slots == 0 {
+            return None;
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let on_path: Vec<_> = env::split_paths(&path).collect();
+        let dir = self.drill_dir.clone();
+        Some(Drills {
+            programs: ServerPrograms::discover(&self.drill_program_dirs, &on_path).await,
+            space: ScratchSpace {
+                dir: dir.unwrap_or_else(|| beside(work_dir)),
+                max_bytes: self.drill_max_bytes,
+                run_as: self.drill_user,
+            },
+        })
+    }
+}
+
+/// Returns a directory beside this one: its files are private, and the servers of drills may run as another user.
+fn beside(work_dir: &Path) -> PathBuf {
+    let mut name = work_dir.file_name().unwrap_or_default().to_owned();
+    name.push("-drills");
+    work_dir.with_file_name(name)
+}
+
+fn run_as(text: &str) -> Result<RunAs, String> {
+    let numbers = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    let (uid, gid) = numbers.ok_or("give two numbers, e.g. 65534:65534")?;
+    Ok(RunAs { uid, gid })
 }
 
 /// Retention.

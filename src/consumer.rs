@@ -1,6 +1,7 @@
 //! The consumer: claims runs of its engines, executes them, and reports while it is alive what it can do.
 
 mod copy;
+mod drill;
 mod escrows;
 mod expire;
 mod handle;
@@ -16,7 +17,9 @@ mod work_dir;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use apalis::prelude::{Monitor, WorkerBuilder};
-use lastgood_jobs::{clients::Toolbox, detached, engine, job::Job, resource::Engine};
+use lastgood_jobs::{
+    clients::Toolbox, detached, drill::Drills, engine, job::Job, resource::Engine,
+};
 use tokio::{
     sync::{Notify, Semaphore},
     time::timeout,
@@ -49,6 +52,8 @@ pub struct Settings {
     pub engines: Vec<Engine>,
     /// How many backups and restores of each engine it executes at once. Upkeep has [`upkeep_slots`] besides.
     pub slots: u32,
+    /// How many drills of each engine it executes at once, in slots of their own; 0: none.
+    pub drill_slots: u32,
     /// Limits on runs that could crowd out the rest.
     pub limits: Limits,
     /// How long a claim lasts without renewal.
@@ -82,6 +87,8 @@ pub struct Shared {
     pub master_keys: Option<MasterKeys>,
     /// This process's private directory.
     pub work_dir: PathBuf,
+    /// What drills restore into; `None` if this process runs none.
+    pub drills: Option<Arc<Drills>>,
     /// Whether to refuse a server that does not have to prove its identity.
     pub require_verified_tls: bool,
 }
@@ -107,7 +114,13 @@ pub async fn consume(
     let private = work_dir::WorkDir::create(&settings.work_dir)?;
     shared.work_dir = private.path().to_owned();
 
-    let registration = registration(settings, engine::capabilities(&shared.tools), master_keys)?;
+    let mut capabilities = engine::capabilities(&shared.tools);
+    for capability in &mut capabilities {
+        if drill::drills_engine(shared.drills.as_deref(), capability.engine) {
+            capability.operations.push("drill".to_owned());
+        }
+    }
+    let registration = registration(settings, capabilities, master_keys)?;
     let id = registration.id.clone();
     shared.catalog.register_consumer(&registration).await?;
 
@@ -143,7 +156,10 @@ pub async fn consume(
             settings.janitor_age,
             settings.janitor_every,
         )),
-        tokio::spawn(remove_dead_for_ever(settings.work_dir.clone())),
+        tokio::spawn(remove_dead_for_ever(
+            settings.work_dir.clone(),
+            shared.drills.clone(),
+        )),
         tokio::spawn(reopen::reopen_for_ever(
             shared.clone(),
             settings.engines.clone(),
@@ -260,13 +276,15 @@ fn queues(
     let lanes = [
         (Lane::Promised, settings.slots),
         (Lane::Upkeep, upkeep_slots(settings.slots)),
+        (Lane::Drills, settings.drill_slots),
     ];
-    // Each engine has its own slots, and so has its upkeep: one engine's long jobs must not take every slot, and copies and
-    // verifications must keep no backup waiting.
+    // Each engine has its own slots, and so have its upkeep and its drills: one engine's long jobs must not take every slot, and copies,
+    // verifications and drills must keep no backup waiting.
     let each = settings
         .engines
         .iter()
-        .flat_map(|engine| lanes.map(|lane| (engine, lane)));
+        .flat_map(|engine| lanes.map(|lane| (engine, lane)))
+        .filter(|(_, (_, slots))| *slots > 0);
     each.map(|(engine, (lane, slots))| Queue {
         ledger: ledger.clone(),
         name: engine.as_str().into(),

@@ -1,6 +1,7 @@
 //! Every metric there is: its name, its help and its labels, primed at zero so that "never" is visible.
 
 mod described;
+mod drills;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use self::described::{
     STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER,
     UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
 };
+pub use self::drills::{drilled, unproven};
 use crate::{
     catalog::{MissingCopies, ProofCount, Removals, StoreListing, SuspectCount, TierExposure},
     nouns::{QueueDepth, StoreFault, UnknownTier},
@@ -30,7 +32,7 @@ use crate::{
 /// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
 const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 13] = [
+const BATCHED: [&str; 14] = [
     "tick",
     "apply_plans",
     "future_points",
@@ -42,6 +44,7 @@ const BATCHED: [&str; 13] = [
     "rebuild",
     "retain",
     "verify",
+    "drill",
     "copy",
     "expire",
 ];
@@ -147,6 +150,7 @@ pub fn prime_consumer() {
                 .absolute(0);
         }
     }
+    drills::prime();
     for what in ["partial", "orphan"] {
         counter!(SWEPT, "what" => what).absolute(0);
     }

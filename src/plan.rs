@@ -196,6 +196,16 @@ impl Plans {
         self.0.iter()
     }
 
+    /// Returns the tiers that are drilled, and within how many days, as two lists for a statement.
+    #[must_use]
+    pub fn drilled(&self) -> (Vec<String>, Vec<i32>) {
+        let drilled = self.iter().filter_map(|plan| {
+            let days = plan.drill_within_days.filter(|days| *days > 0)?;
+            Some((plan.tier.to_string(), i32::try_from(days).ok()?))
+        });
+        drilled.unzip()
+    }
+
     /// Returns the plans that are backed up, with their cadences.
     pub fn paid(&self) -> impl Iterator<Item = (&Plan, Cadence)> {
         self.iter()

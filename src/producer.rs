@@ -24,7 +24,9 @@ pub use self::{
     dump_limits::limit_dumps,
     future::{Mended, mend_future},
     paid::Paid,
-    upkeep::{Upkeep, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
+    upkeep::{
+        Upkeep, ask_for_copies, ask_for_drills, ask_for_removals, ask_for_verifications, retain,
+    },
 };
 use self::{
     future::Clock,

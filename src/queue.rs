@@ -10,6 +10,7 @@
 mod backend;
 mod claim_loop;
 mod claims;
+mod drilled;
 mod ends;
 mod gathering;
 mod ledger;
@@ -76,6 +77,8 @@ pub enum Lane {
     /// Upkeep: copies, verifications and removals, below priority 0. It has its own slots, so that no backup waits for upkeep, however many
     /// runs there are and however long they take.
     Upkeep,
+    /// Drills: below all upkeep. They have their own slots, because each starts a server and may take as long as a restore.
+    Drills,
 }
 
 impl Lane {
@@ -84,7 +87,8 @@ impl Lane {
         match self {
             Self::Whole => (Priority::LOWEST, Priority::HIGHEST),
             Self::Promised => (Priority::PROMISED, Priority::HIGHEST),
-            Self::Upkeep => (Priority::LOWEST, Priority::UPKEEP),
+            Self::Upkeep => (Priority::UPKEEP_LOWEST, Priority::UPKEEP),
+            Self::Drills => (Priority::LOWEST, Priority::DRILL),
         }
     }
 
@@ -151,6 +155,13 @@ pub enum Outcome {
         /// What the ledger records.
         proof: Box<NewProof>,
     },
+    /// A report of a drill that did not prove a restore point. The run did what it was for.
+    Unproven {
+        /// The report.
+        report: serde_json::Value,
+        /// What the ledger records.
+        proof: Box<NewProof>,
+    },
     /// A report of work done from one store after other stores could not provide the restore point.
     Salvaged {
         /// The stores that could not.
@@ -168,7 +179,7 @@ impl Outcome {
     pub fn proof(&self) -> Option<&NewProof> {
         match self {
             Self::RestorePoint(_) | Self::Report(_) => None,
-            Self::Proof { proof, .. } => Some(proof),
+            Self::Proof { proof, .. } | Self::Unproven { proof, .. } => Some(proof),
             Self::Salvaged { proof, .. } => proof.as_deref(),
         }
     }
@@ -192,7 +203,7 @@ pub struct Failure {
     pub proof: Option<Box<NewProof>>,
     /// What the tool itself printed, without secrets; `None` if no tool ran.
     pub tool_words: Option<Box<str>>,
-    /// Whether the catalog was unreachable: the run then goes back to the queue, and no attempt is spent.
+    /// Whether the run goes back to the queue and no attempt is spent: the catalog was unreachable, or another consumer has to execute it.
     pub is_outage: bool,
 }
 
@@ -245,6 +256,11 @@ impl Failure {
             is_outage: true,
             ..Self::retryable(ErrorKind::Internal, message)
         }
+    }
+
+    /// Returns a refusal to execute a run that another consumer has to execute. No attempt is spent.
+    pub fn handed_on(message: impl Into<String>) -> Self {
+        Self::outage(message)
     }
 
     /// Returns a failure after which another attempt may succeed.

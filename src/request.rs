@@ -1,5 +1,6 @@
 //! What may be requested. The command line and the HTTP API both come through here, so that they cannot differ.
 
+mod drill;
 mod registry;
 mod restore;
 mod shown;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{catalog::CatalogError, master::MasterKeyError, secret::SecretError};
 
+pub use drill::drill;
 pub use registry::{OptionsChange, Promise, changed_options, promise, seal, stored_options};
 pub use restore::{RestoreRequest, RestoreWhere, Restoring, restore};
 pub use shown::Shown;

@@ -23,6 +23,8 @@ closed_set!(
         Verify,
         /// Removes a restore point that retention has let go.
         Expire,
+        /// Restores a restore point into a server of its own, and compares.
+        Drill,
     }
 );
 
@@ -83,6 +85,7 @@ impl RunKind {
             Job::Copy(_) => Self::Copy,
             Job::Verify(_) => Self::Verify,
             Job::Expire(_) => Self::Expire,
+            Job::Drill(_) => Self::Drill,
         }
     }
 }
@@ -108,6 +111,10 @@ impl Priority {
     pub const LOWEST: Self = Self(i16::MIN);
     /// The highest priority of upkeep, which has slots of its own.
     pub const UPKEEP: Self = Self(-1);
+    /// The lowest priority of upkeep.
+    pub const UPKEEP_LOWEST: Self = Self(-999);
+    /// The highest priority of drills, which have slots of their own as well.
+    pub const DRILL: Self = Self(-1000);
     /// The lowest priority of runs that are promised, or that somebody waits for.
     pub const PROMISED: Self = Self(0);
     /// The highest possible priority.

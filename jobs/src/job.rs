@@ -21,6 +21,8 @@ pub enum Job {
     Verify(Verify),
     /// Removes a restore point that retention let go, from every store that holds it.
     Expire(Expire),
+    /// Restores a restore point into a server of its own, and compares it with what was dumped.
+    Drill(Drill),
 }
 
 /// Which restore point to copy, and where to.
@@ -48,6 +50,14 @@ pub struct Verify {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expire {
+    /// The restore point.
+    pub point: Uuid,
+}
+
+/// Which restore point to drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
     /// The restore point.
     pub point: Uuid,
 }

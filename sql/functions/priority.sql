@@ -1,4 +1,4 @@
--- How urgent a run is: the higher, the sooner. Upkeep is below 0, and has slots of its own.
+-- How urgent a run is: the higher, the sooner. Upkeep is below 0, and drills are below -1000: both have slots of their own.
 create or replace function lastgood.priority(kind text, trigger text) returns smallint
 language sql immutable parallel safe as $$
 select case
@@ -10,5 +10,7 @@ select case
     when kind = 'copy' then -10
     when kind = 'verify' then -20
     when kind = 'expire' then -30
+    when kind = 'drill' and trigger = 'adhoc' then -1005
+    when kind = 'drill' then -1020
 end
 $$;

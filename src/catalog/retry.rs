@@ -129,9 +129,15 @@ async fn refusal(
         }
         (RunKind::Restore, _, _) => expired(connection, run).await,
         (RunKind::Backup, Trigger::Adhoc | Trigger::Upkeep, _)
-        | (RunKind::DropReplaced | RunKind::Copy | RunKind::Verify | RunKind::Expire, _, _) => {
-            Ok(None)
-        }
+        | (
+            RunKind::DropReplaced
+            | RunKind::Copy
+            | RunKind::Verify
+            | RunKind::Expire
+            | RunKind::Drill,
+            _,
+            _,
+        ) => Ok(None),
     }
 }
 

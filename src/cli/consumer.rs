@@ -11,7 +11,7 @@ use lastgood_jobs::resource::Engine;
 use super::output::Output;
 use crate::{
     catalog::Catalog,
-    config::{self, StorageArgs, ToolsArgs},
+    config::{self, DrillArgs, StorageArgs, ToolsArgs},
     consumer::{Settings, Shared, consume, upkeep_slots},
     metrics,
     queue::Limits,
@@ -52,6 +52,8 @@ struct WorkArgs {
     storage: StorageArgs,
     #[command(flatten)]
     tools: ToolsArgs,
+    #[command(flatten)]
+    drills: DrillArgs,
     /// Refuse servers that do not have to prove their identity: see docs/explanation/transport.md
     #[arg(long, env = "LASTGOOD_REQUIRE_VERIFIED_TLS", value_parser = crate::config::flag)]
     require_verified_tls: bool,
@@ -106,11 +108,16 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     let recorder = metrics::install()?;
     let stop = super::stop_on_signal()?;
     // The claim, the renewal and the finish of each slot must not wait long for one another.
-    let of_engine = args.slots.saturating_add(upkeep_slots(args.slots));
+    let of_engine = args
+        .slots
+        .saturating_add(upkeep_slots(args.slots))
+        .saturating_add(args.drills.drill_slots);
     let slots = u32::try_from(args.engines.len())?.saturating_mul(of_engine);
     let catalog =
         Catalog::open_sparing(&config::database_url()?, slots.saturating_add(4).min(32)).await?;
+    let work_dir = args.work_dir.unwrap_or_else(default_work_dir);
     let shared = Shared {
+        drills: args.drills.discover(&work_dir).await.map(Arc::new),
         stores: open_stores(&args.storage, &catalog).await?,
         catalog,
         tools: Arc::new(args.tools.discover().await),
@@ -121,6 +128,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
     let settings = Settings {
         engines: args.engines,
         slots: args.slots,
+        drill_slots: args.drills.drill_slots,
         limits: Limits {
             team_slots: args.team_slots,
             server_slots: args.server_slots,
@@ -132,7 +140,7 @@ async fn work(mut args: WorkArgs) -> anyhow::Result<()> {
         janitor_age: args.janitor_age,
         janitor_every: args.janitor_every.max(Duration::from_secs(1)),
         listen: args.listen,
-        work_dir: args.work_dir.unwrap_or_else(default_work_dir),
+        work_dir,
     };
     consume(shared, &settings, recorder, stop).await
 }

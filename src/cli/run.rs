@@ -205,6 +205,7 @@ fn moved(run: &Run) -> Option<String> {
     Some(match run.kind {
         RunKind::Restore => format!("{dump} restored"),
         RunKind::Verify => format!("{dump} of the dump read back"),
+        RunKind::Drill => format!("{dump} restored and dumped again"),
         RunKind::Backup => format!("{dump} dumped, {stored} stored"),
         RunKind::Copy | RunKind::Expire | RunKind::DropReplaced => {
             format!("{dump} read, {stored} stored")

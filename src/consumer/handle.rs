@@ -19,7 +19,9 @@ use lastgood_jobs::{
 use secrecy::SecretString;
 
 use super::{
-    Shared, copy, expire,
+    Shared, copy,
+    drill::run_drill,
+    expire,
     holders::holders,
     judge::{is_shredded, judge, lacking},
     record::{recorded, sought},
@@ -61,6 +63,7 @@ pub async fn handle(run: Run<Job>, shared: Data<Shared>) -> Result<Outcome, Fail
         Job::Copy(job) => Box::pin(copy::copy(&run, job, &shared)).await,
         Job::Verify(job) => Box::pin(verify::verify(&run, job, &shared)).await,
         Job::Expire(job) => Box::pin(expire::expire(&run, job, &shared)).await,
+        Job::Drill(job) => Box::pin(run_drill(&run, job, &shared)).await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a consumer looks after besides its runs: its stores, and the leftovers of killed processes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use lastgood_jobs::error::chain;
+use lastgood_jobs::{drill::Drills, error::chain, scratch};
 
 use super::{escrows, work_dir};
 use crate::{
@@ -15,13 +15,25 @@ use crate::{
 /// How often a consumer checks that its stores are there and still the same.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
-/// Removes the private directories of killed processes, with the password files in them, once a minute.
-pub(super) async fn remove_dead_for_ever(parent: PathBuf) {
+/// Removes the private directories of killed processes, with the password files in them, and their scratch servers, once a minute.
+pub(super) async fn remove_dead_for_ever(parent: PathBuf, drills: Option<Arc<Drills>>) {
     let mut timer = tokio::time::interval(Duration::from_mins(1));
     loop {
         timer.tick().await;
         if let Err(error) = work_dir::remove_dead(&parent) {
             tracing::warn!(%error, path = %parent.display(), "cannot remove the directories that killed consumers left");
+        }
+        if let Some(drills) = &drills {
+            let dir = &drills.space.dir;
+            match scratch::sweep(dir).await {
+                Ok(swept) if swept.removed > 0 => {
+                    tracing::info!(swept.removed, path = %dir.display(), "removed scratch servers that killed consumers left");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, path = %dir.display(), "cannot remove the scratch servers that killed consumers left");
+                }
+            }
         }
     }
 }

@@ -42,6 +42,10 @@ pub(super) const SUSPECT: &str = "lastgood_suspect_points";
 pub(super) const SUSPECT_NEWEST: &str = "lastgood_suspect_newest_resources";
 pub(super) const OF_NO_INSTANT: &str = "lastgood_no_instant_resources";
 pub(super) const OVERDUE: &str = "lastgood_verification_overdue_points";
+pub(super) const DRILLS: &str = "lastgood_drills_total";
+pub(super) const UNPROVEN_OVERDUE: &str = "lastgood_drill_overdue_resources";
+pub(super) const WANTING: &str = "lastgood_drill_wanting_resources";
+pub(super) const UNPROVEN: &str = "lastgood_drill_not_possible_resources";
 pub(super) const MISSING_COPIES: &str = "lastgood_missing_copies";
 pub(super) const CLOSED_DATABASES: &str = "lastgood_closed_databases";
 pub(super) const MISSING_POINTS: &str = "lastgood_store_missing_points";
@@ -233,6 +237,22 @@ fn describe_upkeep() {
     describe_gauge!(
         OVERDUE,
         "Usable restore points that were not verified within --verify-within, by engine."
+    );
+    describe_counter!(
+        DRILLS,
+        "Drills that have ended, by engine and outcome: proven, differs, failed, or not_possible (nothing is known)."
+    );
+    describe_gauge!(
+        UNPROVEN_OVERDUE,
+        "Resources of which no drill has proven a restore point within their tier's drill_within_days, by engine."
+    );
+    describe_gauge!(
+        WANTING,
+        "Resources whose last drill found that something came back otherwise than it was dumped, or could not restore it; by engine."
+    );
+    describe_gauge!(
+        UNPROVEN,
+        "Resources that no consumer could drill the last time: nothing is known of them; by engine."
     );
     describe_counter!(EXPIRED, "Restore points that retention let go.");
     describe_gauge!(

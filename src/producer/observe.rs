@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     catalog::{
         Catalog, CatalogError, ProofCount, Removals, StoreListing, SuspectCount, TierExposure,
-        Work, answered,
+        UnprovenCount, Work, answered,
     },
     metrics,
     nouns::{Consumer, QueueDepth, StoreFault, UnknownTier},
@@ -84,6 +84,8 @@ struct Figures {
     listings: Vec<StoreListing>,
     store_faults: Vec<StoreFault>,
     proofs: Vec<ProofCount>,
+    #[serde(default)]
+    unproven: Vec<UnprovenCount>,
     closed: usize,
     suspects: Vec<SuspectCount>,
     pauses: usize,
@@ -125,6 +127,7 @@ async fn observe(
     metrics::listings(&figures.listings);
     shown.store_faults(&observer.stores, &figures.store_faults);
     metrics::proofs(&figures.proofs);
+    metrics::unproven(&figures.unproven);
     metrics::closed_databases(figures.closed);
     metrics::suspects(&figures.suspects);
     metrics::pauses(figures.pauses);
@@ -143,6 +146,7 @@ async fn measure(
     let (paid, allowed) = paid(plans);
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let alive = catalog.live_consumers().await?;
+    let (drilled, days) = plans.drilled();
     Ok(Figures {
         exposures: catalog.tier_exposures(&paid, &allowed, None).await?,
         suspended: catalog.suspended_by_tier(&paid).await?,
@@ -151,6 +155,7 @@ async fn measure(
         listings: catalog.store_listings(&observer.stores).await?,
         store_faults: catalog.store_faults().await?,
         proofs: catalog.proof_counts(observer.verify_within).await?,
+        unproven: catalog.unproven_counts(&drilled, &days).await?,
         closed: catalog.closed_databases(None).await?.len(),
         suspects: catalog.suspect_counts().await?,
         pauses: catalog.pauses().await?.len(),

@@ -2,6 +2,7 @@
 
 mod ask;
 mod copies;
+mod drills;
 mod retain;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use self::ask::{Asked, enqueue};
 pub use self::{
     copies::ask_for_copies,
+    drills::ask_for_drills,
     retain::{ask_for_removals, retain},
 };
 use crate::{
@@ -60,6 +62,10 @@ pub(super) async fn upkeep_for_ever(
             ask_for_what_is_due(&catalog, &upkeep).await;
         }
         let in_force = plans.borrow().clone();
+        if let (true, Some(plans)) = (leads_upkeep, &in_force) {
+            let asking = ask_for_drills(&catalog, plans);
+            report("drills", answered(UPKEEP_WITHIN, asking).await);
+        }
         if let Some(plans) = in_force
             && leads(&catalog, Work::Retention, &upkeep, &id).await
         {

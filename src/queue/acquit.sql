@@ -1,5 +1,5 @@
 -- Restore point $1 was read to its last byte in the stores $2: it is proven, and usable if it was not. Its bytes are: what it is
--- suspected of stays. Its resource is locked by the finish
+-- suspected of stays, and so does a quarantine after drills, unless this was a drill ($3). Its resource is locked by the finish
 -- that this belongs to. Whoever was quick to read it before its key was shredded changes nothing: it can never be read again.
 -- The key is locked as well, for a shredding that is not committed yet is not seen otherwise.
 with key as materialized (
@@ -10,13 +10,18 @@ with key as materialized (
     for share of k
 ),
 was as materialized (
-    select id, resource_id, quarantined_because from lastgood.restore_points
+    select
+        id, resource_id,
+        case when $3 or coalesce(drill_outcome, 'proven') not in ('differs', 'failed') then quarantined_because end as quarantined_because
+    from lastgood.restore_points
     where id = $1 and not exists (select from key where shredded_at is not null)
     for no key update
 ),
 proven as (
     update lastgood.restore_points as point
-    set verified_at = clock_timestamp(), quarantined_at = null, quarantined_because = null
+    set verified_at = clock_timestamp(),
+        quarantined_at = case when was.quarantined_because is null then point.quarantined_at end,
+        quarantined_because = case when was.quarantined_because is null then point.quarantined_because end
     from was where point.id = was.id
     returning point.resource_id, point.consistent_at, point.expired_at, point.suspected_at
 ),

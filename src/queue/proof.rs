@@ -8,19 +8,24 @@ use uuid::Uuid;
 use super::{Condemned, Lacking};
 use crate::{
     catalog::{Audit, record},
-    proof::NewProof,
+    proof::{NewProof, ProofKind},
 };
 
 /// Records that a restore point was read to its last byte in these stores and is intact. A quarantined one becomes usable again: its bytes
-/// match its manifest, whatever was wrong before.
+/// match its manifest, whatever was wrong before. One that a drill found wanting stays quarantined until a drill proves it.
 ///
 /// Returns `false` if that proves nothing any more: the point is gone, or its key was shredded meanwhile.
 pub(super) async fn acquit(
     connection: &mut PgConnection,
     point: Uuid,
     stores: &[String],
+    by: ProofKind,
 ) -> sqlx::Result<bool> {
-    let acquitted = sqlx::query_file!("src/queue/acquit.sql", point, stores)
+    let is_drill = match by {
+        ProofKind::Drill => true,
+        ProofKind::Verification | ProofKind::Restore => false,
+    };
+    let acquitted = sqlx::query_file!("src/queue/acquit.sql", point, stores, is_drill)
         .fetch_optional(&mut *connection)
         .await?;
     let is_proven = acquitted.is_some();

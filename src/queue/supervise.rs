@@ -19,6 +19,7 @@ use tracing::Instrument;
 use super::{Condemned, Failure, Outcome, Queue, Run, ledger::Renewal};
 use crate::{
     metrics::{self, Proof, RunResult},
+    proof::{ProofKind, ProofOutcome},
     run::{RunKind, RunState},
 };
 
@@ -230,6 +231,7 @@ impl Supervision {
             Ok(
                 Outcome::Report(report)
                 | Outcome::Proof { report, .. }
+                | Outcome::Unproven { report, .. }
                 | Outcome::Salvaged { report, .. },
             ) => {
                 let late = ledger.record_late_report(self.attempt, report);
@@ -310,7 +312,24 @@ fn failure(error: BoxDynError) -> Failure {
 /// Reports what was learned about a restore point, once that is recorded.
 fn tell_of_proof(queue: &str, done: &Result<Outcome, Failure>) {
     match done {
-        Ok(Outcome::Proof { .. }) => metrics::verified(queue, Proof::Whole),
+        Ok(Outcome::Proof { proof, .. }) => match proof.kind {
+            ProofKind::Drill => metrics::drilled(queue, proof.verdict.outcome()),
+            ProofKind::Verification | ProofKind::Restore => {
+                metrics::verified(queue, Proof::Whole);
+            }
+        },
+        Ok(Outcome::Unproven { proof, .. }) => {
+            metrics::drilled(queue, proof.verdict.outcome());
+            let because = proof.verdict.because().map(|it| it.sentence.as_str());
+            match proof.verdict.outcome() {
+                ProofOutcome::Differs | ProofOutcome::Failed => {
+                    tracing::error!(point.id = %proof.point, because, "a drill found a restore point wanting: it is quarantined once another consumer agrees");
+                }
+                ProofOutcome::NotPossible | ProofOutcome::Proven => {
+                    tracing::warn!(point.id = %proof.point, because, "a restore point could not be drilled: it stays unproven");
+                }
+            }
+        }
         Err(Failure {
             condemned: Some(Condemned::Damaged(point)),
             message,

@@ -154,7 +154,8 @@ async fn first_point(
             | Job::DropReplaced(_)
             | Job::Copy(_)
             | Job::Verify(_)
-            | Job::Expire(_),
+            | Job::Expire(_)
+            | Job::Drill(_),
         )
         | Err(_) => Err(CatalogError::KeyReused.into()),
     }

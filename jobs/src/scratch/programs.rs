@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::error::NotPossible;
-use crate::clients::{parse_version, places, said_of_version};
+use crate::{
+    clients::{parse_version, places, said_of_version},
+    names::Engine,
+};
 
 /// A server's version: major, minor and patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -56,6 +59,16 @@ impl ServerPrograms {
             found.look_in(directory).await;
         }
         found
+    }
+
+    /// Returns whether any server of the engine was found.
+    #[must_use]
+    pub fn has(&self, engine: Engine) -> bool {
+        match engine {
+            Engine::Postgres | Engine::Vector => !self.postgres.is_empty(),
+            Engine::Mongodb => !self.mongodb.is_empty(),
+            Engine::Redis => !self.redis.is_empty(),
+        }
     }
 
     /// Returns each server that was found, with its version and program.

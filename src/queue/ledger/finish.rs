@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        Failure, Outcome,
+        Failure, Outcome, drilled,
         ends::{End, EndPoint, finish},
         proof,
     },
@@ -68,6 +68,7 @@ impl Ledger {
             Outcome::RestorePoint(point) => (Some(EndPoint::of(point)?), None),
             Outcome::Report(report)
             | Outcome::Proof { report, .. }
+            | Outcome::Unproven { report, .. }
             | Outcome::Salvaged { report, .. } => (None, Some(report.clone())),
         };
         let end = End {
@@ -87,8 +88,13 @@ impl Ledger {
             let finished = done.contains(&attempt.id);
             let mut counts = finished;
             match outcome {
-                Outcome::Proof { point, stores, .. } if finished => {
-                    counts = proof::acquit(&mut transaction, *point, stores).await?;
+                Outcome::Proof {
+                    point,
+                    stores,
+                    proof,
+                    ..
+                } if finished => {
+                    counts = proof::acquit(&mut transaction, *point, stores, proof.kind).await?;
                 }
                 Outcome::Salvaged { lacking, .. } if finished => {
                     proof::forget(&mut transaction, lacking).await?;
@@ -96,9 +102,11 @@ impl Ledger {
                 Outcome::RestorePoint(_)
                 | Outcome::Report(_)
                 | Outcome::Proof { .. }
+                | Outcome::Unproven { .. }
                 | Outcome::Salvaged { .. } => {}
             }
             if let (true, Some(proof)) = (counts, outcome.proof()) {
+                drilled::note(&mut transaction, attempt, &self.worker, proof).await?;
                 proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
             transaction.commit().await?;

@@ -18,6 +18,14 @@ pub struct LeaseHandle {
     pub(in crate::queue) progress: Arc<Progress>,
 }
 
+impl LeaseHandle {
+    /// Returns the name of the worker that executes the attempt.
+    #[must_use]
+    pub fn worker(&self) -> &str {
+        self.ledger.worker()
+    }
+}
+
 impl Lease for LeaseHandle {
     fn is_alive(&self) -> BoxFuture<'_, bool> {
         self.ledger

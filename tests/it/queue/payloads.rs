@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lastgood::run::{RunKind, Trigger};
-use lastgood_jobs::job::{Copy, Expire, Job, Verify};
+use lastgood_jobs::job::{Copy, Drill, Expire, Job, Verify};
 use uuid::Uuid;
 
 use crate::database::TestCatalog;
@@ -18,11 +18,12 @@ async fn upkeep_is_below_everything_that_is_promised_or_waited_for() -> Result<(
                 .fetch_one(db.pool())
                 .await?;
             let priority = priority.with_context(|| format!("{kind} has no priority"))?;
-            let is_upkeep = match kind {
-                RunKind::Copy | RunKind::Verify | RunKind::Expire => true,
-                RunKind::Backup | RunKind::Restore | RunKind::DropReplaced => false,
+            let of_lane = match kind {
+                RunKind::Copy | RunKind::Verify | RunKind::Expire => -999..=-1,
+                RunKind::Backup | RunKind::Restore | RunKind::DropReplaced => 0..=i16::MAX,
+                RunKind::Drill => i16::MIN..=-1000,
             };
-            ensure!((priority < 0) == is_upkeep, "{kind} {trigger}: {priority}");
+            ensure!(of_lane.contains(&priority), "{kind} {trigger}: {priority}");
         }
     }
     Ok(())
@@ -64,6 +65,12 @@ async fn a_job_that_sql_asks_for_is_one_that_consumers_decode() -> Result<()> {
             Some(point),
             None,
             Job::Expire(Expire { point }),
+        ),
+        (
+            RunKind::Drill,
+            Some(point),
+            None,
+            Job::Drill(Drill { point }),
         ),
     ] {
         let args: serde_json::Value = sqlx::query_scalar("select lastgood.job($1, $2, $3)")

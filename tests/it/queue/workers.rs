@@ -358,6 +358,7 @@ pub(crate) fn restore_point_of(
         },
         server_version: "PostgreSQL 18".to_owned(),
         tool_version: "pg_dump 18".to_owned(),
+        contents: None,
         details: Details::Postgres {
             database: "shop".to_owned(),
             server_major: 18,

@@ -47,7 +47,7 @@ async fn everything_that_comes_back_is_the_same() -> Result<()> {
     if lab.has_time_series() {
         lab.run(doc! {"create": "load", "timeseries": {"timeField": "t", "metaField": "host"}})
             .await?;
-        let at = |n| bson::DateTime::from_millis(1_700_000_000_000 + n * 60_000);
+        let at = |n: i64| bson::DateTime::from_millis(1_700_000_000_000 + n * 60_000);
         let points: Vec<_> = (0..300)
             .map(|n| doc! {"t": at(n), "host": n % 3, "load": n})
             .collect();
