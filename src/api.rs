@@ -8,6 +8,7 @@ mod envelope;
 mod events;
 mod overview;
 mod problem;
+mod proofs;
 mod put;
 mod queue;
 mod read;
@@ -232,6 +233,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .nest("/api/v1", backups::routes())
         .nest("/api/v1", restores::routes())
         .nest("/api/v1", runs::routes())
+        .nest("/api/v1", proofs::routes())
         .nest("/api/v1", queue::routes())
         .nest("/api/v1", overview::routes())
         .split_for_parts();

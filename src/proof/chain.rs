@@ -30,7 +30,9 @@ pub enum Broken {
     #[error("proof {0} was changed after it was recorded: its hash does not fit what it says")]
     Changed(i64),
     /// A proof fits its hash, and not the proof before.
-    #[error("proof {0} does not continue the proof before it: one of the two was replaced by another")]
+    #[error(
+        "proof {0} does not continue the proof before it: one of the two was replaced by another"
+    )]
     Detached(i64),
     /// A number is not there, although a later one is.
     #[error("proof {0} is missing")]
