@@ -9,6 +9,7 @@ mod envelope;
 mod events;
 mod overview;
 mod problem;
+mod proofs;
 mod put;
 mod queue;
 mod read;
@@ -234,6 +235,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .nest("/api/v1", restores::routes())
         .nest("/api/v1", drills::routes())
         .nest("/api/v1", runs::routes())
+        .nest("/api/v1", proofs::routes())
         .nest("/api/v1", queue::routes())
         .nest("/api/v1", overview::routes())
         .split_for_parts();

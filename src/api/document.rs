@@ -33,6 +33,7 @@ const TOKEN: &str = "token";
         (name = "backups", description = "Ad-hoc backups and restore points"),
         (name = "restores", description = "Restoring a resource"),
         (name = "runs", description = "The queue and its history"),
+        (name = "proofs", description = "What is proven about restore points"),
         (name = "queue", description = "Pausing, resuming and draining the queue"),
         (name = "overview", description = "Promises, exposure, capabilities and consumers"),
     ),

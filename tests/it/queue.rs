@@ -19,6 +19,7 @@ mod operators;
 mod order;
 mod outages;
 mod payloads;
+mod proof_ledger;
 mod proofs;
 mod retries;
 mod rollbacks;

@@ -69,6 +69,47 @@ pub struct Restoring {
     pub consistent_at: Option<DateTime<Utc>>,
 }
 
+/// What a drill, a verification or a restore has shown about a restore point.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Proof {
+    /// Its place in the ledger, from 1.
+    pub number: i64,
+    /// Its id.
+    pub id: Uuid,
+    /// When it was recorded.
+    pub recorded_at: DateTime<Utc>,
+    /// What made it: `drill`, `verification` or `restore`.
+    pub kind: String,
+    /// What it says.
+    pub outcome: ProofOutcome,
+    /// Why the point was not proven.
+    pub because: Option<String>,
+    /// The same in a stable word.
+    pub because_kind: Option<String>,
+    /// The resource.
+    pub resource: String,
+    /// The restore point.
+    pub point: Uuid,
+    /// The instant that a restore of the point brings back.
+    pub consistent_at: Option<DateTime<Utc>>,
+}
+
+/// What a proof says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ProofOutcome {
+    /// The restore point did what it is for.
+    Proven,
+    /// It was restored, and something came back otherwise than it was dumped.
+    Differs,
+    /// It could not be restored, or read.
+    Failed,
+    /// Nobody could try: it is neither proven nor failed.
+    NotPossible,
+}
+
 /// A restore point: an archive with its manifest.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]

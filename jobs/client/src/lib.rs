@@ -18,8 +18,8 @@ use url::Url;
 use uuid::Uuid;
 
 pub use answer::{
-    Availability, Capabilities, EngineCapabilities, RestorePoint, Restoring, Run, RunState,
-    TierCapabilities,
+    Availability, Capabilities, EngineCapabilities, Proof, ProofOutcome, RestorePoint, Restoring,
+    Run, RunState, TierCapabilities,
 };
 pub use error::{ClientError, Problem};
 
@@ -129,6 +129,19 @@ impl Client {
         .await
     }
 
+    /// Returns the newest proofs of a resource's restore points, at most 50. The first that is [`ProofOutcome::Proven`]
+    /// says which point is known to bring the data back, and how.
+    pub async fn proofs(&self, resource: &str) -> Result<Vec<Proof>, ClientError> {
+        self.ask_with(
+            Method::GET,
+            &["proofs"],
+            &[("resource", resource)],
+            None,
+            None::<&()>,
+        )
+        .await
+    }
+
     /// Returns what may be promised now.
     pub async fn capabilities(&self) -> Result<Capabilities, ClientError> {
         self.ask(Method::GET, &["capabilities"], None, None::<&()>)
@@ -144,11 +157,23 @@ impl Client {
         idempotency_key: Option<&str>,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        self.ask_with(method, path, &[], idempotency_key, body)
+            .await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        idempotency_key: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
         let end = Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(200);
         loop {
             let answer = self
-                .ask_once(method.clone(), path, idempotency_key, body)
+                .ask_once(method.clone(), path, query, idempotency_key, body)
                 .await;
             match answer {
                 Err(error) if error.may_pass() && Instant::now() + pause < end => {
@@ -164,6 +189,7 @@ impl Client {
         &self,
         method: Method,
         path: &[&str],
+        query: &[(&str, &str)],
         idempotency_key: Option<&str>,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
@@ -173,6 +199,9 @@ impl Client {
             .pop_if_empty()
             .extend(["api", "v1"])
             .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token.expose_secret()))
             .map_err(|_| ClientError::BadToken)?;
         bearer.set_sensitive(true);

@@ -24,6 +24,7 @@ enum Stranger {
 struct Ours {
     run: Uuid,
     point: Uuid,
+    proof: Uuid,
 }
 
 impl Ours {
@@ -33,6 +34,8 @@ impl Ours {
             self.run.to_string()
         } else if path.starts_with("/restore-points") {
             self.point.to_string()
+        } else if path.starts_with("/proofs") {
+            self.proof.to_string()
         } else {
             "ourshop".to_owned()
         }
@@ -102,6 +105,8 @@ fn table() -> Vec<Route> {
         (Method::GET, "/runs/{id}/events", Read, NotFound, None),
         (Method::POST, "/runs/{id}/retry", Admin, NotFound, None),
         (Method::POST, "/runs/{id}/cancel", Admin, NotFound, None),
+        (Method::GET, "/proofs", Read, NothingOfOurs, None),
+        (Method::GET, "/proofs/{id}", Read, NotFound, None),
         (Method::GET, "/queue/pauses", Read, NothingOfOurs, None),
         (
             Method::POST,
@@ -166,7 +171,7 @@ async fn answer(
     Ok((answer.status.as_u16(), answer.body))
 }
 
-/// Creates a resource of team `ours` with a run and a restore point.
+/// Creates a resource of team `ours` with a run, a restore point and a proof.
 async fn ours(api: &Api) -> Result<Ours> {
     api.db.add("ourshop", "ours", "pro").await?;
     let point = api.restore_point("ourshop", 10).await?;
@@ -176,7 +181,8 @@ async fn ours(api: &Api) -> Result<Ours> {
         .await?
         .with(202)?;
     let run = run["id"].as_str().context("no id")?.parse()?;
-    Ok(Ours { run, point })
+    let proof = crate::proof_ledger::record(&api.db, run, point).await?.id;
+    Ok(Ours { run, point, proof })
 }
 
 #[tokio::test(flavor = "multi_thread")]

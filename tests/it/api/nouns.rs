@@ -64,8 +64,12 @@ async fn what_is_shown_has_the_same_fields_from_both() -> Result<()> {
         .to_owned();
     let run_path = format!("/runs/{run}");
     told(&api, &["queue", "pause", "--team", "x", "--reason", "test"]).await?;
+    let proven = crate::proof_ledger::record(&api.db, run.parse()?, uuid::Uuid::new_v4()).await?;
+    let (number, proof_path) = (proven.number.to_string(), format!("/proofs/{}", proven.id));
     for (command, path, only_told) in [
-        (&["resource", "list"][..], "/resources", &[][..]),
+        (&["proof", "list"][..], "/proofs", &[][..]),
+        (&["proof", "show", &number], &proof_path, &[]),
+        (&["resource", "list"], "/resources", &[]),
         (&["resource", "show", "shop"], "/resources/shop", &[]),
         (&["run", "list"], "/runs", &[]),
         (&["run", "show", &run], &run_path, &[]),

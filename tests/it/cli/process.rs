@@ -47,13 +47,33 @@ fn command(arguments: &[&str], catalog: Option<&TestCatalog>) -> Command {
 }
 
 /// Runs a command that needs no catalog.
-pub(super) async fn run(arguments: &[&str]) -> Result<Said> {
+pub(crate) async fn run(arguments: &[&str]) -> Result<Said> {
     said(command(arguments, None)).await
 }
 
 /// Runs a command on a catalog.
 pub(crate) async fn run_on(catalog: &TestCatalog, arguments: &[&str]) -> Result<Said> {
     said(command(arguments, Some(catalog))).await
+}
+
+/// Runs a command on a catalog with one variable set.
+pub(crate) async fn run_on_with(
+    catalog: &TestCatalog,
+    variable: (&str, &str),
+    arguments: &[&str],
+) -> Result<Said> {
+    run_on_with_all(catalog, &[variable], arguments).await
+}
+
+/// Runs a command on a catalog with these variables set.
+pub(crate) async fn run_on_with_all(
+    catalog: &TestCatalog,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> Result<Said> {
+    let mut command = command(arguments, Some(catalog));
+    command.envs(variables.iter().copied());
+    said(command).await
 }
 
 /// Runs a command with one variable set.

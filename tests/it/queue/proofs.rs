@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Records a point of `shop`, this many minutes old, encrypted to a key and stored in `here`.
-async fn point(db: &TestCatalog, minutes: i32, key: Option<Uuid>) -> Result<Uuid> {
+pub(super) async fn point(db: &TestCatalog, minutes: i32, key: Option<Uuid>) -> Result<Uuid> {
     let id = Uuid::new_v4();
     sqlx::query(
         "with point as (
@@ -65,7 +65,7 @@ pub(super) async fn key(db: &TestCatalog) -> Result<(Uuid, Identity)> {
     Ok((id, identity))
 }
 
-async fn verify(db: &TestCatalog, point: Uuid) -> Result<RunId> {
+pub(super) async fn verify(db: &TestCatalog, point: Uuid) -> Result<RunId> {
     let job = Job::Verify(Verify { point, store: None });
     let new = NewRun {
         resource_id: "shop",
@@ -103,7 +103,7 @@ fn damaged(point: Uuid) -> Failure {
 }
 
 /// Starts workers that wait at the gate, and then report that they have read the run's point and found it intact.
-fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
+pub(super) fn readers(db: &TestCatalog, witness: &Witness, gate: &Gate) -> Workers {
     let (witness, gate) = (witness.clone(), gate.clone());
     Workers::start(&db.catalog, &Settings::default(), move |run| {
         let (begun, gate) = (witness.begin(&run), gate.clone());
