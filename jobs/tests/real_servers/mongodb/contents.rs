@@ -15,11 +15,11 @@ use rstest::rstest;
 use super::{lab::Lab, restores::furnish, restoring::Point};
 use crate::{lab::attempt, subject::backup};
 
-async fn back_up(lab: &Lab) -> Result<RestorePoint> {
+pub(super) async fn back_up(lab: &Lab) -> Result<RestorePoint> {
     Ok(backup(attempt(), &lab.resource, None, &lab.worker).await?)
 }
 
-fn contents(lab: &Lab, point: &RestorePoint) -> Result<Contents> {
+pub(super) fn contents(lab: &Lab, point: &RestorePoint) -> Result<Contents> {
     let objects = lab.store.path().join("objects");
     let archive = std::fs::File::open(objects.join(&point.manifest.archive.key))?;
     Ok(of_dump(Engine::Mongodb, zstd::Decoder::new(archive)?)?)
@@ -40,14 +40,25 @@ async fn restored(lab: &Lab, point: &RestorePoint) -> Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn everything_that_comes_back_is_the_same() -> Result<()> {
-    let lab = Lab::new().await?;
+async fn everything_that_comes_back_is_the_same(
+    #[values(
+        "LASTGOOD_TEST_MONGODB_URL",
+        "LASTGOOD_TEST_MONGODB_4_4_URL",
+        "LASTGOOD_TEST_MONGODB_5_0_URL",
+        "LASTGOOD_TEST_MONGODB_6_0_27_URL"
+    )]
+    server: &str,
+) -> Result<()> {
+    let Some(lab) = Lab::of_version(server).await? else {
+        return Ok(());
+    };
     furnish(&lab).await?;
     if lab.has_time_series() {
         lab.run(doc! {"create": "load", "timeseries": {"timeField": "t", "metaField": "host"}})
             .await?;
-        let at = |n: i64| bson::DateTime::from_millis(1_700_000_000_000 + n * 60_000);
+        let at = |n: i32| bson::DateTime::from_millis(1_700_000_000_000 + i64::from(n) * 60_000);
         let points: Vec<_> = (0..300)
             .map(|n| doc! {"t": at(n), "host": n % 3, "load": n})
             .collect();

@@ -16,6 +16,7 @@ use bson::{Document, doc};
 use futures::TryStreamExt as _;
 use lastgood_jobs::{
     backup::RestorePoint,
+    contents::compare,
     job::RestoreTarget,
     manifest::{Consistency, Details},
 };
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     archive::Archive,
+    contents::{back_up, contents},
     gate::Gate,
     lab::{Lab, Private, private_servers_read_snapshots},
     restoring::Point,
@@ -230,6 +232,57 @@ async fn by_hand(lab: &Lab, point: &RestorePoint) -> Result<()> {
     let client = Client::with_uri_str(server.url("")).await?;
     let copied = money(&client.database("shop")).await?;
     assert_eq!(copied, 2 * i64::from(ACCOUNTS) * EACH);
+    Ok(())
+}
+
+/// What an oplog changes cannot be told from the documents in the archive, and everything else can.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contents_of_such_a_dump_are_those_of_what_is_restored() -> Result<()> {
+    if !private_servers_read_snapshots()? {
+        return Ok(());
+    }
+    let (forgetful, other) = (Forgetful::start().await?, Private::start().await?);
+    let lab = &forgetful.lab;
+    for collection in ["still", "busy", "old", "renamed"] {
+        lab.insert(collection, &[doc! {"_id": 1}, doc! {"_id": 2}])
+            .await?;
+    }
+    let running = forgetful.begin();
+    forgetful.forgets_the_snapshot().await?;
+    lab.insert("busy", &[doc! {"_id": 3}]).await?;
+    for command in [
+        doc! {"drop": "old"},
+        doc! {"create": "new", "validator": {"n": 1}},
+        doc! {"create": "newer", "viewOn": "new", "pipeline": []},
+        doc! {"createIndexes": "still", "indexes": [{"key": {"n": 1}, "name": "n"}]},
+    ] {
+        lab.run(command).await?;
+    }
+    let rename = doc! {"renameCollection": "shop.renamed", "to": "shop.to"};
+    lab.client.database("admin").run_command(rename).await?;
+    forgetful.gate.open();
+    let point = running.await??;
+    ensure!(entries(&point)? >= 6, "the oplog was not captured");
+
+    let reference = RestoreTarget::Reference {
+        reference: "env:X".to_owned(),
+    };
+    let url = Some(other.url("shop"));
+    lab.restore_to(attempt(), &Point::from(&point), reference, url)
+        .await?;
+    let copy = Lab::private(&other).await?;
+    let back = contents(&copy, &back_up(&copy).await?)?;
+    let comparison = compare(&contents(lab, &point)?, &back, chrono::Utc::now());
+    assert_eq!(comparison.differences, []);
+    let left_out: Vec<_> = comparison
+        .left_out
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(left_out, ["shop.busy", "shop.new", "shop.to", "shop.newer"]);
+    // Those of `big` and `still`.
+    assert_eq!(comparison.records, 26);
+    assert_eq!(comparison.compared.get("index"), Some(&1));
     Ok(())
 }
 
