@@ -13,6 +13,7 @@ mod disaster;
 mod disaster_page;
 mod doctor;
 mod drains;
+mod drills;
 mod earlier_store;
 mod emptied;
 mod encryption;

@@ -37,7 +37,13 @@ fn the_stored_form_is_permanent() -> Result<()> {
     assert_eq!(recorded.frame_bytes()?, frame.len());
     let json = zstd::decode_all(&frame[8..])?;
     insta::assert_snapshot!(String::from_utf8(json)?);
-    insta::assert_snapshot!("recorded", serde_json::to_string(&Recorded { size_bytes: 0, ..recorded })?);
+    insta::assert_snapshot!(
+        "recorded",
+        serde_json::to_string(&Recorded {
+            size_bytes: 0,
+            ..recorded
+        })?
+    );
     Ok(())
 }
 
