@@ -48,8 +48,10 @@ pub(super) fn check_disk(
 ) -> Result<(), NotPossible> {
     let needs_bytes = check_limit(factor, dump_bytes, space.max_bytes)?;
     let dir = &space.dir;
-    // An answer that does not come is no reason: the disk itself will say when it is full.
-    let free_bytes = rustix::fs::statvfs(dir)
+    // The first drill makes the directory. An answer that does not come is no reason: the disk itself will say when it
+    // is full.
+    let nearest = dir.ancestors().find(|it| it.is_dir());
+    let free_bytes = rustix::fs::statvfs(nearest.unwrap_or(dir))
         .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     if needs_bytes > free_bytes {
         let dir = dir.clone();

@@ -52,8 +52,8 @@ pub async fn start_mongodb(
     wanted: Version,
 ) -> Result<Scratch, StartError> {
     let (version, path) = programs.mongodb(wanted)?;
-    let home = Home::create(space, drill.run)?;
     bounds::check_disk(bounds::MONGODB, drill.dump_bytes, space)?;
+    let home = Home::create(space, drill.run)?;
     let (key, password) = (random_secret(), random_secret());
     let secrets = Secrets::new([key.clone(), password.clone()]);
     let key_file = home.write("key", &key)?;

@@ -90,8 +90,8 @@ pub async fn start_postgres(
         return Err(NotPossible::AsRoot.into());
     }
     let program = programs.postgres(major)?;
-    let home = Home::create(space, drill.run)?;
     bounds::check_disk(bounds::POSTGRES, drill.dump_bytes, space)?;
+    let home = Home::create(space, drill.run)?;
     let socket = socket_directory(&home, space)?;
     let (of_admin, of_owner) = (random_secret(), random_secret());
     let secrets = Secrets::new([of_admin.clone(), of_owner.clone()]);
@@ -110,7 +110,8 @@ pub async fn start_postgres(
     })?;
     let url = |user: &str, password: &str, database: &str| -> SecretString {
         let host: String = byte_serialize(socket.as_bytes()).collect();
-        format!("postgres://{user}:{password}@/{database}?host={host}&port={PORT}").into()
+        // The host is the socket's directory; some parsers want one in its usual place, too.
+        format!("postgres://{user}:{password}@localhost/{database}?host={host}&port={PORT}").into()
     };
     let first = Address::parse(&url(SUPERUSER, &of_admin, "postgres")).map_err(JobError::from)?;
     let mut admin = connect(&mut server, &first, &data).await?;

@@ -82,26 +82,23 @@ impl Server {
     /// Starts a program in the directory, and returns at once.
     pub(super) fn start(&mut self, program: Program<'_>) -> Result<(), StartError> {
         let doing = StartError::files("run the program");
-        let home = self.home()?;
+        let inner = self.inner.as_mut().ok_or_else(|| doing(gone()))?;
         let mut record = Record {
             program: program.path.to_owned(),
             process: None,
         };
         // Twice: a sweep finds a process that was not recorded by where it works, if it knows the program.
-        home.record(&json(&record)?)?;
-        let child = command(home, &program)
-            .and_then(|mut it| it.spawn())
-            .map_err(&doing)?;
+        inner.home.record(&json(&record)?)?;
+        let mut command = command(&inner.home, &program).map_err(&doing)?;
+        let child = command.spawn().map_err(&doing)?;
         record.process = child.id().and_then(Process::of);
-        let recorded = json(&record).and_then(|it| home.record(&it));
-        if let Some(inner) = &mut self.inner {
-            inner.started = Some(Started {
-                name: program.name.to_owned(),
-                record,
-                child,
-            });
-        }
-        recorded
+        let text = json(&record);
+        inner.started = Some(Started {
+            name: program.name.to_owned(),
+            record,
+            child,
+        });
+        inner.home.record(&text?)
     }
 
     /// Runs a program in the directory until it ends with success.
