@@ -12,6 +12,7 @@
 mod bounds;
 mod configured;
 mod error;
+mod extensions;
 mod home;
 mod mongodb;
 mod postgres;

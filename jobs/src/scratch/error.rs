@@ -72,6 +72,19 @@ pub enum NotPossible {
          name a role with CREATEDB and no more"
     )]
     Superuser,
+    /// The server does not have one of the dump's extensions.
+    #[error(
+        "{server} of the drill does not have the extension {extension} ({version} in the dump): install it on this \
+         consumer, or configure a server for drills that has it"
+    )]
+    NoExtension {
+        /// Its name.
+        extension: String,
+        /// Its version in the dump.
+        version: String,
+        /// What was started, such as `PostgreSQL 18.6`.
+        server: String,
+    },
     /// The configured server is of another major version.
     #[error(
         "the server configured for drills is {found}, but the dump needs {wanted}: configure such a server, or install \
@@ -97,6 +110,7 @@ impl NotPossible {
             Self::AsRoot => "as_root",
             Self::Directory { .. } => "directory",
             Self::Superuser => "superuser",
+            Self::NoExtension { .. } => "no_extension",
             Self::OtherVersion { .. } => "other_version",
         }
     }

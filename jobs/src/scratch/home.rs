@@ -202,11 +202,11 @@ fn prepare(space: &ScratchSpace, mode: u32) -> Result<PathBuf, NotPossible> {
         dir: space.dir.clone(),
         why,
     };
-    let made = DirBuilder::new()
+    let created = DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(&space.dir);
-    made.map_err(|error| unusable(error.to_string()))?;
+    created.map_err(|error| unusable(error.to_string()))?;
     let path = fs::canonicalize(&space.dir).map_err(|error| unusable(error.to_string()))?;
     let found = fs::symlink_metadata(&path).map_err(|error| unusable(error.to_string()))?;
     if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {

@@ -63,7 +63,7 @@ pub async fn start_mongodb(
     let mut tries = 0;
     let port = loop {
         let port = free_port()?;
-        server.start(Program {
+        server.start(&Program {
             name: &name,
             path: &absolute(path),
             args: arguments(port, &data, &key_file),
@@ -73,7 +73,7 @@ pub async fn start_mongodb(
             Err(StartError::Ended { log, .. })
                 if tries < TRIES && log.contains("already in use") =>
             {
-                tries += 1
+                tries += 1;
             }
             Err(error) => return Err(error),
         }

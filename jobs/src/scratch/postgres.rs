@@ -99,13 +99,13 @@ pub async fn start_postgres(
     let data = home.make("data")?;
     let mut server = Server::new(home, secrets);
     server
-        .run(initdb(&absolute(&program.initdb), &data, &password_file))
+        .run(&initdb(&absolute(&program.initdb), &data, &password_file))
         .await?;
     Home::forget(&password_file)?;
     let name = format!("PostgreSQL {major}");
-    server.start(Program {
+    server.start(&Program {
         name: &name,
-        path: &absolute(&program.postgres),
+        path: &absolute(&program.server),
         args: arguments(&data, &socket, space),
     })?;
     let url = |user: &str, password: &str, database: &str| -> SecretString {

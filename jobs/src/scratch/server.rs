@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// Starts a program in the directory, and returns at once.
-    pub(super) fn start(&mut self, program: Program<'_>) -> Result<(), StartError> {
+    pub(super) fn start(&mut self, program: &Program<'_>) -> Result<(), StartError> {
         let doing = StartError::files("run the program");
         let inner = self.inner.as_mut().ok_or_else(|| doing(gone()))?;
         let mut record = Record {
@@ -89,7 +89,7 @@ impl Server {
         };
         // Twice: a sweep finds a process that was not recorded by where it works, if it knows the program.
         inner.home.record(&json(&record)?)?;
-        let mut command = command(&inner.home, &program).map_err(&doing)?;
+        let mut command = command(&inner.home, program).map_err(&doing)?;
         let child = command.spawn().map_err(&doing)?;
         record.process = child.id().and_then(Process::of);
         let text = json(&record);
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// Runs a program in the directory until it ends with success.
-    pub(super) async fn run(&mut self, program: Program<'_>) -> Result<(), StartError> {
+    pub(super) async fn run(&mut self, program: &Program<'_>) -> Result<(), StartError> {
         self.start(program)?;
         let doing = StartError::files("wait for the program");
         let deadline = Self::deadline();
@@ -270,9 +270,10 @@ fn gone() -> io::Error {
 
 /// A process that has ended already need not be killed.
 fn is_gone(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::InvalidInput => Ok(()),
-        _ => Err(error),
+    if error.kind() == io::ErrorKind::InvalidInput {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

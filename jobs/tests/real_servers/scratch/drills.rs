@@ -14,7 +14,7 @@ use sqlx::{
 
 use super::lab::{GIB, Kind, Place, drill, programs, start};
 use crate::{
-    lab::{Lab, Server, attempt},
+    lab::{Lab, Server, attempt, until},
     subject::restore,
 };
 
@@ -119,7 +119,7 @@ async fn a_start_that_is_given_up_leaves_nothing() -> Result<()> {
         let space = place.space.clone();
         tokio::spawn(async move { start(Kind::Postgres, &space).await })
     };
-    crate::lab::until("a program of the server runs", || async {
+    until("a program of the server runs", || async {
         Ok(place.space.dir.exists() && !place.processes()?.is_empty())
     })
     .await?;
@@ -140,16 +140,12 @@ async fn a_server_that_ends_by_itself_is_noticed() -> Result<()> {
             .exec_async(&mut session)
             .await,
     );
-    let mut died = None;
-    for _ in 0..1000 {
-        died = server.died();
-        if died.is_some() {
-            break;
-        }
-        tokio::task::yield_now().await;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    ensure!(died.is_some_and(|it| it.contains("Redis") && it.contains("exit status")));
+    let noticing = tokio::sync::Mutex::new(&mut server);
+    until("the end is noticed", || async {
+        let died = noticing.lock().await.died();
+        Ok(died.is_some_and(|it| it.contains("Redis") && it.contains("exit status")))
+    })
+    .await?;
     server.stop().await?;
     place.is_empty().await
 }
@@ -265,4 +261,59 @@ async fn a_restore_point_comes_back_in_a_scratch_server() -> Result<()> {
     ensure!(server.used_bytes().await? < GIB);
     server.stop().await?;
     lab.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extensions_are_created_beforehand_or_named_as_missing() -> Result<()> {
+    let place = Place::new()?;
+    let server = start(Kind::Postgres, &place.space).await?;
+    let wanted = |name: &str, version: &str| [(name.to_owned(), version.to_owned())].into();
+    server.create_extensions(&wanted("plpgsql", "1.0")).await?;
+    // An extension that only a superuser may create, in a version that nobody has.
+    server
+        .create_extensions(&wanted("pageinspect", "0.0"))
+        .await?;
+    let mut session = session(server.url()).await?;
+    let question = "select count(*) from pg_extension where extname = 'pageinspect'";
+    let count: i64 = sqlx::query_scalar(question).fetch_one(&mut session).await?;
+    ensure!(count == 1);
+    session.close().await?;
+    let missing = server
+        .create_extensions(&wanted("nowhere", "1"))
+        .await
+        .err();
+    let text = missing
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    ensure!(text.contains("extension nowhere (1 in the dump)"), "{text}");
+    let name = missing.as_ref().and_then(|it| it.not_possible());
+    ensure!(name.map(NotPossible::as_str) == Some("no_extension"));
+    server.stop().await?;
+    Ok(())
+}
+
+/// A program that prints its configuration, password and all, and fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_a_failed_start_has_no_password() -> Result<()> {
+    let (place, programs) = (Place::new()?, tempfile::tempdir()?);
+    let passable = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let path = programs.path().join("redis-server");
+    let says = "Redis server v=7.0.15 sha=0";
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo '{says}' && exit 0\n/bin/grep pass \"$1\"; exit 3\n"
+    );
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, passable())?;
+    std::fs::set_permissions(programs.path(), passable())?;
+    let found = ServerPrograms::only(&[programs.path().to_owned()]).await;
+    let failed = scratch::start_redis(&found, &place.space, drill(1), Flavour::Redis, 9)
+        .await
+        .err();
+    let text = failed.map(|it| it.to_string()).unwrap_or_default();
+    ensure!(
+        text.contains("exit status: 3") && text.contains("requirepass ***"),
+        "{text}"
+    );
+    place.is_empty().await
 }
