@@ -46,14 +46,16 @@ impl Scratch {
             if offered.is_for_all || self.admin_url().is_none() {
                 continue;
             }
-            let mut create = format!(
-                "set search_path = public; create extension if not exists {}",
+            let version = if offered.has_version {
+                format!("version {}", literal(version))
+            } else {
+                String::new()
+            };
+            let create = format!(
+                "set search_path = public; create extension if not exists {} {version} cascade",
                 identifier(extension)
             );
-            if offered.has_version {
-                create += &format!(" version {}", literal(version));
-            }
-            run(&mut session, "create an extension", create + " cascade").await?;
+            run(&mut session, "create an extension", create).await?;
         }
         session::close(session).await;
         Ok(())

@@ -35,7 +35,7 @@ const SOCKET_BYTES_MAX: usize = 104;
 const LOCALE: [&str; 5] = ["collate", "ctype", "locale_provider", "locale", "icu_rules"];
 
 /// Fast and small, and silent about the customer's data. Nothing listens on the network.
-const SETTINGS: [&str; 24] = [
+const SETTINGS: [&str; 25] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=40",
@@ -53,6 +53,8 @@ const SETTINGS: [&str; 24] = [
     "maintenance_work_mem=64MB",
     "max_parallel_maintenance_workers=1",
     "jit=off",
+    // A server that crashed has told nothing about the dump.
+    "restart_after_crash=off",
     // In files of its own directory, which go with it.
     "dynamic_shared_memory_type=mmap",
     "password_encryption=scram-sha-256",

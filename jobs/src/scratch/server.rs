@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::{
     error::StartError,
     home::Home,
-    processes::{self, END_TIMEOUT, Process, Record, kill},
+    processes::{self, END_TIMEOUT, Record, kill},
 };
 use crate::{detached, printable::printable, process::Secrets};
 
@@ -83,15 +83,12 @@ impl Server {
     pub(super) fn start(&mut self, program: &Program<'_>) -> Result<(), StartError> {
         let doing = StartError::files("run the program");
         let inner = self.inner.as_mut().ok_or_else(|| doing(gone()))?;
-        let mut record = Record {
-            program: program.path.to_owned(),
-            process: None,
-        };
+        let mut record = Record::new(program.path);
         // Twice: a sweep finds a process that was not recorded by where it works, if it knows the program.
         inner.home.record(&json(&record)?)?;
         let mut command = command(&inner.home, program).map_err(&doing)?;
         let child = command.spawn().map_err(&doing)?;
-        record.process = child.id().and_then(Process::of);
+        record.began_as(child.id());
         let text = json(&record);
         inner.started = Some(Started {
             name: program.name.to_owned(),
