@@ -48,8 +48,10 @@ pub(super) fn check_disk(
 ) -> Result<(), NotPossible> {
     let needs_bytes = check_limit(factor, dump_bytes, space.max_bytes)?;
     let dir = &space.dir;
-    // An answer that does not come is no reason: the disk itself will say when it is full.
-    let free_bytes = rustix::fs::statvfs(dir)
+    // The first drill makes the directory. An answer that does not come is no reason: the disk itself will say when it
+    // is full.
+    let nearest = dir.ancestors().find(|it| it.is_dir());
+    let free_bytes = rustix::fs::statvfs(nearest.unwrap_or(dir))
         .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     if needs_bytes > free_bytes {
         let dir = dir.clone();
@@ -99,14 +101,22 @@ pub(super) fn check_limit(
 /// that do not say.
 fn free_memory() -> Option<u64> {
     let machine = available(&fs::read_to_string("/proc/meminfo").ok()?)?;
-    let number = |file: &str| {
-        let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
+    Some(machine.min(free_of_container().unwrap_or(u64::MAX)))
+}
+
+/// Returns how much this process's container may still take; `None` if it has no limit. What it only caches of files
+/// can be given back.
+fn free_of_container() -> Option<u64> {
+    let read = |file: &str| fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok();
     // Without a limit the file says `max`.
-    let (limit, used) = (number("memory.max"), number("memory.current"));
-    let container = limit.map_or(u64::MAX, |limit| limit.saturating_sub(used.unwrap_or(0)));
-    Some(machine.min(container))
+    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
+    let used: u64 = read("memory.current")?.trim().parse().ok()?;
+    let stat = read("memory.stat").unwrap_or_default();
+    let cached = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "));
+    let cached: u64 = cached.and_then(|it| it.parse().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(cached)))
 }
 
 /// Reads `MemAvailable:   123 kB`.

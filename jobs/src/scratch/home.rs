@@ -41,9 +41,12 @@ const CLOSED: u32 = 0o700;
 const PASSABLE: u32 = 0o711;
 
 /// The private directory of one scratch server.
+///
+/// Dropping it removes it, as long as no server was started in it.
 #[derive(Debug)]
 pub(super) struct Home {
     dir: PathBuf,
+    is_used: bool,
     run_as: Option<RunAs>,
     _lock: File,
 }
@@ -82,6 +85,7 @@ impl Home {
         fs::rename(&unnamed, &dir).map_err(&doing)?;
         let home = Self {
             dir,
+            is_used: false,
             run_as: space.run_as,
             _lock: lock,
         };
@@ -153,14 +157,18 @@ impl Home {
     }
 
     /// Replaces the record of the server's process.
-    pub(super) fn record(&self, record: &str) -> Result<(), StartError> {
+    pub(super) fn record(&mut self, record: &str) -> Result<(), StartError> {
+        self.is_used = true;
         let (path, new) = (self.dir.join(RECORD), self.dir.join("server.new"));
-        let written = fs::write(&new, record).and_then(|()| fs::rename(&new, &path));
+        let written = private(&new)
+            .and_then(|mut file| file.write_all(record.as_bytes()))
+            .and_then(|()| fs::rename(&new, &path));
         written.map_err(StartError::files("record the process"))
     }
 
     /// Removes everything. The server must have ended.
     pub(super) fn remove(self) -> io::Result<()> {
+        // While the lock is held.
         remove(&self.dir)
     }
 
@@ -174,8 +182,9 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // If no server was started in it, it is still there, and almost empty.
-        drop(remove(&self.dir));
+        if !self.is_used {
+            drop(remove(&self.dir));
+        }
     }
 }
 

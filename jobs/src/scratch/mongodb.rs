@@ -52,8 +52,8 @@ pub async fn start_mongodb(
     wanted: Version,
 ) -> Result<Scratch, StartError> {
     let (version, path) = programs.mongodb(wanted)?;
-    let home = Home::create(space, drill.run)?;
     bounds::check_disk(bounds::MONGODB, drill.dump_bytes, space)?;
+    let home = Home::create(space, drill.run)?;
     let (key, password) = (random_secret(), random_secret());
     let secrets = Secrets::new([key.clone(), password.clone()]);
     let key_file = home.write("key", &key)?;
@@ -63,7 +63,7 @@ pub async fn start_mongodb(
     let mut tries = 0;
     let port = loop {
         let port = free_port()?;
-        server.start(Program {
+        server.start(&Program {
             name: &name,
             path: &absolute(path),
             args: arguments(port, &data, &key_file),
@@ -73,7 +73,7 @@ pub async fn start_mongodb(
             Err(StartError::Ended { log, .. })
                 if tries < TRIES && log.contains("already in use") =>
             {
-                tries += 1
+                tries += 1;
             }
             Err(error) => return Err(error),
         }

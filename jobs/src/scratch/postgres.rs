@@ -1,5 +1,7 @@
 //! PostgreSQL of the dump's own major version, on a socket, with a database whose owner is no superuser.
 
+mod locale;
+
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use secrecy::SecretString;
@@ -17,7 +19,7 @@ use crate::{
         address::postgres::Address,
         postgres::{
             names::{identifier, literal},
-            properties::{Properties, create_options},
+            properties::Properties,
             session::{self, run},
         },
     },
@@ -25,17 +27,17 @@ use crate::{
     process::Secrets,
 };
 
+pub use self::locale::ReplacedLocale;
+pub(super) use self::locale::create_database;
+
 const SUPERUSER: &str = "postgres";
 /// The database to restore into, and its owner.
 const DRILL: &str = "drill";
 const PORT: u16 = 5432;
 /// The longest path of a socket that every system accepts, with its final zero.
 const SOCKET_BYTES_MAX: usize = 104;
-/// What a dump's properties say about sorting and letters.
-const LOCALE: [&str; 5] = ["collate", "ctype", "locale_provider", "locale", "icu_rules"];
-
 /// Fast and small, and silent about the customer's data. Nothing listens on the network.
-const SETTINGS: [&str; 24] = [
+const SETTINGS: [&str; 25] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=40",
@@ -53,6 +55,8 @@ const SETTINGS: [&str; 24] = [
     "maintenance_work_mem=64MB",
     "max_parallel_maintenance_workers=1",
     "jit=off",
+    // A server that crashed has told nothing about the dump.
+    "restart_after_crash=off",
     // In files of its own directory, which go with it.
     "dynamic_shared_memory_type=mmap",
     "password_encryption=scram-sha-256",
@@ -62,15 +66,6 @@ const SETTINGS: [&str; 24] = [
     "log_error_verbosity=terse",
     "log_checkpoints=off",
 ];
-
-/// A locale that a dump was made with and this machine does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplacedLocale {
-    /// Such as `de_DE.UTF-8`.
-    pub wanted: String,
-    /// Such as `C.UTF-8`.
-    pub used: String,
-}
 
 /// Starts a server of exactly this major version, with a database of the dump's encoding and locale.
 ///
@@ -90,8 +85,8 @@ pub async fn start_postgres(
         return Err(NotPossible::AsRoot.into());
     }
     let program = programs.postgres(major)?;
-    let home = Home::create(space, drill.run)?;
     bounds::check_disk(bounds::POSTGRES, drill.dump_bytes, space)?;
+    let home = Home::create(space, drill.run)?;
     let socket = socket_directory(&home, space)?;
     let (of_admin, of_owner) = (random_secret(), random_secret());
     let secrets = Secrets::new([of_admin.clone(), of_owner.clone()]);
@@ -99,18 +94,19 @@ pub async fn start_postgres(
     let data = home.make("data")?;
     let mut server = Server::new(home, secrets);
     server
-        .run(initdb(&absolute(&program.initdb), &data, &password_file))
+        .run(&initdb(&absolute(&program.initdb), &data, &password_file))
         .await?;
     Home::forget(&password_file)?;
     let name = format!("PostgreSQL {major}");
-    server.start(Program {
+    server.start(&Program {
         name: &name,
-        path: &absolute(&program.postgres),
+        path: &absolute(&program.server),
         args: arguments(&data, &socket, space),
     })?;
     let url = |user: &str, password: &str, database: &str| -> SecretString {
         let host: String = byte_serialize(socket.as_bytes()).collect();
-        format!("postgres://{user}:{password}@/{database}?host={host}&port={PORT}").into()
+        // The host is the socket's directory; some parsers want one in its usual place, too.
+        format!("postgres://{user}:{password}@localhost/{database}?host={host}&port={PORT}").into()
     };
     let first = Address::parse(&url(SUPERUSER, &of_admin, "postgres")).map_err(JobError::from)?;
     let mut admin = connect(&mut server, &first, &data).await?;
@@ -224,123 +220,7 @@ async fn prepare(
     Ok(create_database(admin, major, properties, DRILL, &owner).await?)
 }
 
-/// Creates a database of the dump's encoding, and of its locale if the server has it.
-pub(super) async fn create_database(
-    session: &mut PgConnection,
-    major: u32,
-    properties: &Properties,
-    database: &str,
-    owner: &str,
-) -> Result<Option<ReplacedLocale>, JobError> {
-    let mut wanted = properties.clone();
-    wanted.remove("tablespace");
-    let mut refused = None;
-    for attempt in candidates(&wanted) {
-        let create = format!(
-            "create database {} owner {owner} template template0{}",
-            identifier(database),
-            create_options(&attempt, major)
-        );
-        match run(session, "create the database", create).await {
-            Ok(()) => {
-                return Ok((attempt != wanted).then(|| ReplacedLocale {
-                    wanted: shown(&wanted),
-                    used: shown(&attempt),
-                }));
-            }
-            // Another locale would not help.
-            Err(
-                error @ (JobError::Unreachable { .. }
-                | JobError::NoAnswer { .. }
-                | JobError::Denied { .. }),
-            ) => {
-                return Err(error);
-            }
-            // The first says what is missing.
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    Err(refused.unwrap_or(JobError::NoTargetUrl))
-}
-
-/// Returns the properties to try, in this order: as they were, with Unicode's letters, and with bytes as letters, which
-/// goes with every encoding.
-fn candidates(wanted: &Properties) -> Vec<Properties> {
-    let with = |locale: &str| {
-        let mut other = wanted.clone();
-        for name in LOCALE {
-            other.remove(name);
-        }
-        other.insert("collate".to_owned(), locale.to_owned());
-        other.insert("ctype".to_owned(), locale.to_owned());
-        other
-    };
-    let is_unicode = wanted.get("encoding").is_none_or(|it| it == "UTF8");
-    let mut all = vec![wanted.clone()];
-    if is_unicode {
-        all.push(with("C.UTF-8"));
-    }
-    all.push(with("C"));
-    all
-}
-
-/// Returns a database's locale as a reader knows it.
-fn shown(properties: &Properties) -> String {
-    let text = |name: &str| properties.get(name).map(String::as_str);
-    match (text("locale_provider"), text("locale"), text("collate")) {
-        (Some(provider @ ("icu" | "builtin")), Some(locale), _) => format!("{provider} {locale}"),
-        (_, _, Some(collate)) => collate.to_owned(),
-        _ => "the server's own".to_owned(),
-    }
-}
-
 /// Returns the address behind a URL.
 pub(super) fn address(url: &SecretString) -> Result<Address, StartError> {
     Ok(Address::parse(url).map_err(JobError::from)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn of(pairs: &[(&str, &str)]) -> Properties {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        pairs.iter().map(own).collect()
-    }
-
-    #[rstest]
-    #[case::unicode("UTF8", &["xx", "C.UTF-8", "C"])]
-    #[case::latin("LATIN1", &["xx", "C"])]
-    fn a_locale_is_replaced_by_one_that_goes_with_the_encoding(
-        #[case] encoding: &str,
-        #[case] tried: &[&str],
-    ) {
-        let wanted = of(&[("encoding", encoding), ("collate", "xx"), ("ctype", "xx")]);
-        let found: Vec<String> = candidates(&wanted).iter().map(shown).collect();
-        assert_eq!(found, tried);
-        assert!(
-            candidates(&wanted)
-                .iter()
-                .all(|it| it.get("encoding").is_some_and(|it| it == encoding))
-        );
-    }
-
-    #[test]
-    fn another_provider_is_left_out_with_its_locale() {
-        let wanted = of(&[
-            ("encoding", "UTF8"),
-            ("collate", "C"),
-            ("ctype", "C"),
-            ("locale_provider", "icu"),
-            ("locale", "de"),
-        ]);
-        let tried = candidates(&wanted);
-        assert_eq!(shown(&tried[0]), "icu de");
-        assert_eq!(
-            tried[2],
-            of(&[("encoding", "UTF8"), ("collate", "C"), ("ctype", "C")])
-        );
-    }
 }

@@ -24,17 +24,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The program that was run.
-    pub(super) program: PathBuf,
+    program: PathBuf,
+    /// During which run of this machine; empty on systems that do not number them.
+    boot: String,
     /// Its process and when it began, once it has begun.
-    pub(super) process: Option<Process>,
+    process: Option<Process>,
 }
 
 /// One process, never to be taken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Process {
-    pub(super) pid: u32,
+    pid: u32,
     /// In clock ticks since the machine started, as `/proc` has it.
-    pub(super) began: u64,
+    began: u64,
 }
 
 /// A process that is running.
@@ -46,7 +48,7 @@ struct Running {
 
 impl Process {
     /// Returns the process that now has this id; `None` if there is none, or if this system has no `/proc`.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    fn of(pid: u32) -> Option<Self> {
         read(pid).map(|it| it.process)
     }
 
@@ -58,6 +60,29 @@ impl Process {
 }
 
 impl Record {
+    /// Records a program that is about to be run.
+    pub(super) fn new(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            boot: boot(),
+            process: None,
+        }
+    }
+
+    /// Adds its process.
+    pub(super) fn began_as(&mut self, pid: Option<u32>) {
+        self.process = pid.and_then(Process::of);
+    }
+
+    /// Reads a record. A process from before the machine was started again has ended.
+    pub(super) fn read(json: &[u8]) -> Option<Self> {
+        let mut record: Self = serde_json::from_slice(json).ok()?;
+        if record.boot != boot() {
+            record.process = None;
+        }
+        Some(record)
+    }
+
     /// Asks a server to end in the way that leaves the least behind. It may not obey.
     pub(super) fn ask_to_end(&self) {
         let Some(process) = self.process else {
@@ -135,6 +160,12 @@ pub(super) fn all(record: &Record, directory: &Path) -> HashSet<Process> {
             return found;
         }
     }
+}
+
+/// Returns the random id of this run of the machine.
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
 }
 
 /// Returns what is running, without those that have ended and wait for their parent to notice.
@@ -221,12 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_from_before_a_restart_of_the_machine_names_no_process() -> anyhow::Result<()> {
+        let mut record = Record::new(Path::new("/bin/sh"));
+        record.began_as(Some(std::process::id()));
+        let json = serde_json::to_string(&record)?;
+        assert_eq!(Record::read(json.as_bytes()), Some(record.clone()));
+        let other = json.replace(&boot(), "another");
+        assert_eq!(Record::read(other.as_bytes()).unwrap().process, None);
+        assert_eq!(Record::read(b""), None);
+        Ok(())
+    }
+
+    #[test]
     fn an_orphan_is_known_by_its_program_and_where_it_works() -> anyhow::Result<()> {
         let (here, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let record = Record {
-            program: "/bin/sleep".into(),
-            process: None,
-        };
+        let record = Record::new(Path::new("/bin/sleep"));
         let sleep = |dir: &Path| {
             Command::new("/bin/sleep")
                 .arg("1000")
@@ -259,10 +299,8 @@ mod tests {
         let mut parent = Command::new("/bin/sh")
             .args(["-c", "sleep 1000 & wait"])
             .spawn()?;
-        let record = Record {
-            program: "/nowhere/sh".into(),
-            process: Process::of(parent.id()),
-        };
+        let mut record = Record::new(Path::new("/nowhere/sh"));
+        record.began_as(Some(parent.id()));
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let mut found = HashSet::new();
         while found.len() < 2 && std::time::Instant::now() < deadline {

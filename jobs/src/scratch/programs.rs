@@ -37,7 +37,7 @@ pub struct ServerPrograms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Postgres {
     pub(super) initdb: PathBuf,
-    pub(super) postgres: PathBuf,
+    pub(super) server: PathBuf,
     /// Such as `18.6`.
     version: String,
 }
@@ -78,7 +78,7 @@ impl ServerPrograms {
         let postgres = self
             .postgres
             .values()
-            .map(|it| one(format!("PostgreSQL {}", it.version), &it.postgres));
+            .map(|it| one(format!("PostgreSQL {}", it.version), &it.server));
         let mongodb = self
             .mongodb
             .iter()
@@ -99,7 +99,7 @@ impl ServerPrograms {
             if major == of_server && of_initdb == version {
                 self.postgres.entry(major).or_insert(Postgres {
                     initdb,
-                    postgres,
+                    server: postgres,
                     version,
                 });
             } else {
@@ -207,11 +207,10 @@ impl Flavour {
     fn reads(self, server: Version, rdb_version: u32) -> bool {
         let newest = match (self, server) {
             (Self::Valkey, Version(9.., _, _)) => 80,
-            (Self::Valkey, _) => 11,
+            (Self::Valkey, _) | (Self::Redis, Version(7, 2..=3, _)) => 11,
             (Self::Redis, Version(..=4, _, _)) => 8,
             (Self::Redis, Version(5 | 6, _, _)) => 9,
             (Self::Redis, Version(7, ..=1, _)) => 10,
-            (Self::Redis, Version(7, 2..=3, _)) => 11,
             (Self::Redis, Version(7, _, _) | Version(8, ..=5, _)) => 12,
             (Self::Redis, Version(8.., _, _)) => 13,
         };

@@ -45,7 +45,7 @@ pub async fn start_redis(
         let name = format!("redis-{port}.conf");
         let settings = settings(port, &password, max_memory);
         let configuration = server.home()?.write(&name, &settings)?;
-        server.start(Program {
+        server.start(&Program {
             name: &flavour.to_string(),
             path: &absolute(path),
             args: vec![OsString::from(configuration)],
@@ -55,7 +55,7 @@ pub async fn start_redis(
             Err(StartError::Ended { log, .. })
                 if tries < TRIES && log.contains("already in use") =>
             {
-                tries += 1
+                tries += 1;
             }
             Err(error) => return Err(error),
         }

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::{
     error::StartError,
     home::Home,
-    processes::{self, END_TIMEOUT, Process, Record, kill},
+    processes::{self, END_TIMEOUT, Record, kill},
 };
 use crate::{detached, printable::printable, process::Secrets};
 
@@ -80,32 +80,26 @@ impl Server {
     }
 
     /// Starts a program in the directory, and returns at once.
-    pub(super) fn start(&mut self, program: Program<'_>) -> Result<(), StartError> {
+    pub(super) fn start(&mut self, program: &Program<'_>) -> Result<(), StartError> {
         let doing = StartError::files("run the program");
-        let home = self.home()?;
-        let mut record = Record {
-            program: program.path.to_owned(),
-            process: None,
-        };
+        let inner = self.inner.as_mut().ok_or_else(|| doing(gone()))?;
+        let mut record = Record::new(program.path);
         // Twice: a sweep finds a process that was not recorded by where it works, if it knows the program.
-        home.record(&json(&record)?)?;
-        let child = command(home, &program)
-            .and_then(|mut it| it.spawn())
-            .map_err(&doing)?;
-        record.process = child.id().and_then(Process::of);
-        let recorded = json(&record).and_then(|it| home.record(&it));
-        if let Some(inner) = &mut self.inner {
-            inner.started = Some(Started {
-                name: program.name.to_owned(),
-                record,
-                child,
-            });
-        }
-        recorded
+        inner.home.record(&json(&record)?)?;
+        let mut command = command(&inner.home, program).map_err(&doing)?;
+        let child = command.spawn().map_err(&doing)?;
+        record.began_as(child.id());
+        let text = json(&record);
+        inner.started = Some(Started {
+            name: program.name.to_owned(),
+            record,
+            child,
+        });
+        inner.home.record(&text?)
     }
 
     /// Runs a program in the directory until it ends with success.
-    pub(super) async fn run(&mut self, program: Program<'_>) -> Result<(), StartError> {
+    pub(super) async fn run(&mut self, program: &Program<'_>) -> Result<(), StartError> {
         self.start(program)?;
         let doing = StartError::files("wait for the program");
         let deadline = Self::deadline();
@@ -273,9 +267,10 @@ fn gone() -> io::Error {
 
 /// A process that has ended already need not be killed.
 fn is_gone(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::InvalidInput => Ok(()),
-        _ => Err(error),
+    if error.kind() == io::ErrorKind::InvalidInput {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

@@ -90,7 +90,7 @@ fn remove_if_dead(path: &Path, is_unnamed: bool, found: &fs::Metadata) -> io::Re
     }
     let record = fs::read(path.join(RECORD)).unwrap_or_default();
     // A record that was cut short is from before the machine went down, and so is the server.
-    if let Ok(record) = serde_json::from_slice::<Record>(&record) {
+    if let Some(record) = Record::read(&record) {
         record.ask_and_wait();
         kill(&record, path)?;
     }

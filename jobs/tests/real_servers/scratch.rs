@@ -4,4 +4,5 @@ mod configured;
 mod drills;
 mod lab;
 mod privacy;
+mod restores;
 mod sweeps;

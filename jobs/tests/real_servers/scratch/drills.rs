@@ -1,30 +1,23 @@
 //! Each engine starts, holds data, and leaves nothing when it is stopped or dropped.
 
 use anyhow::{Result, ensure};
-use lastgood_jobs::{
-    job::{Restore, RestoreTarget},
-    scratch::{self, Flavour, NotPossible, Scratch, ServerPrograms, Version},
-    sought::Sought,
-};
+use lastgood_jobs::scratch::{self, Flavour, NotPossible, Scratch, ServerPrograms, Version};
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions,
 };
 
-use super::lab::{GIB, Kind, Place, drill, programs, start};
-use crate::{
-    lab::{Lab, Server, attempt},
-    subject::restore,
-};
+use super::lab::{Kind, Place, drill, programs, start};
+use crate::lab::until;
 
-async fn session(url: &secrecy::SecretString) -> Result<PgConnection> {
+pub(super) async fn session(url: &secrecy::SecretString) -> Result<PgConnection> {
     let options: PgConnectOptions = url.expose_secret().parse()?;
     Ok(options.disable_statement_logging().connect().await?)
 }
 
 /// Writes something and reads it back through the driver.
-async fn answers(kind: Kind, scratch: &Scratch) -> Result<()> {
+pub(super) async fn answers(kind: Kind, scratch: &Scratch) -> Result<()> {
     let url = scratch.url().expose_secret();
     match kind {
         Kind::Postgres => {
@@ -119,7 +112,7 @@ async fn a_start_that_is_given_up_leaves_nothing() -> Result<()> {
         let space = place.space.clone();
         tokio::spawn(async move { start(Kind::Postgres, &space).await })
     };
-    crate::lab::until("a program of the server runs", || async {
+    until("a program of the server runs", || async {
         Ok(place.space.dir.exists() && !place.processes()?.is_empty())
     })
     .await?;
@@ -140,16 +133,12 @@ async fn a_server_that_ends_by_itself_is_noticed() -> Result<()> {
             .exec_async(&mut session)
             .await,
     );
-    let mut died = None;
-    for _ in 0..1000 {
-        died = server.died();
-        if died.is_some() {
-            break;
-        }
-        tokio::task::yield_now().await;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    ensure!(died.is_some_and(|it| it.contains("Redis") && it.contains("exit status")));
+    let noticing = tokio::sync::Mutex::new(&mut server);
+    until("the end is noticed", || async {
+        let died = noticing.lock().await.died();
+        Ok(died.is_some_and(|it| it.contains("Redis") && it.contains("exit status")))
+    })
+    .await?;
     server.stop().await?;
     place.is_empty().await
 }
@@ -225,44 +214,51 @@ async fn a_locale_that_is_not_here_is_replaced_and_told() -> Result<()> {
     Ok(())
 }
 
+/// A program that prints its configuration, password and all, and fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_point_comes_back_in_a_scratch_server() -> Result<()> {
-    let lab = Lab::owner(Server::pg18()?).await?;
-    lab.run("create table t as select n, repeat('x', n) as text from generate_series(1, 1000) n")
-        .await?;
-    let point = lab.backup(attempt()).await?;
+async fn what_is_told_of_a_failed_start_has_no_password() -> Result<()> {
+    let (place, programs) = (Place::new()?, tempfile::tempdir()?);
+    let passable = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let path = programs.path().join("redis-server");
+    let says = "Redis server v=7.0.15 sha=0";
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo '{says}' && exit 0\n/bin/grep pass \"$1\"; exit 3\n"
+    );
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, passable())?;
+    std::fs::set_permissions(programs.path(), passable())?;
+    let found = ServerPrograms::only(&[programs.path().to_owned()]).await;
+    let failed = scratch::start_redis(&found, &place.space, drill(1), Flavour::Redis, 9)
+        .await
+        .err();
+    let text = failed.map(|it| it.to_string()).unwrap_or_default();
+    ensure!(
+        text.contains("exit status: 3") && text.contains("requirepass ***"),
+        "{text}"
+    );
+    place.is_empty().await
+}
+
+/// PostgreSQL would otherwise begin again, and the drill would only see that a connection broke.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_crashes_stays_down_and_is_noticed() -> Result<()> {
     let place = Place::new()?;
-    let found = programs().await?;
-    let server = scratch::start(&found, &place.space, attempt().run, &point.manifest).await?;
-    let job = Restore {
-        point: point.manifest.run_id.0,
-        target: RestoreTarget::Reference {
-            reference: "env:DRILL".to_owned(),
-        },
-        no_owner: true,
-        no_acl: true,
-        as_superuser: false,
-        no_tablespaces: true,
-        break_replication: false,
-        of_owner: false,
-    };
-    let sought = Sought::at(&point.manifest_key);
-    restore(
-        attempt(),
-        &lab.resource,
-        &job,
-        &sought,
-        Some(server.url().clone()),
-        &lab.worker,
-    )
-    .await?;
+    let mut server = start(Kind::Postgres, &place.space).await?;
     let mut session = session(server.url()).await?;
-    let sum: i64 = sqlx::query_scalar("select sum(length(text)) from t")
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
         .fetch_one(&mut session)
         .await?;
-    ensure!(sum == 500_500);
-    session.close().await?;
-    ensure!(server.used_bytes().await? < GIB);
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()?;
+    ensure!(killed.success());
+    let noticing = tokio::sync::Mutex::new(&mut server);
+    until("the end is noticed", || async {
+        let died = noticing.lock().await.died();
+        Ok(died.is_some_and(|it| it.contains("PostgreSQL 18")))
+    })
+    .await?;
+    drop(session.close().await);
     server.stop().await?;
-    lab.clean().await
+    place.is_empty().await
 }
