@@ -198,7 +198,7 @@ pub struct Failure {
     /// A restore point that can never be read again; the fenced finish quarantines it.
     pub condemned: Option<Condemned>,
     /// The stores found to lack a restore point that another store holds.
-    pub lacking: Option<Lacking>,
+    pub lacking: Option<Box<Lacking>>,
     /// What it showed about a restore point; the fenced finish appends it to the ledger.
     pub proof: Option<Box<NewProof>>,
     /// What the tool itself printed, without secrets; `None` if no tool ran.

@@ -2,7 +2,8 @@
 -- the services' role could become can disable its triggers. A superuser runs this in the catalog's database, after
 -- `lastgood migrate`, with the names and the password of your own. lastgood_services is the role in DATABASE_URL.
 create role lastgood_ledger nologin;
-grant usage on schema lastgood to lastgood_ledger;
+alter schema lastgood owner to lastgood_ledger;
+grant usage, create on schema lastgood to lastgood_services;
 alter table lastgood.proofs owner to lastgood_ledger;
 alter table lastgood.proof_chain owner to lastgood_ledger;
 revoke all on lastgood.proofs, lastgood.proof_chain from lastgood_services;

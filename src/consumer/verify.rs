@@ -143,7 +143,7 @@ async fn held_by(holder: &str, faults: &[Fault<'_>], point: &PointRow, shared: &
     );
     Failure {
         permanent: error.is_permanent(),
-        lacking: Some(lacking),
+        lacking: Some(lacking.into()),
         ..Failure::retryable(error.kind(), message)
     }
 }

@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// The same cases as those of `lastgood.canonical_json` in tests/it/proof_ledger.rs.
+    /// The same cases as those of `lastgood.canonical_json`, in the integration tests.
     #[rstest]
     #[case(
         r#"{ "b": [1, 2.5, null], "aa": {}, "a": true }"#,

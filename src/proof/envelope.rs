@@ -3,11 +3,11 @@
 //! <https://github.com/secure-systems-lab/dsse> specifies it. It needs nothing of lastgood to be verified.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::{
-    digest::{SHA256, digest},
-    signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey},
-};
+use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::chain::Hash;
 
 /// The type of the payload: an in-toto statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -109,12 +109,7 @@ impl PublicKey {
     /// Returns the SHA-256 of the key's DER, in lowercase hex.
     #[must_use]
     pub fn fingerprint(self) -> String {
-        let digest = digest(&SHA256, &self.to_der());
-        digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        Hash(Sha256::digest(self.to_der()).into()).to_string()
     }
 }
 

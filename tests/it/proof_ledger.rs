@@ -1,5 +1,10 @@
 //! The ledger of proofs is append-only, shows what somebody did to it all the same, and can be exported and verified without a catalog.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what a JSON value does not have is null, and a test may panic"
+)]
+
 mod exports;
 
 use anyhow::{Context as _, Result, ensure};
@@ -270,4 +275,72 @@ async fn an_attempt_has_one_proof_however_often_it_is_recorded() -> Result<()> {
         assert_eq!(number, 1);
     }
     is_intact(&db, 1).await
+}
+
+/// The roles of deploy/grants/ledger.sql: services record proofs, an auditor reads them, and neither changes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_grants_of_the_ledger_services_append_and_auditors_read() -> Result<()> {
+    let (db, run) = with_a_run().await?;
+    let suffix = Uuid::new_v4().simple().to_string();
+    let [services, ledger, auditor] = ["lastgood_services", "lastgood_ledger", "lastgood_auditor"]
+        .map(|role| format!("{role}_{suffix}"));
+    let grants = include_str!("../../deploy/grants/ledger.sql")
+        .replace("lastgood_services", &services)
+        .replace("lastgood_ledger", &ledger)
+        .replace("lastgood_auditor", &auditor);
+    let all = format!(
+        "create role {services}; alter schema lastgood owner to {services};
+         grant all on all tables in schema lastgood to {services}; {grants}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(all)).execute(db.pool()).await?;
+    let as_role = async |role: &str, statement: &str| {
+        let mut transaction = db.pool().begin().await?;
+        let statement = format!("set local role {role}; {statement}");
+        let done = sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut *transaction)
+            .await;
+        if done.is_ok() {
+            transaction.commit().await?;
+        }
+        Ok::<_, anyhow::Error>(done.is_ok())
+    };
+    let recording = format!(
+        "select lastgood.record_proof('{run}', gen_random_uuid(), 'w', 'restore', 'proven', null, null, gen_random_uuid(), '{{}}', '{{}}')"
+    );
+    ensure!(
+        as_role(&services, &recording).await?,
+        "a service cannot record"
+    );
+    ensure!(
+        as_role(
+            &auditor,
+            "select from lastgood.proofs, lastgood.proof_chain"
+        )
+        .await?
+    );
+    for (role, refused) in [
+        (&services, "update lastgood.proofs set team = 'x'"),
+        (&services, "delete from lastgood.proofs"),
+        (&services, "alter table lastgood.proofs disable trigger all"),
+        (&services, "drop table lastgood.proofs"),
+        (&services, "drop trigger proofs_stay on lastgood.proofs"),
+        (&auditor, "select from lastgood.resources"),
+        (&auditor, "select from lastgood.signing_keys"),
+        (
+            &auditor,
+            "update lastgood.proof_chain set number = number + 1",
+        ),
+    ] {
+        ensure!(!as_role(role, refused).await?, "{role}: {refused}");
+    }
+    is_intact(&db, 1).await?;
+    // Roles outlive the database.
+    let gone = format!(
+        "reassign owned by {services}, {ledger} to current_user; drop owned by {services}, {ledger}, {auditor}; \
+         drop role {services}, {ledger}, {auditor}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(gone))
+        .execute(db.pool())
+        .await?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lastgood_jobs::{attempt::Attempt, backup::RestorePoint, error::ErrorKind};
+use sqlx::error::DatabaseError;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     },
     Ledger, answered, bigint,
 };
-use crate::{catalog::is_refused, run::RunState};
+use crate::{catalog::is_refused, proof::NewProof, run::RunState};
 
 impl Ledger {
     /// Writes the outcome if the run is still this attempt's, and returns the run's new state.
@@ -29,15 +30,27 @@ impl Ledger {
     ) -> Option<RunState> {
         // Holds the failure that replaces an outcome that the schema refuses.
         let mut refused;
+        let mut proof = proof_of(outcome).cloned();
         let mut wait = Duration::from_millis(100);
         loop {
             let tried = match outcome {
-                Ok(outcome) => self.finish_succeeded(attempt, outcome, moved).await,
+                Ok(outcome) => {
+                    self.finish_succeeded(attempt, outcome, proof.as_ref(), moved)
+                        .await
+                }
                 Err(failure) if failure.is_outage => self.give_up(attempt, failure).await,
-                Err(failure) => self.finish_failed(attempt, failure, moved).await,
+                Err(failure) => {
+                    self.finish_failed(attempt, failure, proof.as_ref(), moved)
+                        .await
+                }
             };
             match tried {
                 Ok(state) => return state,
+                // A ledger that somebody broke must not turn a database that was restored into a failure.
+                Err(error) if proof.is_some() && (is_refused(&error) || is_wrong(&error)) => {
+                    tracing::error!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "the catalog refuses the outcome of a run with its proof, trying without: see `lastgood proof check`");
+                    proof = None;
+                }
                 // The schema will refuse the same outcome for ever, and the run must not hold its slot that long.
                 Err(error) if is_refused(&error) => {
                     tracing::error!(run.id = %attempt.run, run.epoch = attempt.epoch.0, %error, "the catalog refuses the outcome of a run");
@@ -62,6 +75,7 @@ impl Ledger {
         &self,
         attempt: Attempt,
         outcome: &Outcome,
+        proof: Option<&NewProof>,
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<RunState>> {
         let (point, report) = match outcome {
@@ -105,7 +119,7 @@ impl Ledger {
                 | Outcome::Unproven { .. }
                 | Outcome::Salvaged { .. } => {}
             }
-            if let (true, Some(proof)) = (counts, outcome.proof()) {
+            if let (true, Some(proof)) = (counts, proof) {
                 drilled::note(&mut transaction, attempt, &self.worker, proof).await?;
                 proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
@@ -139,6 +153,7 @@ impl Ledger {
         &self,
         attempt: Attempt,
         failure: &Failure,
+        proof: Option<&NewProof>,
         (dump_bytes, stored_bytes): (u64, u64),
     ) -> sqlx::Result<Option<RunState>> {
         let finish = sqlx::query_file_scalar!(
@@ -162,7 +177,7 @@ impl Ledger {
             if let (Some(_), Some(lacking)) = (&state, &failure.lacking) {
                 proof::forget(&mut transaction, lacking).await?;
             }
-            if let (Some(_), Some(proof)) = (&state, &failure.proof) {
+            if let (Some(_), Some(proof)) = (&state, proof) {
                 proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
             transaction.commit().await?;
@@ -212,6 +227,20 @@ impl Ledger {
         .execute(&self.pool);
         Ok(answered(recording).await?.rows_affected() == 1)
     }
+}
+
+/// Returns what the ledger is to record of an attempt's end.
+fn proof_of(outcome: &Result<Outcome, Failure>) -> Option<&NewProof> {
+    match outcome {
+        Ok(outcome) => outcome.proof(),
+        Err(failure) => failure.proof.as_deref(),
+    }
+}
+
+/// Returns whether the server refused the statement itself, for want of a right or of what it names: SQLSTATE class 42.
+fn is_wrong(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("42"))
 }
 
 /// Replaces NULs, which a tool's stderr can hold and PostgreSQL's text cannot.

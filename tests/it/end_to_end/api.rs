@@ -7,7 +7,7 @@
 )]
 
 use anyhow::{Context as _, Result, ensure};
-use lastgood_client::{Client, ClientError, Restore, RunState};
+use lastgood_client::{Client, ClientError, ProofOutcome, Restore, RunState};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -305,6 +305,15 @@ async fn the_typed_client_asks_waits_and_tells_refusals_apart() -> Result<()> {
     assert_eq!(restoring.point, run.id);
     let ended = restorer.wait(restoring.run.id, PATIENCE).await?;
     ensure!(ended.state == RunState::Succeeded, "{ended:?}");
+    let proofs = restorer.proofs("shop").await?;
+    ensure!(
+        proofs.iter().any(|proof| {
+            proof.kind == "restore"
+                && proof.outcome == ProofOutcome::Proven
+                && proof.point == run.id
+        }),
+        "{proofs:?}"
+    );
     let other = Restore {
         point: Some(run.id),
         ..Restore::default()

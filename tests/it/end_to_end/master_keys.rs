@@ -83,6 +83,7 @@ pub(super) async fn no_secret_was_written(lab: &Lab) -> Result<()> {
     for table in [
         "resources",
         "archive_keys",
+        "signing_keys",
         "master_keys",
         "audit",
         "runs",

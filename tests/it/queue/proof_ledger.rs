@@ -217,3 +217,45 @@ async fn finishes_of_many_consumers_at_once_make_one_chain_without_gaps() -> Res
     ensure!(db.count(each).await? == i64::try_from(POINTS)?);
     Ok(())
 }
+
+/// Whoever broke the ledger must not turn a database that was restored into a failure.
+#[rstest]
+#[case::refused("alter table lastgood.proofs add constraint nothing check (false) not valid")]
+#[case::headless(
+    "alter table lastgood.proof_chain disable trigger all; delete from lastgood.proof_chain"
+)]
+#[case::gone("drop function lastgood.record_proof")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_takes_nothing_changes_no_runs_outcome(
+    #[case] breakage: &'static str,
+    #[values(true, false)] is_whole: bool,
+) -> Result<()> {
+    let db = with_a_shop().await?;
+    let point = point(&db, 5, None).await?;
+    sqlx::raw_sql(breakage).execute(db.pool()).await?;
+    let workers = ending(&db, move |point| {
+        let proof = super::proofs::proven(point);
+        if is_whole {
+            Ok(Outcome::Proof {
+                point,
+                stores: vec!["here".to_owned()],
+                report: json!({}),
+                proof,
+            })
+        } else {
+            Err(Failure {
+                condemned: Some(Condemned::Damaged(point)),
+                proof: Some(proof),
+                ..Failure::permanent(ErrorKind::Corrupt, "a byte changed")
+            })
+        }
+    });
+    let run = verify(&db, point).await?;
+    let ended = becomes(&db, run, if is_whole { "succeeded" } else { "failed" }).await?;
+    workers.stop().await?;
+    let shown = db.catalog.point(point).await?;
+    ensure!(shown.verified_at.is_some() == is_whole, "{ended:?}");
+    ensure!(shown.quarantined_at.is_none() == is_whole, "{ended:?}");
+    ensure!(ledger(&db).await?.is_empty());
+    Ok(())
+}

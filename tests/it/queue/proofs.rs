@@ -370,10 +370,10 @@ async fn each_store_is_proven_by_what_was_read_there_and_one_that_lacks_a_point_
         let Job::Verify(job) = &run.args else {
             return Ok(report());
         };
-        let lacking = Some(Lacking {
+        let lacking = Some(Box::new(Lacking {
             point: job.point,
             stores: vec!["far".to_owned()],
-        });
+        }));
         let failure = Failure::permanent(ErrorKind::Corrupt, "missing, and held by another");
         Err(Failure { lacking, ..failure }.into())
     });
