@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod nouns;
 pub mod plan;
 pub mod producer;
+pub mod promise;
 pub mod queue;
 mod regular;
 pub mod request;
