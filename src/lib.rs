@@ -4,6 +4,7 @@
 //! can be restored. The crate `lastgood-jobs` knows how to make and read a restore point. ARCHITECTURE.md is the map.
 
 pub mod api;
+pub mod attained;
 pub mod blocking;
 pub mod capabilities;
 pub mod catalog;

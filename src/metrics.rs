@@ -12,15 +12,16 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use self::described::{
-    API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
-    DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT,
-    LIVE_CONSUMERS, MISSING_COPIES, MISSING_POINTS, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER,
-    OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED,
-    PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS,
-    STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER,
-    UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
+    API_REQUESTS, API_SECONDS, ATTAINMENT, AWAITING_REMOVAL, BROKEN, BUDGET_LEFT, BURN_RATE,
+    CLOCK_SKEW, CLOSED_DATABASES, COALESCED, DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS,
+    LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS, MISSING_COPIES, MISSING_POINTS,
+    NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
+    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
+    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT,
+    TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
 };
 use crate::{
+    attained::Burn,
     catalog::{MissingCopies, ProofCount, Removals, StoreListing, SuspectCount, TierExposure},
     nouns::{QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
@@ -30,7 +31,7 @@ use crate::{
 /// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
 const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 13] = [
+const BATCHED: [&str; 14] = [
     "tick",
     "apply_plans",
     "future_points",
@@ -44,6 +45,7 @@ const BATCHED: [&str; 13] = [
     "verify",
     "copy",
     "expire",
+    "promise",
 ];
 /// Where rows from the future are mended.
 const FUTURE_TABLES: [&str; 4] = ["restore_points", "resources", "runs", "processes"];
@@ -444,6 +446,32 @@ pub fn promises(before: &[String], plans: &Plans) {
     for (plan, _) in plans.paid() {
         let late = plan.rpo.as_delta().as_seconds_f64();
         show(plan.tier.as_str(), late, plan.allowed().as_seconds_f64());
+    }
+}
+
+/// Shows how each tier's error budget does. A tier of `before` that has no objective now is shown with its budget unspent.
+pub fn burns(before: &[String], burns: &[Burn]) {
+    let show = |tier: &str, left: f64, rate_1h: f64, rate_6h: f64| {
+        gauge!(BUDGET_LEFT, "tier" => tier.to_owned()).set(left);
+        for (window, rate) in [("1h", rate_1h), ("6h", rate_6h)] {
+            gauge!(BURN_RATE, "tier" => tier.to_owned(), "window" => window).set(rate);
+        }
+    };
+    for tier in before {
+        show(tier, 1.0, 0.0, 0.0);
+    }
+    for burn in burns {
+        if let Some(attained) = burn.attained {
+            gauge!(ATTAINMENT, "tier" => burn.tier.clone()).set(attained);
+        }
+        if let (Some(rate_1h), Some(rate_6h)) = (burn.rate_1h, burn.rate_6h) {
+            show(
+                &burn.tier,
+                burn.budget_left.unwrap_or(1.0),
+                rate_1h,
+                rate_6h,
+            );
+        }
     }
 }
 

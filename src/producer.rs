@@ -5,6 +5,7 @@ mod future;
 mod history;
 mod observe;
 mod paid;
+mod promise;
 mod reap;
 mod upkeep;
 
@@ -24,12 +25,14 @@ pub use self::{
     dump_limits::limit_dumps,
     future::{Mended, mend_future},
     paid::Paid,
+    promise::{count_promises, recount_promises},
     upkeep::{Upkeep, ask_for_copies, ask_for_removals, ask_for_verifications, retain},
 };
 use self::{
     future::Clock,
     history::prune_for_ever,
     observe::{Observer, observe_for_ever},
+    promise::count_for_ever,
     reap::reap_for_ever,
     upkeep::upkeep_for_ever,
 };
@@ -128,6 +131,11 @@ pub async fn produce(
         catalog.clone(),
         settings.upkeep.clone(),
         id.clone(),
+        own.clone(),
+    )));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(count_for_ever(
+        catalog.clone(),
+        id.clone(),
         own,
     )));
     tasks.close();
@@ -138,6 +146,7 @@ pub async fn produce(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let mut told = dump_limits::Told::default();
+    let mut recorded = promise::Recorded::default();
     let ticking = async {
         loop {
             timer.tick().await;
@@ -154,6 +163,8 @@ pub async fn produce(
                 let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
                 tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
                 told.tell(&catalog, self::own(&plans)).await;
+                let own = self::own(&plans);
+                recorded.tell(&catalog, settings.tick, own).await;
             }
         }
     };

@@ -63,6 +63,7 @@ fn producer() {
     suspended(&["pro".to_owned()], &[]);
     closed_databases(0);
     promises(&[], &Plans::built_in());
+    burns(&["pro".to_owned()], &[]);
 }
 
 fn consumer() {
