@@ -1,5 +1,6 @@
 //! Every metric there is: its name, its help and its labels, primed at zero so that "never" is visible.
 
+mod budget;
 mod described;
 #[cfg(test)]
 mod tests;
@@ -11,17 +12,17 @@ use lastgood_jobs::{manifest::Manifest, resource::Engine};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use self::budget::burns;
 use self::described::{
-    API_REQUESTS, API_SECONDS, ATTAINMENT, AWAITING_REMOVAL, BROKEN, BUDGET_LEFT, BURN_RATE,
-    CLOCK_SKEW, CLOSED_DATABASES, COALESCED, DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS,
-    LAST_OBSERVED, LAST_TICK, LEFT_OUT, LIVE_CONSUMERS, MISSING_COPIES, MISSING_POINTS,
-    NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER, OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK,
-    PLANS_RELOAD_FAILED, PROMISED, PROTECTED, PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS,
-    REFUSED_REMOVALS, RUN_SECONDS, RUNS, STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT,
-    TICK_SECONDS, TICKS, UNKNOWN_TIER, UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
+    API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
+    DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT,
+    LIVE_CONSUMERS, MISSING_COPIES, MISSING_POINTS, NEVER_BACKED_UP, OF_NO_INSTANT, OLDEST_NEVER,
+    OLDEST_RUNNABLE, OVERDUE, PAUSES, PLANS_FALLBACK, PLANS_RELOAD_FAILED, PROMISED, PROTECTED,
+    PRUNED, QUARANTINED, QUEUE_RUNS, REAPED, REAPED_RUNS, REFUSED_REMOVALS, RUN_SECONDS, RUNS,
+    STORED_BYTES, SUSPECT, SUSPECT_NEWEST, SUSPENDED, SWEPT, TICK_SECONDS, TICKS, UNKNOWN_TIER,
+    UNLISTED, UNUSABLE, VANISHED, VERIFICATIONS,
 };
 use crate::{
-    attained::Burn,
     catalog::{MissingCopies, ProofCount, Removals, StoreListing, SuspectCount, TierExposure},
     nouns::{QueueDepth, StoreFault, UnknownTier},
     plan::Plans,
@@ -446,32 +447,6 @@ pub fn promises(before: &[String], plans: &Plans) {
     for (plan, _) in plans.paid() {
         let late = plan.rpo.as_delta().as_seconds_f64();
         show(plan.tier.as_str(), late, plan.allowed().as_seconds_f64());
-    }
-}
-
-/// Shows how each tier's error budget does. A tier of `before` that has no objective now is shown with its budget unspent.
-pub fn burns(before: &[String], burns: &[Burn]) {
-    let show = |tier: &str, left: f64, rate_1h: f64, rate_6h: f64| {
-        gauge!(BUDGET_LEFT, "tier" => tier.to_owned()).set(left);
-        for (window, rate) in [("1h", rate_1h), ("6h", rate_6h)] {
-            gauge!(BURN_RATE, "tier" => tier.to_owned(), "window" => window).set(rate);
-        }
-    };
-    for tier in before {
-        show(tier, 1.0, 0.0, 0.0);
-    }
-    for burn in burns {
-        if let Some(attained) = burn.attained {
-            gauge!(ATTAINMENT, "tier" => burn.tier.clone()).set(attained);
-        }
-        if let (Some(rate_1h), Some(rate_6h)) = (burn.rate_1h, burn.rate_6h) {
-            show(
-                &burn.tier,
-                burn.budget_left.unwrap_or(1.0),
-                rate_1h,
-                rate_6h,
-            );
-        }
     }
 }
 

@@ -146,7 +146,7 @@ pub async fn produce(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let mut told = dump_limits::Told::default();
-    let mut recorded = promise::Recorded::default();
+    let mut promised = promise::Recorded::default();
     let ticking = async {
         loop {
             timer.tick().await;
@@ -164,7 +164,7 @@ pub async fn produce(
                 tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
                 told.tell(&catalog, self::own(&plans)).await;
                 let own = self::own(&plans);
-                recorded.tell(&catalog, settings.tick, own).await;
+                promised.tell(&catalog, settings.tick, own).await;
             }
         }
     };

@@ -68,6 +68,11 @@ pub(super) async fn count_for_ever(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
+        let in_force = plans.borrow().clone();
+        // Without its plans file a producer does not know what is promised now: another one counts, or this one later.
+        let Some(in_force) = in_force else {
+            continue;
+        };
         let leading = catalog.leads(Work::Promise, &id, LEASE);
         match answered(TOLD_WITHIN, leading).await {
             Ok(true) => {}
@@ -80,12 +85,9 @@ pub(super) async fn count_for_ever(
                 continue;
             }
         }
-        let in_force = plans.borrow().clone();
-        if let Some(plans) = in_force {
-            let (tiers, allowed) = paid(&plans);
-            let counting = catalog.count_slice(&tiers, &allowed);
-            report("the last minutes", answered(COUNT_WITHIN, counting).await);
-        }
+        let (tiers, allowed) = paid(&in_force);
+        let counting = catalog.count_slice(&tiers, &allowed);
+        report("the last minutes", answered(COUNT_WITHIN, counting).await);
         let counting = count_promises(&catalog);
         report("a day", answered(COUNT_WITHIN, counting).await);
         let counting = recount_promises(&catalog);

@@ -2,6 +2,7 @@
 
 mod counting;
 mod facts;
+mod histories;
 mod reports;
 mod slices;
 
