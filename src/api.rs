@@ -10,6 +10,7 @@ mod events;
 mod overview;
 mod problem;
 mod proofs;
+mod promise;
 mod put;
 mod queue;
 mod read;
@@ -238,6 +239,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .nest("/api/v1", proofs::routes())
         .nest("/api/v1", queue::routes())
         .nest("/api/v1", overview::routes())
+        .nest("/api/v1", promise::routes())
         .split_for_parts();
     document::complete(&mut document);
     (router, document)

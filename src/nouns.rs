@@ -11,6 +11,7 @@ mod pause;
 mod point;
 mod problem;
 mod proof;
+mod promise;
 mod resource;
 mod run;
 mod signing_key;
@@ -27,6 +28,7 @@ pub use self::{
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
     proof::Proof,
+    promise::{BrokenTime, KeptPromise, PromiseReport, PromiseStatement},
     resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     signing_key::SigningKey,

@@ -15,6 +15,8 @@ pub enum Work {
     Upkeep,
     /// Letting restore points expire. A producer without its plans file must not do this.
     Retention,
+    /// Counting how promises were kept.
+    Promise,
 }
 
 impl Work {
@@ -23,6 +25,7 @@ impl Work {
             Self::Measure => "measure",
             Self::Upkeep => "upkeep",
             Self::Retention => "retention",
+            Self::Promise => "promise",
         }
     }
 }

@@ -18,7 +18,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 const FUNCTIONS_VERSION: i32 = 4;
 
 /// Every file of `sql/functions`, in the order of their names. None needs another to be there when it is made.
-const FUNCTIONS: [&str; 33] = [
+const FUNCTIONS: [&str; 39] = [
     include_str!("../../sql/functions/ask_for_backup.sql"),
     include_str!("../../sql/functions/backups_fail.sql"),
     include_str!("../../sql/functions/canonical_json.sql"),
@@ -26,15 +26,20 @@ const FUNCTIONS: [&str; 33] = [
     include_str!("../../sql/functions/claim_all.sql"),
     include_str!("../../sql/functions/copies_arrive.sql"),
     include_str!("../../sql/functions/copies_go.sql"),
+    include_str!("../../sql/functions/counted_until.sql"),
     include_str!("../../sql/functions/enqueue_backup.sql"),
     include_str!("../../sql/functions/exposed_since.sql"),
+    include_str!("../../sql/functions/first_open_day.sql"),
     include_str!("../../sql/functions/is_sealed_under_the_key_in_force.sql"),
     include_str!("../../sql/functions/is_shredded.sql"),
     include_str!("../../sql/functions/job.sql"),
     include_str!("../../sql/functions/key_of.sql"),
     include_str!("../../sql/functions/next_due.sql"),
     include_str!("../../sql/functions/pause_line.sql"),
+    include_str!("../../sql/functions/pauses_are_recorded.sql"),
+    include_str!("../../sql/functions/points_are_judged_anew.sql"),
     include_str!("../../sql/functions/points_are_missed.sql"),
+    include_str!("../../sql/functions/points_are_past.sql"),
     include_str!("../../sql/functions/points_are_proven.sql"),
     include_str!("../../sql/functions/priority.sql"),
     include_str!("../../sql/functions/proof_as_hashed.sql"),
@@ -42,6 +47,7 @@ const FUNCTIONS: [&str; 33] = [
     include_str!("../../sql/functions/record_proof.sql"),
     include_str!("../../sql/functions/resources_are_let_go.sql"),
     include_str!("../../sql/functions/resources_are_looked_at.sql"),
+    include_str!("../../sql/functions/resources_are_recorded.sql"),
     include_str!("../../sql/functions/resources_touch.sql"),
     include_str!("../../sql/functions/restore_points_are_lost.sql"),
     include_str!("../../sql/functions/restore_points_are_suspected.sql"),
@@ -190,7 +196,7 @@ mod tests {
         let hash = blake3::hash(FUNCTIONS.concat().as_bytes()).to_hex();
         assert_eq!(
             &hash[..16],
-            "869662f36e5d2df2",
+            "b228d730692f13bb",
             "sql/functions has changed: raise FUNCTIONS_VERSION if the last one was released, and write the new hash here"
         );
         Ok(())

@@ -15,6 +15,7 @@ mod events;
 mod lab;
 mod nouns;
 mod proofs;
+mod promise;
 mod queue;
 mod resources;
 mod restores;

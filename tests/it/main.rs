@@ -18,6 +18,7 @@ mod planning;
 mod poison;
 mod producer;
 mod proof_ledger;
+mod promise;
 mod proofs;
 mod queue;
 mod retention;
