@@ -3,7 +3,7 @@
 //! The promise: the server is reached through a socket in a directory that nobody else may enter, or on the loopback with
 //! a random password; no secret stands in an argument or in an environment; nothing of this process's environment reaches
 //! it; it is as large as the caller allows; and it is gone, with its files, when the value is dropped, or, if this
-//! process is killed, after the next [`sweep`].
+//! process is killed, after the next [`sweep()`].
 //!
 //! Not promised: that its data survives anything. It is written without waiting for the disk.
 //!
