@@ -10,8 +10,8 @@ mod key;
 mod pause;
 mod point;
 mod problem;
-mod proof;
 mod promise;
+mod proof;
 mod resource;
 mod run;
 mod signing_key;
@@ -27,8 +27,8 @@ pub use self::{
     pause::{Drained, Pause, PauseCost},
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
-    proof::Proof,
     promise::{BrokenTime, KeptPromise, PromiseReport, PromiseStatement},
+    proof::Proof,
     resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     signing_key::SigningKey,

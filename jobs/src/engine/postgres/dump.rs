@@ -258,10 +258,7 @@ impl Flow {
     ) -> Result<(Flowed, Unpublished), JobError> {
         let (flowing, flows) = oneshot::channel();
         let on_first_chunk = move || drop(flowing);
-        let recorder = Recorder {
-            scanner: Scanner::new(Keep::Contents),
-            extensions: self.extensions,
-        };
+        let recorder = recording(self.extensions);
         let sealing = archive::seal(
             archive::in_chunks(self.pipe),
             recorder,
@@ -389,7 +386,14 @@ pub(crate) fn whole() -> impl Inspect {
     Scanner::new(Keep::Nothing)
 }
 
-/// Checks a dump as [`whole`] does, and records what it holds.
+/// Returns a reader that checks a whole dump as [`whole`] does, and records what it holds, these extensions included.
+pub(crate) fn recording(extensions: BTreeMap<String, String>) -> impl Inspect<Contents = Summary> {
+    Recorder {
+        scanner: Scanner::new(Keep::Contents),
+        extensions,
+    }
+}
+
 struct Recorder {
     scanner: Scanner,
     extensions: BTreeMap<String, String>,
