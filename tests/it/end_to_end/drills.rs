@@ -297,6 +297,8 @@ async fn a_consumer_that_is_killed_in_a_drill_leaves_nothing_after_the_next_one_
     let (lab, ground) = Lab::with_drills().await?;
     let shop = shop().await?;
     lab.add("shop", &shop).await?;
+    // It takes back what the killed one had.
+    let _producer = lab.producer()?;
     let mut first = lab.consumer("first", &[]).await?;
     lab.backed_up("shop").await?;
     let asked = lab.run(&["--json", "drill", "now", "shop"]).await?;
