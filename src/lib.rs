@@ -25,6 +25,7 @@ pub mod queue;
 mod regular;
 pub mod request;
 pub mod retention;
+pub mod rto;
 pub mod run;
 pub mod schedule;
 pub mod secret;

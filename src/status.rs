@@ -8,6 +8,7 @@ use crate::{
     catalog::{Catalog, CatalogError, ResourceExposure},
     nouns::Suspended,
     plan::{Plan, Plans},
+    rto::{Rto, rto},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
 
@@ -66,6 +67,12 @@ pub struct ResourcePromise {
     pub consistency: Option<String>,
     /// Why a newer restore point is suspect, and so does not count, in the manifest's words; null if there is none.
     pub suspected_of: Option<Vec<String>>,
+    /// When a drill last proved that one of its restore points can be restored.
+    pub proven_at: Option<DateTime<Utc>>,
+    /// How many seconds the last restore took, a drill's or a real one.
+    pub restore_seconds: Option<f64>,
+    /// How that compares with the tier's `rto_minutes`; null if the tier promises none.
+    pub rto: Option<Rto>,
 }
 
 /// Returns the exposure at `at` of one team's resources, or of all.
@@ -162,5 +169,8 @@ fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<R
         failures_in_a_row: row.failures_in_a_row,
         consistency: row.consistency,
         suspected_of: row.suspected_of,
+        proven_at: row.proven_at,
+        rto: rto(plan.rto_minutes, row.restore_seconds),
+        restore_seconds: row.restore_seconds,
     })
 }

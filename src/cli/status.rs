@@ -2,6 +2,7 @@
 
 mod stores_of;
 mod unopened;
+mod unproven;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     catalog::{
         Catalog, MissingCopies, ProofCount, Removals, StoreListing, StoreOnRecord, SuspectCount,
-        UnopenedUrl, UnverifiedTransport,
+        UnopenedUrl, UnprovenCount, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
@@ -25,6 +26,7 @@ use crate::{
         SuspectPoint, Suspended, UnknownTier,
     },
     plan::PlansFile,
+    rto::Rto,
     schedule::Exposure,
     status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
@@ -42,7 +44,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier is unknown, a run is stuck, a restore left a database closed, nobody can
-    /// open a sealed URL, a damaged restore point is not replaced, a newest one is suspect, a verification is overdue, a store is gone,
+    /// open a sealed URL, a damaged restore point is not replaced, a newest one is suspect, a verification or a drill is overdue, a drill found a point wanting,
+    /// a restore takes longer than is promised, a store is gone,
     /// exchanged, emptied or cannot be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
@@ -60,6 +63,8 @@ struct Status {
     pauses: Vec<PauseCost>,
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
+    /// What no drill has proven.
+    unproven: Vec<UnprovenCount>,
     quarantined: Vec<QuarantinedPoint>,
     closed_databases: Vec<ClosedDatabase>,
     suspect_counts: Vec<SuspectCount>,
@@ -105,6 +110,14 @@ impl Status {
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
+            && self
+                .unproven
+                .iter()
+                .all(|count| count.overdue + count.wanting == 0)
+            && !self
+                .resources
+                .iter()
+                .any(|row| row.rto == Some(Rto::Broken))
             && !self.stores.iter().any(StoreListing::is_alarming)
             && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.unopened_urls_in_all == 0
@@ -126,6 +139,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
+    let (drilled, days) = plans.drilled();
     let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
     // The status needs no key, so an unreadable one is ignored here. The doctor reports it.
     let keys = config::master_keys().ok().flatten();
@@ -144,6 +158,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         pauses: catalog.pause_costs(&paid, &allowed).await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
+        unproven: catalog.unproven_counts(&drilled, &days).await?,
         quarantined: catalog.quarantined(limit).await?,
         closed_databases: catalog.closed_databases(None).await?,
         suspect_counts: catalog.suspect_counts().await?,
@@ -347,6 +362,7 @@ fn text(status: &Status) -> String {
                 )
             }),
     );
+    parts.extend(unproven::told(status));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
