@@ -12,6 +12,7 @@ mod copies;
 mod error;
 mod exposure;
 mod history;
+mod holds;
 mod keys;
 mod leadership;
 mod listings;

@@ -1,6 +1,7 @@
 //! Every metric there is: its name, its help and its labels, primed at zero so that "never" is visible.
 
 mod described;
+mod holds;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,8 @@ use chrono::{DateTime, Utc};
 use lastgood_jobs::{manifest::Manifest, resource::Engine};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use self::holds::infeasible;
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
@@ -30,7 +33,7 @@ use crate::{
 /// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
 const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 13] = [
+const BATCHED: [&str; 14] = [
     "tick",
     "apply_plans",
     "future_points",
@@ -41,6 +44,7 @@ const BATCHED: [&str; 13] = [
     "prune",
     "rebuild",
     "retain",
+    "hold",
     "verify",
     "copy",
     "expire",

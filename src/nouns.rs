@@ -27,8 +27,8 @@ pub use self::{
     resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     status::{
-        ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
-        Suspended, UnknownTier,
+        ClosedDatabase, InfeasiblePromise, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
+        SuspectPoint, Suspended, UnknownTier,
     },
     store::{Role, Store},
     tier::{HEADINGS, Tier, tiers},
