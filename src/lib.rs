@@ -17,6 +17,7 @@ pub mod master;
 pub mod metrics;
 pub mod nouns;
 pub mod plan;
+pub mod planner;
 pub mod producer;
 pub mod queue;
 mod regular;
