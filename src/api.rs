@@ -8,6 +8,7 @@ mod envelope;
 mod events;
 mod overview;
 mod problem;
+mod promise;
 mod put;
 mod queue;
 mod read;
@@ -234,6 +235,7 @@ fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .nest("/api/v1", runs::routes())
         .nest("/api/v1", queue::routes())
         .nest("/api/v1", overview::routes())
+        .nest("/api/v1", promise::routes())
         .split_for_parts();
     document::complete(&mut document);
     (router, document)

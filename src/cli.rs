@@ -14,6 +14,7 @@ mod output;
 mod plans;
 mod point;
 mod producer;
+mod promise;
 mod queue;
 mod resource;
 mod restore;
@@ -97,6 +98,9 @@ enum Command {
     Queue(queue::Command),
     /// Show exposure against the promise, worst first, and everything that needs attention
     Status(status::Args),
+    /// Show how the promises were kept, and how much of the error budgets is left
+    #[command(subcommand)]
+    Promise(promise::Command),
     /// Rebuild a lost catalog from a store's manifests
     #[command(subcommand)]
     Catalog(catalog::Command),
@@ -196,6 +200,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Run(command) => return run::run(command, output).await,
         Command::Queue(command) => return queue::run(command, output).await,
         Command::Status(args) => return status::run(&args, output).await,
+        Command::Promise(command) => return promise::run(command, output).await,
         Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Store(command) => return store::run(command, output).await,
         Command::Plans(command) => return plans::run(command, output).await,

@@ -4,6 +4,7 @@
 //! can be restored. The crate `lastgood-jobs` knows how to make and read a restore point. ARCHITECTURE.md is the map.
 
 pub mod api;
+pub mod attained;
 pub mod blocking;
 pub mod capabilities;
 pub mod catalog;
@@ -19,6 +20,7 @@ pub mod nouns;
 pub mod plan;
 pub mod planner;
 pub mod producer;
+pub mod promise;
 pub mod queue;
 mod regular;
 pub mod request;

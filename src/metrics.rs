@@ -1,5 +1,6 @@
 //! Every metric there is: its name, its help and its labels, primed at zero so that "never" is visible.
 
+mod budget;
 mod described;
 mod holds;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use lastgood_jobs::{manifest::Manifest, resource::Engine};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use self::holds::infeasible;
+pub use self::{budget::burns, holds::infeasible};
 
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
@@ -33,7 +34,7 @@ use crate::{
 /// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
 const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 14] = [
+const BATCHED: [&str; 15] = [
     "tick",
     "apply_plans",
     "future_points",
@@ -48,6 +49,7 @@ const BATCHED: [&str; 14] = [
     "verify",
     "copy",
     "expire",
+    "promise",
 ];
 /// Where rows from the future are mended.
 const FUTURE_TABLES: [&str; 4] = ["restore_points", "resources", "runs", "processes"];

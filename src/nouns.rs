@@ -10,6 +10,7 @@ mod key;
 mod pause;
 mod point;
 mod problem;
+mod promise;
 mod resource;
 mod run;
 mod status;
@@ -24,6 +25,7 @@ pub use self::{
     pause::{Drained, Pause, PauseCost},
     point::{Point, PointAndManifest},
     problem::{ProblemDetails, ProblemKind, Told},
+    promise::{BrokenTime, KeptPromise, PromiseReport, PromiseStatement},
     resource::{Resource, ResourceStatus},
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     status::{

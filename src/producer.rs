@@ -5,6 +5,7 @@ mod future;
 mod history;
 mod observe;
 mod paid;
+mod promise;
 mod reap;
 mod upkeep;
 
@@ -24,6 +25,7 @@ pub use self::{
     dump_limits::limit_dumps,
     future::{Mended, mend_future},
     paid::Paid,
+    promise::{count_promises, recount_promises},
     upkeep::{
         Holding, Upkeep, ask_for_copies, ask_for_removals, ask_for_verifications, hold_strictly,
         retain,
@@ -33,6 +35,7 @@ use self::{
     future::Clock,
     history::prune_for_ever,
     observe::{Observer, observe_for_ever},
+    promise::count_for_ever,
     reap::reap_for_ever,
     upkeep::upkeep_for_ever,
 };
@@ -132,6 +135,11 @@ pub async fn produce(
         settings.upkeep.clone(),
         settings.tick,
         id.clone(),
+        own.clone(),
+    )));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(count_for_ever(
+        catalog.clone(),
+        id.clone(),
         own,
     )));
     tasks.close();
@@ -142,6 +150,7 @@ pub async fn produce(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut clock) = (Applied::default(), Clock::default());
     let mut told = dump_limits::Told::default();
+    let mut promised = promise::Recorded::default();
     let ticking = async {
         loop {
             timer.tick().await;
@@ -158,6 +167,8 @@ pub async fn produce(
                 let goes_by = GoesBy::of(plans.plans(), settings.upkeep.verify_within);
                 tell_of_tick(&catalog, &id, settings.tick, &goes_by).await;
                 told.tell(&catalog, self::own(&plans)).await;
+                let own = self::own(&plans);
+                promised.tell(&catalog, settings.tick, own).await;
             }
         }
     };

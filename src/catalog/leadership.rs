@@ -17,6 +17,8 @@ pub enum Work {
     Retention,
     /// Finding the cadences of resources whose RPO is held to the minute. Likewise.
     Hold,
+    /// Counting how promises were kept.
+    Promise,
 }
 
 impl Work {
@@ -26,6 +28,7 @@ impl Work {
             Self::Upkeep => "upkeep",
             Self::Retention => "retention",
             Self::Hold => "hold",
+            Self::Promise => "promise",
         }
     }
 }

@@ -17,6 +17,9 @@ pub(super) const PROTECTED: &str = "lastgood_protected_resources";
 pub(super) const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
 pub(super) const OLDEST_NEVER: &str = "lastgood_never_backed_up_oldest_age_seconds";
 pub(super) const BROKEN: &str = "lastgood_broken_promise_resources";
+pub(super) const ATTAINMENT: &str = "lastgood_promise_attainment_ratio";
+pub(super) const BUDGET_LEFT: &str = "lastgood_promise_budget_left_ratio";
+pub(super) const BURN_RATE: &str = "lastgood_promise_burn_rate";
 pub(super) const PROMISED: &str = "lastgood_promised_exposure_seconds";
 pub(super) const UNKNOWN_TIER: &str = "lastgood_unknown_tier_resources";
 pub(super) const PLANS_FALLBACK: &str = "lastgood_plans_fallback";
@@ -168,6 +171,18 @@ fn describe_promise() {
     describe_gauge!(
         BROKEN,
         "Protected resources with an exposure above the RPO and its tolerance, by tier."
+    );
+    describe_gauge!(
+        ATTAINMENT,
+        "The share of the time promised in the last 30 days, all resources together, in which the promise was not broken, by tier; absent while nothing is counted."
+    );
+    describe_gauge!(
+        BUDGET_LEFT,
+        "The share of the error budget of 30 days that is left, by tier; below 0 if more is spent. Only for tiers with an objective."
+    );
+    describe_gauge!(
+        BURN_RATE,
+        "How many times as fast as the objective allows the error budget was spent in the last hour, or the last six, by tier and window: 1 spends it exactly in 30 days. Only for tiers with an objective."
     );
     describe_gauge!(
         SUSPENDED,

@@ -64,6 +64,14 @@ fn producer() {
     infeasible(&["pro".to_owned()], &[]);
     closed_databases(0);
     promises(&[], &Plans::built_in());
+    let burn = crate::attained::Burn {
+        tier: "pro".to_owned(),
+        attained: Some(1.0),
+        budget_left: Some(1.0),
+        rate_1h: Some(0.0),
+        rate_6h: Some(0.0),
+    };
+    burns(&[], &[burn]);
 }
 
 fn consumer() {

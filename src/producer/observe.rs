@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
+    attained::{self, Burn},
     catalog::{
         Catalog, CatalogError, ProofCount, Removals, StoreListing, SuspectCount, TierExposure,
         Work, answered,
@@ -68,6 +69,8 @@ pub(super) async fn observe_for_ever(
 struct Shown {
     tiers: Vec<String>,
     unknown: Vec<String>,
+    /// Tiers with an objective.
+    objectives: Vec<String>,
     /// Stores that consumers report and this producer does not know.
     foreign: BTreeSet<String>,
 }
@@ -85,6 +88,7 @@ struct Figures {
     listings: Vec<StoreListing>,
     store_faults: Vec<StoreFault>,
     proofs: Vec<ProofCount>,
+    burns: Vec<Burn>,
     closed: usize,
     suspects: Vec<SuspectCount>,
     pauses: usize,
@@ -128,6 +132,7 @@ async fn observe(
     metrics::listings(&figures.listings);
     shown.store_faults(&observer.stores, &figures.store_faults);
     metrics::proofs(&figures.proofs);
+    shown.burns(&figures.burns);
     metrics::closed_databases(figures.closed);
     metrics::suspects(&figures.suspects);
     metrics::pauses(figures.pauses);
@@ -155,6 +160,7 @@ async fn measure(
         listings: catalog.store_listings(&observer.stores).await?,
         store_faults: catalog.store_faults().await?,
         proofs: catalog.proof_counts(observer.verify_within).await?,
+        burns: attained::burns(catalog, plans).await?,
         closed: catalog.closed_databases(None).await?.len(),
         suspects: catalog.suspect_counts().await?,
         pauses: catalog.pauses().await?.len(),
@@ -169,6 +175,15 @@ async fn measure(
 }
 
 impl Shown {
+    /// Shows how each tier's error budget does, and no more of a tier that has no objective any longer.
+    fn burns(&mut self, burns: &[Burn]) {
+        let held = burns.iter().filter(|burn| burn.rate_1h.is_some());
+        let held: Vec<_> = held.map(|burn| burn.tier.clone()).collect();
+        let mut gone = std::mem::replace(&mut self.objectives, held);
+        gone.retain(|tier| !self.objectives.contains(tier));
+        metrics::burns(&gone, burns);
+    }
+
     /// Shows each store's faults, including stores that only consumers know, until they are fixed.
     fn store_faults(&mut self, stores: &[String], faults: &[StoreFault]) {
         let named = faults.iter().map(|fault| fault.store.clone());

@@ -14,6 +14,7 @@ mod errors;
 mod events;
 mod lab;
 mod nouns;
+mod promise;
 mod queue;
 mod resources;
 mod restores;

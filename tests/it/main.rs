@@ -17,6 +17,7 @@ mod master_keys;
 mod planning;
 mod poison;
 mod producer;
+mod promise;
 mod proofs;
 mod queue;
 mod retention;

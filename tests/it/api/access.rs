@@ -120,6 +120,7 @@ fn table() -> Vec<Route> {
         (Method::POST, "/queue/drain", Admin, NotAllowed, None),
         (Method::GET, "/status", Read, NothingOfOurs, None),
         (Method::GET, "/plans", Read, NothingOfOurs, None),
+        (Method::GET, "/promise", Read, NothingOfOurs, None),
         (Method::GET, "/capabilities", Read, NothingOfOurs, None),
         (Method::GET, "/consumers", Read, NotAllowed, None),
         (Method::DELETE, "/resources/{id}", Admin, NotFound, None),

@@ -396,6 +396,45 @@ async fn an_impossible_record_of_upkeep_is_refused(
     refused(&db, &format!("insert into lastgood.{row}"), constraint).await
 }
 
+#[rstest]
+#[case::a_service_of_its_own(
+    "resource_changes (resource_id, at, team, tier, engine, service) values ('r', now(), 't', 'pro', 'postgres', 'asleep')",
+    "resource_changes_service_is_known"
+)]
+#[case::a_promise_below_zero(
+    "tier_promises (tier, since, rpo_minutes, tolerance_minutes) values ('pro', now(), -1, 0)",
+    "tier_promises_rpo_is_a_time"
+)]
+#[case::a_tolerance_below_zero(
+    "tier_promises (tier, since, rpo_minutes, tolerance_minutes) values ('pro', now(), 60, -1)",
+    "tier_promises_tolerance_is_a_time"
+)]
+#[case::two_last_ticks(
+    "last_tick (is_only, at) values (false, now())",
+    "last_tick_is_one_row"
+)]
+#[case::more_broken_than_promised(
+    "promise_days values ('2031-03-05', 'r', 't', 'pro', 60, 600, 600, 601, 0, 0, 4000)",
+    "promise_days_add_up"
+)]
+#[case::more_than_a_day(
+    "promise_days values ('2031-03-05', 'r', 't', 'pro', 60, 86400, 0, 0, 600, 0, 4000)",
+    "promise_days_add_up"
+)]
+#[case::a_slice_of_no_time(
+    "promise_slices values (now(), 'pro', now(), 0, 0)",
+    "promise_slices_last"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_record_of_a_promise_is_refused(
+    #[case] row: &str,
+    #[case] constraint: &str,
+) -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.execute(RESOURCE).await?;
+    refused(&db, &format!("insert into lastgood.{row}"), constraint).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_check_of_the_schema_is_one_that_these_tests_refuse_something_by() -> Result<()> {
     let db = TestCatalog::create().await?;
