@@ -18,6 +18,7 @@ pub mod master;
 pub mod metrics;
 pub mod nouns;
 pub mod plan;
+pub mod planner;
 pub mod producer;
 pub mod promise;
 pub mod proof;

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::{
     catalog::{Catalog, CatalogError, ResourceExposure},
-    nouns::Suspended,
-    plan::{Plan, Plans},
+    nouns::{InfeasiblePromise, Suspended},
+    plan::{Hold, Plan, Plans},
     rto::{Rto, rto},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
@@ -21,6 +21,8 @@ pub struct Exposed {
     pub tiers: Vec<TierStatus>,
     /// Resources, starting with those that have used up most of what their tier allows.
     pub resources: Vec<ResourcePromise>,
+    /// Promises that are held strictly, and that no cadence keeps, those that lack most first.
+    pub infeasible: Vec<InfeasiblePromise>,
     /// Resources that are not protected although their tier is.
     pub suspended: Suspended,
 }
@@ -32,12 +34,16 @@ pub struct TierStatus {
     pub id: String,
     /// The most data that may be lost, in minutes.
     pub rpo_minutes: i32,
+    /// How closely that is held.
+    pub hold: Hold,
     /// Its active resources.
     pub resources: i64,
     /// Those with no restore point at all.
     pub never_backed_up: i64,
     /// Those whose exposure has passed the RPO and its tolerance.
     pub broken: i64,
+    /// Those whose RPO no cadence holds to the minute; 0 where it is not held strictly.
+    pub infeasible: i64,
     /// The longest exposure.
     pub worst_exposure_seconds: i64,
 }
@@ -84,12 +90,18 @@ pub async fn exposed(
     limit: i64,
 ) -> Result<Exposed, CatalogError> {
     let (paid, allowed) = paid(plans);
+    let infeasible = catalog.infeasible_by_tier(plans, team).await?;
     let mut tiers: Vec<_> = catalog
         .tier_exposures(&paid, &allowed, team)
         .await?
         .into_iter()
         .map(|found| TierStatus {
             rpo_minutes: plan_of(plans, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
+            hold: plan_of(plans, &found.tier).map_or_else(Hold::default, |plan| plan.hold),
+            infeasible: infeasible
+                .iter()
+                .find(|(tier, _)| *tier == found.tier)
+                .map_or(0, |(_, resources)| *resources),
             worst_exposure_seconds: found.worst_seconds,
             id: found.tier,
             resources: found.resources,
@@ -107,6 +119,7 @@ pub async fn exposed(
     Ok(Exposed {
         tiers,
         resources,
+        infeasible: catalog.infeasible(plans, team, limit).await?,
         suspended: catalog.suspended(&paid, team).await?,
     })
 }

@@ -1,5 +1,6 @@
 //! `lastgood status`: exposure against the promise, worst first, and whatever needs attention.
 
+mod infeasible;
 mod stores_of;
 mod unopened;
 mod unproven;
@@ -22,8 +23,8 @@ use crate::{
     config::{self, PlansArgs, VerificationArgs},
     master,
     nouns::{
-        ClosedDatabase, Consumer, PauseCost, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
-        SuspectPoint, Suspended, UnknownTier,
+        ClosedDatabase, Consumer, InfeasiblePromise, PauseCost, QuarantinedPoint, QueueDepth,
+        StoreFault, StuckRun, SuspectPoint, Suspended, UnknownTier,
     },
     plan::PlansFile,
     rto::Rto,
@@ -57,6 +58,7 @@ struct Status {
     plans: &'static str,
     tiers: Vec<TierStatus>,
     resources: Vec<ResourcePromise>,
+    infeasible: Vec<InfeasiblePromise>,
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
@@ -152,6 +154,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         plans: file.source().into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
+        infeasible: exposed.infeasible,
         suspended: exposed.suspended,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
@@ -246,6 +249,7 @@ fn paused(cost: &PauseCost) -> String {
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.closed_databases.iter().map(closed));
+    parts.extend(infeasible::told(status));
     parts.extend(unopened::told(status));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
@@ -411,6 +415,7 @@ fn tiers(status: &Status) -> String {
         [
             "tier",
             "rpo",
+            "hold",
             "resources",
             "worst exposure",
             "never backed up",
@@ -420,6 +425,7 @@ fn tiers(status: &Status) -> String {
             [
                 tier.id.clone(),
                 span(chrono::TimeDelta::minutes(tier.rpo_minutes.into())),
+                tier.hold.to_string(),
                 tier.resources.to_string(),
                 span(chrono::TimeDelta::seconds(tier.worst_exposure_seconds)),
                 tier.never_backed_up.to_string(),
