@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use self::options::OptionsArgs;
 use super::{
-    output::{Output, instant_or_dash, table},
+    output::{Output, instant_or_dash, printable, table},
     read_back,
 };
 use crate::{
