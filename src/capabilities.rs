@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use lastgood_jobs::{engine::Capability, resource::Engine};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,6 +24,21 @@ pub struct Alive {
     pub is_verifying: bool,
     /// The pauses in force.
     pub pauses: Vec<Pause>,
+    /// What the ledger shows: the oldest proof of each tier and engine that has restore points.
+    pub proofs: Vec<OldestProof>,
+    /// The time by the catalog's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// How long ago the last drill proved the resource of a tier and engine for which that is longest ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldestProof {
+    /// The tier.
+    pub tier: String,
+    /// The engine.
+    pub engine: String,
+    /// When; `None` if some resource was never proven.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// Whether what the plans say is scheduled.
@@ -59,6 +75,8 @@ pub struct TierCapabilities {
     pub cadence_minutes: Option<i32>,
     /// How many days restore points are kept.
     pub retention_days: i32,
+    /// Within how many days each resource is proven restorable by a drill; 0 is never, null if the tier is never backed up.
+    pub drill_within_days: Option<u32>,
     /// What is available for each engine.
     pub engines: Vec<EngineCapabilities>,
 }
@@ -75,6 +93,8 @@ pub struct EngineCapabilities {
     pub restore: Availability,
     /// Reading restore points back.
     pub verification: Availability,
+    /// Proof by drills: each resource's restore points were proven restorable within `drill_within_days`, as the ledger shows.
+    pub proof: Availability,
     /// PostgreSQL and pgvector: the major versions that running consumers have client tools for. Tools serve only their own major version:
     /// backups and restores are available only on servers of these versions. Null for engines that need no tools.
     #[schema(example = json!([17, 18]))]
@@ -114,6 +134,7 @@ pub fn capabilities(plans: &Plans, alive: &Alive) -> Vec<TierCapabilities> {
                 cadence: cadence.map_or_else(|| "never".to_owned(), |cadence| cadence.to_string()),
                 cadence_minutes: cadence.map(Cadence::minutes),
                 retention_days: plan.retention_days,
+                drill_within_days: plan.drill_within_days,
                 engines: Engine::ALL
                     .into_iter()
                     .map(|engine| of(plan, engine, alive))
@@ -151,6 +172,7 @@ fn of(plan: &Plan, engine: Engine, alive: &Alive) -> EngineCapabilities {
             alive.lacks(engine, "restore"),
             paused.clone(),
         ]),
+        proof: Availability::unless([never.clone(), alive.unproven(plan, engine)]),
         verification: Availability::unless([
             never,
             not_verified,
@@ -170,6 +192,26 @@ impl Alive {
         let serves =
             move |it: &&LiveConsumer| it.queues.iter().any(|queue| queue == engine.as_str());
         self.consumers.iter().filter(serves)
+    }
+
+    /// Returns what the ledger does not show of a tier's resources of this engine.
+    fn unproven(&self, plan: &Plan, engine: Engine) -> Option<String> {
+        let Some(days) = plan.drill_within_days.filter(|days| *days > 0) else {
+            return Some("this tier is never drilled: drill_within_days is 0".to_owned());
+        };
+        let oldest = self
+            .proofs
+            .iter()
+            .find(|proof| proof.tier == plan.tier.as_str() && proof.engine == engine.as_str());
+        let since = self.now - TimeDelta::days(i64::from(days));
+        match oldest.map(|proof| proof.at) {
+            None => Some("no restore point of this tier and engine is on record".to_owned()),
+            Some(Some(at)) if at >= since => None,
+            Some(Some(_)) => Some(format!(
+                "not every resource was proven by a drill within {days} days"
+            )),
+            Some(None) => Some("some resource was never proven by a drill".to_owned()),
+        }
     }
 
     fn nobody_serves(&self, engine: Engine) -> Option<String> {
@@ -256,8 +298,47 @@ mod tests {
             consumers: Engine::ALL.into_iter().map(can).collect(),
             scheduling: Scheduling::ThesePlans,
             is_verifying: true,
-            pauses: Vec::new(),
+            ..Alive::default()
         }
+    }
+
+    #[rstest]
+    #[case::nothing_on_record(None, false)]
+    #[case::one_never_proven(Some(None), false)]
+    #[case::proven_long_ago(Some(Some(1)), false)]
+    #[case::proven_lately(Some(Some(4)), true)]
+    fn a_tier_is_proven_only_where_the_ledger_shows_it(
+        #[case] oldest: Option<Option<i64>>,
+        #[case] expected: bool,
+    ) -> Result<()> {
+        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
+        let plans = Plans::parse(
+            "version: 1\ntiers:\n  pro: {rpo_minutes: 60, backup_retention_days: 30}\n  \
+             undrilled: {rpo_minutes: 60, backup_retention_days: 30, drill_within_days: 0}\n",
+        )?;
+        let of = |tier: &str| {
+            let proof = |at: Option<i64>| OldestProof {
+                tier: tier.to_owned(),
+                engine: "redis".to_owned(),
+                at: at.map(day),
+            };
+            Alive {
+                proofs: oldest.map(proof).into_iter().collect(),
+                now: day(10),
+                ..all_well()
+            }
+        };
+        let proven = |tier: &str| {
+            let tiers = capabilities(&plans, &of(tier));
+            let tier = tiers.into_iter().find(|it| it.id == tier);
+            let engines = tier.map(|it| it.engines).unwrap_or_default();
+            engines
+                .into_iter()
+                .any(|it| it.engine == "redis" && it.proof.is_available)
+        };
+        assert_eq!(proven("pro"), expected);
+        assert!(!proven("undrilled"));
+        Ok(())
     }
 
     fn pause(engine: Option<&str>, tier: Option<&str>, team: Option<&str>) -> Pause {

@@ -167,6 +167,7 @@ async fn capabilities(
         capabilities: understood(stored),
     });
     let producers = api.catalog.scheduling().await?;
+    let (tiers, _) = in_force.plans.drilled();
     let alive = Alive {
         consumers: consumers.collect(),
         scheduling: if !producers.is_alive() {
@@ -178,9 +179,11 @@ async fn capabilities(
         },
         is_verifying: producers.is_verifying(),
         pauses: api.catalog.pauses().await?,
+        proofs: api.catalog.oldest_proofs(&tiers).await?,
+        now: api.catalog.now().await?,
     };
     Ok(Json(Capabilities {
-        at: api.catalog.now().await?,
+        at: alive.now,
         plans: in_force.source.into(),
         tiers: capabilities::capabilities(&in_force.plans, &alive),
     }))

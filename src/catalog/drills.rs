@@ -1,11 +1,11 @@
 //! What drills have found, and who may drill a point again.
 
-use chrono::{DateTime, Utc};
-use lastgood_jobs::attempt::RunId;
+use lastgood_jobs::{attempt::RunId, resource::Engine};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError};
+use crate::capabilities::OldestProof;
 
 /// A point that a drill found wanting, as the next consumer sees it.
 #[derive(Debug, Clone, Copy)]
@@ -109,17 +109,24 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// Returns when a drill last proved a point of the resource.
-    pub async fn proven_restorable_at(
-        &self,
-        resource: &str,
-    ) -> Result<Option<DateTime<Utc>>, CatalogError> {
-        let at = sqlx::query_scalar!(
-            "select drill_proven_at from lastgood.resources where id = $1",
-            resource
+    /// Returns the oldest proof by a drill among the resources of each of these tiers and each engine that have restore points.
+    pub async fn oldest_proofs(&self, tiers: &[String]) -> Result<Vec<OldestProof>, CatalogError> {
+        let engines = Engine::ALL.map(|engine| engine.to_string());
+        let rows = sqlx::query_as!(
+            OldestProof,
+            r#"select tier.name as "tier!", engine.name as "engine!", oldest.drill_proven_at as at
+               from unnest($1::text[]) as tier (name) cross join unnest($2::text[]) as engine (name)
+               cross join lateral (
+                   select r.drill_proven_at from lastgood.resources as r
+                   where r.tier = tier.name and r.engine = engine.name and r.newest_consistent_at is not null
+                       and r.status <> 'removed'
+                   order by r.drill_proven_at nulls first limit 1
+               ) as oldest"#,
+            tiers,
+            &engines
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(at.flatten())
+        Ok(rows)
     }
 }

@@ -160,6 +160,8 @@ pub struct EngineCapabilities {
     pub restore: Availability,
     /// Verification: reading restore points back.
     pub verification: Availability,
+    /// Proof by drills.
+    pub proof: Availability,
 }
 
 /// Whether something is available now.

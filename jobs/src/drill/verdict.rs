@@ -43,7 +43,7 @@ fn unproven(error: &JobError) -> Option<Unproven> {
             PostgresError::NoExtension { .. } => Some(Unproven::ExtensionAbsent),
             PostgresError::ExtensionNeedsSuperuser { .. } => Some(Unproven::NeedsSuperuser),
             PostgresError::RestoreFailed { stderr, .. }
-                if Verdict::of_words(stderr) == Verdict::Denied =>
+                if Verdict::of_words(stderr) == Verdict::Denied || asks_for_superuser(stderr) =>
             {
                 Some(Unproven::NeedsSuperuser)
             }
@@ -63,6 +63,17 @@ fn unproven(error: &JobError) -> Option<Unproven> {
         },
         _ => None,
     }
+}
+
+/// Returns whether the scratch server refused what only a superuser may create. Its messages are in English.
+fn asks_for_superuser(stderr: &str) -> bool {
+    [
+        "permission denied",
+        "must be superuser",
+        "Must be superuser",
+    ]
+    .iter()
+    .any(|said| stderr.contains(said))
 }
 
 /// Returns the error for a scratch server that did not start, for a reason that may pass.

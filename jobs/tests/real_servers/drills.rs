@@ -178,12 +178,13 @@ async fn a_postgres_point_is_proven_item_by_item() -> Result<()> {
 
 /// Gives the archive of one point the list of contents of another: what a dump that lost something looks like, to which
 /// every hash agrees.
-pub(crate) fn forge(store: &Path, dump: &RestorePoint, list: &RestorePoint) -> Result<RestorePoint> {
+pub(crate) fn forge(
+    store: &Path,
+    dump: &RestorePoint,
+    list: &RestorePoint,
+) -> Result<RestorePoint> {
     let frame_of = |point: &RestorePoint| -> Result<(Vec<u8>, Vec<u8>)> {
-        let bytes = std::fs::read(
-            store.join("objects")
-                .join(&*point.manifest.archive.key),
-        )?;
+        let bytes = std::fs::read(store.join("objects").join(&*point.manifest.archive.key))?;
         let recorded = point.manifest.contents.as_ref();
         let size = recorded.context("nothing was recorded")?.size_bytes;
         let (dump, frame) = bytes.split_at(bytes.len() - usize::try_from(size)?);
@@ -394,16 +395,15 @@ async fn what_needs_a_superuser_is_not_possible_to_prove() -> Result<()> {
 async fn extensions_come_back_where_they_were() -> Result<()> {
     let lab = Lab::superuser(Server::pg18()?).await?;
     lab.run(
-        "create schema tools; create extension pgcrypto schema tools; create extension vector; create extension hstore; \
-         create table things (id uuid default tools.gen_random_uuid(), at vector(2), tags hstore); \
-         insert into things (at, tags) values ('[1,2]', 'a=>1'), ('[3,4]', null); \
-         create index on things using hnsw (at vector_l2_ops)",
+        "create schema tools; create extension vector schema tools; \
+         create table things (id serial, at tools.vector(2)); insert into things (at) values ('[1,2]'), ('[3,4]'); \
+         create index on things using hnsw (at tools.vector_l2_ops)",
     )
     .await?;
     let point = lab.backup(attempt()).await?;
     let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
     assert_eq!(drilled.outcome, Outcome::Proven, "{drilled:#?}");
     let comparison = drilled.comparison.context("nothing was compared")?;
-    assert!(comparison.compared["extension"] >= 4, "{comparison:#?}");
+    assert!(comparison.compared["extension"] >= 2, "{comparison:#?}");
     lab.clean().await
 }

@@ -446,7 +446,11 @@ async fn every_check_of_the_schema_is_one_that_these_tests_refuse_something_by()
     .fetch_all(db.pool())
     .await?;
     assert!(checks.len() > 25, "{checks:?}");
-    let here = [include_str!("constraints.rs"), include_str!("constraints/proofs.rs")].concat();
+    let here = [
+        include_str!("constraints.rs"),
+        include_str!("constraints/proofs.rs"),
+    ]
+    .concat();
     let untested: Vec<_> = checks
         .iter()
         .filter(|check| !here.contains(&format!("\"{check}\"")))

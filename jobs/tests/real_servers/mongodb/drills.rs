@@ -14,8 +14,11 @@ use crate::drills::{Ground, forge};
 async fn furnished() -> Result<Lab> {
     let lab = Lab::new().await?;
     furnish(&lab).await?;
-    lab.insert("paid", &[doc! {"_id": 1, "amount": 5}, doc! {"_id": 2, "amount": 7}])
-        .await?;
+    lab.insert(
+        "paid",
+        &[doc! {"_id": 1, "amount": 5}, doc! {"_id": 2, "amount": 7}],
+    )
+    .await?;
     let at = bson::DateTime::from_millis(1_000);
     lab.insert("seen", &[doc! {"_id": 1, "at": at}]).await?;
     lab.run(doc! {"createIndexes": "seen", "indexes": [
@@ -56,12 +59,19 @@ async fn what_a_dump_lost_is_told_by_its_name(
     let less = back_up(&lab).await?;
     let forged = forge(lab.store.path(), &less, &whole)?;
     let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
-    assert!(matches!(drilled.outcome, Outcome::Differs { .. }), "{drilled:#?}");
+    assert!(
+        matches!(drilled.outcome, Outcome::Differs { .. }),
+        "{drilled:#?}"
+    );
     let comparison = drilled.comparison.context("nothing was compared")?;
     let name = format!("{}.{name}", lab.name);
     let found = comparison.differences.iter();
     let found = found.filter(|it| it.kind == kind && it.name == name);
-    assert_eq!(found.map(|it| it.fact).collect::<Vec<_>>(), [fact], "{comparison:#?}");
+    assert_eq!(
+        found.map(|it| it.fact).collect::<Vec<_>>(),
+        [fact],
+        "{comparison:#?}"
+    );
     lab.clean().await
 }
 
@@ -73,7 +83,13 @@ async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<(
     ground.drills.programs = Default::default();
     let drilled = ground.drill(&point, &lab.worker).await?;
     assert!(
-        matches!(drilled.outcome, Outcome::NotPossible { reason: Unproven::NoServer, .. }),
+        matches!(
+            drilled.outcome,
+            Outcome::NotPossible {
+                reason: Unproven::NoServer,
+                ..
+            }
+        ),
         "{drilled:?}"
     );
     lab.clean().await

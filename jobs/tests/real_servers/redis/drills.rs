@@ -52,9 +52,16 @@ async fn what_a_dump_lost_is_told(#[case] change: &str, #[case] fact: Fact) -> R
     let less = back_up(&lab, &server.url()).await?;
     let forged = forge(lab.store.path(), &less, &whole)?;
     let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
-    assert!(matches!(drilled.outcome, Outcome::Differs { .. }), "{drilled:#?}");
+    assert!(
+        matches!(drilled.outcome, Outcome::Differs { .. }),
+        "{drilled:#?}"
+    );
     let comparison = drilled.comparison.context("nothing was compared")?;
-    let found: Vec<_> = comparison.differences.iter().map(|it| (&*it.kind, it.fact)).collect();
+    let found: Vec<_> = comparison
+        .differences
+        .iter()
+        .map(|it| (&*it.kind, it.fact))
+        .collect();
     assert_eq!(found, [("keys", fact)], "{comparison:#?}");
     Ok(())
 }
@@ -71,7 +78,13 @@ async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<(
     ground.drills.programs = Default::default();
     let drilled = ground.drill(&point, &lab.worker).await?;
     assert!(
-        matches!(drilled.outcome, Outcome::NotPossible { reason: Unproven::NoServer, .. }),
+        matches!(
+            drilled.outcome,
+            Outcome::NotPossible {
+                reason: Unproven::NoServer,
+                ..
+            }
+        ),
         "{drilled:?}"
     );
     Ok(())

@@ -79,7 +79,8 @@ async fn an_impossible_proof_is_refused(
 ) -> Result<()> {
     let db = TestCatalog::create().await?;
     refused(&db, &proof(changed), constraint).await?;
-    db.execute(&proof(&[])).await
+    db.execute(&proof(&[])).await?;
+    Ok(())
 }
 
 #[rstest]
@@ -88,7 +89,10 @@ async fn an_impossible_proof_is_refused(
     "proof_chain_is_one_row"
 )]
 #[case::fewer_than_none("update lastgood.proof_chain set number = -1", "proof_chain_counts")]
-#[case::a_short_head("update lastgood.proof_chain set hash = 'x'", "proof_chain_hash_is_sha256")]
+#[case::a_short_head(
+    "update lastgood.proof_chain set hash = 'x'",
+    "proof_chain_hash_is_sha256"
+)]
 #[case::a_short_key(
     "insert into lastgood.signing_keys (id, public_key, seed_sealed, sealed_under) values (gen_random_uuid(), 'x', 'x', 1)",
     "signing_keys_public_key_is_ed25519"
