@@ -49,13 +49,16 @@ class RestorePoint:
     id: str
     resource: str
     consistent_at: str
+    manifest_key: str
     stored_bytes: int
+    is_quarantined: bool
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> RestorePoint:
         return cls(
             id=fields["id"], resource=fields["resource"], consistent_at=fields["consistent_at"],
-            stored_bytes=fields["stored_bytes"],
+            manifest_key=fields["manifest_key"], stored_bytes=fields["stored_bytes"],
+            is_quarantined=fields["quarantined_at"] is not None,
         )
 
 
@@ -108,6 +111,25 @@ class Lastgood:
             say(f"    {line}")
         if done.returncode != 0:
             raise Failure(f"`lastgood {shlex.join(args)}` exited with code {done.returncode}")
+
+    def show_finding(self, *args: str, words: tuple[str, ...]) -> None:
+        """Runs a command that must find something wrong, exit with code 1 and say these words."""
+        self._echo(args)
+        done = self._run(args)
+        for line in (done.stderr + done.stdout).splitlines():
+            say(f"    {line}")
+        if done.returncode != 1 or not all(word in done.stdout for word in words):
+            raise Failure(f"`lastgood {shlex.join(args)}` should have exited with code 1 and said {', '.join(words)}")
+
+    def write(self, file: str, *args: str) -> Path:
+        """Runs a command, and returns the file in the run directory that has what it printed."""
+        self._echo(args, f" > {file}")
+        done = self._run(args)
+        if done.returncode != 0:
+            raise Failure(f"`lastgood {shlex.join(args)}` exited with code {done.returncode}: {done.stderr.strip()}")
+        path = self._session.run_dir / file
+        path.write_text(done.stdout)
+        return path
 
     def show_refusal(self, *args: str) -> None:
         """Runs a command that must be refused; it ends the script when it is not."""
