@@ -71,7 +71,10 @@ def _forge(export: Path, copy: Path) -> tuple[str, str]:
     """Changes an outcome and nothing else, and returns which it was and what it has become."""
     envelope = json.loads(export.read_text())
     payload = base64.b64decode(envelope["payload"]).decode()
-    was, becomes = ("differs", "proven") if '"differs"' in payload else ("proven", "failed")
-    envelope["payload"] = base64.b64encode(payload.replace(f'"{was}"', f'"{becomes}"').encode()).decode()
+    was, becomes = ("differs", "proven") if '"outcome":"differs"' in payload else ("proven", "failed")
+    forged = payload.replace(f'"outcome":"{was}"', f'"outcome":"{becomes}"')
+    if forged == payload:
+        raise Failure(f"the export should have a proof that is {was}")
+    envelope["payload"] = base64.b64encode(forged.encode()).decode()
     copy.write_text(json.dumps(envelope))
     return was, becomes

@@ -77,7 +77,8 @@ def lose_rows(lastgood: Lastgood, catalog: Postgres, server: Postgres) -> Restor
     _type(billing, "delete from invoices")
     lacking = _backup(lastgood)
     _type(billing, INVOICES)
-    give_list_of(whole, lacking, lastgood, catalog)
+    with lastgood.paused("an archive is being changed"):  # whoever read it halfway would find it damaged
+        give_list_of(whole, lacking, lastgood, catalog)
     say(
         "    the second archive gets the first one's list of contents, and manifest and catalog its new size and BLAKE3:\n"
         "    that is what a dump looks like that lost the rows of a table on its way\n"

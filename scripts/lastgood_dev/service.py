@@ -10,16 +10,19 @@ import shlex
 import subprocess
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from .child import Child, run, wait_until
 from .ports import free_port
 from .postgres import without_libpq
 from .repo import ROOT, Failure, offline_sqlx_env, say, target_dir
 from .session import Session
+
+SECONDS_TO_FINISH = 60
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,14 @@ class Lastgood:
         """Returns a token for the HTTP API. It stays off the screen."""
         self._echo(("token", "create", "--name", name, "--scope", scopes))
         return self._json("token", "create", "--name", name, "--scope", scopes)["secret"]
+
+    @contextmanager
+    def paused(self, reason: str) -> Iterator[None]:
+        """Has no run executed while the block lasts. It stays off the screen."""
+        self._json("queue", "pause", "--reason", reason)
+        wait_until(lambda: all(run.state != "running" for run in self.runs()), SECONDS_TO_FINISH, "what runs to end", pause=0.1)
+        yield
+        self._json("queue", "resume")
 
     def live_consumers(self) -> list[str]:
         """Returns what the consumers call themselves that count as alive: `HOST-PROCESS-RANDOM`."""
