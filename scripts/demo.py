@@ -310,7 +310,9 @@ def look_around(lastgood: Lastgood, replicas: Mapping[str, Replica], api: Api) -
     for name, value in lastgood.settings.items():
         say(f"  export {name}={shlex.quote(value)}")
     say(f"  export PATH={shlex.quote(str(lastgood.binary.parent))}:$PATH\n")
-    for command in ("status", "run list", "point list", "plans show", "proof list", "doctor", "backup now shop --wait", "drill now shop --wait"):
+    for command in (
+        "status", "run list", "point list", "plans show", "proof list", "doctor", "backup now shop --wait", "drill now shop --wait",
+    ):
         say(f"  lastgood {command}")
     for name, replica in replicas.items():
         say(f"  curl {replica.metrics_url}   # {name}")
