@@ -13,7 +13,7 @@ help: ## show this
 build: ## build the service (target/release/lastgood)
 	SQLX_OFFLINE=true cargo build --release --locked
 
-demo: ## break customers' databases and bring them back, in a minute after the build (KEEP=1: leave it all running to look around; STORE=s3: archives in a bucket)
+demo: ## break customers' databases, bring them back and prove it by drills, in about a minute after the build (KEEP=1: leave it all running to look around; STORE=s3: archives in a bucket)
 	@$(PYTHON) scripts/demo.py
 
 test: ## run every test against private servers (ARGS=part_of_a_name: only those)

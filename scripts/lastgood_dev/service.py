@@ -10,16 +10,19 @@ import shlex
 import subprocess
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from .child import Child, run, wait_until
 from .ports import free_port
 from .postgres import without_libpq
 from .repo import ROOT, Failure, offline_sqlx_env, say, target_dir
 from .session import Session
+
+SECONDS_TO_FINISH = 60
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,16 @@ class RestorePoint:
     id: str
     resource: str
     consistent_at: str
+    manifest_key: str
     stored_bytes: int
+    is_quarantined: bool
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> RestorePoint:
         return cls(
             id=fields["id"], resource=fields["resource"], consistent_at=fields["consistent_at"],
-            stored_bytes=fields["stored_bytes"],
+            manifest_key=fields["manifest_key"], stored_bytes=fields["stored_bytes"],
+            is_quarantined=fields["quarantined_at"] is not None,
         )
 
 
@@ -109,6 +115,25 @@ class Lastgood:
         if done.returncode != 0:
             raise Failure(f"`lastgood {shlex.join(args)}` exited with code {done.returncode}")
 
+    def show_finding(self, *args: str, words: tuple[str, ...]) -> None:
+        """Runs a command that must find something wrong, exit with code 1 and say these words."""
+        self._echo(args)
+        done = self._run(args)
+        for line in (done.stderr + done.stdout).splitlines():
+            say(f"    {line}")
+        if done.returncode != 1 or not all(word in done.stdout for word in words):
+            raise Failure(f"`lastgood {shlex.join(args)}` should have exited with code 1 and said {', '.join(words)}")
+
+    def write(self, file: str, *args: str) -> Path:
+        """Runs a command, and returns the file in the run directory that has what it printed."""
+        self._echo(args, f" > {file}")
+        done = self._run(args)
+        if done.returncode != 0:
+            raise Failure(f"`lastgood {shlex.join(args)}` exited with code {done.returncode}: {done.stderr.strip()}")
+        path = self._session.run_dir / file
+        path.write_text(done.stdout)
+        return path
+
     def show_refusal(self, *args: str) -> None:
         """Runs a command that must be refused; it ends the script when it is not."""
         self._echo(args)
@@ -129,6 +154,14 @@ class Lastgood:
         """Returns a token for the HTTP API. It stays off the screen."""
         self._echo(("token", "create", "--name", name, "--scope", scopes))
         return self._json("token", "create", "--name", name, "--scope", scopes)["secret"]
+
+    @contextmanager
+    def paused(self, reason: str) -> Iterator[None]:
+        """Has no run executed while the block lasts. It stays off the screen."""
+        self._json("queue", "pause", "--reason", reason)
+        wait_until(lambda: all(run.state != "running" for run in self.runs()), SECONDS_TO_FINISH, "what runs to end", pause=0.1)
+        yield
+        self._json("queue", "resume")
 
     def live_consumers(self) -> list[str]:
         """Returns what the consumers call themselves that count as alive: `HOST-PROCESS-RANDOM`."""
