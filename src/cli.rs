@@ -112,7 +112,7 @@ enum Command {
     /// List stores and compare them with the catalog; record that one was renamed or replaced, or forget one that is gone
     #[command(subcommand)]
     Store(store::Command),
-    /// Check a plans file, or show the plans
+    /// Check a plans file, show the plans, or simulate them
     #[command(subcommand)]
     Plans(plans::Command),
     /// Make, rotate, list and shred the keys that archives are encrypted to, and those that sign exports of the ledger
@@ -213,7 +213,7 @@ async fn dispatch(command: Command, output: &Output) -> anyhow::Result<ExitCode>
         Command::Catalog(command) => return catalog::run(command, output).await,
         Command::Proof(command) => return proof::run(command, output).await,
         Command::Store(command) => return store::run(command, output).await,
-        Command::Plans(command) => return plans::run(command, output),
+        Command::Plans(command) => return plans::run(command, output).await,
         Command::Key(command) => return key::run(command, output).await,
         Command::Audit(args) => audit::run(&args, output).await?,
         Command::Doctor(args) => return doctor::run(&args, output).await,

@@ -3,6 +3,7 @@
 mod budget;
 mod described;
 mod drills;
+mod holds;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,8 @@ use lastgood_jobs::{manifest::Manifest, resource::Engine};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use self::budget::burns;
+pub use self::{budget::burns, holds::infeasible};
+
 use self::described::{
     API_REQUESTS, API_SECONDS, AWAITING_REMOVAL, BROKEN, CLOCK_SKEW, CLOSED_DATABASES, COALESCED,
     DUMP_BYTES, ENQUEUED, EXPIRED, EXPOSURE, FUTURE_ROWS, LAST_OBSERVED, LAST_TICK, LEFT_OUT,
@@ -34,7 +36,7 @@ use crate::{
 /// What stands for every engine, and every kind of run, that this build does not know: a name that somebody made up is no label.
 const UNKNOWN: &str = "unknown";
 /// The statements that leave rows out.
-const BATCHED: [&str; 15] = [
+const BATCHED: [&str; 16] = [
     "tick",
     "apply_plans",
     "future_points",
@@ -45,6 +47,7 @@ const BATCHED: [&str; 15] = [
     "prune",
     "rebuild",
     "retain",
+    "hold",
     "verify",
     "drill",
     "copy",

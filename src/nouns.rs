@@ -33,8 +33,8 @@ pub use self::{
     run::{Attempt, OrderedRun, Restoring, Run, RunAndAttempts, RunningRun},
     signing_key::SigningKey,
     status::{
-        ClosedDatabase, QuarantinedPoint, QueueDepth, StoreFault, StuckRun, SuspectPoint,
-        Suspended, UnknownTier,
+        ClosedDatabase, InfeasiblePromise, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
+        SuspectPoint, Suspended, UnknownTier,
     },
     store::{Role, Store},
     tier::{HEADINGS, Tier, tiers},

@@ -27,7 +27,8 @@ pub use self::{
     paid::Paid,
     promise::{count_promises, recount_promises},
     upkeep::{
-        Upkeep, ask_for_copies, ask_for_drills, ask_for_removals, ask_for_verifications, retain,
+        Holding, Upkeep, ask_for_copies, ask_for_drills, ask_for_removals, ask_for_verifications,
+        hold_strictly, retain,
     },
 };
 use self::{
@@ -41,7 +42,7 @@ use self::{
 use crate::{
     catalog::{Catalog, CatalogError, GoesBy, answered, ended, leave_out},
     http, metrics,
-    plan::{Plans, PlansFile, Reload, Source},
+    plan::{Cadence, Plans, PlansFile, Reload, Source},
 };
 
 /// How often the planning of all resources is compared with the plans. Mistakes left by a producer with other plans, or by a clock
@@ -132,6 +133,7 @@ pub async fn produce(
     tasks.spawn(stop.clone().run_until_cancelled_owned(upkeep_for_ever(
         catalog.clone(),
         settings.upkeep.clone(),
+        settings.tick,
         id.clone(),
         own.clone(),
     )));
@@ -251,7 +253,8 @@ async fn tick_those(
         &paid.tiers,
         &paid.cadences,
         &paid.rpos,
-        resources.as_deref()
+        resources.as_deref(),
+        &paid.strict
     )
     .fetch_one(&mut *transaction)
     .await;
@@ -287,7 +290,10 @@ async fn apply_to(
         "src/producer/apply_plans.sql",
         &paid.tiers,
         &paid.cadences,
-        resources.as_deref()
+        resources.as_deref(),
+        &paid.strict,
+        &Cadence::HELD.map(Cadence::minutes),
+        &paid.rpos
     )
     .execute(&mut *transaction)
     .await;

@@ -130,7 +130,10 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::nouns::{ConsumerState, ResourceStatus};
+    use crate::{
+        nouns::{ConsumerState, ResourceStatus},
+        proof::{ProofKind, ProofOutcome},
+    };
 
     fn is_called_the_same<T>(all: &[T], stored: fn(T) -> &'static str) -> Result<()>
     where
@@ -153,6 +156,8 @@ mod tests {
         is_called_the_same(RunState::ALL, RunState::as_str)?;
         is_called_the_same(Trigger::ALL, Trigger::as_str)?;
         is_called_the_same(AttemptResult::ALL, AttemptResult::as_str)?;
+        is_called_the_same(ProofKind::ALL, ProofKind::as_str)?;
+        is_called_the_same(ProofOutcome::ALL, ProofOutcome::as_str)?;
         is_called_the_same(ConsumerState::ALL, ConsumerState::as_str)?;
         is_called_the_same(ResourceStatus::ALL, ResourceStatus::as_str)
     }

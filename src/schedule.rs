@@ -5,10 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::plan::Cadence;
 
 mod exposure;
+mod strict;
 #[cfg(test)]
 mod tests;
 
 pub use exposure::{BELIEVED_AHEAD, Exposure, Verdict, exposure, verdict};
+pub use strict::{Before, Held, Infeasible, Taken, Terms};
 
 /// 2000-01-01T00:00:00Z, from which slots are counted, as in the SQL's `date_bin`. Any UTC midnight would do.
 const ORIGIN_SECONDS: i64 = 946_684_800;

@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 
 use crate::{
     catalog::{Catalog, CatalogError, ResourceExposure},
-    nouns::Suspended,
-    plan::{Plan, Plans},
+    nouns::{InfeasiblePromise, Suspended},
+    plan::{Hold, Plan, Plans},
+    rto::{Rto, rto},
     schedule::{Exposure, Verdict, exposure, verdict},
 };
 
@@ -20,6 +21,8 @@ pub struct Exposed {
     pub tiers: Vec<TierStatus>,
     /// Resources, starting with those that have used up most of what their tier allows.
     pub resources: Vec<ResourcePromise>,
+    /// Promises that are held strictly, and that no cadence keeps, those that lack most first.
+    pub infeasible: Vec<InfeasiblePromise>,
     /// Resources that are not protected although their tier is.
     pub suspended: Suspended,
 }
@@ -31,12 +34,16 @@ pub struct TierStatus {
     pub id: String,
     /// The most data that may be lost, in minutes.
     pub rpo_minutes: i32,
+    /// How closely that is held.
+    pub hold: Hold,
     /// Its active resources.
     pub resources: i64,
     /// Those with no restore point at all.
     pub never_backed_up: i64,
     /// Those whose exposure has passed the RPO and its tolerance.
     pub broken: i64,
+    /// Those whose RPO no cadence holds to the minute; 0 where it is not held strictly.
+    pub infeasible: i64,
     /// The longest exposure.
     pub worst_exposure_seconds: i64,
 }
@@ -66,6 +73,12 @@ pub struct ResourcePromise {
     pub consistency: Option<String>,
     /// Why a newer restore point is suspect, and so does not count, in the manifest's words; null if there is none.
     pub suspected_of: Option<Vec<String>>,
+    /// When a drill last proved that one of its restore points can be restored.
+    pub proven_at: Option<DateTime<Utc>>,
+    /// How many seconds the last restore took, a drill's or a real one.
+    pub restore_seconds: Option<f64>,
+    /// How that compares with the tier's `rto_minutes`; null if the tier promises none.
+    pub rto: Option<Rto>,
 }
 
 /// Returns the exposure at `at` of one team's resources, or of all.
@@ -77,12 +90,18 @@ pub async fn exposed(
     limit: i64,
 ) -> Result<Exposed, CatalogError> {
     let (paid, allowed) = paid(plans);
+    let infeasible = catalog.infeasible_by_tier(plans, team).await?;
     let mut tiers: Vec<_> = catalog
         .tier_exposures(&paid, &allowed, team)
         .await?
         .into_iter()
         .map(|found| TierStatus {
             rpo_minutes: plan_of(plans, &found.tier).map_or(0, |plan| plan.rpo.minutes()),
+            hold: plan_of(plans, &found.tier).map_or_else(Hold::default, |plan| plan.hold),
+            infeasible: infeasible
+                .iter()
+                .find(|(tier, _)| *tier == found.tier)
+                .map_or(0, |(_, resources)| *resources),
             worst_exposure_seconds: found.worst_seconds,
             id: found.tier,
             resources: found.resources,
@@ -100,6 +119,7 @@ pub async fn exposed(
     Ok(Exposed {
         tiers,
         resources,
+        infeasible: catalog.infeasible(plans, team, limit).await?,
         suspended: catalog.suspended(&paid, team).await?,
     })
 }
@@ -162,5 +182,8 @@ fn resource(row: ResourceExposure, plans: &Plans, at: DateTime<Utc>) -> Option<R
         failures_in_a_row: row.failures_in_a_row,
         consistency: row.consistency,
         suspected_of: row.suspected_of,
+        proven_at: row.proven_at,
+        rto: rto(plan.rto_minutes, row.restore_seconds),
+        restore_seconds: row.restore_seconds,
     })
 }

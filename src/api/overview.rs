@@ -18,7 +18,8 @@ use super::{
 use crate::{
     capabilities::{self, Alive, LiveConsumer, Scheduling, TierCapabilities},
     nouns::{
-        ClosedDatabase, Consumer, Pause, QueueDepth, StuckRun, Suspended, Tier, UnknownTier, tiers,
+        ClosedDatabase, Consumer, InfeasiblePromise, Pause, QueueDepth, StuckRun, Suspended, Tier,
+        UnknownTier, tiers,
     },
     status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed},
 };
@@ -42,6 +43,8 @@ struct Status {
     tiers: Vec<TierStatus>,
     /// Resources, the most exposed first.
     resources: Vec<ResourcePromise>,
+    /// Promises that are held strictly, and that no cadence keeps, those that lack most first.
+    infeasible: Vec<InfeasiblePromise>,
     /// Resources that are not backed up although their tier is.
     suspended: Suspended,
     /// Databases that a restore has left closed to connections. A consumer will reopen them.
@@ -97,6 +100,7 @@ async fn status(
         plans: in_force.source.into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
+        infeasible: exposed.infeasible,
         suspended: exposed.suspended,
         closed_databases: api.catalog.closed_databases(caller.team()).await?,
         platform: match caller.team() {

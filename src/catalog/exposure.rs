@@ -33,6 +33,10 @@ pub struct ResourceExposure {
     pub failures_in_a_row: i32,
     /// When it is due next.
     pub next_due_at: Option<DateTime<Utc>>,
+    /// When a drill last proved one of its points.
+    pub proven_at: Option<DateTime<Utc>>,
+    /// How long the last restore that was measured took.
+    pub restore_seconds: Option<f64>,
     /// What its newest restore point promises about its instant, in the manifest's words.
     pub consistency: Option<String>,
     /// Why a newer restore point is suspect, and so does not count, in the manifest's words; null if there is none.
@@ -82,6 +86,7 @@ impl Catalog {
         let rows = sqlx::query_as!(
             ResourceExposure,
             "select id, team, r.tier, engine, created_at, newest_consistent_at, failures_in_a_row, next_due_at,
+                 drill_proven_at as proven_at, restore_seconds,
                  (select point.manifest ->> 'consistency' from lastgood.trusted_points as point
                   where point.resource_id = r.id order by point.consistent_at desc limit 1) as consistency,
                  (select point.suspected_of from lastgood.usable_points as point

@@ -1,6 +1,7 @@
 -- The active resources on the tiers $1, first those that have used up most of the $2 seconds that their tier allows; $3 of them at most. Of each
 -- tier the most exposed are found by index.
 select r.id, r.team, r.tier, r.engine, r.created_at, r.newest_consistent_at, r.failures_in_a_row, r.next_due_at,
+    r.drill_proven_at as proven_at, r.restore_seconds,
     (
         select point.manifest ->> 'consistency' from lastgood.trusted_points as point
         where point.resource_id = r.id order by point.consistent_at desc limit 1

@@ -15,6 +15,8 @@ pub enum Work {
     Upkeep,
     /// Letting restore points expire. A producer without its plans file must not do this.
     Retention,
+    /// Finding the cadences of resources whose RPO is held to the minute. Likewise.
+    Hold,
     /// Counting how promises were kept.
     Promise,
 }
@@ -25,6 +27,7 @@ impl Work {
             Self::Measure => "measure",
             Self::Upkeep => "upkeep",
             Self::Retention => "retention",
+            Self::Hold => "hold",
             Self::Promise => "promise",
         }
     }

@@ -123,15 +123,17 @@ impl Catalog {
     /// Records the plans of a producer that has a plans file. Writes nothing if the same plans are on record.
     pub async fn record_plans(&self, plans: &PlansOnRecord) -> Result<(), CatalogError> {
         sqlx::query!(
-            "insert into lastgood.plans_on_record as recorded (known, tiers, cadences, rpos) values ($1, $2, $3, $4)
+            "insert into lastgood.plans_on_record as recorded (known, tiers, cadences, rpos, strict) values ($1, $2, $3, $4, $5)
              on conflict (is_only) do update
-             set known = excluded.known, tiers = excluded.tiers, cadences = excluded.cadences, rpos = excluded.rpos, recorded_at = now()
-             where (recorded.known, recorded.tiers, recorded.cadences, recorded.rpos)
-                 is distinct from (excluded.known, excluded.tiers, excluded.cadences, excluded.rpos)",
+             set known = excluded.known, tiers = excluded.tiers, cadences = excluded.cadences, rpos = excluded.rpos,
+                 strict = excluded.strict, recorded_at = now()
+             where (recorded.known, recorded.tiers, recorded.cadences, recorded.rpos, recorded.strict)
+                 is distinct from (excluded.known, excluded.tiers, excluded.cadences, excluded.rpos, excluded.strict)",
             &plans.known,
             &plans.tiers,
             &plans.cadences,
-            &plans.rpos
+            &plans.rpos,
+            &plans.strict
         )
         .execute(self.pool())
         .await?;
@@ -142,7 +144,7 @@ impl Catalog {
     pub async fn plans_on_record(&self) -> Result<Option<PlansOnRecord>, CatalogError> {
         let recorded = sqlx::query_as!(
             PlansOnRecord,
-            "select known, tiers, cadences, rpos from lastgood.plans_on_record"
+            "select known, tiers, cadences, rpos, strict from lastgood.plans_on_record"
         )
         .fetch_optional(self.pool())
         .await?;
@@ -161,4 +163,6 @@ pub struct PlansOnRecord {
     pub cadences: Vec<i32>,
     /// Their RPOs in minutes.
     pub rpos: Vec<i32>,
+    /// Which of them are held strictly.
+    pub strict: Vec<String>,
 }

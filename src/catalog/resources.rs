@@ -7,7 +7,7 @@ use lastgood_jobs::resource::{ResourceId, ResourceOptions, TeamId, Tier};
 use sqlx::PgConnection;
 
 use super::{Catalog, CatalogError, error::violated};
-use crate::nouns::ResourceStatus;
+use crate::{nouns::ResourceStatus, proof::ProofOutcome};
 
 /// A connection as the catalog stores it: a reference to the secret, or the sealed secret. Never a URL in clear.
 #[derive(Clone)]
@@ -125,6 +125,18 @@ pub struct ResourceRow {
     pub newest_consistent_at: Option<DateTime<Utc>>,
     /// How many scheduled backups in a row have failed since the last success.
     pub failures_in_a_row: i32,
+    /// When the last drill of one of its points ended.
+    pub drill_tried_at: Option<DateTime<Utc>>,
+    /// What that drill found.
+    pub drill_outcome: Option<ProofOutcome>,
+    /// Why it proved nothing.
+    pub drill_because: Option<String>,
+    /// When a drill last proved one.
+    pub drill_proven_at: Option<DateTime<Utc>>,
+    /// How long the last restore that was measured took.
+    pub restore_seconds: Option<f64>,
+    /// When that was.
+    pub restore_measured_at: Option<DateTime<Utc>>,
 }
 
 impl Catalog {
@@ -135,7 +147,8 @@ impl Catalog {
             r#"select id, team, tier, engine, status, retention_days, connection_ref,
                  connection_sealed is not null as "is_sealed!",
                  case when connection_sealed is not null then sealed_under end as sealed_under, options, created_at, cadence_minutes,
-                 next_due_at, newest_consistent_at, failures_in_a_row
+                 next_due_at, newest_consistent_at, failures_in_a_row, drill_tried_at, drill_outcome as "drill_outcome: ProofOutcome", drill_because, drill_proven_at, restore_seconds,
+                 restore_measured_at
                from lastgood.resources where id = $1"#,
             id
         )
@@ -154,7 +167,8 @@ impl Catalog {
             r#"select id, team, tier, engine, status, retention_days, connection_ref,
                  connection_sealed is not null as "is_sealed!",
                  case when connection_sealed is not null then sealed_under end as sealed_under, options, created_at, cadence_minutes,
-                 next_due_at, newest_consistent_at, failures_in_a_row
+                 next_due_at, newest_consistent_at, failures_in_a_row, drill_tried_at, drill_outcome as "drill_outcome: ProofOutcome", drill_because, drill_proven_at, restore_seconds,
+                 restore_measured_at
                from lastgood.resources
              where ($1::text is null or team = $1) and ($2 or status <> 'removed') and ($4::text is null or id > $4)
              order by id limit $3"#,

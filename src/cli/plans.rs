@@ -1,4 +1,7 @@
-//! `lastgood plans check|show`.
+//! `lastgood plans check|show|simulate`.
+
+mod simulate;
+mod told;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,9 +21,11 @@ pub(super) enum Command {
     },
     /// Show the plans, with the cadence that each RPO leads to
     Show(PlansArgs),
+    /// Predict from what backups took which promises will break, and what slots and storage the plans need
+    Simulate(simulate::Args),
 }
 
-pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check { file } => {
             let problems = check(&file);
@@ -40,6 +45,7 @@ pub(super) fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode>
                 ExitCode::FAILURE
             })
         }
+        Command::Simulate(args) => simulate::run(args, output).await,
         Command::Show(args) => {
             let plans = PlansFile::load(args.plans);
             if let Some(fault) = plans.fault() {

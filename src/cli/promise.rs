@@ -36,10 +36,10 @@ pub(super) struct ReportArgs {
     #[arg(long)]
     resource: Option<ResourceId>,
     /// The first day in UTC, e.g. 2026-11-01; 29 days before the last if it is left out
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     from: Option<NaiveDate>,
     /// The last day in UTC; today if it is left out
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     to: Option<NaiveDate>,
     /// Show at most this many teams and resources
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
@@ -56,6 +56,12 @@ pub(super) struct StatementArgs {
     /// The month in UTC, e.g. 2026-11
     #[arg(long)]
     month: Month,
+}
+
+/// Parses a day.
+fn day(text: &str) -> Result<NaiveDate, String> {
+    text.parse()
+        .map_err(|_| "not a day: give a year, a month and a day, e.g. 2026-11-01".to_owned())
 }
 
 pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {

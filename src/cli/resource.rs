@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use self::options::OptionsArgs;
 use super::{
-    output::{Output, instant_or_dash, table},
+    output::{Output, instant_or_dash, printable, table},
     read_back,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     config::{self, PlansArgs},
     nouns::{ProblemKind, Resource, ResourceStatus, Told},
     plan::PlansFile,
+    proof::ProofOutcome,
     request,
     secret::{self, MasterKeys, Reference},
 };
@@ -382,7 +383,7 @@ fn details(row: &Resource) -> String {
     );
     format!(
         "{id}\n  team        {team}\n  tier        {tier}\n  engine      {engine}\n  status      {status}\n  connection  {connection}\n  \
-         options     {options}\n  cadence     {cadence}\n  newest      {newest}\n  next due    {next}\n  failures    {failures} in a row\n  registered  {created}",
+         options     {options}\n  cadence     {cadence}\n  newest      {newest}\n  next due    {next}\n  failures    {failures} in a row\n  registered  {created}\n  proven      {proven}{drill}\n  restore     {restore}",
         id = row.id,
         team = row.team,
         tier = row.tier,
@@ -393,5 +394,26 @@ fn details(row: &Resource) -> String {
         next = instant_or_dash(row.next_due_at),
         failures = row.failures_in_a_row,
         created = instant_or_dash(Some(row.created_at)),
+        proven = instant_or_dash(row.proven_at),
+        drill = last_drill(row),
+        restore = row.restore_seconds.map_or_else(
+            || "not measured".to_owned(),
+            |seconds| format!(
+                "took {seconds:.0} s, {}",
+                instant_or_dash(row.restore_measured_at)
+            ),
+        ),
     )
+}
+
+/// Returns what the last drill found, unless it proved a point.
+fn last_drill(row: &Resource) -> String {
+    match row.drill_outcome {
+        None | Some(ProofOutcome::Proven) => String::new(),
+        Some(outcome) => format!(
+            " (the last drill, {}: {outcome}: {})",
+            instant_or_dash(row.drilled_at),
+            printable(row.drill_because.as_deref().unwrap_or_default())
+        ),
+    }
 }

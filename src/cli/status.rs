@@ -1,7 +1,9 @@
 //! `lastgood status`: exposure against the promise, worst first, and whatever needs attention.
 
+mod infeasible;
 mod stores_of;
 mod unopened;
+mod unproven;
 
 use std::process::ExitCode;
 
@@ -16,15 +18,16 @@ use super::{
 use crate::{
     catalog::{
         Catalog, MissingCopies, ProofCount, Removals, StoreListing, StoreOnRecord, SuspectCount,
-        UnopenedUrl, UnverifiedTransport,
+        UnopenedUrl, UnprovenCount, UnverifiedTransport,
     },
     config::{self, PlansArgs, VerificationArgs},
     master,
     nouns::{
-        ClosedDatabase, Consumer, PauseCost, QuarantinedPoint, QueueDepth, StoreFault, StuckRun,
-        SuspectPoint, Suspended, UnknownTier,
+        ClosedDatabase, Consumer, InfeasiblePromise, PauseCost, QuarantinedPoint, QueueDepth,
+        StoreFault, StuckRun, SuspectPoint, Suspended, UnknownTier,
     },
     plan::PlansFile,
+    rto::Rto,
     schedule::Exposure,
     status::{PATIENCE_SECONDS, ResourcePromise, TierStatus, exposed, paid},
     stores::{self, StorageArgs},
@@ -42,7 +45,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// End with exit code 1 if a promise is broken, a tier is unknown, a run is stuck, a restore left a database closed, nobody can
-    /// open a sealed URL, a damaged restore point is not replaced, a newest one is suspect, a verification is overdue, a store is gone,
+    /// open a sealed URL, a damaged restore point is not replaced, a newest one is suspect, a verification or a drill is overdue, a drill found a point wanting,
+    /// a restore takes longer than is promised, a store is gone,
     /// exchanged, emptied or cannot be listed, or no consumer takes new runs
     #[arg(long)]
     check: bool,
@@ -54,12 +58,15 @@ struct Status {
     plans: &'static str,
     tiers: Vec<TierStatus>,
     resources: Vec<ResourcePromise>,
+    infeasible: Vec<InfeasiblePromise>,
     suspended: Suspended,
     unknown_tiers: Vec<UnknownTier>,
     queue: Vec<QueueDepth>,
     pauses: Vec<PauseCost>,
     stuck: Vec<StuckRun>,
     proofs: Vec<ProofCount>,
+    /// What no drill has proven.
+    unproven: Vec<UnprovenCount>,
     quarantined: Vec<QuarantinedPoint>,
     closed_databases: Vec<ClosedDatabase>,
     suspect_counts: Vec<SuspectCount>,
@@ -105,6 +112,14 @@ impl Status {
                 .proofs
                 .iter()
                 .all(|count| count.unreplaced + count.overdue == 0)
+            && self
+                .unproven
+                .iter()
+                .all(|count| count.overdue + count.wanting == 0)
+            && !self
+                .resources
+                .iter()
+                .any(|row| row.rto == Some(Rto::Broken))
             && !self.stores.iter().any(StoreListing::is_alarming)
             && self.suspect_counts.iter().all(|count| count.resources == 0)
             && self.unopened_urls_in_all == 0
@@ -126,6 +141,7 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
     let plans = file.plans();
     let known: Vec<_> = plans.iter().map(|plan| plan.tier.to_string()).collect();
     let (paid, allowed) = paid(plans);
+    let (drilled, days) = plans.drilled();
     let (unverified, unverified_in_all) = catalog.unverified_transports(limit).await?;
     // The status needs no key, so an unreadable one is ignored here. The doctor reports it.
     let keys = config::master_keys().ok().flatten();
@@ -138,12 +154,14 @@ async fn collect(catalog: &Catalog, file: &PlansFile, args: &Args) -> anyhow::Re
         plans: file.source().into(),
         tiers: exposed.tiers,
         resources: exposed.resources,
+        infeasible: exposed.infeasible,
         suspended: exposed.suspended,
         unknown_tiers: catalog.unknown_tiers(&known).await?,
         queue: catalog.queue_depths().await?,
         pauses: catalog.pause_costs(&paid, &allowed).await?,
         stuck: catalog.stuck_runs(PATIENCE_SECONDS).await?,
         proofs: catalog.proof_counts(args.verification.within()).await?,
+        unproven: catalog.unproven_counts(&drilled, &days).await?,
         quarantined: catalog.quarantined(limit).await?,
         closed_databases: catalog.closed_databases(None).await?,
         suspect_counts: catalog.suspect_counts().await?,
@@ -231,6 +249,7 @@ fn paused(cost: &PauseCost) -> String {
 fn text(status: &Status) -> String {
     let mut parts = vec![tiers(status), resources(status)];
     parts.extend(status.closed_databases.iter().map(closed));
+    parts.extend(infeasible::told(status));
     parts.extend(unopened::told(status));
     let faults = status.catalog_faults.iter();
     parts.extend(faults.map(|fault| format!("CATALOG: {fault}")));
@@ -347,6 +366,7 @@ fn text(status: &Status) -> String {
                 )
             }),
     );
+    parts.extend(unproven::told(status));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -395,6 +415,7 @@ fn tiers(status: &Status) -> String {
         [
             "tier",
             "rpo",
+            "hold",
             "resources",
             "worst exposure",
             "never backed up",
@@ -404,6 +425,7 @@ fn tiers(status: &Status) -> String {
             [
                 tier.id.clone(),
                 span(chrono::TimeDelta::minutes(tier.rpo_minutes.into())),
+                tier.hold.to_string(),
                 tier.resources.to_string(),
                 span(chrono::TimeDelta::seconds(tier.worst_exposure_seconds)),
                 tier.never_backed_up.to_string(),

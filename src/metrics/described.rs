@@ -11,6 +11,7 @@ pub(super) const STORED_BYTES: &str = "lastgood_stored_bytes_total";
 pub(super) const QUEUE_RUNS: &str = "lastgood_queue_runs";
 pub(super) const OLDEST_RUNNABLE: &str = "lastgood_queue_oldest_runnable_age_seconds";
 pub(super) const SUSPENDED: &str = "lastgood_suspended_resources";
+pub(super) const INFEASIBLE: &str = "lastgood_infeasible_promises";
 pub(super) const EXPOSURE: &str = "lastgood_exposure_seconds";
 pub(super) const PROTECTED: &str = "lastgood_protected_resources";
 pub(super) const NEVER_BACKED_UP: &str = "lastgood_never_backed_up_resources";
@@ -190,6 +191,10 @@ fn describe_promise() {
     describe_gauge!(
         SUSPENDED,
         "Resources that are not protected although their tier is: paused (as all are after `catalog rebuild`), or vetoed by their own retention of zero; by tier."
+    );
+    describe_gauge!(
+        INFEASIBLE,
+        "Protected resources whose RPO is held strictly and that no cadence keeps, because their backups take too long; by tier."
     );
     describe_gauge!(
         UNKNOWN_TIER,

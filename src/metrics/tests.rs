@@ -61,6 +61,7 @@ fn producer() {
     ticked(Duration::ZERO, 0, 0, DateTime::UNIX_EPOCH);
     exposures(&["pro".to_owned()], &[]);
     suspended(&["pro".to_owned()], &[]);
+    infeasible(&["pro".to_owned()], &[]);
     closed_databases(0);
     promises(&[], &Plans::built_in());
     let burn = crate::attained::Burn {

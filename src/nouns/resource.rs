@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::closed_set::closed_set;
+use crate::{closed_set::closed_set, proof::ProofOutcome, rto::Rto};
 
 closed_set!(
     /// Whether a resource is backed up.
@@ -53,6 +53,20 @@ pub struct Resource {
     pub next_due_at: Option<DateTime<Utc>>,
     /// How many scheduled backups have failed in a row.
     pub failures_in_a_row: i32,
+    /// When the last drill of one of its restore points ended.
+    pub drilled_at: Option<DateTime<Utc>>,
+    /// What that drill found.
+    pub drill_outcome: Option<ProofOutcome>,
+    /// Why that drill proved nothing.
+    pub drill_because: Option<String>,
+    /// When a drill last proved that one of its restore points can be restored.
+    pub proven_at: Option<DateTime<Utc>>,
+    /// How many seconds the last restore took, a drill's or a real one.
+    pub restore_seconds: Option<f64>,
+    /// When that was.
+    pub restore_measured_at: Option<DateTime<Utc>>,
+    /// How that compares with the tier's `rto_minutes`; null if the tier promises none.
+    pub rto: Option<Rto>,
 }
 
 impl Resource {

@@ -73,6 +73,33 @@ pub struct ClosedDatabase {
     pub error: Option<String>,
 }
 
+/// A promise that is held strictly, and that no cadence keeps.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct InfeasiblePromise {
+    /// The resource.
+    pub resource: String,
+    /// Its owner.
+    pub team: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its engine.
+    pub engine: String,
+    /// The RPO that it is promised, in minutes.
+    pub rpo_minutes: i32,
+    /// What one of its backups takes, with its wait and a tick of the producer.
+    pub takes_seconds: i32,
+    /// The shortest RPO that could be kept as things are, in minutes; null if none can.
+    pub feasible_rpo_minutes: Option<i64>,
+    /// The longest that a backup may take for the RPO to hold; null if the RPO is too short for any.
+    pub feasible_takes_seconds: Option<i64>,
+    /// Both in words.
+    pub infeasible_because: String,
+    /// How many backups this was decided from.
+    pub backups: i32,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+}
+
 /// A suspect restore point.
 #[derive(Debug, Clone, Serialize)]
 pub struct SuspectPoint {

@@ -80,6 +80,29 @@ impl Cadence {
         Self(1440),
     ];
 
+    /// Every cadence that `hold: strict` chooses from, shortest first: [`Cadence::ALL`] and four more below the hour.
+    ///
+    /// The slots of those four do not divide the day: they are counted from the same origin, and begin at another time each day.
+    pub const HELD: [Self; 17] = [
+        Self(5),
+        Self(10),
+        Self(15),
+        Self(20),
+        Self(30),
+        Self(40),
+        Self(45),
+        Self(50),
+        Self(55),
+        Self(60),
+        Self(120),
+        Self(180),
+        Self(240),
+        Self(360),
+        Self(480),
+        Self(720),
+        Self(1440),
+    ];
+
     /// Returns the longest cadence that does not exceed the RPO, or `None` if the RPO is 0.
     #[must_use]
     pub fn for_rpo(rpo: Rpo) -> Option<Self> {
@@ -104,6 +127,12 @@ impl Cadence {
             (None, _) => Err(CadenceError::TooShort(minutes)),
             (Some(_), None) => Err(CadenceError::TooLong(minutes)),
         }
+    }
+
+    /// Returns the cadence of [`Cadence::HELD`] that lasts the given minutes, as the catalog stores it.
+    #[must_use]
+    pub fn held(minutes: i32) -> Option<Self> {
+        Self::HELD.into_iter().find(|cadence| cadence.0 == minutes)
     }
 
     /// Returns the cadence in minutes.
@@ -208,6 +237,19 @@ mod tests {
     fn every_cadence_divides_the_day_and_is_ascending() {
         assert!(Cadence::ALL.iter().all(|cadence| 1440 % cadence.0 == 0));
         assert!(Cadence::ALL.is_sorted());
+    }
+
+    #[test]
+    fn a_strict_hold_chooses_from_every_cadence_and_four_more() {
+        assert!(Cadence::HELD.is_sorted());
+        let more: Vec<_> = Cadence::HELD
+            .into_iter()
+            .filter(|cadence| !Cadence::ALL.contains(cadence))
+            .map(Cadence::minutes)
+            .collect();
+        assert_eq!(more, [40, 45, 50, 55]);
+        let all = Cadence::ALL.into_iter();
+        assert!(all.into_iter().all(|it| Cadence::HELD.contains(&it)));
     }
 
     #[rstest]

@@ -82,6 +82,7 @@ struct Figures {
     paid: Vec<String>,
     exposures: Vec<TierExposure>,
     suspended: Vec<(String, i64)>,
+    infeasible: Vec<(String, i64)>,
     unknown: Vec<UnknownTier>,
     removals: Removals,
     listings: Vec<StoreListing>,
@@ -124,6 +125,8 @@ async fn observe(
     metrics::promises(&gone, plans);
     metrics::exposures(&shown.tiers, &figures.exposures);
     metrics::suspended(&gone, &[]);
+    metrics::infeasible(&gone, &[]);
+    metrics::infeasible(&shown.tiers, &figures.infeasible);
     metrics::suspended(&shown.tiers, &figures.suspended);
     metrics::unknown_tiers(&figures.unknown);
     shown.tell_new(&figures.unknown);
@@ -155,6 +158,7 @@ async fn measure(
     Ok(Figures {
         exposures: catalog.tier_exposures(&paid, &allowed, None).await?,
         suspended: catalog.suspended_by_tier(&paid).await?,
+        infeasible: catalog.infeasible_by_tier(plans, None).await?,
         unknown: catalog.unknown_tiers(&known).await?,
         removals: catalog.removals().await?,
         listings: catalog.store_listings(&observer.stores).await?,

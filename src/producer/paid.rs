@@ -1,8 +1,11 @@
 //! Which tiers are backed up, how often, and against which RPO. Ticks use these figures, even while the plans file is missing.
 
+use chrono::TimeDelta;
+
 use crate::{
     catalog::{Catalog, CatalogError, PlansOnRecord},
     plan::{Plans, PlansFile, Source},
+    schedule::Terms,
 };
 
 /// The tiers that are backed up, in the form that statements take: one list per column.
@@ -11,6 +14,8 @@ pub struct Paid {
     pub(super) tiers: Vec<String>,
     pub(super) cadences: Vec<i32>,
     pub(super) rpos: Vec<i32>,
+    /// Which of the tiers are held strictly.
+    pub(super) strict: Vec<String>,
 }
 
 impl Paid {
@@ -19,7 +24,13 @@ impl Paid {
     pub fn of(plans: &Plans) -> Self {
         let mut paid = Self::default();
         for (plan, cadence) in plans.paid() {
+            // A tick of none: the first cadence does not depend on it.
+            let strict = Terms::of(plan, TimeDelta::zero());
+            let cadence = strict.map_or(cadence, Terms::first);
             paid.push(plan.tier.as_str(), cadence.minutes(), plan.rpo.minutes());
+            if strict.is_some() {
+                paid.strict.push(plan.tier.to_string());
+            }
         }
         paid
     }
@@ -39,6 +50,7 @@ impl Paid {
                         tiers: own.tiers.clone(),
                         cadences: own.cadences.clone(),
                         rpos: own.rpos.clone(),
+                        strict: own.strict.clone(),
                     })
                     .await?;
                 Ok(own)
@@ -56,7 +68,11 @@ impl Paid {
             tiers: recorded.tiers.clone(),
             cadences: recorded.cadences.clone(),
             rpos: recorded.rpos.clone(),
+            strict: recorded.strict.clone(),
         };
+        let is_new = |tier: &&String| !recorded.known.contains(tier);
+        paid.strict
+            .extend(self.strict.iter().filter(is_new).cloned());
         let own = self.tiers.iter().zip(&self.cadences).zip(&self.rpos);
         for ((tier, cadence), rpo) in own {
             if !recorded.known.contains(tier) {
@@ -86,16 +102,19 @@ mod tests {
             tiers: list(&["gold", "pro"]),
             cadences: vec![5, 30],
             rpos: vec![5, 30],
+            strict: list(&["gold"]),
         };
         let built_in = Paid {
             tiers: list(&["pro", "free", "team"]),
             cadences: vec![60, 60, 60],
             rpos: vec![60, 60, 60],
+            strict: list(&["pro", "team"]),
         };
         let expected = Paid {
             tiers: list(&["gold", "pro", "team"]),
             cadences: vec![5, 30, 60],
             rpos: vec![5, 30, 60],
+            strict: list(&["gold", "team"]),
         };
         assert_eq!(built_in.under(&recorded), expected);
     }

@@ -3,6 +3,7 @@
 mod ask;
 mod copies;
 mod drills;
+mod hold;
 mod retain;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use self::ask::{Asked, enqueue};
 pub use self::{
     copies::ask_for_copies,
     drills::ask_for_drills,
+    hold::{Holding, hold_strictly},
     retain::{ask_for_removals, retain},
 };
 use crate::{
@@ -50,6 +52,7 @@ pub struct Upkeep {
 pub(super) async fn upkeep_for_ever(
     catalog: Catalog,
     upkeep: Upkeep,
+    tick: Duration,
     id: String,
     plans: watch::Receiver<Option<Plans>>,
 ) {
@@ -65,6 +68,13 @@ pub(super) async fn upkeep_for_ever(
         if let (true, Some(plans)) = (leads_upkeep, &in_force) {
             let asking = ask_for_drills(&catalog, plans);
             report("drills", answered(UPKEEP_WITHIN, asking).await);
+        }
+        if let Some(plans) = &in_force
+            && leads(&catalog, Work::Hold, &upkeep, &id).await
+        {
+            let tick = TimeDelta::from_std(tick).unwrap_or(TimeDelta::MAX);
+            let holding = hold_strictly(&catalog, plans, tick);
+            held(answered(UPKEEP_WITHIN, holding).await);
         }
         if let Some(plans) = in_force
             && leads(&catalog, Work::Retention, &upkeep, &id).await
@@ -111,6 +121,21 @@ fn report(what: &str, asked: Result<u64, CatalogError>) {
         Ok(0) => {}
         Ok(asked) => tracing::info!(upkeep.asked = asked, "{what} enqueued"),
         Err(error) => tracing::warn!(error = chain(&error), "cannot enqueue {what}"),
+    }
+}
+
+fn held(holding: Result<Holding, CatalogError>) {
+    match holding {
+        Ok(Holding { changed: 0, .. }) => {}
+        Ok(Holding { decided, changed }) => tracing::info!(
+            hold.decided = decided,
+            hold.changed = changed,
+            "cadences were found for RPOs that are held to the minute"
+        ),
+        Err(error) => tracing::error!(
+            error = chain(&error),
+            "cannot find the cadences of RPOs that are held to the minute"
+        ),
     }
 }
 

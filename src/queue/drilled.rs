@@ -7,7 +7,7 @@ use super::{Condemned, proof::condemn};
 use crate::proof::{NewProof, ProofKind, ProofOutcome};
 
 /// Notes a drill's outcome beside its point and its resource. A point that is found wanting is drilled once more, and quarantined when
-/// another consumer agrees. Does nothing for other proofs.
+/// another consumer agrees. Of a real restore, notes how long it took. Does nothing for verifications.
 pub(super) async fn note(
     connection: &mut PgConnection,
     attempt: Attempt,
@@ -16,7 +16,8 @@ pub(super) async fn note(
 ) -> sqlx::Result<()> {
     match proof.kind {
         ProofKind::Drill => {}
-        ProofKind::Verification | ProofKind::Restore => return Ok(()),
+        ProofKind::Restore => return measure(connection, proof).await,
+        ProofKind::Verification => return Ok(()),
     }
     let outcome = proof.verdict.outcome();
     let because = proof.verdict.because().map(|it| it.sentence.as_str());
@@ -54,4 +55,21 @@ pub(super) async fn note(
             Ok(())
         }
     }
+}
+
+/// Notes how long a real restore took.
+async fn measure(connection: &mut PgConnection, proof: &NewProof) -> sqlx::Result<()> {
+    let seconds = proof
+        .took
+        .get("restore")
+        .map(std::time::Duration::as_secs_f64);
+    sqlx::query!(
+        "update lastgood.resources as r set restore_seconds = $2, restore_measured_at = clock_timestamp()
+         from lastgood.restore_points as point where point.id = $1 and r.id = point.resource_id",
+        proof.point,
+        seconds
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

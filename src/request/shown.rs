@@ -8,6 +8,7 @@ use crate::{
     master::{self, MasterKeyError},
     nouns::Resource,
     plan::Plans,
+    rto::rto,
     secret::MasterKeys,
 };
 
@@ -56,6 +57,8 @@ fn shown(row: ResourceRow, plans: &Plans, nobody_has: &[i32]) -> Resource {
         |error| error.to_string(),
         |tier| promise(plans, &tier, row.retention_days).to_string(),
     );
+    let plan = plans.iter().find(|plan| plan.tier.as_str() == row.tier);
+    let rto_minutes = plan.and_then(|plan| plan.rto_minutes);
     Resource {
         promise,
         connection: row
@@ -75,5 +78,12 @@ fn shown(row: ResourceRow, plans: &Plans, nobody_has: &[i32]) -> Resource {
         newest_consistent_at: row.newest_consistent_at,
         next_due_at: row.next_due_at,
         failures_in_a_row: row.failures_in_a_row,
+        drilled_at: row.drill_tried_at,
+        drill_outcome: row.drill_outcome,
+        drill_because: row.drill_because,
+        proven_at: row.drill_proven_at,
+        rto: rto(rto_minutes, row.restore_seconds),
+        restore_seconds: row.restore_seconds,
+        restore_measured_at: row.restore_measured_at,
     }
 }

@@ -21,7 +21,7 @@ fn spread(resource: u32, team: u32) -> Spread {
 }
 
 fn cadences() -> impl Strategy<Value = Cadence> {
-    proptest::sample::select(Cadence::ALL.to_vec())
+    proptest::sample::select(Cadence::HELD.to_vec())
 }
 
 /// Any instant from 1970 to 2100, to the nanosecond.
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_of_a_day_begin_at_its_midnight(cadence in cadences(), now in instants()) {
+    fn windows_of_a_day_begin_at_its_midnight(cadence in proptest::sample::select(Cadence::ALL.to_vec()), now in instants()) {
         let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
         prop_assert_eq!(slot_start(cadence, FIRST, midnight), midnight);
     }

@@ -2,6 +2,7 @@
 
 mod health;
 mod order_commands;
+mod plan_simulation;
 mod plans_commands;
 pub(crate) mod process;
 mod producer_process;

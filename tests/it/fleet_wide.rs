@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
 use lastgood::{
     catalog::{RunFilter, Work},
+    plan::Cadence,
     run::{RunKind, RunState},
 };
 use lastgood_jobs::attempt::RunId;
@@ -82,13 +83,73 @@ const APPLY: &str = "src/producer/apply_plans.sql";
 const VERIFY: &str = "src/producer/upkeep/verify.sql";
 
 async fn applied(db: &TestCatalog) -> Result<(u64, i64)> {
+    applied_with(db, Vec::new()).await
+}
+
+async fn applied_with(db: &TestCatalog, strict: Vec<String>) -> Result<(u64, i64)> {
     measured(db, APPLY, |query| {
         query
             .bind(tiers())
             .bind(vec![60, 1440])
             .bind(None::<Vec<String>>)
+            .bind(strict)
+            .bind(Cadence::HELD.map(Cadence::minutes))
+            .bind(vec![60, 1440])
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planning_reads_no_more_where_each_resource_has_a_cadence_of_its_own() -> Result<()> {
+    let db = fleet().await?;
+    db.execute(
+        "update lastgood.resources set strict_cadence_minutes = 45, strict_rpo_minutes = 60, cadence_minutes = 45
+         where tier = 'pro' and id like '%4'",
+    )
+    .await?;
+    db.execute("vacuum (analyze)").await?;
+    let strict = vec!["pro".to_owned()];
+    let (changed, read) = applied_with(&db, strict.clone()).await?;
+    ensure!(changed == 0 && read <= 50, "{changed} of {read} read");
+    for (wrong, expected) in [
+        (
+            "update lastgood.resources set cadence_minutes = 60 where id = 'r4'",
+            1,
+        ),
+        (
+            "update lastgood.resources set next_due_at = null where id = 'r14'",
+            2,
+        ),
+        (
+            "update lastgood.resources set next_due_at = now() + interval '95 minutes' where id = 'r24'",
+            3,
+        ),
+    ] {
+        db.execute(wrong).await?;
+        let (changed, read) = applied_with(&db, strict.clone()).await?;
+        ensure!(
+            changed == expected && read <= 50,
+            "{wrong}: {changed} of {read} read"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finding_cadences_reads_the_resources_that_are_due_and_not_their_runs() -> Result<()> {
+    let db = fleet().await?;
+    db.execute(
+        "insert into lastgood.strict_holds (resource_id, look_at)
+         select id, case when id like '%44' then now() else now() + interval '5 hours' end from lastgood.resources",
+    )
+    .await?;
+    db.execute("vacuum (analyze)").await?;
+    let due = measured(&db, "src/producer/upkeep/due_holds.sql", |query| {
+        query.bind(500_i64)
+    });
+    let (found, read) = due.await?;
+    ensure!(found == 40 && read <= 200, "{found} of {read} read");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod missed;
+mod strict;
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};

@@ -1,6 +1,10 @@
 //! A drill proves a restore point, tells what is missing by its name, and condemns nothing for a fault that is not its own.
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use lastgood_jobs::{
@@ -174,12 +178,10 @@ async fn a_postgres_point_is_proven_item_by_item() -> Result<()> {
 
 /// Gives the archive of one point the list of contents of another: what a dump that lost something looks like, to which
 /// every hash agrees.
-pub(crate) fn forge(lab: &Lab, dump: &RestorePoint, list: &RestorePoint) -> Result<RestorePoint> {
+pub(crate) fn forge(store: &Path, dump: &RestorePoint, list: &RestorePoint) -> Result<RestorePoint> {
     let frame_of = |point: &RestorePoint| -> Result<(Vec<u8>, Vec<u8>)> {
         let bytes = std::fs::read(
-            lab.store
-                .path()
-                .join("objects")
+            store.join("objects")
                 .join(&*point.manifest.archive.key),
         )?;
         let recorded = point.manifest.contents.as_ref();
@@ -193,7 +195,7 @@ pub(crate) fn forge(lab: &Lab, dump: &RestorePoint, list: &RestorePoint) -> Resu
     forged.manifest.archive.size_bytes = archive.len() as u64;
     forged.manifest.archive.blake3 = blake3::hash(&archive).to_hex().to_string();
     forged.manifest.contents.clone_from(&list.manifest.contents);
-    let path = |key: &str| lab.store.path().join("objects").join(key);
+    let path = |key: &str| store.join("objects").join(key);
     std::fs::write(path(&forged.manifest.archive.key), archive)?;
     std::fs::write(
         path(&forged.manifest_key),
@@ -262,7 +264,7 @@ async fn what_a_dump_lost_is_told_by_its_name(
     let (lab, whole) = shop().await?;
     lab.run(change).await?;
     let less = lab.backup(attempt()).await?;
-    let forged = forge(&lab, &less, &whole)?;
+    let forged = forge(lab.store.path(), &less, &whole)?;
     // Reading it back sees nothing: every hash agrees.
     lastgood_jobs::verify::verify(&Sought::at(&forged.manifest_key), &lab.worker).await?;
     let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
@@ -342,5 +344,66 @@ async fn a_damaged_archive_is_an_error_as_in_a_verification() -> Result<()> {
     std::fs::write(path, bytes)?;
     let error = Ground::new().await?.drill(&point, &lab.worker).await;
     assert!(matches!(error, Err(JobError::Damaged { .. })), "{error:?}");
+    lab.clean().await
+}
+
+/// A check that reads another table fails while that table is empty.
+#[tokio::test]
+async fn a_dump_that_no_server_takes_is_failed_and_says_why() -> Result<()> {
+    let lab = Lab::owner(Server::pg18()?).await?;
+    lab.run(
+        "create table b (x int); insert into b values (1); \
+         create function has_b() returns boolean language sql as 'select exists (select from public.b)'; \
+         create table a (x int check (has_b())); insert into a values (1)",
+    )
+    .await?;
+    let point = lab.backup(attempt()).await?;
+    let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
+    let Outcome::Failed { because } = &drilled.outcome else {
+        panic!("{drilled:#?}");
+    };
+    assert!(because.contains("check constraint"), "{because}");
+    lab.clean().await
+}
+
+/// What the role of the restore may not create, its own server may not have created either.
+#[tokio::test]
+async fn what_needs_a_superuser_is_not_possible_to_prove() -> Result<()> {
+    let lab = Lab::superuser(Server::pg18()?).await?;
+    lab.run(
+        "create function told() returns event_trigger language plpgsql as 'begin end'; \
+         create event trigger tell on ddl_command_end execute function told()",
+    )
+    .await?;
+    let point = lab.backup(attempt()).await?;
+    let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
+    assert!(
+        matches!(
+            drilled.outcome,
+            Outcome::NotPossible {
+                reason: Unproven::NeedsSuperuser,
+                ..
+            }
+        ),
+        "{drilled:#?}"
+    );
+    lab.clean().await
+}
+
+#[tokio::test]
+async fn extensions_come_back_where_they_were() -> Result<()> {
+    let lab = Lab::superuser(Server::pg18()?).await?;
+    lab.run(
+        "create schema tools; create extension pgcrypto schema tools; create extension vector; create extension hstore; \
+         create table things (id uuid default tools.gen_random_uuid(), at vector(2), tags hstore); \
+         insert into things (at, tags) values ('[1,2]', 'a=>1'), ('[3,4]', null); \
+         create index on things using hnsw (at vector_l2_ops)",
+    )
+    .await?;
+    let point = lab.backup(attempt()).await?;
+    let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
+    assert_eq!(drilled.outcome, Outcome::Proven, "{drilled:#?}");
+    let comparison = drilled.comparison.context("nothing was compared")?;
+    assert!(comparison.compared["extension"] >= 4, "{comparison:#?}");
     lab.clean().await
 }

@@ -6,6 +6,7 @@
 
 mod archive;
 mod contents;
+mod drills;
 mod dump_failures;
 mod dumps;
 mod forge;

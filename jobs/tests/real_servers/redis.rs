@@ -1,6 +1,7 @@
 //! Tests of Redis and Valkey against real servers.
 
 mod contents;
+mod drills;
 mod dumps;
 mod halves;
 mod lab;

@@ -32,7 +32,7 @@ still as (
 ended as (
     select plan.tier, greatest($3, coalesce(before.consistent_at, r.created_at) + plan.allowed, before.created_at) as began_at,
         point.created_at as ended_at
-    from lastgood.restore_points as point
+    from lastgood.trusted_points as point
     join lastgood.resources as r on r.id = point.resource_id and r.status = 'active' and coalesce(r.retention_days, 1) > 0
     join plan on plan.tier = r.tier
     left join lateral (
@@ -44,7 +44,6 @@ ended as (
         ) as earlier
     ) as before on true
     where point.created_at > $3 and point.created_at <= $4
-        and point.quarantined_at is null and point.expired_at is null and point.suspected_at is null
         and not exists (
             select from lastgood.pauses as pause
             where coalesce(pause.engine, r.engine) = r.engine and coalesce(pause.tier, r.tier) = r.tier

@@ -29,7 +29,7 @@ pub(super) async fn make(
     output.show(&made, |made| {
         format!(
             "signing key {} signs exports of the ledger from now on; its fingerprint is {}\n\
-             `lastgood key signing` prints its public half: give it to whoever verifies exports, on another way than the exports",
+             `lastgood key signing` prints its public half: give it to whoever verifies exports, through another channel than the exports",
             made.id, made.fingerprint
         )
     })

@@ -1,5 +1,7 @@
 //! What must hold is a constraint of the schema: each one refuses a spoiled row.
 
+mod proofs;
+
 use anyhow::{Context as _, Result};
 use chrono::Utc;
 use rstest::rstest;
@@ -34,6 +36,18 @@ const RESOURCE: &str = "insert into lastgood.resources (id, team, tier, engine, 
 #[case::a_server_in_capitals("server = 'Host:5432'", "resources_server_is_a_host")]
 #[case::a_cadence_too_short("cadence_minutes = 4", "resources_cadence_is_possible")]
 #[case::a_cadence_too_long("cadence_minutes = 1441", "resources_cadence_is_possible")]
+#[case::a_cadence_of_its_own_too_short(
+    "strict_cadence_minutes = 4, strict_rpo_minutes = 60",
+    "resources_strict_cadence_is_possible"
+)]
+#[case::a_cadence_of_its_own_for_no_rpo(
+    "strict_cadence_minutes = 45, strict_rpo_minutes = 0",
+    "resources_strict_rpo_is_positive"
+)]
+#[case::a_cadence_of_its_own_and_no_rpo(
+    "strict_cadence_minutes = 45",
+    "resources_strict_cadence_is_of_an_rpo"
+)]
 #[case::failures_below_zero("failures_in_a_row = -1", "resources_failures_count")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_resource_is_refused(
@@ -331,6 +345,26 @@ async fn an_impossible_consumer_is_refused(
     "plans_on_record (known, tiers, cadences, rpos) values ('{pro}', '{pro}', '{}', '{60}')",
     "plans_on_record_are_of_one_length"
 )]
+#[case::a_hold_of_no_rpo(
+    "strict_holds (resource_id, planned_at, rpo_minutes) values ('shop', now(), 0)",
+    "strict_holds_rpo_is_positive"
+)]
+#[case::a_hold_from_fewer_backups_than_none(
+    "strict_holds (resource_id, backups) values ('shop', -1)",
+    "strict_holds_backups_count"
+)]
+#[case::a_hold_of_backups_that_end_before_they_begin(
+    "strict_holds (resource_id, takes_seconds) values ('shop', -1)",
+    "strict_holds_takes_time"
+)]
+#[case::half_a_hold(
+    "strict_holds (resource_id, planned_at) values ('shop', now())",
+    "strict_holds_are_planned_as_a_whole"
+)]
+#[case::infeasible_without_a_reason(
+    "strict_holds (resource_id, planned_at, rpo_minutes, is_infeasible) values ('shop', now(), 60, true)",
+    "strict_holds_infeasible_says_why"
+)]
 #[case::work_in_words(
     "leadership (work, holder, until) values ('All of it', 'p', now())",
     "leadership_work_is_a_word"
@@ -412,7 +446,7 @@ async fn every_check_of_the_schema_is_one_that_these_tests_refuse_something_by()
     .fetch_all(db.pool())
     .await?;
     assert!(checks.len() > 25, "{checks:?}");
-    let here = include_str!("constraints.rs");
+    let here = [include_str!("constraints.rs"), include_str!("constraints/proofs.rs")].concat();
     let untested: Vec<_> = checks
         .iter()
         .filter(|check| !here.contains(&format!("\"{check}\"")))

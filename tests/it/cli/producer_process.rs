@@ -378,3 +378,42 @@ async fn a_producer_outlives_its_catalog() -> Result<()> {
     assert_eq!(producer.terminate().await?, 0);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_counts_how_promises_are_kept() -> Result<()> {
+    let db = TestCatalog::create().await?;
+    db.add("shop", "acme", "gold").await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("plans.yaml");
+    let plans = "version: 1\ntiers:\n  gold: {rpo_minutes: 60, backup_retention_days: 7, objective: 99.9}\n";
+    std::fs::write(&path, plans)?;
+    let producer = Producer::start(&db, &path.to_string_lossy()).await?;
+    producer
+        .shows(
+            "lastgood_promise_burn_rate{tier=\"gold\",window=\"1h\"}",
+            0.0,
+        )
+        .await?;
+    for (what, rows) in [
+        (
+            "it is on record what is promised",
+            "select count(*) from lastgood.tier_promises where rpo_minutes = 60 and tolerance_minutes = 6",
+        ),
+        (
+            "it is on record that a producer ticks",
+            "select count(*) from lastgood.last_tick",
+        ),
+        (
+            "the last minutes are counted",
+            "select count(*) from lastgood.promise_slices where tier = 'gold'",
+        ),
+        (
+            "one producer counts",
+            "select count(*) from lastgood.leadership where work = 'promise'",
+        ),
+    ] {
+        eventually(SOON, what, async || Ok(db.count(rows).await? > 0)).await?;
+    }
+    assert_eq!(producer.terminate().await?, 0);
+    Ok(())
+}

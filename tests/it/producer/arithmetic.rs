@@ -21,7 +21,7 @@ async fn the_schedule_in_sql_is_the_schedule_in_rust() -> Result<()> {
         .execute(&mut *connection)
         .await?;
     for _ in 0..3 {
-        let inputs: Vec<Input> = Cadence::ALL
+        let inputs: Vec<Input> = Cadence::HELD
             .into_iter()
             .cycle()
             .map(|cadence| Input::any(&mut random, cadence))

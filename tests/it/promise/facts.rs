@@ -134,6 +134,27 @@ async fn time_in_which_no_producer_ticked_is_down_and_excuses_nothing() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_ticks_rarely_is_not_down_between_two_ticks() -> Result<()> {
+    let fleet = Fleet::with_shop().await?;
+    fleet.db.catalog.heartbeat(TICK).await?;
+    fleet
+        .db
+        .execute(
+            "insert into lastgood.producers (id, version, tick_seconds, plans_blake3, verify_within_seconds)
+             values ('rare', '1.0.0', 300, repeat('0', 64), 0)",
+        )
+        .await?;
+    fleet.clock(10).await?;
+    fleet.db.catalog.heartbeat(TICK).await?;
+    let down = "select count(*) from lastgood.downtimes";
+    assert_eq!(fleet.db.count(down).await?, 0);
+    fleet.clock(26).await?;
+    fleet.db.catalog.heartbeat(TICK).await?;
+    assert_eq!(fleet.db.count(down).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_suspect_point_counts_from_its_confirmation() -> Result<()> {
     let fleet = Fleet::with_shop().await?;
     let id = fleet.point("shop", 30, 31).await?;
