@@ -72,6 +72,7 @@ fn producer() {
         rate_6h: Some(0.0),
     };
     burns(&[], &[burn]);
+    unproven(&[]);
 }
 
 fn consumer() {

@@ -1,4 +1,4 @@
-//! A typed client of lastgood's HTTP API: ask for backups and restores, wait for them, and see what may be promised.
+//! A typed client of lastgood's HTTP API: ask for backups, drills and restores, wait for them, and see what may be promised.
 #![doc = include_str!("../README.md")]
 
 mod answer;
@@ -95,6 +95,16 @@ impl Client {
             .await
     }
 
+    /// Asks for a drill of the resource's newest trusted restore point, or of `point`, and returns its run. Once that has
+    /// ended, [`proofs`](Self::proofs) says what it found.
+    ///
+    /// A resource has one drill at a time: while one waits or runs, this returns that one, whichever point it is of.
+    pub async fn drill(&self, resource: &str, point: Option<Uuid>) -> Result<Run, ClientError> {
+        let path = ["resources", resource, "drills"];
+        let body = serde_json::json!({ "point": point });
+        self.ask(Method::POST, &path, None, Some(&body)).await
+    }
+
     /// Returns a run as it is now.
     pub async fn run(&self, id: Uuid) -> Result<Run, ClientError> {
         self.ask(Method::GET, &["runs", &id.to_string()], None, None::<&()>)
@@ -148,8 +158,8 @@ impl Client {
             .await
     }
 
-    /// Sends a request, and retries it: every request of this client is safe to repeat, as it only reads or carries a
-    /// key.
+    /// Sends a request, and retries it: every request of this client is safe to repeat. It only reads, carries a key, or
+    /// asks for a drill, of which a resource has one at a time.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

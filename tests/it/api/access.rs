@@ -88,6 +88,13 @@ fn table() -> Vec<Route> {
         ),
         (
             Method::POST,
+            "/resources/{id}/drills",
+            Enqueue,
+            NotFound,
+            None,
+        ),
+        (
+            Method::POST,
             "/restore-points/{id}/confirm",
             Admin,
             NotFound,
