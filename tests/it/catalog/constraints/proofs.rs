@@ -3,6 +3,7 @@
 use anyhow::Result;
 use chrono::Utc;
 use rstest::rstest;
+use sqlx::AssertSqlSafe;
 
 use super::{RESOURCE, point, refused};
 use crate::database::TestCatalog;
@@ -79,7 +80,9 @@ async fn an_impossible_proof_is_refused(
 ) -> Result<()> {
     let db = TestCatalog::create().await?;
     refused(&db, &proof(changed), constraint).await?;
-    db.execute(&proof(&[])).await?;
+    sqlx::query(AssertSqlSafe(proof(&[])))
+        .execute(db.pool())
+        .await?;
     Ok(())
 }
 
