@@ -196,18 +196,18 @@ impl std::fmt::Display for Difference {
             expected,
             found,
         } = self;
-        let what = match fact {
-            Fact::Existence => "",
-            Fact::Count => " rows, documents or keys:",
-            Fact::Hash => " contents:",
-            Fact::Value => " value:",
-        };
-        let shown = |it: &Option<String>| it.clone().unwrap_or_else(|| "missing".to_owned());
-        write!(
-            f,
-            "{kind} {name}:{what} dumped {}, came back {}",
-            shown(expected),
-            shown(found)
-        )
+        write!(f, "{kind} {name}: ")?;
+        let shown = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".to_owned());
+        let (expected, found) = (shown(expected), shown(found));
+        match (fact, &self.expected, &self.found) {
+            (Fact::Existence, Some(_), None) => f.write_str("it did not come back"),
+            (Fact::Existence, None, Some(_)) => f.write_str("it came back, and was not dumped"),
+            (Fact::Existence, _, _) => write!(f, "dumped as {expected}, came back {found}"),
+            (Fact::Count, _, _) => write!(f, "{expected} records were dumped, {found} came back"),
+            (Fact::Hash, _, _) => {
+                f.write_str("its records came back otherwise than they were dumped")
+            }
+            (Fact::Value, _, _) => write!(f, "{expected} was dumped, {found} came back"),
+        }
     }
 }

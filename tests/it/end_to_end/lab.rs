@@ -66,6 +66,8 @@ impl Lab {
             ("LASTGOOD_REAP", "1s".to_owned()),
             ("LASTGOOD_OBSERVE", "1s".to_owned()),
             ("LASTGOOD_POLL", "200ms".to_owned()),
+            // Drills have tests of their own.
+            ("LASTGOOD_DRILL_SLOTS", "0".to_owned()),
         ] {
             lab.set(name, value);
         }
