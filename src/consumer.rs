@@ -134,7 +134,8 @@ pub async fn consume(
         .within(settings.limits);
     let in_flight = InFlight::default();
     let give_back = CancellationToken::new();
-    let queues = queues(&ledger, settings, &in_flight, &give_back);
+    let drills = shared.drills.clone();
+    let queues = queues(&ledger, settings, drills.as_deref(), &in_flight, &give_back);
     let drain_asked = Arc::new(Notify::new());
     let wakers = Wakers {
         drain: (id.as_str().into(), Arc::clone(&drain_asked)),
@@ -269,6 +270,7 @@ async fn run_workers(
 fn queues(
     ledger: &Ledger,
     settings: &Settings,
+    drills: Option<&Drills>,
     in_flight: &InFlight,
     give_back: &CancellationToken,
 ) -> Vec<Queue> {
@@ -284,6 +286,10 @@ fn queues(
         .engines
         .iter()
         .flat_map(|engine| lanes.map(|lane| (engine, lane)))
+        // Another consumer may have the server that this one lacks.
+        .filter(|(engine, (lane, _))| {
+            *lane != Lane::Drills || drill::drills_engine(drills, **engine)
+        })
         .filter(|(_, (_, slots))| *slots > 0);
     each.map(|(engine, (lane, slots))| Queue {
         ledger: ledger.clone(),

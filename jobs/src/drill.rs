@@ -7,7 +7,7 @@
 mod outcome;
 mod verdict;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -31,6 +31,9 @@ use crate::{
     sought::Sought,
     worker::Worker,
 };
+
+/// How often the size of a scratch server is measured.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
 /// What a consumer has for drills.
 #[derive(Debug, Clone)]
@@ -108,6 +111,19 @@ pub async fn drill(
     }
 }
 
+/// Returns how much the scratch server takes once that is more than it may. What it takes beforehand is an estimate.
+async fn outgrown(scratch: &Scratch, max_bytes: u64) -> u64 {
+    let mut timer = tokio::time::interval(MEASURED_EVERY);
+    loop {
+        timer.tick().await;
+        match scratch.used_bytes().await {
+            Ok(used) if used > max_bytes => return used,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "cannot measure the drill's server"),
+        }
+    }
+}
+
 /// Restores, dumps again, and compares.
 async fn try_out(
     attempt: Attempt,
@@ -151,7 +167,7 @@ async fn try_out(
     let target = Some(&resource.address);
     let restored = engine::restore(attempt, &resource, &job, manifest, target, worker);
     let restored = Box::pin(restored).await?;
-    drilled.notes = restored.notes;
+    drilled.notes.extend(restored.notes);
     drilled.seconds.restore = begun.elapsed().as_secs_f64();
 
     let begun = Instant::now();

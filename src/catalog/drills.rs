@@ -73,6 +73,22 @@ impl Catalog {
         Ok(doubt)
     }
 
+    /// Returns whether a live consumer runs drills of the engine.
+    pub async fn is_drilled(&self, engine: &str) -> Result<bool, CatalogError> {
+        let is_drilled = sqlx::query_scalar!(
+            r#"select exists (
+                 select from lastgood.consumers as c
+                 cross join lateral jsonb_array_elements(c.capabilities) as can
+                 where c.state = 'running' and c.seen_at > now() - interval '30 seconds' and $1 = any (c.queues)
+                     and can ->> 'engine' = $1 and can -> 'operations' ? 'drill'
+               ) as "is!""#,
+            engine
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(is_drilled)
+    }
+
     /// Enqueues a drill of a point that somebody asked for. If one of its resource waits already, that one is returned, and raised to
     /// the same priority if it is of the same point.
     pub async fn ask_for_drill(&self, point: Uuid) -> Result<AskedDrill, CatalogError> {

@@ -12,7 +12,7 @@ use super::{output::Output, queue::described};
 use crate::{
     catalog::{Catalog, CatalogError},
     nouns::Run,
-    run::RunState,
+    run::{RunKind, RunState},
 };
 
 /// How many times in a row the catalog may fail to answer.
@@ -89,6 +89,12 @@ async fn why_it_waits(catalog: &Catalog, run: &Run) -> Result<Option<String>, Ca
         return Ok(Some(format!(
             "it waits for a pause to end: {}",
             described(&pause)
+        )));
+    }
+    if run.kind == RunKind::Drill && !catalog.is_drilled(&run.engine).await? {
+        return Ok(Some(format!(
+            "it waits for a consumer that runs drills of {}: no live one has such a server's programs; see docs/how-to/drills.md",
+            run.engine
         )));
     }
     let consumers = catalog.live_consumers().await?;

@@ -1,6 +1,6 @@
 //! Enqueues the drills that are due.
 
-use lastgood_jobs::{engine::Capability, resource::Engine};
+use lastgood_jobs::resource::Engine;
 
 use super::ask::{Asked, enqueue};
 use crate::{
@@ -11,23 +11,16 @@ use crate::{
 
 /// How many drills of one engine may wait: more would only be out of date by the time they run.
 const DRILLS_WAITING: i32 = 20;
-/// What consumers that run drills say that they do.
-const DRILL: &str = "drill";
 
 /// Returns the engines of which a live consumer runs drills: for others, runs would only pile up.
 async fn drillable(catalog: &Catalog) -> Result<Vec<String>, CatalogError> {
-    let alive = catalog.live_capabilities().await?;
-    let drills = |engine: &Engine| {
-        alive.iter().any(|(queues, capabilities)| {
-            queues.iter().any(|queue| queue == engine.as_str())
-                && serde_json::from_value::<Vec<Capability>>(capabilities.clone())
-                    .unwrap_or_default()
-                    .iter()
-                    .any(|it| it.engine == *engine && it.operations.iter().any(|it| it == DRILL))
-        })
-    };
-    let engines = Engine::ALL.into_iter().filter(drills);
-    Ok(engines.map(|engine| engine.to_string()).collect())
+    let mut engines = Vec::new();
+    for engine in Engine::ALL {
+        if catalog.is_drilled(engine.as_str()).await? {
+            engines.push(engine.to_string());
+        }
+    }
+    Ok(engines)
 }
 
 /// Enqueues the drills that are due by these plans, and returns how many.

@@ -138,7 +138,7 @@ fn rpos() -> impl Strategy<Value = i64> {
     prop_oneof![5..200_i64, 200..3000_i64]
 }
 
-fn befores() -> impl Strategy<Value = Before> {
+fn earlier() -> impl Strategy<Value = Before> {
     prop_oneof![
         Just(Before::Nothing),
         Just(Before::Infeasible),
@@ -156,7 +156,7 @@ fn after(held: Held) -> Before {
 
 proptest! {
     #[test]
-    fn cadence_tick_and_backup_fit_into_the_rpo(rpo in rpos(), seconds in 0..100_000_i64, before in befores()) {
+    fn cadence_tick_and_backup_fit_into_the_rpo(rpo in rpos(), seconds in 0..100_000_i64, before in earlier()) {
         match terms(rpo).hold(taking(seconds), before) {
             Held::Every(cadence) => {
                 let takes = TimeDelta::seconds(seconds) + TICK;
@@ -185,7 +185,7 @@ proptest! {
     /// Durations that vary by less than the margin move the cadence once at most, and then in one direction.
     #[test]
     fn jitter_does_not_make_it_change_to_and_fro(
-        rpo in rpos(), least in 10..20_000_i64, days in proptest::collection::vec(0..=90_i64, 60), before in befores(),
+        rpo in rpos(), least in 10..20_000_i64, days in proptest::collection::vec(0..=90_i64, 60), before in earlier(),
     ) {
         let mut before = before;
         let mut seen = Vec::new();
