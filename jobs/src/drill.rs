@@ -90,15 +90,22 @@ pub async fn drill(
     drilled.seconds.start = begun.elapsed().as_secs_f64();
     drilled.server = Some(scratch.version().to_owned());
 
-    let tried = try_out(
-        attempt,
-        &manifest,
-        &expected,
-        &scratch,
-        worker,
-        &mut drilled,
-    )
-    .await;
+    if let Some(locale) = scratch.replaced_locale() {
+        drilled.notes.push(format!(
+            "the scratch server has no locale {}: its texts were sorted by {}",
+            locale.wanted, locale.used
+        ));
+    }
+    let most = drills.space.max_bytes;
+    let tried = tokio::select! {
+        tried = try_out(attempt, &manifest, &expected, &scratch, worker, &mut drilled) => tried,
+        used = outgrown(&scratch, most) => Ok(Outcome::NotPossible {
+            reason: Unproven::TooLarge,
+            because: format!(
+                "the restored data has {used} bytes and is not whole yet, and a drill may take {most}: raise --drill-max-bytes"
+            ),
+        }),
+    };
     // A server that ran out of memory says nothing about the restore point.
     let died = scratch.died();
     if let Err(error) = scratch.stop().await {
