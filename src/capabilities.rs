@@ -303,12 +303,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing_on_record(None, false)]
-    #[case::one_never_proven(Some(None), false)]
-    #[case::proven_long_ago(Some(Some(1)), false)]
-    #[case::proven_lately(Some(Some(4)), true)]
+    #[case::nothing_on_record(&[], false)]
+    #[case::one_never_proven(&[None], false)]
+    #[case::proven_long_ago(&[Some(1)], false)]
+    #[case::proven_lately(&[Some(4)], true)]
     fn a_tier_is_proven_only_where_the_ledger_shows_it(
-        #[case] oldest: Option<Option<i64>>,
+        #[case] oldest: &[Option<i64>],
         #[case] expected: bool,
     ) -> Result<()> {
         let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
@@ -317,13 +317,13 @@ mod tests {
              undrilled: {rpo_minutes: 60, backup_retention_days: 30, drill_within_days: 0}\n",
         )?;
         let of = |tier: &str| {
-            let proof = |at: Option<i64>| OldestProof {
+            let proof = |at: &Option<i64>| OldestProof {
                 tier: tier.to_owned(),
                 engine: "redis".to_owned(),
                 at: at.map(day),
             };
             Alive {
-                proofs: oldest.map(proof).into_iter().collect(),
+                proofs: oldest.iter().map(proof).collect(),
                 now: day(10),
                 ..all_well()
             }

@@ -63,7 +63,7 @@ pub(super) async fn run_drill(
     for store in holders(&point, shared).await?.all() {
         let worker = worker_in(&store.storage, run, shared);
         match Box::pin(drill(run.as_attempt(), &sought, drills, &worker)).await {
-            Ok(drilled) => return Ok(outcome(&point, &store.name, drilled)),
+            Ok(drilled) => return Ok(outcome(&point, &store.name, &drilled)),
             Err(error) if error.is_of_the_store() || is_shredded(&error) => {
                 faults.push((store, error));
             }
@@ -73,7 +73,7 @@ pub(super) async fn run_drill(
     Err(judge(faults, &point, ProofKind::Drill, shared).await)
 }
 
-fn outcome(point: &PointRow, store: &str, drilled: Drilled) -> Outcome {
+fn outcome(point: &PointRow, store: &str, drilled: &Drilled) -> Outcome {
     let because =
         |kind: &'static str| Because::new(kind, drilled.outcome.because().unwrap_or_default());
     let verdict = match &drilled.outcome {

@@ -17,12 +17,11 @@ pub async fn drill(
     resource: &ResourceId,
     point: Option<Uuid>,
 ) -> Result<AskedDrill, RequestError> {
-    let chosen = match point {
-        Some(point) => catalog.point(point).await?,
-        None => {
-            let newest = catalog.newest_point(resource.as_str(), None).await?;
-            newest.ok_or_else(|| RequestError::NothingUsable(resource.clone()))?
-        }
+    let chosen = if let Some(point) = point {
+        catalog.point(point).await?
+    } else {
+        let newest = catalog.newest_point(resource.as_str(), None).await?;
+        newest.ok_or_else(|| RequestError::NothingUsable(resource.clone()))?
     };
     if chosen.resource_id != resource.as_str() {
         return Err(RequestError::OtherPoint {

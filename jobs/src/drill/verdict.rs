@@ -36,6 +36,10 @@ pub(super) fn of(error: JobError) -> Result<Outcome, JobError> {
 }
 
 /// Returns what the scratch server lacks, if that is why.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "few errors say that, and `of` judges all others by their family"
+)]
 fn unproven(error: &JobError) -> Option<Unproven> {
     match error {
         JobError::Denied { .. } => Some(Unproven::NeedsSuperuser),

@@ -203,13 +203,13 @@ fn prepare(space: &ScratchSpace, mode: u32) -> Result<PathBuf, NotPossible> {
         why,
     };
     if !space.dir.exists() {
-        let made = DirBuilder::new()
+        let prepared = DirBuilder::new()
             .recursive(true)
             .mode(mode)
             .create(&space.dir)
             // Whatever the umask.
             .and_then(|()| fs::set_permissions(&space.dir, fs::Permissions::from_mode(mode)));
-        made.map_err(|error| unusable(error.to_string()))?;
+        prepared.map_err(|error| unusable(error.to_string()))?;
     }
     let path = fs::canonicalize(&space.dir).map_err(|error| unusable(error.to_string()))?;
     let found = fs::symlink_metadata(&path).map_err(|error| unusable(error.to_string()))?;

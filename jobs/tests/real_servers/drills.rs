@@ -84,7 +84,10 @@ fn program_dirs() -> Result<Vec<PathBuf>> {
         "LASTGOOD_TEST_VALKEY9_PROGRAM",
     ] {
         let program: serde_json::Value = serde_json::from_str(&variable(name)?)?;
-        let path = program["argv"][0].as_str().context("no program")?;
+        let path = program
+            .pointer("/argv/0")
+            .and_then(serde_json::Value::as_str);
+        let path = path.context("no program")?;
         let dir = PathBuf::from(path);
         dirs.push(dir.parent().context("no directory")?.to_owned());
     }

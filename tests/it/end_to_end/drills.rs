@@ -28,7 +28,8 @@ fn program_dirs() -> Result<String> {
         "LASTGOOD_TEST_VALKEY9_PROGRAM",
     ] {
         let program: Value = serde_json::from_str(&crate::variable(name)?)?;
-        let path = program["argv"][0].as_str().context("no program")?;
+        let path = program.pointer("/argv/0").and_then(Value::as_str);
+        let path = path.context("no program")?;
         let dir = PathBuf::from(path);
         dirs.push(dir.parent().context("no directory")?.to_owned());
     }

@@ -78,10 +78,12 @@ async fn create(
         .filter(|version| available.contains(version));
     let mut statement = format!("create extension if not exists {}", identifier(name));
     if let Some(schema) = &extension.schema {
-        statement += &format!(" schema {}", identifier(schema));
+        statement += " schema ";
+        statement += &identifier(schema);
     }
     if let Some(version) = version {
-        statement += &format!(" version {}", literal(version));
+        statement += " version ";
+        statement += &literal(version);
     }
     statement += " cascade";
     let Some(fault) = attempt(session, &statement).await? else {

@@ -149,7 +149,7 @@ impl Scanner {
         }
         match self.keep {
             Keep::Nothing => {}
-            Keep::Contents => self.tally.entry(entry),
+            Keep::Contents => self.tally.entry(&entry),
             Keep::Entries => self.entries.push(entry),
         }
         self.entries_left -= 1;

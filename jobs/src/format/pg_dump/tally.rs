@@ -58,11 +58,11 @@ enum Current {
 
 impl Tally {
     /// Takes an entry of the table of contents.
-    pub(super) fn entry(&mut self, entry: Entry) {
+    pub(super) fn entry(&mut self, entry: &Entry) {
         match entry.kind.as_str() {
             "TABLE DATA" => {
                 let table = Table {
-                    name: full_name(&entry),
+                    name: full_name(entry),
                     columns: columns(&entry.copy),
                     rows: Sum::default(),
                 };
@@ -70,14 +70,14 @@ impl Tally {
             }
             "SEQUENCE SET" => self.list(Item {
                 value: last_value(&entry.definition),
-                ..Item::new("sequence value", full_name(&entry))
+                ..Item::new("sequence value", full_name(entry))
             }),
             _ => {
-                if let Some(kind) = compared(&entry) {
+                if let Some(kind) = compared(entry) {
                     let is_not_valid = entry.definition.trim_end().ends_with("NOT VALID;");
                     self.list(Item {
                         value: is_not_valid.then(|| "not valid".to_owned()),
-                        ..Item::new(kind, full_name(&entry))
+                        ..Item::new(kind, full_name(entry))
                     });
                 }
             }
@@ -171,22 +171,13 @@ impl Tally {
 fn compared(entry: &Entry) -> Option<String> {
     let kind = entry.kind.as_str();
     let is_left_out = match kind {
-        "ENCODING"
-        | "STDSTRINGS"
-        | "SEARCHPATH"
-        | "DATABASE"
-        | "DATABASE PROPERTIES"
-        | "ACL"
-        | "DEFAULT ACL"
-        | "ACL LANGUAGE"
-        | "SECURITY LABEL"
-        | "STATISTICS DATA"
-        | "SUBSCRIPTION"
-        | "SUBSCRIPTION TABLE" => true,
+        "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" | "ACL"
+        | "DEFAULT ACL" | "ACL LANGUAGE" | "SECURITY LABEL" | "STATISTICS DATA" | "SUBSCRIPTION"
+        | "SUBSCRIPTION TABLE"
         // Large objects are compared as one item. How they are grouped depends on their owners.
-        "BLOB" | "BLOBS" | "BLOB METADATA" | "BLOB COMMENTS" => true,
+        | "BLOB" | "BLOBS" | "BLOB METADATA" | "BLOB COMMENTS"
         // With their versions, from the server's own list.
-        "EXTENSION" => true,
+        | "EXTENSION" => true,
         "SCHEMA" => entry.tag == "public",
         "COMMENT" => ["EXTENSION ", "DATABASE ", "SCHEMA ", "LARGE OBJECT "]
             .iter()

@@ -5,6 +5,7 @@ use bson::doc;
 use lastgood_jobs::{
     contents::Fact,
     drill::{Outcome, Unproven},
+    scratch::ServerPrograms,
 };
 use rstest::rstest;
 
@@ -80,7 +81,7 @@ async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<(
     let lab = furnished().await?;
     let point = back_up(&lab).await?;
     let mut ground = Ground::new().await?;
-    ground.drills.programs = Default::default();
+    ground.drills.programs = ServerPrograms::default();
     let drilled = ground.drill(&point, &lab.worker).await?;
     assert!(
         matches!(

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use lastgood_jobs::{
     contents::Fact,
     drill::{Outcome, Unproven},
+    scratch::ServerPrograms,
 };
 use rstest::rstest;
 
@@ -75,7 +76,7 @@ async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<(
     let lab = Lab::new().await?;
     let point = back_up(&lab, &server.url()).await?;
     let mut ground = Ground::new().await?;
-    ground.drills.programs = Default::default();
+    ground.drills.programs = ServerPrograms::default();
     let drilled = ground.drill(&point, &lab.worker).await?;
     assert!(
         matches!(

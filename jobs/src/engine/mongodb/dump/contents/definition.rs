@@ -86,6 +86,10 @@ fn plain(name: &str, value: &Bson) -> Value {
 }
 
 /// Returns a number without its type, and any other value with it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not a number keeps its type, whatever the type"
+)]
 fn number(value: &Bson) -> Value {
     match value {
         Bson::Int32(number) => Value::from(*number),
@@ -102,9 +106,10 @@ fn number(value: &Bson) -> Value {
 }
 
 fn is_on(value: &Bson) -> bool {
-    match value {
-        Bson::Boolean(is_on) => *is_on,
-        other => number(other) != Value::from(0),
+    if let Bson::Boolean(is_on) = value {
+        *is_on
+    } else {
+        number(value) != 0
     }
 }
 

@@ -64,6 +64,10 @@ impl Expiry {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a server takes all other types alike"
+)]
 fn after_ms(of: &Document) -> Option<i64> {
     let after = of.get("expireAfterSeconds")?;
     let seconds = match after {

@@ -114,8 +114,9 @@ impl Foreseen {
                 .map(|it| (a_view(it), Outlook::Unsure)),
         );
         if self.is_lost {
-            all.iter_mut()
-                .for_each(|(_, outlook)| *outlook = Outlook::Unsure);
+            for (_, outlook) in &mut all {
+                *outlook = Outlook::Unsure;
+            }
         }
         all
     }

@@ -144,12 +144,12 @@ pub(super) fn listpack(entries: &[Vec<u8>]) -> Vec<u8> {
         let small = std::str::from_utf8(entry)
             .ok()
             .and_then(|it| it.parse::<u8>().ok());
-        match small.filter(|it| *it < 0x80 && it.to_string().as_bytes() == entry) {
-            Some(integer) => body.push(integer),
-            None => {
-                body.push(0x80 | u8::try_from(entry.len()).unwrap());
-                body.extend_from_slice(entry);
-            }
+        let is_plain = |it: &u8| *it < 0x80 && it.to_string().as_bytes() == entry;
+        if let Some(integer) = small.filter(is_plain) {
+            body.push(integer);
+        } else {
+            body.push(0x80 | u8::try_from(entry.len()).unwrap());
+            body.extend_from_slice(entry);
         }
         body.push(u8::try_from(body.len() - begin).unwrap());
     }
