@@ -234,6 +234,9 @@ async fn an_open_transaction_of_a_service_holds_up_its_own_key_alone_and_not_for
     let options: PgConnectOptions = api.db.url().expose_secret().parse()?;
     let mut service = PgConnection::connect_with(&options).await?;
     let mut monitor = PgConnection::connect_with(&options).await?;
+    sqlx::raw_sql("update lastgood.adhoc_limits set per_resource = 1000")
+        .execute(&mut service)
+        .await?;
     sqlx::raw_sql("begin; select lastgood.enqueue_backup('shop', 'migration-7')")
         .execute(&mut service)
         .await?;
@@ -245,7 +248,7 @@ async fn an_open_transaction_of_a_service_holds_up_its_own_key_alone_and_not_for
         backup
     };
     let same_key_restore = api.post_once(&admin, "/resources/shop/restores", "migration-7", None);
-    // More requests than connections.
+    // More requests than connections, and no limit that the first ones could reach before the others come.
     let others = try_join_all((0..16).map(|_| api.ask(Method::POST, &token, BACKUPS, None)));
     let meanwhile = async {
         eventually(SOON, "they wait", async || {
