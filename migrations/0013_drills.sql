@@ -7,8 +7,7 @@ alter table lastgood.runs add constraint runs_kind_is_known
 -- One drill of a resource at a time: any number of producers may ask.
 create unique index runs_one_drill_at_a_time on lastgood.runs (resource_id)
     where kind = 'drill' and state in ('queued', 'running');
-create index runs_failed_drills on lastgood.runs (finished_at)
-    where kind = 'drill' and state in ('failed', 'cancelled');
+create index runs_ended_drills on lastgood.runs (finished_at) where kind = 'drill' and finished_at is not null;
 
 alter table lastgood.restore_points
     add column drilled_at timestamptz,

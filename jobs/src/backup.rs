@@ -160,7 +160,7 @@ fn describe(
         },
         server_version: dumped.server_version,
         tool_version: dumped.tool_version,
-        contents: Some(dumped.recorded),
+        contents: dumped.recorded,
         details: dumped.details,
     };
     Ok((manifest, dumped.object))

@@ -3,13 +3,19 @@
 -- after the last that proved it.
 with point as (
     update lastgood.restore_points
-    set drilled_at = clock_timestamp(), drill_outcome = $2
+    set drilled_at = clock_timestamp(), drill_outcome = case
+        -- That nobody could try says nothing against what was found before.
+        when $2 = 'not_possible' and drill_outcome in ('differs', 'failed') then drill_outcome
+        else $2
+    end
     where id = $1
-    returning id, resource_id
+    returning id, resource_id, drill_outcome
 ),
 resource as (
     update lastgood.resources as r
-    set drill_tried_at = clock_timestamp(), drill_outcome = $2, drill_because = $3, drill_point = $1, drills = r.drills + 1,
+    set drill_tried_at = clock_timestamp(), drill_outcome = point.drill_outcome,
+        drill_because = case when point.drill_outcome = $2 then $3 else r.drill_because end,
+        drill_point = $1, drills = r.drills + 1,
         drill_proven_at = case when $2 = 'proven' then clock_timestamp() else r.drill_proven_at end,
         restore_seconds = case when $2 = 'proven' then $4 else r.restore_seconds end,
         restore_measured_at = case when $2 = 'proven' then clock_timestamp() else r.restore_measured_at end

@@ -84,8 +84,11 @@ impl Contents {
             version: VERSION,
             items: &self.items,
         })?;
-        let packed = zstd::bulk::compress(&json, LEVEL)?;
         let too_large = || io::Error::other("the list of the dump's contents is too large");
+        if json.len() as u64 > JSON_BYTES_MAX {
+            return Err(too_large());
+        }
+        let packed = zstd::bulk::compress(&json, LEVEL)?;
         let length = u32::try_from(packed.len()).map_err(|_| too_large())?;
         let mut frame = Vec::with_capacity(HEAD_BYTES + packed.len());
         frame.extend(MAGIC);

@@ -83,6 +83,10 @@ pub enum Unproven {
     OtherVersion,
     /// The scratch server lacks an extension or a module.
     ExtensionAbsent,
+    /// The dump needs what only the customer's own server has, e.g. a role or a locale.
+    EnvironmentAbsent,
+    /// The list of contents cannot be read.
+    UnreadableList,
     /// The dump holds what only a superuser can create.
     NeedsSuperuser,
     /// This consumer lacks the client tools.

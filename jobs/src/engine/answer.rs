@@ -20,7 +20,7 @@ pub(crate) struct Dumped {
     /// What it holds, item by item.
     pub(crate) items: contents::Contents,
     /// The list of these, as it stands in the archive.
-    pub(crate) recorded: Recorded,
+    pub(crate) recorded: Option<Recorded>,
     pub(crate) object: Unpublished,
     pub(crate) server_version: String,
     pub(crate) tool_version: String,

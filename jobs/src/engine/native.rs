@@ -63,7 +63,7 @@ pub(crate) struct Poured<M, T> {
     pub(crate) dump: Measured,
     pub(crate) archive: Measured,
     pub(crate) items: Contents,
-    pub(crate) recorded: Recorded,
+    pub(crate) recorded: Option<Recorded>,
     pub(crate) object: Unpublished,
 }
 
@@ -126,7 +126,7 @@ struct Accepted<T> {
     dump: Measured,
     archive: Measured,
     items: Contents,
-    recorded: Recorded,
+    recorded: Option<Recorded>,
 }
 
 fn believe<M, T>(

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Callable, Mapping
 
+from ..drills import drill_settings
 from ..measure import Row, medians, must_run, peak_mb, run_seconds, timed
 from ..postgres import Durability, Postgres, start_postgres
-from ..repo import say
+from ..repo import Failure, say
 from ..service import Lastgood
 from ..session import Session
 from .consumer import start_lastgood
@@ -25,7 +26,12 @@ def postgres_figures(session: Session, binary: Path, catalog: Postgres) -> list[
     fill(customers)
     size = int(customers.psql("select pg_database_size('big')"))
     say(f"database: {size / 1e9:.2f} GB")
-    settings = {"BIG_URL": customers.url("big"), "LASTGOOD_PG_CLIENT_DIRS": str(customers.bin)}
+    settings = {
+        "BIG_URL": customers.url("big"),
+        "LASTGOOD_PG_CLIENT_DIRS": str(customers.bin),
+        **drill_settings(session, customers.bin),
+        "LASTGOOD_DRILL_SLOTS": "1",
+    }
     lastgood, consumer = start_lastgood(session, binary, catalog, "postgres", "big", settings)
     files = session.run_dir / "files"
     files.mkdir()
@@ -85,7 +91,18 @@ def restore_contenders(lastgood: Lastgood, server: Postgres, files: Path) -> dic
             server.psql(f"drop database {kept}")
         return run_seconds(lastgood, "restore", "big", "--as-superuser")
 
-    return {"pg_restore from a local file": bare, "lastgood restore": ours, "lastgood restore by swap": swap}
+    def drill() -> float:
+        seconds = run_seconds(lastgood, "drill", "now", "big")
+        (latest, *_) = [run for run in lastgood.runs() if run.kind == "drill"]
+        report = lastgood.run_report(latest.id)
+        if report.get("drill") != "proven":
+            raise Failure(f"the drill proved nothing: {report}")
+        say(f"  of these, by phase: {report['seconds']}")
+        return seconds
+
+    return {
+        "pg_restore from a local file": bare, "lastgood restore": ours, "lastgood restore by swap": swap, "lastgood drill": drill,
+    }
 
 
 def rows_of(
@@ -106,6 +123,8 @@ def rows_of(
         "restore into an empty database, analyzed: against `pg_restore` of a local file in one transaction, not analyzed",
         f"{ours:.2f} s, {ours / bare:.2f} × of {bare:.2f} s", "≤ 1.15 ×",
     ))
+    drill = restore["lastgood drill"]
+    rows.append(("drill, from its server's start to its end: against the restore alone", f"{drill:.2f} s, {drill / ours:.2f} × of {ours:.2f} s", ""))
     swap = restore["lastgood restore by swap"]
     rows.append((
         f"restore by swap, {os.cpu_count()} cores, analyzed: against the same", f"{swap:.2f} s, {swap / bare:.2f} × of {bare:.2f} s", "≤ 0.9 ×",

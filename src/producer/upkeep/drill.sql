@@ -18,20 +18,30 @@ tried as (
     select resource_id from live
     union all
     select resource_id from lastgood.runs
-    where kind = 'drill' and state in ('failed', 'cancelled') and finished_at > now() - interval '6 hours'
+    where kind = 'drill' and finished_at is not null and finished_at > now() - interval '6 hours'
+        and (state in ('failed', 'cancelled') or result ? 'skipped')
 ),
 due as (
     select r.id, r.engine, r.drill_tried_at, r.drills
     from plan cross join unnest($4::text[]) as engine (name)
     cross join lateral (
         (
-            -- Resources that were registered together must not be due together for ever: each has its own instant in the last quarter.
+            select id, engine, drill_tried_at, drills from lastgood.resources
+            where tier = plan.tier and engine = engine.name and newest_consistent_at is not null and status <> 'removed'
+                and coalesce(drill_outcome, 'proven') = 'proven' and drill_tried_at is null
+                and not exists (select from tried where tried.resource_id = resources.id)
+            limit 2 * $3
+        )
+        union all
+        (
             select id, engine, drill_tried_at, drills from lastgood.resources
             where tier = plan.tier and engine = engine.name and newest_consistent_at is not null and status <> 'removed'
                 and coalesce(drill_outcome, 'proven') = 'proven'
-                and (drill_tried_at is null or drill_tried_at <= now() - plan.every * (1 - spread / 1073741824.0 / 4))
+                and drill_tried_at <= now() - plan.every * 0.75
+                -- Resources that were registered together must not be due together for ever: each has its own instant in the last quarter.
+                and drill_tried_at <= now() - plan.every * (1 - spread / 1073741824.0 / 4)
                 and not exists (select from tried where tried.resource_id = resources.id)
-            order by drill_tried_at nulls first limit 2 * $3
+            order by drill_tried_at limit 2 * $3
         )
         union all
         (

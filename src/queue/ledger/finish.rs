@@ -119,8 +119,11 @@ impl Ledger {
                 | Outcome::Unproven { .. }
                 | Outcome::Salvaged { .. } => {}
             }
+            // Also where the ledger refuses the proof, which must not silence what was found.
+            if let (true, Some(found)) = (counts, outcome.proof()) {
+                drilled::note(&mut transaction, attempt, &self.worker, found).await?;
+            }
             if let (true, Some(proof)) = (counts, proof) {
-                drilled::note(&mut transaction, attempt, &self.worker, proof).await?;
                 proof::enter(&mut transaction, attempt, &self.worker, proof).await?;
             }
             transaction.commit().await?;

@@ -148,7 +148,7 @@ struct Flowed {
     dump: Measured,
     archive: Measured,
     items: Contents,
-    recorded: Recorded,
+    recorded: Option<Recorded>,
     summary: Summary,
     warnings: Vec<String>,
 }
