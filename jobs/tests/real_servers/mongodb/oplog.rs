@@ -279,9 +279,12 @@ async fn the_contents_of_such_a_dump_are_those_of_what_is_restored() -> Result<(
         .iter()
         .map(|it| it.name.as_str())
         .collect();
-    assert_eq!(left_out, ["shop.busy", "shop.new", "shop.to", "shop.newer"]);
-    // Those of `big` and `still`.
-    assert_eq!(comparison.records, 26);
+    // Whether the insert is in the oplog or in the dump depends on when the dump started over.
+    let (busy, others): (Vec<&str>, Vec<&str>) =
+        left_out.into_iter().partition(|it| *it == "shop.busy");
+    assert_eq!(others, ["shop.new", "shop.to", "shop.newer"]);
+    // Those of `big` and `still`, and else those of `busy` as well.
+    assert_eq!(comparison.records, if busy.is_empty() { 29 } else { 26 });
     assert_eq!(comparison.compared.get("index"), Some(&1));
     Ok(())
 }
