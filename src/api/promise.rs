@@ -53,7 +53,7 @@ async fn report(
     State(api): State<Arc<Api>>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<PromiseReport>, Problem> {
-    attained::checked(which.from, which.to).map_err(|why| Problem::new(Kind::NotAccepted, why))?;
+    attained::checked(which.from, which.to).map_err(|why| Problem::new(Kind::BadRequest, why))?;
     let is_hidden = |team: &String| team.parse::<TeamId>().is_err() || !caller.sees(team);
     let has_none = which.team.as_ref().is_some_and(is_hidden)
         || which

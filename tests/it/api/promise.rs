@@ -70,7 +70,7 @@ async fn who_speaks_for_all_sees_each_team_and_days_that_do_not_fit_are_refused(
     let refused = api
         .get(&token, "/promise?from=2020-02-01&to=2020-01-01")
         .await?
-        .with(422)?;
+        .with(400)?;
     assert!(
         refused.to_string().contains("exchange the two"),
         "{refused}"
