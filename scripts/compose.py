@@ -32,7 +32,8 @@ from lastgood_dev.session import Session, guarded
 SAMPLES = ("shop", "embeddings", "orders", "cache")
 SECONDS = 60
 # Nothing failed, and there is one store.
-NOTHING_TO_SHOW = {"Copies that mirrors lack"}
+# There is no mirror, and no tier of plans.yaml has an objective.
+NOTHING_TO_SHOW = {"Copies that mirrors lack", "Error budget left", "Burn rate"}
 
 
 @dataclass
