@@ -239,6 +239,13 @@ fn leave_out_own_users(expected: &Contents, found: &mut Contents) {
 }
 
 fn judged(comparison: &Comparison) -> Outcome {
+    if comparison.is_equal() && comparison.is_of_names_only() {
+        return Outcome::NotPossible {
+            reason: Unproven::NothingComparable,
+            because: "no row, document or key could be compared: all may have expired, or changed while they were dumped"
+                .to_owned(),
+        };
+    }
     if comparison.is_equal() {
         return Outcome::Proven;
     }
@@ -300,4 +307,30 @@ fn address(manifest: &Manifest, url: &SecretString) -> Result<Address, JobError>
     };
     named.set_path(database);
     Address::parse(manifest.engine, &SecretString::from(String::from(named)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Guards against a proof of names alone.
+    #[rstest]
+    #[case::of_an_empty_database(0, 0, "proven")]
+    #[case::of_all_rows(5, 0, "proven")]
+    #[case::of_some_keys(5, 1, "proven")]
+    #[case::of_keys_that_may_all_have_expired(0, 1, "not_possible")]
+    fn nothing_is_proven_where_nothing_could_be_compared(
+        #[case] records: u64,
+        #[case] left_out_items: u64,
+        #[case] outcome: &str,
+    ) {
+        let comparison = Comparison {
+            records,
+            left_out_items,
+            ..Comparison::default()
+        };
+        assert_eq!(judged(&comparison).as_str(), outcome);
+    }
 }

@@ -7,6 +7,7 @@ mod claims;
 mod claims_by_hand;
 mod consequences;
 mod drain;
+mod drills;
 mod failures;
 mod fences;
 mod held_back;

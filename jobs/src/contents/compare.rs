@@ -127,6 +127,12 @@ fn has_lapsed(item: &Item, at: DateTime<Utc>) -> bool {
 }
 
 impl Comparison {
+    /// Returns whether no row, document or key was compared although there were some: then nothing is proven of them.
+    #[must_use]
+    pub fn is_of_names_only(&self) -> bool {
+        self.records == 0 && self.left_out_items > 0
+    }
+
     /// Returns whether everything that was compared came back.
     #[must_use]
     pub fn is_equal(&self) -> bool {

@@ -85,6 +85,8 @@ pub enum Unproven {
     ExtensionAbsent,
     /// The dump needs what only the customer's own server has, e.g. a role or a locale.
     EnvironmentAbsent,
+    /// Nothing but names could be compared.
+    NothingComparable,
     /// The list of contents cannot be read.
     UnreadableList,
     /// The dump holds what only a superuser can create.

@@ -47,6 +47,13 @@ impl Ground {
         })
     }
 
+    /// The same on a machine without servers.
+    pub(crate) async fn without_servers() -> Result<Self> {
+        let mut ground = Self::new().await?;
+        ground.drills.programs = ServerPrograms::default();
+        Ok(ground)
+    }
+
     /// Drills a point, and checks that nothing is left of it.
     pub(crate) async fn drill(
         &self,
@@ -208,6 +215,28 @@ pub(crate) fn forge(
     Ok(forged)
 }
 
+/// Checks that a drill found exactly this difference among the items of that kind and name.
+pub(crate) fn differs_in(drilled: &Drilled, kind: &str, name: &str, fact: Fact) {
+    assert!(
+        matches!(drilled.outcome, Outcome::Differs { .. }),
+        "{drilled:#?}"
+    );
+    let found = drilled.comparison.iter().flat_map(|it| &it.differences);
+    let found = found.filter(|it| it.kind == kind && it.name == name);
+    assert_eq!(
+        found.map(|it| it.fact).collect::<Vec<_>>(),
+        [fact],
+        "{drilled:#?}"
+    );
+}
+
+pub(crate) fn is_not_possible(drilled: &Drilled, because: Unproven) {
+    assert!(
+        matches!(drilled.outcome, Outcome::NotPossible { reason, .. } if reason == because),
+        "{drilled:#?}"
+    );
+}
+
 #[rstest]
 #[case::a_tables_rows(
     "delete from one_column",
@@ -276,14 +305,7 @@ async fn what_a_dump_lost_is_told_by_its_name(
         panic!("{drilled:#?}");
     };
     assert!(because.contains(name), "{because}");
-    let comparison = drilled.comparison.context("nothing was compared")?;
-    let found = comparison.differences.iter();
-    let found = found.filter(|it| it.kind == kind && it.name == name);
-    assert_eq!(
-        found.map(|it| it.fact).collect::<Vec<_>>(),
-        [fact],
-        "{comparison:#?}"
-    );
+    differs_in(&drilled, kind, name, fact);
     lab.clean().await
 }
 
@@ -294,16 +316,7 @@ async fn a_point_without_a_list_is_not_possible_to_prove() -> Result<()> {
     let path = lab.store.path().join("objects").join(&point.manifest_key);
     std::fs::write(path, serde_json::to_vec(&point.manifest)?)?;
     let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
-    assert!(
-        matches!(
-            drilled.outcome,
-            Outcome::NotPossible {
-                reason: Unproven::NothingRecorded,
-                ..
-            }
-        ),
-        "{drilled:?}"
-    );
+    is_not_possible(&drilled, Unproven::NothingRecorded);
     lab.clean().await
 }
 
@@ -321,16 +334,7 @@ async fn a_consumer_without_the_server_or_the_room_proves_and_condemns_nothing()
     ground.drills.programs = programs;
     ground.drills.space.max_bytes = 1000;
     let drilled = ground.drill(&point, &lab.worker).await?;
-    assert!(
-        matches!(
-            drilled.outcome,
-            Outcome::NotPossible {
-                reason: Unproven::TooLarge,
-                ..
-            }
-        ),
-        "{drilled:?}"
-    );
+    is_not_possible(&drilled, Unproven::TooLarge);
     lab.clean().await
 }
 
@@ -370,6 +374,47 @@ async fn a_dump_that_no_server_takes_is_failed_and_says_why() -> Result<()> {
     lab.clean().await
 }
 
+/// Roles are not in a dump, and a policy names them.
+#[tokio::test]
+async fn a_policy_for_a_role_that_is_not_here_is_not_possible_to_prove() -> Result<()> {
+    let (lab, _) = shop().await?;
+    let policy = format!(
+        "create policy theirs on customers to \"{0}\" using (true)",
+        lab.name
+    );
+    lab.run(&policy).await?;
+    let point = lab.backup(attempt()).await?;
+    let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
+    is_not_possible(&drilled, Unproven::EnvironmentAbsent);
+    lab.clean().await
+}
+
+/// The archive is as it was written, so this says nothing against the dump.
+#[tokio::test]
+async fn a_list_that_cannot_be_read_condemns_nothing() -> Result<()> {
+    let (lab, point) = shop().await?;
+    let path = lab
+        .store
+        .path()
+        .join("objects")
+        .join(&*point.manifest.archive.key);
+    let mut archive = std::fs::read(&path)?;
+    let recorded = point.manifest.contents.as_ref().context("no list")?;
+    let list = archive.len() - usize::try_from(recorded.size_bytes)?;
+    // Its length and all that the store knows of it stay.
+    for byte in archive.iter_mut().skip(list + 8) {
+        *byte = b'x';
+    }
+    let mut forged = point.clone();
+    forged.manifest.archive.blake3 = blake3::hash(&archive).to_hex().to_string();
+    std::fs::write(path, archive)?;
+    let manifest = lab.store.path().join("objects").join(&forged.manifest_key);
+    std::fs::write(manifest, serde_json::to_vec(&forged.manifest)?)?;
+    let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
+    is_not_possible(&drilled, Unproven::UnreadableList);
+    lab.clean().await
+}
+
 /// What the role of the restore may not create, its own server may not have created either.
 #[tokio::test]
 async fn what_needs_a_superuser_is_not_possible_to_prove() -> Result<()> {
@@ -381,16 +426,7 @@ async fn what_needs_a_superuser_is_not_possible_to_prove() -> Result<()> {
     .await?;
     let point = lab.backup(attempt()).await?;
     let drilled = Ground::new().await?.drill(&point, &lab.worker).await?;
-    assert!(
-        matches!(
-            drilled.outcome,
-            Outcome::NotPossible {
-                reason: Unproven::NeedsSuperuser,
-                ..
-            }
-        ),
-        "{drilled:#?}"
-    );
+    is_not_possible(&drilled, Unproven::NeedsSuperuser);
     lab.clean().await
 }
 

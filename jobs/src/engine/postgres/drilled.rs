@@ -3,10 +3,12 @@
 //! Both are done as the scratch server's superuser. Nothing that the dump says runs as that role: names are quoted, and
 //! statements are our own. The dump itself is restored by the database's owner, who is no superuser.
 
+use std::collections::BTreeMap;
+
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 use super::{
-    names::{identifier, literal},
+    names::{identifier, literal, unquoted},
     session::{self, answer},
 };
 use crate::{
@@ -37,7 +39,7 @@ pub(crate) async fn create_extensions(
     admin: &Address,
     owner: &str,
     manifest: &Manifest,
-    versions: &std::collections::BTreeMap<String, String>,
+    versions: &BTreeMap<String, String>,
     worker: &Worker,
 ) -> Result<Option<String>, JobError> {
     let entries = table_of_contents(manifest, worker).await?;
@@ -53,8 +55,29 @@ pub(crate) async fn create_extensions(
             return Ok(Some(why));
         }
     }
+    let_fill(&mut session, owner).await?;
     session::close(session).await;
     Ok(None)
+}
+
+/// Lets the owner fill the extensions' own tables, whose rows a dump may hold. The customer's extensions may belong to
+/// the owner, these do not.
+async fn let_fill(session: &mut PgConnection, owner: &str) -> Result<(), JobError> {
+    let question = "select distinct n.nspname::text, c.relname::text, c.relkind = 'S' from pg_catalog.pg_extension e \
+        cross join unnest(e.extconfig) as config (id) join pg_catalog.pg_class c on c.oid = config.id \
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace";
+    let tables = sqlx::query_as::<_, (String, String, bool)>(question).fetch_all(&mut *session);
+    let owner = identifier(owner);
+    for (schema, name, is_sequence) in answer("list the extensions' tables", tables).await? {
+        let schema = identifier(&schema);
+        let kind = if is_sequence { "sequence" } else { "table" };
+        let grant = format!(
+            "grant usage on schema {schema} to {owner}; grant all on {kind} {schema}.{} to {owner}",
+            identifier(&name)
+        );
+        session::run(session, "let the owner fill an extension's table", grant).await?;
+    }
+    Ok(())
 }
 
 async fn create(
@@ -149,16 +172,6 @@ fn schema_of(definition: &str) -> Option<String> {
     let (_, schema) = definition.split_once(" WITH SCHEMA ")?;
     let schema = schema.trim_end().strip_suffix(';')?;
     Some(unquoted(schema))
-}
-
-fn unquoted(name: &str) -> String {
-    match name
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => name.to_owned(),
-    }
 }
 
 /// Has the versions of extensions that this server does not have in the dump's version compared by name only.

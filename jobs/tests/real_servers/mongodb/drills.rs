@@ -5,12 +5,11 @@ use bson::doc;
 use lastgood_jobs::{
     contents::Fact,
     drill::{Outcome, Unproven},
-    scratch::ServerPrograms,
 };
 use rstest::rstest;
 
 use super::{contents::back_up, lab::Lab, restores::furnish};
-use crate::drills::{Ground, forge};
+use crate::drills::{Ground, differs_in, forge, is_not_possible};
 
 async fn furnished() -> Result<Lab> {
     let lab = Lab::new().await?;
@@ -60,19 +59,7 @@ async fn what_a_dump_lost_is_told_by_its_name(
     let less = back_up(&lab).await?;
     let forged = forge(lab.store.path(), &less, &whole)?;
     let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
-    assert!(
-        matches!(drilled.outcome, Outcome::Differs { .. }),
-        "{drilled:#?}"
-    );
-    let comparison = drilled.comparison.context("nothing was compared")?;
-    let name = format!("{}.{name}", lab.name);
-    let found = comparison.differences.iter();
-    let found = found.filter(|it| it.kind == kind && it.name == name);
-    assert_eq!(
-        found.map(|it| it.fact).collect::<Vec<_>>(),
-        [fact],
-        "{comparison:#?}"
-    );
+    differs_in(&drilled, kind, &format!("{}.{name}", lab.name), fact);
     lab.clean().await
 }
 
@@ -80,18 +67,8 @@ async fn what_a_dump_lost_is_told_by_its_name(
 async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<()> {
     let lab = furnished().await?;
     let point = back_up(&lab).await?;
-    let mut ground = Ground::new().await?;
-    ground.drills.programs = ServerPrograms::default();
+    let ground = Ground::without_servers().await?;
     let drilled = ground.drill(&point, &lab.worker).await?;
-    assert!(
-        matches!(
-            drilled.outcome,
-            Outcome::NotPossible {
-                reason: Unproven::NoServer,
-                ..
-            }
-        ),
-        "{drilled:?}"
-    );
+    is_not_possible(&drilled, Unproven::NoServer);
     lab.clean().await
 }

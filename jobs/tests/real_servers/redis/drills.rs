@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 use lastgood_jobs::{
     contents::Fact,
     drill::{Outcome, Unproven},
-    scratch::ServerPrograms,
 };
 use rstest::rstest;
 
@@ -17,7 +16,7 @@ use super::{
     },
     shop::fill,
 };
-use crate::drills::{Ground, forge};
+use crate::drills::{Ground, differs_in, forge, is_not_possible};
 
 #[rstest]
 #[case::redis(Redis6)]
@@ -53,17 +52,7 @@ async fn what_a_dump_lost_is_told(#[case] change: &str, #[case] fact: Fact) -> R
     let less = back_up(&lab, &server.url()).await?;
     let forged = forge(lab.store.path(), &less, &whole)?;
     let drilled = Ground::new().await?.drill(&forged, &lab.worker).await?;
-    assert!(
-        matches!(drilled.outcome, Outcome::Differs { .. }),
-        "{drilled:#?}"
-    );
-    let comparison = drilled.comparison.context("nothing was compared")?;
-    let found: Vec<_> = comparison
-        .differences
-        .iter()
-        .map(|it| (&*it.kind, it.fact))
-        .collect();
-    assert_eq!(found, [("keys", fact)], "{comparison:#?}");
+    differs_in(&drilled, "keys", "0", fact);
     Ok(())
 }
 
@@ -75,18 +64,8 @@ async fn a_consumer_without_the_server_proves_and_condemns_nothing() -> Result<(
     fill(&server).await?;
     let lab = Lab::new().await?;
     let point = back_up(&lab, &server.url()).await?;
-    let mut ground = Ground::new().await?;
-    ground.drills.programs = ServerPrograms::default();
+    let ground = Ground::without_servers().await?;
     let drilled = ground.drill(&point, &lab.worker).await?;
-    assert!(
-        matches!(
-            drilled.outcome,
-            Outcome::NotPossible {
-                reason: Unproven::NoServer,
-                ..
-            }
-        ),
-        "{drilled:?}"
-    );
+    is_not_possible(&drilled, Unproven::NoServer);
     Ok(())
 }

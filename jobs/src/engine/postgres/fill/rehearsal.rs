@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use super::Target;
 use crate::{
     engine::postgres::{
-        names::identifier,
+        names::{identifier, unquoted},
         session::{self, answer},
     },
     error::{JobError, PostgresError, ServerFault},
@@ -256,17 +256,6 @@ fn note(of: &[String], what: &str) -> Option<String> {
         (0, _) => None,
         (_, 0) => Some(format!("{what} ({examples})")),
         (_, more) => Some(format!("{what} ({examples} and {more} more)")),
-    }
-}
-
-/// Returns a name without the quotes that it may have in a table of contents.
-fn unquoted(name: &str) -> String {
-    match name
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => name.to_owned(),
     }
 }
 
